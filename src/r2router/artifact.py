@@ -1,0 +1,149 @@
+"""The folder a router is saved in: router.json + weights.safetensors + card.md. Data only; nothing in it is ever executed.
+
+router.json carries the schema version, everything but the arrays, and the sha256, names and shapes of what weights.safetensors
+holds. Saving writes a new folder beside the old one and swaps them, so that a full disk or a kill leaves the old router whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from r2router.errors import ArtifactError, SaveError
+
+SCHEMA = 1
+"""Version of the artifact's layout. A reader refuses a newer one; an older one is read as long as this file says how."""
+
+T = TypeVar("T")
+
+MANIFEST, WEIGHTS, CARD = "router.json", "weights.safetensors", "card.md"
+
+
+class _Head(msgspec.Struct):
+    """The part of every router.json, of any version, that must be readable."""
+
+    schema: int
+    r2router: str = ""
+
+
+class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    schema: int
+    r2router: str
+    weights_sha256: str
+    arrays: dict[str, tuple[str, tuple[int, ...]]]
+    router: msgspec.Raw
+
+
+def save(folder: str | Path, router: Any, arrays: dict[str, np.ndarray], card: str, *, version: str) -> None:
+    """Write an artifact. Raises `SaveError`; a router that was at `folder` before is then untouched.
+
+    router: a msgspec struct. Raises `SaveError` too where `folder` exists and holds something that is not a router.
+    """
+    from safetensors.numpy import save as to_bytes
+
+    folder = Path(folder)
+    if folder.exists() and not (folder / MANIFEST).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SaveError(f"{folder}: exists and is not a router; choose another folder, so that nothing in it is lost")
+    weights = to_bytes({k: np.ascontiguousarray(v) for k, v in arrays.items()})
+    envelope = {
+        "schema": SCHEMA,
+        "r2router": version,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "arrays": {k: (str(v.dtype), v.shape) for k, v in sorted(arrays.items())},
+        "router": router,
+    }
+    manifest = msgspec.json.format(msgspec.json.encode(envelope), indent=1)
+    files = {WEIGHTS: weights, CARD: card.encode(), MANIFEST: manifest + b"\n"}
+    fresh: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".new", dir=folder.parent))
+        for name, content in files.items():
+            _write_through(fresh / name, content)
+        fresh.chmod(0o755)
+        _swap(fresh, folder)
+    except OSError as error:
+        if fresh is not None:
+            shutil.rmtree(fresh, ignore_errors=True)
+        raise SaveError(f"{folder}: cannot be saved ({error.strerror or error}); what was there before is untouched") from None
+
+
+def load(folder: str | Path, kind: type[T]) -> tuple[T, dict[str, np.ndarray]]:
+    """(the router struct, its arrays). Raises `ArtifactError` naming the file and what is wrong with it."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as from_bytes
+
+    folder = _whole(Path(folder))
+    manifest = _read(folder / MANIFEST, folder)
+    try:
+        head = msgspec.json.decode(manifest, type=_Head)
+        if head.schema > SCHEMA:
+            raise ArtifactError(
+                f"{folder / MANIFEST}: schema {head.schema} is newer than this r2router reads ({SCHEMA}); "
+                f"it was written by r2router {head.r2router}: upgrade with pip install -U r2router"
+            )
+        envelope = msgspec.json.decode(manifest, type=_Envelope)
+        router = msgspec.json.decode(envelope.router, type=kind)
+    except msgspec.MsgspecError as error:
+        raise ArtifactError(f"{folder / MANIFEST}: damaged or not a router ({error}); save or download it again") from None
+    weights = _read(folder / WEIGHTS, folder)
+    if hashlib.sha256(weights).hexdigest() != envelope.weights_sha256:
+        raise ArtifactError(f"{folder / WEIGHTS}: its sha256 is not the one in {MANIFEST}: truncated or altered; get the router again")
+    try:
+        arrays = from_bytes(weights)
+    except SafetensorError as error:
+        raise ArtifactError(f"{folder / WEIGHTS}: not a safetensors file ({error})") from None
+    if {k: (str(v.dtype), v.shape) for k, v in arrays.items()} != envelope.arrays:
+        raise ArtifactError(f"{folder / WEIGHTS}: names, types or shapes of the arrays are not those in {MANIFEST}")
+    return router, arrays
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _swap(fresh: Path, folder: Path) -> None:
+    """Put `fresh` where `folder` is. Between the two renames the old router stands at `_aside(folder)`, where `load` finds it."""
+    aside = _aside(folder)
+    if folder.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        os.rename(folder, aside)
+    try:
+        os.rename(fresh, folder)
+    except OSError:
+        if aside.exists():
+            os.rename(aside, folder)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def _whole(folder: Path) -> Path:
+    """The folder to read: the saved one, or the one before it where a save was killed between its two renames."""
+    if not folder.exists() and _aside(folder).exists():
+        return _aside(folder)
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder}: no such router; a router is a folder with {MANIFEST}, {WEIGHTS} and {CARD}")
+    return folder
+
+
+def _read(path: Path, folder: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ArtifactError(f"{folder}: {path.name} is missing; a router needs {MANIFEST} and {WEIGHTS}") from None
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror})") from None

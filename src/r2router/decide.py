@@ -1,0 +1,197 @@
+"""Policies: from forecasts and costs to arms, as pure array functions.
+
+A policy sees (n, arms) forecasts of quality and of cost. An arm whose quality is NaN (never observed) or whose cost is not finite
+(excluded) cannot be chosen. Ties go to the cheaper arm, then to the pool's order.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import msgspec
+import numpy as np
+
+from r2router.errors import PolicyError
+from r2router.types import BoolArray, Choices, FloatArray, Forecast, IntArray
+
+NO_ARM = -1
+"""What a policy answers for a query on which no arm meets a hard limit."""
+
+
+class Policy(Protocol):
+    """What the user wants."""
+
+    def choose(self, forecast: Forecast, cost: FloatArray) -> IntArray:
+        """(n,) index of the chosen arm of each query, `NO_ARM` where a hard limit leaves none. cost: (n, arms) US dollars."""
+        ...
+
+
+class Tradeoff(msgspec.Struct, frozen=True, tag="tradeoff", tag_field="policy", forbid_unknown_fields=True):
+    """Maximise (1 - lam) quality - lam cost / scale (the paper's objective, Section 3).
+
+    lam: 0 asks for quality only, 1 for cost only.
+    scale: the US dollars that weigh as much as a whole point of quality at lam = 0.5. By default the router's own (the mean cost
+        of its best fixed arm), so that 0.3 means something; 1.0 is the paper's raw dollars.
+
+    Raises `PolicyError` unless lam is in [0, 1] and scale a finite number above 0.
+    """
+
+    lam: float
+    scale: float | None = None
+
+    def __post_init__(self) -> None:
+        _check("Tradeoff: lambda", self.lam, 0.0, 1.0)
+        if self.scale is not None and not (math.isfinite(self.scale) and self.scale > 0):
+            raise PolicyError(f"Tradeoff: scale is {self.scale}; it must be a finite number of US dollars above 0")
+
+    def choose(self, forecast: Forecast, cost: FloatArray) -> IntArray:
+        """See `Policy.choose`. Raises `PolicyError` without a scale (a router fills in its own)."""
+        if self.scale is None:
+            raise PolicyError("Tradeoff: no scale; give Tradeoff(lam, scale=...) or decide through a Router, which has its own")
+        return _argmax((1.0 - self.lam) * forecast.quality - (self.lam / self.scale) * cost, cost)
+
+
+class Value(msgspec.Struct, frozen=True, tag="value", tag_field="policy", forbid_unknown_fields=True):
+    """Maximise usd * quality - cost: a fully right answer is worth `usd` US dollars.
+
+    The same family as `Tradeoff`, with usd = scale (1 - lam) / lam. Raises `PolicyError` unless usd is finite and at least 0.
+    """
+
+    usd: float
+
+    def __post_init__(self) -> None:
+        _check("Value: usd", self.usd, 0.0, math.inf)
+
+    def choose(self, forecast: Forecast, cost: FloatArray) -> IntArray:
+        """See `Policy.choose`."""
+        return _argmax(self.usd * forecast.quality - cost, cost)
+
+
+class Cheapest(msgspec.Struct, frozen=True, tag="cheapest", tag_field="policy", forbid_unknown_fields=True):
+    """The cheapest arm whose forecast quality is at least `min_quality`; where none is, the arm of the best forecast.
+
+    Raises `PolicyError` unless min_quality is in [0, 1].
+    """
+
+    min_quality: float
+
+    def __post_init__(self) -> None:
+        _check("Cheapest: min_quality", self.min_quality, 0.0, 1.0)
+
+    def choose(self, forecast: Forecast, cost: FloatArray) -> IntArray:
+        """See `Policy.choose`."""
+        reached = np.where(forecast.quality >= self.min_quality, cost, np.inf)
+        cheapest = _argmax(-reached, reached)
+        return np.where(cheapest == NO_ARM, _argmax(forecast.quality, cost), cheapest)
+
+
+class Best(msgspec.Struct, frozen=True, tag="best", tag_field="policy", forbid_unknown_fields=True):
+    """The best forecast quality among the arms that are forecast to cost at most `max_cost` US dollars for this request.
+
+    Raises `PolicyError` unless max_cost is finite and at least 0.
+    """
+
+    max_cost: float
+
+    def __post_init__(self) -> None:
+        _check("Best: max_cost", self.max_cost, 0.0, math.inf)
+
+    def choose(self, forecast: Forecast, cost: FloatArray) -> IntArray:
+        """See `Policy.choose`."""
+        return _argmax(forecast.quality, np.where(cost <= self.max_cost, cost, np.inf))
+
+
+AnyPolicy = Tradeoff | Value | Cheapest | Best
+
+
+def decide(policy: Policy, forecast: Forecast, usable: BoolArray | None, budget_tokens: FloatArray, anchors: IntArray) -> Choices:
+    """Decisions for n forecasts that carry their cost.
+
+    usable: (arms,) or (n, arms), false where an arm must not be chosen; None: all may.
+    budget_tokens: (arms,) the budgets asked for, NaN where they are not numbers.
+    anchors: (pairs, 2) arms that are neighbouring numeric budgets of one model, the smaller first; where a `Best` cap falls
+        between the two, the budget between them that just meets the cap is considered too (the paper's Eq. 9).
+    """
+    cost = forecast.cost if usable is None else np.where(usable, forecast.cost, np.inf)
+    arm = np.asarray(policy.choose(forecast, cost))
+    rows = np.arange(len(arm))
+    none = arm == NO_ARM
+    quality, tokens, spent = forecast.quality[rows, arm], forecast.tokens[rows, arm], cost[rows, arm]
+    if none.any():
+        quality, tokens, spent = (np.where(none, np.nan, a) for a in (quality, tokens, spent))
+    met = ~none
+    if isinstance(policy, Cheapest):
+        met &= quality >= policy.min_quality
+    chosen = Choices(arm, quality, tokens, spent, np.where(none, np.nan, budget_tokens[arm]), met, forecast.familiar)
+    if isinstance(policy, Best) and len(anchors):
+        return _between_anchors(chosen, policy.max_cost, forecast, cost, budget_tokens, anchors)
+    return chosen
+
+
+def anchor_pairs(model_of_arm: IntArray, budget_tokens: FloatArray) -> IntArray:
+    """(pairs, 2) neighbouring numeric budgets of one model, by size."""
+    order = np.lexsort((budget_tokens, model_of_arm))
+    low, high = order[:-1], order[1:]
+    same = (model_of_arm[low] == model_of_arm[high]) & ~np.isnan(budget_tokens[low]) & ~np.isnan(budget_tokens[high])
+    return np.stack([low[same], high[same]], axis=1)
+
+
+def ranked(policy: Policy, forecast: Forecast, usable: BoolArray | None, model_of_arm: IntArray) -> list[int]:
+    """The policy's choice for one query, then its choice without that model, and so on: the order to fall back in."""
+    left = np.ones(len(model_of_arm), dtype=np.bool_) if usable is None else usable.copy()
+    order: list[int] = []
+    while left.any():
+        arm = int(policy.choose(forecast, np.where(left, forecast.cost, np.inf))[0])
+        if arm == NO_ARM:
+            break
+        order.append(arm)
+        left &= model_of_arm != model_of_arm[arm]
+    return order
+
+
+def _between_anchors(
+    chosen: Choices, cap: float, forecast: Forecast, cost: FloatArray, budget_tokens: FloatArray, anchors: IntArray
+) -> Choices:
+    low, high = anchors.T
+    q_low, q_high, c_low, c_high = forecast.quality[:, low], forecast.quality[:, high], cost[:, low], cost[:, high]
+    b_low, b_step = budget_tokens[low], budget_tokens[high] - budget_tokens[low]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        binds = (c_low <= cap) & (cap < c_high) & np.isfinite(c_high) & (q_high > q_low)
+        budget = np.where(binds, np.floor(b_low + b_step * (cap - c_low) / (c_high - c_low)), b_low)
+        share = (budget - b_low) / b_step
+        quality = np.where(binds & (share > 0), q_low + share * (q_high - q_low), -np.inf)
+    pair = quality.argmax(axis=1)
+    rows = np.arange(len(pair))
+    better = quality[rows, pair] > np.where(np.isnan(chosen.quality), -np.inf, chosen.quality)
+    if not better.any():
+        return chosen
+    share, low, high = share[rows, pair], low[pair], high[pair]
+
+    def mixed(values: FloatArray) -> FloatArray:
+        return values[rows, low] + share * (values[rows, high] - values[rows, low])
+
+    return Choices(
+        arm=np.where(better, low, chosen.arm),
+        quality=np.where(better, quality[rows, pair], chosen.quality),
+        tokens=np.where(better, mixed(forecast.tokens), chosen.tokens),
+        cost=np.where(better, np.minimum(mixed(forecast.cost), cap), chosen.cost),
+        budget_tokens=np.where(better, budget[rows, pair], chosen.budget_tokens),
+        met=chosen.met | better,
+        familiar=chosen.familiar,
+    )
+
+
+def _argmax(score: FloatArray, cost: FloatArray) -> IntArray:
+    """(n,) the best score; among equals the cheapest, then the first. `NO_ARM` where nothing can be chosen."""
+    score = np.where(np.isnan(score) | ~np.isfinite(cost), -np.inf, score)
+    top = score.max(axis=1, keepdims=True)
+    arm = np.where(score == top, cost, np.inf).argmin(axis=1)
+    return np.where(np.isneginf(top[:, 0]), NO_ARM, arm)
+
+
+def _check(name: str, value: float, low: float, high: float) -> None:
+    inside = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and low <= value <= high
+    if not inside:
+        span = f"a number from {low:g} to {high:g}" if math.isfinite(high) else f"a finite number of at least {low:g}"
+        raise PolicyError(f"{name} is {value}; it must be {span}")

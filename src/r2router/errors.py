@@ -1,0 +1,67 @@
+"""Every error that r2router raises on purpose, in one place.
+
+    R2Error
+    ├── UsageError              the words given to a command or function are wrong
+    │   ├── ConfigError         a file of the user's (pool, config) does not say what it must
+    │   ├── PolicyError         a policy is out of range (lambda, value, cap, floor)
+    │   ├── QueryError          a query cannot be routed (empty, not text)
+    │   ├── DataError           an outcome table breaks a rule (names file, column, row)
+    │   ├── MissingPrice        a price is needed and unknown (an unknown price is never zero)
+    │   └── MissingExtra        an optional dependency is not installed (names the extra)
+    ├── ArtifactError           a saved router is incomplete, altered, newer than this version, or not one
+    ├── EncoderError            texts could not be turned into vectors (endpoint down, wrong key, bad reply)
+    ├── NoFeasibleArm           no arm meets a hard limit (names the cheapest one)
+    └── SaveError               something could not be written; what was there before is untouched
+
+Each message is one or two lines: what is wrong, where (file, line or field, value), and the mend.
+`UsageError` ends a command with exit code 2, every other `R2Error` with 1.
+"""
+
+
+class R2Error(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class UsageError(R2Error):
+    """The words or files given are wrong; the caller can mend it."""
+
+
+class ConfigError(UsageError):
+    """A pool or configuration file is malformed."""
+
+
+class PolicyError(UsageError):
+    """A policy's number is out of range, not finite, or incomplete."""
+
+
+class QueryError(UsageError):
+    """A query cannot be routed: it is empty or not text."""
+
+
+class DataError(UsageError):
+    """An outcome table breaks a rule of the data schema."""
+
+
+class MissingPrice(UsageError):
+    """A price is needed that the pool does not know."""
+
+
+class MissingExtra(UsageError):
+    """A feature needs an optional dependency that is not installed."""
+
+
+class ArtifactError(R2Error):
+    """A saved router cannot be trusted or understood."""
+
+
+class EncoderError(R2Error):
+    """An encoder could not turn texts into vectors."""
+
+
+class NoFeasibleArm(R2Error):
+    """No arm meets a hard limit."""
+
+
+class SaveError(R2Error):
+    """Something could not be written; what was there before is untouched."""
+

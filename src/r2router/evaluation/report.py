@@ -1,0 +1,140 @@
+"""The figures of an evaluation, for a person (`str(report)`) and for a program (`report.to_dict()`)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from r2router.card import Figure
+from r2router.explain import money
+from r2router.score import Comparison
+
+LABELS = {
+    "router": "router",
+    "fixed": "best mixture of fixed arms",
+    "one budget": "one budget an LLM",
+    "oracle": "oracle (knows the answers)",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TaskLine:
+    """One task's comparison; None where no arm was observed on nearly all of its queries."""
+
+    task: str
+    queries: int
+    comparison: Comparison | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """What `evaluate` found.
+
+    own: mean (quality, cost) under the router's own policy. shares: how often each arm was chosen then. unfamiliar: share of
+    queries unlike the training data. notes: what a reader must know about the data.
+    """
+
+    queries: int
+    arms: tuple[str, ...]
+    comparison: Comparison
+    own_policy: str
+    own: tuple[Figure, Figure]
+    shares: tuple[tuple[str, float], ...]
+    tasks: tuple[TaskLine, ...]
+    unfamiliar: float
+    sources: tuple[tuple[str, str], ...]
+    seed: int
+    resamples: int
+    notes: tuple[str, ...]
+
+    @property
+    def gap_closed(self) -> float:
+        """Share of the way from the best mixture of fixed arms to the oracle that the router goes, by area; NaN where there is none."""
+        area = {m: f["area"].value for m, f in self.comparison.figures.items()}
+        gap = area["oracle"] - area["fixed"]
+        return (area["router"] - area["fixed"]) / gap if gap > 0 else math.nan
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, in types that JSON has; a figure that is not available is null."""
+        c = self.comparison
+        return {
+            "queries": self.queries,
+            "arms": list(self.arms),
+            "best_fixed_arm": {"arm": c.best_arm, "cost_usd": c.best[0], "quality": c.best[1]},
+            "cost_range_usd": [c.low, c.high],
+            "figures": {m: {k: _plain(f) for k, f in row.items()} for m, row in c.figures.items()},
+            "router_minus": {m: {k: _plain(f) for k, f in row.items()} for m, row in c.differences.items()},
+            "gap_closed": _number(self.gap_closed),
+            "own_policy": {"policy": self.own_policy, "quality": _plain(self.own[0]), "cost_usd": _plain(self.own[1])},
+            "shares": dict(self.shares),
+            "tasks": {
+                t.task: {"queries": t.queries, "figures": t.comparison and {m: _plain(f["area"]) for m, f in t.comparison.figures.items()}}
+                for t in self.tasks
+            },
+            "unfamiliar": self.unfamiliar,
+            "sources": [{"file": name, "sha256": digest} for name, digest in self.sources],
+            "seed": self.seed,
+            "resamples": self.resamples,
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        c = self.comparison
+        lines = [
+            f"{self.queries:,} queries, {len(self.arms)} arms. Best fixed arm: {c.best_arm}, quality {c.best[1]:.3f} at {money(c.best[0])} a request.",
+            "",
+            f"{'':28} {'area over log cost':>22} {'peak quality':>22} {'cost at 95 % quality':>30} {'of best arm':>12}",
+        ]
+        for method, row in c.figures.items():
+            cost = row["cost_at_keep"]
+            spent = "never" if math.isnan(cost.value) else f"{money(cost.value)} [{money(cost.low)}, {money(cost.high)}]"
+            share = "" if math.isnan(row["qnc"].value) else f"{row['qnc'].value:.1%}"
+            lines.append(f"{LABELS.get(method, method):28} {_cell(row['area']):>22} {_cell(row['peak']):>22} {spent:>30} {share:>12}")
+        difference = c.differences["fixed"]["area"]
+        lines += [
+            "",
+            f"Router minus best mixture (paired, by area): {_cell(difference, sign=True)}: {_verdict(difference)}",
+            f"Of the gap from there to the oracle it closes {self.gap_closed:.1%}." if math.isfinite(self.gap_closed) else "There is no gap to the oracle.",
+            f"Own policy ({self.own_policy}): quality {_cell(self.own[0])} at {money(self.own[1].value)} "
+            f"[{money(self.own[1].low)}, {money(self.own[1].high)}] a request.",
+            "Arms it then uses: " + ", ".join(f"{arm} {share:.0%}" for arm, share in self.shares[:6]) + (", ..." if len(self.shares) > 6 else ""),
+        ]
+        if self.unfamiliar > 0:
+            lines.append(f"{self.unfamiliar:.1%} of the queries are unlike the training data and got the safe choice.")
+        if self.tasks:
+            lines += ["", f"{'task':28} {'queries':>8} {'router':>8} {'mixture':>8} {'oracle':>8}   router minus mixture"]
+        for t in self.tasks:
+            lines.append(_task_line(t))
+        lines += ["", f"Intervals: 95 %, bootstrap over queries, {self.resamples} draws, seed {self.seed}. Cost: tokens used at the router's prices."]
+        lines += [f"Note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+def _task_line(t: TaskLine) -> str:
+    if t.comparison is None:
+        return f"{t.task[:28]:28} {t.queries:>8,}   not available: no arm was observed on nearly all of its queries"
+    area = {m: f["area"].value for m, f in t.comparison.figures.items()}
+    difference = _cell(t.comparison.differences["fixed"]["area"], sign=True)
+    return f"{t.task[:28]:28} {t.queries:>8,} {area['router']:>8.3f} {area['fixed']:>8.3f} {area['oracle']:>8.3f}   {difference}"
+
+
+def _verdict(difference: Figure) -> str:
+    if difference.low > 0:
+        return "routing pays here."
+    if difference.high < 0:
+        return "routing loses here; use the fixed arms."
+    return "no clear difference on so many queries."
+
+
+def _cell(figure: Figure, sign: bool = False) -> str:
+    form = "+.3f" if sign else ".3f"
+    return f"{figure.value:{form}} [{figure.low:{form}}, {figure.high:{form}}]"
+
+
+def _plain(figure: Figure) -> dict[str, Any]:
+    return {"value": _number(figure.value), "low": _number(figure.low), "high": _number(figure.high), "n": figure.n}
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,38 @@
+"""Out-of-fold forecasts: what a learner says of queries it was not fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from r2router.predict import Learner
+from r2router.table import Table
+from r2router.types import FloatArray, Forecast, IntArray
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is going on, how many steps of it are done, and how many there are."""
+
+
+def fold_of(texts: Sequence[str], folds: int, seed: int) -> IntArray:
+    """(n,) the fold of each query, seeded; queries of the same text share one, so that none is forecast from its own twin."""
+    first: dict[str, int] = {}
+    group = np.array([first.setdefault(text, len(first)) for text in texts], dtype=np.intp)
+    fold = np.arange(len(first)) % folds
+    return np.random.default_rng(seed).permutation(fold)[group]
+
+
+def out_of_fold(
+    learner: Learner, x: FloatArray, table: Table, folds: int, seed: int, progress: Progress | None = None
+) -> Forecast:
+    """Forecasts of a table's queries, each by a predictor fitted on the other folds. Needs two distinct queries."""
+    fold = fold_of(table.queries, folds, seed)
+    quality, tokens, spread = (np.full(table.quality.shape, np.nan) for _ in range(3))
+    for number in range(folds):
+        rest, own = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        if len(own) and len(rest):
+            forecast = learner.fit(x[rest], table.take(rest)).predict(x[own])
+            quality[own], tokens[own], spread[own] = forecast.quality, forecast.tokens, forecast.spread
+        if progress is not None:
+            progress("cross-validating", number + 1, folds)
+    return Forecast.of(table.arms, quality, tokens, spread)

@@ -1,0 +1,49 @@
+"""Input tokens of a request before it is sent: the embedded tokenizer's count, put on each arm's own scale.
+
+Models cut text into tokens differently, and a budget's instruction adds words to the prompt. So the estimate for an arm is
+`factor of its model * count + overhead of the arm`, both learned from a table that recorded input tokens; without one, the count.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from r2router.table import Table
+from r2router.types import FloatArray
+
+
+class InputTokens(msgspec.Struct, frozen=True):
+    """factor, overhead: one number an arm. typical: the mean count of the training queries, for requests without a text."""
+
+    factor: tuple[float, ...]
+    overhead: tuple[float, ...]
+    typical: float
+
+    def estimate(self, counts: FloatArray) -> FloatArray:
+        """(n, arms) input tokens from (n,) counts."""
+        return np.asarray(counts, dtype=np.float64)[:, None] * np.array(self.factor) + np.array(self.overhead)
+
+    @classmethod
+    def fit(cls, counts: FloatArray, table: Table) -> InputTokens:
+        """Learn from (n,) counts of a table's queries. Arms whose input tokens were not recorded get factor 1 and no overhead."""
+        counts = np.asarray(counts, dtype=np.float64)
+        used, models = table.input_tokens, table.pool.model_of_arm
+        seen = ~np.isnan(used)
+        n = np.maximum(seen.sum(axis=0), 1)
+        mean_used = np.where(seen, used, 0.0).sum(axis=0) / n
+        mean_count = np.where(seen, counts[:, None], 0.0).sum(axis=0) / n
+        count_off = np.where(seen, counts[:, None] - mean_count, 0.0)
+        used_off = np.where(seen, used - mean_used, 0.0)
+        factor, overhead = np.ones(len(models)), np.zeros(len(models))
+        for model in range(len(table.pool.models)):
+            arms = (models == model) & seen.any(axis=0)
+            if not arms.any():
+                continue
+            variance = (count_off[:, arms] ** 2).sum()
+            slope = (count_off[:, arms] * used_off[:, arms]).sum() / variance if variance > 0 else 0.0
+            if slope <= 0:  # lengths say nothing: scale by the means instead
+                slope = mean_used[arms].sum() / max(mean_count[arms].sum(), 1.0)
+            factor[models == model] = slope
+            overhead[arms] = np.maximum(mean_used[arms] - slope * mean_count[arms], 0.0)
+        return cls(tuple(factor.tolist()), tuple(overhead.tolist()), float(counts.mean()))

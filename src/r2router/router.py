@@ -1,0 +1,322 @@
+"""The router: a predictor with prices, a policy of its own, and a sense of what it does not know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from r2router import artifact
+from r2router._version import __version__
+from r2router.card import Facts, write_card
+from r2router.decide import NO_ARM, AnyPolicy, Best, Cheapest, Policy, Tradeoff, anchor_pairs, decide, ranked
+from r2router.encode import Encoder, count_tokens, load_encoder
+from r2router.errors import ArtifactError, NoFeasibleArm, QueryError
+from r2router.explain import money, reason
+from r2router.frontier import sweep
+from r2router.pool import Pool
+from r2router.predict import Predictor, predictor_class
+from r2router.predict.familiarity import Familiarity
+from r2router.predict.input_tokens import InputTokens
+from r2router.types import Arm, BoolArray, Choices, Curve, Decision, FloatArray, Forecast, Model, PathStep
+
+_MOST_FALLBACKS = 5
+
+
+class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
+    """What router.json holds beside the hashes."""
+
+    models: tuple[Model, ...]
+    encoder: str
+    dim: int
+    predictor: str
+    policy: AnyPolicy
+    scale: float
+    input_tokens: InputTokens
+    threshold: float | None
+    facts: Facts
+
+
+@dataclass(frozen=True, eq=False)
+class Router:
+    """Chooses an arm for each request. Made by `Recipe.fit` or `Router.load`.
+
+    pool: the models, their budgets and prices. encoder: the spec of the encoder its predictor was trained on. dim: length of an
+    embedding. policy: the policy used where none is given. scale: US dollars, what `Tradeoff` divides cost by where it has no
+    scale of its own. prior_quality, prior_tokens: (arms,) the means that stand in for forecasts on unfamiliar queries.
+    """
+
+    pool: Pool
+    encoder: str
+    dim: int
+    predictor: Predictor
+    policy: AnyPolicy
+    scale: float
+    input_tokens: InputTokens
+    prior_quality: FloatArray
+    prior_tokens: FloatArray
+    familiarity: Familiarity | None
+    facts: Facts
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        return self.pool.arms
+
+    # -- forecasts -----------------------------------------------------------------------------------------------
+
+    def forecast(self, texts: str | Sequence[str]) -> Forecast:
+        """Forecasts for n queries, with their cost. Raises `QueryError` for an empty one and `EncoderError`."""
+        checked = [texts] if isinstance(texts, str) else list(texts)
+        for number, text in enumerate(checked):
+            _check_query(text, number if len(checked) > 1 else None)
+        return self.forecast_vectors(self._encoder.encode(checked), count_tokens(checked))
+
+    def forecast_vectors(self, vectors: FloatArray, input_tokens: FloatArray | float | None = None) -> Forecast:
+        """Forecasts for (n, dim) embeddings; see `decide` for input_tokens. Unfamiliar queries get the arms' means."""
+        x = self._check_vectors(vectors)
+        forecast = self.predictor.predict(x)
+        quality, tokens, familiar = forecast.quality, forecast.tokens, forecast.familiar
+        if self.familiarity is not None:
+            familiar = self.familiarity.knows(x)
+            if not familiar.all():
+                quality = np.where(familiar[:, None], quality, self.prior_quality)
+                tokens = np.where(familiar[:, None], tokens, self.prior_tokens)
+        cost = self.pool.cost(self._input_tokens(input_tokens, len(x)), tokens)
+        return Forecast(self.arms, quality, tokens, forecast.spread, familiar, cost)
+
+    def curves(self, text: str) -> list[Curve]:
+        """One curve a model for one query: forecast quality, tokens and cost over its budgets."""
+        return curves_of(self.pool, self.forecast(text))
+
+    def path(self, text: str, *, require: Iterable[str] = (), exclude: Iterable[str] = ()) -> list[PathStep]:
+        """Every arm that is best for some trade-off, from the cheapest to the best, exactly (no grid of lambdas)."""
+        forecast = self.forecast(text)
+        usable = self._usable(require, exclude)
+        cost = np.where(usable, forecast.cost, np.inf)
+        if not (np.isfinite(cost) & ~np.isnan(forecast.quality)).any():
+            raise self._infeasible(forecast, "no arm of the pool is available for this request", usable)
+        steps = sweep(forecast.quality, cost)
+        arms = [int(steps.start[0]), *steps.after.tolist()]
+        values = [0.0, *steps.value.tolist()]
+        return [
+            PathStep(self.arms[a], self.scale / (self.scale + v), v, float(forecast.quality[0, a]), float(cost[0, a]))
+            for a, v in zip(arms, values, strict=True)
+        ]
+
+    # -- decisions -----------------------------------------------------------------------------------------------
+
+    def route(
+        self, text: str, policy: Policy | None = None, *, require: Iterable[str] = (), exclude: Iterable[str] = ()
+    ) -> Decision:
+        """The arm for one request.
+
+        policy: by default the router's own. require: capabilities that the model must have. exclude: models or arms not to use.
+        Raises `QueryError` for an empty text, `PolicyError`, `NoFeasibleArm` where a cap or the exclusions leave no arm.
+        """
+        _check_query(text, None)
+        counts = count_tokens([text])
+        forecast = self.forecast_vectors(self._encoder.encode([text]), counts)
+        return self.explain(forecast, policy, self._usable(require, exclude, float(counts[0])))
+
+    def explain(self, forecast: Forecast, policy: Policy | None = None, usable: BoolArray | None = None) -> Decision:
+        """The decision, with its reason and fallbacks, for a forecast of one query."""
+        policy = self.resolve(policy)
+        choice = decide(policy, forecast, usable, self.pool.budget_tokens, self._anchors)
+        at = int(choice.arm[0])
+        if at == NO_ARM:
+            limit = f"costs at most {money(policy.max_cost)}" if isinstance(policy, Best) else "is available for this request"
+            raise self._infeasible(forecast, f"no arm {limit}", usable)
+        order = ranked(policy, forecast, usable, self.pool.model_of_arm)
+        wanted = float(choice.budget_tokens[0])
+        between = not math.isnan(wanted) and wanted != self.pool.budget_tokens[at]
+        arm = Arm.of(self.arms[at].model, str(int(wanted))) if between else self.arms[at]
+        return Decision(
+            arm=arm,
+            model=arm.model,
+            budget=arm.budget,
+            quality=float(choice.quality[0]),
+            tokens=float(choice.tokens[0]),
+            cost=float(choice.cost[0]),
+            spread=float(forecast.spread[0, at]),
+            max_tokens=self._max_tokens(policy, forecast, at, wanted),
+            fallbacks=tuple(self.arms[i] for i in order if self.arms[i].model != arm.model)[:_MOST_FALLBACKS],
+            reason=reason(policy, forecast, at, arm, choice, order, self.arms),
+            met=bool(choice.met[0]),
+            familiar=bool(forecast.familiar[0]),
+        )
+
+    def decide(
+        self,
+        vectors: FloatArray,
+        policy: Policy | None = None,
+        input_tokens: FloatArray | float | None = None,
+        *,
+        require: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+    ) -> Choices:
+        """Decisions for (n, dim) embeddings, as arrays; `arm` indexes `router.arms` and is -1 where a cap leaves no arm.
+
+        input_tokens: counts of the embedded tokenizer, (n,) or one for all, or (n, arms) tokens as each model counts them; by
+            default the mean of the training queries.
+        """
+        forecast = self.forecast_vectors(vectors, input_tokens)
+        return decide(self.resolve(policy), forecast, self._usable(require, exclude), self.pool.budget_tokens, self._anchors)
+
+    def resolve(self, policy: Policy | None) -> Policy:
+        """The policy to use: the router's own for None, and its own scale for a `Tradeoff` without one."""
+        if policy is None:
+            return self.policy
+        if isinstance(policy, Tradeoff) and policy.scale is None:
+            return Tradeoff(policy.lam, self.scale)
+        return policy
+
+    def with_policy(self, policy: AnyPolicy) -> Router:
+        """The same router with another policy of its own."""
+        return replace(self, policy=policy)
+
+    def with_pool(self, pool: Pool) -> Router:
+        """The same router with other prices, capabilities or availability; the arms must be the same. Raises `ArtifactError`."""
+        if pool.arms != self.arms:
+            raise ArtifactError("the pool's arms are not the router's, in the same order: train a router on this pool")
+        return replace(self, pool=pool)
+
+    # -- saving --------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> None:
+        """Write router.json, weights.safetensors and card.md. Raises `SaveError`; an older router there then survives."""
+        arrays = {f"predictor.{k}": v for k, v in self.predictor.arrays().items()}
+        arrays |= {"prior.quality": self.prior_quality, "prior.tokens": self.prior_tokens}
+        if self.familiarity is not None:
+            arrays["familiarity.centres"] = self.familiarity.centres
+        manifest = _Manifest(
+            models=self.pool.models,
+            encoder=self.encoder,
+            dim=self.dim,
+            predictor=self.predictor.kind,
+            policy=self.policy,
+            scale=self.scale,
+            input_tokens=self.input_tokens,
+            threshold=None if self.familiarity is None else self.familiarity.threshold,
+            facts=self.facts,
+        )
+        artifact.save(folder, manifest, arrays, write_card(self.pool, self.encoder, self.policy, self.facts), version=__version__)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Router:
+        """A saved router. Raises `ArtifactError` where it is damaged, altered, newer than this version, or not a router."""
+        manifest, arrays = artifact.load(folder, _Manifest)
+        pool = Pool(manifest.models)
+        own = {k.removeprefix("predictor."): v for k, v in arrays.items() if k.startswith("predictor.")}
+        predictor = predictor_class(manifest.predictor).from_arrays(pool.arms, own)
+        centres = arrays.get("familiarity.centres")
+        for name in ("prior.quality", "prior.tokens"):
+            if name not in arrays or arrays[name].shape != (len(pool),):
+                raise ArtifactError(f"{folder}: {name} is missing or not one number an arm; the artifact is damaged")
+        if (centres is None) != (manifest.threshold is None) or (centres is not None and centres.shape[1:] != (manifest.dim,)):
+            raise ArtifactError(f"{folder}: the familiarity centres do not fit router.json; the artifact is damaged")
+        if not len(manifest.input_tokens.factor) == len(manifest.input_tokens.overhead) == len(pool):
+            raise ArtifactError(f"{folder}: input_tokens does not have one factor and overhead an arm; the artifact is damaged")
+        return cls(
+            pool=pool,
+            encoder=manifest.encoder,
+            dim=manifest.dim,
+            predictor=predictor,
+            policy=manifest.policy,
+            scale=manifest.scale,
+            input_tokens=manifest.input_tokens,
+            prior_quality=arrays["prior.quality"],
+            prior_tokens=arrays["prior.tokens"],
+            familiarity=None if centres is None or manifest.threshold is None else Familiarity(centres, manifest.threshold),
+            facts=manifest.facts,
+        )
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return load_encoder(self.encoder)
+
+    @cached_property
+    def _anchors(self) -> Any:
+        return anchor_pairs(self.pool.model_of_arm, self.pool.budget_tokens)
+
+    @cached_property
+    def _always_usable(self) -> BoolArray | None:
+        mask = self.pool.usable()
+        return None if mask.all() else mask
+
+    @cached_property
+    def _contexts(self) -> FloatArray:
+        limits = [math.inf if m.context is None else float(m.context) for m in self.pool.models]
+        return np.array(limits)[self.pool.model_of_arm]
+
+    def _usable(self, require: Iterable[str], exclude: Iterable[str], count: float = 0.0) -> BoolArray | None:
+        """(arms,) mask, or None where every arm may be chosen; an arm whose model's context the prompt alone fills is out."""
+        mask = self.pool.usable(require, exclude) if require or exclude else self._always_usable
+        if count and count >= self._contexts.min():
+            fits = self.input_tokens.estimate(np.array([count]))[0] < self._contexts
+            mask = fits if mask is None else mask & fits
+        return mask
+
+    def _input_tokens(self, given: FloatArray | float | None, n: int) -> FloatArray:
+        counts = np.asarray(self.input_tokens.typical if given is None else given, dtype=np.float64)
+        if not np.isfinite(counts).all() or (counts < 0).any():
+            raise QueryError("input_tokens must be finite and at least 0")
+        if counts.shape == (n, len(self.arms)):
+            return counts
+        if counts.shape not in ((), (n,)):
+            raise QueryError(f"input_tokens has shape {counts.shape}; expected one number, ({n},) or ({n}, {len(self.arms)})")
+        return self.input_tokens.estimate(np.broadcast_to(counts, (n,)))
+
+    def _check_vectors(self, vectors: FloatArray) -> FloatArray:
+        x = np.asarray(vectors, dtype=np.float32)
+        if x.ndim == 1:
+            x = x[None]
+        if x.ndim != 2 or x.shape[1] != self.dim:
+            raise QueryError(f"embeddings have shape {np.shape(vectors)}; this router ({self.encoder}) needs (n, {self.dim})")
+        if not np.isfinite(x.sum()):  # a single pass; a NaN or infinity anywhere makes the sum one
+            raise QueryError("embeddings hold NaN or infinite values; check the encoder that made them")
+        return x
+
+    def _max_tokens(self, policy: Policy, forecast: Forecast, arm: int, wanted: float) -> int | None:
+        """The output length to enforce: the budget where `max_tokens` enforces it, and what a cap can pay for."""
+        limits = []
+        if not math.isnan(wanted) and "max_tokens" in self.pool.budgets[arm].control:
+            limits.append(wanted)
+        price = float(self.pool.usd_per_token[1, arm])
+        if isinstance(policy, Best) and price > 0:
+            before_output = float(forecast.cost[0, arm]) - float(forecast.tokens[0, arm]) * price
+            limits.append(max((policy.max_cost - before_output) / price, 1.0))
+        return int(min(limits)) if limits else None
+
+    def _infeasible(self, forecast: Forecast, what: str, usable: BoolArray | None) -> NoFeasibleArm:
+        cost = forecast.cost[0] if usable is None else np.where(usable, forecast.cost[0], np.nan)
+        cost = np.where(np.isnan(forecast.quality[0]), np.nan, cost)
+        if np.isnan(cost).all():
+            return NoFeasibleArm(f"{what}: every model is unavailable, excluded, lacks a required capability or was never observed")
+        cheapest = int(np.nanargmin(cost))
+        return NoFeasibleArm(f"{what}; the cheapest is {self.arms[cheapest]} at {money(float(cost[cheapest]))}: raise the cap to at least that")
+
+
+def curves_of(pool: Pool, forecast: Forecast) -> list[Curve]:
+    """The curves of the first query of a forecast."""
+    curves = []
+    for number, model in enumerate(pool.models):
+        at = np.flatnonzero(pool.model_of_arm == number)
+        values = (tuple(a[0, at].tolist()) for a in (forecast.quality, forecast.tokens, forecast.cost, forecast.spread))
+        curves.append(Curve(model.id, tuple(b.id for b in model.budgets), *values))
+    return curves
+
+
+def _check_query(text: object, number: int | None) -> None:
+    which = "the query" if number is None else f"query {number}"
+    if not isinstance(text, str):
+        raise QueryError(f"{which} is {type(text).__name__}, not text")
+    if not text.strip():
+        raise QueryError(f"{which} is empty: there is nothing to route")

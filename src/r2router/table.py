@@ -1,0 +1,167 @@
+"""The table: what every arm gave on every query, as arrays. NaN means "not observed", never zero."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from r2router.errors import DataError
+from r2router.pool import Pool
+from r2router.types import Arm, FloatArray, IntArray, Prices
+
+if TYPE_CHECKING:
+    import polars as pl
+
+TOKEN_COLUMNS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """Outcomes of n queries on the arms of a pool.
+
+    query_ids, queries, tasks: (n,) what was asked; a task is a label for reporting and is never seen by a router.
+    quality: (n, arms) in [0, 1].
+    input_tokens, cached_tokens, output_tokens, reasoning_tokens: (n, arms) tokens used; cached is part of input and
+        reasoning part of output.
+    cost_usd: (n, arms) what was really paid, where the source recorded it.
+    sources: where the rows came from: (path, sha256) pairs.
+    notes: what was unusual in them, in words.
+    """
+
+    pool: Pool
+    query_ids: tuple[str, ...]
+    queries: tuple[str, ...]
+    tasks: tuple[str, ...]
+    quality: FloatArray
+    input_tokens: FloatArray
+    cached_tokens: FloatArray
+    output_tokens: FloatArray
+    reasoning_tokens: FloatArray
+    cost_usd: FloatArray
+    sources: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def read(
+        cls,
+        sources: Any,
+        pool: Pool | None = None,
+        *,
+        prices: str | Path | Mapping[str, Prices] | None = None,
+        columns: Mapping[str, str] | None = None,
+        drop_unknown: bool = False,
+    ) -> Table:
+        """A table from one or several files (Parquet, CSV, JSON lines, a wide R2-Bench CSV, `hf://`) or data frames.
+
+        pool: fixes the arms and their order; without one it is inferred: the union of the arms of all sources.
+        prices: for an inferred pool, as in `Pool.with_prices`.
+        columns: our name -> the source's name, for foreign layouts: `{"query": "prompt", "quality": "score"}`.
+        drop_unknown: leave out rows whose arm is not in the pool, instead of raising.
+
+        Raises `DataError` naming source, row and column; `ConfigError` and `MissingPrice` as `Pool` does.
+        """
+        from r2router.table_file import read_rows
+
+        rows, read_sources, notes = read_rows(sources, columns or {})
+        return cls.from_rows(rows, pool, prices=prices, sources=read_sources, notes=notes, drop_unknown=drop_unknown)
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: pl.DataFrame,
+        pool: Pool | None = None,
+        *,
+        prices: str | Path | Mapping[str, Prices] | None = None,
+        sources: Sequence[tuple[str, str]] = (),
+        notes: Sequence[str] = (),
+        drop_unknown: bool = False,
+    ) -> Table:
+        """A table from checked rows of the long format (see `r2router.table_file.read_rows`)."""
+        from r2router.table_file import arms_of, fit_to_pool, pivot
+
+        if pool is None:
+            pool = Pool(arms_of(rows))
+            if prices is not None:
+                pool = pool.with_prices(prices)
+        rows, dropped = fit_to_pool(rows, pool, drop_unknown=drop_unknown)
+        text, cells = pivot(rows, pool, ("quality", *TOKEN_COLUMNS, "cost_usd"))
+        return cls(pool=pool, **text, **cells, sources=tuple(sources), notes=(*notes, *dropped))
+
+    # -- shape ---------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.query_ids)
+
+    def __repr__(self) -> str:
+        seen = np.isfinite(self.quality).mean() if self.quality.size else 0.0
+        return f"Table({len(self)} queries x {len(self.arms)} arms, {seen:.0%} of the cells observed)"
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        return self.pool.arms
+
+    def take(self, rows: IntArray | Sequence[int]) -> Table:
+        """The table of some queries, by row number, in that order."""
+        index = np.asarray(rows, dtype=np.intp)
+        words = {k: tuple(getattr(self, k)[i] for i in index) for k in ("query_ids", "queries", "tasks")}
+        return replace(self, **words, **{k: getattr(self, k)[index] for k in ("quality", *TOKEN_COLUMNS, "cost_usd")})
+
+    def with_arms(self, arms: Sequence[str]) -> Table:
+        """The table of some arms only, in the pool's order. Raises `DataError` for an arm that it does not have."""
+        unknown = set(arms) - set(self.arms)
+        if unknown:
+            raise DataError(f"arm {min(unknown)!r} is not in the table: choose among {', '.join(self.arms[:8])}, ...")
+        wanted = frozenset(arms)
+        keep = np.array([i for i, arm in enumerate(self.arms) if arm in wanted], dtype=np.intp)
+        pool = self.pool.with_arms(wanted)
+        return replace(self, pool=pool, **{k: getattr(self, k)[:, keep] for k in ("quality", *TOKEN_COLUMNS, "cost_usd")})
+
+    def with_pool(self, pool: Pool) -> Table:
+        """The same outcomes under another pool of the same arms, for example with other prices."""
+        if pool.arms != self.pool.arms:
+            raise DataError("the pool's arms are not the table's, in the same order: read the table again with that pool")
+        return replace(self, pool=pool)
+
+    def split(self, test: float = 0.2, seed: int = 42) -> tuple[Table, Table]:
+        """(train, test) by query, never by row; queries of the same text stay together.
+
+        A permutation by `numpy.random.default_rng(seed)`, as in the paper's released code. Raises `DataError` where one of the
+        two parts would be empty.
+        """
+        if not 0 < test < 1:
+            raise DataError(f"test is {test}; the share of queries held out lies between 0 and 1, for example 0.2")
+        first: dict[str, int] = {}
+        group = np.array([first.setdefault(text, len(first)) for text in self.queries], dtype=np.intp)
+        order = np.random.default_rng(seed).permutation(len(first))
+        train_groups = order[: int((1 - test) * len(first))]
+        in_train = np.isin(group, train_groups)
+        if in_train.all() or not in_train.any():
+            raise DataError(f"{len(first)} distinct queries cannot be split {1 - test:g} to {test:g}: one part would be empty")
+        if len(first) == len(self):  # the permutation's own order, so that rows come as the paper's code has them
+            return self.take(train_groups), self.take(order[len(train_groups) :])
+        return self.take(np.flatnonzero(in_train)), self.take(np.flatnonzero(~in_train))
+
+    # -- money ---------------------------------------------------------------------------------------------------
+
+    def cost(self, input_tokens: FloatArray | None = None) -> FloatArray:
+        """(n, arms) US dollars of each outcome, from the tokens used; what the source recorded as paid goes first.
+
+        input_tokens: (n,) or (n, arms) estimates for cells whose input tokens were not recorded; without it those cells cost
+            their output only. NaN where the output tokens are unknown. Raises `MissingPrice`.
+        """
+        estimate = 0.0 if input_tokens is None else input_tokens
+        if isinstance(estimate, np.ndarray) and estimate.ndim == 1:
+            estimate = estimate[:, None]
+        known = np.where(np.isnan(self.input_tokens), estimate, self.input_tokens)
+        cost = self.pool.cost(known, self.output_tokens, self.cached_tokens, self.reasoning_tokens)
+        return np.where(np.isnan(self.cost_usd), cost, self.cost_usd)
+
+    def write(self, path: str | Path) -> None:
+        """Write the observed cells as Parquet in the long format; what was at `path` survives a failure."""
+        from r2router.table_file import write_rows
+
+        write_rows(self, Path(path))

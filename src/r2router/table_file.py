@@ -1,0 +1,288 @@
+"""Outcome tables in files: every layout comes in through `read_rows` and is checked there, row by row.
+
+The long format has one row per (query, arm); its columns are listed in `COLUMNS`. The wide layout of the released R2-Bench has
+one CSV per LLM (the file's name is the model) with columns `10_score`, `10_count`, ... `unlimited_score`, `unlimited_count`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from r2router.errors import DataError, SaveError
+from r2router.pool import Pool, budget_order
+from r2router.pool_file import suggest
+from r2router.types import Budget, FloatArray, Model
+
+if TYPE_CHECKING:
+    from r2router.table import Table
+
+COLUMNS: dict[str, Any] = {
+    "query_id": pl.String,
+    "task": pl.String,
+    "query": pl.String,
+    "model": pl.String,
+    "budget": pl.String,
+    "quality": pl.Float64,
+    "input_tokens": pl.Float64,
+    "cached_tokens": pl.Float64,
+    "output_tokens": pl.Float64,
+    "reasoning_tokens": pl.Float64,
+    "cost_usd": pl.Float64,
+    "error": pl.String,
+    "sample": pl.String,
+}
+_REQUIRED = ("query", "model", "budget", "quality")
+_AMOUNTS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd")
+_BROKEN_SHARE = 0.01  # so many rows may hold an impossible amount before the file counts as broken
+_WIDE = re.compile(r"(\d+|unlimited)_(score|count)")
+_QUERY_NAMES = ("query", "question", "prompt", "input", "text")
+
+
+def read_rows(source: Any, columns: Mapping[str, str]) -> tuple[pl.DataFrame, list[tuple[str, str]], list[str]]:
+    """(rows, (path, sha256) of each file, notes) of one or several sources, in the long format and checked.
+
+    columns: our name -> the source's name. Raises `DataError` naming source, row, column and value.
+    """
+    unknown = set(columns) - set(COLUMNS)
+    if unknown:
+        raise DataError(f"column mapping: {min(unknown)!r} is not a column of ours{suggest(min(unknown), COLUMNS)}")
+    sources = source if isinstance(source, (list, tuple)) else [source]
+    frames, hashes, notes = [], [], []
+    for one in (file for entry in sources for file in _files(entry)):
+        name = "the data frame" if isinstance(one, pl.DataFrame) else str(one)
+        frame = one if isinstance(one, pl.DataFrame) else _scan(str(one))
+        if any(_WIDE.fullmatch(c) for c in frame.columns):
+            frame = _from_wide(frame, Path(name).stem, name, columns)
+        frame, found = _check(_named(frame, columns, name), name)
+        frames.append(frame)
+        notes += found
+        if not isinstance(one, pl.DataFrame):
+            hashes.append((name, "" if "://" in name else sha256(Path(name))))
+    if not frames or sum(map(len, frames)) == 0:
+        raise DataError(f"{_names(sources)}: no rows; an outcome table has one row per query, model and budget")
+    rows = pl.concat(frames)
+    _check_duplicates(rows, _names(sources))
+    return rows, hashes, notes
+
+
+def arms_of(rows: pl.DataFrame) -> list[Model]:
+    """The models of the rows in order of appearance, each with its budgets sorted as a person would."""
+    seen: dict[str, dict[str, Budget]] = {}
+    for model, budget in rows.select("model", "budget").unique(maintain_order=True).iter_rows():
+        seen.setdefault(model, {})[budget] = Budget.of(budget)
+    return [Model(id=m, upstream=m, budgets=tuple(sorted(b.values(), key=budget_order))) for m, b in seen.items()]
+
+
+def fit_to_pool(rows: pl.DataFrame, pool: Pool, *, drop_unknown: bool) -> tuple[pl.DataFrame, list[str]]:
+    """The rows whose arm is in the pool, and a note on the others. Raises `DataError` for those unless they may be dropped."""
+    arms = pl.concat_str("model", "budget", separator="@")
+    strange = rows.filter(~arms.is_in(list(pool.arms)))
+    if strange.is_empty():
+        return rows, []
+    model, budget = strange.row(0, named=True)["model"], strange.row(0, named=True)["budget"]
+    known = {m.id for m in pool.models}
+    what = f"budget {budget!r} of model {model!r}" if model in known else f"model {model!r}"
+    if not drop_unknown:
+        raise DataError(
+            f"{what} ({len(strange)} rows in all) is not in the pool{suggest(model, known)}: add it there, or leave such rows out "
+            "(drop_unknown=True, --drop-unknown)"
+        )
+    return rows.filter(arms.is_in(list(pool.arms))), [f"{len(strange)} rows of arms that are not in the pool were left out"]
+
+
+def pivot(rows: pl.DataFrame, pool: Pool, names: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], dict[str, FloatArray]]:
+    """(words of each query, one (n, arms) array a name). Several samples of a cell give their mean; a failed call gives nothing."""
+    queries = rows.unique("query_id", keep="first", maintain_order=True)
+    row = {q: i for i, q in enumerate(queries["query_id"])}
+    failed = pl.col("error").is_not_null()
+    cells = (
+        rows.with_columns(pl.when(~failed).then(pl.col(n)).alias(n) for n in names)
+        .group_by("query_id", "model", "budget", maintain_order=True)
+        .agg(pl.col(n).mean() for n in names)
+    )
+    at_row = cells["query_id"].replace_strict(row, return_dtype=pl.Int64).to_numpy()
+    arms = (cells["model"] + "@" + cells["budget"]).replace_strict({str(a): i for a, i in pool.index.items()}, return_dtype=pl.Int64)
+    arrays = {}
+    for name in names:
+        array = np.full((len(queries), len(pool)), np.nan)
+        array[at_row, arms.to_numpy()] = cells[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+        arrays[name] = array
+    words = {"query_ids": "query_id", "queries": "query", "tasks": "task"}
+    return {ours: tuple(queries[theirs]) for ours, theirs in words.items()}, arrays
+
+
+def write_rows(table: Table, path: Path) -> None:
+    """Write a table's observed cells as Parquet. Raises `SaveError`; what was at `path` survives."""
+    names = ("quality", *_AMOUNTS)
+    at_row, at_arm = np.nonzero(np.any([~np.isnan(getattr(table, n)) for n in names], axis=0))
+    frame = pl.DataFrame(
+        {
+            **{c: [getattr(table, k)[i] for i in at_row] for c, k in {"query_id": "query_ids", "task": "tasks", "query": "queries"}.items()},
+            "model": [table.arms[a].model for a in at_arm],
+            "budget": [table.arms[a].budget for a in at_arm],
+            "budget_tokens": pl.Series([table.pool.budgets[a].tokens for a in at_arm], dtype=pl.Int64),
+            **{n: pl.Series(getattr(table, n)[at_row, at_arm]).fill_nan(None) for n in names},
+        }
+    )
+    partial = path.with_name(path.name + ".partial")
+    try:
+        frame.write_parquet(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise SaveError(f"{path}: cannot be written ({error.strerror or error}); what was there before is untouched") from None
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# -- one source -----------------------------------------------------------------------------------------------------
+
+
+def _files(entry: Any) -> list[Any]:
+    if isinstance(entry, (pl.DataFrame, pl.LazyFrame)):
+        return [entry.collect() if isinstance(entry, pl.LazyFrame) else entry]
+    if not isinstance(entry, (str, os.PathLike)):
+        raise DataError(f"a table is read from paths or data frames, not from {type(entry).__name__}")
+    text = os.fspath(entry)
+    if "://" in text:
+        return [text]
+    path = Path(text)
+    if path.is_dir():
+        found = sorted(p for p in path.iterdir() if p.suffix.lower() in _READERS)
+        if not found:
+            raise DataError(f"{path}: the folder holds no table ({', '.join(_READERS)})")
+        return found
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    return [path]
+
+
+def _read_csv(path: str) -> pl.DataFrame:
+    return pl.scan_csv(path, infer_schema_length=None, try_parse_dates=False).collect()
+
+
+def _read_json_lines(path: str) -> pl.DataFrame:
+    return pl.scan_ndjson(path, infer_schema_length=None).collect()
+
+
+def _read_parquet(path: str) -> pl.DataFrame:
+    return pl.scan_parquet(path).collect()
+
+
+_READERS = {
+    ".parquet": _read_parquet,
+    ".csv": _read_csv,
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+}
+
+
+def _scan(path: str) -> pl.DataFrame:
+    suffix = Path(path).suffix.lower()
+    reader = _READERS.get(suffix) or (_read_parquet if "://" in path else None)
+    if reader is None:
+        raise DataError(f"{path}: cannot tell its format from {suffix!r}: name it {', '.join(_READERS)}")
+    try:
+        return reader(path)
+    except pl.exceptions.NoDataError:
+        raise DataError(f"{path}: the file is empty") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path}: cannot be read as {suffix.lstrip('.') or 'Parquet'} ({str(error).splitlines()[0]})") from None
+
+
+def _from_wide(frame: pl.DataFrame, model: str, name: str, columns: Mapping[str, str]) -> pl.DataFrame:
+    """The long form of one LLM's wide file."""
+    query = columns.get("query") or next((c for c in _QUERY_NAMES if c in frame.columns), None)
+    if query is None or query not in frame.columns:
+        raise DataError(f"{name}: no column with the query's text; name it, for example columns={{'query': 'prompt'}}")
+    budgets = sorted({m[1] for c in frame.columns if (m := _WIDE.fullmatch(c))}, key=lambda b: (b == "unlimited", int(b) if b.isdigit() else 0))
+    fixed = [pl.col(query).cast(pl.String).alias("query")]
+    id_column, task_column = columns.get("query_id", "query_id"), columns.get("task", "task")
+    fixed.append((pl.col(id_column) if id_column in frame.columns else pl.int_range(pl.len())).cast(pl.String).alias("query_id"))
+    fixed.append((pl.col(task_column) if task_column in frame.columns else pl.lit("")).cast(pl.String).alias("task"))
+    parts = []
+    for budget in budgets:
+        score, count = f"{budget}_score", f"{budget}_count"
+        values = [(pl.col(c) if c in frame.columns else pl.lit(None, pl.Float64)).alias(ours) for c, ours in ((score, "quality"), (count, "output_tokens"))]
+        parts.append(frame.select(*fixed, pl.lit(model).alias("model"), pl.lit(budget).alias("budget"), *values))
+    return pl.concat(parts)
+
+
+def _named(frame: pl.DataFrame, columns: Mapping[str, str], name: str) -> pl.DataFrame:
+    """The frame's columns under our names and types; optional ones that it lacks are null."""
+    source = {ours: columns.get(ours, ours) for ours in COLUMNS}
+    if source["budget"] not in frame.columns and "budget_tokens" in frame.columns:
+        source["budget"] = "budget_tokens"
+    missing = [ours for ours in _REQUIRED if source[ours] not in frame.columns and ours not in frame.columns]
+    if missing:
+        there = ", ".join(frame.columns[:12])
+        raise DataError(f"{name}: no column {missing[0]!r} (there are: {there}); map it, for example columns={{'{missing[0]}': '...'}}")
+    chosen = []
+    for ours, kind in COLUMNS.items():
+        theirs = source[ours] if source[ours] in frame.columns else ours
+        column = pl.col(theirs) if theirs in frame.columns else pl.lit(None)
+        try:
+            frame.select(column.cast(kind))
+        except pl.exceptions.PolarsError:
+            raise DataError(f"{name}: column {theirs!r} cannot be read as {'numbers' if kind == pl.Float64 else 'text'}") from None
+        chosen.append(column.cast(kind).alias(ours))
+    rows = frame.select(chosen) if len(frame) else pl.DataFrame(schema=COLUMNS)
+    return rows.with_columns(
+        pl.col("task").fill_null(""),
+        pl.when(pl.col("query_id").is_null()).then(pl.col("query")).otherwise(pl.col("query_id")).alias("query_id"),
+    )
+
+
+def _check(rows: pl.DataFrame, name: str) -> tuple[pl.DataFrame, list[str]]:
+    """Checked rows and notes. An impossible amount in a few rows is a failed measurement, and counts as not observed."""
+    numbered = rows.with_row_index("row", offset=1)
+    for column in ("query_id", "query", "model", "budget"):
+        _refuse(numbered.filter(pl.col(column).is_null() | (pl.col(column) == "")), name, column, "must not be empty")
+    for column in ("model", "budget"):
+        _refuse(numbered.filter(pl.col(column).str.contains(r"[@\s]")), name, column, "must not hold '@' or white space")
+    outside = pl.col("quality").is_infinite() | ~pl.col("quality").fill_nan(None).is_between(0, 1)
+    _refuse(numbered.filter(outside.fill_null(False)), name, "quality", "must lie in [0, 1]; divide percentages by 100")
+    notes = []
+    for column in _AMOUNTS:
+        broken = numbered.filter((pl.col(column) < 0) | pl.col(column).is_infinite())
+        if broken.is_empty():
+            continue
+        if len(broken) > _BROKEN_SHARE * len(rows):
+            _refuse(broken, name, column, f"must be finite and at least 0 ({len(broken)} of {len(rows)} rows are not)")
+        first = broken.row(0, named=True)
+        where = f"row {first['row']}, {first['model']}@{first['budget']}: {first[column]:g}"
+        notes.append(f"{name}: {len(broken)} impossible {column} count as not observed (first: {where})")
+        rows = rows.with_columns(pl.when((pl.col(column) >= 0) & pl.col(column).is_finite()).then(pl.col(column)).alias(column))
+    return rows, notes
+
+
+def _refuse(rows: pl.DataFrame, name: str, column: str, rule: str) -> None:
+    if not rows.is_empty():
+        first = rows.row(0, named=True)
+        raise DataError(f"{name}, row {first['row']}: {column} is {first[column]!r}; it {rule}")
+
+
+def _check_duplicates(rows: pl.DataFrame, name: str) -> None:
+    key = ["query_id", "model", "budget", "sample"]
+    twice = rows.filter(pl.struct(key).is_duplicated())
+    if not twice.is_empty():
+        q, m, b, _ = twice.select(key).row(0)
+        raise DataError(f"{name}: query {q!r} has {m}@{b} more than once ({len(twice)} rows so); keep one, or number them in a column 'sample'")
+    texts = rows.select("query_id", "query").unique().filter(pl.col("query_id").is_duplicated())
+    if not texts.is_empty():
+        raise DataError(f"{name}: query_id {texts['query_id'][0]!r} stands for different texts; give each query an id of its own")
+
+
+def _names(sources: Iterable[Any]) -> str:
+    return ", ".join("the data frame" if isinstance(s, (pl.DataFrame, pl.LazyFrame)) else str(s) for s in sources)

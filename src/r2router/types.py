@@ -1,0 +1,200 @@
+"""The words of r2router as small frozen values. See `docs/words.md` for how they hang together.
+
+Money is US dollars, prices are US dollars per million tokens, lengths are tokens. Three token counts are never
+mixed up: the budget *asked for*, the tokens *forecast*, and the tokens *used*.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.integer[Any]]
+BoolArray = NDArray[np.bool_]
+
+Control = Literal["instruction", "max_tokens", "reasoning_effort", "thinking_tokens"]
+"""A knob that enforces a budget: words in the prompt, a hard cut, a named effort, an allowance for thinking."""
+
+UNLIMITED = "unlimited"
+
+
+class Arm(str):
+    """One choice of a router: a model under a budget, written `model@budget`.
+
+    It is a string, so it prints, compares, sorts, hashes and serialises as one.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, model: str, budget: str) -> Arm:
+        return cls(f"{model}@{budget}")
+
+    @property
+    def model(self) -> str:
+        return self.partition("@")[0]
+
+    @property
+    def budget(self) -> str:
+        return self.partition("@")[2]
+
+
+class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """US dollars per million tokens of each kind.
+
+    cached_input: input read from the provider's prompt cache; where it is not given, the input price (never less).
+    reasoning: thinking tokens; where it is not given, the output price, as every provider bills today.
+    """
+
+    input: float
+    output: float
+    cached_input: float | None = None
+    reasoning: float | None = None
+
+
+class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How an output length is asked for, in the model's own way.
+
+    id: what stands behind the `@` of an arm: a number of tokens, an effort (`low`), `unlimited`, ...
+    tokens: the same as a number, where it is one; only such budgets can be interpolated between.
+    control: the knobs that enforce it; usually a length instruction together with `max_tokens`.
+    """
+
+    id: str
+    tokens: int | None = None
+    control: tuple[Control, ...] = ()
+
+    @classmethod
+    def of(cls, value: int | str, control: tuple[Control, ...] = ()) -> Budget:
+        """A budget from the way people write it: `150`, `"150"`, `"low"`, `"unlimited"`."""
+        text = str(value)
+        return cls(text, int(text) if text.isascii() and text.isdigit() else None, control)
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One LLM that can be called.
+
+    id: the name used everywhere in r2router.
+    upstream: the name its provider knows it by.
+    usd_per_million: its prices; `None` means unknown, and whatever needs a cost then raises `MissingPrice`.
+    capabilities: what a request can require of it (`vision`, `tools`, `json`, ...).
+    context: the most tokens that prompt and answer may have together; `None` means unknown, and unchecked.
+    available: false for a model that must not be chosen now (it stays in the pool and keeps its columns).
+    """
+
+    id: str
+    budgets: tuple[Budget, ...]
+    provider: str = ""
+    upstream: str = ""
+    usd_per_million: Prices | None = None
+    capabilities: frozenset[str] = frozenset()
+    context: int | None = None
+    available: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Forecast:
+    """What is expected of every arm on every query; arrays are (n queries, arms), NaN where an arm is unknown.
+
+    quality: expected quality in [0, 1].
+    tokens: expected output tokens, thinking included.
+    spread: standard deviation of the *forecast of the expected quality* (how unsure the router is, not how much single
+        answers vary).
+    familiar: (n,) false where a query is far from everything the router was trained on.
+    cost: expected US dollars of the request; NaN until the router has put prices on it.
+    """
+
+    arms: tuple[Arm, ...]
+    quality: FloatArray
+    tokens: FloatArray
+    spread: FloatArray
+    familiar: BoolArray
+    cost: FloatArray = field(default_factory=lambda: np.full((0, 0), np.nan))
+
+    @classmethod
+    def of(cls, arms: tuple[Arm, ...], quality: FloatArray, tokens: FloatArray, spread: FloatArray) -> Forecast:
+        """What a predictor knows; prices and familiarity are the router's to add."""
+        return cls(arms, quality, tokens, spread, np.ones(len(quality), dtype=np.bool_))
+
+    def __len__(self) -> int:
+        return len(self.quality)
+
+
+class Curve(msgspec.Struct, frozen=True):
+    """The forecast of one model over its budgets, for one query: what a person looks at.
+
+    All tuples run over `budgets`, in the pool's order. tokens are output tokens, cost is US dollars a request.
+    """
+
+    model: str
+    budgets: tuple[str, ...]
+    quality: tuple[float, ...]
+    tokens: tuple[float, ...]
+    cost: tuple[float, ...]
+    spread: tuple[float, ...]
+
+
+class PathStep(msgspec.Struct, frozen=True):
+    """One arm of the exact path over all trade-offs: the best arm from `lam` down to the next step's `lam`.
+
+    lam: the lambda (with the path's cost scale) at which this arm takes over from the cheaper one before it; 1 for the first.
+    value: the same moment in dollars: what a fully right answer must be worth for this arm to be the best.
+    """
+
+    arm: Arm
+    lam: float
+    value: float
+    quality: float
+    cost: float
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What a router chose for one request, and why.
+
+    quality, tokens, cost, spread: what was forecast for the chosen arm (cost in US dollars for the whole request).
+    max_tokens: the output length to enforce, where the budget or the policy sets one.
+    fallbacks: the next best arms, one a model, to try in this order if the chosen model fails.
+    reason: one or two sentences for a person.
+    met: whether the policy's wish (a quality floor) is forecast to be met.
+    familiar: false where the query is far from the router's training data; the choice is then the safe one.
+    """
+
+    arm: Arm
+    model: str
+    budget: str
+    quality: float
+    tokens: float
+    cost: float
+    spread: float
+    max_tokens: int | None
+    fallbacks: tuple[Arm, ...]
+    reason: str
+    met: bool = True
+    familiar: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choices:
+    """Decisions of many requests as arrays of length n.
+
+    arm: index into the router's arms.
+    budget_tokens: the budget asked for where it is a number (also between two anchors), else NaN.
+    quality, tokens, cost: forecasts of the chosen arm.
+    met, familiar: as in `Decision`.
+    """
+
+    arm: IntArray
+    quality: FloatArray
+    tokens: FloatArray
+    cost: FloatArray
+    budget_tokens: FloatArray
+    met: BoolArray
+    familiar: BoolArray
+
+    def __len__(self) -> int:
+        return len(self.arm)
