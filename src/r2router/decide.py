@@ -7,7 +7,8 @@ A policy sees (n, arms) forecasts of quality and of cost. An arm whose quality i
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from numbers import Real
+from typing import Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -33,23 +34,29 @@ class Tradeoff(msgspec.Struct, frozen=True, tag="tradeoff", tag_field="policy", 
     lam: 0 asks for quality only, 1 for cost only.
     scale: the US dollars that weigh as much as a whole point of quality at lam = 0.5. By default the router's own (the mean cost
         of its best fixed arm), so that 0.3 means something; 1.0 is the paper's raw dollars.
+    ties: which of several equally good arms; `"first"` in the pool's order is how the paper's released code has it.
 
     Raises `PolicyError` unless lam is in [0, 1] and scale a finite number above 0.
     """
 
     lam: float
     scale: float | None = None
+    ties: Literal["cheaper", "first"] = "cheaper"
 
     def __post_init__(self) -> None:
-        _check("Tradeoff: lambda", self.lam, 0.0, 1.0)
-        if self.scale is not None and not (math.isfinite(self.scale) and self.scale > 0):
-            raise PolicyError(f"Tradeoff: scale is {self.scale}; it must be a finite number of US dollars above 0")
+        _check(self, "lam", "Tradeoff: lambda", 0.0, 1.0)
+        if self.scale is not None:
+            _check(self, "scale", "Tradeoff: scale in US dollars", 0.0, math.inf)
+            if self.scale == 0:
+                raise PolicyError(f"Tradeoff: scale in US dollars is {self.scale}; it must be above 0, as cost is divided by it")
 
     def choose(self, forecast: Forecast, cost: FloatArray) -> IntArray:
         """See `Policy.choose`. Raises `PolicyError` without a scale (a router fills in its own)."""
         if self.scale is None:
             raise PolicyError("Tradeoff: no scale; give Tradeoff(lam, scale=...) or decide through a Router, which has its own")
-        return _argmax((1.0 - self.lam) * forecast.quality - (self.lam / self.scale) * cost, cost)
+        with np.errstate(invalid="ignore"):  # 0 times the infinite cost of an excluded arm, at lambda 0
+            score = (1.0 - self.lam) * forecast.quality - (self.lam / self.scale) * cost
+        return _argmax(score, cost if self.ties == "cheaper" else np.where(np.isfinite(cost), 0.0, np.inf))
 
 
 class Value(msgspec.Struct, frozen=True, tag="value", tag_field="policy", forbid_unknown_fields=True):
@@ -61,7 +68,7 @@ class Value(msgspec.Struct, frozen=True, tag="value", tag_field="policy", forbid
     usd: float
 
     def __post_init__(self) -> None:
-        _check("Value: usd", self.usd, 0.0, math.inf)
+        _check(self, "usd", "Value: usd", 0.0, math.inf)
 
     def choose(self, forecast: Forecast, cost: FloatArray) -> IntArray:
         """See `Policy.choose`."""
@@ -77,7 +84,7 @@ class Cheapest(msgspec.Struct, frozen=True, tag="cheapest", tag_field="policy", 
     min_quality: float
 
     def __post_init__(self) -> None:
-        _check("Cheapest: min_quality", self.min_quality, 0.0, 1.0)
+        _check(self, "min_quality", "Cheapest: min_quality", 0.0, 1.0)
 
     def choose(self, forecast: Forecast, cost: FloatArray) -> IntArray:
         """See `Policy.choose`."""
@@ -95,7 +102,7 @@ class Best(msgspec.Struct, frozen=True, tag="best", tag_field="policy", forbid_u
     max_cost: float
 
     def __post_init__(self) -> None:
-        _check("Best: max_cost", self.max_cost, 0.0, math.inf)
+        _check(self, "max_cost", "Best: max_cost", 0.0, math.inf)
 
     def choose(self, forecast: Forecast, cost: FloatArray) -> IntArray:
         """See `Policy.choose`."""
@@ -130,10 +137,10 @@ def decide(policy: Policy, forecast: Forecast, usable: BoolArray | None, budget_
 
 
 def anchor_pairs(model_of_arm: IntArray, budget_tokens: FloatArray) -> IntArray:
-    """(pairs, 2) neighbouring numeric budgets of one model, by size."""
+    """(pairs, 2) neighbouring numeric budgets of one model, by size. A budget of 0 switches thinking off: nothing lies next to it."""
     order = np.lexsort((budget_tokens, model_of_arm))
     low, high = order[:-1], order[1:]
-    same = (model_of_arm[low] == model_of_arm[high]) & ~np.isnan(budget_tokens[low]) & ~np.isnan(budget_tokens[high])
+    same = (model_of_arm[low] == model_of_arm[high]) & (budget_tokens[low] > 0) & ~np.isnan(budget_tokens[high])
     return np.stack([low[same], high[same]], axis=1)
 
 
@@ -184,14 +191,18 @@ def _between_anchors(
 
 def _argmax(score: FloatArray, cost: FloatArray) -> IntArray:
     """(n,) the best score; among equals the cheapest, then the first. `NO_ARM` where nothing can be chosen."""
-    score = np.where(np.isnan(score) | ~np.isfinite(cost), -np.inf, score)
+    score = np.where(np.isfinite(score) & np.isfinite(cost), score, -np.inf)
     top = score.max(axis=1, keepdims=True)
     arm = np.where(score == top, cost, np.inf).argmin(axis=1)
     return np.where(np.isneginf(top[:, 0]), NO_ARM, arm)
 
 
-def _check(name: str, value: float, low: float, high: float) -> None:
-    inside = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and low <= value <= high
+def _check(policy: msgspec.Struct, field: str, name: str, low: float, high: float) -> None:
+    """Raise `PolicyError` unless the field is a number in range; one of another kind (of numpy, say) becomes a float."""
+    value = getattr(policy, field)
+    inside = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and low <= value <= high
     if not inside:
         span = f"a number from {low:g} to {high:g}" if math.isfinite(high) else f"a finite number of at least {low:g}"
         raise PolicyError(f"{name} is {value}; it must be {span}")
+    if type(value) is not float:
+        msgspec.structs.force_setattr(policy, field, float(value))

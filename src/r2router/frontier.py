@@ -92,12 +92,18 @@ def upper_envelope(cost: FloatArray, quality: FloatArray) -> IntArray:
     order = np.lexsort((-quality, cost))
     record = np.maximum.accumulate(quality[order])
     rising = np.concatenate([[True], record[1:] > record[:-1]])  # a point below a cheaper one is never on the envelope
+    candidates = order[rising]
+    x, y = cost[candidates].tolist(), quality[candidates].tolist()
     hull: list[int] = []
-    for i in order[rising]:
-        while len(hull) >= 2 and _turns_up(cost, quality, hull[-2], hull[-1], i):
+    for i in range(len(x)):
+        # the last point goes while it lies on or under the line from the one before it to this one
+        while len(hull) >= 2:
+            a, b = hull[-2], hull[-1]
+            if (y[b] - y[a]) * (x[i] - x[a]) > (y[i] - y[a]) * (x[b] - x[a]):
+                break
             hull.pop()
-        hull.append(int(i))
-    return np.array(hull, dtype=np.intp)
+        hull.append(i)
+    return candidates[hull]
 
 
 def envelope_at(cost: FloatArray, quality: FloatArray, at: FloatArray) -> FloatArray:
@@ -113,18 +119,31 @@ def area_over_log_cost(cost: FloatArray, quality: FloatArray, low: float, high: 
     Below the cheapest point the quality counts as 0, as nothing can be had there. Raises `ValueError` unless 0 < low < high.
     """
     if not 0 < low < high:
-        raise ValueError(f"the area needs 0 < low < high, got {low} and {high}")
-    hull = upper_envelope(cost, quality)
-    c, q = cost[hull], quality[hull]
-    begin = min(max(float(c[0]), low), high)
-    knots = np.concatenate([[begin], c[(c > begin) & (c < high)], [high]])
-    left, right = knots[:-1], knots[1:]
-    q_left, q_right = np.interp(left, c, q), np.interp(right, c, q)
+        raise ValueError(f"the area over log cost needs 0 < low < high, got {low} and {high}")
+    left, right, q_left, q_right = _pieces(cost, quality, low, high)
     # on a piece quality = a + b cost, and the integral over log cost is a log(right / left) + b (right - left)
     width = right - left
     slope = np.divide(q_right - q_left, width, out=np.zeros_like(width), where=width > 0)
     pieces = (q_left - slope * left) * np.log(right / left) + slope * width
     return float(pieces.sum() / np.log(high / low))
+
+
+def area_over_cost(cost: FloatArray, quality: FloatArray, low: float, high: float) -> float:
+    """The same over linear cost. Raises `ValueError` unless low < high."""
+    if not low < high:
+        raise ValueError(f"the area over cost needs low < high, got {low} and {high}")
+    left, right, q_left, q_right = _pieces(cost, quality, low, high)
+    return float(((q_left + q_right) / 2 @ (right - left)) / (high - low))
+
+
+def _pieces(cost: FloatArray, quality: FloatArray, low: float, high: float) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """The linear pieces of the envelope between two costs: left and right end, quality at each."""
+    hull = upper_envelope(cost, quality)
+    c, q = cost[hull], quality[hull]
+    begin = min(max(float(c[0]), low), high)
+    knots = np.concatenate([[begin], c[(c > begin) & (c < high)], [high]])
+    at = np.interp(knots, c, q)
+    return knots[:-1], knots[1:], at[:-1], at[1:]
 
 
 def least_cost(cost: FloatArray, quality: FloatArray, target: float) -> float:
@@ -134,10 +153,6 @@ def least_cost(cost: FloatArray, quality: FloatArray, target: float) -> float:
     if q[-1] < target:
         return float("nan")
     return float(c[0] if q[0] >= target else np.interp(target, q, c))
-
-
-def _turns_up(x: FloatArray, y: FloatArray, a: int, b: int, c: int) -> bool:
-    return bool((y[b] - y[a]) * (x[c] - x[a]) <= (y[c] - y[a]) * (x[b] - x[a]))
 
 
 def _first_of_best(score: FloatArray, then: FloatArray) -> IntArray:

@@ -90,10 +90,11 @@ class Pool:
 
     def with_prices(self, prices: str | Path | Mapping[str, Prices]) -> Pool:
         """The same pool with other prices; every model must be among them, or `MissingPrice` names those that are not."""
+        details: dict[str, tuple[str, str]] = {}
         if isinstance(prices, Mapping):
-            found, details = dict(prices), {}
+            found = dict(prices)
         elif str(prices) == "genai-prices":
-            found, details = genai_prices(self.models), {}
+            found = genai_prices(self.models)
         else:
             found, details = read_prices(prices)
         missing = [m.id for m in self.models if m.id not in found]

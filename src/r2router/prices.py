@@ -64,15 +64,16 @@ def genai_prices(models: Iterable[Model]) -> dict[str, Prices]:
         from genai_prices import Usage, calc_price
     except ImportError:
         raise MissingExtra("prices from genai-prices need the [prices] extra: pip install 'r2router[prices]'") from None
+    million = 1_000_000
     found = {}
     for model in models:
+        where = {"model_ref": model.upstream or model.id, "provider_id": model.provider or None}
         try:
-            result = calc_price(
-                Usage(input_tokens=1_000_000, output_tokens=1_000_000),
-                model_ref=model.upstream or model.id,
-                provider_id=model.provider or None,
-            )
+            fresh = calc_price(Usage(input_tokens=million, output_tokens=million), **where)
+            cached = calc_price(Usage(input_tokens=million, cache_read_tokens=million), **where)
         except LookupError:
             continue
-        found[model.id] = Prices(input=float(result.input_price), output=float(result.output_price))
+        found[model.id] = Prices(
+            input=float(fresh.input_price), output=float(fresh.output_price), cached_input=float(cached.input_price)
+        )
     return found

@@ -57,7 +57,7 @@ class Recipe(msgspec.Struct, frozen=True):
         outcomes = Outcomes.of(table.arms, table.quality, table.cost(estimates))
         quality, tokens, cost = (fair_means(a) for a in (table.quality, table.output_tokens, outcomes.cost))
         best = int(np.lexsort((cost, -np.nan_to_num(quality, nan=-1.0)))[0])
-        policy, figures = Value(_steady_value(quality, cost, best)), ()
+        policy, figures = Value(_steady_value(quality, cost, best)), tuple[Figure, ...]()
         folds = min(self.folds, len(set(table.queries)))
         if folds >= 2:
             forecast = out_of_fold(self.learner, x, table, folds, self.seed, progress)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -27,6 +27,7 @@ from r2router.predict.input_tokens import InputTokens
 from r2router.types import Arm, BoolArray, Choices, Curve, Decision, FloatArray, Forecast, Model, PathStep
 
 _MOST_FALLBACKS = 5
+_BLOCK = 512  # queries decided at once: their (query, arm) arrays stay in the processor's cache
 
 
 class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
@@ -41,6 +42,7 @@ class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
     input_tokens: InputTokens
     threshold: float | None
     facts: Facts
+    ties: Literal["cheaper", "first"] = "cheaper"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,8 @@ class Router:
 
     pool: the models, their budgets and prices. encoder: the spec of the encoder its predictor was trained on. dim: length of an
     embedding. policy: the policy used where none is given. scale: US dollars, what `Tradeoff` divides cost by where it has no
-    scale of its own. prior_quality, prior_tokens: (arms,) the means that stand in for forecasts on unfamiliar queries.
+    scale of its own. prior_quality, prior_tokens: (arms,) the means that stand in for forecasts on unfamiliar queries. ties: what a
+    `Tradeoff` does with equals (`"first"` only in a faithful import of the paper's release).
     """
 
     pool: Pool
@@ -63,6 +66,7 @@ class Router:
     prior_tokens: FloatArray
     familiarity: Familiarity | None
     facts: Facts
+    ties: Literal["cheaper", "first"] = "cheaper"
 
     @property
     def arms(self) -> tuple[Arm, ...]:
@@ -80,6 +84,9 @@ class Router:
     def forecast_vectors(self, vectors: FloatArray, input_tokens: FloatArray | float | None = None) -> Forecast:
         """Forecasts for (n, dim) embeddings; see `decide` for input_tokens. Unfamiliar queries get the arms' means."""
         x = self._check_vectors(vectors)
+        return self._forecast(x, self._counts(input_tokens, len(x)))
+
+    def _forecast(self, x: FloatArray, counts: FloatArray) -> Forecast:
         forecast = self.predictor.predict(x)
         quality, tokens, familiar = forecast.quality, forecast.tokens, forecast.familiar
         if self.familiarity is not None:
@@ -87,7 +94,7 @@ class Router:
             if not familiar.all():
                 quality = np.where(familiar[:, None], quality, self.prior_quality)
                 tokens = np.where(familiar[:, None], tokens, self.prior_tokens)
-        cost = self.pool.cost(self._input_tokens(input_tokens, len(x)), tokens)
+        cost = self.pool.cost(counts if counts.ndim == 2 else self.input_tokens.estimate(counts), tokens)
         return Forecast(self.arms, quality, tokens, forecast.spread, familiar, cost)
 
     def curves(self, text: str) -> list[Curve]:
@@ -98,7 +105,7 @@ class Router:
         """Every arm that is best for some trade-off, from the cheapest to the best, exactly (no grid of lambdas)."""
         forecast = self.forecast(text)
         usable = self._usable(require, exclude)
-        cost = np.where(usable, forecast.cost, np.inf)
+        cost = forecast.cost if usable is None else np.where(usable, forecast.cost, np.inf)
         if not (np.isfinite(cost) & ~np.isnan(forecast.quality)).any():
             raise self._infeasible(forecast, "no arm of the pool is available for this request", usable)
         steps = sweep(forecast.quality, cost)
@@ -165,15 +172,20 @@ class Router:
         input_tokens: counts of the embedded tokenizer, (n,) or one for all, or (n, arms) tokens as each model counts them; by
             default the mean of the training queries.
         """
-        forecast = self.forecast_vectors(vectors, input_tokens)
-        return decide(self.resolve(policy), forecast, self._usable(require, exclude), self.pool.budget_tokens, self._anchors)
+        policy, usable, x = self.resolve(policy), self._usable(require, exclude), self._check_vectors(vectors)
+        counts = self._counts(input_tokens, len(x))
+        parts = [
+            decide(policy, self._forecast(x[at : at + _BLOCK], counts[at : at + _BLOCK]), usable, self.pool.budget_tokens, self._anchors)
+            for at in range(0, max(len(x), 1), _BLOCK)
+        ]
+        return parts[0] if len(parts) == 1 else Choices.join(parts)
 
     def resolve(self, policy: Policy | None) -> Policy:
         """The policy to use: the router's own for None, and its own scale for a `Tradeoff` without one."""
         if policy is None:
             return self.policy
-        if isinstance(policy, Tradeoff) and policy.scale is None:
-            return Tradeoff(policy.lam, self.scale)
+        if isinstance(policy, Tradeoff) and (policy.scale is None or self.ties == "first"):
+            return Tradeoff(policy.lam, policy.scale or self.scale, self.ties)
         return policy
 
     def with_policy(self, policy: AnyPolicy) -> Router:
@@ -204,6 +216,7 @@ class Router:
             input_tokens=self.input_tokens,
             threshold=None if self.familiarity is None else self.familiarity.threshold,
             facts=self.facts,
+            ties=self.ties,
         )
         artifact.save(folder, manifest, arrays, write_card(self.pool, self.encoder, self.policy, self.facts), version=__version__)
 
@@ -234,6 +247,7 @@ class Router:
             prior_tokens=arrays["prior.tokens"],
             familiarity=None if centres is None or manifest.threshold is None else Familiarity(centres, manifest.threshold),
             facts=manifest.facts,
+            ties=manifest.ties,
         )
 
     # -- inside --------------------------------------------------------------------------------------------------
@@ -264,7 +278,8 @@ class Router:
             mask = fits if mask is None else mask & fits
         return mask
 
-    def _input_tokens(self, given: FloatArray | float | None, n: int) -> FloatArray:
+    def _counts(self, given: FloatArray | float | None, n: int) -> FloatArray:
+        """(n,) counts of the embedded tokenizer, or (n, arms) tokens as each model counts them."""
         counts = np.asarray(self.input_tokens.typical if given is None else given, dtype=np.float64)
         if not np.isfinite(counts).all() or (counts < 0).any():
             raise QueryError("input_tokens must be finite and at least 0")
@@ -272,7 +287,7 @@ class Router:
             return counts
         if counts.shape not in ((), (n,)):
             raise QueryError(f"input_tokens has shape {counts.shape}; expected one number, ({n},) or ({n}, {len(self.arms)})")
-        return self.input_tokens.estimate(np.broadcast_to(counts, (n,)))
+        return np.full(n, counts) if counts.ndim == 0 else counts
 
     def _check_vectors(self, vectors: FloatArray) -> FloatArray:
         x = np.asarray(vectors, dtype=np.float32)

@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 
 from r2router.card import Figure
-from r2router.frontier import Sweep, area_over_log_cost, envelope_at, least_cost, sweep
-from r2router.types import Arm, FloatArray, IntArray
+from r2router.frontier import Sweep, area_over_cost, area_over_log_cost, least_cost, sweep, upper_envelope
+from r2router.types import Arm, BoolArray, FloatArray, IntArray
 
 _MOSTLY_SEEN = 0.95
 KEEP = 0.95
@@ -37,7 +37,7 @@ class Outcomes:
         return cls(arms, np.where(seen, quality, np.nan), np.where(seen, cost, np.nan))
 
     @property
-    def seen(self) -> FloatArray:
+    def seen(self) -> BoolArray:
         return ~np.isnan(self.quality)
 
     def fixed_arms(self) -> IntArray:
@@ -190,12 +190,11 @@ def _all_figures(found: Mapping[str, Method], fixed: FixedArms, weight: FloatArr
 
 def _figures(cost: FloatArray, quality: FloatArray, fixed_cost: FloatArray, best_cost: float, best_quality: float) -> tuple[float, ...]:
     low, high = float(fixed_cost.min()), float(fixed_cost.max())
+    hull = upper_envelope(cost, quality)  # once for all figures: on these few points they are quick
+    cost, quality = cost[hull], quality[hull]
     reach = least_cost(cost, quality, KEEP * best_quality)
     area = area_over_log_cost(cost, quality, low, high) if 0 < low < high else float("nan")
-    audc = float("nan")
-    if low < high:
-        grid = np.unique(np.concatenate([np.linspace(low, high, 2001), cost[(cost > low) & (cost < high)]]))
-        audc = float(np.trapezoid(np.nan_to_num(envelope_at(cost, quality, grid)), grid) / (high - low))
+    audc = area_over_cost(cost, quality, low, high) if low < high else float("nan")
     return area, audc, float(quality.max()), reach, reach / best_cost if best_cost > 0 else float("nan")
 
 

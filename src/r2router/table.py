@@ -16,7 +16,8 @@ from r2router.types import Arm, FloatArray, IntArray, Prices
 if TYPE_CHECKING:
     import polars as pl
 
-TOKEN_COLUMNS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+ARRAYS = ("quality", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd")
+"""The (n, arms) arrays of a table, by the names they have in files too."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,8 +89,8 @@ class Table:
             if prices is not None:
                 pool = pool.with_prices(prices)
         rows, dropped = fit_to_pool(rows, pool, drop_unknown=drop_unknown)
-        text, cells = pivot(rows, pool, ("quality", *TOKEN_COLUMNS, "cost_usd"))
-        return cls(pool=pool, **text, **cells, sources=tuple(sources), notes=(*notes, *dropped))
+        columns: dict[str, Any] = pivot(rows, pool, ARRAYS)
+        return cls(pool=pool, **columns, sources=tuple(sources), notes=(*notes, *dropped))
 
     # -- shape ---------------------------------------------------------------------------------------------------
 
@@ -107,8 +108,8 @@ class Table:
     def take(self, rows: IntArray | Sequence[int]) -> Table:
         """The table of some queries, by row number, in that order."""
         index = np.asarray(rows, dtype=np.intp)
-        words = {k: tuple(getattr(self, k)[i] for i in index) for k in ("query_ids", "queries", "tasks")}
-        return replace(self, **words, **{k: getattr(self, k)[index] for k in ("quality", *TOKEN_COLUMNS, "cost_usd")})
+        columns: dict[str, Any] = {k: tuple(getattr(self, k)[i] for i in index) for k in ("query_ids", "queries", "tasks")}
+        return replace(self, **columns | {k: getattr(self, k)[index] for k in ARRAYS})
 
     def with_arms(self, arms: Sequence[str]) -> Table:
         """The table of some arms only, in the pool's order. Raises `DataError` for an arm that it does not have."""
@@ -118,7 +119,7 @@ class Table:
         wanted = frozenset(arms)
         keep = np.array([i for i, arm in enumerate(self.arms) if arm in wanted], dtype=np.intp)
         pool = self.pool.with_arms(wanted)
-        return replace(self, pool=pool, **{k: getattr(self, k)[:, keep] for k in ("quality", *TOKEN_COLUMNS, "cost_usd")})
+        return replace(self, pool=pool, **{k: getattr(self, k)[:, keep] for k in ARRAYS})
 
     def with_pool(self, pool: Pool) -> Table:
         """The same outcomes under another pool of the same arms, for example with other prices."""

@@ -98,8 +98,8 @@ def fit_to_pool(rows: pl.DataFrame, pool: Pool, *, drop_unknown: bool) -> tuple[
     return rows.filter(arms.is_in(list(pool.arms))), [f"{len(strange)} rows of arms that are not in the pool were left out"]
 
 
-def pivot(rows: pl.DataFrame, pool: Pool, names: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], dict[str, FloatArray]]:
-    """(words of each query, one (n, arms) array a name). Several samples of a cell give their mean; a failed call gives nothing."""
+def pivot(rows: pl.DataFrame, pool: Pool, names: Sequence[str]) -> dict[str, tuple[str, ...] | FloatArray]:
+    """The words of each query and one (n, arms) array a name. Several samples of a cell give their mean; a failed call gives nothing."""
     queries = rows.unique("query_id", keep="first", maintain_order=True)
     row = {q: i for i, q in enumerate(queries["query_id"])}
     failed = pl.col("error").is_not_null()
@@ -110,13 +110,13 @@ def pivot(rows: pl.DataFrame, pool: Pool, names: Sequence[str]) -> tuple[dict[st
     )
     at_row = cells["query_id"].replace_strict(row, return_dtype=pl.Int64).to_numpy()
     arms = (cells["model"] + "@" + cells["budget"]).replace_strict({str(a): i for a, i in pool.index.items()}, return_dtype=pl.Int64)
-    arrays = {}
+    arrays: dict[str, tuple[str, ...] | FloatArray] = {}
     for name in names:
         array = np.full((len(queries), len(pool)), np.nan)
         array[at_row, arms.to_numpy()] = cells[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
         arrays[name] = array
     words = {"query_ids": "query_id", "queries": "query", "tasks": "task"}
-    return {ours: tuple(queries[theirs]) for ours, theirs in words.items()}, arrays
+    return {ours: tuple(queries[theirs]) for ours, theirs in words.items()} | arrays
 
 
 def write_rows(table: Table, path: Path) -> None:

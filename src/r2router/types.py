@@ -6,7 +6,8 @@ mixed up: the budget *asked for*, the tokens *forecast*, and the tokens *used*.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import msgspec
@@ -195,6 +196,11 @@ class Choices:
     budget_tokens: FloatArray
     met: BoolArray
     familiar: BoolArray
+
+    @classmethod
+    def join(cls, parts: Sequence[Choices]) -> Choices:
+        """The decisions of several batches as one."""
+        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
     def __len__(self) -> int:
         return len(self.arm)

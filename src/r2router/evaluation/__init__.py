@@ -15,7 +15,7 @@ from r2router.errors import DataError
 from r2router.evaluation.report import Report, TaskLine
 from r2router.router import Router
 from r2router.score import Comparison, Outcomes, compare, methods
-from r2router.table import TOKEN_COLUMNS, Table
+from r2router.table import ARRAYS, Table
 from r2router.types import FloatArray, Forecast
 
 Progress = Callable[[str, int, int], None]
@@ -91,7 +91,7 @@ def align(table: Table, router: Router) -> tuple[Table, list[str]]:
     if missing:
         notes.append(f"{len(missing)} arms of the router are not in the table: {', '.join(missing[:6])}")
     arrays = {}
-    for name in ("quality", *TOKEN_COLUMNS, "cost_usd"):
+    for name in ARRAYS:
         values = getattr(table, name)[:, source]
         values[:, source < 0] = np.nan
         arrays[name] = values

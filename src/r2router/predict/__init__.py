@@ -60,6 +60,7 @@ PREDICTORS: dict[str, str] = {
     "mlp": "r2router.predict.mlp:MLPPredictor",
     "gbdt": "r2router.predict.gbdt:GBDTPredictor",
     "knn": "r2router.predict.knn:KNNPredictor",
+    "released": "r2router.predict.released:ReleasedPredictor",
 }
 
 

@@ -6,6 +6,8 @@ Models cut text into tokens differently, and a budget's instruction adds words t
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import msgspec
 import numpy as np
 
@@ -13,7 +15,7 @@ from r2router.table import Table
 from r2router.types import FloatArray
 
 
-class InputTokens(msgspec.Struct, frozen=True):
+class InputTokens(msgspec.Struct, frozen=True, dict=True):
     """factor, overhead: one number an arm. typical: the mean count of the training queries, for requests without a text."""
 
     factor: tuple[float, ...]
@@ -22,7 +24,12 @@ class InputTokens(msgspec.Struct, frozen=True):
 
     def estimate(self, counts: FloatArray) -> FloatArray:
         """(n, arms) input tokens from (n,) counts."""
-        return np.asarray(counts, dtype=np.float64)[:, None] * np.array(self.factor) + np.array(self.overhead)
+        factor, overhead = self._arrays
+        return np.asarray(counts, dtype=np.float64)[:, None] * factor + overhead
+
+    @cached_property
+    def _arrays(self) -> tuple[FloatArray, FloatArray]:
+        return np.array(self.factor), np.array(self.overhead)
 
     @classmethod
     def fit(cls, counts: FloatArray, table: Table) -> InputTokens:

@@ -61,9 +61,9 @@ class LinearPredictor:
         """See `Predictor.predict`."""
         arms = len(self.arms)
         y = x @ self.weight + self.bias
-        quality = np.clip(y[:, :arms], 0.0, 1.0)
-        tokens = np.exp(np.clip(y[:, arms:], self.low, self.high))
-        return Forecast.of(self.arms, quality, tokens, np.broadcast_to(self.spread, quality.shape))
+        quality = np.minimum(np.maximum(y[:, :arms], 0.0), 1.0)  # np.clip costs several times as much on one row
+        tokens = np.exp(np.minimum(np.maximum(y[:, arms:], self.low), self.high))
+        return Forecast.of(self.arms, quality, tokens, rows_of(self.spread, len(y)))
 
     def arrays(self) -> dict[str, Any]:
         """See `Predictor.arrays`."""
@@ -76,6 +76,11 @@ class LinearPredictor:
         shapes = {"weight": (None, 2 * n), "bias": (2 * n,), "spread": (n,), "low": (n,), "high": (n,)}
         check_shapes(arrays, shapes)
         return cls(arms, **{name: arrays[name] for name in shapes})
+
+
+def rows_of(values: FloatArray, n: int) -> FloatArray:
+    """(n, k) view that repeats (k,) values; like `np.broadcast_to`, which takes a tenth of a whole decision's time."""
+    return np.ndarray((n, len(values)), values.dtype, values, strides=(0, values.strides[0]))
 
 
 def solve_ridge(x: FloatArray, y: FloatArray, alpha: float) -> tuple[FloatArray, FloatArray]:

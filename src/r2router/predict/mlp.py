@@ -1,16 +1,16 @@
 """The paper's heads: one small neural network an arm for quality, on a frozen query embedding. Torch trains, numpy serves.
 
-Each head is d -> 256 -> 128 -> 64 -> 1 with ReLU and a sigmoid, trained on squared error by Adam (Xue et al. 2026, section 4). The
-heads are independent, so they are trained a few at a time, to the end: their weights, gradients and Adam's moments then stay in
-the cache, and memory does not grow with the number of arms. Every head starts from the same weights and sees the same batches, so
-what the seed adds is common to all arms and does not choose between them. The output layer starts at the arm's mean with weights
-of zero: a head that never beats it on the held-out queries stays there.
+Each head is d -> 256 -> 128 -> 64 -> 1 with ReLU and a sigmoid, fitted to the squared error by Adam (Xue et al. 2026). Heads do not
+depend on each other, so they are trained a few at a time, to the end: memory does not grow with the arms, and a group stops when its
+heads do. Every head starts from the same weights and sees the same batches, so what the seed adds is common to all arms and does
+not choose between them. The output layer starts as the arm's mean: a head that never beats it on held-out queries stays there.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -20,30 +20,30 @@ import numpy as np
 from r2router.errors import ConfigError, MissingExtra
 from r2router.predict.linear import check_shapes, solve_ridge
 from r2router.predict.tokens import log_bounds, log_smearing, log_tokens
-from r2router.types import Arm, FloatArray, Forecast, IntArray
+from r2router.types import Arm, BoolArray, FloatArray, Forecast, IntArray
 
 if TYPE_CHECKING:
     from r2router.table import Table
 
 _log = logging.getLogger("r2router")
 _HIDDEN = (256, 128, 64)
-_GROUP = 4  # heads trained together: their weights and moments at d = 1024 are 15 MB (measured: see docs/experiments.md)
-_FEW_HELD_OUT = 5  # with fewer held-out answers than this a head cannot show that it beats the mean, and stays there
-_CHUNK = 1 << 23  # floats of the widest activation held at once when serving: 32 MB
-_PRIOR_VARIANCE = 1 / 12  # of a quality of which nothing is known: uniform on [0, 1]
+_GROUP = 8  # heads trained together: enough work a step to hide Python, few enough that their Adam costs 5 % of the time
+_FEW_HELD_OUT = 5  # with fewer held-out answers a head cannot show that it beats the mean, and stays there
+_ROWS, _FLOATS = 2048, 1 << 23  # serving: queries a block, and floats of its widest activation (32 MB)
+_UNKNOWN = 1 / 12  # variance of a quality of which nothing is known: uniform on [0, 1]
 
 
 class MLP(msgspec.Struct, frozen=True, tag="mlp", tag_field="learner", forbid_unknown_fields=True):
     """Neural heads for quality, as in the paper; log-ridge heads for tokens. Needs the `[torch]` extra to fit, not to predict.
 
     epochs: the most passes over the training queries.
-    early_stopping: keep each head as it was at the epoch that was best on held-out queries (or at its arm's mean), and stop
-        where that has not improved for `patience` epochs. False is the paper's: all queries, all epochs.
+    early_stopping: keep each head as it was at the epoch that was best on held-out queries (or as its arm's mean), and stop
+        when that is `patience` epochs ago. False is the paper's: all queries, all epochs.
     validation: share of the queries held out for it.
-    batch_size: queries a step. None: 1/32 of the queries, as a power of two from 32 to 256. Fewer would starve small tables of
-        steps at this learning rate; more buys no speed.
+    batch_size: queries a step. None: 1/32 of the queries, as a power of two from 32 to 256; with more, small tables get too few
+        steps at this learning rate, and big ones are no faster.
     learning_rate: Adam's.
-    seed: of the start, the held-out queries and the batches.
+    seed: of the first weights, the held-out queries and the batches.
     token_alpha: strength of the ridge heads for log tokens, as in `Ridge`.
     """
 
@@ -57,38 +57,208 @@ class MLP(msgspec.Struct, frozen=True, tag="mlp", tag_field="learner", forbid_un
     token_alpha: float = 30.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "patience", "batch_size"):
+        for name, least in (("epochs", 1), ("patience", 1), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"MLP({name}={value}): {name} must be at least 1")
-        if not 0 < self.validation < 1:
-            raise ConfigError(f"MLP(validation={self.validation}): the share held out lies between 0 and 1, for example 0.1")
+            if value is not None and value < least:
+                raise ConfigError(f"MLP({name}={value}): {name} must be at least {least}")
         for name in ("learning_rate", "token_alpha"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"MLP({name}={getattr(self, name)}): {name} must be a finite number above 0")
-        if self.seed < 0:
-            raise ConfigError(f"MLP(seed={self.seed}): seed must be at least 0")
+        if not 0 < self.validation < 1:
+            raise ConfigError(f"MLP(validation={self.validation}): the share held out lies between 0 and 1, for example 0.1")
 
     def fit(self, x: FloatArray, table: Table) -> MLPPredictor:
-        """See `Learner.fit`. Raises `MissingExtra` without torch. Peak memory: the heads, two copies of x, and 64 MB."""
-        torch = _import_torch()
+        """See `Learner.fit`. Raises `MissingExtra` without torch. Holds the heads, three copies of x and about 200 MB."""
         order = np.argsort(np.array(table.query_ids), kind="stable")  # so that the order of the rows does not matter
-        quality = table.quality[order]
-        xs, centre, scale = _standardise(x[order])
-        stack = _Stack.empty(x.shape[1], len(table.arms))
-        rng = np.random.default_rng(self.seed)
-        start = _start(x.shape[1], rng)
-        shuffled = rng.permutation(len(xs))
-        held = int(self.validation * len(xs)) if self.early_stopping else 0
-        trainer = _Trainer(torch, self, xs, shuffled[held:], shuffled[:held], start)
-        for first in range(0, len(table.arms), _GROUP):
-            heads = slice(first, min(first + _GROUP, len(table.arms)))
-            trainer.train(quality[:, heads], stack, heads)
-        stack.fold(centre, scale)
-        stack.b4[np.isnan(table.quality).all(axis=0)] = np.nan
+        x, quality, tokens = np.asarray(x, dtype=np.float32)[order], table.quality[order], table.output_tokens[order]
+        shuffled = np.random.default_rng(self.seed).permutation(len(x))
+        held = np.zeros(len(x), dtype=np.bool_)
+        held[shuffled[: int(self.validation * len(x))]] = self.early_stopping
+        predictor = MLPPredictor(table.arms, {**_train(self, x, quality, held), **_token_heads(x, tokens, self.token_alpha)})
+        predictor.root[:] = _roots(predictor, x, quality, held)
+        return predictor
 
-        weight, bias = solve_ridge(x, log_tokens(table.output_tokens), self.token_alpha)
-        bias += log_smearing(np.asarray(x @ weight.astype(x.dtype) + bias), table.output_tokens)
-        low, high = log_bounds(table.output_tokens)
-        tokens = {"token_weight": weight.astype(np.float32), "token_bias": bias, "token_low": low, "token_high": high}
-        return MLPPredictor(table.arms, {**stack.arrays(), **tokens})
+
+class MLPPredictor:
+    """Stacked networks; every array is float32 unless noted.
+
+    w1: (d, 256 arms), b1: (256 arms,), w2: (arms, 256, 128), b2: (arms, 128), w3: (arms, 128, 64), b3: (arms, 64),
+    w4: (arms, 64), b4: (arms,) NaN where never observed. root: (arms, 65, 65) inverse Cholesky factors that give the spread.
+    token_weight: (d, arms); token_bias, token_low, token_high: (arms,) float64, in log tokens.
+    """
+
+    kind: ClassVar[str] = "mlp"
+
+    def __init__(self, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> None:
+        check_shapes(arrays, _shapes(len(arms)))
+        self.arms, self._arrays = arms, arrays
+        self.root: FloatArray = arrays["root"]
+
+    def predict(self, x: FloatArray) -> Forecast:
+        """See `Predictor.predict`. Blocks of queries and arms keep the activations below 64 MB."""
+        a = self._arrays
+        x = np.asarray(x, dtype=np.float32)
+        quality, spread = np.empty((len(x), len(self.arms))), np.empty((len(x), len(self.arms)))
+        for rows, heads, answer, slope in self._blocks(x):
+            quality[rows, heads] = answer.T
+            spread[rows, heads] = np.sqrt(np.square(slope @ self.root[heads].transpose(0, 2, 1)).sum(axis=2)).T
+        tokens = np.exp(np.clip(x @ a["token_weight"] + a["token_bias"], a["token_low"], a["token_high"]))
+        return Forecast.of(self.arms, quality, tokens, spread)
+
+    def _blocks(self, x: FloatArray) -> Iterator[tuple[slice, slice, FloatArray, FloatArray]]:
+        """(rows, heads, quality (heads, rows), its derivative by the output layer's 64 weights and bias (heads, rows, 65))."""
+        a, wide = self._arrays, _HIDDEN[0]
+        step = max(1, _FLOATS // (wide * min(max(len(x), 1), _ROWS)))
+        for first_row in range(0, len(x), _ROWS):
+            rows = slice(first_row, min(first_row + _ROWS, len(x)))
+            for first in range(0, len(self.arms), step):
+                heads = slice(first, min(first + step, len(self.arms)))
+                columns = slice(heads.start * wide, heads.stop * wide)
+                h = _relu(x[rows] @ a["w1"][:, columns] + a["b1"][columns])
+                h = h.reshape(len(h), -1, wide).transpose(1, 0, 2)
+                h = _relu(np.matmul(h, a["w2"][heads]) + a["b2"][heads, None])
+                h = _relu(np.matmul(h, a["w3"][heads]) + a["b3"][heads, None])
+                z = np.matmul(h, a["w4"][heads, :, None])[..., 0] + a["b4"][heads, None]
+                quality = 0.5 + 0.5 * np.tanh(0.5 * z)  # the sigmoid, without overflow
+                slope = np.concatenate([h, np.ones_like(h[..., :1])], axis=2) * (quality * (1 - quality))[..., None]
+                yield rows, heads, quality, slope
+
+    def arrays(self) -> dict[str, Any]:
+        """See `Predictor.arrays`."""
+        return dict(self._arrays)
+
+    @classmethod
+    def from_arrays(cls, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> Self:
+        """See `Predictor.from_arrays`."""
+        return cls(arms, dict(arrays))
+
+
+def _shapes(n: int) -> dict[str, tuple[int | None, ...]]:
+    h1, h2, h3 = _HIDDEN
+    layers: dict[str, tuple[int | None, ...]] = {"w1": (None, n * h1), "b1": (n * h1,), "w2": (n, h1, h2), "b2": (n, h2)}
+    layers |= {"w3": (n, h2, h3), "b3": (n, h3), "w4": (n, h3), "b4": (n,), "root": (n, h3 + 1, h3 + 1)}
+    return layers | {"token_weight": (None, n), "token_bias": (n,), "token_low": (n,), "token_high": (n,)}
+
+
+def _relu(z: FloatArray) -> FloatArray:
+    return np.maximum(z, 0, out=z)
+
+
+def _token_heads(x: FloatArray, tokens: FloatArray, alpha: float) -> dict[str, Any]:
+    weight, bias = solve_ridge(x, log_tokens(tokens), alpha)
+    weight = weight.astype(np.float32)
+    bias += log_smearing(np.asarray(x @ weight + bias), tokens)
+    low, high = log_bounds(tokens)
+    return {"token_weight": weight, "token_bias": bias, "token_low": low, "token_high": high}
+
+
+def _train(spec: MLP, x: FloatArray, quality: FloatArray, held: BoolArray) -> dict[str, Any]:
+    """The trained layers, as in `MLPPredictor`, with `root` still empty."""
+    torch = _import_torch()
+    d, n = x.shape[1], quality.shape[1]
+    out = {name: np.zeros([d if k is None else k for k in shape], np.float32) for name, shape in _shapes(n).items() if "token" not in name}
+    seen = ~np.isnan(quality)
+    mean = np.where(seen, quality, 0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+    # Inputs of mean 0 and mean square 1: at norm 1 an entry is so small that Adam's 1e-4 would take thousands of epochs.
+    centre = x.mean(axis=0)
+    scale = np.float32(1 / max(float(np.sqrt(np.square(x - centre).mean())), 1e-6))
+    xs = torch.from_numpy((x - centre) * scale)
+    for first in range(0, n, _GROUP):
+        group = slice(first, min(first + _GROUP, n))
+        layers = _train_group(torch, spec, xs, quality[:, group], held, mean[group])
+        wide = slice(group.start * _HIDDEN[0], group.stop * _HIDDEN[0])
+        w1 = layers[0].reshape(d, -1) * scale
+        out["w1"][:, wide], out["b1"][wide] = w1, layers[1].ravel() - centre @ w1
+        for name, value in zip(("w2", "b2", "w3", "b3", "w4", "b4"), layers[2:], strict=True):
+            out[name][group] = value.reshape(out[name][group].shape)
+    out["b4"][~seen.any(axis=0)] = np.nan
+    return out
+
+
+def _train_group(torch: Any, spec: MLP, xs: Any, quality: FloatArray, held: BoolArray, mean: FloatArray) -> list[Any]:
+    """Train some heads side by side; their [w1 (d, g, 256), b1 (g, 256), w2, b2 (g, 1, 128), ...] as numpy arrays."""
+    rng = np.random.default_rng(spec.seed)
+    layers = [torch.from_numpy(value).requires_grad_() for value in _start(rng, xs.shape[1], mean)]
+    best = [p.detach().clone() for p in layers]
+    adam = torch.optim.Adam(layers, lr=spec.learning_rate, fused=True)
+    seen = torch.from_numpy(~np.isnan(quality)).float()
+    y = torch.from_numpy(np.nan_to_num(quality).astype(np.float32))
+    train, test = np.flatnonzero(~held), torch.from_numpy(np.flatnonzero(held))
+    size = spec.batch_size or min(256, max(32, 1 << (len(train) // 32).bit_length() - 1))
+
+    def loss(rows: Any) -> Any:  # (g,) mean squared error of each head over its observed cells among these rows
+        h = torch.addmm(layers[1].view(-1), xs[rows], layers[0].view(xs.shape[1], -1)).relu()
+        h = h.view(len(rows), len(mean), _HIDDEN[0]).transpose(0, 1)
+        for w, b in ((layers[2], layers[3]), (layers[4], layers[5])):
+            h = torch.baddbmm(b, h, w).relu()
+        error = torch.baddbmm(layers[7], h, layers[6]).sigmoid().squeeze(2).t() - y[rows]
+        return (error.square() * seen[rows]).sum(0) / seen[rows].sum(0).clamp(min=1)
+
+    def held_loss() -> Any:
+        with torch.no_grad():
+            parts = [loss(rows) * seen[rows].sum(0) for rows in test.split(_ROWS)]
+        return sum(parts) / seen[test].sum(0).clamp(min=1)
+
+    patience = torch.full((len(mean),), spec.patience)
+    if spec.early_stopping:
+        patience[seen[test].sum(0) < _FEW_HELD_OUT] = 0
+        least, when = held_loss(), torch.zeros(len(mean), dtype=torch.long)
+    for epoch in range(1, spec.epochs + 1):
+        order = torch.from_numpy(rng.permutation(train))
+        for rows in order.split(size):
+            adam.zero_grad()
+            loss(rows).sum().backward()
+            adam.step()
+        if not spec.early_stopping:
+            continue
+        now = held_loss()
+        better = (now < least) & (epoch - when <= patience)
+        least, when = torch.where(better, now, least), torch.where(better, epoch, when)
+        for i, (p, kept) in enumerate(zip(layers, best, strict=True)):
+            kept.copy_(torch.where(better[:, None] if i < 2 else better[:, None, None], p.detach(), kept))
+        if bool((epoch - when >= patience).all()):
+            break
+    last = epoch if not spec.early_stopping else f"best {when.tolist()}, held-out errors {[round(e, 4) for e in least.tolist()]}"
+    _log.info("mlp: %d heads, %d epochs of batches of %d; %s", len(mean), epoch, size, last)
+    return [p.detach().numpy() for p in (best if spec.early_stopping else layers)]
+
+
+def _start(rng: np.random.Generator, d: int, mean: FloatArray) -> list[Any]:
+    """First weights, uniform within 1 / sqrt(inputs), the same for every head; the last layer answers the arm's mean."""
+    sizes, heads = (d, *_HIDDEN), len(mean)
+    layers: list[Any] = []
+    for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+        w, b = (rng.uniform(-(fan_in**-0.5), fan_in**-0.5, shape).astype(np.float32) for shape in ((fan_in, fan_out), (1, fan_out)))
+        layers += [np.repeat(w[:, None], heads, axis=1), np.repeat(b, heads, axis=0)] if not layers else [np.stack([w] * heads), np.stack([b] * heads)]
+    odds = np.clip(mean, 1e-3, 1 - 1e-3)
+    bias = np.log(odds / (1 - odds)).astype(np.float32)[:, None, None]
+    return [*layers, np.zeros((heads, sizes[-1], 1), np.float32), bias]
+
+
+def _roots(predictor: MLPPredictor, x: FloatArray, quality: FloatArray, held: BoolArray) -> FloatArray:
+    """(arms, 65, 65) roots of the output layers' posterior covariance (a Laplace approximation), so that the spread of a
+    forecast with derivative g is |root g|.
+
+    Noise is the squared residual on held-out answers, where there are enough, with one pseudo-answer of variance 1/12; the
+    prior is such that a head without any answer is as unsure as a uniform quality is. Daxberger et al., NeurIPS 2021.
+    """
+    n, k = quality.shape[1], _HIDDEN[-1] + 1
+    seen = ~np.isnan(quality)
+    judged = np.where((seen & held[:, None]).sum(axis=0) >= _FEW_HELD_OUT, seen & held[:, None], seen)
+    gram, squares = np.zeros((n, k, k)), np.zeros(n)
+    for rows, heads, answer, slope in predictor._blocks(x):
+        error = np.nan_to_num(answer.T - quality[rows, heads])
+        squares[heads] += (np.square(error) * judged[rows, heads]).sum(axis=0)
+        g = np.nan_to_num(slope) * seen[rows, heads].T[..., None]
+        gram[heads] += np.matmul(g.transpose(0, 2, 1), g)
+    noise = (squares + _UNKNOWN) / (judged.sum(axis=0) + 1)
+    size = np.trace(gram, axis1=1, axis2=2) / np.maximum(seen.sum(axis=0), 1)  # mean of |g|^2
+    precision = gram / noise[:, None, None] + np.where(size > 0, size / _UNKNOWN, 1.0)[:, None, None] * np.eye(k)
+    return np.linalg.inv(np.linalg.cholesky(precision)).astype(np.float32)
+
+
+def _import_torch() -> Any:
+    try:
+        return import_module("torch")
+    except ImportError:
+        raise MissingExtra('the mlp learner needs torch to train: pip install "r2router[torch]"') from None

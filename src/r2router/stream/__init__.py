@@ -1,0 +1,10 @@
+"""Routing a whole file in bounded memory: texts or embeddings in, one row of decision for each of them out, in order.
+
+A row that cannot be routed (empty, malformed, over the cap) comes out with an `error` and stops nothing.
+"""
+
+from r2router.stream.read import Batch, batches
+from r2router.stream.route import Summary, route_file, usable_arms
+from r2router.stream.write import whole_file
+
+__all__ = ["Batch", "Summary", "batches", "route_file", "usable_arms", "whole_file"]

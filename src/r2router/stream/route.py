@@ -1,0 +1,137 @@
+"""Routing the rows of a file, a batch at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from r2router.decide import NO_ARM, Best, Policy, anchor_pairs, decide
+from r2router.encode import count_tokens
+from r2router.errors import NoFeasibleArm, UsageError
+from r2router.explain import money
+from r2router.router import Router
+from r2router.stream.read import Batch, batches, same_file
+from r2router.stream.write import COLUMNS, Columns, writer
+from r2router.types import Arm, BoolArray, Choices, FloatArray
+
+Progress = Callable[[int, float], None]
+"""Called with the rows routed so far and the share of the input that they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What became of a file. cost: US dollars forecast for all rows that were routed. quality: their mean forecast."""
+
+    rows: int
+    failed: int
+    cost: float
+    quality: float
+
+
+def route_file(
+    router: Router,
+    source: str | Path,
+    target: str | Path | BinaryIO,
+    policy: Policy | None = None,
+    *,
+    require: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    column: str | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Route every row of a file; a row that cannot be routed gets an `error` in its place.
+
+    source: `.jsonl`, `.csv`, `.txt`, `.parquet` with texts, or `.npy`, `.parquet` with embeddings of the router's encoder.
+    target: a path (`.jsonl`, `.csv`, `.parquet`), complete or not there at all, or an open binary file for JSON lines.
+    column: of the source, where its name is not query, prompt, text, vector or embedding.
+
+    Raises `DataError` where the source is of no use, `SaveError`, `EncoderError`, `NoFeasibleArm` where no arm is left at all.
+    """
+    policy, required, excluded = router.resolve(policy), tuple(require), tuple(exclude)
+    if not router.pool.usable(required, excluded).any():
+        raise NoFeasibleArm("every model is unavailable, excluded or lacks a required capability")
+    if isinstance(target, (str, Path)):
+        target = Path(target)
+        if same_file(source, target):
+            raise UsageError(f"{target}: is the input too; give the output another name")
+    rows = failed = 0
+    cost = quality = 0.0
+    with writer(target) as out:
+        for batch in batches(source, router.dim, column):
+            columns, choices = _decided(router, batch, policy, required, excluded)
+            out.write(columns)
+            rows, failed = rows + len(batch), failed + sum(e is not None for e in columns["error"])
+            cost, quality = cost + float(np.nansum(choices.cost)), quality + float(np.nansum(choices.quality))
+            if progress is not None:
+                progress(rows, batch.done)
+    return Summary(rows, failed, cost, quality / (rows - failed) if rows > failed else math.nan)
+
+
+def usable_arms(router: Router, counts: FloatArray | None, require: Iterable[str] = (), exclude: Iterable[str] = ()) -> BoolArray:
+    """(n, arms), or (1, arms) without counts: the arms that each query may use.
+
+    counts: (n,) tokens of the queries; a model whose context the prompt alone would fill is then left out.
+    """
+    mask = router.pool.usable(require, exclude)[None]
+    limits = np.array([math.inf if m.context is None else m.context for m in router.pool.models])[router.pool.model_of_arm]
+    if counts is None or counts.max(initial=0) < limits.min():
+        return mask
+    return np.asarray(mask & (router.input_tokens.estimate(counts) < limits))
+
+
+def _decided(
+    router: Router, batch: Batch, policy: Policy, require: tuple[str, ...], exclude: tuple[str, ...]
+) -> tuple[Columns, Choices]:
+    """(rows to write, choices with NaN where a row failed) of a batch."""
+    problems = dict(batch.problems)
+    good = np.array([i for i in range(len(batch)) if i not in problems], dtype=np.intp)
+    pool = router.pool
+    if batch.texts is not None:
+        texts = [batch.texts[i] for i in good]
+        counts = count_tokens(texts) if texts else np.zeros(0)
+        forecast = router.forecast(texts) if texts else router.forecast_vectors(np.zeros((0, router.dim), dtype=np.float32))
+        usable = usable_arms(router, counts, require, exclude)
+    else:
+        assert batch.vectors is not None
+        counts = None if batch.input_tokens is None else batch.input_tokens[good]
+        forecast = router.forecast_vectors(batch.vectors[good], counts)
+        usable = usable_arms(router, counts, require, exclude)
+    choices = decide(policy, forecast, usable, pool.budget_tokens, anchor_pairs(pool.model_of_arm, pool.budget_tokens))
+    for i in np.flatnonzero(choices.arm == NO_ARM):
+        problems[int(good[i])] = _infeasible(policy)
+    return _columns(router, batch, problems, good, choices), choices
+
+
+def _columns(router: Router, batch: Batch, problems: dict[int, str], good: FloatArray, choices: Choices) -> Columns:
+    columns: dict[str, list[object]] = {name: [None] * len(batch) for name in COLUMNS}
+    columns["row"] = list(range(batch.start, batch.start + len(batch)))
+    columns["id"] = list(batch.ids)
+    columns["error"] = [problems.get(i) for i in range(len(batch))]
+    names = _arm_names(router, choices)
+    numbers = {k: getattr(choices, k).tolist() for k in ("quality", "tokens", "cost", "met", "familiar")}
+    for at, i in enumerate(good.tolist()):
+        if i in problems:
+            continue
+        arm = names[at]
+        columns["arm"][i], columns["model"][i], columns["budget"][i] = arm, arm.model, arm.budget
+        for name, values in numbers.items():
+            columns[name][i] = values[at]
+    return columns
+
+
+def _arm_names(router: Router, choices: Choices) -> list[Arm]:
+    """The chosen arms; where a cap asks for a budget between two of a model's, the arm of that budget."""
+    arms = [router.arms[a] for a in choices.arm.tolist()]
+    asked = router.pool.budget_tokens[choices.arm]
+    for i in np.flatnonzero(~np.isnan(choices.budget_tokens) & (choices.budget_tokens != asked)):
+        arms[i] = Arm.of(arms[i].model, str(int(choices.budget_tokens[i])))
+    return arms
+
+
+def _infeasible(policy: Policy) -> str:
+    return f"no arm costs at most {money(policy.max_cost)}" if isinstance(policy, Best) else "no arm is available"

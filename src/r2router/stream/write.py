@@ -1,0 +1,153 @@
+"""Rows of decisions into a file, by its extension; what is half written never stands under the file's name."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import msgspec
+
+from r2router.errors import DataError, SaveError
+
+COLUMNS = ("row", "id", "arm", "model", "budget", "quality", "tokens", "cost", "met", "familiar", "error")
+_ALWAYS = ("row",)
+
+Columns = Mapping[str, Sequence[Any]]
+"""Name of a column -> its values; all of `COLUMNS`, all of one length."""
+
+
+class Writer(Protocol):
+    """Takes rows as they come."""
+
+    def write(self, columns: Columns) -> None: ...
+
+    def close(self) -> None:
+        """Write what is still held back."""
+        ...
+
+
+class JsonLines:
+    """One JSON object a row, without the fields that it has no value for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._encoder = file, msgspec.json.Encoder(enc_hook=str)
+
+    def write(self, columns: Columns) -> None:
+        rows = zip(*(columns[name] for name in COLUMNS), strict=True)
+        self._file.write(self._encoder.encode_lines([{k: v for k, v in zip(COLUMNS, row, strict=True) if v is not None} for row in rows]))
+
+    def close(self) -> None:
+        self._file.flush()
+
+
+class Csv:
+    """A header and a line a row; an empty field where there is no value."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        self._rows = csv.writer(self._text, lineterminator="\n")
+        self._rows.writerow(COLUMNS)
+
+    def write(self, columns: Columns) -> None:
+        self._rows.writerows(zip(*(columns[name] for name in COLUMNS), strict=True))
+
+    def close(self) -> None:
+        self._text.flush()
+        self._text.detach()  # the file is closed by whoever opened it
+
+
+class Parquet:
+    """Parquet cannot be added to, so the batches are collected in files of their own and joined at the end, without holding them all."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._parts, self._count = path, path.with_name(path.name + ".parts"), 0
+        self._parts.mkdir()
+
+    def write(self, columns: Columns) -> None:
+        import polars as pl
+
+        types = {"row": pl.Int64, "quality": pl.Float64, "tokens": pl.Float64, "cost": pl.Float64, "met": pl.Boolean, "familiar": pl.Boolean}
+        values = {k: [None if v is None else str(v) for v in columns[k]] if k not in types else columns[k] for k in COLUMNS}
+        frame = pl.DataFrame(values, schema={k: types.get(k, pl.String) for k in COLUMNS})
+        frame.write_parquet(self._parts / f"{self._count:09}.parquet")
+        self._count += 1
+
+    def close(self) -> None:
+        import polars as pl
+
+        if not self._count:
+            self.write({k: [] for k in COLUMNS})
+        pl.scan_parquet(sorted(self._parts.iterdir())).sink_parquet(self._path)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the parts."""
+        shutil.rmtree(self._parts, ignore_errors=True)
+
+
+FORMATS = (".jsonl", ".ndjson", ".csv", ".parquet")
+
+
+@contextmanager
+def writer(target: Path | BinaryIO) -> Iterator[Writer]:
+    """A writer to a path (by its extension) or of JSON lines to an open file. Raises `DataError`, `SaveError`."""
+    if not isinstance(target, Path):
+        lines = JsonLines(target)
+        yield lines
+        lines.close()
+        return
+    kind = target.suffix.lower()
+    if kind not in FORMATS:
+        raise DataError(f"{target}: cannot tell the output's format from {kind!r}: name it {', '.join(FORMATS)}")
+    with whole_file(target) as file:
+        if kind == ".parquet":
+            parquet = Parquet(Path(file.name))
+            try:
+                yield parquet
+                parquet.close()
+            finally:
+                parquet.discard()
+        else:
+            rows = Csv(file) if kind == ".csv" else JsonLines(file)
+            yield rows
+            rows.close()
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to write that takes its name only when all of it is on the disk; otherwise what was there before stays.
+
+    Raises `SaveError` where that does not work.
+    """
+    path = Path(os.path.realpath(path))  # a link stays a link
+    if path.exists() and not path.is_file():
+        raise SaveError(f"{path}: is not a file that can be replaced")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        file = partial.open("wb")
+    except OSError as error:
+        raise _unsaved(path, error) from None
+    try:
+        with file:
+            yield file
+            _through(file, path)
+        os.replace(partial, path)
+    except OSError as error:
+        raise _unsaved(path, error) from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _through(file: BinaryIO, path: Path) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _unsaved(path: Path, error: OSError) -> SaveError:
+    return SaveError(f"{path}: cannot be written ({error.strerror or error}); what was there before is untouched")
