@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from r2router.predict.knn import KNN
     from r2router.predict.linear import Ridge
     from r2router.predict.mlp import MLP
+    from r2router.predict.principal import PrincipalRidge
     from r2router.recipe import Recipe
     from r2router.router import Router
     from r2router.table import Table
@@ -60,6 +61,7 @@ _WHERE = {
     "r2router.predict.knn": ("KNN",),
     "r2router.predict.linear": ("Ridge",),
     "r2router.predict.mlp": ("MLP",),
+    "r2router.predict.principal": ("PrincipalRidge",),
     "r2router.recipe": ("Recipe",),
     "r2router.router": ("Router",),
     "r2router.table": ("Table",),

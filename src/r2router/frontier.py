@@ -62,20 +62,22 @@ def sweep(quality: FloatArray, cost: FloatArray) -> Sweep:
     quality, cost = np.where(barred, -np.inf, quality), np.where(barred, np.inf, cost)
     current = _first_of_best(-cost, quality)
     start, rows, steps = current.copy(), np.arange(n), []
-    q_now, c_now = quality[rows, current], cost[rows, current]
+    q_now, c_now, last = quality[rows, current], cost[rows, current], np.zeros(n)
     while len(rows):
         gain, price = quality - q_now[:, None], cost - c_now[:, None]
         rate = np.full(gain.shape, np.inf)
-        np.divide(price, gain, out=rate, where=gain > 0)
+        with np.errstate(over="ignore"):  # a gain next to nothing, at an endless price
+            np.divide(price, gain, out=rate, where=gain > 0)
         step = rate.min(axis=1)
         going = np.isfinite(step)
         if not going.all():
-            rows, quality, cost, rate, step, current = (a[going] for a in (rows, quality, cost, rate, step, current))
+            rows, quality, cost, rate, step, current, last = (a[going] for a in (rows, quality, cost, rate, step, current, last))
             if not len(rows):
                 break
         # of several arms on one edge of the hull, the far end: the others are best at this single value only
         after = np.where(rate == step[:, None], quality, -np.inf).argmax(axis=1)
-        steps.append((rows, current, after, step))
+        last = np.maximum(step, last)  # rounding must not put a query's next step before this one
+        steps.append((rows, current, after, last))
         current = after
         index = np.arange(len(rows))
         q_now, c_now = quality[index, current], cost[index, current]

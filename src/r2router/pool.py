@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from r2router.types import Arm, BoolArray, Budget, FloatArray, IntArray, Model, 
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _ID = re.compile(r"[^\s@]+")
+_NO_MODEL = "the pool has no model: give at least one [[model]]"
+_NO_ID = "{!r} cannot be an id: it must not be empty or hold '@' or white space"
 
 
 class Pool:
@@ -34,25 +36,10 @@ class Pool:
     def __init__(self, models: Iterable[Model]) -> None:
         self.models = tuple(models)
         if not self.models:
-            raise ConfigError("the pool has no model: give at least one [[model]]")
+            raise ConfigError(_NO_MODEL)
+        if wrong := _wrong(self.models):
+            raise ConfigError(wrong[2])
         self.arms: tuple[Arm, ...] = tuple(Arm.of(m.id, b.id) for m in self.models for b in m.budgets)
-        self._check()
-
-    def _check(self) -> None:
-        seen: set[str] = set()
-        for model in self.models:
-            if not model.budgets:
-                raise ConfigError(f"model {model.id!r} has no budget: list at least one, for example budgets = ['unlimited']")
-            for name in (model.id, *(b.id for b in model.budgets)):
-                if not _ID.fullmatch(name):
-                    raise ConfigError(f"{name!r} cannot be an id: it must not be empty or hold '@' or white space")
-            if model.id in seen:
-                raise ConfigError(f"model {model.id!r} is in the pool twice: give each model one entry with all its budgets")
-            seen.add(model.id)
-            _check_prices(model)
-        repeated = {arm for arm in self.arms if self.arms.count(arm) > 1} if len(set(self.arms)) < len(self.arms) else None
-        if repeated:
-            raise ConfigError(f"arm {min(repeated)!r} is in the pool twice: list each budget of a model once")
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -70,10 +57,12 @@ class Pool:
             usd_per_million = { input = 0.25, cached_input = 0.025, output = 2.0 }
         """
         models, locate = read_models(path)
-        try:
-            return cls(models)
-        except ConfigError as error:
-            raise ConfigError(f"{path}{locate(str(error))}: {error}") from None
+        if not models:
+            raise ConfigError(f"{path}: {_NO_MODEL}")
+        if wrong := _wrong(models):
+            number, key, what = wrong
+            raise ConfigError(f"{path}{locate(number, key)}: {what}")
+        return cls(models)
 
     @classmethod
     def infer(cls, source: Any, prices: str | Path | Mapping[str, Prices] | None = None) -> Pool:
@@ -163,10 +152,11 @@ class Pool:
 
         exclude: model ids or arms. Raises `ConfigError` for one that the pool does not have.
         """
-        wanted, banned = frozenset(require), frozenset(exclude)
+        wanted, banned = (frozenset([names] if isinstance(names, str) else names) for names in (require, exclude))
         unknown = banned - set(self._model_index) - set(self.arms)
         if unknown:
-            raise ConfigError(f"cannot exclude {listing(sorted(unknown))}: not in the pool{suggest(min(unknown), self._model_index)}")
+            hint = suggest(min(unknown), [*self._model_index, *self.arms])
+            raise ConfigError(f"cannot exclude {listing(sorted(unknown))}: not in the pool{hint}")
         fits = [m.available and m.id not in banned and wanted <= m.capabilities for m in self.models]
         mask = np.array(fits)[self.model_of_arm]
         return mask & np.array([arm not in banned for arm in self.arms])
@@ -220,8 +210,38 @@ def budget_order(budget: Budget) -> tuple[int, float]:
     return (3, 0.0) if budget.id == "unlimited" else (2, 0.0)
 
 
-def _check_prices(model: Model) -> None:
-    prices = model.usd_per_million
-    for name, value in msgspec.structs.asdict(prices).items() if prices else ():
-        if value is not None and not (math.isfinite(value) and value >= 0):
-            raise ConfigError(f"model {model.id!r}: usd_per_million.{name} is {value}; a price is finite and at least 0")
+def _wrong(models: Sequence[Model]) -> tuple[int, str, str] | None:
+    """The first thing that a pool of these models must not have: (number of the model, its key, what is wrong); None if all is well."""
+    seen: set[str] = set()
+    for number, model in enumerate(models):
+        if not _ID.fullmatch(model.id):
+            return number, "id", _NO_ID.format(model.id)
+        if model.id in seen:
+            return number, "id", f"model {model.id!r} is in the pool twice: give each model one entry with all its budgets"
+        seen.add(model.id)
+        if what := _wrong_budgets(model):
+            return number, "budgets", what
+        if model.context is not None and model.context < 1:
+            return number, "context", f"model {model.id!r}: context is {model.context}; it is a number of tokens above 0"
+        prices = msgspec.structs.asdict(model.usd_per_million) if model.usd_per_million else {}
+        for name, value in prices.items():
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                what = f"model {model.id!r}: usd_per_million.{name} is {value}; a price is finite and at least 0"
+                return number, f"usd_per_million.{name}", what
+    return None
+
+
+def _wrong_budgets(model: Model) -> str:
+    if not model.budgets:
+        return f"model {model.id!r} has no budget: list at least one, for example budgets = ['unlimited']"
+    seen: set[str] = set()
+    for budget in model.budgets:
+        if not _ID.fullmatch(budget.id):
+            return _NO_ID.format(budget.id)
+        if budget.id in seen:
+            return f"arm {Arm.of(model.id, budget.id)!r} is in the pool twice: list each budget of a model once"
+        seen.add(budget.id)
+        if (budget.tokens is not None and budget.tokens < 0) or re.fullmatch(r"-\d+", budget.id):
+            length = budget.id if budget.tokens is None else budget.tokens
+            return f"model {model.id!r}: a budget is {length} tokens; it cannot be less than 0"
+    return ""

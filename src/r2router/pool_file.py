@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -46,14 +46,14 @@ class _PoolFile(msgspec.Struct, forbid_unknown_fields=True):
     model: list[_ModelEntry]
 
 
-def read_models(path: str | Path) -> tuple[list[Model], Callable[[str], str]]:
-    """The models of a pool file, and a function that finds the line an error message is about.
+def read_models(path: str | Path) -> tuple[list[Model], Callable[[int, str], str]]:
+    """The models of a pool file, and a function that finds the line of a key (`usd_per_million.input`) of a model (by number).
 
     Raises `ConfigError` naming file, line and key.
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -64,7 +64,7 @@ def read_models(path: str | Path) -> tuple[list[Model], Callable[[str], str]]:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}{_explain(str(error), text)}") from None
-    return [entry.model() for entry in entries], lambda message: _line_of_value(text, message)
+    return [entry.model() for entry in entries], lambda number, key: f", line {_line_of(text, number, key.split('.'))}"
 
 
 def listing(names: Iterable[str], most: int = 6) -> str:
@@ -84,29 +84,30 @@ _PATH = re.compile(r"(?P<what>.*?) - at `\$(?P<path>[^`]*)`")
 def _explain(message: str, text: str) -> str:
     """`, line N: ...` for a validation error of msgspec, which names the path of the value but not its line."""
     match = _PATH.fullmatch(message)
-    what, path = (match["what"], match["path"]) if match else (message, "")
-    entry = re.match(r"\.model\[(\d+)\]", path)
-    starts = [n for n, line in enumerate(text.splitlines()) if re.match(r"\s*\[\[\s*model\s*\]\]", line)]
-    start = starts[int(entry[1])] if entry and int(entry[1]) < len(starts) else 0
-    field = re.search(r"field `([^`]+)`", what)
-    key = field[1] if field and "unknown" in what else (re.findall(r"\.([a-z_]+)", path) or [""])[-1]
-    line = start
-    for n, row in enumerate(text.splitlines()[start:], start):
-        if key and re.search(rf"(?<![\w]){re.escape(key)}\s*=", row):
-            line = n
-            break
-    known = {*_ModelEntry.__struct_fields__, *Prices.__struct_fields__, *Budget.__struct_fields__, "model"}
-    hint = suggest(key, known - {key}) if "unknown field" in what else ""
-    what = f"unknown key {key!r}" if "unknown field" in what else what
-    return f", line {line + 1}: {what}{hint} (at {path.lstrip('.') or 'the top'})"
+    what, path = (match["what"], match["path"].lstrip(".")) if match else (message, "")
+    entry = re.match(r"model\[(\d+)\]", path)
+    keys = re.findall(r"[a-z_]+", path)
+    unknown = re.search(r"unknown field `([^`]+)`", what)
+    hint = ""
+    if unknown:
+        known = {*_ModelEntry.__struct_fields__, *Prices.__struct_fields__, *Budget.__struct_fields__, "model"}
+        what, hint = f"unknown key {unknown[1]!r}", suggest(unknown[1], known - {unknown[1]})
+        keys.append(unknown[1])
+    line = _line_of(text, int(entry[1]), keys[1:]) if entry else _line_of(text, None, keys)
+    return f", line {line}: {what}{hint} (at {path or 'the top'})"
 
 
-def _line_of_value(text: str, message: str) -> str:
-    """`, line N` of the last line that holds the value which the message quotes first."""
-    quoted = re.search(r"'([^']+)'", message)
-    value = (quoted[1].partition("@") if quoted else ("", "", ""))
-    for needle in (quoted[1] if quoted else "", value[2], value[0]):
-        lines = [n for n, row in enumerate(text.splitlines(), 1) if needle and needle in row]
-        if lines:
-            return f", line {lines[-1]}"
-    return ""
+def _line_of(text: str, number: int | None, keys: Sequence[str]) -> int:
+    """The line of a key of the numbered `[[model]]`, or of the file's top; of what it stands in, where it cannot be found."""
+    lines = text.splitlines()
+    line, end = 0, len(lines)
+    if number is not None:
+        heads = [*(n for n, row in enumerate(lines) if re.match(r"\s*\[\[\s*model\s*\]\]", row)), end]
+        line, end = (heads[number], heads[number + 1]) if number + 1 < len(heads) else (0, end)
+    for depth, key in enumerate(keys):
+        name = rf"""["']?{re.escape(key)}["']?"""
+        own_line = rf"\s*(\[\[?\s*(model\s*\.\s*)?{name}\s*\]|{name}\s*[=.])"
+        inline = rf"[^#]*(?<![\w-]){name}\s*="  # only inside another key's table
+        found = [n for n in range(line, end) if re.match(own_line, lines[n]) or (depth and re.match(inline, lines[n]))]
+        line = found[0] if found else line
+    return line + 1

@@ -29,6 +29,8 @@ def read_prices(path: str | Path) -> tuple[dict[str, Prices], dict[str, tuple[st
             for row in reader:
                 where = f"{path}, line {reader.line_num}"
                 model = (row["model"] or "").strip()
+                if not model:
+                    raise ConfigError(f"{where}: model is empty; name the model whose prices these are")
                 if model in prices:
                     raise ConfigError(f"{where}: {model!r} has a price already; keep one row a model")
                 prices[model] = Prices(

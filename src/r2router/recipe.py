@@ -19,8 +19,8 @@ from r2router.predict import Learner
 from r2router.predict.crossval import Progress, out_of_fold
 from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
-from r2router.predict.linear import Ridge
 from r2router.predict.means import fair_means
+from r2router.predict.principal import PrincipalRidge
 from r2router.router import Router
 from r2router.score import KEEP, Outcomes, Routed, compare, methods
 from r2router.table import Table
@@ -37,7 +37,7 @@ class Recipe(msgspec.Struct, frozen=True):
     """
 
     encoder: str = "minilm"
-    learner: Learner = Ridge()
+    learner: Learner = PrincipalRidge()
     folds: int = 5
     keep: float = KEEP
     seed: int = 0

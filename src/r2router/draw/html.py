@@ -9,7 +9,7 @@ from r2router.draw.chart import Chart, Line, Point, Row
 
 _WIDTH, _HEIGHT = 860, 470
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 18, 16, 56
-PALETTE = ("#2f7ed8", "#e07b00", "#1f9d55", "#d64550", "#8a63d2", "#a0693a", "#159fb3", "#d4569f", "#93890a", "#7a8793", "#5b8c00", "#4f5bd5")
+PALETTE = tuple("#2f7ed8 #e07b00 #1f9d55 #d64550 #8a63d2 #a0693a #159fb3 #d4569f #93890a #7a8793 #5b8c00 #4f5bd5".split())
 DASHES = ("", "7 4", "2 3", "9 3 2 3")  # with more lines than colours, the colours come again dashed
 
 _CSS = """
@@ -17,7 +17,8 @@ _CSS = """
 @media (prefers-color-scheme: dark) {
   :root { --bg: #14171a; --ink: #e6e9ec; --soft: #9aa5af; --rule: #2c3238; --pick: #3a3117; }
 }
-body { background: var(--bg); color: var(--ink); font: 15px/1.45 system-ui, sans-serif; max-width: 900px; margin: 2rem auto; padding: 0 1rem; }
+body { background: var(--bg); color: var(--ink); font: 15px/1.45 system-ui, sans-serif; }
+body { max-width: 900px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.15rem; margin: 0 0 .3rem; overflow-wrap: anywhere; }
 p { color: var(--soft); margin: .2rem 0 1rem; }
 svg { width: 100%; height: auto; display: block; }
@@ -122,11 +123,13 @@ def _dash(number: int) -> str:
 
 def _swatch(number: int) -> str:
     colour = PALETTE[number % len(PALETTE)]
-    return f'<svg viewBox="0 0 26 10"><line class="line" x1="1" x2="25" y1="5" y2="5" stroke="{colour}"{_dash(number)}/><circle cx="13" cy="5" r="4" fill="{colour}"/></svg>'
+    line = f'<line class="line" x1="1" x2="25" y1="5" y2="5" stroke="{colour}"{_dash(number)}/>'
+    return f'<svg viewBox="0 0 26 10" aria-hidden="true">{line}<circle cx="13" cy="5" r="4" fill="{colour}"/></svg>'
 
 
 def _table(rows: Sequence[Row]) -> str:
-    head = "<tr><th>model</th><th>budget</th><th class='n'>quality</th><th class='n'>output tokens</th><th class='n'>cost</th><th></th></tr>"
+    names = ("<th>model</th><th>budget</th>", *(f'<th class="n">{name}</th>' for name in ("quality", "output tokens", "cost")), "<th></th>")
+    head = f"<tr>{''.join(names)}</tr>"
     body = []
     for row in rows:
         words, numbers = row.cells()[:2], row.cells()[2:]

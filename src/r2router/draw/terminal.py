@@ -6,6 +6,7 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from r2router.draw.chart import Chart, Line
 
@@ -52,7 +53,7 @@ def plot(chart: Chart, style: Style, height: int = 18) -> str:
         canvas.put(chart.mark.x, chart.mark.y, style.paint(style.chosen, bold=True))
     lines = [style.plain(text) for text in textwrap.wrap(chart.title, style.width)[:2]]
     lines += [style.plain(chart.y_label)]
-    ticks = {canvas.row(y): label for y, label in chart.y_ticks(max(height // 4, 2))}
+    ticks = {canvas.row(y): label for y, label in chart.y_ticks(max(height // 3, 2))}
     wall, corner, floor, notch = "│└─┴" if style.unicode else "|+-+"
     for row in range(height):
         lines.append(f"{ticks.get(row, ''):>{_LEFT - 1}} {wall}{canvas.text(row)}".rstrip())
@@ -90,7 +91,7 @@ class _Canvas:
 
     def draw(self, line: Line, number: int) -> None:
         places = [self._dot(p.x, p.y) for p in line.points]
-        for (x0, y0), (x1, y1) in zip(places, places[1:], strict=False):
+        for (x0, y0), (x1, y1) in pairwise(places):
             steps = max(abs(x1 - x0), abs(y1 - y0), 1)
             for step in range(steps + 1):
                 self._set(round(x0 + (x1 - x0) * step / steps), round(y0 + (y1 - y0) * step / steps), number)

@@ -50,6 +50,7 @@ class Learner(Protocol):
 
 
 LEARNERS: dict[str, str] = {
+    "principal": "r2router.predict.principal:PrincipalRidge",
     "ridge": "r2router.predict.linear:Ridge",
     "mlp": "r2router.predict.mlp:MLP",
     "gbdt": "r2router.predict.gbdt:GBDT",

@@ -28,18 +28,18 @@ _LONGEST = 32 << 20  # bytes of one line or field; a longer one is no query, and
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some rows of the input; either `texts` or `vectors` has one entry a row.
+    """Some rows of the input.
 
-    start: number of the first row, from 0. ids: the source's own names, None where it has none. input_tokens: (m,) where the source
-    counts them. problems: row within the batch -> why it cannot be routed. done: the share of the input read so far.
+    start: number of the first row, from 0. queries: m texts, or (m, d) embeddings. ids: the source's own names, None where it has
+    none. problems: row within the batch -> why it cannot be routed. done: the share of the input read so far. input_tokens: (m,)
+    where the source counts them.
     """
 
     start: int
+    queries: list[str] | FloatArray
     ids: list[Any]
     problems: dict[int, str]
     done: float
-    texts: list[str] | None = None
-    vectors: FloatArray | None = None
     input_tokens: FloatArray | None = None
 
     def __len__(self) -> int:
@@ -198,7 +198,7 @@ def _text_batch(start: int, rows: Sequence[_Row]) -> Batch:
     for i, row in enumerate(rows):
         if problem := row.problem or _unreadable(row.text) or (None if row.text.strip() else "empty"):
             problems[i] = problem
-    return Batch(start, [row.id for row in rows], problems, rows[-1].done, [row.text for row in rows])
+    return Batch(start, [row.text for row in rows], [row.id for row in rows], problems, rows[-1].done)
 
 
 # -- embeddings -----------------------------------------------------------------------------------------------------
@@ -214,7 +214,8 @@ def _npy(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
     step = max(_VECTOR_BYTES // (4 * dim), 1)
     for start in range(0, shape[0], step):
         x = np.array(_mapped(path)[start : start + step], dtype=np.float32, order="C")
-        yield _vector_batch(start, [None] * len(x), x, {}, min((start + step) / shape[0], 1.0))
+        problems = _clean(x, {})
+        yield Batch(start, x, [None] * len(x), problems, min((start + step) / shape[0], 1.0))
 
 
 def _mapped(path: Path) -> FloatArray:
@@ -224,20 +225,20 @@ def _mapped(path: Path) -> FloatArray:
         raise DataError(f"{path}: not a whole .npy file of numbers ({str(error).splitlines()[0]})") from None
 
 
-def _vector_batch(start: int, ids: list[Any], x: FloatArray, problems: dict[int, str], done: float, tokens: FloatArray | None = None) -> Batch:
-    """Rows that are not finite become problems, and zeros, so that the others can still be routed together."""
+def _clean(x: FloatArray, problems: dict[int, str]) -> dict[int, str]:
+    """The problems, with those of rows that are not finite; these become zeros, so that the others can be routed with them."""
     odd = ~np.isfinite(x).all(axis=1)
     for i in np.flatnonzero(odd):
         problems.setdefault(int(i), "the embedding holds NaN or infinite values")
     x[odd] = 0.0
-    return Batch(start, ids, problems, done, None, x, tokens)
+    return problems
 
 
 def _parquet(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
     import polars as pl
 
     try:
-        scan = pl.scan_parquet(path)
+        scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
         schema, total = scan.collect_schema(), int(scan.select(pl.len()).collect().item())
         vectors = [n for n, t in schema.items() if isinstance(t, (pl.List, pl.Array)) and t.inner is not None and t.inner.is_numeric()]
         known = VECTOR_COLUMNS if any(c in vectors for c in VECTOR_COLUMNS) else TEXT_COLUMNS
@@ -245,18 +246,26 @@ def _parquet(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
         names = [name, *[c for c in (*_ID_COLUMNS, "input_tokens") if c in schema and c != name]]
         step = max(_VECTOR_BYTES // (4 * dim), 1) if name in vectors else _TEXTS
         start = 0
-        for frame in scan.select(names).collect_batches(chunk_size=step, maintain_order=True):
+        for frame in _frames(scan.select(names), step, total):
             done = min((start + len(frame)) / max(total, 1), 1.0)
             ids = next((frame[c].to_list() for c in _ID_COLUMNS if c in names), [None] * len(frame))
             if name in vectors:
                 x, problems = _matrix(frame[name], dim, path)
-                yield _vector_batch(start, ids, x, problems, done, _tokens(frame, problems))
+                yield Batch(start, x, ids, _clean(x, problems), done, _tokens(frame, problems))
             else:
                 texts = frame[name].cast(pl.String).to_list()
                 yield _text_batch(start, [_Row(t or "", None, done, i) for t, i in zip(texts, ids, strict=True)])
             start += len(frame)
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
+
+
+def _frames(scan: Any, step: int, total: int) -> Iterator[Any]:
+    """A lazy frame in pieces. Before polars 1.34 there was no other way than to begin anew for each, slow in long row groups."""
+    if hasattr(scan, "collect_batches"):
+        yield from scan.collect_batches(chunk_size=step, maintain_order=True)
+    else:
+        yield from (scan.slice(start, step).collect() for start in range(0, total, step))
 
 
 def _matrix(column: Any, dim: int, path: Path) -> tuple[FloatArray, dict[int, str]]:

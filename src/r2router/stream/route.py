@@ -17,7 +17,7 @@ from r2router.explain import money
 from r2router.router import Router
 from r2router.stream.read import Batch, batches, same_file
 from r2router.stream.write import COLUMNS, Columns, writer
-from r2router.types import Arm, BoolArray, Choices, FloatArray
+from r2router.types import Arm, BoolArray, Choices, FloatArray, IntArray
 
 Progress = Callable[[int, float], None]
 """Called with the rows routed so far and the share of the input that they are."""
@@ -90,24 +90,25 @@ def _decided(
     """(rows to write, choices with NaN where a row failed) of a batch."""
     problems = dict(batch.problems)
     good = np.array([i for i in range(len(batch)) if i not in problems], dtype=np.intp)
-    pool = router.pool
-    if batch.texts is not None:
-        texts = [batch.texts[i] for i in good]
-        counts = count_tokens(texts) if texts else np.zeros(0)
-        forecast = router.forecast(texts) if texts else router.forecast_vectors(np.zeros((0, router.dim), dtype=np.float32))
-        usable = usable_arms(router, counts, require, exclude)
+    if isinstance(batch.queries, list):
+        choices = _choose(router, [batch.queries[i] for i in good], policy, require, exclude)
     else:
-        assert batch.vectors is not None
         counts = None if batch.input_tokens is None else batch.input_tokens[good]
-        forecast = router.forecast_vectors(batch.vectors[good], counts)
-        usable = usable_arms(router, counts, require, exclude)
-    choices = decide(policy, forecast, usable, pool.budget_tokens, anchor_pairs(pool.model_of_arm, pool.budget_tokens))
+        choices = router.decide(batch.queries[good], policy, counts, require=require, exclude=exclude)
     for i in np.flatnonzero(choices.arm == NO_ARM):
         problems[int(good[i])] = _infeasible(policy)
     return _columns(router, batch, problems, good, choices), choices
 
 
-def _columns(router: Router, batch: Batch, problems: dict[int, str], good: FloatArray, choices: Choices) -> Columns:
+def _choose(router: Router, texts: list[str], policy: Policy, require: tuple[str, ...], exclude: tuple[str, ...]) -> Choices:
+    if not texts:
+        return router.decide(np.zeros((0, router.dim), dtype=np.float32), policy)
+    usable, pool = usable_arms(router, count_tokens(texts), require, exclude), router.pool
+    anchors = anchor_pairs(pool.model_of_arm, pool.budget_tokens)
+    return decide(policy, router.forecast(texts), usable, pool.budget_tokens, anchors)
+
+
+def _columns(router: Router, batch: Batch, problems: dict[int, str], good: IntArray, choices: Choices) -> Columns:
     columns: dict[str, list[object]] = {name: [None] * len(batch) for name in COLUMNS}
     columns["row"] = list(range(batch.start, batch.start + len(batch)))
     columns["id"] = list(batch.ids)

@@ -16,7 +16,8 @@ import msgspec
 from r2router.errors import DataError, SaveError
 
 COLUMNS = ("row", "id", "arm", "model", "budget", "quality", "tokens", "cost", "met", "familiar", "error")
-_ALWAYS = ("row",)
+_WORDS = {True: "true", False: "false", None: ""}
+_PART = 100_000  # rows of a part: few enough to hold, enough that a long output has few parts
 
 Columns = Mapping[str, Sequence[Any]]
 """Name of a column -> its values; all of `COLUMNS`, all of one length."""
@@ -55,7 +56,8 @@ class Csv:
         self._rows.writerow(COLUMNS)
 
     def write(self, columns: Columns) -> None:
-        self._rows.writerows(zip(*(columns[name] for name in COLUMNS), strict=True))
+        plain = {**columns, **{name: [_WORDS[v] for v in columns[name]] for name in ("met", "familiar")}}
+        self._rows.writerows(zip(*(plain[name] for name in COLUMNS), strict=True))
 
     def close(self) -> None:
         self._text.flush()
@@ -67,24 +69,35 @@ class Parquet:
 
     def __init__(self, path: Path) -> None:
         self._path, self._parts, self._count = path, path.with_name(path.name + ".parts"), 0
+        self._held: list[Any] = []
         self._parts.mkdir()
 
     def write(self, columns: Columns) -> None:
         import polars as pl
 
-        types = {"row": pl.Int64, "quality": pl.Float64, "tokens": pl.Float64, "cost": pl.Float64, "met": pl.Boolean, "familiar": pl.Boolean}
+        numbers, flags = dict.fromkeys(("quality", "tokens", "cost"), pl.Float64), dict.fromkeys(("met", "familiar"), pl.Boolean)
+        types = {"row": pl.Int64, **numbers, **flags}
         values = {k: [None if v is None else str(v) for v in columns[k]] if k not in types else columns[k] for k in COLUMNS}
-        frame = pl.DataFrame(values, schema={k: types.get(k, pl.String) for k in COLUMNS})
-        frame.write_parquet(self._parts / f"{self._count:09}.parquet")
-        self._count += 1
+        self._held.append(pl.DataFrame(values, schema={k: types.get(k, pl.String) for k in COLUMNS}))
+        if sum(map(len, self._held)) >= _PART:
+            self._flush()
 
     def close(self) -> None:
         import polars as pl
 
-        if not self._count:
-            self.write({k: [] for k in COLUMNS})
-        pl.scan_parquet(sorted(self._parts.iterdir())).sink_parquet(self._path)
-        self.discard()
+        self.write({name: [] for name in COLUMNS})  # so that there is at least one part, also of an empty input
+        self._flush()
+        try:
+            pl.scan_parquet(sorted(self._parts.iterdir())).sink_parquet(self._path)
+        except pl.exceptions.PolarsError as error:
+            raise OSError(str(error).splitlines()[0]) from None
+
+    def _flush(self) -> None:
+        import polars as pl
+
+        pl.concat(self._held).write_parquet(self._parts / f"{self._count:09}.parquet")
+        self._held.clear()
+        self._count += 1
 
     def discard(self) -> None:
         """Remove the parts."""

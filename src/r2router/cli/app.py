@@ -1,0 +1,87 @@
+"""The command `r2router` itself: its subcommands, and what happens when one of them fails.
+
+Exit codes: 0 done; 1 the work failed; 2 the words or files are wrong; 130 interrupted. An error is one or two lines on stderr; a
+traceback is shown only with R2ROUTER_DEBUG=1 in the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Any, NoReturn
+
+import click
+
+from r2router._version import __version__
+from r2router.cli.curves import curves, path
+from r2router.cli.learn import calibrate, evaluate, import_, train
+from r2router.cli.pool import pool
+from r2router.cli.route import route
+from r2router.errors import R2Error, UsageError
+
+
+class App(click.Group):
+    """A group of commands, in the order they are met with, whose errors end the process with the right exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """As they were added, not by the alphabet: what everybody uses first stands first."""
+        return list(self.commands)
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run, report, and exit."""
+        if hasattr(sys.stdout, "reconfigure"):  # a character that the terminal does not have must not end the program
+            sys.stdout.reconfigure(errors="replace")
+        code = 1
+        try:
+            code = super().main(*args, **{**kwargs, "standalone_mode": False}) or 0
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read our output has gone; there is nobody to tell
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - takes what is flushed on exit
+        except Exception as error:  # noqa: BLE001 - the one place where everything ends
+            code = _report(error)
+        sys.exit(code)
+
+
+def _report(error: Exception) -> int:
+    """Say on stderr what went wrong; the exit code."""
+    match error:
+        case click.exceptions.NoArgsIsHelpError():
+            error.show()
+            return 2
+        case click.UsageError():
+            hint = f"\ntry: {error.ctx.command_path} --help" if error.ctx else ""
+            return _say(f"error: {error.format_message()}{hint}", 2)
+        case click.Abort():
+            return _say("interrupted", 130)
+        case click.ClickException():
+            return _say(f"error: {error.format_message()}", error.exit_code)
+        case R2Error():
+            return _say(f"error: {error}", 2 if isinstance(error, UsageError) else 1)
+        case MemoryError():
+            return _say("error: out of memory; route or train on less at once", 1)
+        case OSError():
+            return _say(f"error: {error.filename or 'input or output'}: {error.strerror or error}", 1)
+    if os.environ.get("R2ROUTER_DEBUG") == "1":
+        traceback.print_exception(error)
+    first = next(iter(str(error).splitlines()), "")
+    return _say(f"internal error: {type(error).__name__}: {first}\nplease report it; R2ROUTER_DEBUG=1 shows where it happened", 1)
+
+
+def _say(message: str, code: int) -> int:
+    click.echo(message, err=True)
+    return code
+
+
+@click.group(
+    cls=App,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="With no --router, the starter router that comes with r2router is used. r2router COMMAND --help shows examples.",
+)
+@click.version_option(__version__, prog_name="r2router", message="%(prog)s %(version)s")
+def main() -> None:
+    """Pick, for each request, which LLM to call and how long its answer may be."""
+
+
+for command in (route, curves, path, train, evaluate, calibrate, pool, import_):
+    main.add_command(command)

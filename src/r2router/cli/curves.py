@@ -1,0 +1,94 @@
+"""`r2router curves` and `r2router path`: what a decision is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from r2router.cli.options import Wish, wishes
+from r2router.cli.route import as_json_text, decided, read_text
+from r2router.cli.screen import note, style
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  r2router curves "Prove that sqrt(2) is irrational"
+  r2router curves --value 0.01 --html curves.html "Who wrote Faust?" """
+)
+@click.argument("text")
+@wishes
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Draw them as a web page of one file.")
+@click.option("--png", type=click.Path(path_type=Path), metavar="FILE", help="Draw them as a PNG (needs the [plot] extra).")
+@click.option("--json", "as_json", is_flag=True, help="The curves as JSON: one object a model.")
+def curves(text: str, wish: Wish, html: Path | None, png: Path | None, as_json: bool) -> None:
+    """Show each model's quality over cost for TEXT, and the choice.
+
+    TEXT - reads standard input. In the terminal each model is a letter and a line of dots; below stand the numbers, an arm a line.
+    """
+    from r2router.draw import curve_chart, curve_rows, grid, image, page, plot
+    from r2router.router import curves_of
+    from r2router.stream import whole_file
+
+    text = read_text(text)
+    router = wish.router()
+    decision, forecast, usable = decided(router, text, wish)
+    found = curves_of(router.pool, forecast)
+    if as_json:
+        click.echo(as_json_text(found))
+    rows = curve_rows(found, decision, usable)
+    chart = curve_chart(_title(text), rows, decision.reason)
+    drawn = [(html, page(chart, rows).encode())] if html else []
+    drawn += [(png, image(chart))] if png else []
+    for target, content in drawn:
+        with whole_file(target) as file:
+            file.write(content)
+        note(f"drawn to {target}")
+    if as_json or drawn:
+        return
+    shown = style()
+    click.echo(plot(chart, shown))
+    cells, last = [], ""
+    for row in rows:
+        model, *rest = row.cells()
+        mark = shown.arrow if row.chosen else ("•" if shown.unicode else "*") if row.best else "-" if not row.usable else ""
+        cells.append((mark, "" if model == last else model, *rest))
+        last = model
+    table = grid(("", "model", "budget", "quality", "tokens", "cost"), cells, shown, right=frozenset({4, 5}))
+    click.echo(f"\n{table}\n")
+    off = "" if all(r.usable for r in rows) else "   - cannot be chosen"
+    click.echo(f"{shown.arrow} chosen   {'•' if shown.unicode else '*'} best for some trade-off{off}")
+    click.echo(shown.plain(decision.reason))
+
+
+def _title(text: str, most: int = 160) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+@click.command(
+    epilog="""\b
+Example:
+  r2router path "Prove that sqrt(2) is irrational" """
+)
+@click.argument("text")
+@click.option("--router", "folder", type=click.Path(path_type=Path), metavar="DIR", help="The saved router; by default the starter router.")
+@click.option("--require", multiple=True, metavar="CAP", help="Only models with this capability. Repeatable.")
+@click.option("--exclude", multiple=True, metavar="MODEL", help="Not this model or arm. Repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="The steps as JSON.")
+def path(text: str, folder: Path | None, require: tuple[str, ...], exclude: tuple[str, ...], as_json: bool) -> None:
+    """Show every arm that is best for some trade-off on TEXT.
+
+    An arm holds from its own lambda down to the next one's; "worth" is the same moment as the value of a fully right answer.
+    """
+    from r2router.cli.options import load
+    from r2router.draw.terminal import grid
+    from r2router.explain import money
+
+    steps = load(folder).path(read_text(text), require=require, exclude=exclude)
+    if as_json:
+        click.echo(as_json_text(steps))
+        return
+    cells = [(s.arm, f"{s.lam:.4f}", money(s.value), f"{s.quality:.2f}", money(s.cost)) for s in steps]
+    click.echo(grid(("arm", "from lambda", "worth", "quality", "cost"), cells, style(), right=frozenset({1, 2, 3, 4})))

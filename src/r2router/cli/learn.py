@@ -1,0 +1,250 @@
+"""`r2router train`, `evaluate`, `calibrate` and `import`: where routers come from and what they are worth."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from r2router.cli.options import Data, Number, data
+from r2router.cli.screen import note, progress, style
+
+if TYPE_CHECKING:
+    from r2router.decide import Value
+    from r2router.router import Router
+    from r2router.table import Table
+
+_FOLDER = click.Path(path_type=Path)
+_out = click.option("--out", type=_FOLDER, required=True, metavar="DIR", help="Where the router is saved.")
+_tables = click.option("--table", "tables", multiple=True, required=True, metavar="FILE", help="Outcomes to judge by. Repeatable.")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  r2router train outcomes.parquet --prices prices.csv --out router/
+  r2router train a.csv b.csv --pool pool.toml --out router/ --learner ridge:alpha=100
+  r2router train foreign.csv --prices genai-prices --column query=prompt --column quality=score --out router/"""
+)
+@click.argument("tables", nargs=-1, required=True, metavar="TABLE...")
+@data
+@_out
+@click.option("--learner", metavar="NAME[:KEY=VALUE,...]", help="How to learn, for example ridge:alpha=30; by default the best measured.")
+@click.option("--encoder", metavar="ENCODER", help="What turns texts into vectors; by default the embedded MiniLM.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the folds and the bootstrap.")
+@click.option("--folds", type=click.IntRange(min=0), default=5, show_default=True, help="Of the cross-validation; 0 leaves it out.")
+def train(tables: tuple[str, ...], data: Data, out: Path, learner: str | None, encoder: str | None, seed: int, folds: int) -> None:
+    """Train a router on outcome tables and save it.
+
+    A TABLE is Parquet, CSV, JSON lines, a folder of such files, or hf://...; several read as one. Without --pool the models and
+    budgets are those of the tables.
+    """
+    if data.pool is None and data.prices is None:
+        raise click.UsageError("give --prices (a CSV, or genai-prices) or --pool: an unknown price is never zero")
+    check_out(out)
+    given: dict[str, Any] = {"seed": seed, "folds": folds}
+    given |= {} if learner is None else {"learner": learner_of(learner)}
+    given |= {} if encoder is None else {"encoder": encoder}
+    from r2router.recipe import Recipe
+
+    recipe = Recipe(**given)
+    note(f"reading {', '.join(tables)}")
+    table = data.read(tables)
+    note(f"training on {len(table):,} queries and {len(table.arms)} arms")
+    with progress() as shown:
+        router = recipe.fit(table, progress=shown)
+    router.save(out)
+    _introduce(router, out)
+
+
+def learner_of(text: str) -> Any:
+    """A learner from `name` or `name:key=value,...`. Raises a usage error naming the key or value that is wrong."""
+    import msgspec
+
+    from r2router.predict import learner_class
+
+    name, colon, rest = text.partition(":")
+    kind = learner_class(name)
+    pairs = [pair.partition("=") for pair in rest.split(",")] if colon else []
+    if any(not (key and equals) for key, equals, _ in pairs):
+        raise click.UsageError(f"--learner {text!r}: write NAME:KEY=VALUE,KEY=VALUE, for example ridge:alpha=30")
+    try:
+        return msgspec.convert({key: value for key, _, value in pairs}, kind, strict=False)
+    except msgspec.ValidationError as error:
+        keys = ", ".join(getattr(kind, "__struct_fields__", ()))
+        raise click.UsageError(f"--learner {text!r}: {error} ({name} takes: {keys})") from None
+
+
+def check_out(folder: Path) -> None:
+    """Refuse a folder that the router could not be saved in, before hours of work rather than after."""
+    from r2router.artifact import MANIFEST
+    from r2router.errors import SaveError
+
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
+        raise SaveError(f"{folder}: exists and is not a router; choose another folder, so that nothing in it is lost")
+    if folder.exists() and not folder.is_dir():
+        raise SaveError(f"{folder}: exists and is not a folder")
+
+
+def _introduce(router: Router, out: Path) -> None:
+    """What was made, what it measured, and what to do next."""
+    from r2router.card import policy_words
+    from r2router.draw.terminal import grid
+
+    facts, shown = router.facts, style()
+    for text in facts.notes:
+        note(f"note: {text}")
+    queries = f", {facts.queries:,} queries" if facts.queries else ""
+    click.echo(f"{out}: {len(router.pool.models)} models, {len(router.arms)} arms{queries}")
+    click.echo(f"own policy: {policy_words(router.policy)}")
+    if facts.figures:
+        click.echo(f"\nMeasured by {facts.folds}-fold cross-validation on the training queries:")
+        rows = [(f.name, f"{f.value:.3g}{f.unit}", f"{f.low:.3g} to {f.high:.3g}") for f in facts.figures]
+        click.echo(grid(("figure", "value", "95 % interval"), rows, shown, right=frozenset({1})))
+    what = "--input embeddings.npy --output arms.jsonl" if router.encoder.startswith("given:") else '"your question"'
+    click.echo(f"\nnext: r2router route --router {shlex.quote(str(out))} {what}")
+
+
+@click.command(
+    epilog="""\b
+Example:
+  r2router evaluate router/ --table held-out.parquet"""
+)
+@click.argument("folder", type=_FOLDER, metavar="DIR")
+@_tables
+@data
+@click.option("--json", "as_json", is_flag=True, help="Every figure as JSON.")
+@click.option("--resamples", type=click.IntRange(min=1), default=500, show_default=True, help="Bootstrap draws behind the intervals.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
+def evaluate(folder: Path, tables: tuple[str, ...], data: Data, as_json: bool, resamples: int, seed: int) -> None:
+    """Score the router in DIR on outcomes it has not seen.
+
+    Beside it stands what it has to beat: the best fixed arm, the best mixture of fixed arms, and one budget a model. Costs use the
+    router's own prices unless --prices or --pool gives others for the same arms.
+    """
+    from r2router.evaluation import evaluate as judge
+
+    router, table = _repriced(folder, data), _outcomes(tables, data)
+    _warn_if_trained_on(router, table)
+    with progress() as shown:
+        report = judge(router, table, resamples=resamples, seed=seed, progress=shown)
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(report.to_dict(), enc_hook=str)).decode())
+    else:
+        click.echo("\n".join(map(style().plain, str(report).splitlines())))
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  r2router calibrate router/ --table held-out.parquet --spend 0.50
+  r2router calibrate router/ --table held-out.parquet --quality 0.8 --out router-80/"""
+)
+@click.argument("folder", type=_FOLDER, metavar="DIR")
+@_tables
+@data
+@click.option("--spend", type=Number(), metavar="USD_PER_1K", help="The most US dollars to spend on 1,000 requests, on average.")
+@click.option("--quality", type=Number(0, 1), metavar="Q", help="The mean quality to reach, as cheaply as can be.")
+@click.option("--out", type=_FOLDER, metavar="DIR", help="Where the router is saved; by default where it is.")
+def calibrate(folder: Path, tables: tuple[str, ...], data: Data, spend: float | None, quality: float | None, out: Path | None) -> None:
+    """Set the router's policy to meet a spend or a quality.
+
+    The router in DIR is saved with the value of an answer at which the queries of the table come out as asked.
+
+    Use a table that it was not trained on: on its own training data a router looks better than it is.
+    """
+    if (spend is None) == (quality is None):
+        raise click.UsageError("give either --spend or --quality")
+    check_out(out or folder)
+    router, table = _repriced(folder, data), _outcomes(tables, data)
+    _warn_if_trained_on(router, table)
+    value, got, cost = _calibrated(router, table, spend, quality)
+    router.with_policy(value).save(out or folder)
+    from r2router.card import policy_words
+    from r2router.explain import money
+
+    click.echo(f"{out or folder}: own policy is now: {policy_words(value)}")
+    click.echo(f"On {len(table):,} queries that gives quality {got:.3f} at {money(1000 * cost)} per 1,000 requests.")
+
+
+def _calibrated(router: Router, table: Table, spend: float | None, quality: float | None) -> tuple[Value, float, float]:
+    """(policy, mean quality, mean cost in US dollars) for one of the two targets."""
+    import numpy as np
+
+    from r2router.calibrate import for_quality, for_spend
+    from r2router.encode import count_tokens
+    from r2router.errors import DataError
+    from r2router.evaluation import align
+    from r2router.score import Outcomes, Routed
+
+    seen, notes = align(table, router)
+    for text in (*seen.notes, *notes):
+        note(f"note: {text}")
+    forecast = router.forecast(seen.queries)
+    outcomes = Outcomes.of(seen.arms, seen.quality, seen.cost(router.input_tokens.estimate(count_tokens(seen.queries))))
+    usable = router.pool.usable()
+    kept = np.flatnonzero((outcomes.seen & np.isfinite(forecast.quality) & np.isfinite(forecast.cost) & usable).any(axis=1))
+    if not len(kept):
+        raise DataError("no query of the table has an outcome on an arm that the router can choose")
+    outcomes = Outcomes(outcomes.arms, outcomes.quality[kept], outcomes.cost[kept])
+    routed = Routed.of(forecast.quality[kept], forecast.cost[kept], outcomes, np.flatnonzero(usable))
+    gained, paid = np.nan_to_num(outcomes.quality), np.nan_to_num(outcomes.cost)
+    value = for_spend(routed.sweep, paid, spend / 1000) if spend is not None else for_quality(routed.sweep, gained, quality or 0.0)
+    arm, rows = routed.sweep.at(value.usd), np.arange(len(kept))
+    return value, float(gained[rows, arm].mean()), float(paid[rows, arm].mean())
+
+
+def _repriced(folder: Path, data: Data) -> Router:
+    """The router in the folder, under the prices that were given."""
+    from r2router.router import Router
+
+    router = Router.load(folder)
+    if data.pool is not None:
+        return router.with_pool(data.priced(data.pool))
+    return router if data.prices is None else router.with_pool(router.pool.with_prices(data.prices))
+
+
+def _outcomes(tables: Sequence[str], data: Data) -> Table:
+    """Tables of any arms: the router takes those it knows, under its own prices."""
+    from r2router.table import Table
+
+    return Table.read(list(tables), columns=data.columns)
+
+
+def _warn_if_trained_on(router: Router, table: Table) -> None:
+    own = {digest for _, digest in router.facts.sources if digest}
+    for name, digest in table.sources:
+        if digest in own:
+            note(f"note: the router was trained on {name}: on it, it looks better than it is")
+
+
+@click.group("import")
+def import_() -> None:
+    """Take over a router from elsewhere."""
+
+
+@import_.command(
+    epilog="""\b
+Example:
+  r2router import ucf R2-Router/ --out ucf-router/"""
+)
+@click.argument("folder", type=_FOLDER, metavar="DIR")
+@_out
+@click.option("--faithful", is_flag=True, help="Decide as the release's own code does, with what is wrong in it.")
+@click.option("--encoder", metavar="ENCODER", help="What gives the release's embeddings; without one it routes embeddings only.")
+def ucf(folder: Path, out: Path, faithful: bool, encoder: str | None) -> None:
+    """Import the paper's released router.
+
+    DIR holds its config.json and checkpoints/. Nothing in it is executed.
+    """
+    check_out(out)
+    from r2router.ucf import import_release
+
+    router = import_release(folder, faithful=faithful, encoder=encoder)
+    router.save(out)
+    _introduce(router, out)

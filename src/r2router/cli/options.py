@@ -1,0 +1,171 @@
+"""Options that several commands share, and what they ask for."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from r2router.decide import Policy
+    from r2router.pool import Pool
+    from r2router.router import Router
+    from r2router.table import Table
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Number(click.ParamType):  # type: ignore[type-arg] - generic from click 8.4 on only
+    """A finite number from low to high."""
+
+    name = "number"
+
+    def __init__(self, low: float = 0.0, high: float = math.inf) -> None:
+        self.low, self.high = low, high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number, or a usage error that names the option and the value."""
+        span = f"a number from {self.low:g} to {self.high:g}" if math.isfinite(self.high) else f"a finite number of at least {self.low:g}"
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not {span}", param, ctx)
+        if not (math.isfinite(number) and self.low <= number <= self.high):
+            self.fail(f"{value} is not {span}", param, ctx)
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Which router, and what is wanted of it. policy: None for the router's own."""
+
+    folder: Path | None
+    policy: Policy | None
+    require: tuple[str, ...]
+    exclude: tuple[str, ...]
+
+    def router(self) -> Router:
+        """The router that was named, or the bundled one."""
+        return load(self.folder)
+
+
+def load(folder: Path | None) -> Router:
+    """A saved router, or the bundled one where no folder is given."""
+    if folder is not None:
+        from r2router.router import Router
+
+        return Router.load(folder)
+    from r2router.starter import starter
+
+    return starter()
+
+
+def policy_of(lam: float | None, value: float | None, max_cost: float | None, min_quality: float | None) -> Policy | None:
+    """The one policy that the options ask for; None where they ask for none."""
+    given = {"--lambda": lam, "--value": value, "--max-cost": max_cost, "--min-quality": min_quality}
+    names = [name for name, number in given.items() if number is not None]
+    if len(names) > 1:
+        raise click.UsageError(f"{' and '.join(names)} cannot be combined: a request has one policy")
+    from r2router.decide import Best, Cheapest, Tradeoff, Value
+
+    if lam is not None:
+        return Tradeoff(lam)
+    if value is not None:
+        return Value(value)
+    if max_cost is not None:
+        return Best(max_cost)
+    return None if min_quality is None else Cheapest(min_quality)
+
+
+_FOLDER = click.Path(path_type=Path)
+_ROUTER = (
+    click.option("--router", "folder", type=_FOLDER, metavar="DIR", help="The saved router; by default the bundled starter router."),
+    click.option("--require", multiple=True, metavar="CAP", help="Only models with this capability (vision, tools, ...). Repeatable."),
+    click.option("--exclude", multiple=True, metavar="MODEL", help="Not this model, or not this arm (MODEL@BUDGET). Repeatable."),
+)
+_POLICY = (
+    click.option("--lambda", "lam", type=Number(0, 1), metavar="L", help="Trade-off from 0 (quality only) to 1 (cost only)."),
+    click.option("--value", type=Number(), metavar="USD", help="What a fully right answer is worth, in US dollars."),
+    click.option("--max-cost", type=Number(), metavar="USD", help="The best answer for at most so many US dollars."),
+    click.option("--min-quality", type=Number(0, 1), metavar="Q", help="The cheapest answer of at least this quality."),
+)
+
+
+def wishes(command: F) -> F:
+    """Give a command --router, --require, --exclude and the policies; it gets them as one `wish`."""
+
+    @functools.wraps(command)
+    def inner(*args: Any, **kwargs: Any) -> Any:
+        folder, require, exclude, lam, value, max_cost, min_quality = (
+            kwargs.pop(name) for name in ("folder", "require", "exclude", "lam", "value", "max_cost", "min_quality")
+        )
+        return command(*args, wish=Wish(folder, policy_of(lam, value, max_cost, min_quality), require, exclude), **kwargs)
+
+    return _with(inner, (*_ROUTER, *_POLICY))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """How outcome tables are to be read. pool: a TOML file. prices: a CSV or "genai-prices". columns: ours -> theirs."""
+
+    pool: Path | None
+    prices: str | None
+    columns: dict[str, str]
+    drop_unknown: bool
+
+    def read(self, sources: Sequence[str]) -> Table:
+        """The table of these sources."""
+        from r2router.table import Table
+
+        if self.pool is None:
+            return Table.read(list(sources), prices=self.prices, columns=self.columns)
+        return Table.read(list(sources), self.priced(self.pool), columns=self.columns, drop_unknown=self.drop_unknown)
+
+    def priced(self, file: Path) -> Pool:
+        """The pool of a file, under other prices where some are given."""
+        from r2router.pool import Pool
+
+        pool = Pool.read(file)
+        return pool if self.prices is None else pool.with_prices(self.prices)
+
+
+_DATA = (
+    click.option("--prices", metavar="CSV|genai-prices", help="Prices in US dollars per million tokens: a CSV, or the word genai-prices."),
+    click.option("--pool", type=_FOLDER, metavar="TOML", help="The models, their budgets and prices, in a file."),
+    click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="A column's name there (quality=score). Repeatable."),
+    click.option("--drop-unknown", is_flag=True, help="Leave out rows of models that --pool does not list, instead of stopping."),
+)
+
+
+def data(command: F) -> F:
+    """Give a command --prices, --pool, --column and --drop-unknown; it gets them as one `data`."""
+
+    @functools.wraps(command)
+    def inner(*args: Any, **kwargs: Any) -> Any:
+        pool, prices, columns, drop = (kwargs.pop(name) for name in ("pool", "prices", "columns", "drop_unknown"))
+        if drop and pool is None:
+            raise click.UsageError("--drop-unknown needs --pool: without a pool every model of the table is known")
+        return command(*args, data=Data(pool, prices, _pairs(columns), drop), **kwargs)
+
+    return _with(inner, _DATA)  # type: ignore[return-value]
+
+
+def _with(command: F, options: Sequence[Callable[[Any], Any]]) -> F:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        ours, equals, theirs = text.partition("=")
+        if not (ours and equals and theirs):
+            raise click.UsageError(f"--column {text!r}: write OURS=THEIRS, for example quality=score")
+        pairs[ours] = theirs
+    return pairs

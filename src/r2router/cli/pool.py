@@ -1,0 +1,62 @@
+"""`r2router pool check`: is a pool file right, and what does it say?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from r2router.cli.screen import note, style
+
+if TYPE_CHECKING:
+    from r2router.types import Model
+
+
+@click.group()
+def pool() -> None:
+    """Look at pool files: models, budgets, prices."""
+
+
+@pool.command(
+    epilog="""\b
+Example:
+  r2router pool check pool.toml"""
+)
+@click.argument("file", type=click.Path(path_type=Path))
+def check(file: Path) -> None:
+    """Show a pool FILE, and what is wrong or missing in it.
+
+    A mistake ends with exit code 2 and names the line; what is merely unwise is a note.
+    """
+    from r2router.draw.terminal import grid
+    from r2router.pool import Pool
+
+    found = Pool.read(file)
+    head = ("model", "provider", "budgets", "control", "in", "out", "can", "")
+    click.echo(grid(head, [_cells(m) for m in found.models], style(), right=frozenset({4, 5})))
+    click.echo(f"\n{len(found.models)} models, {len(found)} arms. Prices: US dollars per million tokens.")
+    for model in found.models:
+        for problem in _doubts(model):
+            note(f"note: {model.id}: {problem}")
+
+
+def _cells(model: Model) -> tuple[str, ...]:
+    prices = model.usd_per_million
+    money = ("unknown", "unknown") if prices is None else (f"{prices.input:g}", f"{prices.output:g}")
+    controls = sorted({c for b in model.budgets for c in b.control})
+    budgets = ", ".join(b.id for b in model.budgets)
+    off = "" if model.available else "not available"
+    return model.id, model.provider, budgets, ", ".join(controls), *money, ", ".join(sorted(model.capabilities)), off
+
+
+def _doubts(model: Model) -> list[str]:
+    doubts = []
+    if model.usd_per_million is None:
+        doubts.append("no price, so nothing that needs a cost will work: add usd_per_million")
+    free = [b.id for b in model.budgets if not b.control and b.id != "unlimited"]
+    if free:
+        doubts.append(f"nothing enforces the budgets {', '.join(free)}: add control, for example ['instruction', 'max_tokens']")
+    if not model.provider:
+        doubts.append("no provider, so it can be routed to but not called")
+    return doubts

@@ -1,0 +1,177 @@
+"""Nearest neighbours: a query is expected to go as the training queries most like it (by cosine) went.
+
+Where an arm was seen on few of the neighbours, its own mean counts as some more of them: a single lucky neighbour must not make an
+arm the best one. Fitting forecasts every training query from the others, which sets the scale of the tokens and, if asked, k.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import msgspec
+import numpy as np
+
+from r2router.errors import ArtifactError, ConfigError
+from r2router.predict.linear import check_shapes
+from r2router.predict.tokens import log_bounds, log_smearing, log_tokens
+from r2router.types import Arm, FloatArray, Forecast, IntArray
+
+if TYPE_CHECKING:
+    from r2router.table import Table
+
+_CANDIDATES = (8, 16, 32, 64, 128, 256)  # for k=None
+_FLOATS = 1 << 22  # numbers of the widest block held at once: 16 MB
+_UNKNOWN = 1 / 12  # variance of a quality of which nothing is known: uniform on [0, 1]
+
+
+class KNN(msgspec.Struct, frozen=True, tag="knn", tag_field="learner", forbid_unknown_fields=True):
+    """The k training queries of highest cosine, on which quality and log tokens are averaged.
+
+    k: how many; with fewer training queries all of them. None: the k of 8, 16, ... 256 that best forecasts the quality of each
+        training query from the others.
+    weights: `uniform`, or `similarity`: by the cosine, and nothing where it is negative.
+    shrink: the arm's mean counts as so many neighbours. 0 is plain KNN, with the mean only where no neighbour saw the arm.
+    """
+
+    k: int | None = 100
+    weights: Literal["uniform", "similarity"] = "uniform"
+    shrink: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.k is not None and self.k < 1:
+            raise ConfigError(f"KNN(k={self.k}): k must be at least 1, or None to choose it")
+        if self.weights not in ("uniform", "similarity"):
+            raise ConfigError(f"KNN(weights={self.weights!r}): weights must be 'uniform' or 'similarity'")
+        if not 0 <= self.shrink < math.inf:
+            raise ConfigError(f"KNN(shrink={self.shrink}): shrink must be a finite number of at least 0")
+
+    def fit(self, x: FloatArray, table: Table) -> KNNPredictor:
+        """See `Learner.fit`. n^2 d operations, in blocks: every training query's neighbours among the others."""
+        logs = log_tokens(table.output_tokens)
+        low, high = log_bounds(table.output_tokens)
+        settings = np.array([self.k or 1, self.weights == "similarity", self.shrink], dtype=np.float64)
+        arrays = {"unit": _unit(x), "settings": settings, "low": low, "high": high, "variance": _variance(table.quality)}
+        for name, mean, cells in (("quality", "mean", table.quality), ("log_tokens", "log_mean", logs)):
+            arrays[mean] = _means(cells)
+            arrays[name] = (cells - arrays[mean]).astype(np.float32)
+        predictor = KNNPredictor(table.arms, arrays)
+        if self.k is None:
+            settings[0] = _best_k(predictor)
+        # Each arm's mean of tokens is set on forecasts that a query's own answer is no part of.
+        others = np.empty(logs.shape)
+        for rows, near, weight in predictor.neighbours(arrays["unit"], int(settings[0]), leave_out=True):
+            others[rows] = arrays["log_mean"] + predictor.average(arrays["log_tokens"][near], weight)
+        arrays["log_mean"] = arrays["log_mean"] + log_smearing(np.clip(others, low, high), table.output_tokens)
+        return KNNPredictor(table.arms, arrays)
+
+
+class KNNPredictor:
+    """The training queries with their outcomes, and what is known of each arm as a whole.
+
+    unit: (n, d) float32, rows of norm 1. quality, log_tokens: (n, arms) float32, less the arm's mean; NaN where not observed.
+    mean, variance: (arms,) of quality. log_mean: (arms,) mean of log tokens, moved so that the mean of tokens is right.
+    low, high: (arms,) bounds of log tokens. settings: (3,) k, 1 for weights by similarity, shrink.
+    """
+
+    kind: ClassVar[str] = "knn"
+
+    def __init__(self, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> None:
+        n = len(arms)
+        shapes: dict[str, tuple[int | None, ...]] = {"unit": (None, None), "quality": (None, n), "log_tokens": (None, n), "settings": (3,)}
+        check_shapes(arrays, shapes | dict.fromkeys(("mean", "variance", "log_mean", "low", "high"), (n,)))
+        if not len(arrays["unit"]) == len(arrays["quality"]) == len(arrays["log_tokens"]):
+            raise ArtifactError("weights: unit, quality and log_tokens differ in length: the artifact is damaged")
+        self.arms, self._arrays = arms, arrays
+
+    def predict(self, x: FloatArray) -> Forecast:
+        """See `Predictor.predict`. Spread: the standard deviation among the neighbours / sqrt(their number), where the variance of
+        the arm as a whole counts as one neighbour more; with no neighbour that saw the arm, the arm's standard deviation.
+        """
+        a = self._arrays
+        quality, tokens, spread = (np.empty((len(x), len(self.arms))) for _ in range(3))
+        for rows, near, weight in self.neighbours(_unit(x), int(a["settings"][0])):
+            cells = a["quality"][near]
+            quality[rows] = a["mean"] + self.average(cells, weight)
+            spread[rows] = _spread(cells, weight, a["variance"])
+            tokens[rows] = a["log_mean"] + self.average(a["log_tokens"][near], weight)
+        return Forecast.of(self.arms, np.clip(quality, 0.0, 1.0), np.exp(np.clip(tokens, a["low"], a["high"])), spread)
+
+    def neighbours(self, unit: FloatArray, k: int, *, leave_out: bool = False) -> Iterator[tuple[slice, IntArray, FloatArray]]:
+        """(rows, neighbours (m, k), weights (m, k)), nearest first, block by block; fewer than k where there are fewer queries.
+
+        leave_out: `unit` is the training set, and no query is its own neighbour.
+        """
+        a = self._arrays
+        n = len(a["unit"])
+        k = min(k, n - leave_out)
+        block = max(1, _FLOATS // max(n, k * len(self.arms)))
+        for first in range(0, len(unit), block):
+            rows = slice(first, min(first + block, len(unit)))
+            cosine = unit[rows] @ a["unit"].T
+            if leave_out:
+                cosine[np.arange(len(cosine)), np.arange(rows.start, rows.stop)] = -np.inf
+            near = np.argpartition(cosine, n - k, axis=1)[:, n - k :] if 0 < k < n else np.tile(np.arange(k), (len(cosine), 1))
+            near = np.take_along_axis(near, np.argsort(-np.take_along_axis(cosine, near, axis=1), axis=1, kind="stable"), axis=1)
+            weight = np.maximum(np.take_along_axis(cosine, near, axis=1), 0) if a["settings"][1] else np.ones(near.shape, np.float32)
+            yield rows, near, weight
+
+    def average(self, cells: FloatArray, weight: FloatArray) -> FloatArray:
+        """(m, arms) shrunk mean of (m, k, arms) deviations from the arm's mean, where they were observed; weights are (m, k)."""
+        total = _weighted(weight, ~np.isnan(cells)) + self._arrays["settings"][2]
+        return np.divide(_weighted(weight, np.nan_to_num(cells)), total, out=np.zeros(total.shape), where=total > 0)
+
+    def arrays(self) -> dict[str, Any]:
+        """See `Predictor.arrays`."""
+        return dict(self._arrays)
+
+    @classmethod
+    def from_arrays(cls, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> Self:
+        """See `Predictor.from_arrays`."""
+        return cls(arms, dict(arrays))
+
+
+def _best_k(predictor: KNNPredictor) -> int:
+    """The candidate of the least squared error of quality, each training query forecast from the others."""
+    memory = predictor.arrays()
+    candidates = [k for k in _CANDIDATES if k < len(memory["quality"])] or [_CANDIDATES[0]]
+    errors = np.zeros(len(candidates))
+    for rows, near, weight in predictor.neighbours(memory["unit"], candidates[-1], leave_out=True):
+        cells = memory["quality"][near]
+        for i, k in enumerate(candidates):
+            errors[i] += np.nansum(np.square(memory["quality"][rows] - predictor.average(cells[:, :k], weight[:, :k])))
+    return candidates[int(errors.argmin())]
+
+
+def _spread(cells: FloatArray, weight: FloatArray, variance: FloatArray) -> FloatArray:
+    """(m, arms) standard error of the mean of the observed neighbours; see `KNNPredictor.predict`."""
+    seen, filled = ~np.isnan(cells), np.nan_to_num(cells)
+    total, squares = _weighted(weight, seen), _weighted(weight**2, seen)
+    some = total > 0
+    first, second = (np.divide(_weighted(weight, v), total, out=np.zeros(total.shape), where=some) for v in (filled, filled**2))
+    number = np.divide(total**2, squares, out=np.zeros(total.shape), where=some)  # of neighbours, were they weighted alike
+    within = np.maximum(second - first**2, 0)
+    return np.asarray(np.sqrt((number * within + variance) / (number + 1) / (number + 1)))
+
+
+def _weighted(weight: FloatArray, cells: Any) -> FloatArray:
+    return np.matmul(weight[:, None], cells.astype(np.float32, copy=False))[:, 0].astype(np.float64)
+
+
+def _unit(x: FloatArray) -> FloatArray:
+    x = np.asarray(x, dtype=np.float32)
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.float32(1e-12)))
+
+
+def _means(y: FloatArray) -> FloatArray:
+    """(arms,) mean of the observed cells; NaN without any."""
+    seen = ~np.isnan(y)
+    return np.divide(np.nansum(y, axis=0), seen.sum(axis=0), out=np.full(y.shape[1], np.nan), where=seen.any(axis=0))
+
+
+def _variance(quality: FloatArray) -> FloatArray:
+    """(arms,) variance of the observed cells, with one pseudo-answer of variance 1/12 so that one answer is not certainty."""
+    seen = (~np.isnan(quality)).sum(axis=0)
+    squares = np.nansum(np.square(quality - _means(quality)), axis=0)
+    return np.where(seen > 0, (squares + _UNKNOWN) / (seen + 1), np.nan)
