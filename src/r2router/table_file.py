@@ -55,10 +55,11 @@ def read_rows(source: Any, columns: Mapping[str, str]) -> tuple[pl.DataFrame, li
     if unknown:
         raise DataError(f"column mapping: {min(unknown)!r} is not a column of ours{suggest(min(unknown), COLUMNS)}")
     sources = source if isinstance(source, (list, tuple)) else [source]
-    frames, hashes, notes = [], [], []
+    frames, hashes, notes, there = [], [], [], set[str]()
     for one in (file for entry in sources for file in _files(entry)):
         name = "the data frame" if isinstance(one, pl.DataFrame) else str(one)
         frame = one if isinstance(one, pl.DataFrame) else _scan(str(one))
+        there |= set(frame.columns)
         if any(_WIDE.fullmatch(c) for c in frame.columns):
             frame = _from_wide(frame, Path(name).stem, name, columns)
         frame, found = _check(_named(frame, columns, name), name)
@@ -68,6 +69,8 @@ def read_rows(source: Any, columns: Mapping[str, str]) -> tuple[pl.DataFrame, li
             hashes.append((name, "" if "://" in name else sha256(Path(name))))
     if not frames or sum(map(len, frames)) == 0:
         raise DataError(f"{_names(sources)}: no rows; an outcome table has one row per query, model and budget")
+    if absent := [(ours, theirs) for ours, theirs in columns.items() if theirs not in there]:
+        raise DataError(f"{_names(sources)}: no column {absent[0][1]!r}, which is mapped to {absent[0][0]!r}{suggest(absent[0][1], there)}")
     rows = pl.concat(frames)
     _check_duplicates(rows, _names(sources))
     return rows, hashes, notes
@@ -95,19 +98,19 @@ def fit_to_pool(rows: pl.DataFrame, pool: Pool, *, drop_unknown: bool) -> tuple[
             f"{what} ({len(strange)} rows in all) is not in the pool{suggest(model, known)}: add it there, or leave such rows out "
             "(drop_unknown=True, --drop-unknown)"
         )
-    return rows.filter(arms.is_in(list(pool.arms))), [f"{len(strange)} rows of arms that are not in the pool were left out"]
+    rest = rows.filter(arms.is_in(list(pool.arms)))
+    if rest.is_empty():
+        raise DataError(f"no rows are left: none of the {len(rows)} is of an arm in the pool ({', '.join(pool.arms[:6])})")
+    return rest, [f"{len(strange)} rows of arms that are not in the pool were left out"]
 
 
 def pivot(rows: pl.DataFrame, pool: Pool, names: Sequence[str]) -> dict[str, tuple[str, ...] | FloatArray]:
     """The words of each query and one (n, arms) array a name. Several samples of a cell give their mean; a failed call gives nothing."""
     queries = rows.unique("query_id", keep="first", maintain_order=True)
     row = {q: i for i, q in enumerate(queries["query_id"])}
-    failed = pl.col("error").is_not_null()
-    cells = (
-        rows.with_columns(pl.when(~failed).then(pl.col(n)).alias(n) for n in names)
-        .group_by("query_id", "model", "budget", maintain_order=True)
-        .agg(pl.col(n).mean() for n in names)
-    )
+    cells = rows.with_columns(pl.when(pl.col("error").is_null()).then(pl.col(n)).alias(n) for n in names)
+    if rows["sample"].null_count() < len(rows):
+        cells = cells.group_by("query_id", "model", "budget", maintain_order=True).agg(pl.col(n).mean() for n in names)
     at_row = cells["query_id"].replace_strict(row, return_dtype=pl.Int64).to_numpy()
     arms = (cells["model"] + "@" + cells["budget"]).replace_strict({str(a): i for a, i in pool.index.items()}, return_dtype=pl.Int64)
     arrays: dict[str, tuple[str, ...] | FloatArray] = {}
@@ -169,7 +172,7 @@ def _files(entry: Any) -> list[Any]:
 
 
 def _read_csv(path: str) -> pl.DataFrame:
-    return pl.scan_csv(path, infer_schema_length=None, try_parse_dates=False).collect()
+    return pl.scan_csv(path, infer_schema=False).collect()  # as text: a query "1.10" stays what it is, and numbers are read once
 
 
 def _read_json_lines(path: str) -> pl.DataFrame:
@@ -214,9 +217,9 @@ def _from_wide(frame: pl.DataFrame, model: str, name: str, columns: Mapping[str,
     parts = []
     for budget in budgets:
         score, count = f"{budget}_score", f"{budget}_count"
-        values = [(pl.col(c) if c in frame.columns else pl.lit(None, pl.Float64)).alias(ours) for c, ours in ((score, "quality"), (count, "output_tokens"))]
+        values = [(pl.col(c) if c in frame.columns else pl.lit(None)).alias(ours) for c, ours in ((score, "quality"), (count, "output_tokens"))]
         parts.append(frame.select(*fixed, pl.lit(model).alias("model"), pl.lit(budget).alias("budget"), *values))
-    return pl.concat(parts)
+    return pl.concat(parts, how="vertical_relaxed")
 
 
 def _named(frame: pl.DataFrame, columns: Mapping[str, str], name: str) -> pl.DataFrame:
@@ -231,17 +234,36 @@ def _named(frame: pl.DataFrame, columns: Mapping[str, str], name: str) -> pl.Dat
     chosen = []
     for ours, kind in COLUMNS.items():
         theirs = source[ours] if source[ours] in frame.columns else ours
-        column = pl.col(theirs) if theirs in frame.columns else pl.lit(None)
+        if theirs not in frame.columns:
+            chosen.append(pl.repeat(None, len(frame), dtype=kind, eager=True).alias(ours))
+            continue
         try:
-            frame.select(column.cast(kind))
+            column = _numbers(frame[theirs], ours, name) if kind == pl.Float64 else _text(frame[theirs])
         except pl.exceptions.PolarsError:
             raise DataError(f"{name}: column {theirs!r} cannot be read as {'numbers' if kind == pl.Float64 else 'text'}") from None
-        chosen.append(column.cast(kind).alias(ours))
-    rows = frame.select(chosen) if len(frame) else pl.DataFrame(schema=COLUMNS)
-    return rows.with_columns(
-        pl.col("task").fill_null(""),
-        pl.when(pl.col("query_id").is_null()).then(pl.col("query")).otherwise(pl.col("query_id")).alias("query_id"),
+        chosen.append(column.alias(ours))
+    return pl.DataFrame(chosen).with_columns(
+        pl.col("task").fill_null(""), pl.coalesce("query_id", "query").alias("query_id"), pl.col("error").replace("", None)
     )
+
+
+def _text(column: pl.Series) -> pl.Series:
+    """As text; 150.0 is 150, as whole numbers become fractions wherever a column has a gap."""
+    if column.dtype.is_float() and (column.drop_nulls() == column.drop_nulls().round()).all():
+        column = column.cast(pl.Int64)
+    return column.cast(pl.String)
+
+
+def _numbers(column: pl.Series, ours: str, name: str) -> pl.Series:
+    """As numbers; NaN is null, as nothing was observed either way. Raises `DataError` naming the first row that is no number."""
+    numbers = column.cast(pl.Float64, strict=False)
+    if numbers.null_count() > column.null_count():
+        words = column.cast(pl.String).str.strip_chars().str.to_lowercase().replace({"true": "1", "false": "0", "": None})
+        numbers = words.cast(pl.Float64, strict=False)
+        if numbers.null_count() > words.null_count():
+            row = int((numbers.is_null() & words.is_not_null()).arg_max() or 0)
+            raise DataError(f"{name}, row {row + 1}: {ours} is {column[row]!r}; it must be a number")
+    return numbers.fill_nan(None)
 
 
 def _check(rows: pl.DataFrame, name: str) -> tuple[pl.DataFrame, list[str]]:
@@ -251,8 +273,7 @@ def _check(rows: pl.DataFrame, name: str) -> tuple[pl.DataFrame, list[str]]:
         _refuse(numbered.filter(pl.col(column).is_null() | (pl.col(column) == "")), name, column, "must not be empty")
     for column in ("model", "budget"):
         _refuse(numbered.filter(pl.col(column).str.contains(r"[@\s]")), name, column, "must not hold '@' or white space")
-    outside = pl.col("quality").is_infinite() | ~pl.col("quality").fill_nan(None).is_between(0, 1)
-    _refuse(numbered.filter(outside.fill_null(False)), name, "quality", "must lie in [0, 1]; divide percentages by 100")
+    _refuse(numbered.filter(~pl.col("quality").is_between(0, 1)), name, "quality", "must lie in [0, 1]; divide percentages by 100")
     notes = []
     for column in _AMOUNTS:
         broken = numbered.filter((pl.col(column) < 0) | pl.col(column).is_infinite())
@@ -275,13 +296,17 @@ def _refuse(rows: pl.DataFrame, name: str, column: str, rule: str) -> None:
 
 def _check_duplicates(rows: pl.DataFrame, name: str) -> None:
     key = ["query_id", "model", "budget", "sample"]
-    twice = rows.filter(pl.struct(key).is_duplicated())
-    if not twice.is_empty():
+    if _distinct(rows, key) < len(rows) and len(twice := rows.filter(pl.struct(key).is_duplicated())):
         q, m, b, _ = twice.select(key).row(0)
         raise DataError(f"{name}: query {q!r} has {m}@{b} more than once ({len(twice)} rows so); keep one, or number them in a column 'sample'")
-    texts = rows.select("query_id", "query").unique().filter(pl.col("query_id").is_duplicated())
-    if not texts.is_empty():
+    if _distinct(rows, ["query_id", "query"]) > _distinct(rows, ["query_id"]):
+        texts = rows.select("query_id", "query").unique(maintain_order=True).filter(pl.col("query_id").is_duplicated())
         raise DataError(f"{name}: query_id {texts['query_id'][0]!r} stands for different texts; give each query an id of its own")
+
+
+def _distinct(rows: pl.DataFrame, key: list[str]) -> int:
+    """How many different keys there are, by 64-bit hash: several times faster than to group them."""
+    return rows.select(key).hash_rows().n_unique()
 
 
 def _names(sources: Iterable[Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,6 +88,9 @@ def check_out(folder: Path) -> None:
         raise SaveError(f"{folder}: exists and is not a router; choose another folder, so that nothing in it is lost")
     if folder.exists() and not folder.is_dir():
         raise SaveError(f"{folder}: exists and is not a folder")
+    parent = next(p for p in folder.absolute().parents if p.exists())
+    if not os.access(parent, os.W_OK):
+        raise SaveError(f"{folder}: {parent} cannot be written to")
 
 
 def _introduce(router: Router, out: Path) -> None:

@@ -108,7 +108,7 @@ def _words(decision: Decision, shown: Style) -> str:
     if decision.max_tokens is not None:
         lines.append(f"limit      max_tokens {decision.max_tokens}")
     for head, text in (("reason", decision.reason), ("fallbacks", ", ".join(decision.fallbacks) or "none")):
-        lines += textwrap.wrap(text, max(shown.width, 40), initial_indent=f"{head:<11}", subsequent_indent=" " * 11)
+        lines += textwrap.wrap(text, max(shown.width, 40), initial_indent=f"{head:<11}", subsequent_indent=" " * 11, break_on_hyphens=False)
     return "\n".join(shown.plain(line) if "\x1b" not in line else line for line in lines)
 
 

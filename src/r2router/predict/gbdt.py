@@ -52,11 +52,11 @@ class GBDT(msgspec.Struct, frozen=True, tag="gbdt", tag_field="learner", forbid_
     threads: int = 0
 
     def __post_init__(self) -> None:
-        limits = {"rounds": (1, None), "depth": (1, 8), "min_leaf": (1, None), "patience": (1, None), "seed": (0, None), "threads": (0, None)}
-        for name, (least, most) in limits.items():
-            value = getattr(self, name)
-            if value < least or (most is not None and value > most):
-                raise ConfigError(f"GBDT({name}={value}): {name} must be at least {least}" + (f" and at most {most}" if most else ""))
+        for name, least in {"rounds": 1, "depth": 1, "min_leaf": 1, "patience": 1, "seed": 0, "threads": 0}.items():
+            if getattr(self, name) < least:
+                raise ConfigError(f"GBDT({name}={getattr(self, name)}): {name} must be at least {least}")
+        if self.depth > 8:
+            raise ConfigError(f"GBDT(depth={self.depth}): depth must be at most 8")
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"GBDT(learning_rate={self.learning_rate}): learning_rate must be a finite number above 0")
         if not 0 < self.feature_share <= 1:
@@ -79,7 +79,7 @@ class GBDT(msgspec.Struct, frozen=True, tag="gbdt", tag_field="learner", forbid_
         arrays = {**_stack(forests, self.depth), "bias": bias, "spread": np.full(arms, np.nan), "low": low, "high": high}
         predictor = GBDTPredictor(table.arms, arrays)
         fitted = predictor.raw(x)
-        arrays["spread"][:] = _spread(fitted[:, :arms] - quality, held, arrays["count"][:arms] > 0)
+        arrays["spread"][:] = _spread(fitted[:, :arms] - bias[:arms], quality - bias[:arms], held)
         bias[arms:] += log_smearing(fitted[:, arms:], tokens)
         return predictor
 
@@ -195,24 +195,27 @@ def _not_above(threshold: float) -> np.float32:
     return near if float(near) <= threshold else np.nextafter(near, np.float32(-np.inf))
 
 
-def _spread(error: FloatArray, held: BoolArray, grown: BoolArray) -> FloatArray:
-    """(arms,) standard error of a head's quality, from (n, arms) forecast - quality, NaN where not observed.
+def _spread(forecast: FloatArray, quality: FloatArray, held: BoolArray) -> FloatArray:
+    """(arms,) standard error of a head's quality; both (n, arms) less the arm's mean, quality NaN where not observed.
 
-    A fit that spends p parameters on n answers errs by noise * (1 + p / n) on new answers and noise * (1 - p / n) on its own, and
-    its own variance is noise * p / n (Mallows' argument). The two errors of all arms with trees give one p / n; an arm's noise is
-    its held-out error, with one pseudo-answer of variance 1/12. An arm that is its mean spends one parameter.
+    A fit that spends p parameters on n answers errs by noise (1 + p / n) on new answers and noise (1 - p / n) on its own, and its
+    own variance is noise p / n (Mallows' argument); trees spend less evenly, so this is an upper estimate, and the variance of the
+    forecasts is another. The errors of all arms with trees together give p / n. An arm's noise is its held-out error, with one
+    pseudo-answer of variance 1/12. An arm that is its mean spends one parameter.
     """
-    seen = ~np.isnan(error)
-    squares = np.square(np.nan_to_num(error))
-    answers = seen.sum(axis=0)
-    new, own = squares[held].sum(axis=0), squares[~held].sum(axis=0)
-    judged = np.maximum(seen[held].sum(axis=0), 1)
-    gap = new[grown] / judged[grown], own[grown] / np.maximum(seen[~held].sum(axis=0)[grown], 1)
-    ratio = max(0.0, float(gap[0].sum() - gap[1].sum()) / max(float(gap[0].sum() + gap[1].sum()), 1e-12))
-    few = seen[held].sum(axis=0) < _FEW_HELD_OUT
-    noise = np.where(few, (squares.sum(axis=0) + _UNKNOWN) / (answers + 1), (new + _UNKNOWN) / (judged + 1))
-    share = np.maximum(np.where(grown, ratio, 0.0), 1 / np.maximum(answers, 1))
-    return np.where(answers > 0, np.sqrt(noise * share), np.nan)
+    seen = ~np.isnan(quality)
+    answers, judged = seen.sum(axis=0), seen[held].sum(axis=0)
+    squares = np.square(np.nan_to_num(forecast - quality))
+    total, new = squares.sum(axis=0), squares[held].sum(axis=0)
+    moved = np.where(seen, np.square(forecast), 0).sum(axis=0) / np.maximum(answers, 1)
+    grown = moved > 0
+    theirs = float((new[grown] / judged[grown]).sum())
+    own = float(((total - new)[grown] / (answers - judged)[grown]).sum())
+    ratio = max(0.0, theirs - own) / max(theirs + own, 1e-12)
+    few = judged < _FEW_HELD_OUT
+    noise = np.where(few, total + _UNKNOWN, new + _UNKNOWN) / (np.where(few, answers, judged) + 1)
+    variance = np.maximum(np.minimum(noise * ratio, moved), noise / np.maximum(answers, 1))
+    return np.where(answers > 0, np.sqrt(variance), np.nan)
 
 
 def _import_lightgbm() -> Any:

@@ -120,7 +120,7 @@ class KNNPredictor:
     def average(self, cells: FloatArray, weight: FloatArray) -> FloatArray:
         """(m, arms) shrunk mean of (m, k, arms) deviations from the arm's mean, where they were observed; weights are (m, k)."""
         total = _weighted(weight, ~np.isnan(cells)) + self._arrays["settings"][2]
-        return np.divide(_weighted(weight, np.nan_to_num(cells)), total, out=np.zeros(total.shape), where=total > 0)
+        return np.asarray(np.divide(_weighted(weight, np.nan_to_num(cells)), total, out=np.zeros(total.shape), where=total > 0))
 
     def arrays(self) -> dict[str, Any]:
         """See `Predictor.arrays`."""
@@ -156,7 +156,7 @@ def _spread(cells: FloatArray, weight: FloatArray, variance: FloatArray) -> Floa
 
 
 def _weighted(weight: FloatArray, cells: Any) -> FloatArray:
-    return np.matmul(weight[:, None], cells.astype(np.float32, copy=False))[:, 0].astype(np.float64)
+    return np.asarray(np.matmul(weight[:, None], cells.astype(np.float32, copy=False))[:, 0], dtype=np.float64)
 
 
 def _unit(x: FloatArray) -> FloatArray:
@@ -167,7 +167,7 @@ def _unit(x: FloatArray) -> FloatArray:
 def _means(y: FloatArray) -> FloatArray:
     """(arms,) mean of the observed cells; NaN without any."""
     seen = ~np.isnan(y)
-    return np.divide(np.nansum(y, axis=0), seen.sum(axis=0), out=np.full(y.shape[1], np.nan), where=seen.any(axis=0))
+    return np.asarray(np.divide(np.nansum(y, axis=0), seen.sum(axis=0), out=np.full(y.shape[1], np.nan), where=seen.any(axis=0)))
 
 
 def _variance(quality: FloatArray) -> FloatArray:

@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import msgspec
@@ -20,7 +21,7 @@ import numpy as np
 from r2router.errors import ConfigError, MissingExtra
 from r2router.predict.linear import check_shapes, solve_ridge
 from r2router.predict.tokens import log_bounds, log_smearing, log_tokens
-from r2router.types import Arm, BoolArray, FloatArray, Forecast, IntArray
+from r2router.types import Arm, BoolArray, FloatArray, Forecast
 
 if TYPE_CHECKING:
     from r2router.table import Table
@@ -225,14 +226,14 @@ def _train_group(torch: Any, spec: MLP, xs: Any, quality: FloatArray, held: Bool
 
 def _start(rng: np.random.Generator, d: int, mean: FloatArray) -> list[Any]:
     """First weights, uniform within 1 / sqrt(inputs), the same for every head; the last layer answers the arm's mean."""
-    sizes, heads = (d, *_HIDDEN), len(mean)
-    layers: list[Any] = []
-    for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
-        w, b = (rng.uniform(-(fan_in**-0.5), fan_in**-0.5, shape).astype(np.float32) for shape in ((fan_in, fan_out), (1, fan_out)))
-        layers += [np.repeat(w[:, None], heads, axis=1), np.repeat(b, heads, axis=0)] if not layers else [np.stack([w] * heads), np.stack([b] * heads)]
+    heads, layers = len(mean), []
+    for i, (fan_in, fan_out) in enumerate(pairwise((d, *_HIDDEN))):
+        bound = fan_in**-0.5
+        w, b = (rng.uniform(-bound, bound, (rows, fan_out)).astype(np.float32) for rows in (fan_in, 1))
+        layers += [np.stack([w] * heads, axis=1 if i == 0 else 0), np.stack([b[0]] * heads) if i == 0 else np.stack([b] * heads)]
     odds = np.clip(mean, 1e-3, 1 - 1e-3)
     bias = np.log(odds / (1 - odds)).astype(np.float32)[:, None, None]
-    return [*layers, np.zeros((heads, sizes[-1], 1), np.float32), bias]
+    return [*layers, np.zeros((heads, _HIDDEN[-1], 1), np.float32), bias]
 
 
 def _roots(predictor: MLPPredictor, x: FloatArray, quality: FloatArray, held: BoolArray) -> FloatArray:
