@@ -41,8 +41,9 @@ SHA256 = {
 }
 MAX_TOKENS = 256
 LAYERS, HEADS = 6, 12
-SITES = {"qkv": "the layer's input", "ff1": "the attention block's output", "ff2": "the activated hidden units"}
-OUTLIER_QUANTILE = 0.99
+ORDINARY = {"qkv": 0.98, "ff1": 0.98, "ff2": 0.995}
+"""Where products take their input: a layer's input, the attention block's output, the active hidden units; and the share of
+the channels there that are left as they are."""
 
 Array = NDArray[np.floating[Any]]
 Tap = Callable[[int, str, Array], None]
@@ -110,9 +111,9 @@ ERF = np.vectorize(math.erf, otypes=[np.float64])
 def outlier_divisors(weights: dict[str, Array], texts: list[list[int]]) -> dict[tuple[int, str], Array]:
     """(layer, site) -> (channels,): by what power of two each channel is divided before it is quantised.
 
-    One or two channels of this model are ten times larger than the rest (channel 99 after every LayerNorm), and would
-    stretch the one scale that all channels share. Dividing them, and multiplying the matching weight rows, is exact in
-    floating point. Everything is float64 and rounded to powers of two, so that the file does not depend on the BLAS.
+    A few channels of this model are ten times larger than the rest (channel 99 after every LayerNorm, one hidden unit in each of the
+    first layers), and would stretch the one scale that all channels share. Everything is float64 and rounded up to powers of two, so
+    that the file does not depend on the machine's linear algebra.
     """
     largest: dict[tuple[int, str], Array] = {}
 
@@ -123,7 +124,8 @@ def outlier_divisors(weights: dict[str, Array], texts: list[list[int]]) -> dict[
     for ids in texts:
         encode_float64(weights, ids, tap)
     return {
-        where: np.exp2(np.round(np.log2(np.maximum(1.0, peak / np.quantile(peak, OUTLIER_QUANTILE))))) for where, peak in largest.items()
+        (layer, site): np.exp2(np.ceil(np.log2(np.maximum(1.0, peak / np.quantile(peak, ORDINARY[site])))))
+        for (layer, site), peak in largest.items()
     }
 
 

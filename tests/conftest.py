@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from r2router.encode import ENCODERS
 from r2router.pool import Pool
 from r2router.table import Table
 from r2router.types import Budget, FloatArray, Model, Prices
@@ -40,7 +41,7 @@ class FakeEncoder:
     dim = DIM
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
-        return np.stack([self._one(text) for text in texts]).astype(np.float32)
+        return np.array([self._one(text) for text in texts], dtype=np.float32).reshape(len(texts), DIM)
 
     def _one(self, text: str) -> FloatArray:
         words = text.split()
@@ -54,7 +55,7 @@ class FakeEncoder:
         return np.asarray(vector / np.linalg.norm(vector))
 
 
-def small_pool(**changes: object) -> Pool:
+def small_pool() -> Pool:
     """Three models with numbers, `unlimited` and efforts as budgets."""
     models = [
         Model(
@@ -121,3 +122,11 @@ def world() -> World:
     pool = small_pool()
     table = small_table(pool)
     return World(pool, table, FakeEncoder().encode(table.queries))
+
+
+@pytest.fixture
+def fake_encoder(monkeypatch: pytest.MonkeyPatch) -> FakeEncoder:
+    """Stands in the registry as `fake`, so that routers can be trained and asked without the embedded model."""
+    encoder = FakeEncoder()
+    monkeypatch.setitem(ENCODERS, "fake", lambda _: encoder)
+    return encoder

@@ -182,7 +182,9 @@ POLICIES = st.one_of(
 )
 
 
-def choose(policy: Policy, quality: FloatArray, cost: FloatArray, usable: Any = None, budgets: Any = None, model_of_arm: Any = None) -> Choices:
+def choose(
+    policy: Policy, quality: FloatArray, cost: FloatArray, usable: Any = None, budgets: Any = None, model_of_arm: Any = None
+) -> Choices:
     arms = quality.shape[1]
     budgets = np.full(arms, np.nan) if budgets is None else np.asarray(budgets, float)
     model_of_arm = np.arange(arms) if model_of_arm is None else np.asarray(model_of_arm)
@@ -398,7 +400,11 @@ def test_numbers_of_numpy_are_numbers(kind: Any) -> None:
     assert Best(kind(0)) == Best(0.0)
 
 
-@pytest.mark.parametrize("policy", [Tradeoff(0.0, 1e-300), Tradeoff(1.0, 1e-300), Tradeoff(0.5, 1e-300), Tradeoff(0.5, 1e308), Value(1e308), Best(1e308)], ids=repr)
+@pytest.mark.parametrize(
+    "policy",
+    [Tradeoff(0.0, 1e-300), Tradeoff(1.0, 1e-300), Tradeoff(0.5, 1e-300), Tradeoff(0.5, 1e308), Value(1e308), Best(1e308)],
+    ids=repr,
+)
 def test_extreme_numbers_stay_exact(policy: Policy) -> None:
     quality, cost = np.array([[0.2, 0.9, 0.5, math.nan]]), np.array([[0.001, 0.002, math.inf, 0.0]])
     arm = int(choose(policy, quality, cost).arm[0])

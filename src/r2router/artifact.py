@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from r2router.errors import ArtifactError, SaveError
+from r2router.errors import ArtifactError, SaveError, UsageError
 
 SCHEMA = 1
 """Version of the artifact's layout. A reader refuses a newer one; an older one is read as long as this file says how."""
@@ -44,14 +44,15 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
 def save(folder: str | Path, router: Any, arrays: dict[str, np.ndarray], card: str, *, version: str) -> None:
     """Write an artifact. Raises `SaveError`; a router that was at `folder` before is then untouched.
 
-    router: a msgspec struct. Raises `SaveError` too where `folder` exists and holds something that is not a router.
+    router: a msgspec struct. Other files that lie in a router's folder stay there. Raises `SaveError` too where `folder` exists and
+    holds something that is not a router.
     """
     from safetensors.numpy import save as to_bytes
 
-    folder = Path(folder)
+    folder = Path(os.path.realpath(folder))  # a link stays one, and `.` has a name to put the old router aside under
     if folder.exists() and not (folder / MANIFEST).exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SaveError(f"{folder}: exists and is not a router; choose another folder, so that nothing in it is lost")
-    weights = to_bytes({k: np.ascontiguousarray(v) for k, v in arrays.items()})
+    weights = to_bytes({k: np.asarray(v, order="C") for k, v in arrays.items()})
     envelope = {
         "schema": SCHEMA,
         "r2router": version,
@@ -67,11 +68,14 @@ def save(folder: str | Path, router: Any, arrays: dict[str, np.ndarray], card: s
         fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".new", dir=folder.parent))
         for name, content in files.items():
             _write_through(fresh / name, content)
+        _keep_other_files(folder, fresh)
         fresh.chmod(0o755)
         _swap(fresh, folder)
-    except OSError as error:
+    except BaseException as error:
         if fresh is not None:
             shutil.rmtree(fresh, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
         raise SaveError(f"{folder}: cannot be saved ({error.strerror or error}); what was there before is untouched") from None
 
 
@@ -84,6 +88,8 @@ def load(folder: str | Path, kind: type[T]) -> tuple[T, dict[str, np.ndarray]]:
     manifest = _read(folder / MANIFEST, folder)
     try:
         head = msgspec.json.decode(manifest, type=_Head)
+        if head.schema < 1:
+            raise ArtifactError(f"{folder / MANIFEST}: schema {head.schema} never was; the artifact is damaged")
         if head.schema > SCHEMA:
             raise ArtifactError(
                 f"{folder / MANIFEST}: schema {head.schema} is newer than this r2router reads ({SCHEMA}); "
@@ -91,14 +97,14 @@ def load(folder: str | Path, kind: type[T]) -> tuple[T, dict[str, np.ndarray]]:
             )
         envelope = msgspec.json.decode(manifest, type=_Envelope)
         router = msgspec.json.decode(envelope.router, type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UsageError, RecursionError) as error:
         raise ArtifactError(f"{folder / MANIFEST}: damaged or not a router ({error}); save or download it again") from None
     weights = _read(folder / WEIGHTS, folder)
     if hashlib.sha256(weights).hexdigest() != envelope.weights_sha256:
         raise ArtifactError(f"{folder / WEIGHTS}: its sha256 is not the one in {MANIFEST}: truncated or altered; get the router again")
     try:
         arrays = from_bytes(weights)
-    except SafetensorError as error:
+    except (SafetensorError, LookupError, TypeError, ValueError) as error:  # also of types that numpy does not know
         raise ArtifactError(f"{folder / WEIGHTS}: not a safetensors file ({error})") from None
     if {k: (str(v.dtype), v.shape) for k, v in arrays.items()} != envelope.arrays:
         raise ArtifactError(f"{folder / WEIGHTS}: names, types or shapes of the arrays are not those in {MANIFEST}")
@@ -110,6 +116,16 @@ def _write_through(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _keep_other_files(folder: Path, fresh: Path) -> None:
+    """Copy what a person put beside the router's own files."""
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.name not in (MANIFEST, WEIGHTS, CARD):
+            if path.is_dir() and not path.is_symlink():
+                shutil.copytree(path, fresh / path.name, symlinks=True)
+            else:
+                shutil.copy2(path, fresh / path.name, follow_symlinks=False)
 
 
 def _swap(fresh: Path, folder: Path) -> None:
@@ -133,8 +149,9 @@ def _aside(folder: Path) -> Path:
 
 def _whole(folder: Path) -> Path:
     """The folder to read: the saved one, or the one before it where a save was killed between its two renames."""
-    if not folder.exists() and _aside(folder).exists():
-        return _aside(folder)
+    real = Path(os.path.realpath(folder))
+    if not real.exists() and _aside(real).exists():
+        return _aside(real)
     if not folder.is_dir():
         raise ArtifactError(f"{folder}: no such router; a router is a folder with {MANIFEST}, {WEIGHTS} and {CARD}")
     return folder

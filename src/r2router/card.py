@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
@@ -11,15 +12,23 @@ from r2router.explain import money
 from r2router.pool import Pool
 
 
-class Figure(msgspec.Struct, frozen=True):
-    """A measured number with its 95 % interval (by bootstrap over queries) and the number of queries behind it."""
+class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A measured number with its 95 % interval (by bootstrap over queries) and the number of queries behind it.
+
+    NaN is what could not be measured. JSON has no word for it, so such a number is left out there.
+    """
 
     name: str
-    value: float
-    low: float
-    high: float
-    n: int
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    n: int = 0
     unit: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("value", "low", "high"):
+            if math.isnan(getattr(self, name)):
+                msgspec.structs.force_setattr(self, name, math.nan)  # the very object, by which msgspec knows a default
 
     def __str__(self) -> str:
         return f"{self.value:.3g}{self.unit} [{self.low:.3g}, {self.high:.3g}]"
@@ -51,7 +60,12 @@ def write_card(pool: Pool, encoder: str, policy: AnyPolicy, facts: Facts) -> str
     lines = [f"# {facts.title}", ""]
     lines += [f"{len(pool.models)} models, {len(pool)} arms (model x budget); encoder `{encoder}`; own policy: {policy_words(policy)}.", ""]
     if facts.queries:
-        lines += ["## Trained on", "", f"{facts.queries:,} queries, {facts.observed:.0%} of the (query, arm) cells observed; {facts.trained}; seed {facts.seed}.", ""]
+        lines += [
+            "## Trained on",
+            "",
+            f"{facts.queries:,} queries, {facts.observed:.0%} of the (query, arm) cells observed; {facts.trained}; seed {facts.seed}.",
+            "",
+        ]
         lines += [f"- task `{task or 'unnamed'}`: {n:,} queries" for task, n in facts.tasks]
         lines += [f"- `{name}`" + (f", sha256 {digest}" if digest else "") for name, digest in facts.sources]
         lines += [f"- note: {note}" for note in facts.notes]
@@ -59,7 +73,7 @@ def write_card(pool: Pool, encoder: str, policy: AnyPolicy, facts: Facts) -> str
     if facts.figures:
         lines += [f"## Measured ({facts.folds}-fold cross-validation on the training queries)", ""]
         lines += ["| figure | value | 95 % interval | queries |", "| --- | --- | --- | --- |"]
-        lines += [f"| {f.name} | {f.value:.4g}{f.unit} | {f.low:.4g} to {f.high:.4g} | {f.n:,} |" for f in facts.figures]
+        lines += [f"| {f.name} | {_or_none(f.value)}{f.unit} | {_or_none(f.low)} to {_or_none(f.high)} | {f.n:,} |" for f in facts.figures]
         lines += ["", "Cost is what the tokens used would cost at the prices below; the interval is a bootstrap over queries.", ""]
     lines += ["## Limits", ""]
     lines += [f"- {limit}" for limit in facts.limits or ("Nothing is known about queries unlike those it was trained on.",)]
@@ -68,6 +82,10 @@ def write_card(pool: Pool, encoder: str, policy: AnyPolicy, facts: Facts) -> str
         price = "unknown" if m.usd_per_million is None else f"{m.usd_per_million.input:g} / {m.usd_per_million.output:g}"
         lines.append(f"| {m.id} | {', '.join(b.id for b in m.budgets)} | {price} | {'yes' if m.available else 'no'} |")
     return "\n".join(lines) + "\n"
+
+
+def _or_none(number: float) -> str:
+    return "none" if math.isnan(number) else f"{number:.4g}"
 
 
 def policy_words(policy: AnyPolicy) -> str:

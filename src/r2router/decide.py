@@ -55,7 +55,9 @@ class Tradeoff(msgspec.Struct, frozen=True, tag="tradeoff", tag_field="policy", 
         if self.scale is None:
             raise PolicyError("Tradeoff: no scale; give Tradeoff(lam, scale=...) or decide through a Router, which has its own")
         with np.errstate(invalid="ignore"):  # 0 times the infinite cost of an excluded arm, at lambda 0
-            score = (1.0 - self.lam) * forecast.quality - (self.lam / self.scale) * cost
+            score = (1.0 - self.lam) * forecast.quality
+        if self.lam > 0:  # an excluded arm costs infinitely much, and 0 x infinity is nothing
+            score -= (self.lam / self.scale) * cost
         return _argmax(score, cost if self.ties == "cheaper" else np.where(np.isfinite(cost), 0.0, np.inf))
 
 
@@ -122,15 +124,14 @@ def decide(policy: Policy, forecast: Forecast, usable: BoolArray | None, budget_
     """
     cost = forecast.cost if usable is None else np.where(usable, forecast.cost, np.inf)
     arm = np.asarray(policy.choose(forecast, cost))
-    rows = np.arange(len(arm))
-    none = arm == NO_ARM
-    quality, tokens, spent = forecast.quality[rows, arm], forecast.tokens[rows, arm], cost[rows, arm]
-    if none.any():
-        quality, tokens, spent = (np.where(none, np.nan, a) for a in (quality, tokens, spent))
-    met = ~none
+    at = arm + np.arange(len(arm)) * cost.shape[1]
+    quality, tokens, spent, asked = forecast.quality.take(at), forecast.tokens.take(at), cost.take(at), budget_tokens.take(arm)
+    met = arm != NO_ARM
+    if not met.all():
+        quality, tokens, spent, asked = (np.where(met, a, np.nan) for a in (quality, tokens, spent, asked))
     if isinstance(policy, Cheapest):
         met &= quality >= policy.min_quality
-    chosen = Choices(arm, quality, tokens, spent, np.where(none, np.nan, budget_tokens[arm]), met, forecast.familiar)
+    chosen = Choices(arm, quality, tokens, spent, asked, met, forecast.familiar)
     if isinstance(policy, Best) and len(anchors):
         return _between_anchors(chosen, policy.max_cost, forecast, cost, budget_tokens, anchors)
     return chosen
@@ -163,7 +164,7 @@ def _between_anchors(
     low, high = anchors.T
     q_low, q_high, c_low, c_high = forecast.quality[:, low], forecast.quality[:, high], cost[:, low], cost[:, high]
     b_low, b_step = budget_tokens[low], budget_tokens[high] - budget_tokens[low]
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         binds = (c_low <= cap) & (cap < c_high) & np.isfinite(c_high) & (q_high > q_low)
         budget = np.where(binds, np.floor(b_low + b_step * (cap - c_low) / (c_high - c_low)), b_low)
         share = (budget - b_low) / b_step
@@ -191,18 +192,23 @@ def _between_anchors(
 
 def _argmax(score: FloatArray, cost: FloatArray) -> IntArray:
     """(n,) the best score; among equals the cheapest, then the first. `NO_ARM` where nothing can be chosen."""
+    arm = score.argmax(axis=1)
+    at = arm + np.arange(len(score)) * score.shape[1]
+    top = score.take(at)
+    # nearly always: one best arm a query, and all of them may be chosen (a NaN score would be the argmax, and equal nothing)
+    if np.count_nonzero(score == top[:, None]) == len(score) and np.isfinite(cost.take(at)).all() and np.isfinite(top).all():
+        return arm
     score = np.where(np.isfinite(score) & np.isfinite(cost), score, -np.inf)
-    top = score.max(axis=1, keepdims=True)
-    arm = np.where(score == top, cost, np.inf).argmin(axis=1)
-    return np.where(np.isneginf(top[:, 0]), NO_ARM, arm)
+    best = score.max(axis=1, keepdims=True)
+    return np.where(np.isneginf(best[:, 0]), NO_ARM, np.where(score == best, cost, np.inf).argmin(axis=1))
 
 
 def _check(policy: msgspec.Struct, field: str, name: str, low: float, high: float) -> None:
     """Raise `PolicyError` unless the field is a number in range; one of another kind (of numpy, say) becomes a float."""
     value = getattr(policy, field)
-    inside = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and low <= value <= high
-    if not inside:
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not (math.isfinite(number) and low <= number <= high):
         span = f"a number from {low:g} to {high:g}" if math.isfinite(high) else f"a finite number of at least {low:g}"
         raise PolicyError(f"{name} is {value}; it must be {span}")
     if type(value) is not float:
-        msgspec.structs.force_setattr(policy, field, float(value))
+        msgspec.structs.force_setattr(policy, field, number)

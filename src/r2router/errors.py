@@ -64,4 +64,3 @@ class NoFeasibleArm(R2Error):
 
 class SaveError(R2Error):
     """Something could not be written; what was there before is untouched."""
-

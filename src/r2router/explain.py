@@ -8,12 +8,15 @@ from r2router.decide import Best, Cheapest, Policy, Tradeoff, Value
 from r2router.types import Arm, Choices, Forecast
 
 
-def money(usd: float) -> str:
-    """US dollars with three significant digits and no exponent: $0.00132, $12.3."""
+def money(usd: float, up: bool = False) -> str:
+    """US dollars with three significant digits and no exponent: $0.00132, $12.3. up: never less than it is."""
     if usd == 0 or not np.isfinite(usd):
         return f"${usd:g}"
-    places = max(2 - int(np.floor(np.log10(abs(usd)))), 0)
-    return f"${usd:.{min(places, 12)}f}"
+    places = min(max(2 - int(np.floor(np.log10(abs(usd)))), 0), 12)
+    shown = f"{usd:.{places}f}"
+    if up and float(shown) < usd:
+        shown = f"{usd + 10.0**-places:.{places}f}"
+    return f"${shown}"
 
 
 def reason(policy: Policy, forecast: Forecast, at: int, arm: Arm, choice: Choices, order: list[int], arms: tuple[Arm, ...]) -> str:
@@ -39,7 +42,11 @@ def _aim(policy: Policy, met: bool) -> str:
         case Tradeoff(lam):
             return f"Best trade-off at lambda {lam:g}"
         case Cheapest(floor):
-            return f"Cheapest arm forecast to reach quality {floor:g}" if met else f"No arm is forecast to reach quality {floor:g}, so the best one"
+            return (
+                f"Cheapest arm forecast to reach quality {floor:g}"
+                if met
+                else f"No arm is forecast to reach quality {floor:g}, so the best one"
+            )
         case Best(cap):
             return f"Best arm forecast to cost at most {money(cap)}"
         case _:

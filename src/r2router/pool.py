@@ -18,7 +18,7 @@ import numpy as np
 from r2router.errors import ConfigError, MissingPrice
 from r2router.pool_file import listing, read_models, suggest
 from r2router.prices import genai_prices, read_prices
-from r2router.types import Arm, BoolArray, Budget, FloatArray, IntArray, Model, Prices
+from r2router.types import Arm, BoolArray, Budget, FloatArray, IntArray, Model, NumberArray, Prices
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _ID = re.compile(r"[^\s@]+")
@@ -182,8 +182,8 @@ class Pool:
 
     def cost(
         self,
-        input_tokens: FloatArray,
-        output_tokens: FloatArray,
+        input_tokens: NumberArray,
+        output_tokens: NumberArray,
         cached_tokens: FloatArray | None = None,
         reasoning_tokens: FloatArray | None = None,
     ) -> FloatArray:

@@ -69,13 +69,11 @@ def genai_prices(models: Iterable[Model]) -> dict[str, Prices]:
     million = 1_000_000
     found = {}
     for model in models:
-        where = {"model_ref": model.upstream or model.id, "provider_id": model.provider or None}
+        name, provider = model.upstream or model.id, model.provider or None
         try:
-            fresh = calc_price(Usage(input_tokens=million, output_tokens=million), **where)
-            cached = calc_price(Usage(input_tokens=million, cache_read_tokens=million), **where)
+            fresh = calc_price(Usage(input_tokens=million, output_tokens=million), name, provider_id=provider)
+            cached = calc_price(Usage(input_tokens=million, cache_read_tokens=million), name, provider_id=provider)
         except LookupError:
             continue
-        found[model.id] = Prices(
-            input=float(fresh.input_price), output=float(fresh.output_price), cached_input=float(cached.input_price)
-        )
+        found[model.id] = Prices(input=float(fresh.input_price), output=float(fresh.output_price), cached_input=float(cached.input_price))
     return found

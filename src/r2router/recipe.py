@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from r2router.calibrate import for_quality
+from r2router.calibrate import LEAST_VALUE, for_quality
 from r2router.card import Facts, Figure
 from r2router.decide import Value
 from r2router.encode import count_tokens, load_encoder
@@ -21,6 +21,7 @@ from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
 from r2router.predict.means import fair_means
 from r2router.predict.principal import PrincipalRidge
+from r2router.predict.tokens import log_bounds
 from r2router.router import Router
 from r2router.score import KEEP, Outcomes, Routed, compare, methods
 from r2router.table import Table
@@ -55,8 +56,11 @@ class Recipe(msgspec.Struct, frozen=True):
         inputs = InputTokens.fit(counts, table)
         estimates = inputs.estimate(counts)
         outcomes = Outcomes.of(table.arms, table.quality, table.cost(estimates))
-        quality, tokens, cost = (fair_means(a) for a in (table.quality, table.output_tokens, outcomes.cost))
-        best = int(np.lexsort((cost, -np.nan_to_num(quality, nan=-1.0)))[0])
+        # a sum of effects of arm and query: it may leave what is possible, and must not (a negative length would earn money)
+        quality = np.clip(fair_means(table.quality), 0.0, 1.0)
+        tokens = np.maximum(fair_means(table.output_tokens), np.exp(log_bounds(table.output_tokens)[0]))
+        cost = np.maximum(fair_means(outcomes.cost), 0.0)
+        best = int(np.lexsort((cost, -np.where(np.isnan(quality) | np.isnan(cost), -1.0, quality)))[0])
         policy, figures = Value(_steady_value(quality, cost, best)), tuple[Figure, ...]()
         folds = min(self.folds, len(set(table.queries)))
         if folds >= 2:
@@ -154,7 +158,7 @@ def _steady_value(quality: FloatArray, cost: FloatArray, best: int) -> float:
     gain, price = quality[best] - quality, cost[best] - cost
     with np.errstate(invalid="ignore", divide="ignore"):
         rates = np.where(gain > 0, price / gain, 0.0)
-    return float(max(np.nanmax(rates, initial=0.0) * 1.01, 0.0))
+    return float(max(np.nanmax(rates, initial=0.0) * 1.01, LEAST_VALUE))
 
 
 def _check_table(table: Table) -> None:

@@ -15,16 +15,16 @@ import numpy as np
 from r2router import artifact
 from r2router._version import __version__
 from r2router.card import Facts, write_card
-from r2router.decide import NO_ARM, AnyPolicy, Best, Cheapest, Policy, Tradeoff, anchor_pairs, decide, ranked
+from r2router.decide import NO_ARM, AnyPolicy, Best, Policy, Tradeoff, anchor_pairs, decide, ranked
 from r2router.encode import Encoder, count_tokens, load_encoder
-from r2router.errors import ArtifactError, NoFeasibleArm, QueryError
+from r2router.errors import ArtifactError, NoFeasibleArm, PolicyError, QueryError, UsageError
 from r2router.explain import money, reason
 from r2router.frontier import sweep
 from r2router.pool import Pool
 from r2router.predict import Predictor, predictor_class
 from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
-from r2router.types import Arm, BoolArray, Choices, Curve, Decision, FloatArray, Forecast, Model, PathStep
+from r2router.types import Arm, BoolArray, Choices, Curve, Decision, FloatArray, Forecast, Model, NumberArray, PathStep
 
 _MOST_FALLBACKS = 5
 _BLOCK = 512  # queries decided at once: their (query, arm) arrays stay in the processor's cache
@@ -81,12 +81,12 @@ class Router:
             _check_query(text, number if len(checked) > 1 else None)
         return self.forecast_vectors(self._encoder.encode(checked), count_tokens(checked))
 
-    def forecast_vectors(self, vectors: FloatArray, input_tokens: FloatArray | float | None = None) -> Forecast:
+    def forecast_vectors(self, vectors: FloatArray, input_tokens: NumberArray | float | None = None) -> Forecast:
         """Forecasts for (n, dim) embeddings; see `decide` for input_tokens. Unfamiliar queries get the arms' means."""
         x = self._check_vectors(vectors)
         return self._forecast(x, self._counts(input_tokens, len(x)))
 
-    def _forecast(self, x: FloatArray, counts: FloatArray) -> Forecast:
+    def _forecast(self, x: FloatArray, counts: NumberArray) -> Forecast:
         forecast = self.predictor.predict(x)
         quality, tokens, familiar = forecast.quality, forecast.tokens, forecast.familiar
         if self.familiarity is not None:
@@ -104,7 +104,7 @@ class Router:
     def path(self, text: str, *, require: Iterable[str] = (), exclude: Iterable[str] = ()) -> list[PathStep]:
         """Every arm that is best for some trade-off, from the cheapest to the best, exactly (no grid of lambdas)."""
         forecast = self.forecast(text)
-        usable = self._usable(require, exclude)
+        usable = self.usable(require, exclude, count_tokens([text]))
         cost = forecast.cost if usable is None else np.where(usable, forecast.cost, np.inf)
         if not (np.isfinite(cost) & ~np.isnan(forecast.quality)).any():
             raise self._infeasible(forecast, "no arm of the pool is available for this request", usable)
@@ -118,9 +118,7 @@ class Router:
 
     # -- decisions -----------------------------------------------------------------------------------------------
 
-    def route(
-        self, text: str, policy: Policy | None = None, *, require: Iterable[str] = (), exclude: Iterable[str] = ()
-    ) -> Decision:
+    def route(self, text: str, policy: Policy | None = None, *, require: Iterable[str] = (), exclude: Iterable[str] = ()) -> Decision:
         """The arm for one request.
 
         policy: by default the router's own. require: capabilities that the model must have. exclude: models or arms not to use.
@@ -129,7 +127,7 @@ class Router:
         _check_query(text, None)
         counts = count_tokens([text])
         forecast = self.forecast_vectors(self._encoder.encode([text]), counts)
-        return self.explain(forecast, policy, self._usable(require, exclude, float(counts[0])))
+        return self.explain(forecast, policy, self.usable(require, exclude, counts))
 
     def explain(self, forecast: Forecast, policy: Policy | None = None, usable: BoolArray | None = None) -> Decision:
         """The decision, with its reason and fallbacks, for a forecast of one query."""
@@ -162,7 +160,7 @@ class Router:
         self,
         vectors: FloatArray,
         policy: Policy | None = None,
-        input_tokens: FloatArray | float | None = None,
+        input_tokens: NumberArray | float | None = None,
         *,
         require: Iterable[str] = (),
         exclude: Iterable[str] = (),
@@ -172,18 +170,29 @@ class Router:
         input_tokens: counts of the embedded tokenizer, (n,) or one for all, or (n, arms) tokens as each model counts them; by
             default the mean of the training queries.
         """
-        policy, usable, x = self.resolve(policy), self._usable(require, exclude), self._check_vectors(vectors)
+        policy, usable, x = self.resolve(policy), self.usable(require, exclude), self._check_vectors(vectors)
         counts = self._counts(input_tokens, len(x))
-        parts = [
-            decide(policy, self._forecast(x[at : at + _BLOCK], counts[at : at + _BLOCK]), usable, self.pool.budget_tokens, self._anchors)
-            for at in range(0, max(len(x), 1), _BLOCK)
-        ]
+        parts = []
+        for at in range(0, max(len(x), 1), _BLOCK):
+            block = counts[at : at + _BLOCK]
+            forecast, mask = self._forecast(x[at : at + _BLOCK], block), self._within_context(usable, block)
+            parts.append(decide(policy, forecast, mask, self.pool.budget_tokens, self._anchors))
         return parts[0] if len(parts) == 1 else Choices.join(parts)
 
+    def usable(self, require: Iterable[str] = (), exclude: Iterable[str] = (), counts: NumberArray | None = None) -> BoolArray | None:
+        """(arms,) or (n, arms) true where an arm may be chosen; None where every one may.
+
+        require, exclude: as in `route`. counts: as `input_tokens` in `decide`, but arrays only; a model whose context the prompt alone
+        would fill is then left out.
+        """
+        mask = self.pool.usable(require, exclude) if require or exclude else self._always_usable
+        return mask if counts is None else self._within_context(mask, counts)
+
     def resolve(self, policy: Policy | None) -> Policy:
-        """The policy to use: the router's own for None, and its own scale for a `Tradeoff` without one."""
-        if policy is None:
-            return self.policy
+        """The policy to use: the router's own for None, and its own scale for a `Tradeoff` without one. Raises `PolicyError`."""
+        policy = self.policy if policy is None else policy
+        if isinstance(policy, type) or not hasattr(policy, "choose"):
+            raise PolicyError(f"{policy!r} is not a policy: use Tradeoff(lam), Value(usd), Cheapest(min_quality) or Best(max_cost)")
         if isinstance(policy, Tradeoff) and (policy.scale is None or self.ties == "first"):
             return Tradeoff(policy.lam, policy.scale or self.scale, self.ties)
         return policy
@@ -224,18 +233,22 @@ class Router:
     def load(cls, folder: str | Path) -> Router:
         """A saved router. Raises `ArtifactError` where it is damaged, altered, newer than this version, or not a router."""
         manifest, arrays = artifact.load(folder, _Manifest)
-        pool = Pool(manifest.models)
+        pool = _saved_pool(folder, manifest)
         own = {k.removeprefix("predictor."): v for k, v in arrays.items() if k.startswith("predictor.")}
         predictor = predictor_class(manifest.predictor).from_arrays(pool.arms, own)
         centres = arrays.get("familiarity.centres")
         for name in ("prior.quality", "prior.tokens"):
             if name not in arrays or arrays[name].shape != (len(pool),):
                 raise ArtifactError(f"{folder}: {name} is missing or not one number an arm; the artifact is damaged")
-        if (centres is None) != (manifest.threshold is None) or (centres is not None and centres.shape[1:] != (manifest.dim,)):
+        if (centres is None) != (manifest.threshold is None) or (
+            centres is not None and (centres.shape[1:] != (manifest.dim,) or not len(centres))
+        ):
             raise ArtifactError(f"{folder}: the familiarity centres do not fit router.json; the artifact is damaged")
         if not len(manifest.input_tokens.factor) == len(manifest.input_tokens.overhead) == len(pool):
             raise ArtifactError(f"{folder}: input_tokens does not have one factor and overhead an arm; the artifact is damaged")
-        return cls(
+        if not 0 < manifest.scale < math.inf:
+            raise ArtifactError(f"{folder}: scale is {manifest.scale}, not US dollars above 0; the artifact is damaged")
+        router = cls(
             pool=pool,
             encoder=manifest.encoder,
             dim=manifest.dim,
@@ -249,6 +262,11 @@ class Router:
             facts=manifest.facts,
             ties=manifest.ties,
         )
+        try:  # parts that do not fit each other show here, not at the first request
+            router.forecast_vectors(np.zeros((1, manifest.dim), dtype=np.float32))
+        except Exception as error:
+            raise ArtifactError(f"{folder}: its parts do not fit each other ({error}); the artifact is damaged") from error
+        return router
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -270,32 +288,52 @@ class Router:
         limits = [math.inf if m.context is None else float(m.context) for m in self.pool.models]
         return np.array(limits)[self.pool.model_of_arm]
 
-    def _usable(self, require: Iterable[str], exclude: Iterable[str], count: float = 0.0) -> BoolArray | None:
-        """(arms,) mask, or None where every arm may be chosen; an arm whose model's context the prompt alone fills is out."""
-        mask = self.pool.usable(require, exclude) if require or exclude else self._always_usable
-        if count and count >= self._contexts.min():
-            fits = self.input_tokens.estimate(np.array([count]))[0] < self._contexts
-            mask = fits if mask is None else mask & fits
-        return mask
+    @cached_property
+    def _least_context(self) -> float:
+        return float(self._contexts.min())
 
-    def _counts(self, given: FloatArray | float | None, n: int) -> FloatArray:
+    def _within_context(self, usable: BoolArray | None, counts: NumberArray) -> BoolArray | None:
+        """The mask without the arms whose model's context the prompt alone would fill; mostly the mask itself."""
+        if self._least_context == math.inf or not len(counts):
+            return usable
+        longest = counts if counts.ndim == 2 else self.input_tokens.estimate(counts.max()[None])
+        if longest.max() < self._least_context:
+            return usable
+        fits = (counts if counts.ndim == 2 else self.input_tokens.estimate(counts)) < self._contexts
+        return fits if usable is None else usable & fits
+
+    def _counts(self, given: NumberArray | float | None, n: int) -> FloatArray:
         """(n,) counts of the embedded tokenizer, or (n, arms) tokens as each model counts them."""
-        counts = np.asarray(self.input_tokens.typical if given is None else given, dtype=np.float64)
+        if given is None or isinstance(given, (int, float)):
+            count = self.input_tokens.typical if given is None else float(given)
+            if not 0 <= count < math.inf:
+                raise QueryError(f"input_tokens is {given}; it must be finite and at least 0")
+            return np.full(n, count)
+        try:
+            counts = np.asarray(given, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise QueryError("input_tokens must be numbers") from None
         if not np.isfinite(counts).all() or (counts < 0).any():
             raise QueryError("input_tokens must be finite and at least 0")
         if counts.shape == (n, len(self.arms)):
             return counts
         if counts.shape not in ((), (n,)):
             raise QueryError(f"input_tokens has shape {counts.shape}; expected one number, ({n},) or ({n}, {len(self.arms)})")
-        return np.full(n, counts) if counts.ndim == 0 else counts
+        return np.full(n, float(counts)) if counts.ndim == 0 else counts
 
     def _check_vectors(self, vectors: FloatArray) -> FloatArray:
-        x = np.asarray(vectors, dtype=np.float32)
+        try:
+            with np.errstate(over="ignore"):
+                x = np.asarray(vectors, dtype=np.float32)
+        except (TypeError, ValueError):
+            raise QueryError(f"embeddings must be numbers, {self.dim} for each query") from None
         if x.ndim == 1:
             x = x[None]
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise QueryError(f"embeddings have shape {np.shape(vectors)}; this router ({self.encoder}) needs (n, {self.dim})")
-        if not np.isfinite(x.sum()):  # a single pass; a NaN or infinity anywhere makes the sum one
+        with np.errstate(over="ignore", invalid="ignore"):
+            fine = math.isfinite(x.sum())  # a single pass; a NaN or infinity anywhere makes the sum one
+        if not fine and not np.isfinite(x).all():
             raise QueryError("embeddings hold NaN or infinite values; check the encoder that made them")
         return x
 
@@ -308,15 +346,18 @@ class Router:
         if isinstance(policy, Best) and price > 0:
             before_output = float(forecast.cost[0, arm]) - float(forecast.tokens[0, arm]) * price
             limits.append(max((policy.max_cost - before_output) / price, 1.0))
-        return int(min(limits)) if limits else None
+        least = min(limits, default=math.inf)
+        return int(least) if least < math.inf else None
 
     def _infeasible(self, forecast: Forecast, what: str, usable: BoolArray | None) -> NoFeasibleArm:
-        cost = forecast.cost[0] if usable is None else np.where(usable, forecast.cost[0], np.nan)
+        cost = forecast.cost[0] if usable is None else np.where(np.atleast_2d(usable)[0], forecast.cost[0], np.nan)
         cost = np.where(np.isnan(forecast.quality[0]), np.nan, cost)
         if np.isnan(cost).all():
-            return NoFeasibleArm(f"{what}: every model is unavailable, excluded, lacks a required capability or was never observed")
+            why = "is unavailable, excluded, lacks a required capability, has too small a context or was never observed"
+            return NoFeasibleArm(f"{what}: every model {why}")
         cheapest = int(np.nanargmin(cost))
-        return NoFeasibleArm(f"{what}; the cheapest is {self.arms[cheapest]} at {money(float(cost[cheapest]))}: raise the cap to at least that")
+        least = money(float(cost[cheapest]), up=True)
+        return NoFeasibleArm(f"{what}; the cheapest is {self.arms[cheapest]} at {least}: raise the cap to at least that")
 
 
 def curves_of(pool: Pool, forecast: Forecast) -> list[Curve]:
@@ -327,6 +368,18 @@ def curves_of(pool: Pool, forecast: Forecast) -> list[Curve]:
         values = (tuple(a[0, at].tolist()) for a in (forecast.quality, forecast.tokens, forecast.cost, forecast.spread))
         curves.append(Curve(model.id, tuple(b.id for b in model.budgets), *values))
     return curves
+
+
+def _saved_pool(folder: str | Path, manifest: _Manifest) -> Pool:
+    try:
+        pool = Pool(manifest.models)
+        _ = pool.usd_per_token
+    except UsageError as error:
+        raise ArtifactError(f"{folder}: {error}; the artifact is damaged") from None
+    tokens = manifest.input_tokens
+    if not all(0 <= number < math.inf for number in (*tokens.factor, *tokens.overhead, tokens.typical)):
+        raise ArtifactError(f"{folder}: input_tokens are not finite numbers of at least 0; the artifact is damaged")
+    return pool
 
 
 def _check_query(text: object, number: int | None) -> None:

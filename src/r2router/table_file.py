@@ -128,7 +128,9 @@ def write_rows(table: Table, path: Path) -> None:
     at_row, at_arm = np.nonzero(np.any([~np.isnan(getattr(table, n)) for n in names], axis=0))
     frame = pl.DataFrame(
         {
-            **{c: [getattr(table, k)[i] for i in at_row] for c, k in {"query_id": "query_ids", "task": "tasks", "query": "queries"}.items()},
+            **{
+                c: [getattr(table, k)[i] for i in at_row] for c, k in {"query_id": "query_ids", "task": "tasks", "query": "queries"}.items()
+            },
             "model": [table.arms[a].model for a in at_arm],
             "budget": [table.arms[a].budget for a in at_arm],
             "budget_tokens": pl.Series([table.pool.budgets[a].tokens for a in at_arm], dtype=pl.Int64),
@@ -209,7 +211,9 @@ def _from_wide(frame: pl.DataFrame, model: str, name: str, columns: Mapping[str,
     query = columns.get("query") or next((c for c in _QUERY_NAMES if c in frame.columns), None)
     if query is None or query not in frame.columns:
         raise DataError(f"{name}: no column with the query's text; name it, for example columns={{'query': 'prompt'}}")
-    budgets = sorted({m[1] for c in frame.columns if (m := _WIDE.fullmatch(c))}, key=lambda b: (b == "unlimited", int(b) if b.isdigit() else 0))
+    budgets = sorted(
+        {m[1] for c in frame.columns if (m := _WIDE.fullmatch(c))}, key=lambda b: (b == "unlimited", int(b) if b.isdigit() else 0)
+    )
     fixed = [pl.col(query).cast(pl.String).alias("query")]
     id_column, task_column = columns.get("query_id", "query_id"), columns.get("task", "task")
     fixed.append((pl.col(id_column) if id_column in frame.columns else pl.int_range(pl.len())).cast(pl.String).alias("query_id"))
@@ -217,7 +221,9 @@ def _from_wide(frame: pl.DataFrame, model: str, name: str, columns: Mapping[str,
     parts = []
     for budget in budgets:
         score, count = f"{budget}_score", f"{budget}_count"
-        values = [(pl.col(c) if c in frame.columns else pl.lit(None)).alias(ours) for c, ours in ((score, "quality"), (count, "output_tokens"))]
+        values = [
+            (pl.col(c) if c in frame.columns else pl.lit(None)).alias(ours) for c, ours in ((score, "quality"), (count, "output_tokens"))
+        ]
         parts.append(frame.select(*fixed, pl.lit(model).alias("model"), pl.lit(budget).alias("budget"), *values))
     return pl.concat(parts, how="vertical_relaxed")
 
@@ -298,7 +304,9 @@ def _check_duplicates(rows: pl.DataFrame, name: str) -> None:
     key = ["query_id", "model", "budget", "sample"]
     if _distinct(rows, key) < len(rows) and len(twice := rows.filter(pl.struct(key).is_duplicated())):
         q, m, b, _ = twice.select(key).row(0)
-        raise DataError(f"{name}: query {q!r} has {m}@{b} more than once ({len(twice)} rows so); keep one, or number them in a column 'sample'")
+        raise DataError(
+            f"{name}: query {q!r} has {m}@{b} more than once ({len(twice)} rows so); keep one, or number them in a column 'sample'"
+        )
     if _distinct(rows, ["query_id", "query"]) > _distinct(rows, ["query_id"]):
         texts = rows.select("query_id", "query").unique(maintain_order=True).filter(pl.col("query_id").is_duplicated())
         raise DataError(f"{name}: query_id {texts['query_id'][0]!r} stands for different texts; give each query an id of its own")

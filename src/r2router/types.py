@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
+NumberArray = FloatArray | IntArray
+"""Counts, that may be estimates."""
 
 Control = Literal["instruction", "max_tokens", "reasoning_effort", "thinking_tokens"]
 """A knob that enforces a budget: words in the prompt, a hard cut, a named effort, an allowance for thinking."""

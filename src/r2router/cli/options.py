@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Number(click.ParamType):  # type: ignore[type-arg] - generic from click 8.4 on only
+class Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
     """A finite number from low to high."""
 
     name = "number"

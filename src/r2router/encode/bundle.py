@@ -8,7 +8,7 @@ from importlib import resources
 from r2router.errors import ArtifactError
 
 SHA256 = {
-    "model.onnx": "58482cd6effd988de67c291bdf053841f1e8b37ace4f67934fe4d7766d883110",
+    "model.onnx": "154b389fc01bb63235ec81261712c9460776a73991969e809d5ea4fb894ca794",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
 """As printed by scripts/build_minilm.py."""

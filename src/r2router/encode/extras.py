@@ -22,7 +22,7 @@ class SentenceTransformers:
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
-            raise MissingExtra(f"encoder 'st:{name}' needs sentence-transformers: pip install 'r2router[st]'") from error
+            raise MissingExtra(f"encoder 'st:{name}' needs sentence-transformers ({error}): pip install 'r2router[st]'") from error
         self.id = f"st:{name}"
         try:
             self._model: Any = SentenceTransformer(name)
@@ -56,7 +56,7 @@ class WordLlama:
         try:
             import wordllama
         except ImportError as error:
-            raise MissingExtra("encoder 'wordllama' needs the package wordllama: pip install wordllama") from error
+            raise MissingExtra(f"encoder 'wordllama' needs the package wordllama ({error}): pip install 'r2router[wordllama]'") from error
         finally:
             root.handlers[:] = handlers
             root.setLevel(level)

@@ -74,7 +74,7 @@ def evaluate(
         sources=table.sources,
         seed=seed,
         resamples=resamples,
-        notes=tuple((*seen.notes, *notes)),
+        notes=(*seen.notes, *notes),
     )
 
 
@@ -84,7 +84,9 @@ def align(table: Table, router: Router) -> tuple[Table, list[str]]:
     source = np.array([column.get(arm, -1) for arm in router.arms])
     missing = [arm for arm, at in zip(router.arms, source, strict=True) if at < 0]
     if len(missing) == len(source):
-        raise DataError(f"the table has none of the router's arms (it has {', '.join(table.arms[:5])}, ...): evaluate on a table of its models")
+        raise DataError(
+            f"the table has none of the router's arms (it has {', '.join(table.arms[:5])}, ...): evaluate on a table of its models"
+        )
     notes = []
     if strange := [arm for arm in table.arms if arm not in router.pool.index]:
         notes.append(f"{len(strange)} arms of the table are unknown to the router and left out: {', '.join(strange[:6])}")

@@ -95,10 +95,14 @@ class Report:
         lines += [
             "",
             f"Router minus best mixture (paired, by area): {_cell(difference, sign=True)}: {_verdict(difference)}",
-            f"Of the gap from there to the oracle it closes {self.gap_closed:.1%}." if math.isfinite(self.gap_closed) else "There is no gap to the oracle.",
-            f"Own policy ({self.own_policy}): quality {_cell(self.own[0])} at {money(self.own[1].value)} "
-            f"[{money(self.own[1].low)}, {money(self.own[1].high)}] a request.",
-            "Arms it then uses: " + ", ".join(f"{arm} {share:.0%}" for arm, share in self.shares[:6]) + (", ..." if len(self.shares) > 6 else ""),
+            f"Of the gap from there to the oracle it closes {self.gap_closed:.1%}."
+            if math.isfinite(self.gap_closed)
+            else "There is no gap to the oracle.",
+            (f"Own policy ({self.own_policy}): quality {_cell(self.own[0])} at {money(self.own[1].value)} "
+            f"[{money(self.own[1].low)}, {money(self.own[1].high)}] a request."),
+            "Arms it then uses: "
+            + ", ".join(f"{arm} {share:.0%}" for arm, share in self.shares[:6])
+            + (", ..." if len(self.shares) > 6 else ""),
         ]
         if self.unfamiliar > 0:
             lines.append(f"{self.unfamiliar:.1%} of the queries are unlike the training data and got the safe choice.")
@@ -106,7 +110,10 @@ class Report:
             lines += ["", f"{'task':28} {'queries':>8} {'router':>8} {'mixture':>8} {'oracle':>8}   router minus mixture"]
         for t in self.tasks:
             lines.append(_task_line(t))
-        lines += ["", f"Intervals: 95 %, bootstrap over queries, {self.resamples} draws, seed {self.seed}. Cost: tokens used at the router's prices."]
+        lines += [
+            "",
+            f"Intervals: 95 %, bootstrap over queries, {self.resamples} draws, seed {self.seed}. Cost: tokens used at the router's prices.",
+        ]
         lines += [f"Note: {note}" for note in self.notes]
         return "\n".join(lines)
 

@@ -84,8 +84,8 @@ def predictor_class(kind: str) -> type[Any]:
 def _find(name: str, registry: dict[str, str], group: str) -> type[Any] | None:
     if name in registry:
         module, _, attribute = registry[name].partition(":")
-        return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
+        return getattr(import_module(module), attribute)
     for entry in entry_points(group=group):
         if entry.name == name:
-            return entry.load()  # type: ignore[no-any-return]
+            return entry.load()
     return None

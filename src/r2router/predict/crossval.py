@@ -22,9 +22,7 @@ def fold_of(texts: Sequence[str], folds: int, seed: int) -> IntArray:
     return np.random.default_rng(seed).permutation(fold)[group]
 
 
-def out_of_fold(
-    learner: Learner, x: FloatArray, table: Table, folds: int, seed: int, progress: Progress | None = None
-) -> Forecast:
+def out_of_fold(learner: Learner, x: FloatArray, table: Table, folds: int, seed: int, progress: Progress | None = None) -> Forecast:
     """Forecasts of a table's queries, each by a predictor fitted on the other folds. Needs two distinct queries."""
     fold = fold_of(table.queries, folds, seed)
     quality, tokens, spread = (np.full(table.quality.shape, np.nan) for _ in range(3))

@@ -62,7 +62,7 @@ class GBDT(msgspec.Struct, frozen=True, tag="gbdt", tag_field="learner", forbid_
         if not 0 < self.feature_share <= 1:
             raise ConfigError(f"GBDT(feature_share={self.feature_share}): feature_share must be above 0 and at most 1")
         if not 0 < self.validation < 1:
-            raise ConfigError(f"GBDT(validation={self.validation}): the share held out lies between 0 and 1, for example 0.1")
+            raise ConfigError(f"GBDT(validation={self.validation}): validation must lie between 0 and 1, for example 0.1")
 
     def fit(self, x: FloatArray, table: Table) -> GBDTPredictor:
         """See `Learner.fit`. Raises `MissingExtra` without lightgbm. Arms with fewer than 5 held-out answers are their mean."""
@@ -80,7 +80,7 @@ class GBDT(msgspec.Struct, frozen=True, tag="gbdt", tag_field="learner", forbid_
         predictor = GBDTPredictor(table.arms, arrays)
         fitted = predictor.raw(x)
         arrays["spread"][:] = _spread(fitted[:, :arms] - bias[:arms], quality - bias[:arms], held)
-        bias[arms:] += log_smearing(fitted[:, arms:], tokens)
+        bias[arms:] += log_smearing(np.clip(fitted[:, arms:], low, high), tokens)
         return predictor
 
     def _grow(self, lightgbm: Any, x: FloatArray, y: FloatArray, held: BoolArray) -> list[list[Any]]:
@@ -91,10 +91,20 @@ class GBDT(msgspec.Struct, frozen=True, tag="gbdt", tag_field="learner", forbid_
         if not worth.any():
             return forests
         params = {
-            **{"objective": "regression", "boost_from_average": False, "learning_rate": self.learning_rate, "max_bin": 63},
-            **{"max_depth": self.depth, "num_leaves": 2**self.depth, "min_data_in_leaf": self.min_leaf, "feature_pre_filter": False},
-            **{"feature_fraction": self.feature_share, "seed": self.seed, "deterministic": True, "force_row_wise": True},
-            **{"num_threads": self.threads, "verbose": -1},
+            "objective": "regression",
+            "boost_from_average": False,
+            "learning_rate": self.learning_rate,
+            "max_depth": self.depth,
+            "num_leaves": 2**self.depth,
+            "min_data_in_leaf": self.min_leaf,
+            "feature_fraction": self.feature_share,
+            "feature_pre_filter": False,
+            "max_bin": 63,  # embeddings need no finer steps, and this is twice as fast as 255
+            "seed": self.seed,
+            "deterministic": True,
+            "force_row_wise": True,
+            "num_threads": self.threads,
+            "verbose": -1,
         }
         binned = lightgbm.Dataset(x, label=np.zeros(len(x)), params=params).construct()  # once for all heads
         for head in np.flatnonzero(worth):

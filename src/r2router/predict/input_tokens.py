@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from r2router.table import Table
-from r2router.types import FloatArray
+from r2router.types import FloatArray, NumberArray
 
 
 class InputTokens(msgspec.Struct, frozen=True, dict=True):
@@ -22,7 +22,7 @@ class InputTokens(msgspec.Struct, frozen=True, dict=True):
     overhead: tuple[float, ...]
     typical: float
 
-    def estimate(self, counts: FloatArray) -> FloatArray:
+    def estimate(self, counts: NumberArray) -> FloatArray:
         """(n, arms) input tokens from (n,) counts."""
         factor, overhead = self._arrays
         return np.asarray(counts, dtype=np.float64)[:, None] * factor + overhead
@@ -32,15 +32,15 @@ class InputTokens(msgspec.Struct, frozen=True, dict=True):
         return np.array(self.factor), np.array(self.overhead)
 
     @classmethod
-    def fit(cls, counts: FloatArray, table: Table) -> InputTokens:
+    def fit(cls, counts: NumberArray, table: Table) -> InputTokens:
         """Learn from (n,) counts of a table's queries. Arms whose input tokens were not recorded get factor 1 and no overhead."""
-        counts = np.asarray(counts, dtype=np.float64)
+        length = np.asarray(counts, dtype=np.float64)
         used, models = table.input_tokens, table.pool.model_of_arm
         seen = ~np.isnan(used)
         n = np.maximum(seen.sum(axis=0), 1)
         mean_used = np.where(seen, used, 0.0).sum(axis=0) / n
-        mean_count = np.where(seen, counts[:, None], 0.0).sum(axis=0) / n
-        count_off = np.where(seen, counts[:, None] - mean_count, 0.0)
+        mean_count = np.where(seen, length[:, None], 0.0).sum(axis=0) / n
+        count_off = np.where(seen, length[:, None] - mean_count, 0.0)
         used_off = np.where(seen, used - mean_used, 0.0)
         factor, overhead = np.ones(len(models)), np.zeros(len(models))
         for model in range(len(table.pool.models)):
@@ -53,4 +53,4 @@ class InputTokens(msgspec.Struct, frozen=True, dict=True):
                 slope = mean_used[arms].sum() / max(mean_count[arms].sum(), 1.0)
             factor[models == model] = slope
             overhead[arms] = np.maximum(mean_used[arms] - slope * mean_count[arms], 0.0)
-        return cls(tuple(factor.tolist()), tuple(overhead.tolist()), float(counts.mean()))
+        return cls(tuple(factor.tolist()), tuple(overhead.tolist()), float(length.mean()))

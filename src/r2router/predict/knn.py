@@ -35,7 +35,7 @@ class KNN(msgspec.Struct, frozen=True, tag="knn", tag_field="learner", forbid_un
     shrink: the arm's mean counts as so many neighbours. 0 is plain KNN, with the mean only where no neighbour saw the arm.
     """
 
-    k: int | None = 100
+    k: int | None = None
     weights: Literal["uniform", "similarity"] = "uniform"
     shrink: float = 5.0
 

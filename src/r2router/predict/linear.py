@@ -53,7 +53,9 @@ class LinearPredictor:
 
     kind: ClassVar[str] = "linear"
 
-    def __init__(self, arms: tuple[Arm, ...], weight: FloatArray, bias: FloatArray, spread: FloatArray, low: FloatArray, high: FloatArray) -> None:
+    def __init__(
+        self, arms: tuple[Arm, ...], weight: FloatArray, bias: FloatArray, spread: FloatArray, low: FloatArray, high: FloatArray
+    ) -> None:
         self.arms = arms
         self.weight, self.bias, self.spread, self.low, self.high = weight, bias, spread, low, high
 

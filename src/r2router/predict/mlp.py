@@ -30,6 +30,7 @@ _log = logging.getLogger("r2router")
 _HIDDEN = (256, 128, 64)
 _GROUP = 8  # heads trained together: enough work a step to hide Python, few enough that their Adam costs 5 % of the time
 _FEW_HELD_OUT = 5  # with fewer held-out answers a head cannot show that it beats the mean, and stays there
+_TOKEN_ALPHA = 30.0  # strength of the ridge heads for log tokens, as in `Ridge`
 _ROWS, _FLOATS = 2048, 1 << 23  # serving: queries a block, and floats of its widest activation (32 MB)
 _UNKNOWN = 1 / 12  # variance of a quality of which nothing is known: uniform on [0, 1]
 
@@ -45,7 +46,6 @@ class MLP(msgspec.Struct, frozen=True, tag="mlp", tag_field="learner", forbid_un
         steps at this learning rate, and big ones are no faster.
     learning_rate: Adam's.
     seed: of the first weights, the held-out queries and the batches.
-    token_alpha: strength of the ridge heads for log tokens, as in `Ridge`.
     """
 
     epochs: int = 100
@@ -55,28 +55,29 @@ class MLP(msgspec.Struct, frozen=True, tag="mlp", tag_field="learner", forbid_un
     batch_size: int | None = None
     learning_rate: float = 1e-4
     seed: int = 0
-    token_alpha: float = 30.0
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("patience", 1), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"MLP({name}={value}): {name} must be at least {least}")
-        for name in ("learning_rate", "token_alpha"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"MLP({name}={getattr(self, name)}): {name} must be a finite number above 0")
+        if not 0 < self.learning_rate < math.inf:
+            raise ConfigError(f"MLP(learning_rate={self.learning_rate}): learning_rate must be a finite number above 0")
         if not 0 < self.validation < 1:
-            raise ConfigError(f"MLP(validation={self.validation}): the share held out lies between 0 and 1, for example 0.1")
+            raise ConfigError(f"MLP(validation={self.validation}): validation must lie between 0 and 1, for example 0.1")
 
     def fit(self, x: FloatArray, table: Table) -> MLPPredictor:
         """See `Learner.fit`. Raises `MissingExtra` without torch. Holds the heads, three copies of x and about 200 MB."""
         order = np.argsort(np.array(table.query_ids), kind="stable")  # so that the order of the rows does not matter
         x, quality, tokens = np.asarray(x, dtype=np.float32)[order], table.quality[order], table.output_tokens[order]
-        shuffled = np.random.default_rng(self.seed).permutation(len(x))
         held = np.zeros(len(x), dtype=np.bool_)
-        held[shuffled[: int(self.validation * len(x))]] = self.early_stopping
-        predictor = MLPPredictor(table.arms, {**_train(self, x, quality, held), **_token_heads(x, tokens, self.token_alpha)})
-        predictor.root[:] = _roots(predictor, x, quality, held)
+        held[np.random.default_rng(self.seed).permutation(len(x))[: int(self.validation * len(x))]] = self.early_stopping
+        layers = _train(self, x, quality, held)
+        weight, bias = solve_ridge(x, log_tokens(tokens), _TOKEN_ALPHA)
+        weight, (low, high) = weight.astype(np.float32), log_bounds(tokens)
+        bias += log_smearing(np.clip(x @ weight + bias, low, high), tokens)
+        predictor = MLPPredictor(table.arms, {**layers, "token_weight": weight, "token_bias": bias, "token_low": low, "token_high": high})
+        layers["root"][:] = _roots(predictor, x, quality, held)
         return predictor
 
 
@@ -93,7 +94,6 @@ class MLPPredictor:
     def __init__(self, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> None:
         check_shapes(arrays, _shapes(len(arms)))
         self.arms, self._arrays = arms, arrays
-        self.root: FloatArray = arrays["root"]
 
     def predict(self, x: FloatArray) -> Forecast:
         """See `Predictor.predict`. Blocks of queries and arms keep the activations below 64 MB."""
@@ -102,7 +102,7 @@ class MLPPredictor:
         quality, spread = np.empty((len(x), len(self.arms))), np.empty((len(x), len(self.arms)))
         for rows, heads, answer, slope in self._blocks(x):
             quality[rows, heads] = answer.T
-            spread[rows, heads] = np.sqrt(np.square(slope @ self.root[heads].transpose(0, 2, 1)).sum(axis=2)).T
+            spread[rows, heads] = np.sqrt(np.square(slope @ a["root"][heads].transpose(0, 2, 1)).sum(axis=2)).T
         tokens = np.exp(np.clip(x @ a["token_weight"] + a["token_bias"], a["token_low"], a["token_high"]))
         return Forecast.of(self.arms, quality, tokens, spread)
 
@@ -115,10 +115,10 @@ class MLPPredictor:
             for first in range(0, len(self.arms), step):
                 heads = slice(first, min(first + step, len(self.arms)))
                 columns = slice(heads.start * wide, heads.stop * wide)
-                h = _relu(x[rows] @ a["w1"][:, columns] + a["b1"][columns])
+                h = np.maximum(x[rows] @ a["w1"][:, columns] + a["b1"][columns], 0)
                 h = h.reshape(len(h), -1, wide).transpose(1, 0, 2)
-                h = _relu(np.matmul(h, a["w2"][heads]) + a["b2"][heads, None])
-                h = _relu(np.matmul(h, a["w3"][heads]) + a["b3"][heads, None])
+                h = np.maximum(np.matmul(h, a["w2"][heads]) + a["b2"][heads, None], 0)
+                h = np.maximum(np.matmul(h, a["w3"][heads]) + a["b3"][heads, None], 0)
                 z = np.matmul(h, a["w4"][heads, :, None])[..., 0] + a["b4"][heads, None]
                 quality = 0.5 + 0.5 * np.tanh(0.5 * z)  # the sigmoid, without overflow
                 slope = np.concatenate([h, np.ones_like(h[..., :1])], axis=2) * (quality * (1 - quality))[..., None]
@@ -139,18 +139,6 @@ def _shapes(n: int) -> dict[str, tuple[int | None, ...]]:
     layers: dict[str, tuple[int | None, ...]] = {"w1": (None, n * h1), "b1": (n * h1,), "w2": (n, h1, h2), "b2": (n, h2)}
     layers |= {"w3": (n, h2, h3), "b3": (n, h3), "w4": (n, h3), "b4": (n,), "root": (n, h3 + 1, h3 + 1)}
     return layers | {"token_weight": (None, n), "token_bias": (n,), "token_low": (n,), "token_high": (n,)}
-
-
-def _relu(z: FloatArray) -> FloatArray:
-    return np.maximum(z, 0, out=z)
-
-
-def _token_heads(x: FloatArray, tokens: FloatArray, alpha: float) -> dict[str, Any]:
-    weight, bias = solve_ridge(x, log_tokens(tokens), alpha)
-    weight = weight.astype(np.float32)
-    bias += log_smearing(np.asarray(x @ weight + bias), tokens)
-    low, high = log_bounds(tokens)
-    return {"token_weight": weight, "token_bias": bias, "token_low": low, "token_high": high}
 
 
 def _train(spec: MLP, x: FloatArray, quality: FloatArray, held: BoolArray) -> dict[str, Any]:
@@ -177,7 +165,7 @@ def _train(spec: MLP, x: FloatArray, quality: FloatArray, held: BoolArray) -> di
 
 
 def _train_group(torch: Any, spec: MLP, xs: Any, quality: FloatArray, held: BoolArray, mean: FloatArray) -> list[Any]:
-    """Train some heads side by side; their [w1 (d, g, 256), b1 (g, 256), w2, b2 (g, 1, 128), ...] as numpy arrays."""
+    """Train some heads side by side; their [w1 (d, g, 256), b1 (1, g, 256), w2 (g, 256, 128), b2 (g, 1, 128), ...] as numpy arrays."""
     rng = np.random.default_rng(spec.seed)
     layers = [torch.from_numpy(value).requires_grad_() for value in _start(rng, xs.shape[1], mean)]
     best = [p.detach().clone() for p in layers]
@@ -185,7 +173,7 @@ def _train_group(torch: Any, spec: MLP, xs: Any, quality: FloatArray, held: Bool
     seen = torch.from_numpy(~np.isnan(quality)).float()
     y = torch.from_numpy(np.nan_to_num(quality).astype(np.float32))
     train, test = np.flatnonzero(~held), torch.from_numpy(np.flatnonzero(held))
-    size = spec.batch_size or min(256, max(32, 1 << (len(train) // 32).bit_length() - 1))
+    size = spec.batch_size or min(256, max(32, 1 << max(1, len(train) // 32).bit_length() - 1))
 
     def loss(rows: Any) -> Any:  # (g,) mean squared error of each head over its observed cells among these rows
         h = torch.addmm(layers[1].view(-1), xs[rows], layers[0].view(xs.shape[1], -1)).relu()
@@ -200,27 +188,22 @@ def _train_group(torch: Any, spec: MLP, xs: Any, quality: FloatArray, held: Bool
             parts = [loss(rows) * seen[rows].sum(0) for rows in test.split(_ROWS)]
         return sum(parts) / seen[test].sum(0).clamp(min=1)
 
-    patience = torch.full((len(mean),), spec.patience)
-    if spec.early_stopping:
-        patience[seen[test].sum(0) < _FEW_HELD_OUT] = 0
-        least, when = held_loss(), torch.zeros(len(mean), dtype=torch.long)
-    for epoch in range(1, spec.epochs + 1):
-        order = torch.from_numpy(rng.permutation(train))
-        for rows in order.split(size):
+    judged = seen[test].sum(0) >= _FEW_HELD_OUT
+    least = held_loss() if spec.early_stopping else torch.full((len(mean),), math.inf)
+    when, epoch = torch.zeros(len(mean), dtype=torch.long), 0
+    while epoch < spec.epochs and (not spec.early_stopping or bool((judged & (epoch - when < spec.patience)).any())):
+        epoch += 1
+        for rows in torch.from_numpy(rng.permutation(train)).split(size):
             adam.zero_grad()
             loss(rows).sum().backward()
             adam.step()
-        if not spec.early_stopping:
-            continue
-        now = held_loss()
-        better = (now < least) & (epoch - when <= patience)
-        least, when = torch.where(better, now, least), torch.where(better, epoch, when)
-        for i, (p, kept) in enumerate(zip(layers, best, strict=True)):
-            kept.copy_(torch.where(better[:, None] if i < 2 else better[:, None, None], p.detach(), kept))
-        if bool((epoch - when >= patience).all()):
-            break
-    last = epoch if not spec.early_stopping else f"best {when.tolist()}, held-out errors {[round(e, 4) for e in least.tolist()]}"
-    _log.info("mlp: %d heads, %d epochs of batches of %d; %s", len(mean), epoch, size, last)
+        if spec.early_stopping:
+            now = held_loss()
+            better = judged & (now < least) & (epoch - when <= spec.patience)
+            least, when = torch.where(better, now, least), torch.where(better, epoch, when)
+            for i, (p, kept) in enumerate(zip(layers, best, strict=True)):
+                kept.copy_(torch.where(better[:, None] if i < 2 else better[:, None, None], p.detach(), kept))
+    _log.info("mlp: %d heads, %d epochs in batches of %d; best were %s, held-out %s", len(mean), epoch, size, when.tolist(), least.tolist())
     return [p.detach().numpy() for p in (best if spec.early_stopping else layers)]
 
 
@@ -228,9 +211,9 @@ def _start(rng: np.random.Generator, d: int, mean: FloatArray) -> list[Any]:
     """First weights, uniform within 1 / sqrt(inputs), the same for every head; the last layer answers the arm's mean."""
     heads, layers = len(mean), []
     for i, (fan_in, fan_out) in enumerate(pairwise((d, *_HIDDEN))):
-        bound = fan_in**-0.5
-        w, b = (rng.uniform(-bound, bound, (rows, fan_out)).astype(np.float32) for rows in (fan_in, 1))
-        layers += [np.stack([w] * heads, axis=1 if i == 0 else 0), np.stack([b[0]] * heads) if i == 0 else np.stack([b] * heads)]
+        for rows in (fan_in, 1):  # weights, then bias; the first layer is one product for all heads, so they are its second axis
+            value = rng.uniform(-(fan_in**-0.5), fan_in**-0.5, (rows, fan_out)).astype(np.float32)
+            layers.append(np.stack([value] * heads, axis=int(i == 0)))
     odds = np.clip(mean, 1e-3, 1 - 1e-3)
     bias = np.log(odds / (1 - odds)).astype(np.float32)[:, None, None]
     return [*layers, np.zeros((heads, _HIDDEN[-1], 1), np.float32), bias]

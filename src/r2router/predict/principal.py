@@ -20,7 +20,7 @@ from r2router.frontier import area_over_log_cost, sweep
 from r2router.predict.fill import fill
 from r2router.predict.linear import LinearPredictor
 from r2router.predict.tokens import log_bounds, log_smearing, log_tokens
-from r2router.types import FloatArray
+from r2router.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from r2router.table import Table
@@ -55,16 +55,18 @@ class PrincipalRidge(msgspec.Struct, frozen=True, tag="principal", tag_field="le
         quality, log_length = table.quality, log_tokens(table.output_tokens)
         full_quality = np.clip(fill(basis.u, basis.prior, quality), 0.0, 1.0)
         full_length = fill(basis.u, basis.prior, log_length)
-        heads = [_fit_heads(basis, full, float(np.isfinite(seen).mean())) for full, seen in ((full_quality, quality), (full_length, log_length))]
+        quality_heads = _fit_heads(basis, full_quality, float(np.isfinite(quality).mean()))
+        length_heads = _fit_heads(basis, full_length, float(np.isfinite(log_length).mean()))
         low, high = log_bounds(table.output_tokens)
-        trusted = _worth_trusting(*heads, full_quality, full_length, table, self.seed)
-        weight = np.concatenate([basis.v @ h.weight for h in heads], axis=1) if trusted else np.zeros((x.shape[1], 2 * len(table.arms)))
-        bias = np.concatenate([h.mean for h in heads]) - basis.mean @ weight
+        trusted = _worth_trusting(quality_heads, length_heads, full_quality, full_length, table, self.seed)
+        weight = np.concatenate([quality_heads.weight, length_heads.weight], axis=1)
+        weight = basis.v @ weight if trusted else np.zeros((x.shape[1], weight.shape[1]))
+        bias = np.concatenate([quality_heads.mean, length_heads.mean]) - basis.mean @ weight
         arms = len(table.arms)
         bias[arms:] += log_smearing(np.clip(x @ weight[:, arms:] + bias[arms:], low, high), np.exp(full_length))
         never = np.concatenate([np.isnan(values).all(axis=0) for values in (quality, log_length)])
         bias[never] = np.nan
-        spread = np.where(never[:arms], np.nan, heads[0].spread if trusted else heads[0].spread_of_mean)
+        spread = np.where(never[:arms], np.nan, quality_heads.spread if trusted else quality_heads.spread_of_mean)
         return LinearPredictor(table.arms, weight.astype(np.float32), bias, spread, low, high)
 
 
@@ -106,7 +108,7 @@ class _Heads:
     mean: FloatArray
     weight: FloatArray
     left_out: FloatArray
-    judged: FloatArray
+    judged: IntArray
     spread: FloatArray
     spread_of_mean: FloatArray
 
@@ -150,7 +152,11 @@ def _fit_heads(basis: Basis, y: FloatArray, seen: float) -> _Heads:
 def _worth_trusting(quality: _Heads, length: _Heads, y: FloatArray, log_length: FloatArray, table: Table, seed: int) -> bool:
     """Do left-out forecasts decide better than arm means, and better than forecasts that were dealt to the wrong queries?"""
     judged = quality.judged
-    if len(y) < _LEAST_QUERIES or not (quality.weight.any() or length.weight.any()) or any(m.usd_per_million is None for m in table.pool.models):
+    if (
+        len(y) < _LEAST_QUERIES
+        or not (quality.weight.any() or length.weight.any())
+        or any(m.usd_per_million is None for m in table.pool.models)
+    ):
         return False
     inputs = np.nan_to_num(table.input_tokens[judged])
     known = np.isfinite(y).all(axis=0) & np.isfinite(log_length).all(axis=0)
@@ -161,7 +167,7 @@ def _worth_trusting(quality: _Heads, length: _Heads, y: FloatArray, log_length: 
         return False
     tokens = np.exp(log_length[judged]).mean(axis=0)
 
-    def area(rows: FloatArray | None) -> float:
+    def area(rows: IntArray | None) -> float:
         shift_q, shift_t = (np.zeros_like(h.left_out) if rows is None else h.left_out[rows] for h in (quality, length))
         lengths = np.exp(length.mean + shift_t)
         lengths *= tokens / lengths.mean(axis=0)

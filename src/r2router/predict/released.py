@@ -44,5 +44,7 @@ class ReleasedPredictor:
         """See `Predictor.from_arrays`."""
         models = len(arrays.get("unlimited", ()))
         heads = len(arms) + models
-        check_shapes(arrays, {"weight": (None, heads), "bias": (heads,), "budget_tokens": (len(arms),), "unlimited": (models,), "least": (models,)})
+        check_shapes(
+            arrays, {"weight": (None, heads), "bias": (heads,), "budget_tokens": (len(arms),), "unlimited": (models,), "least": (models,)}
+        )
         return cls(arms, **arrays)

@@ -220,7 +220,7 @@ def _npy(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
 
 def _mapped(path: Path) -> FloatArray:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise DataError(f"{path}: not a whole .npy file of numbers ({str(error).splitlines()[0]})") from None
 
@@ -294,7 +294,7 @@ def _tokens(frame: Any, problems: dict[int, str]) -> FloatArray | None:
     for i in np.flatnonzero(odd):
         problems.setdefault(int(i), "input_tokens is not a number of at least 0")
     tokens[odd] = 0.0
-    return tokens  # type: ignore[no-any-return]
+    return tokens
 
 
 def _chosen(path: Path, there: Sequence[str], known: Sequence[str], column: str | None) -> str:

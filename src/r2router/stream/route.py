@@ -17,7 +17,7 @@ from r2router.explain import money
 from r2router.router import Router
 from r2router.stream.read import Batch, batches, same_file
 from r2router.stream.write import COLUMNS, Columns, writer
-from r2router.types import Arm, BoolArray, Choices, FloatArray, IntArray
+from r2router.types import Arm, BoolArray, Choices, IntArray, NumberArray
 
 Progress = Callable[[int, float], None]
 """Called with the rows routed so far and the share of the input that they are."""
@@ -72,7 +72,7 @@ def route_file(
     return Summary(rows, failed, cost, quality / (rows - failed) if rows > failed else math.nan)
 
 
-def usable_arms(router: Router, counts: FloatArray | None, require: Iterable[str] = (), exclude: Iterable[str] = ()) -> BoolArray:
+def usable_arms(router: Router, counts: NumberArray | None, require: Iterable[str] = (), exclude: Iterable[str] = ()) -> BoolArray:
     """(n, arms), or (1, arms) without counts: the arms that each query may use.
 
     counts: (n,) tokens of the queries; a model whose context the prompt alone would fill is then left out.
@@ -84,9 +84,7 @@ def usable_arms(router: Router, counts: FloatArray | None, require: Iterable[str
     return np.asarray(mask & (router.input_tokens.estimate(counts) < limits))
 
 
-def _decided(
-    router: Router, batch: Batch, policy: Policy, require: tuple[str, ...], exclude: tuple[str, ...]
-) -> tuple[Columns, Choices]:
+def _decided(router: Router, batch: Batch, policy: Policy, require: tuple[str, ...], exclude: tuple[str, ...]) -> tuple[Columns, Choices]:
     """(rows to write, choices with NaN where a row failed) of a batch."""
     problems = dict(batch.problems)
     good = np.array([i for i in range(len(batch)) if i not in problems], dtype=np.intp)

@@ -1,0 +1,128 @@
+# What to type. Each target does the set-up it needs: only Python >= 3.11, make and the package index must be there.
+#
+#   make demo         route a question with the bundled router, and draw the curves behind the decision
+#   make test         the tests, against the wheel built from this tree     (SLOW=1: also the slow ones; ARGS="-k pool": pytest's)
+#   make lint         style, types, and which way imports point             (make format mends what can be mended)
+#   make bench        the figures that are promised, measured here                     (ARGS=--small: a quick look)
+#   make docs         write docs/cli.md from the help texts
+#   make build        wheel and source archive, in dist/
+#   make lock         pin the dependencies, in locks/                    (UPGRADE=--upgrade: at their newest)
+#   make clean        away with everything that was made
+#
+# PYTHON=/path/to/python3.12 chooses the interpreter.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+SLOW ?=
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+TEST_VENV := build/test-venv
+CORE := $(VENV)/.installed-core
+DEV := $(VENV)/.installed-dev
+WHEEL := build/wheel/.built
+TESTED := $(TEST_VENV)/.installed-wheel
+SOURCES := $(shell find src -name __pycache__ -prune -o -print)
+CODE := src tests $(wildcard scripts benchmarks)
+
+# only what is installed is imported, whatever the caller's environment says
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONNOUSERSITE := 1
+export UV_PYTHON_DOWNLOADS := never
+
+# $(call install,VENV,LOCK): uv is many times quicker; pip also knows an index that is set up for pip alone
+define install
+	@echo "installing $(2) into $(1)"
+	@$(UV) pip install --quiet --python $(1)/bin/python --require-hashes -r $(2) \
+		|| { echo "uv could not; trying pip"; $(BIN)/python -m pip --python $(1)/bin/python install -q --no-compile --require-hashes -r $(2); }
+endef
+
+.PHONY: help demo test lint format bench docs build lock clean
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(CORE)
+	$(BIN)/r2router route "Who wrote the novel that the film Blade Runner is based on?"
+	$(BIN)/r2router curves "Who wrote the novel that the film Blade Runner is based on?"
+
+test: $(TESTED)
+	R2ROUTER_WHEEL=$$(echo build/wheel/*.whl) $(TEST_VENV)/bin/pytest $(if $(SLOW),,-m "not slow") $(ARGS)
+
+lint: $(DEV)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(DEV)
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+bench: $(DEV)
+	@for script in $(filter-out benchmarks/measure.py,$(wildcard benchmarks/*.py)); do \
+		echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; done
+
+docs: $(CORE)
+	$(BIN)/python scripts/cli_reference.py
+
+build: $(CORE)
+	rm -rf dist
+	$(UV) build --quiet --no-build-isolation --python $(BIN)/python --out-dir dist .
+	@ls -l dist
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests scripts benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# -- the lock: every version and its hashes, and no index by name, so that any mirror will do ----------------------------
+
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
+	--custom-compile-command "make lock" $(UPGRADE)
+
+lock: $(VENV)/.created
+	echo uv | $(COMPILE) - --output-file locks/uv.lock
+	$(COMPILE) pyproject.toml --group build --output-file locks/core.lock
+	$(COMPILE) pyproject.toml --group dev --extra gbdt --extra plot --extra prices --extra wordllama \
+		--constraint locks/core.lock --output-file locks/dev.lock
+
+# -- what is installed, and from what ------------------------------------------------------------------------------------
+
+$(VENV)/.created: locks/uv.lock
+	@test -n "$(PYTHON)" || { echo "r2router needs Python 3.11 or newer with venv: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --no-compile --require-hashes -r locks/uv.lock
+	@touch $@
+
+# the project itself is linked, not copied: what is edited in src/ is what runs
+$(CORE): $(VENV)/.created locks/core.lock pyproject.toml
+	$(call install,$(VENV),locks/core.lock)
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): $(CORE) locks/dev.lock
+	$(call install,$(VENV),locks/dev.lock)
+	@touch $@
+
+# the tests see the wheel, and nothing of src/
+$(TEST_VENV)/.created: $(VENV)/.created locks/dev.lock
+	@$(UV) venv --quiet --clear --python $(BIN)/python $(TEST_VENV)
+	$(call install,$(TEST_VENV),locks/dev.lock)
+	@touch $@
+
+$(WHEEL): $(CORE) README.md LICENSE NOTICE $(SOURCES)
+	@echo "building the wheel"
+	@rm -rf build/wheel
+	@$(UV) build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir build/wheel .
+	@touch $@
+
+$(TESTED): $(TEST_VENV)/.created $(WHEEL)
+	@$(UV) pip install --quiet --python $(TEST_VENV)/bin/python --no-deps --force-reinstall build/wheel/*.whl
+	@$(UV) pip check --quiet --python $(TEST_VENV)/bin/python
+	@touch $@
