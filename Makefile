@@ -25,6 +25,7 @@ DEV := $(VENV)/.installed-dev
 WHEEL := build/wheel/.built
 TESTED := $(TEST_VENV)/.installed-wheel
 SOURCES := $(shell find src -name __pycache__ -prune -o -print)
+BENCHMARKS := $(filter-out %/measure.py %/summary.py,$(wildcard benchmarks/*.py))
 CODE := src tests $(wildcard scripts benchmarks)
 
 # only what is installed is imported, whatever the caller's environment says
@@ -65,8 +66,8 @@ format: $(DEV)
 	$(BIN)/ruff format $(CODE)
 
 bench: $(DEV)
-	@for script in $(filter-out benchmarks/measure.py,$(wildcard benchmarks/*.py)); do \
-		echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; done
+	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; done
+	@test -n "$(ARGS)" || $(BIN)/python benchmarks/summary.py
 
 docs: $(CORE)
 	$(BIN)/python scripts/cli_reference.py

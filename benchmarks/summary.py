@@ -1,7 +1,6 @@
 """The table of targets and what was measured, written into README.md between two markers.
 
-Reads `results/*.json`, measures nothing itself. A figure that no run has given yet stays open; one measured on a small or changed
-set-up says so.
+Reads `results/*.json`, measures nothing itself. A figure that no run has given yet stays open, and one of a small run is not judged.
 
 usage: python benchmarks/summary.py [--results DIR] [--stdout]
 """
@@ -10,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,9 +39,10 @@ class Row:
 
     def target(self) -> str:
         """The target in words."""
+        form = self.form if "%" in self.form else re.sub(r"\{.*?\}", "{:,g}", self.form)
         if self.at_most is not None:
-            return "at most " + self.form.format(self.at_most)
-        return "at least " + self.form.format(self.at_least) if self.at_least is not None else ""
+            return "at most " + form.format(self.at_most)
+        return "at least " + form.format(self.at_least) if self.at_least is not None else ""
 
     def met(self, value: float) -> bool | None:
         """Whether a figure meets the target; None where there is none."""
@@ -127,9 +128,9 @@ def _measured(row: Row, records: dict[str, Any]) -> str:
     if isinstance(found, dict):
         low, high = (found[side] for side in ("low", "high"))
         text += f" [{row.form.format(low * row.scale)}, {row.form.format(high * row.scale)}]"
-    met = row.met(value * row.scale)
-    text += {None: "", True: ", met", False: ", **missed**"}[met]
-    return text + (" (small run)" if records[row.script]["small"] else "")
+    if records[row.script]["small"]:
+        return text + " (small run)"
+    return text + {None: "", True: ", met", False: ", **missed**"}[row.met(value * row.scale)]
 
 
 def _find(records: dict[str, Any], script: str, key: str) -> Any:

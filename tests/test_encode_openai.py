@@ -267,6 +267,14 @@ def test_an_endpoint_that_is_down(endpoint: FakeEndpoint) -> None:
         OpenAIEmbeddings("m", f"http://127.0.0.1:{port}/v1").encode(["x"])
 
 
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 70])
+def test_a_host_that_is_none(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(EncoderError, match=f"http://{host}/v1/embeddings cannot be reached"):
+        OpenAIEmbeddings("m", f"http://{host}/v1", backoff_s=0.001, timeout_s=5).encode(["x"])
+
+
 def test_an_endpoint_that_does_not_answer(endpoint: FakeEndpoint) -> None:
     never = threading.Event()
     message = failing(endpoint, *[lambda handler, body: never.wait(10) and None] * 2, attempts=2, timeout_s=0.2)
@@ -274,7 +282,9 @@ def test_an_endpoint_that_does_not_answer(endpoint: FakeEndpoint) -> None:
     assert message == f"{endpoint.url}/embeddings cannot be reached: no answer in 0.2 s (tried 2 times)"
 
 
-@pytest.mark.parametrize("url", ["ftp://host/v1", "file:///etc/passwd", "host:8080/v1", "http://", ""])
+@pytest.mark.parametrize(
+    "url", ["ftp://host/v1", "file:///etc/passwd", "host:8080/v1", "http://", "http://[::1/v1", "http://host:port/v1", ""]
+)
 def test_urls_that_cannot_be(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", url or " ")
     with pytest.raises(ConfigError, match="http://"):

@@ -166,18 +166,18 @@ class Pool:
     @cached_property
     def usd_per_token(self) -> FloatArray:
         """(4, arms) US dollars per token: input, output, cached input, reasoning. Raises `MissingPrice`."""
-        missing = [m.id for m in self.models if m.usd_per_million is None]
+        rows, missing = [], []
+        for m in self.models:
+            if (p := m.usd_per_million) is None:
+                missing.append(m.id)
+                continue
+            rows.append(
+                (p.input, p.output, p.input if p.cached_input is None else p.cached_input, p.output if p.reasoning is None else p.reasoning)
+            )
         if missing:
             raise MissingPrice(
                 f"no price for {listing(missing)}: give usd_per_million in the pool, or prices from a CSV (an unknown price is never zero)"
             )
-        rows = []
-        for m in self.models:
-            p = m.usd_per_million
-            assert p is not None
-            cached = p.input if p.cached_input is None else p.cached_input
-            reasoning = p.output if p.reasoning is None else p.reasoning
-            rows.append((p.input, p.output, cached, reasoning))
         return np.array(rows, dtype=np.float64).T[:, self.model_of_arm] / 1e6
 
     def cost(

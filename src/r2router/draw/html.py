@@ -9,7 +9,20 @@ from r2router.draw.chart import Chart, Line, Point, Row
 
 _WIDTH, _HEIGHT = 860, 470
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 18, 16, 56
-PALETTE = ("#2f7ed8", "#e07b00", "#1f9d55", "#d64550", "#8a63d2", "#a0693a", "#159fb3", "#d4569f", "#93890a", "#7a8793", "#5b8c00", "#4f5bd5")
+PALETTE = (
+    "#2f7ed8",
+    "#e07b00",
+    "#1f9d55",
+    "#d64550",
+    "#8a63d2",
+    "#a0693a",
+    "#159fb3",
+    "#d4569f",
+    "#93890a",
+    "#7a8793",
+    "#5b8c00",
+    "#4f5bd5",
+)
 DASHES = ("", "7 4", "2 3", "9 3 2 3")  # with more lines than colours, the colours come again dashed
 
 _CSS = """

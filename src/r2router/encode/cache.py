@@ -11,6 +11,7 @@ import hashlib
 import os
 import threading
 import time
+import weakref
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ LOCK_WAIT_S = 30.0
 CHUNK = 512
 """Texts encoded and written in one transaction: what a kill can lose."""
 
+_inherited: list[sqlite3.Connection] = []
+
 
 class CachedEncoder:
     """An encoder that remembers: a text is encoded once, whatever process asks again.
@@ -44,6 +47,7 @@ class CachedEncoder:
         self.path = Path(path)
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._close: weakref.finalize[..., CachedEncoder] | None = None
         self._pid = 0
         with self._lock:
             self._connect()
@@ -67,8 +71,8 @@ class CachedEncoder:
     def close(self) -> None:
         """Close the database; encoding again opens it again."""
         with self._lock:
-            if self._connection is not None and self._pid == os.getpid():
-                self._connection.close()
+            if self._close is not None:
+                self._close()
             self._connection = None
 
     def _encode_chunk(self, texts: Sequence[str]) -> FloatArray:
@@ -120,6 +124,8 @@ class CachedEncoder:
         """The connection of this process: one must not be carried over a fork. Called with the lock held."""
         if self._connection is not None and self._pid == os.getpid():
             return self._connection
+        if self._close is not None:
+            self._close()
         import sqlite3
 
         try:
@@ -132,6 +138,7 @@ class CachedEncoder:
         except sqlite3.Error as error:
             raise self._unusable(error) from error
         self._connection, self._pid = connection, os.getpid()
+        self._close = weakref.finalize(self, _close, connection, self._pid)
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -157,6 +164,14 @@ class CachedEncoder:
 
 def _checksum(key: bytes, blob: bytes) -> bytes:
     return zlib.crc32(key + blob).to_bytes(4, "little")
+
+
+def _close(connection: sqlite3.Connection, pid: int) -> None:
+    """In the process that opened it; after a fork SQLite wants it left alone, so there it is kept from the garbage collector."""
+    if os.getpid() == pid:
+        connection.close()
+    else:
+        _inherited.append(connection)
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

@@ -106,8 +106,12 @@ class OpenAIEmbeddings:
 
 def _checked_url(url: str) -> str:
     """The base URL without a slash at its end. Raises `ConfigError`, never showing what may be a secret."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or an address that is none
+        sound = False
+    if not sound:
         raise ConfigError("the URL of an embeddings endpoint must begin with http:// or https://, as in http://127.0.0.1:8080/v1")
     if parts.username is not None or parts.query:
         raise ConfigError(f"the URL of the embeddings endpoint at {parts.hostname} must not hold a secret; put it in OPENAI_API_KEY")

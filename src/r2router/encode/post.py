@@ -45,7 +45,7 @@ def post_json(url: str, body: Any, key: str, *, timeout_s: float, attempts: int,
                 problem = _explain_status(error, url, key)
                 retry = error.code == 429 or error.code >= 500
                 wait = _retry_after(error, wait)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
             timed_out = isinstance(reason, TimeoutError)
             problem = f"{url} cannot be reached: {f'no answer in {timeout_s:g} s' if timed_out else _one_line(str(reason) or repr(reason))}"

@@ -82,7 +82,8 @@ class Report:
     def __str__(self) -> str:
         c = self.comparison
         lines = [
-            f"{self.queries:,} queries, {len(self.arms)} arms. Best fixed arm: {c.best_arm}, quality {c.best[1]:.3f} at {money(c.best[0])} a request.",
+            f"{self.queries:,} queries, {len(self.arms)} arms.",
+            f"Best fixed arm: {c.best_arm}, quality {c.best[1]:.3f} at {money(c.best[0])} a request.",
             "",
             f"{'':28} {'area over log cost':>22} {'peak quality':>22} {'cost at 95 % quality':>30} {'of best arm':>12}",
         ]
@@ -98,8 +99,10 @@ class Report:
             f"Of the gap from there to the oracle it closes {self.gap_closed:.1%}."
             if math.isfinite(self.gap_closed)
             else "There is no gap to the oracle.",
-            (f"Own policy ({self.own_policy}): quality {_cell(self.own[0])} at {money(self.own[1].value)} "
-            f"[{money(self.own[1].low)}, {money(self.own[1].high)}] a request."),
+            (
+                f"Own policy ({self.own_policy}): quality {_cell(self.own[0])} at {money(self.own[1].value)} "
+                f"[{money(self.own[1].low)}, {money(self.own[1].high)}] a request."
+            ),
             "Arms it then uses: "
             + ", ".join(f"{arm} {share:.0%}" for arm, share in self.shares[:6])
             + (", ..." if len(self.shares) > 6 else ""),

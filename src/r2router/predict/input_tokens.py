@@ -33,7 +33,7 @@ class InputTokens(msgspec.Struct, frozen=True, dict=True):
 
     @classmethod
     def fit(cls, counts: NumberArray, table: Table) -> InputTokens:
-        """Learn from (n,) counts of a table's queries. Arms whose input tokens were not recorded get factor 1 and no overhead."""
+        """Learn from (n,) counts of a table's queries. A model without any records gets factor 1 and no overhead."""
         length = np.asarray(counts, dtype=np.float64)
         used, models = table.input_tokens, table.pool.model_of_arm
         seen = ~np.isnan(used)
@@ -49,8 +49,10 @@ class InputTokens(msgspec.Struct, frozen=True, dict=True):
                 continue
             variance = (count_off[:, arms] ** 2).sum()
             slope = (count_off[:, arms] * used_off[:, arms]).sum() / variance if variance > 0 else 0.0
-            if slope <= 0:  # lengths say nothing: scale by the means instead
-                slope = mean_used[arms].sum() / max(mean_count[arms].sum(), 1.0)
+            # a steeper line would begin below zero; and where lengths say nothing, scale by the means instead
+            steepest = float((mean_used[arms] / np.maximum(mean_count[arms], 1.0)).min())
+            slope = min(slope, steepest) if slope > 0 else steepest
             factor[models == model] = slope
             overhead[arms] = np.maximum(mean_used[arms] - slope * mean_count[arms], 0.0)
+            overhead[(models == model) & ~arms] = overhead[arms].mean()
         return cls(tuple(factor.tolist()), tuple(overhead.tolist()), float(length.mean()))
