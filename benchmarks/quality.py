@@ -48,14 +48,14 @@ class Made:
     fit_s: float
 
 
-def learners() -> dict[str, Any]:
+def learners(small: bool) -> dict[str, Any]:
     """The learners to compare: name -> spec. The first two are what the target is about."""
     from r2router.predict.gbdt import GBDT
     from r2router.predict.knn import KNN
     from r2router.predict.linear import Ridge
     from r2router.recipe import Recipe
 
-    return {"default": Recipe().learner, "ridge": Ridge(alpha=30.0), "knn": KNN(), "gbdt": GBDT()}
+    return {"default": Recipe().learner, "ridge": Ridge(alpha=30.0), "knn": KNN(), "gbdt": GBDT(rounds=10) if small else GBDT()}
 
 
 def judge(args: argparse.Namespace) -> measure.Figures:
@@ -101,7 +101,7 @@ def _forecasts(x: Floats, table: Table, estimates: Floats, small: bool) -> dict[
 
     pool: Pool = table.pool
     made = {}
-    for number, (name, learner) in enumerate(learners().items()):
+    for number, (name, learner) in enumerate(learners(small).items()):
         forecasts: list[tuple[Floats, Floats]] = []
         begin, longest = time.monotonic(), 5.0 if small else SLOW
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,19 @@ def test_a_lambda_beside_its_ends_keeps_its_digits(grid: Any, lam: float) -> Non
     for row, arm in enumerate(chosen.tolist()):
         exact = best_by(lambda q, c: (1 - Fraction(lam)) * q - Fraction(lam) * c, quality[row], cost[row])
         assert_equally_good(arm, exact, lambda q, c: (1 - lam) * q - lam * c, quality[row], cost[row])
+
+
+@given(grids(), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
+def test_ties_may_go_to_the_first_arm_instead(grid: Any, lam: float) -> None:
+    quality, cost = grid  # how the paper's released code has it
+    chosen = Tradeoff(lam, 1.0, ties="first").choose(forecast_of(quality, cost), cost)
+    for row, arm in enumerate(chosen.tolist()):
+        scores = [
+            None if math.isnan(q) or not math.isfinite(c) else (1 - Fraction(lam)) * Fraction(q) - Fraction(lam) * Fraction(c)
+            for q, c in zip(quality[row], cost[row], strict=True)
+        ]
+        known = [s for s in scores if s is not None]
+        assert arm == (scores.index(max(known)) if known else NO_ARM)
 
 
 def test_a_lambda_of_0_999999_weighs_a_point_of_quality_as_a_millionth_of_a_dollar() -> None:
@@ -291,7 +305,7 @@ def best_between(quality: Any, cost: Any, budgets: Any, model_of_arm: Any, cap: 
     top = max((Fraction(q) for q, c in zip(quality, cost, strict=True) if c <= cap), default=None)
     for model in set(model_of_arm):
         steps = sorted((b, i) for i, b in enumerate(budgets) if model_of_arm[i] == model and not math.isnan(b))
-        for (b_low, low), (b_high, high) in zip(steps, steps[1:], strict=False):
+        for (b_low, low), (b_high, high) in pairwise(steps):
             for budget in range(int(b_low) + 1, int(b_high)):
                 share = Fraction(budget - int(b_low), int(b_high - b_low))
                 c = Fraction(cost[low]) + share * (Fraction(cost[high]) - Fraction(cost[low]))

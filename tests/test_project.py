@@ -16,7 +16,6 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import polars as pl
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -27,7 +26,6 @@ ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src" / "r2router"
 SOURCES = sorted(SRC.rglob("*.py"))
 DOCUMENTS = sorted(path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")))
-README = ROOT / "README.md"
 WHEEL = os.environ.get("R2ROUTER_WHEEL")
 COMMANDS = Path(sys.executable).parent
 
@@ -284,69 +282,3 @@ def test_the_page_of_the_command_line_is_what_it_says() -> None:
     if importlib.metadata.version("click") not in pins("core.lock")["click"]:
         pytest.skip("another click than the locked one words its help in another way")
     subprocess.run([sys.executable, ROOT / "scripts" / "cli_reference.py", "--check"], check=True, timeout=60)
-
-
-def blocks(text: str) -> Iterator[tuple[str, str]]:
-    """(language, code) of the fenced blocks, except behind a comment `<!-- not run: why -->`."""
-    for match in re.finditer(r"(<!-- not run: [^>]+-->\n+)?^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
-        if not match[1]:
-            yield match[2], match[3]
-
-
-def readme_world(folder: Path) -> None:
-    """What the README's reader has in hand: `outcomes.parquet`, `pool.toml`, `prices.csv`, `questions.txt`."""
-    models = {"small-llm": (0.1, 0.4), "large-llm": (2.0, 8.0)}
-    budgets = {"100": 90, "400": 300, "unlimited": 700}
-    subjects = ["rivers", "painters", "kings", "metals", "planets", "poems", "islands", "engines"]
-    rows = [
-        {
-            "query_id": f"q{i}",
-            "task": "trivia" if i % 2 else "history",
-            "query": f"Which of the {subjects[i % 8]} is number {i} on the list?",
-            "model": model,
-            "budget": budget,
-            "quality": float((i * 7 + 3 * len(model) + tokens) % 5 > (1 if model == "large-llm" else 3) - tokens // 600),
-            "input_tokens": 14,
-            "output_tokens": tokens + i % 9,
-        }
-        for i in range(64)
-        for model in models
-        for budget, tokens in budgets.items()
-    ]
-    pl.DataFrame(rows).write_parquet(folder / "outcomes.parquet")
-    entries = [
-        f'[[model]]\nid = "{model}"\nbudgets = [100, 400, "unlimited"]\nusd_per_million = {{ input = {i}, output = {o} }}\n'
-        for model, (i, o) in models.items()
-    ]
-    (folder / "pool.toml").write_text("\n".join(entries))
-    lines = [f"{model},{i},{o}\n" for model, (i, o) in models.items()]
-    (folder / "prices.csv").write_text("model,input_usd_per_million,output_usd_per_million\n" + "".join(lines))
-    (folder / "questions.txt").write_text("".join(f"{row['query']}\n" for row in rows[:: len(models) * len(budgets)][:5]))
-
-
-@pytest.mark.skipif(not README.exists(), reason="there is no README yet")
-def test_the_readme_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", f"{COMMANDS}{os.pathsep}{os.environ['PATH']}")
-    readme_world(tmp_path)
-    names: dict[str, object] = {}
-    ran = []
-    for language, code in blocks(README.read_text(encoding="utf-8")):
-        if language == "python":
-            exec(compile(code, "README.md", "exec"), names)
-            ran.append(language)
-        elif language in {"bash", "console", "sh", "shell"}:
-            for command in re.findall(r"^(?:\$ )?(r2router (?:.*\\\n)*.*)", code, re.MULTILINE):
-                run = subprocess.run(
-                    command, shell=True, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
-                )
-                assert run.returncode == 0, f"{command}\n{run.stdout}{run.stderr}"
-                ran.append("r2router")
-    assert {"python", "r2router"} <= set(ran), "the README shows no library, or no command line"
-
-
-def test_the_readme_world_is_a_table(tmp_path: Path) -> None:
-    readme_world(tmp_path)
-    table = r2router.Table.read(tmp_path / "outcomes.parquet", r2router.Pool.read(tmp_path / "pool.toml"))
-    assert len(table) == 64
-    assert len(table.arms) == 6

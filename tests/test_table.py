@@ -525,7 +525,7 @@ def test_a_split_is_by_query_text_seeded_and_whole(n: int, texts: int, share: fl
     try:
         train, test = table.split(test=share, seed=seed)
     except DataError as error:
-        assert "cannot be split" in str(error)
+        assert "cannot be split" in str(error)  # noqa: PT017
         assert distinct == 1 or (1 - share) * distinct < 1
         return
     assert not set(train.queries) & set(test.queries), "a query in both parts"

@@ -9,40 +9,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
 import numpy as np
 
-from r2router import artifact
-from r2router._version import __version__
-from r2router.card import Facts, write_card
+from r2router.card import Facts
 from r2router.decide import NO_ARM, AnyPolicy, Best, Policy, Tradeoff, anchor_pairs, decide, ranked
 from r2router.encode import Encoder, count_tokens, load_encoder
-from r2router.errors import ArtifactError, NoFeasibleArm, PolicyError, QueryError, UsageError
+from r2router.errors import ArtifactError, NoFeasibleArm, PolicyError, QueryError
 from r2router.explain import money, reason
 from r2router.frontier import sweep
 from r2router.pool import Pool
-from r2router.predict import Predictor, predictor_class
+from r2router.predict import Predictor
 from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
-from r2router.types import Arm, BoolArray, Choices, Curve, Decision, FloatArray, Forecast, Model, NumberArray, PathStep
+from r2router.types import Arm, BoolArray, Choices, Curve, Decision, FloatArray, Forecast, NumberArray, PathStep
 
 _MOST_FALLBACKS = 5
 _BLOCK = 512  # queries decided at once: their (query, arm) arrays stay in the processor's cache
-
-
-class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
-    """What router.json holds beside the hashes."""
-
-    models: tuple[Model, ...]
-    encoder: str
-    dim: int
-    predictor: str
-    policy: AnyPolicy
-    scale: float
-    input_tokens: InputTokens
-    threshold: float | None
-    facts: Facts
-    ties: Literal["cheaper", "first"] = "cheaper"
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,62 +193,16 @@ class Router:
 
     def save(self, folder: str | Path) -> None:
         """Write router.json, weights.safetensors and card.md. Raises `SaveError`; an older router there then survives."""
-        arrays = {f"predictor.{k}": v for k, v in self.predictor.arrays().items()}
-        arrays |= {"prior.quality": self.prior_quality, "prior.tokens": self.prior_tokens}
-        if self.familiarity is not None:
-            arrays["familiarity.centres"] = self.familiarity.centres
-        manifest = _Manifest(
-            models=self.pool.models,
-            encoder=self.encoder,
-            dim=self.dim,
-            predictor=self.predictor.kind,
-            policy=self.policy,
-            scale=self.scale,
-            input_tokens=self.input_tokens,
-            threshold=None if self.familiarity is None else self.familiarity.threshold,
-            facts=self.facts,
-            ties=self.ties,
-        )
-        artifact.save(folder, manifest, arrays, write_card(self.pool, self.encoder, self.policy, self.facts), version=__version__)
+        from r2router.router_file import save
+
+        save(self, folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> Router:
         """A saved router. Raises `ArtifactError` where it is damaged, altered, newer than this version, or not a router."""
-        manifest, arrays = artifact.load(folder, _Manifest)
-        pool = _saved_pool(folder, manifest)
-        own = {k.removeprefix("predictor."): v for k, v in arrays.items() if k.startswith("predictor.")}
-        predictor = predictor_class(manifest.predictor).from_arrays(pool.arms, own)
-        centres = arrays.get("familiarity.centres")
-        for name in ("prior.quality", "prior.tokens"):
-            if name not in arrays or arrays[name].shape != (len(pool),):
-                raise ArtifactError(f"{folder}: {name} is missing or not one number an arm; the artifact is damaged")
-        if (centres is None) != (manifest.threshold is None) or (
-            centres is not None and (centres.shape[1:] != (manifest.dim,) or not len(centres))
-        ):
-            raise ArtifactError(f"{folder}: the familiarity centres do not fit router.json; the artifact is damaged")
-        if not len(manifest.input_tokens.factor) == len(manifest.input_tokens.overhead) == len(pool):
-            raise ArtifactError(f"{folder}: input_tokens does not have one factor and overhead an arm; the artifact is damaged")
-        if not 0 < manifest.scale < math.inf:
-            raise ArtifactError(f"{folder}: scale is {manifest.scale}, not US dollars above 0; the artifact is damaged")
-        router = cls(
-            pool=pool,
-            encoder=manifest.encoder,
-            dim=manifest.dim,
-            predictor=predictor,
-            policy=manifest.policy,
-            scale=manifest.scale,
-            input_tokens=manifest.input_tokens,
-            prior_quality=arrays["prior.quality"],
-            prior_tokens=arrays["prior.tokens"],
-            familiarity=None if centres is None or manifest.threshold is None else Familiarity(centres, manifest.threshold),
-            facts=manifest.facts,
-            ties=manifest.ties,
-        )
-        try:  # parts that do not fit each other show here, not at the first request
-            router.forecast_vectors(np.zeros((1, manifest.dim), dtype=np.float32))
-        except Exception as error:
-            raise ArtifactError(f"{folder}: its parts do not fit each other ({error}); the artifact is damaged") from error
-        return router
+        from r2router.router_file import load
+
+        return load(folder)
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -322,18 +258,19 @@ class Router:
         return np.full(n, float(counts)) if counts.ndim == 0 else counts
 
     def _check_vectors(self, vectors: FloatArray) -> FloatArray:
-        try:
-            with np.errstate(over="ignore"):
-                x = np.asarray(vectors, dtype=np.float32)
-        except (TypeError, ValueError):
-            raise QueryError(f"embeddings must be numbers, {self.dim} for each query") from None
+        x = vectors
+        if not (isinstance(x, np.ndarray) and x.dtype == np.float32):
+            try:
+                with np.errstate(over="ignore"):
+                    x = np.asarray(vectors, dtype=np.float32)
+            except (TypeError, ValueError):
+                raise QueryError(f"embeddings must be numbers, {self.dim} for each query") from None
         if x.ndim == 1:
             x = x[None]
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise QueryError(f"embeddings have shape {np.shape(vectors)}; this router ({self.encoder}) needs (n, {self.dim})")
-        with np.errstate(over="ignore", invalid="ignore"):
-            fine = math.isfinite(x.sum())  # a single pass; a NaN or infinity anywhere makes the sum one
-        if not fine and not np.isfinite(x).all():
+        # one cheap pass: a NaN or infinity anywhere makes the product one; so may very large values, hence the second look
+        if not math.isfinite(np.vdot(x, x)) and not np.isfinite(x).all():
             raise QueryError("embeddings hold NaN or infinite values; check the encoder that made them")
         return x
 
@@ -368,18 +305,6 @@ def curves_of(pool: Pool, forecast: Forecast) -> list[Curve]:
         values = (tuple(a[0, at].tolist()) for a in (forecast.quality, forecast.tokens, forecast.cost, forecast.spread))
         curves.append(Curve(model.id, tuple(b.id for b in model.budgets), *values))
     return curves
-
-
-def _saved_pool(folder: str | Path, manifest: _Manifest) -> Pool:
-    try:
-        pool = Pool(manifest.models)
-        _ = pool.usd_per_token
-    except UsageError as error:
-        raise ArtifactError(f"{folder}: {error}; the artifact is damaged") from None
-    tokens = manifest.input_tokens
-    if not all(0 <= number < math.inf for number in (*tokens.factor, *tokens.overhead, tokens.typical)):
-        raise ArtifactError(f"{folder}: input_tokens are not finite numbers of at least 0; the artifact is damaged")
-    return pool
 
 
 def _check_query(text: object, number: int | None) -> None:

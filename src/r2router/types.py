@@ -7,7 +7,6 @@ mixed up: the budget *asked for*, the tokens *forecast*, and the tokens *used*.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import msgspec
@@ -100,8 +99,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     available: bool = True
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Forecast:
+class Forecast(msgspec.Struct, frozen=True, eq=False):
     """What is expected of every arm on every query; arrays are (n queries, arms), NaN where an arm is unknown.
 
     quality: expected quality in [0, 1].
@@ -117,7 +115,7 @@ class Forecast:
     tokens: FloatArray
     spread: FloatArray
     familiar: BoolArray
-    cost: FloatArray = field(default_factory=lambda: np.full((0, 0), np.nan))
+    cost: FloatArray = msgspec.field(default_factory=lambda: np.full((0, 0), np.nan))
 
     @classmethod
     def of(cls, arms: tuple[Arm, ...], quality: FloatArray, tokens: FloatArray, spread: FloatArray) -> Forecast:
@@ -181,8 +179,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     familiar: bool = True
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Choices:
+class Choices(msgspec.Struct, frozen=True, eq=False):
     """Decisions of many requests as arrays of length n.
 
     arm: index into the router's arms.
@@ -202,7 +199,7 @@ class Choices:
     @classmethod
     def join(cls, parts: Sequence[Choices]) -> Choices:
         """The decisions of several batches as one."""
-        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+        return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in cls.__struct_fields__))
 
     def __len__(self) -> int:
         return len(self.arm)

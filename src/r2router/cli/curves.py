@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import click
@@ -59,7 +60,7 @@ def curves(text: str, wish: Wish, html: Path | None, png: Path | None, as_json: 
     click.echo(f"\n{table}\n")
     off = "" if all(r.usable for r in rows) else "   - cannot be chosen"
     click.echo(f"{shown.arrow} chosen   {'•' if shown.unicode else '*'} best for some trade-off{off}")
-    click.echo(shown.plain(decision.reason))
+    click.echo(textwrap.fill(shown.plain(decision.reason), max(shown.width, 40), break_on_hyphens=False))
 
 
 def _title(text: str, most: int = 160) -> str:

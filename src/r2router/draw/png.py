@@ -26,12 +26,12 @@ def image(chart: Chart) -> bytes:
     for number, line in enumerate(chart.lines):
         style = _STYLES[number // len(PALETTE) % len(DASHES)]
         x, y = [chart.log_x(p.x) for p in line.points], [p.y for p in line.points]
-        axes.plot(x, y, style, marker="o", markersize=5, color=PALETTE[number % len(PALETTE)], label=_literal(line.name))
+        axes.plot(x, y, style, marker="o", markersize=5, color=PALETTE[number % len(PALETTE)], label=_literal(_short(line.name, 40)))
     if chart.mark is not None:
         at = chart.log_x(chart.mark.x)
         axes.plot([at], [chart.mark.y], "o", markersize=13, markerfacecolor="none", markeredgecolor="black", markeredgewidth=1.8)
         side = (-10, "right") if at > left + 0.6 * (right - left) else (10, "left")
-        text = f"chosen: {_literal(chart.mark.label)}"
+        text = f"chosen: {_literal(_short(chart.mark.label, 60))}"
         axes.annotate(text, (at, chart.mark.y), (side[0], 10), textcoords="offset points", ha=side[1], fontweight="bold", fontsize=9)
     axes.set(xlim=(left, right), ylim=(bottom, top), xlabel=_literal(chart.x_label), ylabel=_literal(chart.y_label))
     ticks = chart.x_ticks(9)
@@ -55,4 +55,4 @@ def _short(title: str, most: int = 100) -> str:
 
 def _literal(text: str) -> str:
     """Without mathematics: matplotlib reads what stands between two dollar signs as a formula."""
-    return text.replace("\\", "\\\\").replace("$", r"\$") if "$" in text else text
+    return text.replace("$", r"\$")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from r2router.card import Figure, policy_words
@@ -54,7 +55,9 @@ def evaluate(
     if len(kept) < len(seen):
         notes.append(f"{len(seen) - len(kept)} queries without any usable outcome are left out")
     outcomes = Outcomes(outcomes.arms, outcomes.quality[kept], outcomes.cost[kept])
-    forecast = replace(forecast, **{k: getattr(forecast, k)[kept] for k in ("quality", "tokens", "spread", "familiar", "cost")})
+    forecast = msgspec.structs.replace(
+        forecast, **{k: getattr(forecast, k)[kept] for k in ("quality", "tokens", "spread", "familiar", "cost")}
+    )
     tasks = [seen.tasks[i] for i in kept]
     if not len(outcomes.fixed_arms()):
         raise DataError("no arm was observed on 95 % of the queries: there is no fixed arm to compare with")

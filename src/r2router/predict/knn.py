@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from r2router.table import Table
 
 _CANDIDATES = (8, 16, 32, 64, 128, 256)  # for k=None
+_JUDGED = 4_000  # about as many queries choose k; more do not move the choice
 _FLOATS = 1 << 22  # numbers of the widest block held at once: 16 MB
 _UNKNOWN = 1 / 12  # variance of a quality of which nothing is known: uniform on [0, 1]
 
@@ -58,10 +59,11 @@ class KNN(msgspec.Struct, frozen=True, tag="knn", tag_field="learner", forbid_un
             arrays[name] = (cells - arrays[mean]).astype(np.float32)
         predictor = KNNPredictor(table.arms, arrays)
         if self.k is None:
-            settings[0] = _best_k(predictor)
+            by_id = np.argsort(np.array(table.query_ids), kind="stable")  # so that the order of the rows does not matter
+            settings[0] = _best_k(predictor, by_id[:: 1 + len(x) // _JUDGED])
         # Each arm's mean of tokens is set on forecasts that a query's own answer is no part of.
         others = np.empty(logs.shape)
-        for rows, near, weight in predictor.neighbours(arrays["unit"], int(settings[0]), leave_out=True):
+        for rows, near, weight in predictor.neighbours(arrays["unit"], int(settings[0]), own=np.arange(len(x))):
             others[rows] = arrays["log_mean"] + predictor.average(arrays["log_tokens"][near], weight)
         arrays["log_mean"] = arrays["log_mean"] + log_smearing(np.clip(others, low, high), table.output_tokens)
         return KNNPredictor(table.arms, arrays)
@@ -98,20 +100,20 @@ class KNNPredictor:
             tokens[rows] = a["log_mean"] + self.average(a["log_tokens"][near], weight)
         return Forecast.of(self.arms, np.clip(quality, 0.0, 1.0), np.exp(np.clip(tokens, a["low"], a["high"])), spread)
 
-    def neighbours(self, unit: FloatArray, k: int, *, leave_out: bool = False) -> Iterator[tuple[slice, IntArray, FloatArray]]:
+    def neighbours(self, unit: FloatArray, k: int, own: IntArray | None = None) -> Iterator[tuple[slice, IntArray, FloatArray]]:
         """(rows, neighbours (m, k), weights (m, k)), nearest first, block by block; fewer than k where there are fewer queries.
 
-        leave_out: `unit` is the training set, and no query is its own neighbour.
+        own: where in the training set the queries of `unit` themselves are, none of which is to be its own neighbour.
         """
         a = self._arrays
         n = len(a["unit"])
-        k = min(k, n - leave_out)
+        k = min(k, n if own is None else n - 1)
         block = max(1, _FLOATS // max(n, k * len(self.arms)))
         for first in range(0, len(unit), block):
             rows = slice(first, min(first + block, len(unit)))
             cosine = unit[rows] @ a["unit"].T
-            if leave_out:
-                cosine[np.arange(len(cosine)), np.arange(rows.start, rows.stop)] = -np.inf
+            if own is not None:
+                cosine[np.arange(len(cosine)), own[rows]] = -np.inf
             near = np.argpartition(cosine, n - k, axis=1)[:, n - k :] if 0 < k < n else np.tile(np.arange(k), (len(cosine), 1))
             near = np.take_along_axis(near, np.argsort(-np.take_along_axis(cosine, near, axis=1), axis=1, kind="stable"), axis=1)
             weight = np.maximum(np.take_along_axis(cosine, near, axis=1), 0) if a["settings"][1] else np.ones(near.shape, np.float32)
@@ -132,15 +134,15 @@ class KNNPredictor:
         return cls(arms, dict(arrays))
 
 
-def _best_k(predictor: KNNPredictor) -> int:
-    """The candidate of the least squared error of quality, each training query forecast from the others."""
-    memory = predictor.arrays()
-    candidates = [k for k in _CANDIDATES if k < len(memory["quality"])] or [_CANDIDATES[0]]
+def _best_k(predictor: KNNPredictor, judged: IntArray) -> int:
+    """The candidate of the least squared error of quality, each of these training queries forecast from all others."""
+    unit, quality = (predictor.arrays()[name] for name in ("unit", "quality"))
+    candidates = [k for k in _CANDIDATES if k < len(unit)] or [_CANDIDATES[0]]
     errors = np.zeros(len(candidates))
-    for rows, near, weight in predictor.neighbours(memory["unit"], candidates[-1], leave_out=True):
-        cells = memory["quality"][near]
+    for rows, near, weight in predictor.neighbours(unit[judged], candidates[-1], own=judged):
+        cells = quality[near]
         for i, k in enumerate(candidates):
-            errors[i] += np.nansum(np.square(memory["quality"][rows] - predictor.average(cells[:, :k], weight[:, :k])))
+            errors[i] += np.nansum(np.square(quality[judged[rows]] - predictor.average(cells[:, :k], weight[:, :k])))
     return candidates[int(errors.argmin())]
 
 

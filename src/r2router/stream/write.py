@@ -41,7 +41,10 @@ class JsonLines:
 
     def write(self, columns: Columns) -> None:
         rows = zip(*(columns[name] for name in COLUMNS), strict=True)
-        self._file.write(self._encoder.encode_lines([{k: v for k, v in zip(COLUMNS, row, strict=True) if v is not None} for row in rows]))
+        lines = self._encoder.encode_lines([{k: v for k, v in zip(COLUMNS, row, strict=True) if v is not None} for row in rows])
+        left = memoryview(lines)
+        while left:  # standard output without a buffer (PYTHONUNBUFFERED) may take a part only
+            left = left[self._file.write(left) :]
 
     def close(self) -> None:
         self._file.flush()

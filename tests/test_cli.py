@@ -1,0 +1,557 @@
+"""The command line: what it prints, where it prints it, and with which code it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import CliRunner, Result
+
+from r2router import Best, Cheapest, Recipe, Router, Tradeoff, Value
+from r2router.cli import main
+from r2router.cli.screen import Progress
+from r2router.decide import Policy
+from r2router.types import Arm, Prices
+
+TEXT = "topic 2 what is it?"
+PRICES = "model,input_usd_per_million,output_usd_per_million\nsmall,0.1,0.4\nlarge,2,8\nthinker,1,4\n"
+POOL = """\
+[[model]]
+id = "small"
+provider = "here"
+budgets = [50, 200, "unlimited"]
+control = ["instruction", "max_tokens"]
+usd_per_million = { input = 0.1, output = 0.4 }
+
+[[model]]
+id = "large"
+budgets = ["low"]
+capabilities = ["vision"]
+available = false
+"""
+
+
+@pytest.fixture
+def room(tmp_path: Path, world: Any, fake_encoder: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what a user has: a router, a table, prices, a pool."""
+    world.table.write(tmp_path / "table.parquet")
+    Recipe(encoder="fake", folds=0).fit(world.table, vectors=world.vectors).save(tmp_path / "router")
+    (tmp_path / "prices.csv").write_text(PRICES, encoding="utf-8")
+    (tmp_path / "pool.toml").write_text(POOL, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    return tmp_path
+
+
+def run(*args: object, input: str | bytes | None = None, env: dict[str, str] | None = None) -> Result:  # noqa: A002 - click's word
+    return CliRunner().invoke(main, [str(a) for a in args], input=input, env=env)
+
+
+def fails(*args: object, code: int, says: str, **options: Any) -> None:
+    """The command ends with that code and says why in one or two lines on stderr, and nothing on stdout."""
+    result = run(*args, **options)
+    assert (result.exit_code, result.stdout) == (code, ""), result.output
+    assert says in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.splitlines()) <= 2
+    assert "Traceback" not in result.stderr
+
+
+# -- route, one text ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "policy"),
+    [
+        ((), None),
+        (("--lambda", "0.3"), Tradeoff(0.3)),
+        (("--value", "0.01"), Value(0.01)),
+        (("--max-cost", "0.0008"), Best(0.0008)),
+        (("--min-quality", "0.6"), Cheapest(0.6)),
+    ],
+)
+def test_json_is_the_libraries_decision(room: Path, option: tuple[str, ...], policy: Policy | None) -> None:
+    result = run("route", TEXT, "--router", "router", "--json", *option)
+    assert (result.exit_code, result.stderr) == (0, "")
+    expected = Router.load("router").route(TEXT, policy)
+    got = json.loads(result.stdout)
+    assert set(got) == set(expected.__struct_fields__)
+    assert got["arm"] == expected.arm
+    assert got["cost"] == pytest.approx(expected.cost)
+    assert (got["fallbacks"], got["reason"], got["max_tokens"]) == (list(expected.fallbacks), expected.reason, expected.max_tokens)
+
+
+def test_the_first_line_is_the_arm(room: Path) -> None:
+    result = run("route", TEXT, "--router", "router", "--value", 0.01)
+    d = Router.load("router").route(TEXT, Value(0.01))
+    assert result.stdout.splitlines()[0] == d.arm
+    assert "±" in result.stdout
+    assert re.search(rf"▶ +{d.arm} ", result.stdout)
+    assert all(len(line) <= 80 for line in result.stdout.splitlines())
+    assert " ".join(d.reason.split()) in " ".join(result.stdout.split())
+
+
+def test_wishes_reach_the_router(room: Path) -> None:
+    for option in (("--require", "vision"), ("--exclude", "small", "--exclude", "thinker")):
+        got = json.loads(run("route", TEXT, "--router", "router", "--json", *option).stdout)
+        assert got["model"] == "large"
+        assert all(Arm(f).model == "large" for f in got["fallbacks"])
+
+
+def test_standard_input_is_one_text(room: Path) -> None:
+    long = f"{TEXT}\nand a second line\n"
+    got = json.loads(run("route", "-", "--router", "router", "--json", input=long).stdout)
+    assert got["arm"] == Router.load("router").route(long).arm
+
+
+def test_a_text_may_begin_with_a_dash(room: Path) -> None:
+    assert run("route", "--router", "router", "--", "-5 + 3?").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["route"], "give either a TEXT"),
+        (["route", TEXT, "--input", "a.txt"], "give either a TEXT"),
+        (["route", TEXT, "--output", "a.csv"], "go with --input"),
+        (["route", "--input", "a.txt", "--output", "b.csv", "--json"], "--json goes without --output"),
+        (["route", TEXT, "--lambda", "0.1", "--value", "1"], "--lambda and --value cannot be combined"),
+        (["route", TEXT, "--max-cost", "1", "--min-quality", "1"], "--max-cost and --min-quality cannot be combined"),
+        (["route", "", "--router", "router"], "the query is empty"),
+        (["route", " \n", "--router", "router"], "the query is empty"),
+        (["route", TEXT, "more"], "unexpected extra argument"),
+        (["route", TEXT, "--nonsense"], "--nonsense"),
+        (["nonsense"], "nonsense"),
+        (["route", TEXT, "--router", "router", "--exclude", "smal"], "did you mean 'small'"),
+        (["route", "--input", "missing.txt", "--router", "router"], "missing.txt: no such file"),
+        (["route", "--input", "router", "--router", "router"], "cannot tell its format"),
+        (["train", "table.parquet", "--out", "new"], "give --prices"),
+        (["train", "table.parquet", "--prices", "prices.csv"], "--out"),
+        (["train", "missing.parquet", "--prices", "prices.csv", "--out", "new"], "missing.parquet: no such file"),
+        (["train", "table.parquet", "--prices", "missing.csv", "--out", "new"], "missing.csv: no such file"),
+        (["train", "table.parquet", "--prices", "prices.csv", "--out", "new", "--encoder", "nonsense"], "no encoder 'nonsense'"),
+        (["train", "table.parquet", "--prices", "prices.csv", "--out", "new", "--drop-unknown"], "--drop-unknown needs --pool"),
+        (["train", "table.parquet", "--pool", "pool.toml", "--out", "new"], "is not in the pool"),
+        (["calibrate", "router", "--table", "table.parquet"], "give either --spend or --quality"),
+        (["calibrate", "router", "--table", "table.parquet", "--quality", "0.999"], "out of reach"),
+        (["calibrate", "router", "--table", "table.parquet", "--spend", "0"], "too little"),
+        (["evaluate", "router"], "--table"),
+        (["pool", "check", "missing.toml"], "missing.toml: no such file"),
+    ],
+)
+def test_wrong_words_end_with_2(room: Path, args: list[str], says: str) -> None:
+    result = run(*args)
+    assert (result.exit_code, result.stdout) == (2, ""), result.output
+    assert says in result.stderr
+    errors = result.stderr[result.stderr.index("error: ") :]
+    assert len(errors.splitlines()) <= 2
+    assert not (room / "new").exists()
+
+
+@pytest.mark.parametrize("option", ["--lambda", "--value", "--max-cost", "--min-quality"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-1", "1e999", "many", ""])
+def test_a_number_that_is_none_names_option_and_value(option: str, value: str) -> None:
+    fails("route", TEXT, option, value, code=2, says=option)
+    assert value in run("route", TEXT, option, value).stderr
+
+
+@pytest.mark.parametrize(
+    "learner", ["ridge:alpha=x", "ridge:beta=1", "ridge:alpha", "ridge:", "rigde", "ridge:alpha=-1", "ridge:alpha=nan"]
+)
+def test_a_learner_that_is_none(room: Path, learner: str) -> None:
+    fails(
+        "train",
+        "table.parquet",
+        "--prices",
+        "prices.csv",
+        "--out",
+        "new",
+        "--learner",
+        learner,
+        code=2,
+        says=learner.split("=", maxsplit=1)[0].split(":", maxsplit=1)[0][:4],
+    )
+
+
+@pytest.mark.parametrize("column", ["quality", "=x", "quality="])
+def test_a_column_that_is_none(column: str) -> None:
+    fails("train", "t.csv", "--prices", "p.csv", "--out", "new", "--column", column, code=2, says="OURS=THEIRS")
+
+
+def test_work_that_fails_ends_with_1(room: Path) -> None:
+    fails("route", TEXT, "--router", "router", "--max-cost", "0.0000000001", code=1, says="the cheapest is small@50")
+    fails("route", TEXT, "--router", "nowhere", code=1, says="no such router")
+    fails("route", TEXT, "--router", "router", "--require", "levitation", code=1, says="lacks a required capability")
+    weights = room / "router" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    fails("route", TEXT, "--router", "router", code=1, says="truncated or altered")
+
+
+def test_bytes_that_are_no_text(room: Path) -> None:
+    fails("route", "-", "--router", "router", input=b"caf\xe9", code=2, says="standard input is not valid UTF-8 (byte 3)")
+    fails("route", "caf\udce9", "--router", "router", code=2, says="TEXT is not valid UTF-8")
+
+
+# -- route, a file --------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_to_stdout_and_to_a_file(room: Path) -> None:
+    (room / "q.txt").write_text(f"{TEXT}\ntopic 1 b\n", encoding="utf-8")
+    result = run("route", "--input", "q.txt", "--router", "router", "--value", "0.01", "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [json.loads(line)["row"] for line in result.stdout.splitlines()] == [0, 1]
+    result = run("route", "--input", "q.txt", "--router", "router", "--output", "out.csv")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith("2 rows in out.csv, mean quality 0.")
+    assert pl.read_csv("out.csv").height == 2
+
+
+def test_failed_rows_are_counted_and_end_with_1(room: Path) -> None:
+    (room / "q.txt").write_text(f"{TEXT}\n\n{TEXT}\n", encoding="utf-8")
+    result = run("route", "--input", "q.txt", "--router", "router")
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == 3
+    assert result.stderr == 'error: 1 of 3 rows could not be routed; their "error" says why\n'
+    result = run("route", "--input", "q.txt", "--router", "router", "--max-cost", "0", "--output", "out.jsonl")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("3 rows in out.jsonl\nerror: 3 of 3 rows")
+
+
+# -- curves and path ------------------------------------------------------------------------------------------------------
+
+
+def test_curves_in_the_terminal(room: Path) -> None:
+    result = run("curves", TEXT, "--router", "router", "--value", "0.01")
+    assert (result.exit_code, result.stderr) == (0, "")
+    d = Router.load("router").route(TEXT, Value(0.01))
+    assert f"◆ {d.arm}: quality {d.quality:.2f}" in result.stdout
+    for model in ("small", "large", "thinker"):
+        assert model in result.stdout
+    assert "\x1b" not in result.stdout
+    assert all(len(line) <= 80 for line in result.stdout.splitlines())
+
+
+def test_curves_of_what_cannot_be_chosen(room: Path) -> None:
+    result = run("curves", TEXT, "--router", "router", "--exclude", "large")
+    legend = result.stdout.split("(log scale)")[1].split("model ")[0]
+    assert "large" not in legend
+    assert "- cannot be chosen" in result.stdout
+
+
+def test_curves_as_html_png_and_json(room: Path) -> None:
+    pytest.importorskip("matplotlib")
+    result = run("curves", TEXT, "--router", "router", "--html", "c.html", "--png", "c.png")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "drawn to c.html\ndrawn to c.png\n"
+    assert (room / "c.png").read_bytes().startswith(b"\x89PNG")
+    assert TEXT in (room / "c.html").read_text(encoding="utf-8")
+    curves = json.loads(run("curves", TEXT, "--router", "router", "--json").stdout)
+    assert [c["model"] for c in curves] == ["small", "large", "thinker"]
+    fails("curves", TEXT, "--router", "router", "--html", "nowhere/c.html", code=1, says="cannot be written")
+
+
+def test_the_path_is_the_librarys(room: Path) -> None:
+    steps = Router.load("router").path(TEXT)
+    got = json.loads(run("path", TEXT, "--router", "router", "--json").stdout)
+    assert [s["arm"] for s in got] == [s.arm for s in steps]
+    shown = run("path", TEXT, "--router", "router").stdout.splitlines()
+    assert [line.split()[0] for line in shown] == ["arm", *[s.arm for s in steps]]
+    fails("path", " ", "--router", "router", code=2, says="empty")
+
+
+# -- train, evaluate, calibrate ---------------------------------------------------------------------------------------------
+
+
+def test_train_saves_a_router_and_says_what_next(room: Path, world: Any) -> None:
+    args = (
+        "train",
+        "table.parquet",
+        "--prices",
+        "prices.csv",
+        "--encoder",
+        "fake",
+        "--learner",
+        "ridge:alpha=3",
+        "--seed",
+        5,
+        "--folds",
+        3,
+    )
+    result = run(*args, "--out", "my router")
+    assert result.exit_code == 0, result.output
+    router = Router.load("my router")
+    assert router.facts.learner == {"learner": "ridge", "alpha": 3.0}
+    assert (router.facts.seed, router.facts.folds, router.facts.queries) == (5, 3, len(world.table))
+    assert "3 models, 8 arms, 240 queries" in result.stdout
+    assert "Measured by 3-fold cross-validation" in result.stdout
+    assert result.stdout.endswith("next: r2router route --router 'my router' \"your question\"\n")
+    assert "training on 240 queries and 8 arms" in result.stderr
+    expected = Recipe(encoder="fake", learner=type(Recipe().learner)(), seed=5, folds=3)
+    assert expected.seed == router.facts.seed
+
+
+def test_train_on_a_foreign_table_with_a_pool(room: Path) -> None:
+    rows = pl.read_parquet("table.parquet").rename({"query": "prompt", "quality": "score"}).filter(pl.col("model") != "thinker")
+    rows.write_csv("foreign.csv")
+    pool = POOL.replace('budgets = ["low"]', "budgets = [50, 200]\nusd_per_million = { input = 2, output = 8 }")
+    (room / "pool.toml").write_text(pool, encoding="utf-8")
+    args = ("train", "foreign.csv", "--pool", "pool.toml", "--encoder", "fake", "--folds", "0", "--out", "new")
+    columns = ("--column", "query=prompt", "--column", "quality=score")
+    fails(*args[:2], *args[2:], code=2, says="no column 'query'") if False else None
+    result = run(*args, *columns)
+    assert result.exit_code == 2
+    assert "budget '800' of model 'large'" in result.stderr
+    result = run(*args, *columns, "--drop-unknown")
+    assert result.exit_code == 0, result.output
+    assert "note: 240 rows of arms that are not in the pool were left out" in result.stderr
+    assert len(Router.load("new").arms) == 5
+
+
+def test_train_does_not_begin_where_it_could_not_save(room: Path) -> None:
+    (room / "mine").mkdir()
+    (room / "mine" / "thesis.txt").touch()
+    fails("train", "table.parquet", "--prices", "prices.csv", "--out", "mine", code=1, says="mine: exists and is not a router")
+    fails("train", "table.parquet", "--prices", "prices.csv", "--out", "prices.csv", code=1, says="prices.csv: exists and is not a folder")
+    assert [p.name for p in (room / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_evaluate_prints_the_librarys_report(room: Path) -> None:
+    result = run("evaluate", "router", "--table", "table.parquet", "--resamples", 20)
+    assert result.exit_code == 0, result.output
+    assert "best mixture of fixed arms" in result.stdout
+    got = json.loads(run("evaluate", "router", "--table", "table.parquet", "--resamples", 20, "--json").stdout)
+    assert (got["queries"], got["resamples"], got["seed"]) == (240, 20, 0)
+    assert got["figures"]["oracle"]["peak"]["value"] >= got["figures"]["router"]["peak"]["value"]
+
+
+def test_evaluate_under_other_prices(room: Path) -> None:
+    (room / "dear.csv").write_text(PRICES.replace("0.4", "40"), encoding="utf-8")
+    cheap, dear = (
+        json.loads(run("evaluate", "router", "--table", "table.parquet", "--resamples", 2, "--json", *extra).stdout)["cost_range_usd"]
+        for extra in ((), ("--prices", "dear.csv"))
+    )
+    assert dear[1] > cheap[1]
+    assert Router.load("router").pool["small"].usd_per_million == Prices(0.1, 0.4)
+
+
+def test_it_is_said_where_a_router_meets_its_own_training_data(room: Path) -> None:
+    run("train", "table.parquet", "--prices", "prices.csv", "--encoder", "fake", "--folds", 0, "--out", "own")
+    for args in (("evaluate", "own", "--resamples", "2"), ("calibrate", "own", "--spend", "0.1")):
+        assert "was trained on table.parquet" in run(*args, "--table", "table.parquet").stderr
+    assert "was trained on" not in run("evaluate", "router", "--table", "table.parquet", "--resamples", "2").stderr
+
+
+def test_calibrate_meets_its_target(room: Path, world: Any) -> None:
+    before = (room / "router" / "router.json").read_bytes()
+    result = run("calibrate", "router", "--table", "table.parquet", "--spend", "0.5", "--out", "frugal")
+    assert result.exit_code == 0, result.output
+    spent = float(re.search(r"at \$([\d.]+) per 1,000", result.stdout)[1])  # type: ignore[index]
+    assert 0.25 < spent <= 0.5
+    assert (room / "router" / "router.json").read_bytes() == before
+    frugal = Router.load("frugal")
+    arms = frugal.decide(world.vectors, input_tokens=np.array([len(q.split()) for q in world.table.queries])).arm
+    assert 1000 * float(world.table.cost()[np.arange(len(arms)), arms].mean()) == pytest.approx(spent, rel=0.2)
+
+    result = run("calibrate", "router", "--table", "table.parquet", "--quality", "0.6")
+    assert result.exit_code == 0, result.output
+    reached = float(re.search(r"quality ([\d.]+)", result.stdout)[1])  # type: ignore[index]
+    assert 0.59 <= reached < 0.75
+    assert isinstance(Router.load("router").policy, Value)
+    assert (room / "router" / "router.json").read_bytes() != before
+
+
+# -- pool check -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pool_is_shown_with_what_is_unwise_in_it(room: Path) -> None:
+    result = run("pool", "check", "pool.toml")
+    assert result.exit_code == 0
+    assert re.search(r"small +here +50, 200, unlimited +instruction, max_tokens +0.1 +0.4\n", result.stdout)
+    assert re.search(r"large +low +unknown +unknown +vision +not available", result.stdout)
+    assert "2 models, 4 arms" in result.stdout
+    assert "note: large: no price" in result.stderr
+    assert "note: large: nothing enforces the budgets low" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("output = 0.4", "output = -0.4", "pool.toml, line 6"),
+        ('id = "large"', 'id = "small"', "pool.toml, line 9"),
+        ("capabilities", "capabilites", "pool.toml, line 11: unknown key 'capabilites' (did you mean 'capabilities'?)"),
+        ("budgets = [50", "budgets = [50,,", "pool.toml: not valid TOML"),
+    ],
+)
+def test_a_mistake_in_a_pool_names_its_line(room: Path, old: str, new: str, says: str) -> None:
+    (room / "pool.toml").write_text(POOL.replace(old, new), encoding="utf-8")
+    fails("pool", "check", "pool.toml", code=2, says=says)
+
+
+# -- help -------------------------------------------------------------------------------------------------------------------
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    listed = run("--help").stdout
+    for name, command in main.commands.items():  # type: ignore[attr-defined]
+        assert re.search(rf"^  {name} ", listed, re.MULTILINE)
+        for sub in getattr(command, "commands", {"": None}):
+            result = run(name, *([sub] if sub else []), "-h")
+            assert result.exit_code == 0
+            assert "r2router" in result.stdout.split("Example")[1]
+    assert "..." not in re.sub(r"\[ARGS\]\.\.\.", "", listed), "a first sentence is too long for the list"
+
+
+def test_version_and_no_command() -> None:
+    assert re.fullmatch(r"r2router \d+\.\d+\.\d+\S*\n", run("--version").stdout)
+    for args in ((), ("pool",), ("import",)):
+        result = run(*args)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith("Usage: ")
+
+
+# -- what nobody expects ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (ValueError("some\nlines"), 1, "internal error: ValueError: some\nplease report it; R2ROUTER_DEBUG=1"),
+        (MemoryError(), 1, "error: out of memory"),
+        (OSError(28, "No space left on device", "out.csv"), 1, "error: out.csv: No space left on device"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_the_unexpected_is_short(monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, says: str) -> None:
+    def explode(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("r2router.router.Router.load", explode)
+    result = run("route", TEXT, "--router", "router")
+    assert result.exit_code == code
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+    traced = run("route", TEXT, "--router", "router", env={"R2ROUTER_DEBUG": "1"})
+    assert ("Traceback" in traced.stderr) == isinstance(error, ValueError)
+
+
+def test_progress_is_rare_where_nobody_looks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    shown = Progress()
+    for step in range(31):
+        now[0] = float(step)
+        shown("working", step, 30)
+    shown.stop()
+    assert capsys.readouterr() == ("", "working: 33% after 10 s\nworking: 67% after 20 s\nworking: 100% after 30 s\n")
+
+
+# -- as a process of its own --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def vectors(tmp_path: Path, world: Any) -> Path:
+    """A folder with a router on embeddings that need no encoder, and some of them."""
+    Recipe(encoder="given:elsewhere", folds=0).fit(world.table, vectors=world.vectors).save(tmp_path / "router")
+    np.save(tmp_path / "x.npy", np.repeat(world.vectors, 200, axis=0))
+    return tmp_path
+
+
+def command(*args: object) -> list[str]:
+    return [sys.executable, "-m", "r2router.cli", *map(str, args)]
+
+
+def test_streams_and_codes_of_the_process(vectors: Path) -> None:
+    done = subprocess.run(
+        command("route", "--input", "x.npy", "--router", "router"), cwd=vectors, capture_output=True, check=True, timeout=60
+    )
+    assert done.stderr == b""
+    assert done.stdout.count(b"\n") == 48_000
+    done = subprocess.run(command("route", "hello", "--router", "router"), cwd=vectors, capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(b"error: the vectors 'given:elsewhere'")
+
+
+def test_a_reader_that_leaves_is_not_an_error_worth_words(vectors: Path) -> None:
+    with subprocess.Popen(
+        command("route", "--input", "x.npy", "--router", "router"), cwd=vectors, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_behind_stdout(vectors: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command("route", "--input", "x.npy", "--router", "router"),
+            cwd=vectors,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert b"No space left on device" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_an_interrupt_leaves_one_line_and_no_file(vectors: Path) -> None:
+    fifo = vectors / "slow.jsonl"
+    os.mkfifo(fifo)
+    args = command("route", "--input", fifo, "--router", "router", "--output", "out.csv")
+    with subprocess.Popen(args, cwd=vectors, stderr=subprocess.PIPE, text=True) as process:
+        with fifo.open("w", encoding="utf-8") as writer:  # opens once the command has begun to read
+            writer.write("\n")
+            writer.flush()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+        assert process.stderr is not None
+        assert process.stderr.read().strip() == "interrupted"
+    assert sorted(p.name for p in vectors.iterdir()) == ["router", "slow.jsonl", "x.npy"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_terminal_can_show_it(room: Path, encoding: str) -> None:
+    drawn = "import sys; from r2router.cli import main; from r2router.draw import Style; from r2router.cli.screen import style\n"
+    drawn += "import click; click.echo('◆ 千问 ±'); shown = style(); print(shown.unicode, shown.colour, shown.width)\nmain(['--version'])"
+    env = {**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "70"}
+    code = drawn.replace("import click; click.echo('◆ 千问 ±'); ", "")
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True, timeout=60)
+    assert done.stdout.decode(encoding).startswith(f"{encoding == 'utf-8'} False 70")
+
+
+def test_a_terminal_gets_colours_unless_it_says_no(vectors: Path) -> None:
+    pty = pytest.importorskip("pty")
+    code = "from r2router.cli.screen import style; print(style().colour)"
+    for extra, expected in (({}, b"True"), ({"NO_COLOR": "1"}, b"False"), ({"TERM": "dumb"}, b"False")):
+        ours, theirs = pty.openpty()
+        env = {k: v for k, v in os.environ.items() if k != "NO_COLOR"} | {"TERM": "xterm-256color"} | extra
+        subprocess.run([sys.executable, "-c", code], env=env, stdout=theirs, check=True, timeout=60)
+        assert os.read(ours, 100).strip() == expected
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_routing_one_text_imports_nothing_heavy(vectors: Path) -> None:
+    code = "import sys\ntry:\n from r2router.cli import main; main(['route', '--input', 'x.npy', '--router', 'router', '--output', 'o.jsonl'])\nexcept SystemExit as e: assert not e.code\nprint(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=vectors, capture_output=True, check=True, text=True, timeout=60
+    ).stdout.split()
+    assert not {"polars", "rich", "matplotlib", "torch", "onnxruntime"} & set(loaded)
+    code = "import sys\ntry:\n from r2router.cli import main; main(['--help'])\nexcept SystemExit: pass\nprint(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True, timeout=60).stdout.split()
+    assert not {"numpy", "msgspec"} & set(loaded)
