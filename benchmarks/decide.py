@@ -158,9 +158,11 @@ def one(args: argparse.Namespace) -> measure.Figures:
         spent["head_by_head"] += measure.times(lambda i: heads.choose(x[i % 512][None], 0.9), few)
         spent["cold"] += _cold(routers["released"], x, few)
     figures: measure.Figures = {name: measure.percentiles(s) for name, s in spent.items()}
-    slow = figures["head_by_head"]["p50_ms"]
-    for name in routers:
-        figures[name]["times_faster"] = slow / figures[name]["p50_ms"]
+    slow = figures["head_by_head"]
+    for (
+        name
+    ) in routers:  # by the medians or by the least times, whichever says less: a long call is interrupted more often than a short one
+        figures[name]["times_faster"] = min(slow[key] / figures[name][key] for key in ("p50_ms", "min_ms"))
     figures["head_by_head"]["heads"] = heads.count
     return figures | _agreement(routers["released"], heads, x[: 8 if args.small else 40])
 

@@ -90,7 +90,7 @@ class GraphWriter:
         return self.node("QAttention", inputs, name, domain=MICROSOFT, num_heads=12)
 
     def add_norm(self, x: str, residual: str, gain: Array, offset: Array, name: str) -> str:
-        """LayerNorm(x + residual). Two nodes, because onnxruntime's fused SkipLayerNormalization is six times slower."""
+        """LayerNorm(x + residual). Two nodes: onnxruntime's fused SkipLayerNormalization is six times slower."""
         total = self.node("Add", [x, residual], f"{name}.sum")
         inputs = [total, self.constant(f"{name}.gain", gain), self.constant(f"{name}.offset", offset)]
         return self.node("LayerNormalization", inputs, name, axis=-1, epsilon=1e-12)

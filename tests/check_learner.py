@@ -70,13 +70,13 @@ def check_seeded(learner: Learner) -> None:
     """The same data give the same forecasts, and neither they nor the embeddings are changed by it."""
     x, table = made_up()
     kept = x.copy(), table.quality.copy(), table.output_tokens.copy()
-    state = np.random.get_state()[1].copy()  # type: ignore[index]  # noqa: NPY002
+    state = np.random.get_state(legacy=False)["state"]["key"].copy()  # noqa: NPY002
     first, second = learner.fit(x, table).predict(x), learner.fit(x, table).predict(x)
     for name in ("quality", "tokens", "spread"):
         assert np.array_equal(getattr(first, name), getattr(second, name)), f"two fits on the same data differ in {name}"
     for before, now in zip(kept, (x, table.quality, table.output_tokens), strict=True):
         assert np.array_equal(before, now), "fit or predict changed what it was given"
-    assert np.array_equal(state, np.random.get_state()[1]), "fit drew from numpy's global generator"  # noqa: NPY002
+    assert np.array_equal(state, np.random.get_state(legacy=False)["state"]["key"]), "fit drew from numpy's global generator"  # noqa: NPY002
     _bounds(first, table)
 
 

@@ -158,6 +158,34 @@ def test_a_link_to_a_router_stays_a_link(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["current", "v1"]
 
 
+@pytest.mark.parametrize("after", [MANIFEST, WEIGHTS])
+def test_a_save_between_two_reads_of_a_load_is_no_damage(folder: Path, monkeypatch: pytest.MonkeyPatch, after: str) -> None:
+    """As when a router is calibrated while a server loads it: one of the two is read, never a mixture."""
+    real, saved = Path.read_bytes, 0
+
+    def read(self: Path) -> bytes:
+        nonlocal saved
+        found = real(self)
+        if self.name == after and saved < 3:
+            saved += 1
+            save(folder, NEW, ARRAYS | {"f8": np.full((3, 5), float(saved))})
+        return found
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    thing, arrays = artifact.load(folder, Thing)
+    if after == MANIFEST:
+        assert saved == 3 and thing.name == "new" and (arrays["f8"] == 3.0).all()
+    else:
+        assert saved == 1 and thing.name == "old" and (arrays["f8"] == ARRAYS["f8"]).all()
+
+
+def test_a_file_that_cannot_be_read_is_named(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).mkdir()
+    with pytest.raises(ArtifactError, match=rf"{WEIGHTS}: cannot be read"):
+        content(folder)
+
+
 # -- what must not be overwritten -------------------------------------------------------------------------------------
 
 

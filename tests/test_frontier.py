@@ -277,6 +277,12 @@ def test_an_area_over_log_cost_needs_two_costs_above_zero(low: float, high: floa
         area_over_log_cost(np.array([1.0]), np.array([0.5]), low, high)
 
 
+@pytest.mark.parametrize(("low", "high"), [(2.0, 2.0), (3.0, 2.0), (math.nan, 1.0)])
+def test_an_area_over_cost_needs_two_costs(low: float, high: float) -> None:
+    with pytest.raises(ValueError, match="low < high"):
+        area_over_cost(np.array([1.0]), np.array([0.5]), low, high)
+
+
 @given(st.one_of(POINTS, ROUGH), st.floats(0.0, 1.0))
 def test_least_cost_is_where_the_envelope_first_reaches_the_target(points: list[tuple[float, float]], target: float) -> None:
     cost, quality = arrays(points)

@@ -18,7 +18,7 @@ import pytest
 
 from r2router import Best, Cheapest, Recipe, Router, Value
 from r2router.errors import ConfigError, DataError, NoFeasibleArm, SaveError, UsageError
-from r2router.stream import batches, route_file, usable_arms, whole_file
+from r2router.stream import batches, route_file, whole_file
 from r2router.stream import read as reading
 
 DIM = 8
@@ -282,10 +282,10 @@ def test_excluded_models_and_full_contexts_are_not_chosen(tmp_path: Path, router
     path = write_txt(tmp_path / "a.txt", TEXTS)
     assert {r["model"] for r in routed(router, path, exclude=["small", "large"])} == {"thinker"}
     assert {r["model"] for r in routed(router, path, require=["vision"])} == {"large"}
-    small = np.array([a.model == "small" for a in router.arms])
-    mask = usable_arms(router, np.array([10.0, 9_000.0]))
-    assert mask[0].all()
-    assert (mask[1] == ~small).all()
+    (tmp_path / "long.txt").write_text(f"topic 1 short\ntopic 1 {'long ' * 9_000}\n", encoding="utf-8")
+    short, long = routed(router, tmp_path / "long.txt", exclude=["large", "thinker"])
+    assert short["model"] == "small"
+    assert long["error"] == "no arm is available"
 
 
 # -- the output -----------------------------------------------------------------------------------------------------------

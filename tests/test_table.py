@@ -256,6 +256,30 @@ def test_the_wide_layout_with_names_of_its_own(tmp_path: Path) -> None:
         Table.read(tmp_path / "m.csv")
 
 
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ("0.5,5\n1.5,5", ["row 2", "quality of m@100", "1.5"]),
+        ("0.5,5\n0.5,-5", ["row 2", "output_tokens of m@100", "-5"]),
+        ("0.5,5\nbad,5", ["row 2", "100_score", "'bad'", "number"]),
+        ("0.5,many\n0.5,5", ["row 1", "100_count", "'many'", "number"]),
+    ],
+)
+def test_a_mistake_in_a_wide_file_is_named_by_its_own_row(tmp_path: Path, cells: str, words: list[str]) -> None:
+    first, second = cells.split("\n")
+    (tmp_path / "m.csv").write_text(f"query,10_score,10_count,100_score,100_count\none,1,1,{first}\ntwo,1,1,{second}\n")
+    with pytest.raises(DataError) as caught:
+        Table.read(tmp_path / "m.csv")
+    for word in ("m.csv", *words):
+        assert word in str(caught.value)
+
+
+def test_wide_columns_that_are_no_numbers_at_all() -> None:
+    frame = pl.DataFrame({"query": ["one"], "10_score": [[1.0]]})
+    with pytest.raises(DataError, match="10_score"):
+        Table.read(frame)
+
+
 def test_wide_files_whose_rows_are_not_the_same_queries_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("query,10_score\none,1\ntwo,1\n")
     (tmp_path / "b.csv").write_text("query,10_score\ntwo,1\none,1\n")
@@ -352,7 +376,7 @@ def test_a_few_impossible_amounts_among_many_are_failed_measurements(tmp_path: P
 
 def test_many_impossible_amounts_are_a_broken_file() -> None:
     cells = [{"query_id": f"q{i}", "query": f"?{i}", "output_tokens": -45 if i < 20 else 5} for i in range(400)]
-    with pytest.raises(DataError, match=r"row 1: output_tokens is -45.*20 of 400"):
+    with pytest.raises(DataError, match=r"row 1: output_tokens of a@10 is -45.*20 of 400"):
         Table.read(rows(*cells))
 
 
@@ -413,6 +437,34 @@ def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
     path = write(GOOD, tmp_path / "t.parquet")
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match=r"t.parquet: cannot be read"):
+        Table.read(path)
+
+
+def test_damaged_files_are_refused_whatever_is_damaged(tmp_path: Path) -> None:
+    """A few bytes changed here and there: a table or a `DataError`, and nothing else."""
+    rng = np.random.default_rng(0)
+    for suffix in (".parquet", ".csv", ".jsonl"):
+        whole = write(GOOD, tmp_path / f"t{suffix}").read_bytes()
+        for _ in range(40):
+            damaged = bytearray(whole)
+            for at in rng.integers(0, len(whole), 3):
+                damaged[at] = rng.integers(256)
+            (tmp_path / f"t{suffix}").write_bytes(damaged)
+            try:
+                Table.read(tmp_path / f"t{suffix}")
+            except DataError as error:
+                assert f"t{suffix}" in str(error)  # noqa: PT017
+
+
+def test_a_parquet_reader_that_panics_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which polars does on some damaged files, with an exception that is no `Exception`."""
+
+    def panic(*_: Any, **__: Any) -> Any:
+        raise pl.exceptions.PanicException("called `Result::unwrap()`\non an `Err` value")
+
+    path = write(GOOD, tmp_path / "t.parquet")
+    monkeypatch.setattr(pl, "scan_parquet", panic)
+    with pytest.raises(DataError, match=r"t\.parquet: cannot be read as parquet \(called"):
         Table.read(path)
 
 

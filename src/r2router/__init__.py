@@ -12,32 +12,84 @@ from typing import TYPE_CHECKING, Any
 from r2router._version import __version__
 
 if TYPE_CHECKING:
-    from r2router.decide import Best, Cheapest, Policy, Tradeoff, Value
+    from r2router.decide import Best as Best
+    from r2router.decide import Cheapest as Cheapest
+    from r2router.decide import Policy as Policy
+    from r2router.decide import Tradeoff as Tradeoff
+    from r2router.decide import Value as Value
     from r2router.errors import (
-        ArtifactError,
-        ConfigError,
-        DataError,
-        EncoderError,
-        MissingExtra,
-        MissingPrice,
-        NoFeasibleArm,
-        PolicyError,
-        QueryError,
-        R2Error,
-        SaveError,
-        UsageError,
+        ArtifactError as ArtifactError,
     )
-    from r2router.evaluation import evaluate
-    from r2router.pool import Pool
-    from r2router.predict.gbdt import GBDT
-    from r2router.predict.knn import KNN
-    from r2router.predict.linear import Ridge
-    from r2router.predict.mlp import MLP
-    from r2router.predict.principal import PrincipalRidge
-    from r2router.recipe import Recipe
-    from r2router.router import Router
-    from r2router.table import Table
-    from r2router.types import Arm, Budget, Choices, Curve, Decision, Forecast, Model, PathStep, Prices
+    from r2router.errors import (
+        ConfigError as ConfigError,
+    )
+    from r2router.errors import (
+        DataError as DataError,
+    )
+    from r2router.errors import (
+        EncoderError as EncoderError,
+    )
+    from r2router.errors import (
+        MissingExtra as MissingExtra,
+    )
+    from r2router.errors import (
+        MissingPrice as MissingPrice,
+    )
+    from r2router.errors import (
+        NoFeasibleArm as NoFeasibleArm,
+    )
+    from r2router.errors import (
+        PolicyError as PolicyError,
+    )
+    from r2router.errors import (
+        QueryError as QueryError,
+    )
+    from r2router.errors import (
+        R2Error as R2Error,
+    )
+    from r2router.errors import (
+        SaveError as SaveError,
+    )
+    from r2router.errors import (
+        UsageError as UsageError,
+    )
+    from r2router.evaluation import evaluate as evaluate
+    from r2router.pool import Pool as Pool
+    from r2router.predict.gbdt import GBDT as GBDT
+    from r2router.predict.knn import KNN as KNN
+    from r2router.predict.linear import Ridge as Ridge
+    from r2router.predict.mlp import MLP as MLP
+    from r2router.predict.principal import PrincipalRidge as PrincipalRidge
+    from r2router.recipe import Recipe as Recipe
+    from r2router.router import Router as Router
+    from r2router.table import Table as Table
+    from r2router.types import (
+        Arm as Arm,
+    )
+    from r2router.types import (
+        Budget as Budget,
+    )
+    from r2router.types import (
+        Choices as Choices,
+    )
+    from r2router.types import (
+        Curve as Curve,
+    )
+    from r2router.types import (
+        Decision as Decision,
+    )
+    from r2router.types import (
+        Forecast as Forecast,
+    )
+    from r2router.types import (
+        Model as Model,
+    )
+    from r2router.types import (
+        PathStep as PathStep,
+    )
+    from r2router.types import (
+        Prices as Prices,
+    )
 
 _WHERE = {
     "r2router.decide": ("Best", "Cheapest", "Policy", "Tradeoff", "Value"),

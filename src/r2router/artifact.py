@@ -81,10 +81,21 @@ def save(folder: str | Path, router: Any, arrays: dict[str, np.ndarray], card: s
 
 def load(folder: str | Path, kind: type[T]) -> tuple[T, dict[str, np.ndarray]]:
     """(the router struct, its arrays). Raises `ArtifactError` naming the file and what is wrong with it."""
+    while True:
+        whole = _whole(Path(folder))
+        seen = _identity(whole)
+        try:
+            return _load(whole, kind)
+        except ArtifactError:
+            if seen is not None and _identity(_whole(Path(folder))) == seen:
+                raise
+            # somebody saved a router there between two of our reads: read that one
+
+
+def _load(folder: Path, kind: type[T]) -> tuple[T, dict[str, np.ndarray]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes
 
-    folder = _whole(Path(folder))
     manifest = _read(folder / MANIFEST, folder)
     try:
         head = msgspec.json.decode(manifest, type=_Head)
@@ -155,6 +166,15 @@ def _whole(folder: Path) -> Path:
     if not folder.is_dir():
         raise ArtifactError(f"{folder}: no such router; a router is a folder with {MANIFEST}, {WEIGHTS} and {CARD}")
     return folder
+
+
+def _identity(folder: Path) -> tuple[int, int, int] | None:
+    """What tells a folder from one that another save has put in its place."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def _read(path: Path, folder: Path) -> bytes:

@@ -54,8 +54,7 @@ class Tradeoff(msgspec.Struct, frozen=True, tag="tradeoff", tag_field="policy", 
         """See `Policy.choose`. Raises `PolicyError` without a scale (a router fills in its own)."""
         if self.scale is None:
             raise PolicyError("Tradeoff: no scale; give Tradeoff(lam, scale=...) or decide through a Router, which has its own")
-        with np.errstate(invalid="ignore"):  # 0 times the infinite cost of an excluded arm, at lambda 0
-            score = (1.0 - self.lam) * forecast.quality
+        score = (1.0 - self.lam) * forecast.quality
         if self.lam > 0:  # an excluded arm costs infinitely much, and 0 x infinity is nothing
             score -= (self.lam / self.scale) * cost
         return _argmax(score, cost if self.ties == "cheaper" else np.where(np.isfinite(cost), 0.0, np.inf))

@@ -60,9 +60,10 @@ def read_rows(source: Any, columns: Mapping[str, str]) -> tuple[pl.DataFrame, li
         name = "the data frame" if isinstance(one, pl.DataFrame) else str(one)
         frame = one if isinstance(one, pl.DataFrame) else _scan(str(one))
         there |= set(frame.columns)
+        height = len(frame)
         if any(_WIDE.fullmatch(c) for c in frame.columns):
             frame = _from_wide(frame, Path(name).stem, name, columns)
-        frame, found = _check(_named(frame, columns, name), name)
+        frame, found = _check(_named(frame, columns, name), name, height)
         frames.append(frame)
         notes += found
         if not isinstance(one, pl.DataFrame):
@@ -202,8 +203,9 @@ def _scan(path: str) -> pl.DataFrame:
         return reader(path)
     except pl.exceptions.NoDataError:
         raise DataError(f"{path}: the file is empty") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path}: cannot be read as {suffix.lstrip('.') or 'Parquet'} ({str(error).splitlines()[0]})") from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:  # a damaged Parquet file makes polars panic
+        why = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise DataError(f"{path}: cannot be read as {suffix.lstrip('.') or 'Parquet'} ({why})") from None
 
 
 def _from_wide(frame: pl.DataFrame, model: str, name: str, columns: Mapping[str, str]) -> pl.DataFrame:
@@ -214,18 +216,16 @@ def _from_wide(frame: pl.DataFrame, model: str, name: str, columns: Mapping[str,
     budgets = sorted(
         {m[1] for c in frame.columns if (m := _WIDE.fullmatch(c))}, key=lambda b: (b == "unlimited", int(b) if b.isdigit() else 0)
     )
-    fixed = [pl.col(query).cast(pl.String).alias("query")]
-    id_column, task_column = columns.get("query_id", "query_id"), columns.get("task", "task")
-    fixed.append((pl.col(id_column) if id_column in frame.columns else pl.int_range(pl.len())).cast(pl.String).alias("query_id"))
-    fixed.append((pl.col(task_column) if task_column in frame.columns else pl.lit("")).cast(pl.String).alias("task"))
+    words = {"query": query, "query_id": columns.get("query_id", "query_id"), "task": columns.get("task", "task")}
+    fixed = [_column(frame, theirs, pl.String, theirs, name).alias(ours) for ours, theirs in words.items()]
+    if words["query_id"] not in frame.columns:
+        fixed[1] = pl.Series("query_id", range(len(frame))).cast(pl.String)
     parts = []
     for budget in budgets:
-        score, count = f"{budget}_score", f"{budget}_count"
-        values = [
-            (pl.col(c) if c in frame.columns else pl.lit(None)).alias(ours) for c, ours in ((score, "quality"), (count, "output_tokens"))
-        ]
-        parts.append(frame.select(*fixed, pl.lit(model).alias("model"), pl.lit(budget).alias("budget"), *values))
-    return pl.concat(parts, how="vertical_relaxed")
+        columns_of = {"quality": f"{budget}_score", "output_tokens": f"{budget}_count"}
+        values = [_column(frame, theirs, pl.Float64, theirs, name).alias(ours) for ours, theirs in columns_of.items()]
+        parts.append(pl.DataFrame([*fixed, *values]).with_columns(model=pl.lit(model), budget=pl.lit(budget)))
+    return pl.concat(parts)
 
 
 def _named(frame: pl.DataFrame, columns: Mapping[str, str], name: str) -> pl.DataFrame:
@@ -240,23 +240,28 @@ def _named(frame: pl.DataFrame, columns: Mapping[str, str], name: str) -> pl.Dat
     chosen = []
     for ours, kind in COLUMNS.items():
         theirs = source[ours] if source[ours] in frame.columns else ours
-        if theirs not in frame.columns:
-            chosen.append(pl.repeat(None, len(frame), dtype=kind, eager=True).alias(ours))
-            continue
-        try:
-            column = _numbers(frame[theirs], ours, name) if kind == pl.Float64 else _text(frame[theirs])
-        except pl.exceptions.PolarsError:
-            raise DataError(f"{name}: column {theirs!r} cannot be read as {'numbers' if kind == pl.Float64 else 'text'}") from None
-        chosen.append(column.alias(ours))
+        chosen.append(_column(frame, theirs, kind, ours, name).alias(ours))
     return pl.DataFrame(chosen).with_columns(
         pl.col("task").fill_null(""), pl.coalesce("query_id", "query").alias("query_id"), pl.col("error").replace("", None)
     )
 
 
+def _column(frame: pl.DataFrame, column: str, kind: Any, known_as: str, name: str) -> pl.Series:
+    """A column as text or numbers; nulls where the frame does not have it. Raises `DataError`."""
+    if column not in frame.columns:
+        return pl.repeat(None, len(frame), dtype=kind, eager=True)
+    try:
+        return _numbers(frame[column], known_as, name) if kind == pl.Float64 else _text(frame[column])
+    except pl.exceptions.PolarsError:
+        raise DataError(f"{name}: column {column!r} cannot be read as {'numbers' if kind == pl.Float64 else 'text'}") from None
+
+
 def _text(column: pl.Series) -> pl.Series:
     """As text; 150.0 is 150, as whole numbers become fractions wherever a column has a gap."""
-    if column.dtype.is_float() and (column.drop_nulls() == column.drop_nulls().round()).all():
-        column = column.cast(pl.Int64)
+    if column.dtype.is_float():
+        column = column.fill_nan(None)
+        if (column.drop_nulls() == column.drop_nulls().round()).all() and not column.is_infinite().any():
+            column = column.cast(pl.Int64)
     return column.cast(pl.String)
 
 
@@ -272,13 +277,16 @@ def _numbers(column: pl.Series, ours: str, name: str) -> pl.Series:
     return numbers.fill_nan(None)
 
 
-def _check(rows: pl.DataFrame, name: str) -> tuple[pl.DataFrame, list[str]]:
-    """Checked rows and notes. An impossible amount in a few rows is a failed measurement, and counts as not observed."""
-    numbered = rows.with_row_index("row", offset=1)
+def _check(rows: pl.DataFrame, name: str, height: int) -> tuple[pl.DataFrame, list[str]]:
+    """Checked rows and notes. An impossible amount in a few rows is a failed measurement, and counts as not observed.
+
+    height: rows of the source; a wide one gives several of ours for each.
+    """
+    numbered = rows.with_columns(row=pl.int_range(pl.len()) % max(height, 1) + 1)
     for column in ("query_id", "query", "model", "budget"):
         _refuse(numbered.filter(pl.col(column).is_null() | (pl.col(column) == "")), name, column, "must not be empty")
     for column in ("model", "budget"):
-        _refuse(numbered.filter(pl.col(column).str.contains(r"[@\s]")), name, column, "must not hold '@' or white space")
+        _refuse(numbered.filter(pl.col(column).str.contains(r"[@\s\x1c-\x1f]")), name, column, "must not hold '@' or white space")
     _refuse(numbered.filter(~pl.col("quality").is_between(0, 1)), name, "quality", "must lie in [0, 1]; divide percentages by 100")
     notes = []
     for column in _AMOUNTS:
@@ -297,7 +305,8 @@ def _check(rows: pl.DataFrame, name: str) -> tuple[pl.DataFrame, list[str]]:
 def _refuse(rows: pl.DataFrame, name: str, column: str, rule: str) -> None:
     if not rows.is_empty():
         first = rows.row(0, named=True)
-        raise DataError(f"{name}, row {first['row']}: {column} is {first[column]!r}; it {rule}")
+        arm = f" of {first['model']}@{first['budget']}" if column == "quality" or column in _AMOUNTS else ""
+        raise DataError(f"{name}, row {first['row']}: {column}{arm} is {first[column]!r}; it {rule}")
 
 
 def _check_duplicates(rows: pl.DataFrame, name: str) -> None:

@@ -99,6 +99,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     available: bool = True
 
 
+_NO_COST: FloatArray = np.full((0, 0), np.nan)
+
+
 class Forecast(msgspec.Struct, frozen=True, eq=False):
     """What is expected of every arm on every query; arrays are (n queries, arms), NaN where an arm is unknown.
 
@@ -115,7 +118,7 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
     tokens: FloatArray
     spread: FloatArray
     familiar: BoolArray
-    cost: FloatArray = msgspec.field(default_factory=lambda: np.full((0, 0), np.nan))
+    cost: FloatArray = _NO_COST
 
     @classmethod
     def of(cls, arms: tuple[Arm, ...], quality: FloatArray, tokens: FloatArray, spread: FloatArray) -> Forecast:

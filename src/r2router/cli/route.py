@@ -81,14 +81,14 @@ def _route_text(text: str, wish: Wish, as_json: bool) -> None:
     click.echo(_steps(sorted(rows, key=lambda r: r.cost), shown))
 
 
-def decided(router: Router, text: str, wish: Wish) -> tuple[Decision, Forecast, BoolArray]:
-    """The decision on a text, the forecast behind it, and which arms it could use. The text is embedded once."""
+def decided(router: Router, text: str, wish: Wish) -> tuple[Decision, Forecast, BoolArray | None]:
+    """The decision on a text, the forecast behind it, and which arms it could use (None: all). The text is embedded once."""
     from r2router.encode import count_tokens
-    from r2router.stream import usable_arms
 
-    policy, forecast = router.resolve(wish.policy), router.forecast(text)
-    usable = usable_arms(router, count_tokens([text]), wish.require, wish.exclude)[0]
-    return router.explain(forecast, policy, usable), forecast, usable
+    forecast = router.forecast(text)
+    usable = router.usable(wish.require, wish.exclude, count_tokens([text]))
+    decision = router.explain(forecast, wish.policy, usable)
+    return decision, forecast, None if usable is None else usable.reshape(-1)
 
 
 def as_json_text(value: object) -> str:

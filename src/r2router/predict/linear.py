@@ -58,13 +58,15 @@ class LinearPredictor:
     ) -> None:
         self.arms = arms
         self.weight, self.bias, self.spread, self.low, self.high = weight, bias, spread, low, high
+        # seven digits of a length are plenty, and float32 exponentials take a third of the time
+        self._length_bias, self._low, self._high = (a.astype(np.float32) for a in (bias[len(arms) :], low, high))
 
     def predict(self, x: FloatArray) -> Forecast:
         """See `Predictor.predict`."""
         arms = len(self.arms)
-        y = x @ self.weight + self.bias
-        quality = np.minimum(np.maximum(y[:, :arms], 0.0), 1.0)  # np.clip costs several times as much on one row
-        tokens = np.exp(np.minimum(np.maximum(y[:, arms:], self.low), self.high))
+        y = x @ self.weight
+        quality = np.minimum(np.maximum(y[:, :arms] + self.bias[:arms], 0.0), 1.0)  # np.clip costs several times as much on one row
+        tokens = np.exp(np.minimum(np.maximum(y[:, arms:] + self._length_bias, self._low), self._high))
         return Forecast.of(self.arms, quality, tokens, rows_of(self.spread, len(y)))
 
     def arrays(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from r2router.predict.linear import check_shapes
+from r2router.predict.linear import check_shapes, rows_of
 from r2router.types import Arm, FloatArray, Forecast, IntArray
 
 
@@ -33,7 +33,7 @@ class ReleasedPredictor:
         tokens = np.empty_like(quality)
         tokens[:] = self.budget_tokens
         tokens[:, self.unlimited] = np.maximum(y[:, arms:], self.least)
-        return Forecast.of(self.arms, quality, tokens, np.full_like(quality, np.nan))
+        return Forecast.of(self.arms, quality, tokens, rows_of(np.full(arms, np.nan), len(y)))
 
     def arrays(self) -> dict[str, Any]:
         """See `Predictor.arrays`."""

@@ -17,7 +17,7 @@ from r2router.explain import money
 from r2router.router import Router
 from r2router.stream.read import Batch, batches, same_file
 from r2router.stream.write import COLUMNS, Columns, writer
-from r2router.types import Arm, BoolArray, Choices, IntArray, NumberArray
+from r2router.types import Arm, Choices, IntArray
 
 Progress = Callable[[int, float], None]
 """Called with the rows routed so far and the share of the input that they are."""
@@ -72,18 +72,6 @@ def route_file(
     return Summary(rows, failed, cost, quality / (rows - failed) if rows > failed else math.nan)
 
 
-def usable_arms(router: Router, counts: NumberArray | None, require: Iterable[str] = (), exclude: Iterable[str] = ()) -> BoolArray:
-    """(n, arms), or (1, arms) without counts: the arms that each query may use.
-
-    counts: (n,) tokens of the queries; a model whose context the prompt alone would fill is then left out.
-    """
-    mask = router.pool.usable(require, exclude)[None]
-    limits = np.array([math.inf if m.context is None else m.context for m in router.pool.models])[router.pool.model_of_arm]
-    if counts is None or counts.max(initial=0) < limits.min():
-        return mask
-    return np.asarray(mask & (router.input_tokens.estimate(counts) < limits))
-
-
 def _decided(router: Router, batch: Batch, policy: Policy, require: tuple[str, ...], exclude: tuple[str, ...]) -> tuple[Columns, Choices]:
     """(rows to write, choices with NaN where a row failed) of a batch."""
     problems = dict(batch.problems)
@@ -101,7 +89,7 @@ def _decided(router: Router, batch: Batch, policy: Policy, require: tuple[str, .
 def _choose(router: Router, texts: list[str], policy: Policy, require: tuple[str, ...], exclude: tuple[str, ...]) -> Choices:
     if not texts:
         return router.decide(np.zeros((0, router.dim), dtype=np.float32), policy)
-    usable, pool = usable_arms(router, count_tokens(texts), require, exclude), router.pool
+    usable, pool = router.usable(require, exclude, count_tokens(texts)), router.pool
     anchors = anchor_pairs(pool.model_of_arm, pool.budget_tokens)
     return decide(policy, router.forecast(texts), usable, pool.budget_tokens, anchors)
 
