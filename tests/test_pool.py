@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,40 @@ def test_a_mistake_in_a_pool_file_is_named_with_its_line(write: Any, text: str, 
     assert len(message.splitlines()) <= 2
     for word in words:
         assert word in message, message
+
+
+PIECES = [
+    "nan",
+    "-1",
+    "[]",
+    "{}",
+    "''",
+    "true",
+    "\n",
+    "[[model]]\n",
+    "=",
+    "@",
+    '"',
+    "[model.usd_per_million]\n",
+    "\x00",
+    "1" * 30,
+    "id=",
+    "#",
+]
+
+
+@given(st.lists(st.tuples(st.integers(0, len(GOOD)), st.integers(0, 12), st.sampled_from(PIECES)), min_size=1, max_size=4))
+def test_a_pool_file_with_anything_wrong_is_a_pool_or_a_config_error(edits: list[tuple[int, int, str]]) -> None:
+    text = GOOD
+    for at, length, piece in edits:
+        text = text[:at] + piece + text[at + length :]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pool.toml"
+        path.write_bytes(text.encode())
+        try:
+            assert Pool.read(path).models
+        except ConfigError as error:
+            assert str(path) in str(error) and len(str(error).splitlines()) <= 2  # noqa: PT017
 
 
 def test_the_line_is_the_models_own_even_if_its_name_is_part_of_other_words(write: Any) -> None:

@@ -360,6 +360,16 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not (tmp_path / "out.csv").exists()
 
 
+def test_what_polars_cannot_write_is_an_error_of_the_file(tmp_path: Path, router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise pl.exceptions.ComputeError("underlying IO error: No space left on device")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    with pytest.raises(SaveError, match=r"out\.parquet: cannot be written .*No space left"):
+        route_file(router, write_txt(tmp_path / "a.txt", TEXTS), tmp_path / "out.parquet")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
 def test_progress_reaches_the_end(tmp_path: Path, router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "_TEXTS", 2)
     for write, name in ((write_txt, "a.txt"), (write_jsonl, "a.jsonl"), (write_csv, "a.csv"), (write_parquet, "a.parquet")):

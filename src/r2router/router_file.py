@@ -13,7 +13,7 @@ from r2router import artifact
 from r2router._version import __version__
 from r2router.card import Facts, write_card
 from r2router.decide import AnyPolicy
-from r2router.errors import ArtifactError, UsageError
+from r2router.errors import ArtifactError, MissingExtra, UsageError
 from r2router.pool import Pool
 from r2router.predict import predictor_class
 from r2router.predict.familiarity import Familiarity
@@ -65,9 +65,11 @@ def load(folder: str | Path) -> Router:
     own = {k.removeprefix("predictor."): v for k, v in arrays.items() if k.startswith("predictor.")}
     predictor = predictor_class(manifest.predictor).from_arrays(pool.arms, own)
     centres = arrays.get("familiarity.centres")
-    for name in ("prior.quality", "prior.tokens"):
+    for name, most in (("prior.quality", 1.0), ("prior.tokens", np.finfo(np.float64).max)):
         if name not in arrays or arrays[name].shape != (len(pool),):
             raise ArtifactError(f"{folder}: {name} is missing or not one number an arm; the artifact is damaged")
+        if ((arrays[name] < 0) | (arrays[name] > most)).any():  # NaN is an arm that was never observed
+            raise ArtifactError(f"{folder}: {name} holds what cannot be; the artifact is damaged")
     if (centres is None) != (manifest.threshold is None) or (
         centres is not None and (centres.shape[1:] != (manifest.dim,) or not len(centres))
     ):
@@ -92,6 +94,8 @@ def load(folder: str | Path) -> Router:
     )
     try:  # parts that do not fit each other show here, not at the first request
         router.forecast_vectors(np.zeros((1, manifest.dim), dtype=np.float32))
+    except MissingExtra:
+        raise
     except Exception as error:
         raise ArtifactError(f"{folder}: its parts do not fit each other ({error}); the artifact is damaged") from error
     return router

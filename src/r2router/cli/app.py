@@ -15,7 +15,8 @@ import click
 
 from r2router._version import __version__
 from r2router.cli.curves import curves, path
-from r2router.cli.learn import calibrate, evaluate, import_, train
+from r2router.cli.judge import calibrate, evaluate
+from r2router.cli.learn import import_, train
 from r2router.cli.pool import pool
 from r2router.cli.route import route
 from r2router.errors import R2Error, UsageError

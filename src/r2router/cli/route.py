@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import textwrap
 from pathlib import Path
@@ -103,7 +104,7 @@ def _words(decision: Decision, shown: Style) -> str:
     from r2router.explain import money
 
     lines = [shown.paint(decision.arm, bold=True), ""]
-    spread = f" ± {decision.spread:.2f}" if decision.spread == decision.spread else ""
+    spread = "" if math.isnan(decision.spread) else f" ± {decision.spread:.2f}"
     lines.append(f"forecast   quality {decision.quality:.2f}{spread}, {money(decision.cost)}, {decision.tokens:,.0f} output tokens")
     if decision.max_tokens is not None:
         lines.append(f"limit      max_tokens {decision.max_tokens}")
