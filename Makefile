@@ -52,8 +52,9 @@ demo: $(CORE)
 	$(BIN)/r2router route "Who wrote the novel that the film Blade Runner is based on?"
 	$(BIN)/r2router curves "Who wrote the novel that the film Blade Runner is based on?"
 
+# one thread: the arrays of tests are small, and threads that wait for each other make them several times slower
 test: $(TESTED)
-	R2ROUTER_WHEEL=$$(echo build/wheel/*.whl) $(TEST_VENV)/bin/pytest $(if $(SLOW),,-m "not slow") $(ARGS)
+	OMP_NUM_THREADS=1 R2ROUTER_WHEEL=$$(echo build/wheel/*.whl) $(TEST_VENV)/bin/pytest $(if $(SLOW),,-m "not slow") $(ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check $(CODE)

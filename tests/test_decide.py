@@ -401,6 +401,11 @@ def test_a_scale_is_a_finite_number_above_zero(scale: Any) -> None:
     assert "scale" in str(caught.value) and str(scale) in str(caught.value)
 
 
+def test_ties_go_one_of_two_ways() -> None:
+    with pytest.raises(PolicyError, match="'dearest'"):
+        Tradeoff(0.3, ties="dearest")  # type: ignore[arg-type]
+
+
 def test_a_tradeoff_without_a_scale_says_where_to_get_one() -> None:
     with pytest.raises(PolicyError, match="scale"):
         Tradeoff(0.3).choose(forecast_of([0.5], [1.0]), np.array([[1.0]]))

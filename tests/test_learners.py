@@ -244,14 +244,13 @@ def test_gbdt_trees_answer_as_lightgbm_does(depth: int) -> None:
 @lightgbm_needed
 def test_gbdt_keeps_the_mean_where_trees_do_not_help() -> None:
     x, table = suite.made_up(200)
-    few = table.quality.copy()
-    few[30:, 0] = np.nan  # about three held-out answers
-    noise = np.random.default_rng(1).integers(0, 2, len(x)).astype(float)
-    few[:, 1] = noise
-    fitted = GBDT(threads=1).fit(x, replace(table, quality=few))
-    assert fitted.arrays()["count"][0] == 0
-    np.testing.assert_allclose(fitted.predict(x).quality[:, 0], few[:30, 0].mean())
-    assert np.abs(fitted.predict(x).quality[:, 1] - noise.mean()).mean() < 0.1
+    quality = np.random.default_rng(1).integers(0, 2, table.quality.shape).astype(float)
+    quality[30:, 0] = np.nan  # so that about three answers are held out
+    fitted = GBDT(threads=1).fit(x, replace(table, quality=quality))
+    trees, forecast = fitted.arrays()["count"][:5], fitted.predict(x)
+    assert trees[0] == 0 and (trees[1:] == 0).any()
+    np.testing.assert_allclose(forecast.quality[:, trees == 0], np.tile(np.nanmean(quality[:, trees == 0], axis=0), (len(x), 1)))
+    assert np.abs(forecast.quality - np.nanmean(quality, axis=0)).mean() < 0.1
 
 
 @lightgbm_needed

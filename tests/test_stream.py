@@ -18,8 +18,7 @@ import pytest
 
 from r2router import Best, Cheapest, Recipe, Router, Value
 from r2router.errors import ConfigError, DataError, NoFeasibleArm, SaveError, UsageError
-from r2router.stream import batches, route_file, whole_file
-from r2router.stream import read as reading
+from r2router.stream import batch, batches, columns, route_file, texts, whole_file
 
 DIM = 8
 TEXTS = [f"topic {i % 6} question {i}" for i in range(7)]
@@ -111,8 +110,9 @@ def test_batches_of_any_size_give_the_same(tmp_path: Path, world: Any, router: R
     np.save(tmp_path / "x.npy", world.vectors)
     text, whole = write_txt(tmp_path / "a.txt", TEXTS), routed(router, tmp_path / "x.npy")
     texts = routed(router, text)
-    monkeypatch.setattr(reading, "_VECTOR_BYTES", 4 * DIM * 7)
-    monkeypatch.setattr(reading, "_TEXTS", 2)
+    monkeypatch.setattr(columns, "_VECTOR_BYTES", 4 * DIM * 7)
+    monkeypatch.setattr(batch, "TEXTS", 2)
+    monkeypatch.setattr(columns, "TEXTS", 2)
     assert len(list(batches(tmp_path / "x.npy", DIM))) == -(-len(world.vectors) // 7)
     for now, before in ((routed(router, tmp_path / "x.npy"), whole), (routed(router, text), texts)):
         assert [(r["row"], r["arm"]) for r in now] == [(r["row"], r["arm"]) for r in before]
@@ -160,7 +160,7 @@ def test_a_bad_line_is_a_row_with_an_error(tmp_path: Path, router: Router) -> No
 
 
 def test_a_line_that_is_too_long_is_not_kept(tmp_path: Path, router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_LONGEST", 50)
+    monkeypatch.setattr(texts, "_LONGEST", 50)
     path = tmp_path / "a.txt"
     path.write_text("topic 1 a\n" + "x" * 49 + "\n" + "x" * 50 + "\n" + "x" * 5000 + "\ntopic 2 b", encoding="utf-8")
     rows = routed(router, path)
@@ -176,8 +176,8 @@ def test_bad_rows_of_a_csv(tmp_path: Path, router: Router) -> None:
 
 
 def test_bad_embeddings_do_not_spoil_the_others(tmp_path: Path, world: Any, router: Router) -> None:
-    x = world.vectors[:4].copy()
-    x[1, 3], x[2, 0] = np.nan, np.inf
+    x = world.vectors[:4].astype(np.float64)
+    x[1, 3], x[2, 0] = np.nan, 1e300
     np.save(tmp_path / "x.npy", x)
     rows = routed(router, tmp_path / "x.npy")
     assert ["error" in r for r in rows] == [False, True, True, False]
@@ -308,7 +308,7 @@ def test_the_three_outputs_say_the_same(tmp_path: Path, router: Router) -> None:
 
 def test_long_parquet_is_joined_from_parts(tmp_path: Path, world: Any, router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("r2router.stream.write._PART", 50)
-    monkeypatch.setattr(reading, "_VECTOR_BYTES", 4 * DIM * 20)
+    monkeypatch.setattr(columns, "_VECTOR_BYTES", 4 * DIM * 20)
     np.save(tmp_path / "x.npy", world.vectors)
     route_file(router, tmp_path / "x.npy", tmp_path / "out.parquet")
     assert pl.read_parquet(tmp_path / "out.parquet")["row"].to_list() == list(range(len(world.vectors)))
@@ -371,7 +371,8 @@ def test_what_polars_cannot_write_is_an_error_of_the_file(tmp_path: Path, router
 
 
 def test_progress_reaches_the_end(tmp_path: Path, router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_TEXTS", 2)
+    monkeypatch.setattr(batch, "TEXTS", 2)
+    monkeypatch.setattr(columns, "TEXTS", 2)
     for write, name in ((write_txt, "a.txt"), (write_jsonl, "a.jsonl"), (write_csv, "a.csv"), (write_parquet, "a.parquet")):
         calls: list[tuple[int, float]] = []
         route_file(router, write(tmp_path / name, TEXTS), io.BytesIO(), progress=lambda *a, calls=calls: calls.append(a))

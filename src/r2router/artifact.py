@@ -53,13 +53,13 @@ def save(folder: str | Path, router: Any, arrays: dict[str, np.ndarray], card: s
     if folder.exists() and not (folder / MANIFEST).exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SaveError(f"{folder}: exists and is not a router; choose another folder, so that nothing in it is lost")
     weights = to_bytes({k: np.asarray(v, order="C") for k, v in arrays.items()})
-    envelope = {
-        "schema": SCHEMA,
-        "r2router": version,
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
-        "arrays": {k: (str(v.dtype), v.shape) for k, v in sorted(arrays.items())},
-        "router": router,
-    }
+    envelope = _Envelope(
+        schema=SCHEMA,
+        r2router=version,
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+        arrays={k: (str(v.dtype), v.shape) for k, v in sorted(arrays.items())},
+        router=msgspec.Raw(msgspec.json.encode(router, order="deterministic")),  # sets have no order of their own
+    )
     manifest = msgspec.json.format(msgspec.json.encode(envelope), indent=1)
     files = {WEIGHTS: weights, CARD: card.encode(), MANIFEST: manifest + b"\n"}
     fresh: Path | None = None

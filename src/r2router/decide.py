@@ -49,6 +49,8 @@ class Tradeoff(msgspec.Struct, frozen=True, tag="tradeoff", tag_field="policy", 
             _check(self, "scale", "Tradeoff: scale in US dollars", 0.0, math.inf)
             if self.scale == 0:
                 raise PolicyError(f"Tradeoff: scale in US dollars is {self.scale}; it must be above 0, as cost is divided by it")
+        if self.ties not in ("cheaper", "first"):
+            raise PolicyError(f"Tradeoff: ties is {self.ties!r}; it must be 'cheaper' or 'first'")
 
     def choose(self, forecast: Forecast, cost: FloatArray) -> IntArray:
         """See `Policy.choose`. Raises `PolicyError` without a scale (a router fills in its own)."""

@@ -75,6 +75,7 @@ def _say(message: str, code: int) -> int:
 
 
 @click.group(
+    "r2router",
     cls=App,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="With no --router, the starter router that comes with r2router is used. r2router COMMAND --help shows examples.",

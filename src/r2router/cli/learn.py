@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from r2router.cli.options import Data, Number, data
+from r2router.cli.options import Data, data
 from r2router.cli.screen import note, progress, style
 
 if TYPE_CHECKING:
-    from r2router.decide import Value
     from r2router.router import Router
-    from r2router.table import Table
 
 _FOLDER = click.Path(path_type=Path)
 _out = click.option("--out", type=_FOLDER, required=True, metavar="DIR", help="Where the router is saved.")

@@ -1,0 +1,110 @@
+"""Embeddings from `.npy` and Parquet, and texts from Parquet, a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from r2router.errors import DataError
+from r2router.stream.batch import ID_COLUMNS, TEXT_COLUMNS, TEXTS, VECTOR_COLUMNS, Batch, Row, chosen, text_batch
+from r2router.types import FloatArray
+
+_VECTOR_BYTES = 16 << 20  # of a batch
+
+
+def npy(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
+    """Mapped anew for each batch: pages of a map that stays open count as this process's memory until it is closed."""
+    shape, dtype = _mapped(path).shape, _mapped(path).dtype
+    if len(shape) != 2 or dtype.kind != "f":
+        raise DataError(f"{path}: holds {dtype} of shape {shape}; embeddings are floats of shape (n, {dim})")
+    if shape[1] != dim:
+        raise DataError(f"{path}: the embeddings have {shape[1]} numbers each; this router needs {dim}, of its own encoder")
+    step = max(_VECTOR_BYTES // (4 * dim), 1)
+    for start in range(0, shape[0], step):
+        with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and so a problem
+            x = np.array(_mapped(path)[start : start + step], dtype=np.float32, order="C")
+        problems = _clean(x, {})
+        yield Batch(start, x, [None] * len(x), problems, min((start + step) / shape[0], 1.0))
+
+
+def _mapped(path: Path) -> FloatArray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{path}: not a whole .npy file of numbers ({str(error).splitlines()[0]})") from None
+
+
+def _clean(x: FloatArray, problems: dict[int, str]) -> dict[int, str]:
+    """The problems, with those of rows that are not finite; these become zeros, so that the others can be routed with them."""
+    odd = ~np.isfinite(x).all(axis=1)
+    for i in np.flatnonzero(odd):
+        problems.setdefault(int(i), "the embedding holds NaN or infinite values")
+    x[odd] = 0.0
+    return problems
+
+
+def parquet(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
+    """A column of texts, or of lists of numbers."""
+    import polars as pl
+
+    try:
+        scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+        schema, total = scan.collect_schema(), int(scan.select(pl.len()).collect().item())
+        vectors = [n for n, t in schema.items() if isinstance(t, (pl.List, pl.Array)) and t.inner is not None and t.inner.is_numeric()]
+        known = VECTOR_COLUMNS if any(c in vectors for c in VECTOR_COLUMNS) else TEXT_COLUMNS
+        name = chosen(path, list(schema), known, column)
+        names = [name, *[c for c in (*ID_COLUMNS, "input_tokens") if c in schema and c != name]]
+        step = max(_VECTOR_BYTES // (4 * dim), 1) if name in vectors else TEXTS
+        start = 0
+        for frame in _frames(scan.select(names), step, total):
+            done = min((start + len(frame)) / max(total, 1), 1.0)
+            ids = next((frame[c].to_list() for c in ID_COLUMNS if c in names), [None] * len(frame))
+            if name in vectors:
+                x, problems = _matrix(frame[name], dim, path)
+                yield Batch(start, x, ids, _clean(x, problems), done, _tokens(frame, problems))
+            else:
+                texts = frame[name].cast(pl.String).to_list()
+                yield text_batch(start, [Row(t or "", None, done, i) for t, i in zip(texts, ids, strict=True)])
+            start += len(frame)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
+
+
+def _frames(scan: Any, step: int, total: int) -> Iterator[Any]:
+    """A lazy frame in pieces. Before polars 1.34 there was no other way than to begin anew for each, slow in long row groups."""
+    if hasattr(scan, "collect_batches"):
+        yield from scan.collect_batches(chunk_size=step, maintain_order=True)
+    else:
+        yield from (scan.slice(start, step).collect() for start in range(0, total, step))
+
+
+def _matrix(column: Any, dim: int, path: Path) -> tuple[FloatArray, dict[int, str]]:
+    """((m, dim) float32, problems) of a list or array column."""
+    import polars as pl
+
+    lists = column.arr.to_list() if isinstance(column.dtype, pl.Array) else column
+    lengths = lists.list.len().fill_null(0).to_numpy()
+    fits = lengths == dim
+    if not fits.any() and len(fits):
+        raise DataError(f"{path}: the embeddings have {lengths.max()} numbers each; this router needs {dim}, of its own encoder")
+    x = np.zeros((len(column), dim), dtype=np.float32)
+    x[fits] = lists.filter(pl.Series(fits)).explode().cast(pl.Float32).fill_null(np.nan).to_numpy().reshape(-1, dim)
+    wrong = {int(i): f"the embedding has {lengths[i]} numbers, not {dim}" for i in np.flatnonzero(~fits)}
+    return x, wrong
+
+
+def _tokens(frame: Any, problems: dict[int, str]) -> FloatArray | None:
+    """The counts of a column `input_tokens`; an impossible one is that row's problem."""
+    if "input_tokens" not in frame.columns:
+        return None
+    import polars as pl
+
+    tokens = frame["input_tokens"].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy().copy()
+    odd = ~(np.isfinite(tokens) & (tokens >= 0))
+    for i in np.flatnonzero(odd):
+        problems.setdefault(int(i), "input_tokens is not a number of at least 0")
+    tokens[odd] = 0.0
+    return tokens

@@ -1,0 +1,110 @@
+"""Texts from JSON lines, CSV and plain lines, without holding more of the file than a batch."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from r2router.errors import DataError
+from r2router.stream.batch import ID_COLUMNS, TEXT_COLUMNS, Batch, Row, chosen, grouped, unreadable
+
+_LONGEST = 32 << 20  # bytes of one line or field; a longer one is no query, and reading it whole could fill the memory
+
+
+def plain_lines(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
+    """One text a line."""
+    return grouped(Row(*_decoded(raw), done) for raw, done in _raw_lines(path))
+
+
+def json_lines(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
+    """A JSON object or string a line."""
+    return grouped(_json_row(raw, done, column) for raw, done in _raw_lines(path))
+
+
+def _json_row(raw: bytes | None, done: float, column: str | None) -> Row:
+    text, problem = _decoded(raw)
+    if problem:
+        return Row("", problem, done)
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return Row("", f"malformed JSON: {error}", done)
+    if isinstance(value, str):
+        return Row(value, None, done)
+    if not isinstance(value, dict):
+        return Row("", "a line must be a JSON object or string", done)
+    name = column or next((c for c in TEXT_COLUMNS if c in value), None)
+    key = next((value[c] for c in ID_COLUMNS if isinstance(value.get(c), (str, int))), None)
+    if name is None or name not in value:
+        return Row("", f"no field {column or ', '.join(TEXT_COLUMNS)}", done, key)
+    if not isinstance(value[name], str):
+        return Row("", f"field {name!r} is not text", done, key)
+    return Row(value[name], None, done, key)
+
+
+def csv_lines(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
+    """A header, then a row a text; a quoted text may hold line breaks."""
+    return grouped(_csv_rows(path, column))
+
+
+def _csv_rows(path: Path, column: str | None) -> Iterator[Row]:
+    csv.field_size_limit(_LONGEST)  # the limit is the csv module's, for the whole process; its 128 kB are less than a long prompt
+    size = max(path.stat().st_size, 1)
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        reader = csv.reader(_counted(file, position := [0]))
+        try:
+            head = next(reader, None)
+            if head is None:
+                raise DataError(f"{path}: the file is empty; a CSV needs a header with one of {', '.join(TEXT_COLUMNS)}")
+            at = head.index(chosen(path, head, TEXT_COLUMNS, column))
+            id_at = next((head.index(c) for c in ID_COLUMNS if c in head), None)
+            for fields in reader:
+                done = position[0] / size
+                key = fields[id_at] if id_at is not None and id_at < len(fields) else None
+                if at >= len(fields):
+                    yield Row("", f"line {reader.line_num} has {len(fields)} of {len(head)} fields", done, key)
+                else:
+                    yield Row(fields[at], unreadable(fields[at]), done, key)
+        except csv.Error as error:
+            raise DataError(f"{path}, line {reader.line_num}: not valid CSV ({error}); is a quote left open?") from None
+
+
+def _counted(lines: Iterator[str], position: list[int]) -> Iterator[str]:
+    """The lines as they are, with the characters read so far (about the bytes) in `position`: a text file cannot tell while iterated."""
+    for line in lines:
+        position[0] += len(line)
+        yield line
+
+
+def _raw_lines(path: Path) -> Iterator[tuple[bytes | None, float]]:
+    """(each line without its end, the share read); None for a line that is too long to be kept."""
+    size = max(path.stat().st_size, 1)
+    with path.open("rb") as file:
+        first = True
+        while raw := file.readline(_LONGEST):
+            whole = len(raw) < _LONGEST or raw.endswith(b"\n")
+            if not whole:
+                _skip_line(file)
+            if first:
+                raw, first = raw.removeprefix(b"\xef\xbb\xbf"), False
+            yield raw.rstrip(b"\r\n") if whole else None, min(file.tell() / size, 1.0)
+
+
+def _skip_line(file: BinaryIO) -> None:
+    while (rest := file.readline(1 << 20)) and not rest.endswith(b"\n"):
+        pass
+
+
+def _decoded(raw: bytes | None) -> tuple[str, str | None]:
+    """(text, problem) of a line."""
+    if raw is None:
+        return "", f"the line is longer than {_LONGEST >> 20} MiB"
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return "", "not valid UTF-8"
+    return text, None if text.strip() else "empty"
