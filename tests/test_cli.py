@@ -191,11 +191,14 @@ def test_a_column_that_is_none(column: str) -> None:
 
 def test_work_that_fails_ends_with_1(room: Path) -> None:
     fails("route", TEXT, "--router", "router", "--max-cost", "0.0000000001", code=1, says="the cheapest is small@50")
-    fails("route", TEXT, "--router", "nowhere", code=1, says="no such router")
     fails("route", TEXT, "--router", "router", "--require", "levitation", code=1, says="lacks a required capability")
+
+
+def test_a_router_that_is_none_or_broken_is_a_wrong_file(room: Path) -> None:
+    fails("route", TEXT, "--router", "nowhere", code=2, says="no such router")
     weights = room / "router" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    fails("route", TEXT, "--router", "router", code=1, says="truncated or altered")
+    fails("route", TEXT, "--router", "router", code=2, says="truncated or altered")
 
 
 def test_bytes_that_are_no_text(room: Path) -> None:

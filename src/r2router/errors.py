@@ -6,9 +6,9 @@
     │   ├── PolicyError         a policy is out of range (lambda, value, cap, floor)
     │   ├── QueryError          a query cannot be routed (empty, not text)
     │   ├── DataError           an outcome table breaks a rule (names file, column, row)
+    │   ├── ArtifactError       a saved router is missing, incomplete, altered, newer than this version, or not one
     │   ├── MissingPrice        a price is needed and unknown (an unknown price is never zero)
     │   └── MissingExtra        an optional dependency is not installed (names the extra)
-    ├── ArtifactError           a saved router is incomplete, altered, newer than this version, or not one
     ├── EncoderError            texts could not be turned into vectors (endpoint down, wrong key, bad reply)
     ├── NoFeasibleArm           no arm meets a hard limit (names the cheapest one)
     └── SaveError               something could not be written; what was there before is untouched
@@ -50,7 +50,7 @@ class MissingExtra(UsageError):
     """A feature needs an optional dependency that is not installed."""
 
 
-class ArtifactError(R2Error):
+class ArtifactError(UsageError):
     """A saved router cannot be trusted or understood."""
 
 

@@ -27,6 +27,8 @@ from r2router.score import KEEP, Outcomes, Routed, compare, methods
 from r2router.table import Table
 from r2router.types import FloatArray, Forecast
 
+_BATCH = 256  # texts embedded between two signs of life
+
 
 class Recipe(msgspec.Struct, frozen=True):
     """How to make a router.
@@ -52,7 +54,7 @@ class Recipe(msgspec.Struct, frozen=True):
         """
         _check_table(table)
         counts = count_tokens(table.queries)
-        x, encoder = self._vectors(table, vectors)
+        x, encoder = self._vectors(table, vectors, progress)
         inputs = InputTokens.fit(counts, table)
         estimates = inputs.estimate(counts)
         outcomes = Outcomes.of(table.arms, table.quality, table.cost(estimates))
@@ -81,9 +83,14 @@ class Recipe(msgspec.Struct, frozen=True):
             facts=self._facts(table, folds, figures),
         )
 
-    def _vectors(self, table: Table, vectors: FloatArray | None) -> tuple[FloatArray, str]:
+    def _vectors(self, table: Table, vectors: FloatArray | None, progress: Progress | None) -> tuple[FloatArray, str]:
         if vectors is None:
-            return load_encoder(self.encoder).encode(table.queries), self.encoder
+            encoder, parts = load_encoder(self.encoder), []
+            for at in range(0, len(table), _BATCH):
+                parts.append(encoder.encode(table.queries[at : at + _BATCH]))
+                if progress is not None:
+                    progress("embedding", min(at + _BATCH, len(table)), len(table))
+            return np.concatenate(parts), self.encoder
         x = np.asarray(vectors, dtype=np.float32)
         if x.ndim != 2 or len(x) != len(table) or not np.isfinite(x).all():
             raise DataError(f"vectors have shape {x.shape}; expected finite values, one row for each of the {len(table)} queries")

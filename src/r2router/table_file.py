@@ -142,9 +142,11 @@ def write_rows(table: Table, path: Path) -> None:
     try:
         frame.write_parquet(partial)
         os.replace(partial, path)
-    except OSError as error:
+    except (OSError, pl.exceptions.PolarsError) as error:  # polars has a full disk as an error of its own
         partial.unlink(missing_ok=True)
-        raise SaveError(f"{path}: cannot be written ({error.strerror or error}); what was there before is untouched") from None
+        raise SaveError(
+            f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}); what was there before is untouched"
+        ) from None
 
 
 def sha256(path: Path) -> str:

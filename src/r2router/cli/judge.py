@@ -13,7 +13,6 @@ from r2router.cli.options import Data, Number, data
 from r2router.cli.screen import note, progress, style
 
 if TYPE_CHECKING:
-    from r2router.decide import Value
     from r2router.router import Router
     from r2router.table import Table
 
@@ -76,40 +75,17 @@ def calibrate(folder: Path, tables: tuple[str, ...], data: Data, spend: float | 
     check_out(out or folder)
     router, table = _repriced(folder, data), _outcomes(tables, data)
     _warn_if_trained_on(router, table)
-    value, got, cost = _calibrated(router, table, spend, quality)
-    router.with_policy(value).save(out or folder)
     from r2router.card import policy_words
+    from r2router.evaluation import calibrate as to_target
     from r2router.explain import money
 
-    click.echo(f"{out or folder}: own policy is now: {policy_words(value)}")
-    click.echo(f"On {len(table):,} queries that gives quality {got:.3f} at {money(1000 * cost)} per 1,000 requests.")
-
-
-def _calibrated(router: Router, table: Table, spend: float | None, quality: float | None) -> tuple[Value, float, float]:
-    """(policy, mean quality, mean cost in US dollars) for one of the two targets."""
-    import numpy as np
-
-    from r2router.calibrate import for_quality, for_spend
-    from r2router.encode import count_tokens
-    from r2router.errors import DataError
-    from r2router.evaluation import align
-    from r2router.score import Outcomes, Routed
-
-    seen, notes = align(table, router)
-    for text in (*seen.notes, *notes):
+    with progress() as shown:
+        found = to_target(router, table, spend=spend, quality=quality, progress=shown)
+    for text in found.notes:
         note(f"note: {text}")
-    forecast = router.forecast(seen.queries)
-    outcomes = Outcomes.of(seen.arms, seen.quality, seen.cost(router.input_tokens.estimate(count_tokens(seen.queries))))
-    usable = router.pool.usable()
-    kept = np.flatnonzero((outcomes.seen & np.isfinite(forecast.quality) & np.isfinite(forecast.cost) & usable).any(axis=1))
-    if not len(kept):
-        raise DataError("no query of the table has an outcome on an arm that the router can choose")
-    outcomes = Outcomes(outcomes.arms, outcomes.quality[kept], outcomes.cost[kept])
-    routed = Routed.of(forecast.quality[kept], forecast.cost[kept], outcomes, np.flatnonzero(usable))
-    gained, paid = np.nan_to_num(outcomes.quality), np.nan_to_num(outcomes.cost)
-    value = for_spend(routed.sweep, paid, spend / 1000) if spend is not None else for_quality(routed.sweep, gained, quality or 0.0)
-    arm, rows = routed.sweep.at(value.usd), np.arange(len(kept))
-    return value, float(gained[rows, arm].mean()), float(paid[rows, arm].mean())
+    router.with_policy(found.policy).save(out or folder)
+    click.echo(f"{out or folder}: own policy is now: {policy_words(found.policy)}")
+    click.echo(f"On {found.n:,} queries that gives quality {found.quality:.3f} at {money(1000 * found.cost)} per 1,000 requests.")
 
 
 def _repriced(folder: Path, data: Data) -> Router:

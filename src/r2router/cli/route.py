@@ -76,10 +76,10 @@ def _route_text(text: str, wish: Wish, as_json: bool) -> None:
     from r2router.router import curves_of
 
     shown = style()
-    click.echo(_words(decision, shown))
     rows = [r for r in curve_rows(curves_of(router.pool, forecast), decision, usable) if r.best or r.chosen]
-    click.echo("\n" + shown.plain("Best for some trade-off, from the cheapest to the best:"))
-    click.echo(_steps(sorted(rows, key=lambda r: r.cost), shown))
+    steps = _steps(sorted(rows, key=lambda r: r.cost), shown)
+    # written at once, so that whoever takes only the first line (`| head -1`) does not make this fail
+    click.echo(f"{_words(decision, shown)}\n\nBest for some trade-off, from the cheapest to the best:\n{steps}")
 
 
 def decided(router: Router, text: str, wish: Wish) -> tuple[Decision, Forecast, BoolArray | None]:

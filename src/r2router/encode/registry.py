@@ -7,7 +7,6 @@ add theirs through the entry point group `r2router.encoders` (a built-in name ca
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
 from typing import Protocol
 
 from r2router.errors import ConfigError, EncoderError
@@ -48,6 +47,8 @@ def load_encoder(spec: str) -> Encoder:
     name, _, argument = spec.strip().partition(":")
     factory = ENCODERS.get(name)
     if factory is None:
+        from importlib.metadata import entry_points  # only where it is needed: it takes a while to import
+
         outside = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
         if name not in outside:
             known = ", ".join([*ENCODERS, *sorted(outside.keys() - ENCODERS.keys())])

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from r2router.card import Figure, policy_words
 from r2router.decide import NO_ARM, AnyPolicy, decide
-from r2router.encode import count_tokens
 from r2router.errors import DataError
+from r2router.evaluation.judged import calibrate as calibrate
+from r2router.evaluation.judged import judge
 from r2router.evaluation.report import Report, TaskLine
+from r2router.predict.crossval import Progress
 from r2router.router import Router
 from r2router.score import Comparison, Outcomes, compare, methods
-from r2router.table import ARRAYS, Table
+from r2router.table import Table
 from r2router.types import FloatArray, Forecast
-
-Progress = Callable[[str, int, int], None]
 
 
 def evaluate(
@@ -40,25 +38,8 @@ def evaluate(
     scored on the same queries with the tokens really used; see `r2router.score` for what each figure is.
     Raises `DataError` where nothing can be compared.
     """
-    seen, notes = align(table, router)
-    counts = count_tokens(seen.queries)
-    estimates = router.input_tokens.estimate(counts)
-    if np.isnan(seen.input_tokens[np.isfinite(seen.output_tokens)]).any():
-        notes.append("input tokens that the table does not record are estimated by the router's tokenizer")
-    outcomes = Outcomes.of(seen.arms, seen.quality, seen.cost(estimates))
-    if progress is not None:
-        progress("forecasting", 0, 1)
-    forecast = _in_batches(router, seen, counts, vectors)
-    kept = np.flatnonzero((outcomes.seen & np.isfinite(forecast.quality) & np.isfinite(forecast.cost)).any(axis=1))
-    if not len(kept):
-        raise DataError("no query of the table has an outcome on an arm that the router knows")
-    if len(kept) < len(seen):
-        notes.append(f"{len(seen) - len(kept)} queries without any usable outcome are left out")
-    outcomes = Outcomes(outcomes.arms, outcomes.quality[kept], outcomes.cost[kept])
-    forecast = msgspec.structs.replace(
-        forecast, **{k: getattr(forecast, k)[kept] for k in ("quality", "tokens", "spread", "familiar", "cost")}
-    )
-    tasks = [seen.tasks[i] for i in kept]
+    judged = judge(router, table, vectors, progress)
+    outcomes, forecast = judged.outcomes, judged.forecast
     if not len(outcomes.fixed_arms()):
         raise DataError("no arm was observed on 95 % of the queries: there is no fixed arm to compare with")
     if progress is not None:
@@ -66,53 +47,19 @@ def evaluate(
     found = methods(outcomes, forecast.quality, forecast.cost)
     comparison = compare(found, outcomes, resamples, seed)
     return Report(
-        queries=len(kept),
-        arms=seen.arms,
+        queries=len(judged.tasks),
+        arms=router.arms,
         comparison=comparison,
         own_policy=policy_words(router.policy),
         own=_own_point(router, forecast, outcomes, resamples, seed),
         shares=_shares(router, forecast, outcomes),
-        tasks=_by_task(tasks, outcomes, forecast, resamples, seed),
+        tasks=_by_task(judged.tasks, outcomes, forecast, resamples, seed),
         unfamiliar=float(1 - forecast.familiar.mean()),
         sources=table.sources,
         seed=seed,
         resamples=resamples,
-        notes=(*seen.notes, *notes),
+        notes=judged.notes,
     )
-
-
-def align(table: Table, router: Router) -> tuple[Table, list[str]]:
-    """The table with the router's arms and prices as columns, and notes on arms that only one of the two has."""
-    column = {arm: i for i, arm in enumerate(table.arms)}
-    source = np.array([column.get(arm, -1) for arm in router.arms])
-    missing = [arm for arm, at in zip(router.arms, source, strict=True) if at < 0]
-    if len(missing) == len(source):
-        raise DataError(
-            f"the table has none of the router's arms (it has {', '.join(table.arms[:5])}, ...): evaluate on a table of its models"
-        )
-    notes = []
-    if strange := [arm for arm in table.arms if arm not in router.pool.index]:
-        notes.append(f"{len(strange)} arms of the table are unknown to the router and left out: {', '.join(strange[:6])}")
-    if missing:
-        notes.append(f"{len(missing)} arms of the router are not in the table: {', '.join(missing[:6])}")
-    arrays = {}
-    for name in ARRAYS:
-        values = getattr(table, name)[:, source]
-        values[:, source < 0] = np.nan
-        arrays[name] = values
-    return replace(table, pool=router.pool, **arrays), notes
-
-
-def _in_batches(router: Router, table: Table, counts: Any, vectors: FloatArray | None, size: int = 4096) -> Forecast:
-    parts = []
-    for at in range(0, len(table), size):
-        rows = slice(at, at + size)
-        if vectors is None:
-            parts.append(router.forecast(table.queries[rows]))
-        else:
-            parts.append(router.forecast_vectors(vectors[rows], counts[rows]))
-    arrays = {k: np.concatenate([getattr(p, k) for p in parts]) for k in ("quality", "tokens", "spread", "familiar", "cost")}
-    return Forecast(table.arms, **arrays)
 
 
 def _own_point(router: Router, forecast: Forecast, outcomes: Outcomes, resamples: int, seed: int) -> tuple[Figure, Figure]:
@@ -137,7 +84,7 @@ def _shares(router: Router, forecast: Forecast, outcomes: Outcomes) -> tuple[tup
     return tuple((str(outcomes.arms[i]), float(count[i] / max(count.sum(), 1))) for i in order if count[i])
 
 
-def _by_task(tasks: list[str], outcomes: Outcomes, forecast: Forecast, resamples: int, seed: int) -> tuple[TaskLine, ...]:
+def _by_task(tasks: Sequence[str], outcomes: Outcomes, forecast: Forecast, resamples: int, seed: int) -> tuple[TaskLine, ...]:
     names = sorted(set(tasks))
     if len(names) < 2:
         return ()

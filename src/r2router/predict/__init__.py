@@ -8,7 +8,6 @@ the entry point group `r2router.learners` (name -> learner class) and predictors
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 from r2router.errors import ArtifactError, ConfigError
@@ -85,6 +84,8 @@ def _find(name: str, registry: dict[str, str], group: str) -> type[Any] | None:
     if name in registry:
         module, _, attribute = registry[name].partition(":")
         return getattr(import_module(module), attribute)
+    from importlib.metadata import entry_points  # a twentieth of a second that only outside learners have to pay
+
     for entry in entry_points(group=group):
         if entry.name == name:
             return entry.load()
