@@ -393,7 +393,7 @@ def test_import_saves_what_the_library_reads(room: Path, world: Any, monkeypatch
 
 
 def test_import_of_nothing(room: Path) -> None:
-    fails("import", "ucf", "release", "--out", "new", code=1, says="release")
+    fails("import", "ucf", "release", "--out", "new", code=2, says="release")
 
 
 # -- pool check -------------------------------------------------------------------------------------------------------------
