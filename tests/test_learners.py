@@ -205,6 +205,23 @@ def test_mlp_head_does_not_depend_on_the_heads_beside_it(monkeypatch: pytest.Mon
 
 
 @torch_needed
+def test_mlp_does_not_depend_on_the_number_of_threads_and_leaves_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(mlp, "_GROUP", 2)
+    before, forecasts = torch.get_num_threads(), []
+    x, table = suite.made_up(120)
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            forecasts.append(QUICK["mlp"][1].fit(x, table).predict(x).quality)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(*forecasts)
+
+
+@torch_needed
 def test_mlp_stops_early_where_nothing_can_be_learned() -> None:
     x, table = suite.made_up(600)
     noise = replace(table, quality=np.random.default_rng(1).integers(0, 2, table.quality.shape).astype(float))

@@ -11,8 +11,10 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from itertools import pairwise
+from threading import Event
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import msgspec
@@ -61,13 +63,12 @@ class MLP(msgspec.Struct, frozen=True, tag="mlp", tag_field="learner", forbid_un
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"MLP({name}={value}): {name} must be at least {least}")
-        if not 0 < self.learning_rate < math.inf:
-            raise ConfigError(f"MLP(learning_rate={self.learning_rate}): learning_rate must be a finite number above 0")
-        if not 0 < self.validation < 1:
-            raise ConfigError(f"MLP(validation={self.validation}): validation must lie between 0 and 1, for example 0.1")
+        for name, most in (("learning_rate", math.inf), ("validation", 1)):
+            if not 0 < getattr(self, name) < most:
+                raise ConfigError(f"MLP({name}={getattr(self, name)}): {name} must lie between 0 and {most}")
 
     def fit(self, x: FloatArray, table: Table) -> MLPPredictor:
-        """See `Learner.fit`. Raises `MissingExtra` without torch. Holds the heads, three copies of x and about 200 MB."""
+        """See `Learner.fit`. Raises `MissingExtra` without torch. Holds the heads, three copies of x, and 100 MB a core."""
         order = np.argsort(np.array(table.query_ids), kind="stable")  # so that the order of the rows does not matter
         x, quality, tokens = np.asarray(x, dtype=np.float32)[order], table.quality[order], table.output_tokens[order]
         held = np.zeros(len(x), dtype=np.bool_)
@@ -143,7 +144,10 @@ def _shapes(n: int) -> dict[str, tuple[int | None, ...]]:
 
 def _train(spec: MLP, x: FloatArray, quality: FloatArray, held: BoolArray) -> dict[str, Any]:
     """The trained layers, as in `MLPPredictor`, with `root` still empty."""
-    torch = _import_torch()
+    try:
+        torch: Any = import_module("torch")
+    except ImportError:
+        raise MissingExtra('the mlp learner needs torch to train: pip install "r2router[torch]"') from None
     d, n = x.shape[1], quality.shape[1]
     out = {name: np.zeros([d if k is None else k for k in shape], np.float32) for name, shape in _shapes(n).items() if "token" not in name}
     seen = ~np.isnan(quality)
@@ -152,26 +156,32 @@ def _train(spec: MLP, x: FloatArray, quality: FloatArray, held: BoolArray) -> di
     centre = x.mean(axis=0)
     scale = np.float32(1 / max(float(np.sqrt(np.square(x - centre).mean())), 1e-6))
     xs = torch.from_numpy((x - centre) * scale)
-    for first in range(0, n, _GROUP):
-        group = slice(first, min(first + _GROUP, n))
-        layers = _train_group(torch, spec, xs, quality[:, group], held, mean[group])
-        wide = slice(group.start * _HIDDEN[0], group.stop * _HIDDEN[0])
-        w1 = layers[0].reshape(d, -1) * scale
-        out["w1"][:, wide], out["b1"][wide] = w1, layers[1].ravel() - centre @ w1
-        for name, value in zip(("w2", "b2", "w3", "b3", "w4", "b4"), layers[2:], strict=True):
-            out[name][group] = value.reshape(out[name][group].shape)
+    groups = [slice(first, min(first + _GROUP, n)) for first in range(0, n, _GROUP)]
+    threads, stop = torch.get_num_threads(), Event()
+    # One thread a group: a step is too small to share, and so the result does not depend on the number of cores.
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            trained = pool.map(lambda g: _train_group(torch, spec, xs, quality[:, g], held, mean[g], stop), groups)
+            for group, layers in zip(groups, trained, strict=True):
+                wide = slice(group.start * _HIDDEN[0], group.stop * _HIDDEN[0])
+                w1 = layers[0].reshape(d, -1) * scale
+                out["w1"][:, wide], out["b1"][wide] = w1, layers[1].ravel() - centre @ w1
+                for name, value in zip(("w2", "b2", "w3", "b3", "w4", "b4"), layers[2:], strict=True):
+                    out[name][group] = value.reshape(out[name][group].shape)
+        finally:
+            stop.set()  # where the caller is interrupted, the others need not go on to their last epoch
+            torch.set_num_threads(threads)  # what threads that are started later begin with
     out["b4"][~seen.any(axis=0)] = np.nan
     return out
 
 
-def _train_group(torch: Any, spec: MLP, xs: Any, quality: FloatArray, held: BoolArray, mean: FloatArray) -> list[Any]:
+def _train_group(torch: Any, spec: MLP, xs: Any, quality: FloatArray, held: BoolArray, mean: FloatArray, stop: Event) -> list[Any]:
     """Train some heads side by side; their [w1 (d, g, 256), b1 (1, g, 256), w2 (g, 256, 128), b2 (g, 1, 128), ...] as numpy arrays."""
     rng = np.random.default_rng(spec.seed)
     layers = [torch.from_numpy(value).requires_grad_() for value in _start(rng, xs.shape[1], mean)]
     best = [p.detach().clone() for p in layers]
     adam = torch.optim.Adam(layers, lr=spec.learning_rate, fused=True)
-    seen = torch.from_numpy(~np.isnan(quality)).float()
-    y = torch.from_numpy(np.nan_to_num(quality).astype(np.float32))
+    seen, y = torch.from_numpy(~np.isnan(quality)).float(), torch.from_numpy(np.nan_to_num(quality)).float()
     train, test = np.flatnonzero(~held), torch.from_numpy(np.flatnonzero(held))
     size = spec.batch_size or min(256, max(32, 1 << max(1, len(train) // 32).bit_length() - 1))
 
@@ -191,7 +201,7 @@ def _train_group(torch: Any, spec: MLP, xs: Any, quality: FloatArray, held: Bool
     judged = seen[test].sum(0) >= _FEW_HELD_OUT
     least = held_loss() if spec.early_stopping else torch.full((len(mean),), math.inf)
     when, epoch = torch.zeros(len(mean), dtype=torch.long), 0
-    while epoch < spec.epochs and (not spec.early_stopping or bool((judged & (epoch - when < spec.patience)).any())):
+    while epoch < spec.epochs and not stop.is_set() and (not spec.early_stopping or bool((judged & (epoch - when < spec.patience)).any())):
         epoch += 1
         for rows in torch.from_numpy(rng.permutation(train)).split(size):
             adam.zero_grad()
@@ -214,14 +224,12 @@ def _start(rng: np.random.Generator, d: int, mean: FloatArray) -> list[Any]:
         for rows in (fan_in, 1):  # weights, then bias; the first layer is one product for all heads, so they are its second axis
             value = rng.uniform(-(fan_in**-0.5), fan_in**-0.5, (rows, fan_out)).astype(np.float32)
             layers.append(np.stack([value] * heads, axis=int(i == 0)))
-    odds = np.clip(mean, 1e-3, 1 - 1e-3)
-    bias = np.log(odds / (1 - odds)).astype(np.float32)[:, None, None]
+    bias = -np.log(1 / np.clip(mean, 1e-3, 1 - 1e-3) - 1).astype(np.float32)[:, None, None]
     return [*layers, np.zeros((heads, _HIDDEN[-1], 1), np.float32), bias]
 
 
 def _roots(predictor: MLPPredictor, x: FloatArray, quality: FloatArray, held: BoolArray) -> FloatArray:
-    """(arms, 65, 65) roots of the output layers' posterior covariance (a Laplace approximation), so that the spread of a
-    forecast with derivative g is |root g|.
+    """(arms, 65, 65) roots of the output layers' posterior covariance (a Laplace approximation): spread is |root derivative|.
 
     Noise is the squared residual on held-out answers, where there are enough, with one pseudo-answer of variance 1/12; the
     prior is such that a head without any answer is as unsure as a uniform quality is. Daxberger et al., NeurIPS 2021.
@@ -239,10 +247,3 @@ def _roots(predictor: MLPPredictor, x: FloatArray, quality: FloatArray, held: Bo
     size = np.trace(gram, axis1=1, axis2=2) / np.maximum(seen.sum(axis=0), 1)  # mean of |g|^2
     precision = gram / noise[:, None, None] + np.where(size > 0, size / _UNKNOWN, 1.0)[:, None, None] * np.eye(k)
     return np.linalg.inv(np.linalg.cholesky(precision)).astype(np.float32)
-
-
-def _import_torch() -> Any:
-    try:
-        return import_module("torch")
-    except ImportError:
-        raise MissingExtra('the mlp learner needs torch to train: pip install "r2router[torch]"') from None
