@@ -34,11 +34,15 @@ class Sweep:
 
         weight: (n,) how often each query counts (for a bootstrap); by default once.
         """
-        n = len(self.start)
-        first = outcome[np.arange(n), self.start]
-        change = outcome[self.row, self.after] - outcome[self.row, self.before]
-        if weight is None:
-            return np.concatenate([[first.sum()], first.sum() + np.cumsum(change)]) / n
+        first, change = self.parts(outcome)
+        return self.add_up(first, change, np.ones(len(self.start)) if weight is None else weight)
+
+    def parts(self, outcome: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """What an (n, arms) outcome is before the first step, (n,), and what each step adds to it, (steps,)."""
+        return outcome[np.arange(len(self.start)), self.start], outcome[self.row, self.after] - outcome[self.row, self.before]
+
+    def add_up(self, first: FloatArray, change: FloatArray, weight: FloatArray) -> FloatArray:
+        """`totals` from `parts`, which a bootstrap needs to look up only once."""
         total = float(first @ weight)
         return np.concatenate([[total], total + np.cumsum(change * weight[self.row])]) / weight.sum()
 

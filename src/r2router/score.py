@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -51,7 +52,7 @@ class Method(Protocol):
     def points(self, weight: FloatArray) -> tuple[FloatArray, FloatArray]: ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class FixedArms:
     """The points of fixed arms; with mixtures, the line no router may fall below."""
 
@@ -60,13 +61,18 @@ class FixedArms:
 
     def points(self, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
         """One point an arm: its mean over the queries where it was observed."""
-        seen = self.outcomes.seen[:, self.arms]
+        seen, cost, quality = self._columns
         total = weight @ seen
-        cost = weight @ np.where(seen, self.outcomes.cost[:, self.arms], 0.0) / total
-        return cost, weight @ np.where(seen, self.outcomes.quality[:, self.arms], 0.0) / total
+        return weight @ cost / total, weight @ quality / total
+
+    @cached_property
+    def _columns(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """What a bootstrap sums again and again: 1 where observed, cost and quality (0 where not)."""
+        cost, quality = (a[:, self.arms] for a in (self.outcomes.cost, self.outcomes.quality))
+        return self.outcomes.seen[:, self.arms].astype(np.float64), np.nan_to_num(cost), np.nan_to_num(quality)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Routed:
     """The deferral curve of forecasts: one point for every trade-off at which some decision changes."""
 
@@ -83,8 +89,13 @@ class Routed:
 
     def points(self, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Every point of the curve, from the cheapest decisions to the best."""
-        quality = np.nan_to_num(self.outcomes.quality)
-        return self.sweep.totals(np.nan_to_num(self.outcomes.cost), weight), self.sweep.totals(quality, weight)
+        cost, quality = self._parts
+        return self.sweep.add_up(*cost, weight), self.sweep.add_up(*quality, weight)
+
+    @cached_property
+    def _parts(self) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
+        # only observed cells are ever chosen, so a NaN here would be a defect and must show
+        return self.sweep.parts(self.outcomes.cost), self.sweep.parts(self.outcomes.quality)
 
 
 def methods(outcomes: Outcomes, quality: FloatArray, cost: FloatArray) -> dict[str, Method]:

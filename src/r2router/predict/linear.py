@@ -39,8 +39,10 @@ class Ridge(msgspec.Struct, frozen=True, tag="ridge", tag_field="learner", forbi
         bias[arms:] += log_smearing(_forecast(x, weight[:, arms:], bias[arms:]), table.output_tokens)
         low, high = log_bounds(table.output_tokens)
         residual = table.quality - _forecast(x, weight[:, :arms], bias[:arms])
-        seen = np.maximum((~np.isnan(residual)).sum(axis=0), 1)
-        spread = np.sqrt(np.nansum(residual**2, axis=0) / seen * effective_parameters(x, self.alpha) / seen)
+        seen = (~np.isnan(residual)).sum(axis=0)
+        # one more answer than was seen, of variance 1/12 (anything in [0, 1]), so that a single answer does not claim certainty
+        variance = (np.nansum(residual**2, axis=0) + 1 / 12) / (seen + 1)
+        spread = np.where(seen, np.sqrt(variance * effective_parameters(x, self.alpha) / np.maximum(seen, 1)), np.nan)
         return LinearPredictor(table.arms, weight.astype(np.float32), bias, spread, low, high)
 
 
