@@ -125,7 +125,7 @@ def decide(policy: Policy, forecast: Forecast, usable: BoolArray | None, budget_
     """
     cost = forecast.cost if usable is None else np.where(usable, forecast.cost, np.inf)
     arm = np.asarray(policy.choose(forecast, cost))
-    at = arm + np.arange(len(arm)) * cost.shape[1]
+    at = _flat(arm, cost.shape[1])
     quality, tokens, spent, asked = forecast.quality.take(at), forecast.tokens.take(at), cost.take(at), budget_tokens.take(arm)
     met = arm != NO_ARM
     if not met.all():
@@ -191,13 +191,18 @@ def _between_anchors(
     )
 
 
+def _flat(arm: IntArray, arms: int) -> IntArray:
+    """(n,) indices of each query's arm in a flattened (n, arms) array."""
+    return arm if len(arm) == 1 else arm + np.arange(len(arm)) * arms
+
+
 def _argmax(score: FloatArray, cost: FloatArray) -> IntArray:
     """(n,) the best score; among equals the cheapest, then the first. `NO_ARM` where nothing can be chosen."""
     arm = score.argmax(axis=1)
-    at = arm + np.arange(len(score)) * score.shape[1]
+    at = _flat(arm, score.shape[1])
     top = score.take(at)
     # nearly always: one best arm a query, and all of them may be chosen (a NaN score would be the argmax, and equal nothing)
-    if np.count_nonzero(score == top[:, None]) == len(score) and np.isfinite(cost.take(at)).all() and np.isfinite(top).all():
+    if np.count_nonzero(score == top[:, None]) == len(score) and np.isfinite(top - cost.take(at)).all():
         return arm
     score = np.where(np.isfinite(score) & np.isfinite(cost), score, -np.inf)
     best = score.max(axis=1, keepdims=True)

@@ -76,8 +76,21 @@ class Router:
             if not familiar.all():
                 quality = np.where(familiar[:, None], quality, self.prior_quality)
                 tokens = np.where(familiar[:, None], tokens, self.prior_tokens)
-        cost = self.pool.cost(counts if counts.ndim == 2 else self.input_tokens.estimate(counts), tokens)
-        return Forecast(self.arms, quality, tokens, forecast.spread, familiar, cost)
+        return Forecast(self.arms, quality, tokens, forecast.spread, familiar, self._cost(counts, tokens))
+
+    def _cost(self, counts: NumberArray, tokens: FloatArray) -> FloatArray:
+        """(n, arms) US dollars. For counts: `pool.cost(input_tokens.estimate(counts), tokens)`, in fewer steps."""
+        if counts.ndim == 2:
+            return self.pool.cost(counts, tokens)
+        a_token, a_request, an_output_token = self._usd
+        return counts[:, None] * a_token + a_request + tokens * an_output_token
+
+    @cached_property
+    def _usd(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """(arms,) US dollars a counted input token, of an arm's fixed input, and an output token."""
+        price, an_output_token = self.pool.usd_per_token[:2]
+        factor, overhead = self.input_tokens.arrays
+        return factor * price, overhead * price, an_output_token
 
     def curves(self, text: str) -> list[Curve]:
         """One curve a model for one query: forecast quality, tokens and cost over its budgets."""

@@ -26,11 +26,11 @@ class Familiarity:
 
     def similarity(self, x: FloatArray) -> FloatArray:
         """(n,) cosine of (n, d) embeddings of norm 1 to their nearest centre."""
-        return np.asarray((x @ self.centres.T).max(axis=1))
+        return np.maximum.reduce(x @ self.centres.T, axis=1)
 
     def knows(self, x: FloatArray) -> BoolArray:
         """(n,) true where familiar."""
-        return np.asarray(self.similarity(x) >= self.threshold)
+        return self.similarity(x) >= self.threshold
 
     @classmethod
     def fit(cls, x: FloatArray, seed: int) -> Familiarity:

@@ -24,11 +24,12 @@ class InputTokens(msgspec.Struct, frozen=True, dict=True):
 
     def estimate(self, counts: NumberArray) -> FloatArray:
         """(n, arms) input tokens from (n,) counts."""
-        factor, overhead = self._arrays
+        factor, overhead = self.arrays
         return np.asarray(counts, dtype=np.float64)[:, None] * factor + overhead
 
     @cached_property
-    def _arrays(self) -> tuple[FloatArray, FloatArray]:
+    def arrays(self) -> tuple[FloatArray, FloatArray]:
+        """factor and overhead as (arms,) arrays."""
         return np.array(self.factor), np.array(self.overhead)
 
     @classmethod
