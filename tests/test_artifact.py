@@ -607,3 +607,15 @@ def test_a_router_whose_save_was_killed_between_its_renames_is_found(folder: Pat
     assert content(folder) == content(link) == "old"
     save(folder, NEW)
     assert content(folder) == "new" and not aside.exists()
+
+
+def test_a_price_changed_by_hand_is_noticed(tmp_path: Path) -> None:
+    save(tmp_path / "router")
+    raw = (tmp_path / "router" / MANIFEST).read_text()
+    envelope = json.loads(raw)
+    (key, value) = next((k, v) for k, v in envelope["router"].items() if isinstance(v, (int, float, str)))
+    change(tmp_path / "router", lambda m: m["router"].update({key: value * 2}))
+    with pytest.raises(ArtifactError, match="altered by hand"):
+        artifact.load(tmp_path / "router", Thing)
+    (tmp_path / "router" / MANIFEST).write_text(json.dumps(envelope, indent=4))  # white space is no change
+    artifact.load(tmp_path / "router", Thing)

@@ -36,6 +36,7 @@ class _Head(msgspec.Struct):
 class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
     schema: int
     r2router: str
+    router_sha256: str
     weights_sha256: str
     arrays: dict[str, tuple[str, tuple[int, ...]]]
     router: msgspec.Raw
@@ -53,12 +54,14 @@ def save(folder: str | Path, router: Any, arrays: dict[str, np.ndarray], card: s
     if folder.exists() and not (folder / MANIFEST).exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SaveError(f"{folder}: exists and is not a router; choose another folder, so that nothing in it is lost")
     weights = to_bytes({k: np.asarray(v, order="C") for k, v in arrays.items()})
+    content = msgspec.json.encode(router, order="deterministic")  # sets have no order of their own
     envelope = _Envelope(
         schema=SCHEMA,
         r2router=version,
+        router_sha256=_digest(content),
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         arrays={k: (str(v.dtype), v.shape) for k, v in sorted(arrays.items())},
-        router=msgspec.Raw(msgspec.json.encode(router, order="deterministic")),  # sets have no order of their own
+        router=msgspec.Raw(content),
     )
     manifest = msgspec.json.format(msgspec.json.encode(envelope), indent=1)
     files = {WEIGHTS: weights, CARD: card.encode(), MANIFEST: manifest + b"\n"}
@@ -66,8 +69,8 @@ def save(folder: str | Path, router: Any, arrays: dict[str, np.ndarray], card: s
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".new", dir=folder.parent))
-        for name, content in files.items():
-            _write_through(fresh / name, content)
+        for name, data in files.items():
+            _write_through(fresh / name, data)
         _keep_other_files(folder, fresh)
         fresh.chmod(0o755)
         _swap(fresh, folder)
@@ -99,17 +102,19 @@ def _load(folder: Path, kind: type[T]) -> tuple[T, dict[str, np.ndarray]]:
     manifest = _read(folder / MANIFEST, folder)
     try:
         head = msgspec.json.decode(manifest, type=_Head)
-        if head.schema < 1:
-            raise ArtifactError(f"{folder / MANIFEST}: schema {head.schema} never was; the artifact is damaged")
-        if head.schema > SCHEMA:
-            raise ArtifactError(
-                f"{folder / MANIFEST}: schema {head.schema} is newer than this r2router reads ({SCHEMA}); "
-                f"it was written by r2router {head.r2router}: upgrade with pip install -U r2router"
-            )
+        _check_schema(folder / MANIFEST, head)
         envelope = msgspec.json.decode(manifest, type=_Envelope)
         router = msgspec.json.decode(envelope.router, type=kind)
+        digest = _digest(envelope.router)
+    except ArtifactError:
+        raise
     except (msgspec.MsgspecError, UsageError, RecursionError) as error:
         raise ArtifactError(f"{folder / MANIFEST}: damaged or not a router ({error}); save or download it again") from None
+    if digest != envelope.router_sha256:
+        raise ArtifactError(
+            f"{folder / MANIFEST}: its sha256 is not the one it states: it was altered by hand; change prices or policies with "
+            "Router.with_pool and with_policy, and save"
+        )
     weights = _read(folder / WEIGHTS, folder)
     if hashlib.sha256(weights).hexdigest() != envelope.weights_sha256:
         raise ArtifactError(f"{folder / WEIGHTS}: its sha256 is not the one in {MANIFEST}: truncated or altered; get the router again")
@@ -120,6 +125,21 @@ def _load(folder: Path, kind: type[T]) -> tuple[T, dict[str, np.ndarray]]:
     if {k: (str(v.dtype), v.shape) for k, v in arrays.items()} != envelope.arrays:
         raise ArtifactError(f"{folder / WEIGHTS}: names, types or shapes of the arrays are not those in {MANIFEST}")
     return router, arrays
+
+
+def _check_schema(path: Path, head: _Head) -> None:
+    if head.schema < 1:
+        raise ArtifactError(f"{path}: schema {head.schema} never was; the artifact is damaged")
+    if head.schema > SCHEMA:
+        raise ArtifactError(
+            f"{path}: schema {head.schema} is newer than this r2router reads ({SCHEMA}); "
+            f"it was written by r2router {head.r2router}: upgrade with pip install -U r2router"
+        )
+
+
+def _digest(router: bytes) -> str:
+    """sha256 of JSON, whatever white space it is written with."""
+    return hashlib.sha256(msgspec.json.format(router, indent=-1)).hexdigest()
 
 
 def _write_through(path: Path, content: bytes) -> None:

@@ -14,6 +14,7 @@ from r2router.types import BoolArray, FloatArray
 
 _MOST_CENTRES = 64
 _MOST_QUERIES = 20_000  # more do not move the centres
+_FEW_QUERIES = 2_000  # up to here one tenth is too few to tell where the last percent begins
 _ODD_SHARE = 0.01
 
 
@@ -34,14 +35,15 @@ class Familiarity:
 
     @classmethod
     def fit(cls, x: FloatArray, seed: int) -> Familiarity:
-        """Centres of all queries; the threshold from a tenth of them (at least one) that was held out for it."""
+        """Centres of all queries; the threshold from queries held out for it: each tenth in turn, or one tenth of a large table."""
         rng = np.random.default_rng(seed)
         order = rng.permutation(len(x))[:_MOST_QUERIES]
-        held_out, rest = order[: max(len(order) // 10, 1)], order[max(len(order) // 10, 1) :]
-        if len(rest) == 0:
+        if len(order) < 2:
             return cls(x[order].astype(np.float32), -1.0)
-        unseen = cls(_centres(x[rest], rng), 0.0).similarity(x[held_out])
-        return cls(_centres(x[order], rng), float(np.quantile(unseen, _ODD_SHARE)))
+        tenths = np.array_split(order, min(10, len(order)))
+        judged = tenths if len(order) <= _FEW_QUERIES else tenths[:1]
+        unseen = [cls(_centres(x[np.setdiff1d(order, own)], rng), 0.0).similarity(x[own]) for own in judged]
+        return cls(_centres(x[order], rng), float(np.quantile(np.concatenate(unseen), _ODD_SHARE)))
 
 
 def _centres(x: FloatArray, rng: np.random.Generator) -> FloatArray:
