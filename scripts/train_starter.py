@@ -17,10 +17,14 @@ import msgspec
 import r2router as r2
 
 LIMITS = (
-    ("It knows short factual questions (FRAMES: several facts put together; SimpleQA: one obscure fact) and little else: no code, no "
-    "mathematics, no long writing, no conversations. Elsewhere its qualities are guesses and the query is often flagged as unfamiliar."),
-    ("Quality is the share of answers that an LLM grader called right, from one answer per question and arm; all arms answered from "
-    "memory, without search, so that even the best is right on two questions in five."),
+    (
+        "It knows short factual questions (FRAMES: several facts put together; SimpleQA: one obscure fact) and little else: no code, no "
+        "mathematics, no long writing, no conversations. Elsewhere its qualities are guesses and the query is often flagged as unfamiliar."
+    ),
+    (
+        "Quality is the share of answers that an LLM grader called right, from one answer per question and arm; all arms answered from "
+        "memory, without search, so that even the best is right on two questions in five."
+    ),
     "Answers and lengths are of 2025 models as their providers served them then; prices are list prices of 2026-11 and move.",
     "Input tokens were not recorded; they are estimated by the embedded tokenizer.",
     "r1-distill-llama-8b@think was seen on FRAMES only, gpt-oss-20b@medium and grok-3-mini@high on SimpleQA only.",
