@@ -14,7 +14,7 @@ from r2router.calibrate import LEAST_VALUE, for_quality
 from r2router.card import Facts, Figure
 from r2router.decide import Value
 from r2router.encode import count_tokens, load_encoder
-from r2router.errors import DataError, UsageError
+from r2router.errors import ConfigError, DataError, UsageError
 from r2router.predict import Learner
 from r2router.predict.crossval import Progress, out_of_fold
 from r2router.predict.familiarity import Familiarity
@@ -45,6 +45,13 @@ class Recipe(msgspec.Struct, frozen=True):
     keep: float = KEEP
     seed: int = 0
     resamples: int = 200
+
+    def __post_init__(self) -> None:
+        if self.folds < 0 or self.resamples < 0 or not 0 < self.keep <= 1:
+            raise ConfigError(
+                f"Recipe(folds={self.folds}, keep={self.keep}, resamples={self.resamples}): folds and resamples are at least 0, "
+                "keep lies above 0 and up to 1"
+            )
 
     def fit(self, table: Table, vectors: FloatArray | None = None, progress: Progress | None = None) -> Router:
         """Train on a table.

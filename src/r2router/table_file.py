@@ -55,6 +55,8 @@ def read_rows(source: Any, columns: Mapping[str, str]) -> tuple[pl.DataFrame, li
     if unknown:
         raise DataError(f"column mapping: {min(unknown)!r} is not a column of ours{suggest(min(unknown), COLUMNS)}")
     sources = source if isinstance(source, (list, tuple)) else [source]
+    if not sources:
+        raise DataError("no table is given: name at least one file or data frame")
     frames, hashes, notes, there = [], [], [], set[str]()
     for one in (file for entry in sources for file in _files(entry)):
         name = "the data frame" if isinstance(one, pl.DataFrame) else str(one)
