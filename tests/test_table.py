@@ -421,7 +421,7 @@ def test_a_table_without_rows_is_refused(tmp_path: Path, suffix: str) -> None:
 
 
 def test_nothing_at_all_is_refused() -> None:
-    with pytest.raises(DataError, match="no rows"):
+    with pytest.raises(DataError, match="no table is given"):
         Table.read([])
 
 
