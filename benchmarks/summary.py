@@ -65,6 +65,7 @@ def _decisions() -> Iterator[Row]:
             yield Row(f"decisions in batches of 100,000, {label}: {words}", "decide", key, form, at_least=100_000)
 
 
+_GAP = "methods.default.gap_closed"
 ROWS = (
     *_decisions(),
     Row("`route` of 30 words, warm, encoder included, one core, p50", "route", "warm.route.p50_ms", "{:.1f} ms", at_most=10),
@@ -106,6 +107,14 @@ ROWS = (
     Row("area over the best mixture of fixed arms", "quality", "tts_knowledge.default_minus.mixture.area", "{:+.4f}", at_least=0),
     Row("area over plain ridge on `jhu_concise_cot`", "quality", "jhu_concise_cot.default_minus.ridge.area", "{:+.4f}", at_least=0),
     Row("area over the best mixture of fixed arms", "quality", "jhu_concise_cot.default_minus.mixture.area", "{:+.4f}", at_least=0),
+    Row("gap from the mixture to the oracle closed, `tts_knowledge`", "quality", f"tts_knowledge.{_GAP}", "{:.1%}", at_least=0.1),
+    Row("... `jhu_concise_cot`", "quality", f"jhu_concise_cot.{_GAP}", "{:.1%}", at_least=0.4),
+    Row("decisions unchanged by typos, `tts_knowledge`", "robustness", "tts_knowledge.default.typo.unchanged", "{:.1%}", at_least=0.9),
+    Row("... by other case", "robustness", "tts_knowledge.default.case.unchanged", "{:.1%}", at_least=0.9),
+    Row("... by filler words", "robustness", "tts_knowledge.default.filler.unchanged", "{:.1%}", at_least=0.9),
+    Row("decisions unchanged by typos, `jhu_concise_cot`", "robustness", "jhu_concise_cot.default.typo.unchanged", "{:.1%}", at_least=0.9),
+    Row("... by other case", "robustness", "jhu_concise_cot.default.case.unchanged", "{:.1%}", at_least=0.9),
+    Row("... by filler words", "robustness", "jhu_concise_cot.default.filler.unchanged", "{:.1%}", at_least=0.9),
 )
 OPTIONS = {"train_mlp": " --full", "collect": " --ray"}
 SCRIPTS = tuple(dict.fromkeys(row.script for row in ROWS))

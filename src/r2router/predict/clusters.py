@@ -13,7 +13,7 @@ import numpy as np
 from r2router.types import FloatArray, IntArray
 
 _ROUNDS = 20
-_MOST_QUERIES = 20_000  # more do not move the centres
+_MOST_QUERIES = 10_000  # more do not move the centres
 _CLUSTERS, _PARTITIONS = 20, 5
 _QUERIES_A_CLUSTER = 10
 _SOFTNESS = 0.06  # of the softmax, as a share of the variance of the embeddings: how wide cosines spread differs between encoders

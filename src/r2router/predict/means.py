@@ -25,13 +25,15 @@ def fair_means(y: FloatArray) -> FloatArray:
 def additive(y: FloatArray) -> tuple[FloatArray, FloatArray]:
     """((arms,), (n,)) effects of y = arm + query over the observed cells of (n, arms) y; NaN for an arm that was never observed."""
     seen = ~np.isnan(y)
-    filled, count = np.where(seen, y, 0.0), seen.sum(axis=0)
+    observed, filled = seen.astype(np.float64), np.where(seen, y, 0.0)
+    count, cells = seen.sum(axis=0), seen.sum(axis=1) + _PRIOR_CELLS
+    of_arm, of_query = filled.sum(axis=0), filled.sum(axis=1)
     query = np.zeros(len(y))
     arm = np.zeros(y.shape[1])
     for _ in range(_ROUNDS):
         before = arm
-        arm = (filled - np.where(seen, query[:, None], 0.0)).sum(axis=0) / np.maximum(count, 1)
-        query = (filled - np.where(seen, arm, 0.0)).sum(axis=1) / (seen.sum(axis=1) + _PRIOR_CELLS)
+        arm = (of_arm - query @ observed) / np.maximum(count, 1)
+        query = (of_query - observed @ arm) / cells
         if np.abs(arm - before).max() < 1e-10:
             break
     return np.where(count == 0, np.nan, arm), query
