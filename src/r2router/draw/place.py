@@ -73,6 +73,8 @@ def labels(chart: Chart, size: Size = WIDE) -> list[Label]:
     """Names of points that have no line, the highest first, where there is room for them."""
     place = Place(chart, size)
     points = sorted((p for line in chart.lines if not line.joined for p in line.points if p.known), key=lambda p: -p.y)
+    if not any(point.label for point in points):
+        return []
     taken = [_around(p, 4, place) for p in points]
     if chart.stamp:
         taken.append((LEFT, TOP, LEFT + 190, TOP + 26))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+
 import numpy as np
 
 from r2router.types import FloatArray, IntArray
@@ -10,35 +12,27 @@ from r2router.types import FloatArray, IntArray
 def thin(x: FloatArray, y: FloatArray, tolerance: float = 0.3, most: int = 400) -> IntArray:
     """Indices of the points that a line needs, so that no other is further than `tolerance` (in the units of x and y) from it.
 
-    Both ends stay. Where that keeps more than `most` (at least 2) points, the tolerance is doubled until it does not. The
-    Ramer-Douglas-Peucker algorithm: split at the point that is furthest from the chord.
+    Both ends stay. Of a line that would need more than `most` points, those are kept that matter most. The Ramer-Douglas-Peucker
+    algorithm, the worst stretch first: it is split at the point that is furthest from its chord.
     """
-    kept = _split(x, y, tolerance)
-    while len(kept) > most:
-        tolerance *= 2
-        kept = kept[_split(x[kept], y[kept], tolerance)]
-    return kept
+    kept = [0, len(x) - 1] if len(x) > 1 else [0]
+    worst = [_furthest(x, y, 0, len(x) - 1)]
+    while len(kept) < most and -worst[0][0] > tolerance:
+        _, first, far, last = heapq.heappop(worst)
+        kept.append(far)
+        heapq.heappush(worst, _furthest(x, y, first, far))
+        heapq.heappush(worst, _furthest(x, y, far, last))
+    return np.sort(np.array(kept, dtype=np.intp))
 
 
-def _split(x: FloatArray, y: FloatArray, tolerance: float) -> IntArray:
-    keep = np.zeros(len(x), dtype=np.bool_)
-    keep[[0, -1]] = True
-    stretches = [(0, len(x) - 1)]
-    while stretches:
-        first, last = stretches.pop()
-        if last - first < 2:
-            continue
-        away = _from_chord(x[first : last + 1], y[first : last + 1])
-        far = int(away.argmax())
-        if away[far] > tolerance:
-            keep[first + far] = True
-            stretches += [(first, first + far), (first + far, last)]
-    return np.flatnonzero(keep)
-
-
-def _from_chord(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Distance of each point from the straight stretch between the first and the last."""
-    dx, dy = x[-1] - x[0], y[-1] - y[0]
+def _furthest(x: FloatArray, y: FloatArray, first: int, last: int) -> tuple[float, int, int, int]:
+    """(minus the distance, first, index, last) of the point of a stretch that is furthest from the chord between its ends."""
+    if last - first < 2:
+        return 0.0, first, first, last
+    px, py = x[first : last + 1] - x[first], y[first : last + 1] - y[first]
+    dx, dy = px[-1], py[-1]
     length = dx * dx + dy * dy
-    along = np.clip(((x - x[0]) * dx + (y - y[0]) * dy) / length, 0.0, 1.0) if length > 0 else np.zeros(len(x))
-    return np.hypot(x - x[0] - along * dx, y - y[0] - along * dy)
+    along = np.minimum(np.maximum((px * dx + py * dy) / length, 0.0), 1.0) if length > 0 else np.zeros(len(px))
+    away = np.hypot(px - along * dx, py - along * dy)
+    far = int(away.argmax())
+    return -float(away[far]), first, first + far, last
