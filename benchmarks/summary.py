@@ -1,4 +1,4 @@
-"""The table of targets and what was measured, written into README.md between two markers.
+"""The table of targets and what was measured, written into README.md between two markers, and every experiment's answers into docs/results.md.
 
 Reads `results/*.json`, measures nothing itself. A figure that no run has given yet stays open, and one of a small run is not judged.
 
@@ -19,6 +19,7 @@ import measure
 from quality import interval
 
 README = measure.ROOT / "benchmarks" / "README.md"
+ANSWERS = measure.ROOT / "docs" / "results.md"
 BEGIN, END = "<!-- summary: begin -->", "<!-- summary: end -->"
 
 
@@ -231,6 +232,30 @@ def _quality(records: dict[str, Any]) -> Iterator[str]:
         yield "\n".join(lines)
 
 
+def answers(records: dict[str, Any]) -> str:
+    """What each experiment answers on each table, and the report it is from."""
+    parts = []
+    for table, experiments in records.get("reproduce", {}).get("figures", {}).items():
+        if not isinstance(experiments, dict):
+            continue
+        parts.append(f"### {table}")
+        for name, found in experiments.items():
+            file, _, task = name.partition(", ")
+            report = f"reports/{table}-{file}{'-' + task if task else ''}.html"
+            lines = [*found.get("answers", [found.get("not available", "not measured")]), *found.get("verdict", [])]
+            parts.append("\n".join([f"[**`{file}`**{' on ' + task.upper() if task else ''}]({report})", "", *(f"- {line}" for line in lines)]))
+    return "\n\n".join(parts)
+
+
+def write(path: Path, text: str) -> None:
+    """Put the text between the markers of a file."""
+    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise SystemExit(f"{path.name} lacks the markers {BEGIN} and {END}: put them where the summary belongs")
+    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+
+
 def main() -> None:
     """Read the results, write the README."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -242,11 +267,8 @@ def main() -> None:
     if args.stdout:
         print(text)
         return
-    before, begin, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise SystemExit(f"{README.name} lacks the markers {BEGIN} and {END}: put them where the summary belongs")
-    README.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    write(README, text)
+    write(ANSWERS, answers(records))
     open_rows = sum(row.script not in records for row in ROWS)
     print(f"{README.relative_to(measure.ROOT)}: {len(ROWS)} rows, {open_rows} not measured yet")
 

@@ -132,7 +132,8 @@ class _Run:
     async def _shared(self, work: Work) -> None:
         """Several budgets of a query: one long answer, cut at each of them."""
         keys = {b: self.plan.key(work, b) for b in work.budgets}
-        missing = [b for b in sorted(work.budgets, key=lambda b: b.tokens or 0) if self._claim(keys[b])]
+        longest = sorted(work.budgets, key=lambda b: b.tokens or 0, reverse=True)  # each cut is then a prefix of what was read last
+        missing = [b for b in longest if self._claim(keys[b])]
         if not missing or (chain := await self._chain(work)) is None:
             return
         for budget in missing:

@@ -13,6 +13,8 @@ from r2router.draw.svg import safe
 from r2router.findings import Findings, Grid, Part, Plot, Section, Words
 
 _CSS = """
+body { max-width: 1180px; }
+p, .wide, .answers { max-width: 900px; }
 article + article { margin-top: 4rem; border-top: 3px double var(--rule); padding-top: 1.5rem; }
 h1 { font-size: 1.6rem; line-height: 1.2; }
 h2, summary { font-size: 1.2rem; font-weight: 600; margin: 2.4rem 0 .5rem; overflow-wrap: anywhere; }
