@@ -18,7 +18,7 @@ from r2router.evaluation.experiments.judge import agreement
 from r2router.evaluation.experiments.main import verdict
 from r2router.evaluation.roster import BASELINES, OURS
 from r2router.evaluation.trial import Plan
-from r2router.findings import Findings, Grid, Row
+from r2router.findings import Findings, Grid, Plot, Row
 from r2router.pool import Pool
 from r2router.predict.linear import Ridge
 from r2router.table import Table
@@ -97,6 +97,33 @@ def test_main_has_every_baseline_in_both_forms_and_what_bounds_them() -> None:
     assert [r.name for r in grid(found, "Area by task").rows] == ["code", "facts", "sums"]
     assert len(grid(found, "Kept to the budget").rows) == 9
     assert not any("not available" in note for note in found.notes)
+
+
+def test_the_curves_are_the_means_of_every_arm_the_cheapest_first() -> None:
+    made = world()
+    found = run("curves", made)
+    table = made[1]
+    for name, row in rows(grid(found, "Every arm")).items():
+        column = [str(arm) for arm in table.arms].index(name)
+        assert value(row.cells[0]) == len(table)
+        assert value(row.cells[1]) == pytest.approx(table.quality[:, column].mean())
+        assert value(row.cells[2]) == pytest.approx(1000 * table.cost()[:, column].mean())
+        assert value(row.cells[3]) == pytest.approx(table.output_tokens[:, column].mean())
+    (plot,) = (p for s in found.sections for p in s.parts if isinstance(p, Plot))
+    assert [s.name for s in plot.series] == ["m0", "m1", "m2"]
+    for series in plot.series:
+        assert list(series.x) == sorted(series.x)
+        assert series.labels == ("20", "100", "400")
+        assert all(low <= y <= high for low, y, high in zip(series.low, series.y, series.high, strict=True))
+    assert all("400 is +" in answer for answer in found.answers), "the longest budget is the best one here"
+    tasks = rows(grid(found, "Where length pays"))
+    assert set(tasks) == {"sums", "facts", "code"}
+    assert value(tasks["sums"].cells[1]) == pytest.approx(table.quality[::3, 0].mean())
+
+
+def test_one_budget_an_llm_is_no_curve() -> None:
+    found = run("curves", world(budgets=(100,)))
+    assert found.answers == ("No LLM has two budgets: there are points, and no curves.",)
 
 
 def test_an_oracle_with_curves_is_at_least_one_with_points() -> None:

@@ -28,6 +28,7 @@ EXPERIMENTS: dict[str, str] = {
     "judge": "fitted on one judge's scores, compared by another's",
     "concise": "baselines that tell every LLM to be brief",
     "prices": "decisions and figures as prices move by half",
+    "curves": "what each LLM's budgets are worth, before any router",
     "oracle": "what an oracle gets with curves, and with points",
     "queries": "training-set size against gain",
 }

@@ -1,0 +1,110 @@
+"""The curves themselves, before any router: what each LLM's budgets are worth (the paper's Figure 1)."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from r2router.card import Figure
+from r2router.evaluation.accuracy import COMPLIES, compliance
+from r2router.evaluation.exhibits import LEAST_QUERIES, REQUESTS, line, scaled, signed
+from r2router.evaluation.study import Study
+from r2router.evaluation.trial import Data
+from r2router.findings import Findings, Grid, Plot, Row, Section
+from r2router.score import interval
+from r2router.types import Arm, FloatArray
+
+QUESTION = "What does a longer answer buy, of each LLM?"
+
+
+def run(study: Study) -> Findings:
+    """Quality, cost and tokens of every arm, drawn as a curve an LLM, over all queries and on each task."""
+    data = study.data
+    n, resamples = len(data), study.plan.resamples
+    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    weights = np.concatenate([np.ones((1, n)), draws])
+    quality, cost = _means(data.outcomes.quality, weights), _means(data.outcomes.cost, weights)
+    tokens = _means(data.table.output_tokens, weights)
+    seen = (~np.isnan(data.outcomes.quality)).sum(axis=0)
+    curves = _curves(data, cost)
+    series, answers, gains = [], [], []
+    for model, arms in curves.items():
+        figures = [interval("quality", quality[0, a], quality[1:, a], int(seen[a])) for a in arms]
+        budgets = tuple(data.table.arms[a].budget for a in arms)
+        curve = line(model, [REQUESTS * cost[0, a] for a in arms], figures)
+        series.append(msgspec.structs.replace(curve, labels=budgets))
+        if len(arms) < 2:  # one point is no curve
+            continue
+        best = max(arms, key=lambda a: quality[0, a])
+        gap = interval("gain", quality[0, best] - quality[0, arms[0]], quality[1:, best] - quality[1:, arms[0]], n)
+        times = cost[0, best] / cost[0, arms[0]] if cost[0, arms[0]] > 0 else np.nan
+        first, top = (data.table.arms[a] for a in (arms[0], best))
+        if best == arms[0]:
+            answers.append(f"{model}: no budget is better than its cheapest, {first} ({quality[0, best]:.3f}).")
+        else:
+            answers.append(f"{model}: {top} is {signed(gap)} above {first}, its cheapest, at {times:.1f} times the cost.")
+        gains.append(gap.value)
+    order = np.argsort([-g for g in gains], kind="stable")
+    plot = Plot(
+        "Curves", f"US dollars per {REQUESTS:,} requests", "mean quality", tuple(series), bool((cost[0] > 0).all()), "money", _BANDS
+    )
+    parts = (plot, _arms(data, quality, cost, tokens, [a for arms in curves.values() for a in arms]))
+    sections = [Section("All queries", parts)]
+    if (tasks := _tasks(data, curves)) is not None:
+        sections.append(Section("By task", (tasks,)))
+    told = [answers[i] for i in order] or ["No LLM has two budgets: there are points, and no curves."]
+    return study.findings("curves", "What budgets are worth", QUESTION, told, sections)
+
+
+_BANDS = (
+    "A point a budget. Bands: 95 %, bootstrap over queries. The best budget is chosen and scored on the same queries, which flatters it."
+)
+
+
+def _means(values: FloatArray, weights: FloatArray) -> FloatArray:
+    """(draws, arms) means over the queries that were observed; NaN where none was."""
+    seen = ~np.isnan(values)
+    count = weights @ seen.astype(np.float64)
+    total = weights @ np.where(seen, values, 0.0)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def _curves(data: Data, cost: FloatArray) -> dict[str, list[int]]:
+    """Model -> its arms that were observed, the cheapest first."""
+    found: dict[str, list[int]] = {}
+    for column in np.argsort(cost[0], kind="stable"):
+        if not np.isnan(cost[0, column]):
+            found.setdefault(data.table.arms[column].model, []).append(int(column))
+    return {model: found[model] for model in sorted(found)}
+
+
+def _arms(data: Data, quality: FloatArray, cost: FloatArray, tokens: FloatArray, order: list[int]) -> Grid:
+    keeps: dict[Arm, Figure] = dict(compliance(data.table))
+    rows = []
+    for a in order:
+        seen = int((~np.isnan(data.outcomes.quality[:, a])).sum())
+        score, spent, used = (
+            interval(name, v[0, a], v[1:, a], seen) for name, v in (("quality", quality), ("cost", cost), ("tokens", tokens))
+        )
+        arm = data.table.arms[a]
+        rows.append(Row(str(arm), (float(seen), score, scaled(spent, REQUESTS), used, keeps.get(arm))))
+    heads = ("queries", "quality", "cost", "output tokens", "keep to the budget")
+    about = f"Keep to the budget: answers of at most {COMPLIES} times its tokens. Costs: US dollars per {REQUESTS:,} requests."
+    return Grid("Every arm", heads, tuple(rows), (",.0f", ".3f", "money", ",.0f", "share"), ("", "more", "less", "", ""), about)
+
+
+def _tasks(data: Data, curves: dict[str, list[int]]) -> Grid | None:
+    """Task x model: quality at the cheapest and the dearest budget."""
+    names = np.array(data.table.tasks)
+    sizes = {str(task): int((names == task).sum()) for task in np.unique(names)}
+    tasks = [task for task, size in sizes.items() if size >= LEAST_QUERIES]
+    if len(tasks) < 2:  # one task is all queries again
+        return None
+    ends = [a for arms in curves.values() for a in dict.fromkeys((arms[0], arms[-1]))]
+    rows = []
+    for task in tasks:
+        found = _means(data.outcomes.quality[names == task], np.ones((1, sizes[task])))[0]
+        rows.append(Row(task, (float(sizes[task]), *(float(found[a]) for a in ends))))
+    heads = ("queries", *(str(data.table.arms[a]) for a in ends))
+    about = "Mean quality at each LLM's cheapest and dearest budget."
+    return Grid("Where length pays", heads, tuple(rows), (",.0f", *(".2f" for _ in ends)), about=about)
