@@ -1,4 +1,4 @@
-"""The table of targets and what was measured, written into README.md between two markers, and every experiment's answers into docs/results.md.
+"""The table of targets and what was measured, written into README.md between two markers; every experiment's answers, into docs/results.md.
 
 Reads `results/*.json`, measures nothing itself. A figure that no run has given yet stays open, and one of a small run is not judged.
 
@@ -243,7 +243,8 @@ def answers(records: dict[str, Any]) -> str:
             file, _, task = name.partition(", ")
             report = f"reports/{table}-{file}{'-' + task if task else ''}.html"
             lines = [*found.get("answers", [found.get("not available", "not measured")]), *found.get("verdict", [])]
-            parts.append("\n".join([f"[**`{file}`**{' on ' + task.upper() if task else ''}]({report})", "", *(f"- {line}" for line in lines)]))
+            title = f"[**`{file}`**{' on ' + task.upper() if task else ''}]({report})"
+            parts.append("\n".join([title, "", *(f"- {line}" for line in lines)]))
     return "\n\n".join(parts)
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -379,6 +380,22 @@ def test_progress_reaches_the_end(tmp_path: Path, router: Router, monkeypatch: p
         assert [rows for rows, _ in calls] == [2, 4, 6, 7]
         assert 0 < calls[0][1] < 1
         assert calls[-1][1] == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize(("write", "name"), [(write_txt, "a.txt"), (write_jsonl, "a.jsonl"), (write_csv, "a.csv")])
+def test_a_pipe_is_read_like_a_file(write: Any, name: str, tmp_path: Path, router: Router) -> None:
+    expected = routed(router, write(tmp_path / name, TEXTS))
+    pipe = tmp_path / f"pipe-{name}"
+    os.mkfifo(pipe)
+    feeder = threading.Thread(target=lambda: pipe.write_bytes((tmp_path / name).read_bytes()))
+    feeder.start()
+    shares: list[float] = []
+    out = io.BytesIO()
+    route_file(router, pipe, out, progress=lambda _, share: shares.append(share))
+    feeder.join()
+    assert lines(out.getvalue()) == expected
+    assert set(shares) == {0.0}, "nobody knows how much of a pipe is to come"
 
 
 @pytest.mark.slow

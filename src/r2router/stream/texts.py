@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -53,7 +54,7 @@ def csv_lines(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
 
 def _csv_rows(path: Path, column: str | None) -> Iterator[Row]:
     csv.field_size_limit(_LONGEST)  # the limit is the csv module's, for the whole process; its 128 kB are less than a long prompt
-    size = max(path.stat().st_size, 1)
+    size = _size(path)
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.reader(_counted(file, position := [0]))
         try:
@@ -63,7 +64,7 @@ def _csv_rows(path: Path, column: str | None) -> Iterator[Row]:
             at = head.index(chosen(path, head, TEXT_COLUMNS, column))
             id_at = next((head.index(c) for c in ID_COLUMNS if c in head), None)
             for fields in reader:
-                done = position[0] / size
+                done = min(position[0] / size, 1.0)
                 key = fields[id_at] if id_at is not None and id_at < len(fields) else None
                 if at >= len(fields):
                     yield Row("", f"line {reader.line_num} has {len(fields)} of {len(head)} fields", done, key)
@@ -82,21 +83,31 @@ def _counted(lines: Iterator[str], position: list[int]) -> Iterator[str]:
 
 def _raw_lines(path: Path) -> Iterator[tuple[bytes | None, float]]:
     """(each line without its end, the share read); None for a line that is too long to be kept."""
-    size = max(path.stat().st_size, 1)
+    size, read = _size(path), 0
     with path.open("rb") as file:
-        first = True
         while raw := file.readline(_LONGEST):
+            first, read = not read, read + len(raw)
             whole = len(raw) < _LONGEST or raw.endswith(b"\n")
             if not whole:
-                _skip_line(file)
+                read += _skip_line(file)
             if first:
-                raw, first = raw.removeprefix(b"\xef\xbb\xbf"), False
-            yield raw.rstrip(b"\r\n") if whole else None, min(file.tell() / size, 1.0)
+                raw = raw.removeprefix(b"\xef\xbb\xbf")
+            yield raw.rstrip(b"\r\n") if whole else None, min(read / size, 1.0)
 
 
-def _skip_line(file: BinaryIO) -> None:
-    while (rest := file.readline(1 << 20)) and not rest.endswith(b"\n"):
-        pass
+def _size(path: Path) -> float:
+    """Bytes in a file; infinite for a pipe, of which nobody knows how much is to come, and which cannot tell where it is."""
+    return path.stat().st_size or math.inf
+
+
+def _skip_line(file: BinaryIO) -> int:
+    """Go to the end of the line; the bytes that were there."""
+    skipped = 0
+    while rest := file.readline(1 << 20):
+        skipped += len(rest)
+        if rest.endswith(b"\n"):
+            break
+    return skipped
 
 
 def _decoded(raw: bytes | None) -> tuple[str, str | None]:
