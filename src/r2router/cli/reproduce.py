@@ -67,8 +67,7 @@ def reproduce(experiment: str, tables: tuple[str, ...], data: Data, files: tuple
 
     check_name(experiment)
     check_reports(files)
-    if data.pool is None and data.prices is None:
-        raise click.UsageError("give --prices (a CSV, or genai-prices) or --pool: an unknown price is never zero")
+    data.check_priced(tables)
     learner = None if asked["learner"] is None else learner_of(asked["learner"])
     table = _of_tasks(data.read(tables), asked["tasks"])
     other = None
