@@ -1,6 +1,6 @@
 # What to type. Each target does the set-up it needs: only Python >= 3.11, make and the package index must be there.
 #
-#   make demo         route a question with the bundled router, and draw the curves behind the decision
+#   make demo         route a question with the bundled router; train another on R2-Bench-mini, evaluate it, route with it
 #   make test         the tests, against the wheel built from this tree     (SLOW=1: also the slow ones; ARGS="-k pool": pytest's)
 #   make lint         style, types, and which way imports point             (make format mends what can be mended)
 #   make bench        the figures that are promised, measured here                     (ARGS=--small: a quick look)
@@ -50,7 +50,9 @@ help:
 
 demo: $(CORE)
 	$(BIN)/r2router route "Who wrote the novel that the film Blade Runner is based on?"
-	$(BIN)/r2router curves "Who wrote the novel that the film Blade Runner is based on?"
+	$(BIN)/r2router train r2bench-mini --test 0.2 --out build/mini-router
+	$(BIN)/r2router route --router build/mini-router "Tom has 3 boxes of 12 pens and gives 7 pens away. How many pens has he left?"
+	$(BIN)/r2router curves --router build/mini-router "Tom has 3 boxes of 12 pens and gives 7 pens away. How many pens has he left?"
 
 # one thread: the arrays of tests are small, and threads that wait for each other make them several times slower
 test: $(TESTED)

@@ -1,37 +1,51 @@
-"""Write the queries of R2-Bench-mini: procedural tasks of different difficulty from the reasoning-gym package (Apache-2.0).
+"""Make a table of R2-Bench-mini (src/r2router/mini) out of finished collections.
 
-usage: r2bench_mini.py OUT.jsonl [QUERIES_PER_TASK=20]        (needs: pip install reasoning-gym==0.1.25)
+usage: r2bench_mini.py OUT.parquet RUN...
 
-The tasks and their settings are the preset `reasoning-gym:mini`. Every query carries its generator's name, configuration, seed and
-index, so that it can be made again and its answers judged by the generator's own verifier. Tasks take turns, so that the first part of
-the file is a smaller suite of the same kind.
+The collections are those of docs/r2bench-mini.md: `r2router collect --suite 'reasoning-gym:mini?size=40' ...`, a folder a model or one for
+all. Each is compacted again, so that today's scorers judge. Only queries that every model answered are kept, so that all arms are compared
+on the same ones. Left out: what was paid (nobody was; prices are nominal and in the pool), and times (other work shared the machine).
 """
 
 from __future__ import annotations
 
-import json
 import sys
+import tempfile
 from pathlib import Path
 
-import msgspec
+import polars as pl
 
-from r2router.bench.suites.procedural import PRESETS, Procedural
+from r2router.bench.folder import compact
+
+KEPT = (
+    *("query_id", "task", "query", "reference", "model", "budget", "budget_tokens", "control", "quality"),
+    *("input_tokens", "output_tokens", "response", "finish_reason", "truncated", "judge"),
+)
 
 
-def main(out: str, per_task: str = "20") -> None:
-    suite = Procedural(PRESETS["mini"], size=int(per_task))
-    path = Path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    order = ("id", "task", "text", "reference", "system", "scorer", "meta")
-    with path.open("w", encoding="utf-8") as file:
-        queries = list(suite.queries())
-        for query in queries:
-            fields = msgspec.to_builtins(query)
-            file.write(json.dumps({name: fields[name] for name in order}, ensure_ascii=False) + "\n")
-    print(f"{path}: {len(queries)} queries of {len(suite.tasks)} tasks")
+def main(out: str, *runs: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        parts = []
+        for number, run in enumerate(runs):
+            compact(run, table := Path(folder) / f"{number}.parquet")
+            parts.append(pl.read_parquet(table))
+    rows = pl.concat(parts)
+    if (wrong := rows.filter(pl.col("error").is_not_null())).height:
+        raise SystemExit(f"{wrong.height} cells have an error, for example {wrong['error'][0]!r}: collect with --retry-failed first")
+    arms = rows.select("model", "budget").n_unique()
+    whole = rows.group_by("query_id").len().filter(pl.col("len") == arms)["query_id"]
+    rows = rows.filter(pl.col("query_id").is_in(whole.implode()))
+    ordered = pl.struct("model", "budget_tokens")
+    rows = rows.select(KEPT).sort(pl.col("query_id").str.tail(3), "task", ordered, maintain_order=True)
+    rows.write_parquet(out, compression="zstd", compression_level=19)
+    tasks, size = rows["task"].n_unique(), Path(out).stat().st_size
+    print(f"{out}: {len(whole)} queries of {tasks} tasks x {arms} arms, {len(rows):,} rows, {size:,} bytes")
+    means = (pl.col("quality").mean(), pl.col("output_tokens").mean(), pl.len())
+    with pl.Config(tbl_rows=-1):
+        print(rows.group_by("model", "budget_tokens").agg(means).sort("model", "budget_tokens"))
 
 
 if __name__ == "__main__":
-    if not 2 <= len(sys.argv) <= 3:
+    if len(sys.argv) < 3:
         raise SystemExit(__doc__)
     main(*sys.argv[1:])

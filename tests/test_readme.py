@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -13,6 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from r2router.cli import main
+
+if TYPE_CHECKING:
+    from fake_endpoint import FakeEndpoint
 
 README = Path(__file__).parent.parent / "README.md"
 TOPICS = ("mountain", "river", "poem", "engine", "treaty", "comet", "violin", "harbour")
@@ -64,7 +69,23 @@ def test_the_python_of_the_page_on_evaluation_runs(outcomes: Path, capsys: pytes
     assert (outcomes / "oracle.html").exists()
 
 
-def test_its_commands_run(outcomes: Path) -> None:
+@pytest.fixture
+def endpoint(outcomes: Path) -> Iterator[FakeEndpoint]:
+    """A suite and a pool of the names in the README, and the endpoint that the pool names."""
+    pytest.importorskip("aiohttp", reason="collecting needs the [bench] extra")
+    from fake_endpoint import FakeEndpoint
+
+    suite = [{"id": f"q{i}", "text": f"How many words has question {i}?", "reference": "7", "scorer": "numeric"} for i in range(40)]
+    (outcomes / "questions.jsonl").write_text("".join(json.dumps(query) + "\n" for query in suite))
+    with FakeEndpoint() as fake:
+        (outcomes / "pool.toml").write_text(
+            f'[provider.here]\nbase_url = "{fake.url}"\n\n[[model]]\nid = "m"\nprovider = "here"\nbudgets = [8, 20]\n'
+            'control = ["instruction", "max_tokens"]\nusd_per_million = { input = 1.0, output = 10.0 }\n'
+        )
+        yield fake
+
+
+def test_its_commands_run(outcomes: Path, endpoint: FakeEndpoint) -> None:
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("r2router ")]
     assert len(commands) >= 5
     for line in commands:
@@ -73,6 +94,7 @@ def test_its_commands_run(outcomes: Path) -> None:
             words += ["--seeds", "1", "--folds", "2", "--resamples", "2"]  # the same, sooner
         result = CliRunner().invoke(main, words)
         assert result.exit_code == 0, f"{line}\n{result.output}"
+    assert endpoint.requests == 80
 
 
 def test_what_it_shows_is_what_is_printed() -> None:

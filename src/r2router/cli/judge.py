@@ -10,8 +10,8 @@ import click
 
 from r2router.cli.learn import check_out
 from r2router.cli.options import Data, Number, data, embeddings, paths_of, vectors
-from r2router.cli.report import check_reports, reports, typed, write_reports
-from r2router.cli.screen import note, progress, style
+from r2router.cli.report import check_reports, in_words, reports, typed, write_reports
+from r2router.cli.screen import note, progress
 
 if TYPE_CHECKING:
     from r2router.router import Router
@@ -77,7 +77,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one an option
 
         click.echo(msgspec.json.format(msgspec.json.encode(report.to_dict(), enc_hook=str)).decode())
     else:
-        click.echo("\n".join(map(style().plain, str(report).splitlines())))
+        click.echo(in_words(report))
 
 
 @click.command(

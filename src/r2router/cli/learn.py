@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from r2router.cli.options import Data, Number, data, embeddings, vectors
+from r2router.cli.report import in_words
 from r2router.cli.screen import note, progress, style
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def train(  # noqa: PLR0913, PLR0917 - one an option
 
         with progress() as shown:
             report = evaluate(router, held_out, vectors=_of(held_out, table, x), seed=seed, progress=shown)
-        click.echo(f"\nOn what was held out: {style().plain(str(report))}")
+        click.echo(f"\nOn what was held out: {in_words(report)}")
 
 
 def _of(part: Table, table: Table, vectors: FloatArray | None) -> FloatArray | None:

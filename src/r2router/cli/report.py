@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from r2router.cli.screen import note
+from r2router.cli.screen import note, style
 
 if TYPE_CHECKING:
+    from r2router.evaluation.report import Report
     from r2router.findings import Findings
 
 TYPED = "r2router.typed"
@@ -41,6 +42,11 @@ def write_reports(findings: Findings | Sequence[Findings], files: Sequence[Path]
     for file in files:
         for written in write_report(findings, file):
             note(f"report written to {written}")
+
+
+def in_words(report: Report) -> str:
+    """An evaluation as text that any terminal takes."""
+    return "\n".join(map(style().plain, str(report).splitlines()))
 
 
 def typed() -> str:
