@@ -380,6 +380,14 @@ def test_many_impossible_amounts_are_a_broken_file() -> None:
         Table.read(rows(*cells))
 
 
+def test_amounts_that_no_answer_can_have_are_no_amounts() -> None:
+    cells = [{"query_id": f"q{i}", "query": f"?{i}", "output_tokens": 1e300 if i == 3 else 5.0} for i in range(400)]
+    table = Table.read(rows(*cells))
+    assert math.isnan(table.output_tokens[3, 0]) and "1e+300" in table.notes[0]
+    with pytest.raises(DataError, match=r"at most 1e\+09"):
+        Table.read(rows(*cells[:10]))
+
+
 def test_an_impossible_quality_is_refused_even_if_it_is_one_of_many() -> None:
     with pytest.raises(DataError, match="row 400"):
         Table.read(rows(*({"query_id": f"q{i}", "query": f"?{i}", "quality": 1.5 if i == 399 else 1.0} for i in range(400))))

@@ -45,6 +45,7 @@ COLUMNS: dict[str, Any] = {
 }
 _REQUIRED = ("query", "model", "budget", "quality")
 _AMOUNTS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd")
+_MOST = 1e9  # tokens or dollars of one answer that no answer can have
 _BROKEN_SHARE = 0.01  # so many rows may hold an impossible amount before the file counts as broken
 _WIDE = re.compile(r"(\d+|unlimited)_(score|count)")
 _QUERY_NAMES = ("query", "question", "prompt", "input", "text")
@@ -334,15 +335,15 @@ def _check(rows: pl.DataFrame, name: str, height: int) -> tuple[pl.DataFrame, li
     _refuse(numbered.filter(~pl.col("quality").is_between(0, 1)), name, "quality", "must lie in [0, 1]; divide percentages by 100")
     notes = []
     for column in _AMOUNTS:
-        broken = numbered.filter((pl.col(column) < 0) | pl.col(column).is_infinite())
+        broken = numbered.filter((pl.col(column) < 0) | (pl.col(column) > _MOST))
         if broken.is_empty():
             continue
         if len(broken) > _BROKEN_SHARE * len(rows):
-            _refuse(broken, name, column, f"must be finite and at least 0 ({len(broken)} of {len(rows)} rows are not)")
+            _refuse(broken, name, column, f"must be finite and at least 0, at most {_MOST:g} ({len(broken)} of {len(rows)} rows are not)")
         first = broken.row(0, named=True)
         where = f"row {first['row']}, {first['model']}@{first['budget']}: {first[column]:g}"
         notes.append(f"{name}: {len(broken)} impossible {column} count as not observed (first: {where})")
-        rows = rows.with_columns(pl.when((pl.col(column) >= 0) & pl.col(column).is_finite()).then(pl.col(column)).alias(column))
+        rows = rows.with_columns(pl.when(pl.col(column).is_between(0, _MOST)).then(pl.col(column)).alias(column))
     return rows, notes
 
 
