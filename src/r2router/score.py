@@ -158,8 +158,9 @@ class Comparison:
     """Figures of several methods on the same queries.
 
     figures: method -> figure name -> Figure. differences: method -> figure name -> the base minus that method, paired; `cheaper` there
-    is that method's cost at 95 % over the base's. points: method -> (cost, quality) operating points, of the first repetition.
-    bands: method -> its curve. best_arm: the best fixed arm. best: its (cost, quality). low, high: the cost range of the areas.
+    is that method's cost at 95 % over the base's, where a draw in which only the base never gets there counts as 0. points: method ->
+    (cost, quality) operating points, of the first repetition. bands: method -> its curve. best_arm: the best fixed arm. best: its
+    (cost, quality). low, high: the cost range of the areas.
     """
 
     n: int
@@ -293,6 +294,8 @@ def _differences(base: FloatArray, other: FloatArray, draws: Sequence[tuple[Floa
     figures = _figures(value, drawn, n)
     keep = NAMES.index("cost_at_keep")
     ratios = np.array([_ratio(o[keep], b[keep]) for b, o in draws])
+    if not np.isfinite(base[keep]):  # no ratio to a cost that is not there
+        return figures | {"cheaper": Figure("cheaper", float("nan"), n=n)}
     return figures | {"cheaper": interval("cheaper", _ratio(other[keep], base[keep]), ratios, n)}
 
 
@@ -303,7 +306,9 @@ def _less(base: FloatArray, other: FloatArray) -> FloatArray:
 
 
 def _ratio(other: float, base: float) -> float:
-    return float(other / base) if base > 0 and np.isfinite(base) else float("nan")
+    """other / base: 0 where only the base never gets there, infinite where only the other never does, NaN where neither does."""
+    with np.errstate(invalid="ignore"):
+        return float(np.divide(other, base)) if base > 0 else float("nan")
 
 
 def _band(grid: FloatArray, curve: FloatArray, draws: Sequence[FloatArray]) -> Band:
