@@ -18,6 +18,8 @@ from r2router.predict import Learner
 from r2router.predict.crossval import Progress
 from r2router.recipe import Recipe, without_folders
 
+_FEW = 100
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Study:
@@ -48,9 +50,14 @@ class Study:
             sources=tuple((Path(path).name, digest) for path, digest in table.sources),
             settings=self.settings,
             command=self.command,
-            notes=(*(without_folders(note, table) for note in table.notes), *notes),
+            notes=(*(without_folders(note, table) for note in table.notes), *self._few(), *notes),
             simulated=table.simulated,
         )
+
+    def _few(self) -> list[str]:
+        """A warning where there are so few queries that a bootstrap over them is too sure of itself."""
+        n = len(self.data)
+        return [f"{n} queries are few: intervals by bootstrap are too narrow on so few, and every figure may be luck"] if n < _FEW else []
 
     @property
     def settings(self) -> dict[str, Any]:

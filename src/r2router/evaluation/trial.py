@@ -221,6 +221,13 @@ def transfer(contender: Contender, train: Data, test: Data) -> Tried:
         return Tried(contender, failed=str(error))
 
 
+def needed(tried: Tried) -> Tried:
+    """The same, where an experiment has nothing to show without it. Raises `DataError` with the reason where it could not be had."""
+    if tried.failed:
+        raise DataError(f"{tried.contender.name} is not available on this table: {tried.failed}")
+    return tried
+
+
 def held(folds: Sequence[IntArray]) -> IntArray:
     """The queries that are held out at some time, which are those a trial is scored on."""
     return np.flatnonzero(folds[0] >= 0)

@@ -37,16 +37,22 @@ def run(study: Study) -> Findings:
             continue
         best = max(arms, key=lambda a: quality[0, a])
         gap = interval("gain", quality[0, best] - quality[0, arms[0]], quality[1:, best] - quality[1:, arms[0]], n)
-        times = cost[0, best] / cost[0, arms[0]] if cost[0, arms[0]] > 0 else np.nan
+        at = f", at {cost[0, best] / cost[0, arms[0]]:.1f} times the cost" if cost[0, arms[0]] > 0 else ""
         first, top = (data.table.arms[a] for a in (arms[0], best))
         if best == arms[0]:
             answers.append(f"{model}: no budget is better than its cheapest, {first} ({quality[0, best]:.3f}).")
         else:
-            answers.append(f"{model}: {top} is {signed(gap)} above {first}, its cheapest, at {times:.1f} times the cost.")
+            answers.append(f"{model}: {top} is {signed(gap)} above {first}, its cheapest{at}.")
         gains.append(gap.value)
     order = np.argsort([-g for g in gains], kind="stable")
     plot = Plot(
-        "Curves", f"US dollars per {REQUESTS:,} requests", "mean quality", tuple(series), bool((cost[0] > 0).all()), "money", _BANDS
+        "Curves",
+        f"US dollars per {REQUESTS:,} requests",
+        "mean quality",
+        tuple(series),
+        bool((cost[0][~np.isnan(cost[0])] > 0).all()),
+        "money",
+        _BANDS,
     )
     parts = (plot, _arms(data, quality, cost, tokens, [a for arms in curves.values() for a in arms]))
     sections = [Section("All queries", parts)]

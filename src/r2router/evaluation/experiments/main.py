@@ -16,7 +16,7 @@ from r2router.evaluation.operating import SHARES, Point, operating_point, points
 from r2router.evaluation.robust import noisy_views, robustness_grid
 from r2router.evaluation.roster import BASELINES, ONE_BUDGET, OURS, SAME_ARMS, everybody
 from r2router.evaluation.study import Study, failures
-from r2router.evaluation.trial import Data, Form, Tried, attempt, comparable, embed
+from r2router.evaluation.trial import Data, Form, Tried, attempt, comparable, embed, needed
 from r2router.explain import money
 from r2router.findings import Findings, Grid, Plot, Row, Section, Words
 from r2router.score import Comparison, Method, Outcomes, compare
@@ -27,6 +27,7 @@ QUESTION = "Is routing over (model, budget) pairs worth more than routing over m
 _FIGURES = ("area", "gap_closed", "audc", "qnc", "qnc_100", "peak", "cost_at_keep")
 _DIFFERENCES = ("area", "audc", "qnc", "cheaper")
 _TASK_DRAWS = 200
+_EQUAL = 1e-9  # qualities that differ by less are rounded differently and no more
 
 
 def run(study: Study) -> Findings:
@@ -39,7 +40,7 @@ def against(study: Study, name: str, title: str, question: str, form: Form) -> F
     data, plan = study.data, study.plan
     contenders = [c if c.form == "arms" or c.name == ONE_BUDGET else type(c)(c.name, c.learner, form) for c in everybody(study.learner)]
     folds = plan.folds_of(data)
-    mine = attempt(contenders[:1], data, folds, study.progress, _views(study))[0]
+    mine = needed(attempt(contenders[:1], data, folds, study.progress, _views(study))[0])
     tried = [mine, *attempt(contenders[1:], data, folds, study.progress)]
     found = comparable(tried, data.outcomes)
     result = compare(found, data.outcomes, plan.resamples, 0, base=OURS, progress=study.progress)
@@ -104,6 +105,9 @@ def verdict(result: Comparison) -> str:
     words = []
     for kind, names in (("published-form", list(BASELINES)), ("same-arms", [n + SAME_ARMS for n in BASELINES])):
         have = [n for n in names if n in result.differences]
+        if not have:
+            words.append(f"No {kind} baseline is available on this table.")
+            continue
         for figure, head in (("area", "Area"), ("qnc", "QNC")):
             rest = [n for n in have if not _ahead(figure, result.differences[n][figure])]
             text = f"{head}: clearly ahead of {len(have) - len(rest)} of {len(have)} {kind} baselines"
@@ -118,37 +122,55 @@ def _ahead(figure: str, difference: Figure) -> bool:
 
 def headlines(result: Comparison, tasks: Sequence[tuple[str, Figure]]) -> list[str]:
     """What came out, the most important first."""
-    ours, said = result.figures[OURS], []
-    rival = best_of(result, list(BASELINES))
-    at = ours["cost_at_keep"]
+    ours, said = result.figures[OURS], _alike(result)
+    at, rival = ours["cost_at_keep"], best_of(result, list(BASELINES))
+    if result.best[1] <= 0:
+        return said
     if math.isfinite(at.value):
         share = 0.95 * result.best[1]
         said.append(
             f"95 % of the best LLM's quality ({share:.3f}, {result.best_arm}) costs {money(1000 * at.value)} per 1,000 requests with ours "
             f"[{_usd(at.low)}, {_usd(at.high)}], {money(1000 * result.best[0])} with that LLM alone."
         )
-        if rival is not None and math.isfinite(result.figures[rival]["cost_at_keep"].value):
-            said.append(
-                f"The best baseline in its published form there, {rival}, costs {as_much(result.differences[rival]['cheaper'])} as much."
-            )
-        elif rival is not None:
-            said.append("No baseline in its published form gets to that quality.")
+        said += _rival(result, rival)
     else:
         said.append("Ours does not reach 95 % of the best LLM's quality: routing does not help here at that level.")
-    gain = result.differences["fixed"]["area"]
+    gain, closed = result.differences["fixed"]["area"], ours["gap_closed"]
     if math.isnan(gain.value):
         said.append("Areas are not available: fewer than two arms of different cost were observed on nearly all queries, or one is free.")
         return said
     clear = "clearly" if gain.low > 0 or gain.high < 0 else "not clearly"
-    side = "above" if gain.value > 0 else "below"
-    said.append(
-        f"Its curve is {clear} {side} the best mixture of fixed arms (area {signed(gain)}) and closes {ours['gap_closed'].value:.1%} "
-        f"[{ours['gap_closed'].low:.1%}, {ours['gap_closed'].high:.1%}] of the gap from there to the oracle."
-    )
-    worse = [task for task, figure in tasks if figure.value < 0]
-    if tasks:
-        said.append(f"Below the mixture on {len(worse)} of {len(tasks)} tasks{': ' + ', '.join(worse) if worse else ''}.")
+    side = "as high as" if abs(gain.value) <= _EQUAL else "above" if gain.value > 0 else "below"
+    gap = f" and closes {closed.value:.1%} [{closed.low:.1%}, {closed.high:.1%}] of the gap from there to the oracle"
+    curve = side if side == "as high as" else f"{clear} {side}"
+    said.append(f"Its curve is {curve} the best mixture of fixed arms (area {signed(gain)}){gap if math.isfinite(closed.value) else ''}.")
+    known = [(task, figure) for task, figure in tasks if math.isfinite(figure.value)]
+    worse = [task for task, figure in known if figure.value < -_EQUAL]
+    if known:
+        said.append(f"Below the mixture on {len(worse)} of {len(known)} tasks{': ' + ', '.join(worse) if worse else ''}.")
     return said
+
+
+def _alike(result: Comparison) -> list[str]:
+    """Said first where the arms do not differ, so that nothing can be gained by choosing among them."""
+    quality = result.points["fixed"][1]
+    if result.best[1] <= 0:
+        return ["No arm has a quality above 0 on nearly all queries: there is nothing that a router could keep, and nothing to compare."]
+    if len(quality) > 1 and float(quality.max() - quality.min()) <= _EQUAL:
+        return [f"All fixed arms have the same mean quality, {result.best[1]:.3f}: unless queries differ, the cheapest will do."]
+    return []
+
+
+def _rival(result: Comparison, rival: str | None) -> list[str]:
+    """What the best baseline in its published form costs at that quality."""
+    if rival is None:
+        return ["No baseline in its published form is available on this table."]
+    if not math.isfinite(result.figures[rival]["cost_at_keep"].value):
+        return ["No baseline in its published form gets to that quality."]
+    times = result.differences[rival]["cheaper"]
+    if math.isnan(times.value):
+        return []  # at no cost there is no ratio
+    return [f"The best baseline in its published form there, {rival}, costs {as_much(times)} as much."]
 
 
 def _usd(cost: float) -> str:
@@ -157,10 +179,11 @@ def _usd(cost: float) -> str:
 
 def task_lines(study: Study, found: Mapping[str, Sequence[Method]]) -> list[tuple[str, Figure]]:
     """For each task the difference of area, ours minus the mixture of fixed arms."""
-    return [(task, result.differences["fixed"]["area"]) for task, result in _by_task(study, found) if result is not None]
+    return [(task, result.differences["fixed"]["area"]) for task, result in by_task(study, found) if result is not None]
 
 
-def _by_task(study: Study, found: Mapping[str, Sequence[Method]]) -> list[tuple[str, Comparison | None]]:
+def by_task(study: Study, found: Mapping[str, Sequence[Method]]) -> list[tuple[str, Comparison | None]]:
+    """For each task ours beside the mixture and the oracle; None where it has too few queries, or no arm seen on nearly all of them."""
     names = sorted(set(study.data.table.tasks))
     if len(names) < 2:
         return []
@@ -183,7 +206,7 @@ def one_by_one(study: Study, mine: Tried, found: Mapping[str, Sequence[Method]],
     data, draws = study.data, study.plan.resamples
     points = [(f"{share:.0%} of the best LLM's quality", operating_point(mine, data, share, draws, 0)) for share in SHARES]
     sections = [Section("In dollars", (points_grid(points),))]
-    lines = _by_task(study, found)
+    lines = by_task(study, found)
     if lines:
         rows = []
         for task, part in lines:

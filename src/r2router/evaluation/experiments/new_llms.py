@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
@@ -15,7 +16,7 @@ from r2router.baselines import UniRouter
 from r2router.errors import DataError
 from r2router.evaluation.exhibits import MEANINGS, grid, line, signed, turned
 from r2router.evaluation.study import Study, failures
-from r2router.evaluation.trial import Contender, Data, Tried, Unsaved, attempt, beside
+from r2router.evaluation.trial import Contender, Data, Tried, Unsaved, attempt, beside, needed
 from r2router.findings import Findings, Plot, Section
 from r2router.predict import Learner, Predictor
 from r2router.recipe import Recipe
@@ -105,11 +106,15 @@ def run(study: Study) -> Findings:
     folds = plan.folds_of(data)[:1]
     train = min(int((folds[0] != number).sum()) for number in range(plan.folds))
     sizes = [size for size in SIZES if LEAST_QUERIES <= size < train]
+    if not sizes:
+        raise DataError(f"a new LLM is tried with {SIZES[0]} graded queries and more; here only {train:,} can be learned from")
     found: dict[str, Sequence[Method]] = {}
     notes: list[str] = []
     plain = attempt([Contender(_ALL, study.learner)], data, folds, study.progress)
-    found[_ALL] = plain[0].routed
+    found[_ALL] = needed(plain[0]).routed
     found[_WITHOUT] = _each(study, data, folds, models, _WITHOUT, 0, notes)
+    if not found[_WITHOUT]:
+        raise DataError(f"without the new LLM nothing can be compared: {'; '.join(notes)}")
     for size, kind in itertools.product(sizes, ("ours", "Uni-R2Router", "UniRouter")):
         found[f"{kind}, {size} queries"] = _each(study, data, folds, models, kind, size, notes)
     result = compare(
@@ -129,11 +134,14 @@ def run(study: Study) -> Findings:
     answers = []
     for size in sizes:
         gain = result.differences.get(f"ours, {size} queries")
-        if gain is not None:
+        if gain is not None and math.isfinite(gain["area"].value):
             answers.append(f"{size} graded queries: area {signed(turned(gain['area']))} over a router without the new LLM.")
+    if not answers:
+        answers.append("What graded queries bring cannot be said on this table: see the notes.")
     figures = grid(
         "Figures, averaged over the LLMs that arrive", result.figures, ("area", "gap_closed", "qnc", "peak"), [_WITHOUT, _ALL], MEANINGS
     )
+    notes.append(f"of the seeds only the first, {plan.seeds[0]}: the LLMs that arrive are the repetitions")
     notes.append(f"arriving late, each in turn: {', '.join(models)}")
     notes.append("UniRouter has each LLM at its best budget by all training queries, the new one's too: more than it would know")
     return study.findings("new-llms", "LLMs that arrive later", QUESTION, answers, (Section("New LLMs", (plot, figures)),), notes=notes)
