@@ -101,6 +101,14 @@ def test_main_has_every_baseline_in_both_forms_and_what_bounds_them() -> None:
     assert not any("not available" in note for note in found.notes)
 
 
+def test_main_says_what_the_quality_costs_without_any_router_and_at_which_prices() -> None:
+    found = run("main", world())
+    alone = value(rows(grid(found, "Figures"))["best mixture of fixed arms"].cells[-1])
+    said = next(a for a in found.answers if a.startswith("The best mixture of fixed arms"))
+    assert f"${alone:.3g}"[:4] in said and "times [" in said
+    assert "m0 1 / 4, m1 4 / 16" in found.settings["prices"]
+
+
 def test_the_curves_are_the_means_of_every_arm_the_cheapest_first() -> None:
     made = world()
     found = run("curves", made)

@@ -42,4 +42,4 @@ def robustness_grid(tried: Tried, data: Data, values: Sequence[float], resamples
         "said in another way. The router was fitted on the questions as they are."
     )
     columns = ("decisions unchanged", "change of area")
-    return Grid("Under noise", columns, rows, ("share", "+.4f"), ("more", "more"), about)
+    return Grid("Under noise", columns, rows, ("share", "+.4f"), about=about)

@@ -14,6 +14,7 @@ from r2router._version import __version__
 from r2router.encode import Encoder, load_encoder
 from r2router.evaluation.trial import Contender, Data, Plan, Tried
 from r2router.findings import Findings, Section
+from r2router.pool import Pool
 from r2router.predict import Learner
 from r2router.predict.crossval import Progress
 from r2router.recipe import Recipe, without_folders
@@ -73,12 +74,20 @@ class Study:
             "arms": len(table.arms),
             "models": len(table.pool.models),
             "observed": round(float(self.data.outcomes.seen.mean()), 4),
+            "prices": _prices(table.pool),
             "encoder": self.data.encoder.id,
             "learner": msgspec.json.encode(self.learner).decode(),
             "seeds": list(self.plan.seeds),
             "folds": self.plan.folds,
             "bootstrap draws": self.plan.resamples,
         }
+
+
+def _prices(pool: Pool) -> str:
+    """The prices that all costs are made of."""
+    known = [(m.id, m.usd_per_million) for m in pool.models]
+    listed = ", ".join(f"{name} {p.input:g} / {p.output:g}" for name, p in known if p is not None)
+    return f"US dollars per million tokens, input / output: {listed}"
 
 
 def failures(tried: Sequence[Tried]) -> list[str]:

@@ -129,9 +129,11 @@ def headlines(result: Comparison, tasks: Sequence[tuple[str, Figure]]) -> list[s
     if math.isfinite(at.value):
         share = 0.95 * result.best[1]
         said.append(
-            f"95 % of the best LLM's quality ({share:.3f}, {result.best_arm}) costs {money(1000 * at.value)} per 1,000 requests with ours "
-            f"[{_usd(at.low)}, {_usd(at.high)}], {money(1000 * result.best[0])} with that LLM alone."
+            f"95 % of the best LLM's quality ({share:.3f} of {result.best_arm}'s {result.best[1]:.3f}) costs {money(1000 * at.value)} per "
+            f"1,000 requests with ours [{_usd(at.low)}, {_usd(at.high)}]; that LLM alone costs {money(1000 * result.best[0])} at its full "
+            "quality."
         )
+        said += _mixture(result)
         said += _rival(result, rival)
     else:
         said.append("Ours does not reach 95 % of the best LLM's quality: routing does not help here at that level.")
@@ -159,6 +161,16 @@ def _alike(result: Comparison) -> list[str]:
     if len(quality) > 1 and float(quality.max() - quality.min()) <= _EQUAL:
         return [f"All fixed arms have the same mean quality, {result.best[1]:.3f}: unless queries differ, the cheapest will do."]
     return []
+
+
+def _mixture(result: Comparison) -> list[str]:
+    """What that quality costs without any router, which is what ours must beat before all else."""
+    cost, times = result.figures["fixed"]["cost_at_keep"].value, result.differences["fixed"]["cheaper"]
+    if not math.isfinite(times.value):
+        return []
+    clear = "" if times.low > 1 or times.high < 1 or math.isnan(times.low) else ", which is no clear difference"
+    cost_there = f"costs {money(1000 * cost)} there: {as_much(times)} as much{clear}."
+    return [f"The best mixture of fixed arms, chosen with these outcomes known, {cost_there}"]
 
 
 def _rival(result: Comparison, rival: str | None) -> list[str]:
