@@ -311,6 +311,16 @@ def test_addresses_are_handed_to_polars_as_they_are(monkeypatch: pytest.MonkeyPa
     assert table.sources == ((path, ""),)
 
 
+@pytest.mark.parametrize("path", ["hf://datasets/someone/R2-Bench", "hf://datasets/someone/R2-Bench/*.csv"])
+def test_wide_tables_at_an_address_that_names_no_llm_are_refused(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    wide = pl.DataFrame({"query": ["one", "two"], "10_score": ["1", "0"]}).lazy()
+    for scan in ("scan_parquet", "scan_csv"):
+        monkeypatch.setattr(pl, scan, lambda *_, **__: wide)
+    with pytest.raises(DataError, match="give the files one by one"):
+        Table.read(path)
+    assert [m.id for m in Table.read("hf://datasets/someone/R2-Bench/llama.csv").pool.models] == ["llama"]
+
+
 def test_an_address_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fake(*_: Any, **__: Any) -> Any:
         raise OSError("could not connect")

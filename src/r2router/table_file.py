@@ -82,6 +82,10 @@ def read_all_rows(source: Any, columns: Mapping[str, str]) -> tuple[pl.DataFrame
         there |= set(frame.columns)
         height = len(frame)
         if any(_WIDE.fullmatch(c) for c in frame.columns):
+            if "://" in name and (Path(name).suffix.lower() not in _READERS or any(c in name for c in "*?[")):
+                raise DataError(
+                    f"{name}: a wide table is of the LLM that its file is named after: give the files one by one, or their folder"
+                )
             frame = _from_wide(frame, Path(name).stem, name, columns)
         frame, found = _check(_named(frame, columns, name), name, height)
         frames.append(frame)

@@ -51,14 +51,9 @@ class Study:
             sources=tuple((Path(path).name, digest) for path, digest in table.sources),
             settings=self.settings,
             command=self.command,
-            notes=(*(without_folders(note, table) for note in table.notes), *self._few(), *notes),
+            notes=(*(without_folders(note, table) for note in table.notes), *few(len(self.data)), *notes),
             simulated=table.simulated,
         )
-
-    def _few(self) -> list[str]:
-        """A warning where there are so few queries that a bootstrap over them is too sure of itself."""
-        n = len(self.data)
-        return [f"{n} queries are few: intervals by bootstrap are too narrow on so few, and every figure may be luck"] if n < _FEW else []
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -88,6 +83,11 @@ def _prices(pool: Pool) -> str:
     known = [(m.id, m.usd_per_million) for m in pool.models]
     listed = ", ".join(f"{name} {p.input:g} / {p.output:g}" for name, p in known if p is not None)
     return f"US dollars per million tokens, input / output: {listed}"
+
+
+def few(n: int) -> list[str]:
+    """A warning where there are so few queries that a bootstrap over them is too sure of itself."""
+    return [f"{n} queries are few: intervals by bootstrap are too narrow on so few, and every figure may be luck"] if n < _FEW else []
 
 
 def failures(tried: Sequence[Tried]) -> list[str]:
