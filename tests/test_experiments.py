@@ -136,6 +136,18 @@ def test_the_curves_are_the_means_of_every_arm_the_cheapest_first() -> None:
     assert tasks["sums"].cells[1] == pytest.approx(table.quality[::3, 0].mean())
 
 
+def test_a_budget_that_was_asked_of_harder_queries_only_is_on_no_curve() -> None:
+    """Means of different queries compare the queries: all budgets alike, the dearest one asked where all are wrong."""
+    x, table = world()
+    quality = np.tile((np.arange(60) % 2)[:, None].astype(float), (1, 9))
+    quality[np.arange(60) % 2 == 1, 2] = np.nan  # m0@400 saw the hard half only
+    found = run("curves", (x, replace(table, quality=quality)))
+    (plot,) = (p for s in found.sections for p in s.parts if isinstance(p, Plot))
+    assert plot.series[0].labels == ("20", "100") and plot.series[1].labels == ("20", "100", "400")
+    assert any("on no curve" in note and "m0@400" in note for note in found.notes)
+    assert rows(grid(found, "Every arm"))["m0@400"].cells[0] == 30
+
+
 def test_one_budget_an_llm_is_no_curve() -> None:
     found = run("curves", world(budgets=(100,)))
     assert found.answers == ("No LLM has two budgets: there are points, and no curves.",)
