@@ -405,3 +405,15 @@ def test_the_verdict_counts_only_what_is_clear() -> None:
     differences = {name: {"area": clear, "qnc": better} for name in names} | {names[0]: {"area": vague, "qnc": worse}}
     words = verdict(Comparison(1, OURS, {}, differences, {}, {}, Arm("a@1"), (1.0, 1.0), 0.0, 1.0))
     assert f"Area: clearly ahead of {len(names) - 1} of {len(names)} published-form baselines (not of {names[0]})." in words
+
+
+def test_differences_between_learners_and_forms_are_paired_and_have_intervals() -> None:
+    pytest.importorskip("lightgbm")
+    said = [a for a in run("predictor", world()).answers if a.startswith("Budgets as a choice give")]
+    assert len(said) >= 3 and all(re.search(r"[+-]0\.\d{3} \[[+-]0\.\d{3}, [+-]0\.\d{3}\]", a) for a in said)
+    late = run("new-llms", world())
+    areas = rows(grid(late, "Figures, averaged"))
+    for name, row in rows(grid(late, "Area, ours minus the other")).items():
+        for other, cell in zip(("Uni-R2Router", "UniRouter"), row.cells, strict=True):
+            assert value(cell) == pytest.approx(value(areas[f"ours, {name}"].cells[0]) - value(areas[f"{other}, {name}"].cells[0]))
+            assert cell.low <= cell.high  # type: ignore[union-attr]

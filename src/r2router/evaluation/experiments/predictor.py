@@ -57,9 +57,9 @@ def run(study: Study) -> Findings:
     answers = [f"Ours minus {n}: area {signed(result.differences[n]['area'])}." for n in shown if n != OURS]
     for n in shown:
         one = _label(n, "one budget")
-        gain = result.figures[n]["area"].value - result.figures[one]["area"].value if one in result.figures else math.nan
-        if math.isfinite(gain):
-            answers.append(f"Budgets as a choice give {n} {gain:+.3f} of area.")
+        if one in found and not math.isnan(result.figures[one]["area"].value):
+            both = compare({n: found[n], one: found[one]}, data.outcomes, plan.resamples, 0, base=n)
+            answers.append(f"Budgets as a choice give {n} {signed(both.differences[one]['area'])} of area.")
     sections = (
         Section(
             "Quality and cost",
