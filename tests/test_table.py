@@ -390,6 +390,18 @@ def test_many_impossible_amounts_are_a_broken_file() -> None:
         Table.read(rows(*cells))
 
 
+def test_embeddings_are_rows_of_finite_numbers() -> None:
+    table = Table.read(rows(*({"query_id": f"q{i}", "query": f"?{i}"} for i in range(3))))
+    good = np.ones((3, 4), np.float32)
+    table.check_vectors(good)
+    table.check_vectors(good.astype(np.float16))
+    broken = good.copy()
+    broken[1, 2] = np.nan
+    for bad, says in ((good[:2], "one row for each"), (broken, r"row 2: .* not finite \(1 rows"), (good.astype(str), "row of numbers")):
+        with pytest.raises(DataError, match=says):
+            table.check_vectors(bad)
+
+
 def test_amounts_that_no_answer_can_have_are_no_amounts() -> None:
     cells = [{"query_id": f"q{i}", "query": f"?{i}", "output_tokens": 1e300 if i == 3 else 5.0} for i in range(400)]
     table = Table.read(rows(*cells))
