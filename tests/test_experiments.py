@@ -101,6 +101,18 @@ def test_main_has_every_baseline_in_both_forms_and_what_bounds_them() -> None:
     assert not any("not available" in note for note in found.notes)
 
 
+def test_main_also_gives_baselines_a_budget_that_costs_less_for_nearly_the_quality() -> None:
+    """Where the dearest budget adds next to nothing, most of the distance to the published form is that of its budget."""
+    x, table = world()
+    quality = table.quality.copy()
+    quality[:, 2::3] = quality[:, 1::3] + 1e-6  # 400 tokens are hardly better than 100
+    found = run("main", (x, replace(table, quality=np.clip(quality, 0, 1))))
+    thrifty, usual = rows(grid(found, "Ours minus baselines with a thriftier")), rows(grid(found, "Ours minus the other"))
+    assert set(thrifty) == set(BASELINES)
+    assert value(thrifty["MIRT"].cells[0]) < value(usual["MIRT"].cells[0])
+    assert sum(answer.startswith("Were each LLM at a thriftier budget") for answer in found.answers) == 1
+
+
 def test_main_says_what_the_quality_costs_without_any_router_and_at_which_prices() -> None:
     found = run("main", world())
     alone = value(rows(grid(found, "Figures"))["best mixture of fixed arms"].cells[-1])

@@ -116,17 +116,21 @@ def methods(outcomes: Outcomes, quality: FloatArray, cost: FloatArray) -> dict[s
     return found
 
 
-def one_budget_each(outcomes: Outcomes, choose: Literal["best", "cheapest"] = "best") -> IntArray:
-    """For each LLM the arm of its highest mean quality (the cheaper one of equals), or its cheapest arm: what a router sees that knows
-    points only.
+def one_budget_each(outcomes: Outcomes, choose: Literal["best", "cheapest", "thrifty"] = "best") -> IntArray:
+    """For each LLM the arm of its highest mean quality (the cheaper one of equals), or its cheapest arm, or the cheapest that keeps 95 %
+    of that highest quality: what a router sees that knows points only.
     """
-    best: dict[str, tuple[float, float, int]] = {}
+    found: dict[str, list[tuple[float, float, int]]] = {}
     for arm in outcomes.fixed_arms().tolist():
         quality, cost = float(np.nanmean(outcomes.quality[:, arm])), float(np.nanmean(outcomes.cost[:, arm]))
-        key = (-quality, cost, arm) if choose == "best" else (cost, -quality, arm)
-        model = outcomes.arms[arm].model
-        best[model] = min(best.get(model, key), key)
-    return np.array(sorted(arm for _, _, arm in best.values()), dtype=np.intp)
+        found.setdefault(outcomes.arms[arm].model, []).append((quality, cost, arm))
+    least = {"best": 1.0, "cheapest": 0.0, "thrifty": KEEP}[choose]
+    chosen = []
+    for arms in found.values():
+        top = max(quality for quality, _, _ in arms)
+        enough = [(cost, -quality, arm) for quality, cost, arm in arms if quality >= least * top]
+        chosen.append(min(enough)[2])
+    return np.array(sorted(chosen), dtype=np.intp)
 
 
 NAMES = ("area", "gap_closed", "audc", "peak", "cost_at_90", "cost_at_keep", "cost_at_100", "qnc", "qnc_100")

@@ -14,13 +14,13 @@ from r2router.evaluation.accuracy import accuracy, compliance
 from r2router.evaluation.exhibits import FIGURES, LABELS, LEAST_QUERIES, MEANINGS, as_much, deferral_plot, grid, signed
 from r2router.evaluation.operating import SHARES, Point, operating_point, points_grid, shares_grid
 from r2router.evaluation.robust import noisy_views, robustness_grid
-from r2router.evaluation.roster import BASELINES, ONE_BUDGET, OURS, SAME_ARMS, everybody
+from r2router.evaluation.roster import BASELINES, ONE_BUDGET, OURS, SAME_ARMS, everybody, published
 from r2router.evaluation.study import Study, failures
 from r2router.evaluation.trial import Data, Form, Tried, attempt, comparable, embed, needed
 from r2router.explain import money
 from r2router.findings import Findings, Grid, Plot, Row, Section, Words
 from r2router.score import Comparison, Method, Outcomes, compare
-from r2router.types import FloatArray
+from r2router.types import FloatArray, IntArray
 
 QUESTION = "Is routing over (model, budget) pairs worth more than routing over models, whatever the router?"
 
@@ -44,13 +44,43 @@ def against(study: Study, name: str, title: str, question: str, form: Form) -> F
     tried = [mine, *attempt(contenders[1:], data, folds, study.progress)]
     found = comparable(tried, data.outcomes)
     result = compare(found, data.outcomes, plan.resamples, 0, base=OURS, progress=study.progress)
+    answers, thriftier = headlines(result, task_lines(study, found)), list[Grid]()
+    if form == "one budget":
+        answers, thriftier = _thrifty(study, mine, folds, answers)
     sections = [
         Section("Quality and cost", (curves(result, data.outcomes), figures_table(result, tried))),
-        Section("Ours against each", (differences_table(result), Words(verdict(result)))),
+        Section("Ours against each", (differences_table(result), Words(verdict(result)), *thriftier)),
         *one_by_one(study, mine, found, result),
         *reviewers(study, tried),
     ]
-    return study.findings(name, title, question, headlines(result, task_lines(study, found)), sections, notes=failures(tried))
+    return study.findings(name, title, question, answers, sections, notes=failures(tried))
+
+
+def _thrifty(study: Study, mine: Tried, folds: Sequence[IntArray], answers: list[str]) -> tuple[list[str], list[Grid]]:
+    """What is left of the gain where baselines have each LLM at a budget that costs less for nearly its quality: (answers with a sentence
+    more, the grid); the best budget by quality may cost several times as much for next to nothing.
+    """
+    tried = attempt(published("thrifty"), study.data, folds, study.progress)
+    found = comparable([mine, *tried], study.data.outcomes)
+    result = compare(found, study.data.outcomes, study.plan.resamples, 0, base=OURS, progress=study.progress)
+    names, lines = ("area", "qnc", "cheaper"), []
+    for t in tried:
+        row = result.differences.get(t.contender.name)
+        cells = (f"not available: {t.failed}", None, None) if row is None else tuple(_difference(name, row[name]) for name in names)
+        lines.append(Row(t.contender.name, cells))
+    about = (
+        "Each LLM at its cheapest budget that keeps 95 % of its best quality in the training part. The last column is the other's cost at "
+        "95 % over ours."
+    )
+    heads = tuple(FIGURES[name][0] for name in names)
+    shown = Grid("Ours minus baselines with a thriftier budget an LLM, paired", heads, tuple(lines), ("+.3f", "+.3f", ".2f"), about=about)
+    rival = best_of(result, list(BASELINES))
+    times = result.differences[rival]["cheaper"] if rival is not None else None
+    if times is None or not math.isfinite(times.value) or result.best[1] <= 0:
+        return answers, [shown]
+    said = f"Were each LLM at a thriftier budget, the best baseline, {rival}, would cost {as_much(times)} as much."
+    at = next((i + 1 for i, answer in enumerate(answers) if "published form" in answer), len(answers))
+    return [*answers[:at], said, *answers[at:]], [shown]
 
 
 def _views(study: Study) -> dict[str, FloatArray]:
