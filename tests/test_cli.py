@@ -20,7 +20,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner, Result
 
-from r2router import Best, Cheapest, Recipe, Router, Tradeoff, Value
+from r2router import Best, Cheapest, Recipe, Router, Table, Tradeoff, Value
 from r2router.cli import main
 from r2router.cli.screen import Progress
 from r2router.decide import Policy
@@ -301,6 +301,25 @@ def test_train_saves_a_router_and_says_what_next(room: Path, world: Any) -> None
     assert "Measured by 3-fold cross-validation" in result.stdout
     assert result.stdout.endswith("next: r2router route --router 'my router' \"your question\"\n")
     assert "training on 240 queries and 8 arms" in result.stderr
+
+
+def test_train_holds_out_a_part_and_evaluates_on_it(room: Path, world: Any) -> None:
+    args = ("train", "table.parquet", "--prices", "prices.csv", "--encoder", "fake", "--folds", 0, "--seed", 3, "--test", 0.25, "--out")
+    result = run(*args, "new")
+    assert result.exit_code == 0, result.output
+    assert "180 queries" in result.stdout and "On what was held out: 60 queries, 8 arms." in result.stdout
+    assert "was trained on" not in result.output
+    np.save("x.npy", world.vectors)
+    train = Table.read("table.parquet", prices="prices.csv").split(0.25, 3)[0]
+    assert Router.load("new").facts.queries == len(train) == 180
+    given = run(*args, "given", "--vectors", "x.npy")
+    assert given.exit_code == 0, given.output
+    held_out = [r.stdout.partition("On what was held out")[2] for r in (result, given)]
+    assert held_out[0] == held_out[1], "the embeddings that were given follow their queries"
+    np.save("short.npy", world.vectors[:-1])
+    for wrong, says in ((("--test", 0), "test is 0.0; the share of queries"), (("--vectors", "short.npy"), "one row for each of the 240")):
+        failed = run(*args, "worse", *wrong)
+        assert (failed.exit_code, failed.stdout) == (2, "") and says in failed.stderr
 
 
 def test_train_on_a_foreign_table_with_a_pool(room: Path) -> None:

@@ -624,6 +624,7 @@ def test_a_split_is_by_query_text_seeded_and_whole(n: int, texts: int, share: fl
 def test_a_split_is_the_papers_permutation() -> None:
     order = np.random.default_rng(42).permutation(50)
     train, test = many(50).split()
+    assert (train.held_out, test.held_out, test.take([0]).held_out) == (False, True, True)
     assert train.query_ids == tuple(f"q{i}" for i in order[:40]) and test.query_ids == tuple(f"q{i}" for i in order[40:])
     assert many(50).split(seed=1)[0].query_ids != train.query_ids
 

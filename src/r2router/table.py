@@ -32,6 +32,7 @@ class Table:
     sources: where the rows came from: (path, sha256) pairs.
     notes: what was unusual in them, in words.
     simulations: how its simulated rows were made; empty where all outcomes are real.
+    held_out: it is the test part of a `split`, so that a router of the other part has not seen it, though both are from one file.
     """
 
     pool: Pool
@@ -47,6 +48,7 @@ class Table:
     sources: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     simulations: tuple[str, ...] = ()
+    held_out: bool = False
 
     @classmethod
     def read(
@@ -181,9 +183,10 @@ class Table:
         in_train = np.isin(group, train_groups)
         if in_train.all() or not in_train.any():
             raise DataError(f"{len(first)} distinct queries cannot be split {1 - test:g} to {test:g}: one part would be empty")
+        rows = np.flatnonzero(in_train), np.flatnonzero(~in_train)
         if len(first) == len(self):  # the permutation's own order, so that rows come as the paper's code has them
-            return self.take(train_groups), self.take(order[len(train_groups) :])
-        return self.take(np.flatnonzero(in_train)), self.take(np.flatnonzero(~in_train))
+            rows = train_groups, order[len(train_groups) :]
+        return self.take(rows[0]), replace(self.take(rows[1]), held_out=True)
 
     # -- money ---------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from r2router.cli.learn import check_out
-from r2router.cli.options import Data, data
+from r2router.cli.options import NO_PRICES, Data, data
 from r2router.cli.screen import note, style
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _wanted(router: Router, table: Table, names: tuple[str, ...], data: Data) ->
             raise DataError(f"{data.pool} does not list {listing(missing)}: add it there, or leave its rows out (--drop-unknown)")
         return [file[name] for name in wanted if name in file]
     if data.prices is None:
-        raise click.UsageError("give --prices (a CSV, or genai-prices) or --pool: an unknown price is never zero")
+        raise click.UsageError(NO_PRICES)
     return list(Pool(there[name] for name in wanted).with_prices(data.prices).models)
 
 

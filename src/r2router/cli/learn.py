@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from r2router.cli.options import Data, data, embeddings, vectors
+from r2router.cli.options import Data, Number, data, embeddings, vectors
 from r2router.cli.screen import note, progress, style
 
 if TYPE_CHECKING:
     from r2router.router import Router
+    from r2router.table import Table
+    from r2router.types import FloatArray
 
 _FOLDER = click.Path(path_type=Path)
 _out = click.option("--out", type=_FOLDER, required=True, metavar="DIR", help="Where the router is saved.")
@@ -22,6 +24,7 @@ _out = click.option("--out", type=_FOLDER, required=True, metavar="DIR", help="W
 @click.command(
     epilog="""\b
 Examples:
+  r2router train r2bench-mini --test 0.2 --out router/
   r2router train outcomes.parquet --prices prices.csv --out router/
   r2router train a.csv b.csv --pool pool.toml --out router/ --learner ridge:alpha=100
   r2router train foreign.csv --prices genai-prices --column query=prompt --column quality=score --out router/"""
@@ -32,25 +35,26 @@ Examples:
 @click.option("--learner", metavar="NAME[:KEY=VALUE,...]", help="How to learn, for example ridge:alpha=30; by default the best measured.")
 @click.option("--encoder", metavar="ENCODER", help="What turns texts into vectors; by default the embedded MiniLM.")
 @vectors
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the folds and the bootstrap.")
+@click.option("--test", type=Number(0, 1), metavar="SHARE", help="Hold out this share of the queries, and evaluate on it in the end.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the folds, the bootstrap and what is held out.")
 @click.option("--folds", type=click.IntRange(min=0), default=5, show_default=True, help="Of the cross-validation; 0 leaves it out.")
-def train(
+def train(  # noqa: PLR0913, PLR0917 - one an option
     tables: tuple[str, ...],
     data: Data,
     out: Path,
     learner: str | None,
     encoder: str | None,
     vectors: Path | None,
+    test: float | None,
     seed: int,
     folds: int,
 ) -> None:
     """Train a router on outcome tables and save it.
 
     A TABLE is Parquet, CSV, JSON lines, a folder of such files, or hf://...; several read as one. Without --pool the models and
-    budgets are those of the tables.
+    budgets are those of the tables. r2bench-mini is a small real one that comes with r2router, prices included.
     """
-    if data.pool is None and data.prices is None:
-        raise click.UsageError("give --prices (a CSV, or genai-prices) or --pool: an unknown price is never zero")
+    data.check_priced(tables)
     check_out(out)
     given: dict[str, Any] = {"seed": seed, "folds": folds}
     given |= {} if learner is None else {"learner": learner_of(learner)}
@@ -61,11 +65,25 @@ def train(
     x = None if vectors is None else embeddings(vectors)
     note(f"reading {', '.join(tables)}")
     table = data.read(tables)
-    note(f"training on {len(table):,} queries and {len(table.arms)} arms")
+    table.check_vectors(x)
+    train, held_out = (table, None) if test is None else table.split(test, seed)
+    note(f"training on {len(train):,} queries and {len(train.arms)} arms")
     with progress() as shown:
-        router = recipe.fit(table, x, progress=shown)
+        router = recipe.fit(train, _of(train, table, x), progress=shown)
     router.save(out)
     _introduce(router, out)
+    if held_out is not None:
+        from r2router.evaluation import evaluate
+
+        with progress() as shown:
+            report = evaluate(router, held_out, vectors=_of(held_out, table, x), seed=seed, progress=shown)
+        click.echo(f"\nOn what was held out: {style().plain(str(report))}")
+
+
+def _of(part: Table, table: Table, vectors: FloatArray | None) -> FloatArray | None:
+    """The embeddings of a part of the table's queries."""
+    row = {query: i for i, query in enumerate(table.query_ids)}
+    return None if vectors is None else vectors[[row[query] for query in part.query_ids]]
 
 
 def learner_of(text: str) -> Any:

@@ -134,14 +134,19 @@ class Data:
     drop_unknown: bool
     judge: str | None
 
+    def check_priced(self, sources: Sequence[str]) -> None:
+        """A usage error where nothing says what the sources' models cost. A bundled table that stands alone brings its own prices."""
+        if self.pool is None and self.prices is None and _own_pool(sources) is None:
+            raise click.UsageError(NO_PRICES)
+
     def read(self, sources: Sequence[str]) -> Table:
         """The table of these sources."""
         from r2router.table import Table
 
-        if self.pool is None:
-            return Table.read(list(sources), prices=self.prices, columns=self.columns, judge=self.judge)
-        pool = self.priced(self.pool)
-        return Table.read(list(sources), pool, columns=self.columns, judge=self.judge, drop_unknown=self.drop_unknown)
+        pool = _own_pool(sources) if self.pool is None else self.priced(self.pool)
+        if pool is None or (self.pool is None and self.prices is not None):
+            return Table.read(paths_of(sources), prices=self.prices, columns=self.columns, judge=self.judge)
+        return Table.read(paths_of(sources), pool, columns=self.columns, judge=self.judge, drop_unknown=self.drop_unknown)
 
     def priced(self, file: Path) -> Pool:
         """The pool of a file, under other prices where some are given."""
@@ -149,6 +154,27 @@ class Data:
 
         pool = Pool.read(file)
         return pool if self.prices is None else pool.with_prices(self.prices)
+
+
+NO_PRICES = "give --prices (a CSV, or genai-prices) or --pool: an unknown price is never zero"
+
+
+def paths_of(sources: Sequence[str]) -> list[str]:
+    """The sources, with the names of bundled tables replaced by their files; a file of such a name goes first."""
+    return [source if (bundled := _bundled(source)) is None else str(bundled) for source in sources]
+
+
+def _own_pool(sources: Sequence[str]) -> Pool | None:
+    """The pool of a bundled table that stands alone."""
+    from r2router.mini import mini_pool
+
+    return mini_pool(sources[0]) if len(sources) == 1 and _bundled(sources[0]) is not None else None
+
+
+def _bundled(source: str) -> Path | None:
+    from r2router.mini import TABLES
+
+    return None if Path(source).exists() else TABLES.get(source)
 
 
 _DATA = (

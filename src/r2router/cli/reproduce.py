@@ -72,8 +72,7 @@ def reproduce(experiment: str, tables: tuple[str, ...], data: Data, files: tuple
             raise click.UsageError(f"{option} is for the experiment {only!r}; {experiment!r} would not look at it")
     if asked["other_judge"] is not None and asked["other_judge"] == data.judge:
         raise click.UsageError(f"--judge and --other-judge are both {data.judge!r}: name two judges")
-    if data.pool is None and data.prices is None:
-        raise click.UsageError("give --prices (a CSV, or genai-prices) or --pool: an unknown price is never zero")
+    data.check_priced(tables)
     learner = None if asked["learner"] is None else learner_of(asked["learner"])
     table = _of_tasks(data.read(tables), asked["tasks"])
     other = None

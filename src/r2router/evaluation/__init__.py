@@ -106,7 +106,9 @@ def _regret(router: Router, forecast: Forecast, outcomes: Outcomes, resamples: i
 
 
 def trained_on(router: Router, table: Table) -> tuple[str, ...]:
-    """The table's files that the router was trained on: on them it looks better than it is."""
+    """The table's files that the router was trained on: on them it looks better than it is. The test part of a split is not among them."""
+    if table.held_out:
+        return ()
     own = {digest for _, digest in router.facts.sources if digest}
     return tuple(name for name, digest in table.sources if digest in own)
 

@@ -1,0 +1,32 @@
+"""R2-Bench-mini: what three small LLMs really answered under up to seven budgets; collected with this tool, with every answer (`card.md`).
+
+It ships with the package, so that every command that takes a table can be tried at once, under the names of `TABLES`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from r2router.errors import DataError
+from r2router.pool import Pool
+from r2router.table import Table
+
+_HERE = Path(__file__).parent
+
+TABLES: dict[str, Path] = {
+    "r2bench-mini": _HERE / "prefix_sharing.parquet",
+    "r2bench-mini-instruction": _HERE / "instruction.parquet",
+}
+"""The tables by name: budgets enforced by cutting one long answer (all queries), and by words and a hard cap (a part of the queries)."""
+
+
+def mini(name: str = "r2bench-mini") -> Table:
+    """One of `TABLES`, with its pool and prices. Raises `DataError` for another name."""
+    if name not in TABLES:
+        raise DataError(f"there is no bundled table {name!r}; there are: {', '.join(TABLES)}")
+    return Table.read(TABLES[name], mini_pool(name))
+
+
+def mini_pool(name: str = "r2bench-mini") -> Pool:
+    """The pool that a bundled table was collected with. Its prices are nominal: see the card."""
+    return Pool.read(TABLES[name].with_suffix(".toml"))
