@@ -432,6 +432,9 @@ def test_reproduce_takes_vectors_and_a_cache(room: Path, world: Any) -> None:
         (("oracle", "table.parquet", "--prices", "prices.csv", "--folds", "1"), "--folds"),
         (("judge", "table.parquet", "--prices", "prices.csv", "--encoder", "fake"), "--other-judge"),
         (("main", "table.parquet", "--prices", "prices.csv", "--learner", "rigde"), "did you mean 'ridge'"),
+        (("main", "table.parquet", "--prices", "prices.csv", "--other-judge", "B"), "is for the experiment 'judge'"),
+        (("oracle", "table.parquet", "--prices", "prices.csv", "--also-encoder", "fake"), "is for the experiment 'encoder'"),
+        (("judge", "table.parquet", "--prices", "prices.csv", "--judge", "A", "--other-judge", "A"), "name two judges"),
     ],
 )
 def test_reproduce_refuses_what_cannot_be(room: Path, args: tuple[str, ...], says: str) -> None:

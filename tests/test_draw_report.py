@@ -142,6 +142,12 @@ def test_how_numbers_are_written(value: float, form: str, shown: str) -> None:
     assert number(value, form) == shown
 
 
+def test_an_interval_ends_where_a_quality_is_never_reached() -> None:
+    figures = (Figure("f", 1.5, 1.0, math.inf), Figure("f", -0.5, -math.inf, -0.1), Figure("f", 1.0, math.inf, math.inf))
+    rows = tuple(Row(str(i), (figure,)) for i, figure in enumerate(figures))
+    assert [row[0].interval for row in cells(Grid("g", ("x",), rows, (".1f",)))] == ["[1.0, never]", "[never, -0.1]", ""]
+
+
 def test_intervals_and_what_is_missing() -> None:
     form = {"columns": ("x",), "formats": ("share",), "better": ()}
     rows = [Figure("f", 0.27, 0.26, 0.28), Figure("f", 0.27, NAN, 0.28), Figure("f", 0.27), Figure("f", NAN, NAN, NAN), None, NAN]

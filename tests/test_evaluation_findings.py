@@ -15,6 +15,7 @@ from msgspec.structs import replace as replace_struct
 from r2router import Pool, Prices, Recipe, evaluate
 from r2router.card import Figure
 from r2router.draw import Style, report_page, report_text
+from r2router.errors import DataError
 from r2router.evaluation.answers import answers_of
 from r2router.evaluation.report import Report
 from r2router.findings import Findings, Grid, Plot, Row
@@ -178,6 +179,18 @@ def test_free_arms_and_a_single_arm_are_no_wrong_numbers(world: Any) -> None:
         assert all(r.cells[-1] is None for r in grid(found, "By task").rows)
         shown = report_page(found) + report_text(found, Style(80))
         assert not re.search(r"\bnan\b|\binf\b", shown)
+
+
+def test_words_stand_where_there_is_no_figure(world: Any) -> None:
+    router = Recipe(encoder="given:test", folds=0).fit(world.table, vectors=world.vectors)
+    rows = np.arange(20)
+    table, x = world.table.take(rows), world.vectors[rows]
+    nothing, zero = np.full(table.quality.shape, np.nan), np.zeros(table.quality.shape)
+    free = evaluate(router, replace(table, cost_usd=zero, tasks=("a", "b") * 10), vectors=x, resamples=10)
+    assert "nan" not in str(free) and "not available" in str(free) and "no gap to the oracle" not in str(free)
+    assert any("20 queries are few" in note for note in free.notes)
+    with pytest.raises(DataError, match="without output tokens"):
+        evaluate(router, replace(table, output_tokens=nothing, cost_usd=nothing), vectors=x)
 
 
 def test_every_drawing_takes_it(report: Report) -> None:

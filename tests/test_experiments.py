@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +20,7 @@ from r2router.evaluation.experiments.judge import agreement
 from r2router.evaluation.experiments.main import verdict
 from r2router.evaluation.roster import BASELINES, OURS
 from r2router.evaluation.trial import Data, Plan
-from r2router.findings import Findings, Grid, Plot, Row
+from r2router.findings import Findings, Grid, Plot, Row, Words
 from r2router.pool import Pool
 from r2router.predict.linear import Ridge
 from r2router.table import Table
@@ -99,6 +101,26 @@ def test_main_has_every_baseline_in_both_forms_and_what_bounds_them() -> None:
     assert not any("not available" in note for note in found.notes)
 
 
+def test_main_also_gives_baselines_a_budget_that_costs_less_for_nearly_the_quality() -> None:
+    """Where the dearest budget adds next to nothing, most of the distance to the published form is that of its budget."""
+    x, table = world()
+    quality = table.quality.copy()
+    quality[:, 2::3] = quality[:, 1::3] + 1e-6  # 400 tokens are hardly better than 100
+    found = run("main", (x, replace(table, quality=np.clip(quality, 0, 1))))
+    thrifty, usual = rows(grid(found, "Ours minus baselines with a thriftier")), rows(grid(found, "Ours minus the other"))
+    assert set(thrifty) == set(BASELINES)
+    assert value(thrifty["MIRT"].cells[0]) < value(usual["MIRT"].cells[0])
+    assert sum(answer.startswith("Were each LLM at a thriftier budget") for answer in found.answers) == 1
+
+
+def test_main_says_what_the_quality_costs_without_any_router_and_at_which_prices() -> None:
+    found = run("main", world())
+    alone = value(rows(grid(found, "Figures"))["best mixture of fixed arms"].cells[-1])
+    said = next(a for a in found.answers if a.startswith("The best mixture of fixed arms"))
+    assert f"${alone:.3g}"[:4] in said and "times [" in said
+    assert "m0 1 / 4, m1 4 / 16" in found.settings["prices"]
+
+
 def test_the_curves_are_the_means_of_every_arm_the_cheapest_first() -> None:
     made = world()
     found = run("curves", made)
@@ -124,6 +146,18 @@ def test_the_curves_are_the_means_of_every_arm_the_cheapest_first() -> None:
     tasks = rows(grid(found, "Where length pays"))
     assert set(tasks) == {"sums", "facts", "code"}
     assert tasks["sums"].cells[1] == pytest.approx(table.quality[::3, 0].mean())
+
+
+def test_a_budget_that_was_asked_of_harder_queries_only_is_on_no_curve() -> None:
+    """Means of different queries compare the queries: all budgets alike, the dearest one asked where all are wrong."""
+    x, table = world()
+    quality = np.tile((np.arange(60) % 2)[:, None].astype(float), (1, 9))
+    quality[np.arange(60) % 2 == 1, 2] = np.nan  # m0@400 saw the hard half only
+    found = run("curves", (x, replace(table, quality=quality)))
+    (plot,) = (p for s in found.sections for p in s.parts if isinstance(p, Plot))
+    assert plot.series[0].labels == ("20", "100") and plot.series[1].labels == ("20", "100", "400")
+    assert any("on no curve" in note and "m0@400" in note for note in found.notes)
+    assert rows(grid(found, "Every arm"))["m0@400"].cells[0] == 30
 
 
 def test_one_budget_an_llm_is_no_curve() -> None:
@@ -285,6 +319,75 @@ def test_sparse_tables_mark_what_is_not_available() -> None:
     assert not any("nan" in answer for answer in found.answers)
 
 
+@pytest.mark.parametrize("name", sorted(set(EXPERIMENTS) - {"judge"}))
+@pytest.mark.parametrize("bad", ["thin", "tiny", "free", "all wrong", "one arm", "ten", "twins", "a hole"])
+def test_no_experiment_fails_without_words_or_says_what_is_no_number(name: str, bad: str) -> None:
+    x, table = world(n={"tiny": 3, "ten": 10}.get(bad, 45), budgets=(100,) if bad == "one arm" else (20, 100, 400))
+    rng = np.random.default_rng(1)
+    match bad:
+        case "thin":
+            table = replace(table, quality=np.where(rng.random(table.quality.shape) < 0.6, np.nan, table.quality))
+        case "free":
+            nothing = np.zeros(table.quality.shape)
+            table = replace(table, output_tokens=nothing, input_tokens=nothing)
+        case "all wrong":
+            table = replace(table, quality=np.zeros(table.quality.shape))
+        case "one arm":
+            table = table.with_arms(table.arms[:1])
+        case "twins":
+            table = replace(table, queries=tuple(f"question number {i // 9}" for i in range(45)))
+        case "a hole":
+            quality = table.quality.copy()
+            quality[7, 1:] = np.nan
+            table = replace(table, quality=quality)
+    with contextlib.suppress(DataError):
+        check_words(run(name, (x, table)))
+
+
+def check_words(found: Findings) -> None:
+    assert found.answers
+    said = " ".join((*found.answers, *(p.text for s in found.sections for p in s.parts if isinstance(p, Words))))
+    assert not re.search(r"\bnan\b|\binf\b|0 of 0", said), said
+    json.dumps(found.to_dict(), allow_nan=False)
+    assert "<html" in report_page(found)
+    assert any("are few" in note for note in found.notes)
+
+
+def test_a_table_that_no_arm_covers_says_how_much_is_missing() -> None:
+    x, table = world()
+    table = replace(table, quality=np.where(np.arange(60)[:, None] % 9 == np.arange(9), table.quality, np.nan))
+    with pytest.raises(DataError, match=r"no fixed arm.*has 12%"):
+        run("main", (x, table))
+    assert run("curves", (x, table)).answers
+
+
+def test_what_cannot_be_compared_is_not_called_a_loss_or_a_gain() -> None:
+    x, table = world(n=45)
+    free = replace(table, output_tokens=np.zeros((45, 9)), input_tokens=np.zeros((45, 9)))
+    for name in ("anchors", "queries"):
+        assert run(name, (x, free)).answers[0].startswith("Areas are not available"), name
+    wrong = run("main", (x, replace(table, quality=np.zeros((45, 9)))))
+    assert wrong.answers[0].startswith("No arm has a quality above 0") and len(wrong.answers) == 1
+    same = run("main", (x, replace(table, quality=np.full((45, 9), 0.3))))
+    assert same.answers[0].startswith("All fixed arms have the same mean quality, 0.300")
+    assert "Below the mixture on 0 of 3 tasks." in same.answers
+
+
+def test_an_oracle_on_models_leaves_out_queries_without_any() -> None:
+    x, table = world()
+    quality = table.quality.copy()
+    quality[7, [0, 2, 3, 5, 6, 8]] = np.nan  # the cheapest and the dearest budget of every model
+    found = run("oracle", (x, replace(table, quality=quality)))
+    assert any(note.startswith("1 queries are left out") for note in found.notes)
+
+
+def test_a_task_too_small_to_judge_stands_in_ood_without_a_figure() -> None:
+    x, table = world()
+    few = tuple("rare" if i < 3 else task for i, task in enumerate(table.tasks))
+    cells = rows(grid(run("ood", (x, replace(table, tasks=few))), "Area, ours minus mixture"))
+    assert cells["rare"].cells == (None,) and cells["sums"].cells[0] is not None
+
+
 def test_an_encoder_that_is_not_there_is_said_and_the_rest_goes_on() -> None:
     found = run("encoder", world(), encoders=("nowhere",))
     assert any(note.startswith("nowhere: not available: no encoder 'nowhere'") for note in found.notes)
@@ -314,3 +417,15 @@ def test_the_verdict_counts_only_what_is_clear() -> None:
     differences = {name: {"area": clear, "qnc": better} for name in names} | {names[0]: {"area": vague, "qnc": worse}}
     words = verdict(Comparison(1, OURS, {}, differences, {}, {}, Arm("a@1"), (1.0, 1.0), 0.0, 1.0))
     assert f"Area: clearly ahead of {len(names) - 1} of {len(names)} published-form baselines (not of {names[0]})." in words
+
+
+def test_differences_between_learners_and_forms_are_paired_and_have_intervals() -> None:
+    pytest.importorskip("lightgbm")
+    said = [a for a in run("predictor", world()).answers if a.startswith("Budgets as a choice give")]
+    assert len(said) >= 3 and all(re.search(r"[+-]0\.\d{3} \[[+-]0\.\d{3}, [+-]0\.\d{3}\]", a) for a in said)
+    late = run("new-llms", world())
+    areas = rows(grid(late, "Figures, averaged"))
+    for name, row in rows(grid(late, "Area, ours minus the other")).items():
+        for other, cell in zip(("Uni-R2Router", "UniRouter"), row.cells, strict=True):
+            assert value(cell) == pytest.approx(value(areas[f"ours, {name}"].cells[0]) - value(areas[f"{other}, {name}"].cells[0]))
+            assert cell.low <= cell.high  # type: ignore[union-attr]

@@ -139,6 +139,26 @@ def test_figures_by_hand() -> None:
     assert set(result.differences) == {"fixed", "one budget", "oracle"}
 
 
+def test_a_thrifty_budget_is_the_cheapest_that_is_nearly_as_good() -> None:
+    found = outcomes([[0.90, 0.96, 1.0]] * 4, [1.0, 2.0, 9.0], "a@1 a@2 a@3")
+    assert [one_budget_each(found, choose).tolist() for choose in ("best", "cheapest", "thrifty")] == [[2], [0], [1]]
+
+
+def test_draws_in_which_only_the_router_never_gets_there_count_against_it() -> None:
+    """The other costs nothing beside one that never gets there: such draws must not be left out of the interval of the ratio."""
+    n = 12
+    quality = np.column_stack([np.zeros(n), np.linspace(0.2, 1.0, n)])
+    found = outcomes(quality.tolist(), [1.0, 2.0])
+    forecast = np.tile([0.0, 1.0], (n, 1))
+    forecast[0] = [1.0, 0.0]  # a query that it never gets right: within 5 % on the data, but not in a draw that has it three times
+    result = compare(
+        {"router": Routed.of(forecast, found.cost, found), "fixed": FixedArms(found, found.fixed_arms())}, found, resamples=400, seed=0
+    )
+    cost, cheaper = result.figures["router"]["cost_at_keep"], result.differences["fixed"]["cheaper"]
+    assert math.isfinite(cost.value) and math.isinf(cost.high)
+    assert cheaper.value > 0 and cheaper.low == 0.0
+
+
 def test_a_quality_that_is_never_reached_costs_endlessly() -> None:
     found = outcomes([[0.0, 1.0], [0.0, 1.0]], [1.0, 2.0])
     backwards = np.array([[1.0, 0.0], [1.0, 0.0]])

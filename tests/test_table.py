@@ -311,6 +311,16 @@ def test_addresses_are_handed_to_polars_as_they_are(monkeypatch: pytest.MonkeyPa
     assert table.sources == ((path, ""),)
 
 
+@pytest.mark.parametrize("path", ["hf://datasets/someone/R2-Bench", "hf://datasets/someone/R2-Bench/*.csv"])
+def test_wide_tables_at_an_address_that_names_no_llm_are_refused(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    wide = pl.DataFrame({"query": ["one", "two"], "10_score": ["1", "0"]}).lazy()
+    for scan in ("scan_parquet", "scan_csv"):
+        monkeypatch.setattr(pl, scan, lambda *_, **__: wide)
+    with pytest.raises(DataError, match="give the files one by one"):
+        Table.read(path)
+    assert [m.id for m in Table.read("hf://datasets/someone/R2-Bench/llama.csv").pool.models] == ["llama"]
+
+
 def test_an_address_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fake(*_: Any, **__: Any) -> Any:
         raise OSError("could not connect")
@@ -378,6 +388,26 @@ def test_many_impossible_amounts_are_a_broken_file() -> None:
     cells = [{"query_id": f"q{i}", "query": f"?{i}", "output_tokens": -45 if i < 20 else 5} for i in range(400)]
     with pytest.raises(DataError, match=r"row 1: output_tokens of a@10 is -45.*20 of 400"):
         Table.read(rows(*cells))
+
+
+def test_embeddings_are_rows_of_finite_numbers() -> None:
+    table = Table.read(rows(*({"query_id": f"q{i}", "query": f"?{i}"} for i in range(3))))
+    good = np.ones((3, 4), np.float32)
+    table.check_vectors(good)
+    table.check_vectors(good.astype(np.float16))
+    broken = good.copy()
+    broken[1, 2] = np.nan
+    for bad, says in ((good[:2], "one row for each"), (broken, r"row 2: .* not finite \(1 rows"), (good.astype(str), "row of numbers")):
+        with pytest.raises(DataError, match=says):
+            table.check_vectors(bad)
+
+
+def test_amounts_that_no_answer_can_have_are_no_amounts() -> None:
+    cells = [{"query_id": f"q{i}", "query": f"?{i}", "output_tokens": 1e300 if i == 3 else 5.0} for i in range(400)]
+    table = Table.read(rows(*cells))
+    assert math.isnan(table.output_tokens[3, 0]) and "1e+300" in table.notes[0]
+    with pytest.raises(DataError, match=r"at most 1e\+09"):
+        Table.read(rows(*cells[:10]))
 
 
 def test_an_impossible_quality_is_refused_even_if_it_is_one_of_many() -> None:

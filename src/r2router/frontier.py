@@ -61,8 +61,8 @@ def sweep(quality: FloatArray, cost: FloatArray) -> Sweep:
     """
     n = len(quality)
     barred = np.isnan(quality) | ~np.isfinite(cost)
-    if barred.all(axis=1).any():
-        raise ValueError("a query has no arm that can be chosen")
+    if stuck := int(barred.all(axis=1).sum()):
+        raise ValueError(f"on {stuck:,} of {n:,} queries no arm that can be chosen was observed at a finite cost")
     quality, cost = np.where(barred, -np.inf, quality), np.where(barred, np.inf, cost)
     current = _first_of_best(-cost, quality)
     start, rows, steps = current.copy(), np.arange(n), []

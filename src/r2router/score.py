@@ -116,17 +116,21 @@ def methods(outcomes: Outcomes, quality: FloatArray, cost: FloatArray) -> dict[s
     return found
 
 
-def one_budget_each(outcomes: Outcomes, choose: Literal["best", "cheapest"] = "best") -> IntArray:
-    """For each LLM the arm of its highest mean quality (the cheaper one of equals), or its cheapest arm: what a router sees that knows
-    points only.
+def one_budget_each(outcomes: Outcomes, choose: Literal["best", "cheapest", "thrifty"] = "best") -> IntArray:
+    """For each LLM the arm of its highest mean quality (the cheaper one of equals), or its cheapest arm, or the cheapest that keeps 95 %
+    of that highest quality: what a router sees that knows points only.
     """
-    best: dict[str, tuple[float, float, int]] = {}
+    found: dict[str, list[tuple[float, float, int]]] = {}
     for arm in outcomes.fixed_arms().tolist():
         quality, cost = float(np.nanmean(outcomes.quality[:, arm])), float(np.nanmean(outcomes.cost[:, arm]))
-        key = (-quality, cost, arm) if choose == "best" else (cost, -quality, arm)
-        model = outcomes.arms[arm].model
-        best[model] = min(best.get(model, key), key)
-    return np.array(sorted(arm for _, _, arm in best.values()), dtype=np.intp)
+        found.setdefault(outcomes.arms[arm].model, []).append((quality, cost, arm))
+    least = {"best": 1.0, "cheapest": 0.0, "thrifty": KEEP}[choose]
+    chosen = []
+    for arms in found.values():
+        top = max(quality for quality, _, _ in arms)
+        enough = [(cost, -quality, arm) for quality, cost, arm in arms if quality >= least * top]
+        chosen.append(min(enough)[2])
+    return np.array(sorted(chosen), dtype=np.intp)
 
 
 NAMES = ("area", "gap_closed", "audc", "peak", "cost_at_90", "cost_at_keep", "cost_at_100", "qnc", "qnc_100")
@@ -158,8 +162,9 @@ class Comparison:
     """Figures of several methods on the same queries.
 
     figures: method -> figure name -> Figure. differences: method -> figure name -> the base minus that method, paired; `cheaper` there
-    is that method's cost at 95 % over the base's. points: method -> (cost, quality) operating points, of the first repetition.
-    bands: method -> its curve. best_arm: the best fixed arm. best: its (cost, quality). low, high: the cost range of the areas.
+    is that method's cost at 95 % over the base's, where a draw in which only the base never gets there counts as 0. points: method ->
+    (cost, quality) operating points, of the first repetition. bands: method -> its curve. best_arm: the best fixed arm. best: its
+    (cost, quality). low, high: the cost range of the areas.
     """
 
     n: int
@@ -293,6 +298,8 @@ def _differences(base: FloatArray, other: FloatArray, draws: Sequence[tuple[Floa
     figures = _figures(value, drawn, n)
     keep = NAMES.index("cost_at_keep")
     ratios = np.array([_ratio(o[keep], b[keep]) for b, o in draws])
+    if not np.isfinite(base[keep]):  # no ratio to a cost that is not there
+        return figures | {"cheaper": Figure("cheaper", float("nan"), n=n)}
     return figures | {"cheaper": interval("cheaper", _ratio(other[keep], base[keep]), ratios, n)}
 
 
@@ -303,7 +310,9 @@ def _less(base: FloatArray, other: FloatArray) -> FloatArray:
 
 
 def _ratio(other: float, base: float) -> float:
-    return float(other / base) if base > 0 and np.isfinite(base) else float("nan")
+    """other / base: 0 where only the base never gets there, infinite where only the other never does, NaN where neither does."""
+    with np.errstate(invalid="ignore"):
+        return float(np.divide(other, base)) if base > 0 else float("nan")
 
 
 def _band(grid: FloatArray, curve: FloatArray, draws: Sequence[FloatArray]) -> Band:

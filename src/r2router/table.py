@@ -136,7 +136,7 @@ class Table:
         return replace(self, **columns | {k: getattr(self, k)[index] for k in ARRAYS})
 
     def check_vectors(self, vectors: FloatArray | None) -> None:
-        """Raise `DataError` where given embeddings are not one a query, or none are given though the texts are simulated."""
+        """Raise `DataError` unless embeddings are a row of finite numbers a query, or where texts are simulated and there are none."""
         if vectors is None:
             if self.simulated:
                 raise DataError(
@@ -145,6 +145,12 @@ class Table:
                 )
         elif np.ndim(vectors) != 2 or len(vectors) != len(self):
             raise DataError(f"vectors have shape {np.shape(vectors)}; expected one row for each of the {len(self)} queries")
+        elif np.asarray(vectors).dtype.kind not in "fiu":
+            raise DataError(f"vectors are of type {np.asarray(vectors).dtype}; an embedding is a row of numbers")
+        elif not (finite := np.isfinite(vectors).all(axis=1)).all():
+            raise DataError(
+                f"vectors, row {int(np.argmin(finite)) + 1}: holds a number that is not finite ({int((~finite).sum())} rows do)"
+            )
 
     def with_arms(self, arms: Sequence[str]) -> Table:
         """The table of some arms only, in the pool's order. Raises `DataError` for an arm that it does not have."""

@@ -45,6 +45,7 @@ COLUMNS: dict[str, Any] = {
 }
 _REQUIRED = ("query", "model", "budget", "quality")
 _AMOUNTS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd")
+_MOST = 1e9  # tokens or dollars of one answer that no answer can have
 _BROKEN_SHARE = 0.01  # so many rows may hold an impossible amount before the file counts as broken
 _WIDE = re.compile(r"(\d+|unlimited)_(score|count)")
 _QUERY_NAMES = ("query", "question", "prompt", "input", "text")
@@ -81,6 +82,10 @@ def read_all_rows(source: Any, columns: Mapping[str, str]) -> tuple[pl.DataFrame
         there |= set(frame.columns)
         height = len(frame)
         if any(_WIDE.fullmatch(c) for c in frame.columns):
+            if "://" in name and (Path(name).suffix.lower() not in _READERS or any(c in name for c in "*?[")):
+                raise DataError(
+                    f"{name}: a wide table is of the LLM that its file is named after: give the files one by one, or their folder"
+                )
             frame = _from_wide(frame, Path(name).stem, name, columns)
         frame, found = _check(_named(frame, columns, name), name, height)
         frames.append(frame)
@@ -334,15 +339,15 @@ def _check(rows: pl.DataFrame, name: str, height: int) -> tuple[pl.DataFrame, li
     _refuse(numbered.filter(~pl.col("quality").is_between(0, 1)), name, "quality", "must lie in [0, 1]; divide percentages by 100")
     notes = []
     for column in _AMOUNTS:
-        broken = numbered.filter((pl.col(column) < 0) | pl.col(column).is_infinite())
+        broken = numbered.filter((pl.col(column) < 0) | (pl.col(column) > _MOST))
         if broken.is_empty():
             continue
         if len(broken) > _BROKEN_SHARE * len(rows):
-            _refuse(broken, name, column, f"must be finite and at least 0 ({len(broken)} of {len(rows)} rows are not)")
+            _refuse(broken, name, column, f"must be finite and at least 0, at most {_MOST:g} ({len(broken)} of {len(rows)} rows are not)")
         first = broken.row(0, named=True)
         where = f"row {first['row']}, {first['model']}@{first['budget']}: {first[column]:g}"
         notes.append(f"{name}: {len(broken)} impossible {column} count as not observed (first: {where})")
-        rows = rows.with_columns(pl.when((pl.col(column) >= 0) & pl.col(column).is_finite()).then(pl.col(column)).alias(column))
+        rows = rows.with_columns(pl.when(pl.col(column).is_between(0, _MOST)).then(pl.col(column)).alias(column))
     return rows, notes
 
 

@@ -67,6 +67,11 @@ def reproduce(experiment: str, tables: tuple[str, ...], data: Data, files: tuple
 
     check_name(experiment)
     check_reports(files)
+    for option, value, only in (("--other-judge", asked["other_judge"], "judge"), ("--also-encoder", asked["encoders"], "encoder")):
+        if value and experiment != only:
+            raise click.UsageError(f"{option} is for the experiment {only!r}; {experiment!r} would not look at it")
+    if asked["other_judge"] is not None and asked["other_judge"] == data.judge:
+        raise click.UsageError(f"--judge and --other-judge are both {data.judge!r}: name two judges")
     data.check_priced(tables)
     learner = None if asked["learner"] is None else learner_of(asked["learner"])
     table = _of_tasks(data.read(tables), asked["tasks"])

@@ -12,6 +12,9 @@ from r2router.findings import Grid
 NOTHING = "\u2013"
 """An en dash: what is written where something is not available."""
 
+NEVER = "never"
+"""What stands at the end of an interval where some draws never reach a quality."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -77,8 +80,14 @@ def _cell(content: Figure | float | str | None, form: str, best: bool) -> Cell:
 def _interval(figure: Figure, form: str) -> str:
     if not (math.isfinite(figure.low) or math.isfinite(figure.high)):
         return ""
-    ends = [NOTHING if not math.isfinite(v) else _per_cent(v) if form == "share" else number(v, form) for v in (figure.low, figure.high)]
-    return f"[{ends[0]}, {ends[1]}]"
+    return f"[{_end(figure.low, form)}, {_end(figure.high, form)}]"
+
+
+def _end(value: float, form: str) -> str:
+    """One end of an interval; endless is what is never reached."""
+    if math.isinf(value):
+        return NEVER
+    return _per_cent(value) if form == "share" and math.isfinite(value) else number(value, form)
 
 
 def _per_cent(share: float) -> str:

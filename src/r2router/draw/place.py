@@ -109,7 +109,7 @@ def _box(label: Label, place: Place) -> _Box:
 
 
 def _inside(box: _Box, size: Size) -> bool:
-    return box[0] > LEFT and box[1] > 0 and box[2] < size.width and box[3] < size.height - BOTTOM
+    return box[0] > LEFT and box[1] > 0 and box[2] < size.width - 8 and box[3] < size.height - BOTTOM
 
 
 def _overlap(a: _Box, b: _Box) -> bool:

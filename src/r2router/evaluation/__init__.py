@@ -18,7 +18,7 @@ from r2router.evaluation.judged import calibrate as calibrate
 from r2router.evaluation.operating import asked_cost
 from r2router.evaluation.report import Report, TaskLine
 from r2router.evaluation.rivals import fit_baselines, noise_lines
-from r2router.evaluation.study import failures
+from r2router.evaluation.study import failures, few
 from r2router.evaluation.trial import Tried, embed
 from r2router.predict.crossval import Progress
 from r2router.router import Router
@@ -76,7 +76,7 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         sources=table.sources,
         seed=seed,
         resamples=resamples,
-        notes=(*judged.notes, *failures(tried), *_how_fitted(tried, train)),
+        notes=(*judged.notes, *few(len(judged.tasks)), *failures(tried), *_how_fitted(tried, train)),
         accuracy=accuracy([forecast], outcomes, judged.table.output_tokens, min(resamples, 200), seed),
         compliance=tuple((str(arm), figure) for arm, figure in compliance(judged.table)),
         regret=_regret(router, forecast, outcomes, resamples, seed),

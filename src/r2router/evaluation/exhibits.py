@@ -122,15 +122,22 @@ def line(name: str, x: Sequence[float], figures: Sequence[Figure]) -> Series:
 
 def as_much(figure: Figure) -> str:
     """`4.2 times [3.1, 5.0]`, for a sentence."""
+    if math.isnan(figure.low):
+        return f"{figure.value:.1f} times"
     high = f"{figure.high:.1f}" if math.isfinite(figure.high) else "never reached"
     return f"{figure.value:.1f} times [{figure.low:.1f}, {high}]"
 
 
 def signed(figure: Figure, form: str = "+.3f") -> str:
-    """`+0.012 [+0.004, +0.020]`, for a sentence."""
+    """`+0.012 [+0.004, +0.020]`, for a sentence; words where there is no figure, or no interval."""
+    if math.isnan(figure.value):
+        return "not available"
+    if math.isnan(figure.low):
+        return f"{figure.value:{form}} (no interval)"
     return f"{figure.value:{form}} [{figure.low:{form}}, {figure.high:{form}}]"
 
 
 def turned(figure: Figure) -> Figure:
     """The same difference taken the other way round."""
-    return msgspec.structs.replace(figure, value=-figure.value, low=-figure.high, high=-figure.low)
+    value, low, high = (0.0 - v for v in (figure.value, figure.high, figure.low))  # not -v: nothing at all is +0
+    return msgspec.structs.replace(figure, value=value, low=low, high=high)

@@ -63,7 +63,9 @@ def judge(router: Router, table: Table, vectors: FloatArray | None = None, progr
     arrays = {k: np.concatenate([getattr(p, k) for p in parts]) for k in ("quality", "tokens", "spread", "familiar", "cost")}
     kept = np.flatnonzero((outcomes.seen & np.isfinite(arrays["quality"]) & np.isfinite(arrays["cost"])).any(axis=1))
     if not len(kept):
-        raise DataError("no query of the table has an outcome on an arm that the router knows")
+        known = np.isfinite(seen.quality).any()
+        why = ": without output tokens (or what was paid) an answer has no cost" if known else ""
+        raise DataError(f"no query of the table has an outcome on an arm that the router knows{why}")
     if len(kept) < len(seen):
         notes.append(f"{len(seen) - len(kept)} queries without any usable outcome are left out")
     return Judged(

@@ -93,12 +93,12 @@ def points_grid(points: Sequence[tuple[str, Point | None]]) -> Grid:
         )
     columns = ("quality", "by tokens used", "by tokens forecast", "by budget asked", "regret to the oracle")
     about = (
-        "Costs in US dollars per 1,000 requests, three ways: what the tokens used cost (which counts), what was forecast, and "
-        "what it would be if answers had the tokens asked for. Regret: how much better the oracle does for the same value of an answer."
+        "In US dollars per 1,000 requests, three ways: what the tokens used cost (which counts), what was forecast, and what it would "
+        "be if answers had the tokens asked for (not available where a chosen budget is no number of tokens). Regret: how much better the "
+        "oracle does for the same value of an answer. The dial is set on these very queries, without mixing settings, and intervals "
+        "hold it there."
     )
-    return Grid(
-        "Operating points", columns, tuple(rows), (".3f", "money", "money", "money", "money"), ("more", "less", "", "", "less"), about
-    )
+    return Grid("Operating points", columns, tuple(rows), (".3f", "money", "money", "money", "money"), about=about)
 
 
 def shares_grid(arms: Sequence[str], chosen: IntArray, most: int = 12) -> Grid:

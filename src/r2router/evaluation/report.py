@@ -115,7 +115,7 @@ class Report:
             f"Router minus best mixture (paired, by area): {_cell(difference, sign=True)}: {_verdict(difference)}",
             f"Of the gap from there to the oracle it closes {self.gap_closed:.1%}."
             if math.isfinite(self.gap_closed)
-            else "There is no gap to the oracle.",
+            else ("" if math.isnan(difference.value) else "There is no gap to the oracle."),
             (
                 f"Own policy ({self.own_policy}): quality {_cell(self.own[0])} at {money(self.own[1].value)} "
                 f"[{money(self.own[1].low)}, {money(self.own[1].high)}] a request."
@@ -143,7 +143,8 @@ def _task_line(t: TaskLine) -> str:
         return f"{t.task[:28]:28} {t.queries:>8,}   not available: fewer than 10 queries, or no arm seen on nearly all"
     area = {m: f["area"].value for m, f in t.comparison.figures.items()}
     difference = _cell(t.comparison.differences["fixed"]["area"], sign=True)
-    return f"{t.task[:28]:28} {t.queries:>8,} {area['router']:>8.3f} {area['fixed']:>8.3f} {area['oracle']:>8.3f}   {difference}"
+    router, mixture, oracle = ("-" if math.isnan(area[m]) else f"{area[m]:.3f}" for m in ("router", "fixed", "oracle"))
+    return f"{t.task[:28]:28} {t.queries:>8,} {router:>8} {mixture:>8} {oracle:>8}   {difference}"
 
 
 def _usd(cost: float) -> str:
@@ -151,6 +152,8 @@ def _usd(cost: float) -> str:
 
 
 def _verdict(difference: Figure) -> str:
+    if math.isnan(difference.value):
+        return "all fixed arms cost the same, or one is free."
     if difference.low > 0:
         return "routing pays here."
     if difference.high < 0:
@@ -160,6 +163,10 @@ def _verdict(difference: Figure) -> str:
 
 def _cell(figure: Figure, sign: bool = False) -> str:
     form = "+.3f" if sign else ".3f"
+    if math.isnan(figure.value):
+        return "not available"
+    if math.isnan(figure.low):
+        return f"{figure.value:{form}}"
     return f"{figure.value:{form}} [{figure.low:{form}}, {figure.high:{form}}]"
 
 

@@ -39,7 +39,7 @@ def robustness_grid(tried: Tried, data: Data, values: Sequence[float], resamples
     rows = tuple(Row(k, (unchanged(tried, k, values, resamples, seed), turned(area.differences[k]["area"]))) for k in tried.views)
     about = (
         "typos: one letter in thirty. case: all small or all capitals. filler: polite words before and after. paraphrase: common phrases "
-        "said in another way. The router was fitted on the questions as they are."
+        "said in another way. The router was fitted on the questions as they are, and chooses among the arms that were observed."
     )
     columns = ("decisions unchanged", "change of area")
-    return Grid("Under noise", columns, rows, ("share", "+.4f"), ("more", "more"), about)
+    return Grid("Under noise", columns, rows, ("share", "+.4f"), about=about)

@@ -14,9 +14,12 @@ from r2router._version import __version__
 from r2router.encode import Encoder, load_encoder
 from r2router.evaluation.trial import Contender, Data, Plan, Tried
 from r2router.findings import Findings, Section
+from r2router.pool import Pool
 from r2router.predict import Learner
 from r2router.predict.crossval import Progress
 from r2router.recipe import Recipe, without_folders
+
+_FEW = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +51,7 @@ class Study:
             sources=tuple((Path(path).name, digest) for path, digest in table.sources),
             settings=self.settings,
             command=self.command,
-            notes=(*(without_folders(note, table) for note in table.notes), *notes),
+            notes=(*(without_folders(note, table) for note in table.notes), *few(len(self.data)), *notes),
             simulated=table.simulated,
         )
 
@@ -66,12 +69,25 @@ class Study:
             "arms": len(table.arms),
             "models": len(table.pool.models),
             "observed": round(float(self.data.outcomes.seen.mean()), 4),
+            "prices": _prices(table.pool),
             "encoder": self.data.encoder.id,
             "learner": msgspec.json.encode(self.learner).decode(),
             "seeds": list(self.plan.seeds),
             "folds": self.plan.folds,
             "bootstrap draws": self.plan.resamples,
         }
+
+
+def _prices(pool: Pool) -> str:
+    """The prices that all costs are made of."""
+    known = [(m.id, m.usd_per_million) for m in pool.models]
+    listed = ", ".join(f"{name} {p.input:g} / {p.output:g}" for name, p in known if p is not None)
+    return f"US dollars per million tokens, input / output: {listed}"
+
+
+def few(n: int) -> list[str]:
+    """A warning where there are so few queries that a bootstrap over them is too sure of itself."""
+    return [f"{n} queries are few: intervals by bootstrap are too narrow on so few, and every figure may be luck"] if n < _FEW else []
 
 
 def failures(tried: Sequence[Tried]) -> list[str]:

@@ -25,8 +25,11 @@ from r2router.score import FixedArms, Method, Outcomes, Routed, one_budget_each
 from r2router.table import Table
 from r2router.types import Arm, FloatArray, Forecast, IntArray
 
-Form = Literal["arms", "one budget", "concise"]
-"""What a contender may choose among: every arm; each LLM at its best budget; each LLM at its cheapest, as if told to be brief."""
+Form = Literal["arms", "one budget", "concise", "thrifty"]
+"""What a contender may choose among: every arm; each LLM at its best budget; each LLM at its cheapest, as if told to be brief; each LLM
+at its cheapest that keeps 95 % of its best quality.
+"""
+_CHOICE: dict[Form, Literal["best", "cheapest", "thrifty"]] = {"one budget": "best", "concise": "cheapest", "thrifty": "thrifty"}
 
 _BATCH = 256
 
@@ -123,7 +126,7 @@ class Contender:
         """The arms it may choose, as the training part shows them. Raises `DataError` where no arm was seen on nearly all queries."""
         if self.form == "arms":
             return train.table.arms
-        chosen = one_budget_each(train.outcomes, "best" if self.form == "one budget" else "cheapest")
+        chosen = one_budget_each(train.outcomes, _CHOICE[self.form])
         if not len(chosen):
             raise DataError("no arm was observed on 95 % of the queries: one budget an LLM cannot be chosen")
         return tuple(train.table.arms[i] for i in chosen)
@@ -219,6 +222,13 @@ def transfer(contender: Contender, train: Data, test: Data) -> Tried:
         return replace(Tried.of(contender, [forecast], test.outcomes), seconds=time.monotonic() - begin)
     except (UsageError, ValueError) as error:
         return Tried(contender, failed=str(error))
+
+
+def needed(tried: Tried) -> Tried:
+    """The same, where an experiment has nothing to show without it. Raises `DataError` with the reason where it could not be had."""
+    if tried.failed:
+        raise DataError(f"{tried.contender.name} is not available on this table: {tried.failed}")
+    return tried
 
 
 def held(folds: Sequence[IntArray]) -> IntArray:

@@ -7,7 +7,8 @@ from importlib import import_module
 from pathlib import Path
 
 from r2router.encode import CachedEncoder, Encoder, load_encoder
-from r2router.errors import ConfigError
+from r2router.errors import ConfigError, DataError
+from r2router.evaluation.exhibits import LEAST_QUERIES
 from r2router.evaluation.study import Study
 from r2router.evaluation.trial import Data, Plan
 from r2router.findings import Findings
@@ -33,6 +34,7 @@ EXPERIMENTS: dict[str, str] = {
     "queries": "training-set size against gain",
 }
 """What can be reproduced: name -> what it shows. The module of that name (`new-llms` is `new_llms`) has the `run` that does it."""
+_WITHOUT_FIXED = frozenset({"curves"})  # compares nothing with a fixed arm
 
 
 def reproduce(  # noqa: PLR0913 - each is a setting of its own, by name
@@ -72,7 +74,22 @@ def reproduce(  # noqa: PLR0913 - each is a setting of its own, by name
         command=command,
         progress=progress,
     )
+    _check_enough(name, study.data)
+    if study.other is not None:
+        _check_enough(name, study.other)
     return import_module(f"{__name__}.{name.replace('-', '_')}").run(study)
+
+
+def _check_enough(name: str, data: Data) -> None:
+    """Raise `DataError` where a table is too small or too thin for any figure of a comparison."""
+    if len(data) < LEAST_QUERIES:
+        raise DataError(f"fewer than {LEAST_QUERIES} queries show nothing but noise (here {len(data)} have outcomes): take a larger table")
+    if name not in _WITHOUT_FIXED and not len(data.outcomes.fixed_arms()):
+        most = float(data.outcomes.seen.mean(axis=0).max(initial=0.0))
+        raise DataError(
+            "no arm was observed, with its tokens, on 95 % of the queries: there is no fixed arm to compare with. The arm that was seen "
+            f"most has {most:.0%}: collect what is missing, or keep the queries that every arm was asked"
+        )
 
 
 def check_name(name: str) -> None:

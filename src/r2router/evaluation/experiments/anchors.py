@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import msgspec
@@ -11,7 +12,7 @@ from r2router.errors import DataError
 from r2router.evaluation.exhibits import MEANINGS, grid, line, signed
 from r2router.evaluation.roster import OURS
 from r2router.evaluation.study import Study, failures
-from r2router.evaluation.trial import Contender, Unsaved, attempt, comparable
+from r2router.evaluation.trial import Contender, Unsaved, attempt, comparable, needed
 from r2router.findings import Findings, Plot, Section
 from r2router.pool import Pool
 from r2router.predict import Learner, Predictor
@@ -88,18 +89,22 @@ def run(study: Study) -> Findings:
     counts = [k for k in (2, 3, 4, 6, 8, 12, 16, 24, 32) if k < most]
     contenders = [Contender(f"{k} heads a model", Interpolated(study.learner, k)) for k in counts]
     tried = attempt([Contender(OURS, study.learner), *contenders], data, plan.folds_of(data), study.progress)
+    needed(tried[0])
     found = comparable(tried, data.outcomes)
     result = compare(found, data.outcomes, plan.resamples, 0, base=OURS, progress=study.progress)
     order = [c.name for c in contenders if c.name in found] + [OURS]
-    x = tuple(float(k) for k in [*counts, most])
+    x = [*(k for k, c in zip(counts, contenders, strict=True) if c.name in found), most]
     areas = [result.figures[name]["area"] for name in order]
     plot = Plot("Area over heads a model", "budgets learned of each LLM", "area over log cost", (line("ours", x, areas),))
     rows = {(f"all {most} budgets" if name == OURS else name): result.figures[name] for name in order}
     differences = {name: result.differences[name] for name in order if name != OURS}
     answers = [f"All budgets minus {name}: area {signed(row['area'])}." for name, row in differences.items()]
     enough = next((name for name in order if name == OURS or differences[name]["area"].low <= 0), OURS)
-    answers.insert(
-        0, "Every budget that is left out costs something." if enough == OURS else f"{enough} are as good as all, within the interval."
-    )
+    if math.isnan(areas[-1].value):
+        answers = ["Areas are not available: fewer than two arms of different cost were observed on nearly all queries, or one is free."]
+    elif enough == OURS:
+        answers.insert(0, "Every budget that is left out costs something.")
+    else:
+        answers.insert(0, f"{enough} are as good as all, within the interval.")
     sections = (Section("Heads", (plot, grid("Figures", rows, ("area", "gap_closed", "qnc", "peak"), about=MEANINGS))),)
     return study.findings("anchors", "How many budgets must be learned", QUESTION, answers, sections, notes=failures(tried))

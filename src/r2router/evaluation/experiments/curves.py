@@ -14,6 +14,9 @@ from r2router.findings import Findings, Grid, Plot, Row, Section
 from r2router.score import interval
 from r2router.types import Arm, FloatArray
 
+_NEARLY_ALL = 0.95
+_NAMED = 12
+
 QUESTION = "What does a longer answer buy, of each LLM?"
 
 
@@ -26,7 +29,8 @@ def run(study: Study) -> Findings:
     quality, cost = _means(data.outcomes.quality, weights), _means(data.outcomes.cost, weights)
     tokens = _means(data.table.output_tokens, weights)
     seen = (~np.isnan(data.outcomes.quality)).sum(axis=0)
-    curves = _curves(data, cost)
+    every = _curves(data, cost)
+    curves, apart = _comparable(data, every)
     series, answers, gains = [], [], []
     for model, arms in curves.items():
         figures = [interval("quality", quality[0, a], quality[1:, a], int(seen[a])) for a in arms]
@@ -37,23 +41,30 @@ def run(study: Study) -> Findings:
             continue
         best = max(arms, key=lambda a: quality[0, a])
         gap = interval("gain", quality[0, best] - quality[0, arms[0]], quality[1:, best] - quality[1:, arms[0]], n)
-        times = cost[0, best] / cost[0, arms[0]] if cost[0, arms[0]] > 0 else np.nan
+        at = f", at {cost[0, best] / cost[0, arms[0]]:.1f} times the cost" if cost[0, arms[0]] > 0 else ""
         first, top = (data.table.arms[a] for a in (arms[0], best))
         if best == arms[0]:
             answers.append(f"{model}: no budget is better than its cheapest, {first} ({quality[0, best]:.3f}).")
         else:
-            answers.append(f"{model}: {top} is {signed(gap)} above {first}, its cheapest, at {times:.1f} times the cost.")
+            answers.append(f"{model}: {top} is {signed(gap)} above {first}, its cheapest{at}.")
         gains.append(gap.value)
     order = np.argsort([-g for g in gains], kind="stable")
     plot = Plot(
-        "Curves", f"US dollars per {REQUESTS:,} requests", "mean quality", tuple(series), bool((cost[0] > 0).all()), "money", _BANDS
+        "Curves",
+        f"US dollars per {REQUESTS:,} requests",
+        "mean quality",
+        tuple(series),
+        bool((cost[0][~np.isnan(cost[0])] > 0).all()),
+        "money",
+        _BANDS,
     )
-    parts = (plot, _arms(data, quality, cost, tokens, [a for arms in curves.values() for a in arms]))
+    parts = (plot, _arms(data, quality, cost, tokens, [a for arms in every.values() for a in arms]))
     sections = [Section("All queries", parts)]
     if (tasks := _tasks(data, curves)) is not None:
         sections.append(Section("By task", (tasks,)))
-    told = [answers[i] for i in order] or ["No LLM has two budgets: there are points, and no curves."]
-    return study.findings("curves", "What budgets are worth", QUESTION, told, sections)
+    asked = " that were asked of the same queries" if apart else ""
+    told = [answers[i] for i in order] or [f"No LLM has two budgets{asked}: there are points, and no curves."]
+    return study.findings("curves", "What budgets are worth", QUESTION, told, sections, notes=_other_queries(data, apart))
 
 
 _BANDS = (
@@ -78,19 +89,48 @@ def _curves(data: Data, cost: FloatArray) -> dict[str, list[int]]:
     return {model: found[model] for model in sorted(found)}
 
 
+def _comparable(data: Data, curves: dict[str, list[int]]) -> tuple[dict[str, list[int]], list[int]]:
+    """(curves of the arms that were observed on the same queries, the other arms).
+
+    Of each model the arm with the most queries stays, and every arm that was observed on nearly all of those: means of other queries
+    say which queries those are before they say what a budget is worth.
+    """
+    seen, kept, apart = data.outcomes.seen, dict[str, list[int]](), list[int]()
+    for model, arms in curves.items():
+        fullest = max(arms, key=lambda a: int(seen[:, a].sum()))
+        shared = {a: float(seen[seen[:, fullest], a].mean()) for a in arms}
+        kept[model] = [a for a in arms if shared[a] >= _NEARLY_ALL]
+        apart += [a for a in arms if shared[a] < _NEARLY_ALL]
+    return kept, apart
+
+
+def _other_queries(data: Data, arms: list[int]) -> list[str]:
+    """A note on the arms that are on no curve."""
+    if not arms:
+        return []
+    names = [str(data.table.arms[a]) for a in arms]
+    listed = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return [f"observed on other queries than their LLM's other budgets, so on no curve, and compared with none: {listed}"]
+
+
 def _arms(data: Data, quality: FloatArray, cost: FloatArray, tokens: FloatArray, order: list[int]) -> Grid:
     keeps: dict[Arm, Figure] = dict(compliance(data.table))
     rows = []
     for a in order:
         seen = int((~np.isnan(data.outcomes.quality[:, a])).sum())
         score, spent, used = (
-            interval(name, v[0, a], v[1:, a], seen) for name, v in (("quality", quality), ("cost", cost), ("tokens", tokens))
+            interval(name, v[0, a], v[1:, a], 0) for name, v in (("quality", quality), ("cost", cost), ("tokens", tokens))
         )
         arm = data.table.arms[a]
-        rows.append(Row(str(arm), (float(seen), score, scaled(spent, REQUESTS), used, keeps.get(arm))))
+        rows.append(Row(str(arm), (float(seen), score, scaled(spent, REQUESTS), used, _bare(keeps.get(arm)))))
     heads = ("queries", "quality", "cost", "output tokens", "keep to the budget")
     about = f"Keep to the budget: answers of at most {COMPLIES} times its tokens. Costs: US dollars per {REQUESTS:,} requests."
     return Grid("Every arm", heads, tuple(rows), (",.0f", ".3f", "money", ",.0f", "share"), ("", "more", "less", "", ""), about)
+
+
+def _bare(figure: Figure | None) -> Figure | None:
+    """The figure without the number of its queries, which stands in a column of its own."""
+    return None if figure is None else msgspec.structs.replace(figure, n=0)
 
 
 def _tasks(data: Data, curves: dict[str, list[int]]) -> Grid | None:

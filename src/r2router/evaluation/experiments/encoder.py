@@ -8,7 +8,7 @@ from r2router.errors import R2Error
 from r2router.evaluation.exhibits import MEANINGS, deferral_plot, grid, signed
 from r2router.evaluation.roster import BASELINES
 from r2router.evaluation.study import Study, failures
-from r2router.evaluation.trial import Contender, Data, attempt, beside
+from r2router.evaluation.trial import Contender, Data, attempt, beside, needed
 from r2router.findings import Findings, Section
 from r2router.score import Method, compare
 
@@ -32,6 +32,8 @@ def run(study: Study) -> Findings:
             continue
         contenders = [Contender(f"ours on {spec}", study.learner), Contender(f"{_RIVAL} on {spec}", BASELINES[_RIVAL], "one budget")]
         tried = attempt(contenders, seen, plan.folds_of(seen), study.progress)
+        if spec == own:
+            needed(tried[0])
         notes += failures(tried)
         found |= {t.contender.name: t.routed for t in tried if not t.failed}
     base = f"ours on {specs[0]}"

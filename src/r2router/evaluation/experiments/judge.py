@@ -9,7 +9,7 @@ from r2router.errors import DataError
 from r2router.evaluation.experiments.main import differences_table, figures_table, headlines, verdict
 from r2router.evaluation.roster import OURS, everybody
 from r2router.evaluation.study import Study, failures
-from r2router.evaluation.trial import Tried, attempt, comparable
+from r2router.evaluation.trial import Tried, attempt, comparable, needed
 from r2router.findings import Findings, Grid, Row, Section, Words
 from r2router.score import compare, interval
 from r2router.types import FloatArray, IntArray
@@ -25,6 +25,7 @@ def run(study: Study) -> Findings:
     if other.table.arms != data.table.arms or other.table.query_ids != data.table.query_ids:
         raise DataError("the two judges did not score the same queries and arms: nothing can be compared")
     tried = attempt(everybody(study.learner), data, study.plan.folds_of(data), study.progress)
+    needed(tried[0])
     draws = study.plan.resamples
     own = compare(comparable(tried, data.outcomes), data.outcomes, draws, 0, base=OURS)
     tried = [t if t.failed else Tried.of(t.contender, t.forecasts, other.outcomes) for t in tried]

@@ -14,19 +14,20 @@ from r2router.evaluation.accuracy import accuracy, compliance
 from r2router.evaluation.exhibits import FIGURES, LABELS, LEAST_QUERIES, MEANINGS, as_much, deferral_plot, grid, signed
 from r2router.evaluation.operating import SHARES, Point, operating_point, points_grid, shares_grid
 from r2router.evaluation.robust import noisy_views, robustness_grid
-from r2router.evaluation.roster import BASELINES, ONE_BUDGET, OURS, SAME_ARMS, everybody
+from r2router.evaluation.roster import BASELINES, ONE_BUDGET, OURS, SAME_ARMS, everybody, published
 from r2router.evaluation.study import Study, failures
-from r2router.evaluation.trial import Data, Form, Tried, attempt, comparable, embed
+from r2router.evaluation.trial import Data, Form, Tried, attempt, comparable, embed, needed
 from r2router.explain import money
 from r2router.findings import Findings, Grid, Plot, Row, Section, Words
 from r2router.score import Comparison, Method, Outcomes, compare
-from r2router.types import FloatArray
+from r2router.types import FloatArray, IntArray
 
 QUESTION = "Is routing over (model, budget) pairs worth more than routing over models, whatever the router?"
 
 _FIGURES = ("area", "gap_closed", "audc", "qnc", "qnc_100", "peak", "cost_at_keep")
 _DIFFERENCES = ("area", "audc", "qnc", "cheaper")
 _TASK_DRAWS = 200
+_EQUAL = 1e-9  # qualities that differ by less are rounded differently and no more
 
 
 def run(study: Study) -> Findings:
@@ -39,17 +40,47 @@ def against(study: Study, name: str, title: str, question: str, form: Form) -> F
     data, plan = study.data, study.plan
     contenders = [c if c.form == "arms" or c.name == ONE_BUDGET else type(c)(c.name, c.learner, form) for c in everybody(study.learner)]
     folds = plan.folds_of(data)
-    mine = attempt(contenders[:1], data, folds, study.progress, _views(study))[0]
+    mine = needed(attempt(contenders[:1], data, folds, study.progress, _views(study))[0])
     tried = [mine, *attempt(contenders[1:], data, folds, study.progress)]
     found = comparable(tried, data.outcomes)
     result = compare(found, data.outcomes, plan.resamples, 0, base=OURS, progress=study.progress)
+    answers, thriftier = headlines(result, task_lines(study, found)), list[Grid]()
+    if form == "one budget":
+        answers, thriftier = _thrifty(study, mine, folds, answers)
     sections = [
         Section("Quality and cost", (curves(result, data.outcomes), figures_table(result, tried))),
-        Section("Ours against each", (differences_table(result), Words(verdict(result)))),
+        Section("Ours against each", (differences_table(result), Words(verdict(result)), *thriftier)),
         *one_by_one(study, mine, found, result),
         *reviewers(study, tried),
     ]
-    return study.findings(name, title, question, headlines(result, task_lines(study, found)), sections, notes=failures(tried))
+    return study.findings(name, title, question, answers, sections, notes=failures(tried))
+
+
+def _thrifty(study: Study, mine: Tried, folds: Sequence[IntArray], answers: list[str]) -> tuple[list[str], list[Grid]]:
+    """What is left of the gain where baselines have each LLM at a budget that costs less for nearly its quality: (answers with a sentence
+    more, the grid); the best budget by quality may cost several times as much for next to nothing.
+    """
+    tried = attempt(published("thrifty"), study.data, folds, study.progress)
+    found = comparable([mine, *tried], study.data.outcomes)
+    result = compare(found, study.data.outcomes, study.plan.resamples, 0, base=OURS, progress=study.progress)
+    names, lines = ("area", "qnc", "cheaper"), []
+    for t in tried:
+        row = result.differences.get(t.contender.name)
+        cells = (f"not available: {t.failed}", None, None) if row is None else tuple(_difference(name, row[name]) for name in names)
+        lines.append(Row(t.contender.name, cells))
+    about = (
+        "Each LLM at its cheapest budget that keeps 95 % of its best quality in the training part. The last column is the other's cost at "
+        "95 % over ours."
+    )
+    heads = tuple(FIGURES[name][0] for name in names)
+    shown = Grid("Ours minus baselines with a thriftier budget an LLM, paired", heads, tuple(lines), ("+.3f", "+.3f", ".2f"), about=about)
+    rival = best_of(result, list(BASELINES))
+    times = result.differences[rival]["cheaper"] if rival is not None else None
+    if times is None or not math.isfinite(times.value) or result.best[1] <= 0:
+        return answers, [shown]
+    said = f"Were each LLM at a thriftier budget, the best baseline, {rival}, would cost {as_much(times)} as much."
+    at = next((i + 1 for i, answer in enumerate(answers) if "published form" in answer), len(answers))
+    return [*answers[:at], said, *answers[at:]], [shown]
 
 
 def _views(study: Study) -> dict[str, FloatArray]:
@@ -104,6 +135,9 @@ def verdict(result: Comparison) -> str:
     words = []
     for kind, names in (("published-form", list(BASELINES)), ("same-arms", [n + SAME_ARMS for n in BASELINES])):
         have = [n for n in names if n in result.differences]
+        if not have:
+            words.append(f"No {kind} baseline is available on this table.")
+            continue
         for figure, head in (("area", "Area"), ("qnc", "QNC")):
             rest = [n for n in have if not _ahead(figure, result.differences[n][figure])]
             text = f"{head}: clearly ahead of {len(have) - len(rest)} of {len(have)} {kind} baselines"
@@ -118,37 +152,67 @@ def _ahead(figure: str, difference: Figure) -> bool:
 
 def headlines(result: Comparison, tasks: Sequence[tuple[str, Figure]]) -> list[str]:
     """What came out, the most important first."""
-    ours, said = result.figures[OURS], []
-    rival = best_of(result, list(BASELINES))
-    at = ours["cost_at_keep"]
+    ours, said = result.figures[OURS], _alike(result)
+    at, rival = ours["cost_at_keep"], best_of(result, list(BASELINES))
+    if result.best[1] <= 0:
+        return said
     if math.isfinite(at.value):
         share = 0.95 * result.best[1]
         said.append(
-            f"95 % of the best LLM's quality ({share:.3f}, {result.best_arm}) costs {money(1000 * at.value)} per 1,000 requests with ours "
-            f"[{_usd(at.low)}, {_usd(at.high)}], {money(1000 * result.best[0])} with that LLM alone."
+            f"95 % of the best LLM's quality ({share:.3f} of {result.best_arm}'s {result.best[1]:.3f}) costs {money(1000 * at.value)} per "
+            f"1,000 requests with ours [{_usd(at.low)}, {_usd(at.high)}]; that LLM alone costs {money(1000 * result.best[0])} at its full "
+            "quality."
         )
-        if rival is not None and math.isfinite(result.figures[rival]["cost_at_keep"].value):
-            said.append(
-                f"The best baseline in its published form there, {rival}, costs {as_much(result.differences[rival]['cheaper'])} as much."
-            )
-        elif rival is not None:
-            said.append("No baseline in its published form gets to that quality.")
+        said += _mixture(result)
+        said += _rival(result, rival)
     else:
         said.append("Ours does not reach 95 % of the best LLM's quality: routing does not help here at that level.")
-    gain = result.differences["fixed"]["area"]
+    gain, closed = result.differences["fixed"]["area"], ours["gap_closed"]
     if math.isnan(gain.value):
         said.append("Areas are not available: fewer than two arms of different cost were observed on nearly all queries, or one is free.")
         return said
     clear = "clearly" if gain.low > 0 or gain.high < 0 else "not clearly"
-    side = "above" if gain.value > 0 else "below"
-    said.append(
-        f"Its curve is {clear} {side} the best mixture of fixed arms (area {signed(gain)}) and closes {ours['gap_closed'].value:.1%} "
-        f"[{ours['gap_closed'].low:.1%}, {ours['gap_closed'].high:.1%}] of the gap from there to the oracle."
-    )
-    worse = [task for task, figure in tasks if figure.value < 0]
-    if tasks:
-        said.append(f"Below the mixture on {len(worse)} of {len(tasks)} tasks{': ' + ', '.join(worse) if worse else ''}.")
+    side = "as high as" if abs(gain.value) <= _EQUAL else "above" if gain.value > 0 else "below"
+    gap = f" and closes {closed.value:.1%} [{closed.low:.1%}, {closed.high:.1%}] of the gap from there to the oracle"
+    curve = side if side == "as high as" else f"{clear} {side}"
+    said.append(f"Its curve is {curve} the best mixture of fixed arms (area {signed(gain)}){gap if math.isfinite(closed.value) else ''}.")
+    known = [(task, figure) for task, figure in tasks if math.isfinite(figure.value)]
+    worse = [task for task, figure in known if figure.value < -_EQUAL]
+    if known:
+        said.append(f"Below the mixture on {len(worse)} of {len(known)} tasks{': ' + ', '.join(worse) if worse else ''}.")
     return said
+
+
+def _alike(result: Comparison) -> list[str]:
+    """Said first where the arms do not differ, so that nothing can be gained by choosing among them."""
+    quality = result.points["fixed"][1]
+    if result.best[1] <= 0:
+        return ["No arm has a quality above 0 on nearly all queries: there is nothing that a router could keep, and nothing to compare."]
+    if len(quality) > 1 and float(quality.max() - quality.min()) <= _EQUAL:
+        return [f"All fixed arms have the same mean quality, {result.best[1]:.3f}: unless queries differ, the cheapest will do."]
+    return []
+
+
+def _mixture(result: Comparison) -> list[str]:
+    """What that quality costs without any router, which is what ours must beat before all else."""
+    cost, times = result.figures["fixed"]["cost_at_keep"].value, result.differences["fixed"]["cheaper"]
+    if not math.isfinite(times.value):
+        return []
+    clear = "" if times.low > 1 or times.high < 1 or math.isnan(times.low) else ", which is no clear difference"
+    cost_there = f"costs {money(1000 * cost)} there: {as_much(times)} as much{clear}."
+    return [f"The best mixture of fixed arms, chosen with these outcomes known, {cost_there}"]
+
+
+def _rival(result: Comparison, rival: str | None) -> list[str]:
+    """What the best baseline in its published form costs at that quality."""
+    if rival is None:
+        return ["No baseline in its published form is available on this table."]
+    if not math.isfinite(result.figures[rival]["cost_at_keep"].value):
+        return ["No baseline in its published form gets to that quality."]
+    times = result.differences[rival]["cheaper"]
+    if math.isnan(times.value):
+        return []  # at no cost there is no ratio
+    return [f"The best baseline in its published form there, {rival}, costs {as_much(times)} as much."]
 
 
 def _usd(cost: float) -> str:
@@ -157,10 +221,11 @@ def _usd(cost: float) -> str:
 
 def task_lines(study: Study, found: Mapping[str, Sequence[Method]]) -> list[tuple[str, Figure]]:
     """For each task the difference of area, ours minus the mixture of fixed arms."""
-    return [(task, result.differences["fixed"]["area"]) for task, result in _by_task(study, found) if result is not None]
+    return [(task, result.differences["fixed"]["area"]) for task, result in by_task(study, found) if result is not None]
 
 
-def _by_task(study: Study, found: Mapping[str, Sequence[Method]]) -> list[tuple[str, Comparison | None]]:
+def by_task(study: Study, found: Mapping[str, Sequence[Method]]) -> list[tuple[str, Comparison | None]]:
+    """For each task ours beside the mixture and the oracle; None where it has too few queries, or no arm seen on nearly all of them."""
     names = sorted(set(study.data.table.tasks))
     if len(names) < 2:
         return []
@@ -183,7 +248,7 @@ def one_by_one(study: Study, mine: Tried, found: Mapping[str, Sequence[Method]],
     data, draws = study.data, study.plan.resamples
     points = [(f"{share:.0%} of the best LLM's quality", operating_point(mine, data, share, draws, 0)) for share in SHARES]
     sections = [Section("In dollars", (points_grid(points),))]
-    lines = _by_task(study, found)
+    lines = by_task(study, found)
     if lines:
         rows = []
         for task, part in lines:

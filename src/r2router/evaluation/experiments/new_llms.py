@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -15,8 +16,8 @@ from r2router.baselines import UniRouter
 from r2router.errors import DataError
 from r2router.evaluation.exhibits import MEANINGS, grid, line, signed, turned
 from r2router.evaluation.study import Study, failures
-from r2router.evaluation.trial import Contender, Data, Tried, Unsaved, attempt, beside
-from r2router.findings import Findings, Plot, Section
+from r2router.evaluation.trial import Contender, Data, Tried, Unsaved, attempt, beside, needed
+from r2router.findings import Findings, Grid, Plot, Row, Section
 from r2router.predict import Learner, Predictor
 from r2router.recipe import Recipe
 from r2router.score import Method, compare
@@ -105,11 +106,15 @@ def run(study: Study) -> Findings:
     folds = plan.folds_of(data)[:1]
     train = min(int((folds[0] != number).sum()) for number in range(plan.folds))
     sizes = [size for size in SIZES if LEAST_QUERIES <= size < train]
+    if not sizes:
+        raise DataError(f"a new LLM is tried with {SIZES[0]} graded queries and more; here only {train:,} can be learned from")
     found: dict[str, Sequence[Method]] = {}
     notes: list[str] = []
     plain = attempt([Contender(_ALL, study.learner)], data, folds, study.progress)
-    found[_ALL] = plain[0].routed
+    found[_ALL] = needed(plain[0]).routed
     found[_WITHOUT] = _each(study, data, folds, models, _WITHOUT, 0, notes)
+    if not found[_WITHOUT]:
+        raise DataError(f"without the new LLM nothing can be compared: {'; '.join(notes)}")
     for size, kind in itertools.product(sizes, ("ours", "Uni-R2Router", "UniRouter")):
         found[f"{kind}, {size} queries"] = _each(study, data, folds, models, kind, size, notes)
     result = compare(
@@ -129,20 +134,39 @@ def run(study: Study) -> Findings:
     answers = []
     for size in sizes:
         gain = result.differences.get(f"ours, {size} queries")
-        if gain is not None:
+        if gain is not None and math.isfinite(gain["area"].value):
             answers.append(f"{size} graded queries: area {signed(turned(gain['area']))} over a router without the new LLM.")
+    if not answers:
+        answers.append("What graded queries bring cannot be said on this table: see the notes.")
     figures = grid(
         "Figures, averaged over the LLMs that arrive", result.figures, ("area", "gap_closed", "qnc", "peak"), [_WITHOUT, _ALL], MEANINGS
     )
+    beside_us = _against(found, data, sizes, plan.resamples)
+    notes.append(f"of the seeds only the first, {plan.seeds[0]}: the LLMs that arrive are the repetitions")
     notes.append(f"arriving late, each in turn: {', '.join(models)}")
     notes.append("UniRouter has each LLM at its best budget by all training queries, the new one's too: more than it would know")
-    return study.findings("new-llms", "LLMs that arrive later", QUESTION, answers, (Section("New LLMs", (plot, figures)),), notes=notes)
+    return study.findings(
+        "new-llms", "LLMs that arrive later", QUESTION, answers, (Section("New LLMs", (plot, figures, beside_us)),), notes=notes
+    )
+
+
+def _against(found: Mapping[str, Sequence[Method]], data: Data, sizes: Sequence[int], resamples: int) -> Grid:
+    """Ours minus each of the others, on as many graded queries."""
+    others, rows = ("Uni-R2Router", "UniRouter"), []
+    for size in sizes:
+        names = {kind: f"{kind}, {size} queries" for kind in ("ours", *others)}
+        have = {name: found[name] for name in names.values() if found[name]}
+        if names["ours"] not in have:
+            continue
+        gaps = compare(have, data.outcomes, resamples, 0, base=names["ours"]).differences
+        rows.append(Row(f"{size} queries", tuple(gaps[names[k]]["area"] if names[k] in gaps else None for k in others)))
+    return Grid("Area, ours minus the other, paired", others, tuple(rows), ("+.3f",) * 2)
 
 
 def _each(
     study: Study, data: Data, folds: Sequence[IntArray], models: Sequence[str], kind: str, size: int, notes: list[str]
 ) -> tuple[Method, ...]:
-    """One repetition for each model that arrives late."""
+    """One repetition for each model that arrives late; nothing where one of them could not be had, as means must be of the same LLMs."""
     contenders = []
     for model in models:
         match kind:
@@ -154,4 +178,4 @@ def _each(
                 contenders.append(Contender(kind, Added(study.learner, model, size)))
     tried: list[Tried] = attempt(contenders, data, folds, study.progress)
     notes += sorted(set(failures(tried)))
-    return tuple(r for t in tried for r in t.routed)
+    return () if any(t.failed for t in tried) else tuple(r for t in tried for r in t.routed)

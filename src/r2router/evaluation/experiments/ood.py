@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from r2router.errors import DataError
-from r2router.evaluation.experiments.main import curves, differences_table, figures_table, headlines, judged, task_lines, verdict
+from r2router.evaluation.exhibits import LEAST_QUERIES, signed
+from r2router.evaluation.experiments.main import by_task, curves, differences_table, figures_table, headlines, judged, verdict
 from r2router.evaluation.roster import OURS, everybody, ours
 from r2router.evaluation.study import Study, failures
-from r2router.evaluation.trial import attempt, comparable
+from r2router.evaluation.trial import attempt, comparable, needed
 from r2router.findings import Findings, Grid, Row, Section, Words
 from r2router.score import compare
 
@@ -23,9 +24,10 @@ def run(study: Study) -> Findings:
         raise DataError("leaving tasks out needs at least two tasks: this table has one")
     fold = np.array([names.index(task) for task in data.table.tasks])
     tried = attempt(everybody(study.learner), data, [fold], study.progress)
+    mine = needed(tried[0])
     result = judged(data, tried, study.plan.resamples)
-    usual = attempt([ours(study.learner)], data, study.plan.folds_of(data)[:1], study.progress)[0]
-    both = compare({OURS: tried[0].routed, "known": usual.routed}, data.outcomes, study.plan.resamples, 0, base=OURS)
+    usual = needed(attempt([ours(study.learner)], data, study.plan.folds_of(data)[:1], study.progress)[0])
+    both = compare({OURS: mine.routed, "known": usual.routed}, data.outcomes, study.plan.resamples, 0, base=OURS)
     cost = both.differences["known"]["area"]
     known = Grid(
         "What not knowing the task costs ours",
@@ -33,14 +35,16 @@ def run(study: Study) -> Findings:
         (Row("fitted on other tasks", (both.figures[OURS]["area"],)), Row("fitted on all tasks", (both.figures["known"]["area"],))),
         (".3f",),
         ("more",),
-        f"Difference, paired: {cost}.",
+        f"Difference, paired: {signed(cost)}.",
     )
-    lines = task_lines(study, comparable(tried, data.outcomes))
-    rows = tuple(Row(task, (figure,)) for task, figure in lines)
+    parts = by_task(study, comparable(tried, data.outcomes))
+    lines = [(task, part.differences["fixed"]["area"]) for task, part in parts if part is not None]
+    rows = tuple(Row(task, (dict(lines).get(task),)) for task, _ in parts)
+    few = f"Not available where a task has fewer than {LEAST_QUERIES} queries, or no arm that was observed on nearly all of them."
     sections = (
         Section("Quality and cost", (curves(result, data.outcomes), figures_table(result, tried))),
         Section("Ours against each", (differences_table(result), Words(verdict(result)))),
-        Section("By task", (Grid("Area, ours minus mixture", ("difference",), rows, ("+.3f",), ("more",)), known)),
+        Section("By task", (Grid("Area, ours minus mixture", ("difference",), rows, ("+.3f",), ("more",), few), known)),
     )
     note = "each task is held out as a whole once; there is nothing to repeat under other seeds"
     return study.findings(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from r2router.evaluation.accuracy import accuracy
 from r2router.evaluation.exhibits import MEANINGS, deferral_plot, grid, signed
 from r2router.evaluation.roster import OURS
 from r2router.evaluation.study import Study, failures
-from r2router.evaluation.trial import Contender, Form, attempt, comparable
+from r2router.evaluation.trial import Contender, Form, attempt, comparable, needed
 from r2router.findings import Findings, Grid, Row, Section
 from r2router.predict import Learner
 from r2router.score import compare
@@ -40,6 +42,7 @@ def run(study: Study) -> Findings:
         for name, learner in names.items()
     ]
     tried = attempt(contenders, data, plan.folds_of(data), study.progress)
+    needed(tried[0])
     found = comparable(tried, data.outcomes)
     result = compare(found, data.outcomes, plan.resamples, 0, base=OURS, progress=study.progress)
     rows = {t.contender.name: t.failed or result.figures[t.contender.name] for t in tried}
@@ -54,9 +57,9 @@ def run(study: Study) -> Findings:
     answers = [f"Ours minus {n}: area {signed(result.differences[n]['area'])}." for n in shown if n != OURS]
     for n in shown:
         one = _label(n, "one budget")
-        if one in result.figures:
-            gain = result.figures[n]["area"].value - result.figures[one]["area"].value
-            answers.append(f"Budgets as a choice give {n} {gain:+.3f} of area.")
+        if one in found and not math.isnan(result.figures[one]["area"].value):
+            both = compare({n: found[n], one: found[one]}, data.outcomes, plan.resamples, 0, base=n)
+            answers.append(f"Budgets as a choice give {n} {signed(both.differences[one]['area'])} of area.")
     sections = (
         Section(
             "Quality and cost",

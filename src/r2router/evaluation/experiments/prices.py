@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from r2router.evaluation.exhibits import signed
 from r2router.evaluation.operating import mean_figure, operating_point
 from r2router.evaluation.roster import OURS, ours
 from r2router.evaluation.study import Study
-from r2router.evaluation.trial import Data, Tried, attempt, beside
+from r2router.evaluation.trial import Data, Tried, attempt, beside, needed
 from r2router.findings import Findings, Grid, Row, Section
 from r2router.pool import Pool
 from r2router.score import Method, compare
@@ -27,7 +28,7 @@ _DRAWS = 5
 def run(study: Study) -> Findings:
     """Each model half as dear or dear by half more, then all at random; forecasts stay, only prices move."""
     data, plan = study.data, study.plan
-    tried = attempt([ours(study.learner)], data, plan.folds_of(data), study.progress)[0]
+    tried = needed(attempt([ours(study.learner)], data, plan.folds_of(data), study.progress)[0])
     usual = operating_point(tried, data, 0.95, plan.resamples, 0) or operating_point(tried, data, 0.9, plan.resamples, 0)
     values = usual.values if usual is not None else tuple(float(np.median(r.sweep.value)) for r in tried.routed)
     rows, lost = [], []
@@ -52,12 +53,21 @@ def run(study: Study) -> Findings:
     kept_shares = [row.cells[0].value for row in rows]  # type: ignore[union-attr]
     ahead = sum(row.cells[1].low > 0 for row in rows)  # type: ignore[union-attr]
     answers = [
-        f"No: prices enter at the decision. Ours stays clearly above the mixture of fixed arms in {ahead} of {len(rows)} moves.",
+        _verdict(ahead, len(rows)),
         f"{min(kept_shares):.0%} to {max(kept_shares):.0%} of decisions stay as they were.",
-        f"Not knowing the new prices costs between {signed(least, '+.4f')} and {signed(most, '+.4f')} of area.",
     ]
+    if not math.isnan(least.value):
+        answers.append(f"Not knowing the new prices costs between {signed(least, '+.4f')} and {signed(most, '+.4f')} of area.")
     notes = ["costs are those of the tokens used at the moved prices; what a source recorded as paid is not used here"]
     return study.findings("prices", "When prices move", QUESTION, answers, (Section("Moves", (grid,)),), notes=notes)
+
+
+def _verdict(ahead: int, moves: int) -> str:
+    """Whether routing still pays at the moved prices."""
+    if ahead == moves:
+        return f"No: prices enter at the decision. Ours stays clearly above the mixture of fixed arms in {ahead} of {moves} moves."
+    clear = f"in {ahead} of {moves} moves" if ahead else f"in none of {moves} moves"
+    return f"Prices enter at the decision, so nothing is trained again. Ours is clearly above the mixture of fixed arms {clear}."
 
 
 def _moves(pool: Pool) -> list[tuple[str, FloatArray]]:

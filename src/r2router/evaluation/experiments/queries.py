@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from r2router.errors import DataError
 from r2router.evaluation.exhibits import line, signed, turned
 from r2router.evaluation.roster import ours
 from r2router.evaluation.study import Study
@@ -43,8 +45,10 @@ def run(study: Study) -> Findings:
     grid = Grid("Figures", columns, rows, (".3f", "+.3f", "share"), ("more", "more", "more"))
     enough = next((s for s in sizes if all(gains[t].low > 0 for t in sizes if t >= s)), None)
     never = "At no size does routing clearly beat the best mixture of fixed arms."
+    if math.isnan(gains[most].value):
+        never = "Areas are not available: fewer than two arms of different cost were observed on nearly all queries, or one is free."
     answers = [f"From {enough:,} graded queries on routing clearly beats the best mixture of fixed arms." if enough else never]
-    answers += [f"{s:,} queries: {signed(gains[s])} of area." for s in sizes]
+    answers += [f"{s:,} queries: {signed(gains[s])} of area." for s in sizes if math.isfinite(gains[s].value)]
     note = "the mixture knows the mean outcomes of the very queries it is judged on; a real one would have to learn them"
     return study.findings("queries", "How much data", QUESTION, answers, (Section("Size", (plot, grid)),), notes=[note])
 
@@ -58,4 +62,7 @@ def _few(study: Study, data: Data, fold: IntArray, size: int, seed: int) -> Rout
         role = np.concatenate([np.zeros(len(own), np.intp), np.full(len(rest), -1)])
         made = held_out(ours(study.learner), data.take(np.concatenate([own, rest])), role)[""]
         quality[own], cost[own] = made.quality, made.cost
-    return Routed.of(quality, np.where(np.isnan(quality), np.inf, cost), data.outcomes)
+    try:
+        return Routed.of(quality, np.where(np.isnan(quality), np.inf, cost), data.outcomes)
+    except ValueError as error:
+        raise DataError(f"ours, fitted on {size:,} queries, is not available on this table: {error}") from None
