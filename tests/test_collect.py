@@ -26,6 +26,7 @@ from r2router.bench.controls import CLOSINGS, WORDINGS, Controls
 from r2router.bench.folder import JOURNAL, compact, remember
 from r2router.bench.journal import Journal
 from r2router.bench.plan import Plan, estimate
+from r2router.bench.purse import Hold, Purse, dollars
 from r2router.bench.record import read_records
 from r2router.bench.suite import JsonLines, Query
 from r2router.cli import main
@@ -33,7 +34,7 @@ from r2router.errors import ConfigError, DataError, MissingPrice
 from r2router.pool import Pool
 from r2router.table import Table
 from r2router.types import Budget, Model, Prices, Provider
-from r2router.upstream import Upstream
+from r2router.upstream import Failure, Request, Upstream
 
 
 def _fake_module() -> Any:
@@ -209,6 +210,13 @@ def test_a_chain_whose_tokens_cannot_be_told_apart_is_an_error_of_its_cells(tmp_
         status = run(plan_for(fake, 2, [sharing], stream=False), tmp_path)  # a whole reply is one piece
     assert (status.done, status.failed, status.calls) == (6, 6, 2)
     assert all("one piece a token" in e for e in table(tmp_path)["error"])
+
+
+def test_chains_that_cannot_be_cut_stop_their_model_before_much_is_paid_for_them(tmp_path: Path) -> None:
+    sharing = model(budgets=(0, 5, 30), control=("prefix_sharing",))
+    with FakeEndpoint() as fake:
+        status = run(plan_for(fake, 50, [sharing], stream=False, concurrency=1), tmp_path)
+    assert "one piece a token" in status.stopped["model 'm'"] and (status.calls, fake.billed.total()) == (3, 3)
 
 
 # -- controls -------------------------------------------------------------------------------------------------------
@@ -407,6 +415,27 @@ def test_a_model_that_refuses_its_first_calls_is_left_alone(tmp_path: Path, monk
     assert "Unsupported parameter" in status.stopped["model 'm'"] and fake.requests == 5 and status.failed == 4
 
 
+class Dying:
+    """A named fake engine: every call may have been billed once, and then its endpoint is gone."""
+
+    async def call(self, _request: Request) -> Failure:
+        return Failure(kind="connection", message="cannot be reached (tried 2 times)", attempts=2, unsure=1)
+
+    async def probe(self, _provider: str) -> None:
+        return None
+
+    async def close(self) -> None: ...
+
+
+def test_what_may_have_been_billed_before_an_endpoint_went_away_is_charged(tmp_path: Path) -> None:
+    plan = Plan(queries(3), Pool([model()]), {"here": Provider(base_url="http://127.0.0.1:9/v1", concurrency=1)})
+    with Journal(tmp_path / JOURNAL) as journal:
+        status = asyncio.run(collect(plan, journal, Dying(), max_spend=1.0))
+        (record,) = read_records(tmp_path / JOURNAL)
+        assert "provider 'here'" in status.stopped and record.error_kind == "connection" and record.paid_usd is None
+        assert journal.spent == record.charged_usd == plan.ceiling_usd(next(plan.work()), 8) > 0
+
+
 def test_an_endpoint_that_dies_on_the_way_stops_and_can_be_gone_on_with(tmp_path: Path) -> None:
     with FakeEndpoint(latency_s=0.01) as fake:
         plan = plan_for(fake, 200, concurrency=4)
@@ -439,6 +468,34 @@ def test_the_spending_limit_is_never_exceeded_and_goes_over_runs(tmp_path: Path,
             assert "spending limit" in status.stopped[""] and status.spent_usd == pytest.approx(spent)
         assert run(plan, tmp_path / "part", max_spend=10 * whole).done == 200
     assert table(tmp_path / "part").equals(table(tmp_path / "all"))
+
+
+@pytest.mark.parametrize(("usd", "words"), [(0, "$0"), (0.0000024, "$0.00000240"), (0.5, "$0.5000"), (1234.5, "$1,234.50")])
+def test_small_sums_are_not_shown_as_nothing(usd: float, words: str) -> None:
+    assert dollars(usd) == words
+
+
+@pytest.mark.parametrize("times", [2, 99])
+def test_the_limit_holds_where_attempts_fail_that_may_be_billed(tmp_path: Path, times: int) -> None:
+    limit = 0.01
+    with FakeEndpoint(faults=("cut", "malformed", "empty"), share=0.5, times=times) as fake:
+        plan = plan_for(fake, 200)
+        status = run(plan, tmp_path, max_spend=limit)
+        spent = sum(r.charged_usd for r in read_records(tmp_path / JOURNAL))
+        assert 0.9 * limit < spent <= limit and "spending limit" in status.stopped[""]
+
+
+def test_money_of_many_calls_comes_back_whole() -> None:
+    async def go() -> None:
+        purse = Purse(1e6, 0.0)
+        holds = [await purse.take(usd, 3) for usd in (1e5, 0.1, 0.3, 12345.678, 0.7)]
+        for hold in holds:
+            assert hold is not None
+            purse.give_back(hold)
+        assert await asyncio.wait_for(purse.take(2e6), 1) is None  # what rounding leaves over is no call under way
+        assert await purse.take(1e6, 3) == Hold(1e6, 1) and await Purse(None, 0.0).take(1e6, 3) == Hold(1e6, 3)
+
+    asyncio.run(go())
 
 
 def test_the_estimate_brackets_what_it_comes_to_and_learns_from_the_journal(tmp_path: Path) -> None:

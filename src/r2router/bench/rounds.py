@@ -21,6 +21,7 @@ from r2router.bench.engine import Engine
 from r2router.bench.folder import score_of
 from r2router.bench.journal import Journal
 from r2router.bench.plan import UNCAPPED, Plan, Work, chain_budget, output_cap
+from r2router.bench.purse import dollars
 from r2router.bench.record import Record, read_records
 from r2router.encode import count_tokens, load_encoder
 from r2router.predict.input_tokens import InputTokens
@@ -60,7 +61,7 @@ async def collect_rounds(
         if number == 2 and settings.explore < 1 and not np.isfinite(known.table.quality).any():
             say("note: no answer has a quality, so what is asked goes by price alone; name a scorer in the suite")
         expected = float(known.usd[pairs[:, 1]].sum())
-        say(f"round {number}: {len(part):,} cells, about ${expected:.4f}")
+        say(f"round {number}: {len(part):,} cells, about {dollars(expected)}")
         status = await collect(
             part, journal, engine, max_spend=max_spend, to_come_usd=expected, report=_adding(total, report), stop=stop
         )  # fmt: skip

@@ -296,5 +296,7 @@ def _duration(seconds: float) -> str:
 
 
 def dollars(amount: float) -> str:
-    """Dollars, finer where they are few."""
-    return f"${amount:,.2f}" if amount >= 10 else f"${amount:.4f}"
+    """As `r2router.bench.purse.dollars`, which is loaded when it is needed."""
+    from r2router.bench.purse import dollars as words
+
+    return words(amount)

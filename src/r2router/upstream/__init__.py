@@ -15,6 +15,7 @@ from r2router._version import __version__
 from r2router.errors import ConfigError, MissingExtra
 from r2router.types import Provider
 from r2router.upstream.limits import LONGEST_PAUSE_S, Gate
+from r2router.upstream.reply import BILLED_ATTEMPTS as BILLED_ATTEMPTS
 from r2router.upstream.reply import Failed, read_reply, refusal
 from r2router.upstream.reply import Failure as Failure
 from r2router.upstream.reply import Reply as Reply
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     import tenacity
 
 ATTEMPTS = 6
-BILLED_ATTEMPTS = 3
-"""Attempts of one call that may be billed without an answer: more of them cost more than they are likely to bring."""
 CONNECT_S = 15.0
 LONGEST_BACKOFF_S = 30.0
 
@@ -72,9 +71,10 @@ class Upstream:
     async def call(self, request: Request) -> Reply | Failure:
         """Make a call, with retries. It raises for nothing that an endpoint or a network does."""
         made = unsure = 0
+        billable = min(request.billable, BILLED_ATTEMPTS)
         retries = self._tenacity.AsyncRetrying(
             retry=self._tenacity.retry_if_exception(_may_pass),
-            stop=lambda state: state.attempt_number >= self.attempts or unsure >= BILLED_ATTEMPTS,
+            stop=lambda state: state.attempt_number >= self.attempts or unsure >= billable,
             wait=self._wait,
             reraise=True,
         )

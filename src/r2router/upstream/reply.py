@@ -14,11 +14,19 @@ if TYPE_CHECKING:
     import aiohttp
 
 
+BILLED_ATTEMPTS = 3
+"""Attempts of one call that may be billed without an answer: more of them cost more than they are likely to bring."""
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One call to make. body: the JSON to send to `/chat/completions`, whole but for streaming."""
+    """One call to make. body: the JSON to send to `/chat/completions`, whole but for streaming.
+
+    billable: how many attempts of it there may be that could be billed; none above `BILLED_ATTEMPTS`.
+    """
 
     provider: str
     body: dict[str, Any]
+    billable: int = BILLED_ATTEMPTS
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
