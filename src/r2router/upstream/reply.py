@@ -84,7 +84,8 @@ def _failed(status: int, words: str, *, keyed: bool = True, wait: float | None =
     if kind == "key":
         mend = "check the key, and that it is for this endpoint" if keyed else "name its key's environment variable in the pool"
         return Failed(kind, f"refused the key ({status}): {mend}")
-    return Failed(kind, f"answered {status}{f': {words}' if words else ''}", wait)
+    mend = "; check base_url, which stands without /chat/completions" if status == 404 and "model" not in words.lower() else ""
+    return Failed(kind, f"answered {status}{f': {words}' if words else ''}{mend}", wait)
 
 
 async def read_reply(response: aiohttp.ClientResponse, body: dict[str, Any], begin: float) -> Reply:
