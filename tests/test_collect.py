@@ -25,6 +25,7 @@ from r2router.bench.collect import Status, collect
 from r2router.bench.controls import CLOSINGS, WORDINGS, Controls
 from r2router.bench.folder import JOURNAL, compact, remember
 from r2router.bench.journal import Journal
+from r2router.bench.outcome import answer_record
 from r2router.bench.plan import Plan, estimate
 from r2router.bench.purse import Hold, Purse, dollars
 from r2router.bench.record import read_records
@@ -34,7 +35,8 @@ from r2router.errors import ConfigError, DataError, MissingPrice
 from r2router.pool import Pool
 from r2router.table import Table
 from r2router.types import Budget, Model, Prices, Provider
-from r2router.upstream import Failure, Request, Upstream
+from r2router.upstream import Failure, Reply, Request, Upstream
+from r2router.upstream.wire import Usage
 
 
 def _fake_module() -> Any:
@@ -83,6 +85,34 @@ def table(folder: Path) -> pl.DataFrame:
     compact(folder)
     frame = pl.read_parquet(folder / "outcomes.parquet")
     return frame.drop("latency_s", "ttft_s", "paid_usd").sort("query_id", "model", "budget", "sample")
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "starved"),
+    [
+        ("<think>\nFirst, 2", "length", True),
+        ("<think>2 + 2</think>\n", "length", True),
+        ("<think>2 + 2</think>4", "length", False),
+        ("<think>2 + 2</think>4", "stop", False),
+        ("I <think> so", "length", False),
+    ],
+)
+def test_thinking_left_in_the_answer_that_ate_the_allowance_shows_as_such(text: str, finish: str, starved: bool) -> None:
+    plan = Plan(queries(1), Pool([model()]), {"here": Provider(base_url="http://x/v1")})
+    reply = Reply(
+        text=text,
+        reasoning="",
+        pieces=[text],
+        finish_reason=finish,
+        usage=Usage(9, 8),
+        usage_error="",
+        latency_s=0.1,
+        ttft_s=None,
+        model="m",
+    )
+    work = next(plan.work())
+    record = answer_record(plan, work, work.budgets[0], "0" * 32, reply, 1.0)
+    assert (record.starved, record.truncated, record.response) == (starved, finish == "length", text)
 
 
 # -- a table out of calls -------------------------------------------------------------------------------------------

@@ -23,8 +23,11 @@ def answer_record(plan: Plan, work: Work, budget: Budget, key: str, reply: Reply
     usage = reply.usage
     cut = reply.finish_reason in _CUT
     thought = bool(reply.reasoning) or bool(usage and usage.reasoning)
+    said = reply.text.strip()
+    if said.startswith("<think>"):  # an endpoint that leaves the thinking in the answer
+        thought, said = True, said.partition("</think>")[2].strip()
     notes = [reply.usage_error] if reply.usage_error else []
-    starved = cut and thought and not reply.text.strip()
+    starved = cut and thought and not said
     if starved:
         notes.append("the whole allowance went into thinking")
     return _record(
