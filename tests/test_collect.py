@@ -616,9 +616,43 @@ def test_the_command_ends_with_one_line_for_what_cannot_be(tmp_path: Path, monke
     assert nothing.exit_code == 2 and "is no collection" in nothing.output
 
 
+def test_pricing_a_plan_leaves_no_trace(tmp_path: Path) -> None:
+    with FakeEndpoint() as fake:
+        words = files(tmp_path, fake.url)
+        assert "no call" in cli(*words, "--dry-run").output and not (tmp_path / "run").exists()
+        nobody = cli(*words)
+        assert nobody.exit_code == 2 and "--yes" in nobody.stderr
+        assert cli(*words, "--yes", "--limit", "3").exit_code == 0
+        torn = (tmp_path / "run" / JOURNAL).read_bytes()[:-9]
+        (tmp_path / "run" / JOURNAL).write_bytes(torn)
+        with Journal(tmp_path / "other" / JOURNAL):  # while another process collects into it
+            assert cli(*words, "--out", str(tmp_path / "other"), "--dry-run").exit_code == 0
+        assert "14 records there" in cli(*words, "--dry-run").output
+    assert (tmp_path / "run" / JOURNAL).read_bytes() == torn
+
+
+def test_what_no_scorer_can_judge_is_said_before_it_is_paid_for(tmp_path: Path) -> None:
+    words = files(tmp_path, "http://127.0.0.1:9/v1")
+    (tmp_path / "suite.jsonl").write_text('{"text": "a", "scorer": "numeric"}\n{"text": "b", "scorer": "exact"}\n')
+    nobody = cli(*words, "--dry-run")
+    assert nobody.exit_code == 2 and "none of the 2 queries" in nobody.stderr
+    with (tmp_path / "suite.jsonl").open("a") as file:
+        file.write('{"text": "c", "scorer": "numeric", "reference": "forty"}\n')
+    some = cli(*words, "--dry-run")
+    assert some.exit_code == 0 and "judge 2 of 3 queries" in some.stderr and "1 references are not right" in some.stderr
+
+
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    words = files(tmp_path, "http://127.0.0.1:9/v1")
+    (tmp_path / "suite.jsonl").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "suite.jsonl").read_bytes().replace(b"\n", b"\r\n"))
+    assert cli(*words, "--dry-run").exit_code == 0
+    assert next(q.id for q in JsonLines(tmp_path / "suite.jsonl").queries()) == "q0"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "what"),
     [
+        ("input = 1.0", "input = 1e308", "a price is finite and at least 0"),
         ("base_url", "base_ulr", "pool.toml, line 2: unknown key 'base_ulr' (did you mean 'base_url'?)"),
         ("concurrency = 4", "concurrency = 0", "pool.toml, line 3: Expected `int` >= 1"),
         ("concurrency = 4", "dialect = 'klingon'", "pool.toml, line 3: Invalid enum value 'klingon'"),

@@ -227,7 +227,7 @@ class _Run:
             return provider
         if failure.kind == "refused" and model not in self._answered:
             self._refused[model] = self._refused.get(model, 0) + 1
-            return model if self._refused[model] >= _REFUSALS else None
+            return model if self._refused[model] >= _REFUSALS else None  # those before it are recorded: --retry-failed asks them again
         return None
 
     def _stop(self, whose: str, why: str) -> None:

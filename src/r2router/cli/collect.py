@@ -53,7 +53,7 @@ Examples:
 @click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Calls at once at each provider; by default the pool's.")
 @click.option("--control", "controls", multiple=True, metavar="KEY=VALUE", help="How budgets are put (wording=words). Repeatable.")
 @click.option("--unjudged", is_flag=True, help="Collect even where nothing but r2router judge --judge LLM can judge the answers.")
-@click.option("--retry-failed", is_flag=True, help="Ask again where a busy or broken endpoint left an error.")
+@click.option("--retry-failed", is_flag=True, help="Ask again what left an error, but prompts beyond the context.")
 @click.option("--engine", type=click.Choice(["asyncio", "ray"]), default="asyncio", show_default=True, help="Where calls are made.")
 def collect(  # noqa: PLR0913, PLR0917  one parameter an option
     suites: tuple[str, ...], columns: tuple[str, ...], pool_file: Path, out: Path, max_spend: float | None, adaptive: bool, dry_run: bool,
@@ -69,14 +69,14 @@ def collect(  # noqa: PLR0913, PLR0917  one parameter an option
     from r2router.bench.journal import Journal
     from r2router.bench.plan import estimate
     from r2router.bench.suites import load_queries
-    from r2router.upstream.wire import TRANSIENT
+    from r2router.upstream.wire import ASKED_AGAIN
 
     if adaptive and max_spend is None:
         raise click.UsageError("--adaptive needs --max-spend USD: it chooses what that buys")
     queries = load_queries(suites, columns=pairs("--column", columns, "text=prompt"))[:limit]
     _check_judgeable(queries, unjudged)
     plan = _plan(queries, pool_file, samples, concurrency, _controls(controls))
-    with Journal(out / JOURNAL, retry=TRANSIENT if retry_failed else ()) as journal:
+    with Journal(out / JOURNAL, retry=ASKED_AGAIN if retry_failed else (), write=not dry_run) as journal:
         for text in journal.notes:
             note(f"note: {text}")
         for arm in plan.unenforced:
@@ -90,7 +90,7 @@ def collect(  # noqa: PLR0913, PLR0917  one parameter an option
             expected, high = (min(usd, max(0.0, max_spend - journal.spent)) for usd in (expected, high))
         if not yes and high > 0:
             limited = "" if max_spend is None else f", never above {dollars(max_spend)} in all"
-            click.confirm(f"spend about {dollars(expected)} (up to {dollars(high)}{limited})?", abort=True, err=True)
+            agree(f"spend about {dollars(expected)} (up to {dollars(high)}{limited})?")
         remember(out, plan.queries)
         status = asyncio.run(run_plan(plan, journal, _opener(engine, plan), max_spend, expected, adaptive=adaptive))
     _finish(status, out)
@@ -123,16 +123,33 @@ def compact(folder: Path, out: Path | None, scorer: str) -> None:
 
 def _check_judgeable(queries: list[Query], unjudged: bool) -> None:
     """Before anything is spent: somebody must be able to judge the answers."""
-    from r2router.bench.scoring import scorer_named
+    from r2router.bench.scoring import NEED_REFERENCE, scorer_named
     from r2router.errors import DataError
 
     for name in {q.scorer for q in queries if q.scorer}:
         scorer_named(name)
-    if not unjudged and queries and not any(q.scorer or q.reference is not None for q in queries):
+    lost = [q for q in queries if q.reference is None and (not q.scorer or q.scorer in NEED_REFERENCE)]
+    if not unjudged and queries and len(lost) == len(queries):
         raise DataError(
-            f"none of the {len(queries):,} queries has a reference or a scorer, so no scorer can judge the answers: add references, "
-            "or give --unjudged and let an LLM judge them afterwards (r2router judge DIR --judge MODEL)"
+            f"none of the {len(queries):,} queries has a reference, or a scorer that needs none, so no scorer can judge the answers: add "
+            "references, or give --unjudged and let an LLM judge them afterwards (r2router judge DIR --judge MODEL)"
         )
+    if lost and not unjudged:
+        note(f"note: no scorer can judge {len(lost):,} of {len(queries):,} queries, which have no reference (the first is {lost[0].id!r})")
+    wrong = [q for q in queries if q.reference is not None and q.scorer in NEED_REFERENCE and not _right(q, q.reference)]
+    if wrong:
+        note(
+            f"note: {len(wrong):,} references are not right by their own scorer, so no answer to these queries can be (the first: query "
+            f"{wrong[0].id!r}, scorer {wrong[0].scorer}, reference {wrong[0].reference!r:.60})"
+        )
+
+
+def _right(query: Query, response: str) -> bool:
+    from r2router.bench.scoring import scorer_named
+    from r2router.bench.suite import Score
+
+    score = scorer_named(query.scorer).score(query, response)
+    return isinstance(score, Score) and score.quality == 1
 
 
 def _plan(queries: list[Query], pool_file: Path, samples: int, concurrency: int | None, controls: Controls) -> Plan:
@@ -239,6 +256,7 @@ class _Shown:
         self._bar: Any = None
         self._task: Any = None
         self._said: set[str] = set()
+        self._line = ""
         self._next = time.monotonic() + (_BAR_EVERY if sys.stderr.isatty() else _PLAIN_EVERY)
 
     def __enter__(self) -> _Shown:
@@ -258,7 +276,10 @@ class _Shown:
             return
         if not sys.stderr.isatty():
             self._next = now + _PLAIN_EVERY
-            note(f"{status.done:,} of {status.planned:,} done, {_words(status)}")
+            line = f"{status.done:,} of {status.planned:,} done, {_words(status)}"
+            if line != self._line:
+                note(line)
+            self._line = line
             return
         self._next = now + _BAR_EVERY
         if self._bar is None:
@@ -284,10 +305,28 @@ def _finish(status: Status, out: Path) -> None:
     cells = f"{status.done:,} of {status.planned:,} cells, {status.done - status.there:,} of them in this run"
     click.echo(f"{out}: {cells}, {status.failed:,} failed, {dollars(status.spent_usd)} spent in all")
     if status.stopped:
-        raise CollectError("; ".join(status.stopped.values()) + ". What was answered is kept: run the same command again to go on")
+        raise CollectError(f"{whatever_stopped(status)}. What was answered is kept: run the same command again to go on")
     if status.done < status.planned:
         raise CollectError("interrupted. What was answered is kept: run the same command again to go on")
     click.echo(f"next: r2router compact {out}")
+
+
+def whatever_stopped(status: Status) -> str:
+    """What was not asked to the end, by name: why was said when it happened."""
+    return "stopped, as said above: " + ", ".join(name or "the spending limit" for name in status.stopped)
+
+
+def agree(question: str) -> None:
+    """Ask before money is spent; end where the answer is no, or where nobody can answer."""
+    try:
+        yes = click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        click.echo(err=True)
+        raise click.UsageError("nobody is there to answer: give --yes to spend without being asked") from None
+    if not yes:
+        raise click.Abort
 
 
 def _duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from r2router.bench.suite import Query, Suite
+from r2router.bench.suite import BOM, Query, Suite
 from r2router.bench.suites import check_options
 from r2router.bench.suites.sample import normalised
 from r2router.errors import DataError
@@ -74,7 +74,7 @@ class ChatLog:
 
     def _query(self, decoder: msgspec.json.Decoder[dict[str, Any]], line: bytes, number: int) -> Query | None:
         try:
-            entry = decoder.decode(line)
+            entry = decoder.decode(line.removeprefix(BOM))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise DataError(f"{self.path}, line {number}: {error}") from None
         messages = _messages(entry)
