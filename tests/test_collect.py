@@ -449,6 +449,15 @@ def test_a_model_that_refuses_its_first_calls_is_left_alone(tmp_path: Path, monk
     assert "Unsupported parameter" in status.stopped["model 'm'"] and fake.requests == 5 and status.failed == 4
 
 
+def test_a_model_that_never_answers_does_not_turn_its_whole_plan_into_errors(tmp_path: Path) -> None:
+    with FakeEndpoint(faults=("500", "429"), times=99) as fake:
+        plan = plan_for(fake, 100, concurrency=8)
+        status = run(plan, tmp_path)
+        assert "model 'm'" in status.stopped and status.done == status.failed == 4
+        fake.faults = ()
+        assert (run(plan, tmp_path).done, len(table(tmp_path).filter(pl.col("error").is_not_null()))) == (200, 4)
+
+
 class Dying:
     """A named fake engine: every call may have been billed once, and then its endpoint is gone."""
 

@@ -21,8 +21,8 @@ from r2router.types import Budget
 from r2router.upstream import BILLED_ATTEMPTS, Failure, Reply, Request
 from r2router.upstream.wire import FailureKind
 
-_REFUSALS = 5
-"""A model whose first calls are all refused, so many of them, is left alone: the mistake is in the request, not in a query."""
+_FAILURES = 5
+"""A model whose first calls all fail, so many of them, is left alone: the mistake is in the request or the endpoint, not in a query."""
 _UNCUT = 3
 """Paid chains of a model that cannot be cut, before any could: with so many it is stopped, as all others would be paid for nothing."""
 _PACE_FROM = 20
@@ -98,7 +98,7 @@ class _Run:
         self.plan, self.journal, self.engine, self.purse, self.report, self.stop = plan, journal, engine, purse, report, stop
         self.status = Status(planned=len(plan), spent_usd=journal.spent, to_come_usd=to_come_usd)
         self._answered: dict[str, float] = {}  # model or provider -> when it last gave an answer
-        self._refused: dict[str, int] = {}
+        self._failed: dict[str, int] = {}
         self._uncut: dict[str, float] = {}  # model -> its chains that could not be cut; far below 0 once one could
         self._estimate, self._spent_before = to_come_usd, journal.spent
         self._under_way: set[str] = set()
@@ -225,9 +225,9 @@ class _Run:
             return model
         if failure.kind == "connection" and self._answered.get(provider, 0.0) < began:
             return provider
-        if failure.kind == "refused" and model not in self._answered:
-            self._refused[model] = self._refused.get(model, 0) + 1
-            return model if self._refused[model] >= _REFUSALS else None  # those before it are recorded: --retry-failed asks them again
+        if failure.kind != "context" and model not in self._answered:
+            self._failed[model] = self._failed.get(model, 0) + 1
+            return model if self._failed[model] >= _FAILURES else None  # those before it are recorded: --retry-failed asks them again
         return None
 
     def _stop(self, whose: str, why: str) -> None:

@@ -42,7 +42,6 @@ class Journal:
         self.path = Path(path)
         self.spent = 0.0
         self.records = 0
-        self.errors = 0
         self.notes: list[str] = []
         self.charged: dict[tuple[str, str], list[float]] = {}  # (model, budget) -> n, sum and sum of squares of the dollars
         self._file = _open(self.path) if write else _look(self.path)
@@ -50,6 +49,7 @@ class Journal:
         self._retry = frozenset(retry)
         self._old = np.empty(0, dtype=np.uint64)
         self._new: set[int] = set()
+        self._failed: set[int] = set()
         self._chains: dict[int, int] = {}
         self._waiting: list[tuple[bytes, Record, asyncio.Future[None]]] = []
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal")
@@ -99,7 +99,7 @@ class Journal:
             self.records += 1
             if seen.error is not None and seen.error_kind in self._retry:
                 continue
-            self.errors += seen.error is not None
+            self._mark(seen)
             keys.append(_number(seen.key))
             if seen.kind == "chain" and seen.error is None:
                 self._chains[_number(seen.key)] = offset
@@ -109,6 +109,16 @@ class Journal:
             self._file.truncate(self._end)
         if keys:
             self._old = np.unique(np.frombuffer(keys, dtype=np.uint64))
+
+    @property
+    def errors(self) -> int:
+        """Cells that count as done and have an error."""
+        return len(self._failed)
+
+    def _mark(self, seen: Seen | Record) -> None:
+        if seen.kind == "chain":
+            return
+        (self._failed.discard if seen.error is None else self._failed.add)(_number(seen.key))
 
     def _count(self, seen: Seen | Record) -> None:
         if seen.error is None:
@@ -159,7 +169,7 @@ class Journal:
             self._chains[number] = offset
         self.spent += record.charged_usd
         self.records += 1
-        self.errors += record.error is not None
+        self._mark(record)
         self._count(record)
 
     def _write(self, data: bytes) -> int:

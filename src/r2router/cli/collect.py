@@ -180,14 +180,15 @@ def _controls(pairs: tuple[str, ...]) -> Controls:
         raise click.UsageError(f"--control: {error} (there are: {', '.join(Controls.__struct_fields__)})") from None
 
 
-def show_estimate(left: list[Estimate], journal: Journal, planned: int) -> None:
+def show_estimate(left: list[Estimate], journal: Journal, planned: int, what: str = "cells") -> None:
     """Print what is there and what is left to pay for."""
     from r2router.draw.terminal import grid
 
     if journal.records:
-        click.echo(f"{journal.records:,} records there, {journal.errors:,} of them errors, {dollars(journal.spent)} spent")
+        click.echo(f"{journal.records:,} records there, {journal.errors:,} {what} with an error, {dollars(journal.spent)} spent")
     if not left:
-        click.echo(f"all {planned:,} cells are done")
+        failed = f"; {journal.errors:,} there have an error (--retry-failed asks again what may pass)" if journal.errors else ""
+        click.echo(f"all {planned:,} {what} are done{failed}")
         return
     rows = []
     for e in left:

@@ -138,7 +138,7 @@ def _ask(plan: JudgePlan, folder: Path, max_spend: float | None, *, dry_run: boo
         for text in journal.notes:
             note(f"note: {text}")
         left = estimate(plan, journal)
-        show_estimate(left, journal, len(plan))
+        show_estimate(left, journal, len(plan), "judgements")
         if dry_run or not left:
             return None
         expected, high = sum(e.usd for e in left), sum(e.high_usd for e in left)
