@@ -640,6 +640,14 @@ def test_pricing_a_plan_leaves_no_trace(tmp_path: Path) -> None:
     assert (tmp_path / "run" / JOURNAL).read_bytes() == torn
 
 
+def test_a_run_says_what_its_errors_were(tmp_path: Path) -> None:
+    with FakeEndpoint(context=9) as fake:
+        done = cli(*files(tmp_path, fake.url), "--yes")
+    assert done.exit_code == 0 and "24 failed (context); the first: " in done.stderr and "maximum context length" in done.stderr
+    assert "about $0 and 0 s to come" in done.stderr
+    assert "no call gave an answer" in cli("compact", str(tmp_path / "run")).stderr
+
+
 def test_what_no_scorer_can_judge_is_said_before_it_is_paid_for(tmp_path: Path) -> None:
     words = files(tmp_path, "http://127.0.0.1:9/v1")
     (tmp_path / "suite.jsonl").write_text('{"text": "a", "scorer": "numeric"}\n{"text": "b", "scorer": "exact"}\n')

@@ -35,6 +35,7 @@ class Status:
 
     planned, done, failed: cells; failed ones, recorded with an error, are among the done. there: of the done, those of earlier runs.
     calls: made in this run. spent_usd: of the journal, in all. to_come_usd: what is left may cost.
+    errors: of this run, by kind: how many, and the first of them in words.
     stopped: what cannot be asked any more, and why in one line: a provider, a model, or everything (an empty name).
     """
 
@@ -45,6 +46,7 @@ class Status:
     calls: int = 0
     spent_usd: float = 0.0
     to_come_usd: float = 0.0
+    errors: dict[str, tuple[int, str]] = field(default_factory=dict)
     stopped: dict[str, str] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
@@ -258,6 +260,9 @@ class _Run:
         if record.kind == "cell":
             self.status.done += 1
             self.status.failed += record.error is not None
+            if record.error is not None:
+                count, words = self.status.errors.get(record.error_kind or "", (0, record.error))
+                self.status.errors[record.error_kind or ""] = count + 1, words
         self.tell()
 
     def tell(self) -> None:
@@ -266,7 +271,8 @@ class _Run:
         status.spent_usd = self.journal.spent
         fresh, spent = status.done - status.there, self.journal.spent - self._spent_before
         measured = fresh >= _PACE_FROM
-        status.to_come_usd = spent / fresh * (status.planned - status.done) if measured else max(0.0, self._estimate - spent)
+        left = status.planned - status.done
+        status.to_come_usd = spent / fresh * left if measured else max(0.0, self._estimate - spent) if left else 0.0
         if self.report is not None:
             self.report(status)
 

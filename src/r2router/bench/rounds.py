@@ -188,6 +188,9 @@ def _add(total: Status, part: Status) -> None:
     total.failed += part.failed
     total.there += part.there
     total.calls += part.calls
+    for kind, (count, words) in part.errors.items():
+        before, first = total.errors.get(kind, (0, words))
+        total.errors[kind] = before + count, first
     total.spent_usd, total.to_come_usd = part.spent_usd, part.to_come_usd
 
 
@@ -197,7 +200,7 @@ def _adding(total: Status, report: Report | None) -> Report | None:
         return None
 
     def tell(part: Status) -> None:
-        whole = replace(total, stopped={name: why for name, why in part.stopped.items() if name})
+        whole = replace(total, errors=dict(total.errors), stopped={name: why for name, why in part.stopped.items() if name})
         _add(whole, part)
         report(whole)
 

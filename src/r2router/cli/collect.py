@@ -73,7 +73,7 @@ def collect(  # noqa: PLR0913, PLR0917  one parameter an option
 
     if adaptive and max_spend is None:
         raise click.UsageError("--adaptive needs --max-spend USD: it chooses what that buys")
-    queries = load_queries(suites, columns=pairs("--column", columns, "text=prompt"))[:limit]
+    queries = load_queries(suites, columns=pairs("--column", columns, "text=prompt"), say=note)[:limit]
     _check_judgeable(queries, unjudged)
     plan = _plan(queries, pool_file, samples, concurrency, _controls(controls))
     with Journal(out / JOURNAL, retry=ASKED_AGAIN if retry_failed else (), write=not dry_run) as journal:
@@ -114,7 +114,9 @@ def compact(folder: Path, out: Path | None, scorer: str) -> None:
 
     made = make(folder, out, scorer=scorer)
     click.echo(f"{out or folder / OUTCOMES}: {made.rows:,} rows, {made.judged:,} judged, {made.errors:,} errors")
-    if not made.judged:
+    if made.errors == made.rows:
+        note("note: no call gave an answer: the errors are in the table; --retry-failed asks again what may pass")
+    elif not made.judged:
         note("note: no row has a quality: give --scorer, name a scorer in the suite, or judge the answers")
 
 
@@ -305,11 +307,18 @@ def _finish(status: Status, out: Path) -> None:
 
     cells = f"{status.done:,} of {status.planned:,} cells, {status.done - status.there:,} of them in this run"
     click.echo(f"{out}: {cells}, {status.failed:,} failed, {dollars(status.spent_usd)} spent in all")
+    say_errors(status)
     if status.stopped:
         raise CollectError(f"{whatever_stopped(status)}. What was answered is kept: run the same command again to go on")
     if status.done < status.planned:
         raise CollectError("interrupted. What was answered is kept: run the same command again to go on")
     click.echo(f"next: r2router compact {out}")
+
+
+def say_errors(status: Status) -> None:
+    """What the errors of this run were, the commonest first."""
+    for kind, (count, words) in sorted(status.errors.items(), key=lambda item: -item[1][0])[:3]:
+        note(f"note: {count:,} failed ({kind}); the first: {words}")
 
 
 def whatever_stopped(status: Status) -> str:

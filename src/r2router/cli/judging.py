@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from r2router.cli.collect import agree, dollars, run_plan, show_estimate, whatever_stopped
+from r2router.cli.collect import agree, dollars, run_plan, say_errors, show_estimate, whatever_stopped
 from r2router.cli.options import Number
 from r2router.cli.screen import note, style
 
@@ -152,6 +152,7 @@ def _finish(status: Status) -> None:
     from r2router.errors import CollectError
 
     click.echo(f"{status.done:,} of {status.planned:,} judgements, {status.failed:,} failed, {dollars(status.spent_usd)} spent on judging")
+    say_errors(status)
     if status.stopped:
         raise CollectError(f"{whatever_stopped(status)}. What was judged is kept: run the same command again to go on")
     if status.done < status.planned:

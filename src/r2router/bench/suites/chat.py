@@ -45,6 +45,16 @@ class ChatLog:
         self.name = self.path.stem
         self.left_out = self.hidden = self.repeated = 0
 
+    @property
+    def notes(self) -> list[str]:
+        """What was done with the lines, after `queries` has run."""
+        counts = {
+            "left out, as the last turn of the user is missing or not text alone": self.left_out,
+            "left out, as they repeat earlier ones": self.repeated,
+            "secrets hidden; read the queries before you send them to anybody": self.hidden,
+        }
+        return [f"{count:,} {'requests ' if 'left' in what else ''}{what}" for what, count in counts.items() if count]
+
     def queries(self) -> Iterable[Query]:
         """The queries in the order of the log. Raises `DataError` naming file and line."""
         self.left_out = self.hidden = self.repeated = 0
