@@ -617,6 +617,7 @@ def test_the_command_ends_with_one_line_for_what_cannot_be(tmp_path: Path, monke
         (["--control", "wording=papre"], "there are: paper"),
         (["--control", "place=roof"], "Invalid enum value 'roof'"),
         (["--control", "colour"], "KEY=VALUE"),
+        (["--control", "temperature=nan"], "temperature nan is not between 0 and 2"),
         (["--max-spend", "-1"], "--max-spend"),
     ):
         wrong = cli(*files(tmp_path, fake.url), *words)
@@ -638,6 +639,15 @@ def test_pricing_a_plan_leaves_no_trace(tmp_path: Path) -> None:
             assert cli(*words, "--out", str(tmp_path / "other"), "--dry-run").exit_code == 0
         assert "14 records there" in cli(*words, "--dry-run").output
     assert (tmp_path / "run" / JOURNAL).read_bytes() == torn
+
+
+def test_temperature_may_be_left_to_the_endpoint_and_samples_at_0_are_pointed_out(tmp_path: Path) -> None:
+    with FakeEndpoint() as fake:
+        words = [*files(tmp_path, fake.url), "--limit", "1", "--samples", "2"]
+        assert "will hardly differ" in cli(*words, "--dry-run").stderr
+        assert cli(*words, "--control", "temperature=0.7", "--dry-run").stderr == ""
+        assert cli(*words, "--control", "temperature=none", "--yes").exit_code == 0
+    assert any("temperature" not in body for body in fake.bodies)
 
 
 def test_a_run_says_what_its_errors_were(tmp_path: Path) -> None:

@@ -164,6 +164,14 @@ def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
             attempt()
 
 
+def test_a_record_that_is_none_is_an_error_and_no_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    write(path, record(1))
+    path.write_bytes(path.read_bytes().replace(b'"query":"q"', b'"query":7'))
+    with pytest.raises(JournalError, match="a record cannot be read"):
+        list(read_records(path))
+
+
 def test_fields_of_a_later_minor_version_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     write(path, record(1))

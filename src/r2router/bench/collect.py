@@ -200,7 +200,8 @@ class _Run:
         most = self.plan.ceiling_usd(work, cap, more_input)
         held = await self.purse.take(most, BILLED_ATTEMPTS)
         if held is None:
-            spent = f"{dollars(self.purse.spent)} are spent, and the next call may cost {dollars(most)}"
+            arm = f"{work.model.id}@{work.budgets[0].id}"
+            spent = f"{dollars(self.purse.spent)} are spent, and the next call ({arm}) may cost {dollars(most)}"
             self._stop("", f"the spending limit of ${self.purse.limit:g} is reached: {spent}; raise it to go on")
             return None, Hold()
         if self.stop.is_set() or self._stopped(work):  # while it waited for its money

@@ -55,6 +55,8 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for what, name, known in (("wording", self.wording, WORDINGS), ("closing", self.closing, CLOSINGS)):
             if name not in known:
                 raise ConfigError(f"{what} {name!r} is not known; there are: {', '.join(known)}")
+        if self.temperature is not None and not 0 <= self.temperature <= 2:
+            raise ConfigError(f"temperature {self.temperature:g} is not between 0 and 2; none leaves it to the endpoint")
         if self.answer_tokens < 1 or self.answer_room < 1:
             raise ConfigError("answer_tokens and answer_room are numbers of tokens above 0")
 

@@ -81,6 +81,8 @@ def collect(  # noqa: PLR0913, PLR0917  one parameter an option
             note(f"note: {text}")
         for arm in plan.unenforced:
             note(f"note: nothing enforces the budget of {arm}: add control, for example ['instruction', 'max_tokens']")
+        if samples > 1 and plan.controls.temperature == 0:
+            note(f"note: at temperature 0 the {samples} answers of a cell will hardly differ: give --control temperature=0.7")
         left = estimate(plan, journal)
         show_estimate(left, journal, len(plan))
         if dry_run or not left:
@@ -177,7 +179,7 @@ def _controls(pairs: tuple[str, ...]) -> Controls:
     if any(not (key and equals) for key, equals, _ in split):
         raise click.UsageError("--control: write KEY=VALUE, for example wording=words")
     try:
-        return msgspec.convert({key: value for key, _, value in split}, Controls, strict=False)
+        return msgspec.convert({key: None if value == "none" else value for key, _, value in split}, Controls, strict=False)
     except msgspec.ValidationError as error:
         raise click.UsageError(f"--control: {error} (there are: {', '.join(Controls.__struct_fields__)})") from None
 
