@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,7 @@ class _Field:
     order: IntArray
     counts: IntArray
     vectors: FloatArray
+    qualities: dict[tuple[str, int], float | None] = field(default_factory=dict)  # what a scorer said, once
 
     @classmethod
     def of(cls, plan: Plan, seed: int) -> _Field:
@@ -158,8 +159,10 @@ class _Field:
     def _values(self, record: Record, row: int) -> dict[str, float | None]:
         if record.error is not None:
             return {}
-        score = score_of(record, self.plan.queries[row])
-        quality = None if score is None else score.quality
+        if (at := (record.key, row)) not in self.qualities:  # a verdict does not change, and code takes a while to run
+            score = score_of(record, self.plan.queries[row])
+            self.qualities[at] = None if score is None else score.quality
+        quality = self.qualities[at]
         return {
             "quality": quality, "input_tokens": record.input_tokens, "output_tokens": record.output_tokens, "cost_usd": record.cost_usd
         }  # fmt: skip
