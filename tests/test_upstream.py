@@ -219,6 +219,16 @@ def test_a_key_that_is_not_set_or_cannot_be_one_is_named(monkeypatch: pytest.Mon
     assert fake.requests == 0
 
 
+def test_a_quota_that_is_used_up_for_hours_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def used_up(*_: Any) -> Any:
+        return fake_endpoint._error(429, "daily limit", "rate_limit_exceeded", {"Retry-After": "7200"})
+
+    monkeypatch.setattr(FakeEndpoint, "_reply", used_up)
+    with FakeEndpoint() as fake:
+        (failure,) = call(fake, body())
+    assert isinstance(failure, Failure) and (failure.kind, failure.attempts) == ("credit", 1) and "120 minutes" in failure.message
+
+
 def test_what_can_never_work_is_not_tried_again() -> None:
     with FakeEndpoint(models=("other",)) as fake:
         (unknown,) = call(fake, body())

@@ -115,7 +115,7 @@ class _Run:
     async def worker(self, queue: Iterator[Work]) -> None:
         """Do work until there is none, or none that can be done."""
         for work in queue:
-            if self.stop.is_set() or "" in self.status.stopped:
+            if self.stop.is_set() or {"", _provider(work.model.provider)} & self.status.stopped.keys():  # a queue is of one provider
                 return
             if not self._stopped(work):
                 await (self._shared(work) if work.shared else self._single(work))

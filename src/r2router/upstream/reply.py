@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from r2router.upstream.limits import retry_after
+from r2router.upstream.limits import LONGEST_ASKED_S, retry_after
 from r2router.upstream.wire import Answer, FailureKind, Usage, kind_of, said, usage_of
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ async def refusal(response: aiohttp.ClientResponse) -> Failed:
 def _failed(status: int, words: str, *, keyed: bool = True, wait: float | None = None) -> Failed:
     """What is said about a key is not repeated: some endpoints quote it."""
     kind = kind_of(status, words)
+    if kind == "rate_limit" and wait is not None and wait > LONGEST_ASKED_S:
+        return Failed("credit", f"answered {status}, and asks to wait {wait / 60:,.0f} minutes: go on then")
     if kind == "key":
         mend = "check the key, and that it is for this endpoint" if keyed else "name its key's environment variable in the pool"
         return Failed(kind, f"refused the key ({status}): {mend}")
