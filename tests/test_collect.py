@@ -242,6 +242,18 @@ def test_a_chain_whose_tokens_cannot_be_told_apart_is_an_error_of_its_cells(tmp_
     assert all("one piece a token" in e for e in table(tmp_path)["error"])
 
 
+def test_a_chain_that_cannot_be_cut_is_not_paid_for_again_after_a_kill(tmp_path: Path) -> None:
+    sharing = model(budgets=(0, 5, 30), control=("prefix_sharing",))
+    with FakeEndpoint() as fake:
+        plan = plan_for(fake, 1, [sharing], stream=False)
+        run(plan, tmp_path)
+        head, chain, *_ = (tmp_path / JOURNAL).read_bytes().splitlines(keepends=True)
+        (tmp_path / JOURNAL).write_bytes(head + chain)  # killed before its cells were recorded
+        status = run(plan, tmp_path)
+    assert (status.done, status.failed, status.calls, fake.billed.total()) == (3, 3, 0, 1)
+    assert all("one piece a token" in e for e in table(tmp_path)["error"])
+
+
 def test_chains_that_cannot_be_cut_stop_their_model_before_much_is_paid_for_them(tmp_path: Path) -> None:
     sharing = model(budgets=(0, 5, 30), control=("prefix_sharing",))
     with FakeEndpoint() as fake:

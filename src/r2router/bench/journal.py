@@ -73,7 +73,7 @@ class Journal:
         return at < len(self._old) and int(self._old[at]) == number
 
     def chain(self, key: str) -> Record | None:
-        """The recorded chain of this key, so that it need not be paid for again."""
+        """The recorded chain of this key, answer or error, so that it need not be paid for again."""
         offset = self._chains.get(_number(key))
         if offset is None:
             return None
@@ -101,7 +101,7 @@ class Journal:
                 continue
             self._mark(seen)
             keys.append(_number(seen.key))
-            if seen.kind == "chain" and seen.error is None:
+            if seen.kind == "chain":
                 self._chains[_number(seen.key)] = offset
             self._count(seen)
         if self._end < size and self._mends:
@@ -165,7 +165,7 @@ class Journal:
             fresh = np.fromiter(self._new, dtype=np.uint64, count=len(self._new))
             self._old = np.union1d(self._old, fresh)
             self._new.clear()
-        if record.kind == "chain" and record.error is None:
+        if record.kind == "chain":
             self._chains[number] = offset
         self.spent += record.charged_usd
         self.records += 1
