@@ -662,6 +662,17 @@ def test_temperature_may_be_left_to_the_endpoint_and_samples_at_0_are_pointed_ou
     assert any("temperature" not in body for body in fake.bodies)
 
 
+@pytest.mark.parametrize("thinking", [5, 90])
+def test_an_allowance_for_thinking_that_is_ignored_shows(tmp_path: Path, thinking: int) -> None:
+    with FakeEndpoint(thinking=thinking) as fake:
+        words = files(tmp_path, fake.url, dialect="vllm")
+        pool = (tmp_path / "pool.toml").read_text()
+        pool = pool[: pool.index("[[model]]", pool.index("[[model]]") + 1)].replace('["instruction", "max_tokens"]', '["thinking_tokens"]')
+        (tmp_path / "pool.toml").write_text(pool)
+        done = cli(*words, "--yes")
+    assert done.exit_code == 0 and ("12 answers thought longer" in done.stderr) == (thinking == 90), done.output
+
+
 def test_a_run_says_what_its_errors_were(tmp_path: Path) -> None:
     with FakeEndpoint(context=9) as fake:
         done = cli(*files(tmp_path, fake.url), "--yes")

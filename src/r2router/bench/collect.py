@@ -12,7 +12,7 @@ import msgspec
 
 from r2router.bench.engine import Engine
 from r2router.bench.journal import Journal
-from r2router.bench.outcome import answer_record, chain_record, failure_record, forced_record, natural_record
+from r2router.bench.outcome import OVER_ALLOWANCE, answer_record, chain_record, failure_record, forced_record, natural_record
 from r2router.bench.plan import Plan, Work, chain_budget, output_cap
 from r2router.bench.purse import Hold, Purse, dollars
 from r2router.bench.record import Record
@@ -35,6 +35,7 @@ class Status:
 
     planned, done, failed: cells; failed ones, recorded with an error, are among the done. there: of the done, those of earlier runs.
     calls: made in this run. spent_usd: of the journal, in all. to_come_usd: what is left may cost.
+    over_allowance: answers of this run that thought longer than they were allowed to: the endpoint ignores the control.
     errors: of this run, by kind: how many, and the first of them in words.
     stopped: what cannot be asked any more, and why in one line: a provider, a model, or everything (an empty name).
     """
@@ -46,6 +47,7 @@ class Status:
     calls: int = 0
     spent_usd: float = 0.0
     to_come_usd: float = 0.0
+    over_allowance: int = 0
     errors: dict[str, tuple[int, str]] = field(default_factory=dict)
     stopped: dict[str, str] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
@@ -261,6 +263,7 @@ class _Run:
         if record.kind == "cell":
             self.status.done += 1
             self.status.failed += record.error is not None
+            self.status.over_allowance += OVER_ALLOWANCE in record.note
             if record.error is not None:
                 count, words = self.status.errors.get(record.error_kind or "", (0, record.error))
                 self.status.errors[record.error_kind or ""] = count + 1, words

@@ -191,6 +191,7 @@ def _add(total: Status, part: Status) -> None:
     total.failed += part.failed
     total.there += part.there
     total.calls += part.calls
+    total.over_allowance += part.over_allowance
     for kind, (count, words) in part.errors.items():
         before, first = total.errors.get(kind, (0, words))
         total.errors[kind] = before + count, first

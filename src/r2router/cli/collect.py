@@ -318,7 +318,9 @@ def _finish(status: Status, out: Path) -> None:
 
 
 def say_errors(status: Status) -> None:
-    """What the errors of this run were, the commonest first."""
+    """What the errors of this run were, the commonest first, and whether a control was ignored."""
+    if status.over_allowance:
+        note(f"note: {status.over_allowance:,} answers thought longer than their allowance: the endpoint does not keep to thinking_tokens")
     for kind, (count, words) in sorted(status.errors.items(), key=lambda item: -item[1][0])[:3]:
         note(f"note: {count:,} failed ({kind}); the first: {words}")
 
