@@ -171,6 +171,11 @@ def test_an_article_is_no_answer(response: str) -> None:
     assert picked_letter(response) is None
 
 
+def test_a_reference_beyond_the_options_cannot_be_compared_with() -> None:
+    made = scorer_named("choice").score(Query(id="q", text="?", reference="z", meta={"options": ["x", "y"]}), "z")
+    assert made.quality is None and "none of the 2 options" in (made.error or "")  # type: ignore[union-attr]
+
+
 def test_letters_beyond_the_options_do_not_count_and_an_option_may_be_named_by_its_text() -> None:
     assert picked_letter("Vitamin C helps, so (B)", "AB") == "B"
     assert picked_letter("Vitamin C", "AB") is None

@@ -37,6 +37,8 @@ class Choice(msgspec.Struct, frozen=True):
             return Score(quality=None, judge=self.name, error=f"the reference {query.reference!r} is no letter of an option")
         options = query.meta.get("options")
         texts = [str(o) for o in options] if isinstance(options, list) else []
+        if texts and ord(right) - ord("A") >= len(texts):
+            return Score(quality=None, judge=self.name, error=f"the reference {right} is none of the {len(texts)} options")
         letters = string.ascii_uppercase[: max(len(texts) or _OPTIONS, ord(right) - ord("A") + 1)]
         picked = picked_letter(response, letters, texts)
         return Score(quality=float(picked == right), judge=self.name, reason="" if picked else "no letter in the response")
