@@ -322,7 +322,8 @@ def say_errors(status: Status) -> None:
     if status.over_allowance:
         note(f"note: {status.over_allowance:,} answers thought longer than their allowance: the endpoint does not keep to thinking_tokens")
     for kind, (count, words) in sorted(status.errors.items(), key=lambda item: -item[1][0])[:3]:
-        note(f"note: {count:,} failed ({kind}); the first: {words}")
+        again = "" if kind == "context" else " (--retry-failed asks again)"
+        note(f"note: {count:,} failed ({kind}); the first: {words}{again}")
 
 
 def whatever_stopped(status: Status) -> str:
