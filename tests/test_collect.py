@@ -25,7 +25,9 @@ from r2router.bench.collect import Status, collect
 from r2router.bench.controls import CLOSINGS, WORDINGS, Controls
 from r2router.bench.folder import JOURNAL, compact, remember
 from r2router.bench.journal import Journal
+from r2router.bench.outcome import answer_record
 from r2router.bench.plan import Plan, estimate
+from r2router.bench.purse import Hold, Purse, dollars
 from r2router.bench.record import read_records
 from r2router.bench.suite import JsonLines, Query
 from r2router.cli import main
@@ -33,7 +35,8 @@ from r2router.errors import ConfigError, DataError, MissingPrice
 from r2router.pool import Pool
 from r2router.table import Table
 from r2router.types import Budget, Model, Prices, Provider
-from r2router.upstream import Upstream
+from r2router.upstream import Failure, Reply, Request, Upstream
+from r2router.upstream.wire import Usage
 
 
 def _fake_module() -> Any:
@@ -82,6 +85,34 @@ def table(folder: Path) -> pl.DataFrame:
     compact(folder)
     frame = pl.read_parquet(folder / "outcomes.parquet")
     return frame.drop("latency_s", "ttft_s", "paid_usd").sort("query_id", "model", "budget", "sample")
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "starved"),
+    [
+        ("<think>\nFirst, 2", "length", True),
+        ("<think>2 + 2</think>\n", "length", True),
+        ("<think>2 + 2</think>4", "length", False),
+        ("<think>2 + 2</think>4", "stop", False),
+        ("I <think> so", "length", False),
+    ],
+)
+def test_thinking_left_in_the_answer_that_ate_the_allowance_shows_as_such(text: str, finish: str, starved: bool) -> None:
+    plan = Plan(queries(1), Pool([model()]), {"here": Provider(base_url="http://x/v1")})
+    reply = Reply(
+        text=text,
+        reasoning="",
+        pieces=[text],
+        finish_reason=finish,
+        usage=Usage(9, 8),
+        usage_error="",
+        latency_s=0.1,
+        ttft_s=None,
+        model="m",
+    )
+    work = next(plan.work())
+    record = answer_record(plan, work, work.budgets[0], "0" * 32, reply, 1.0)
+    assert (record.starved, record.truncated, record.response) == (starved, finish == "length", text)
 
 
 # -- a table out of calls -------------------------------------------------------------------------------------------
@@ -211,6 +242,25 @@ def test_a_chain_whose_tokens_cannot_be_told_apart_is_an_error_of_its_cells(tmp_
     assert all("one piece a token" in e for e in table(tmp_path)["error"])
 
 
+def test_a_chain_that_cannot_be_cut_is_not_paid_for_again_after_a_kill(tmp_path: Path) -> None:
+    sharing = model(budgets=(0, 5, 30), control=("prefix_sharing",))
+    with FakeEndpoint() as fake:
+        plan = plan_for(fake, 1, [sharing], stream=False)
+        run(plan, tmp_path)
+        head, chain, *_ = (tmp_path / JOURNAL).read_bytes().splitlines(keepends=True)
+        (tmp_path / JOURNAL).write_bytes(head + chain)  # killed before its cells were recorded
+        status = run(plan, tmp_path)
+    assert (status.done, status.failed, status.calls, fake.billed.total()) == (3, 3, 0, 1)
+    assert all("one piece a token" in e for e in table(tmp_path)["error"])
+
+
+def test_chains_that_cannot_be_cut_stop_their_model_before_much_is_paid_for_them(tmp_path: Path) -> None:
+    sharing = model(budgets=(0, 5, 30), control=("prefix_sharing",))
+    with FakeEndpoint() as fake:
+        status = run(plan_for(fake, 50, [sharing], stream=False, concurrency=1), tmp_path)
+    assert "one piece a token" in status.stopped["model 'm'"] and (status.calls, fake.billed.total()) == (3, 3)
+
+
 # -- controls -------------------------------------------------------------------------------------------------------
 
 
@@ -242,11 +292,14 @@ def fields(
         ("qwen", Budget.of(0, ("thinking_tokens",)), {"enable_thinking": False}),
         ("vllm", Budget.of(512, ("thinking_tokens",)), {"chat_template_kwargs": {"enable_thinking": True}, "thinking_token_budget": 512}),
         ("vllm", Budget.of(0, ("thinking_tokens",)), {"chat_template_kwargs": {"enable_thinking": False}}),
-        ("sglang", Budget.of(512, ("thinking_tokens",)), {"chat_template_kwargs": {"enable_thinking": True, "thinking_budget": 512}}),
+        ("sglang", Budget.of(512, ("thinking_tokens",)),
+            {"chat_template_kwargs": {"enable_thinking": True, "thinking_budget": 512}, "custom_params": {"thinking_budget": 512}}),
+        ("sglang", Budget.of(0, ("thinking_tokens",)), {"chat_template_kwargs": {"enable_thinking": False}}),
         ("llama.cpp", Budget.of(9, ("thinking_tokens",)), {"chat_template_kwargs": {"enable_thinking": True}, "thinking_budget_tokens": 9}),
         ("deepseek", Budget.of(0, ("thinking_tokens",)), {"thinking": {"type": "disabled"}}),
         ("sglang", Budget.of(9, ("thinking_tokens", "max_tokens")),
-            {"chat_template_kwargs": {"enable_thinking": True, "thinking_budget": 9}, "max_tokens": 4105}),
+            {"chat_template_kwargs": {"enable_thinking": True, "thinking_budget": 9}, "custom_params": {"thinking_budget": 9},
+                "max_tokens": 4105}),
         ("openai", Budget.of("unlimited", BOTH), {"temperature": 0.0}),
     ],
 )  # fmt: skip
@@ -278,6 +331,7 @@ def test_the_papers_wording_is_the_papers() -> None:
     ("dialect", "budget", "words"),
     [
         ("openai", Budget.of(5, ("thinking_tokens",)), "no field for thinking tokens"),
+        ("anthropic", Budget.of(5, ("prefix_sharing",)), "does not tell tokens apart"),
         ("anthropic", Budget.of(500, ("thinking_tokens",)), "1,024"),
         ("anthropic", Budget.of("low", ("reasoning_effort",)), "ignore reasoning_effort"),
         ("deepseek", Budget.of(500, ("thinking_tokens",)), "only a budget of 0"),
@@ -407,6 +461,36 @@ def test_a_model_that_refuses_its_first_calls_is_left_alone(tmp_path: Path, monk
     assert "Unsupported parameter" in status.stopped["model 'm'"] and fake.requests == 5 and status.failed == 4
 
 
+def test_a_model_that_never_answers_does_not_turn_its_whole_plan_into_errors(tmp_path: Path) -> None:
+    with FakeEndpoint(faults=("500", "429"), times=99) as fake:
+        plan = plan_for(fake, 100, concurrency=8)
+        status = run(plan, tmp_path)
+        assert "model 'm'" in status.stopped and status.done == status.failed == 4
+        fake.faults = ()
+        assert (run(plan, tmp_path).done, len(table(tmp_path).filter(pl.col("error").is_not_null()))) == (200, 4)
+
+
+class Dying:
+    """A named fake engine: every call may have been billed once, and then its endpoint is gone."""
+
+    async def call(self, _request: Request) -> Failure:
+        return Failure(kind="connection", message="cannot be reached (tried 2 times)", attempts=2, unsure=1)
+
+    async def probe(self, _provider: str) -> None:
+        return None
+
+    async def close(self) -> None: ...
+
+
+def test_what_may_have_been_billed_before_an_endpoint_went_away_is_charged(tmp_path: Path) -> None:
+    plan = Plan(queries(3), Pool([model()]), {"here": Provider(base_url="http://127.0.0.1:9/v1", concurrency=1)})
+    with Journal(tmp_path / JOURNAL) as journal:
+        status = asyncio.run(collect(plan, journal, Dying(), max_spend=1.0))
+        (record,) = read_records(tmp_path / JOURNAL)
+        assert "provider 'here'" in status.stopped and record.error_kind == "connection" and record.paid_usd is None
+        assert journal.spent == record.charged_usd == plan.ceiling_usd(next(plan.work()), 8) > 0
+
+
 def test_an_endpoint_that_dies_on_the_way_stops_and_can_be_gone_on_with(tmp_path: Path) -> None:
     with FakeEndpoint(latency_s=0.01) as fake:
         plan = plan_for(fake, 200, concurrency=4)
@@ -439,6 +523,34 @@ def test_the_spending_limit_is_never_exceeded_and_goes_over_runs(tmp_path: Path,
             assert "spending limit" in status.stopped[""] and status.spent_usd == pytest.approx(spent)
         assert run(plan, tmp_path / "part", max_spend=10 * whole).done == 200
     assert table(tmp_path / "part").equals(table(tmp_path / "all"))
+
+
+@pytest.mark.parametrize(("usd", "words"), [(0, "$0"), (0.0000024, "$0.00000240"), (0.5, "$0.5000"), (1234.5, "$1,234.50")])
+def test_small_sums_are_not_shown_as_nothing(usd: float, words: str) -> None:
+    assert dollars(usd) == words
+
+
+@pytest.mark.parametrize("times", [2, 99])
+def test_the_limit_holds_where_attempts_fail_that_may_be_billed(tmp_path: Path, times: int) -> None:
+    limit = 0.01
+    with FakeEndpoint(faults=("cut", "malformed", "empty"), share=0.5, times=times) as fake:
+        plan = plan_for(fake, 200)
+        status = run(plan, tmp_path, max_spend=limit)
+        spent = sum(r.charged_usd for r in read_records(tmp_path / JOURNAL))
+        assert 0.9 * limit < spent <= limit and "spending limit" in status.stopped[""]
+
+
+def test_money_of_many_calls_comes_back_whole() -> None:
+    async def go() -> None:
+        purse = Purse(1e6, 0.0)
+        holds = [await purse.take(usd, 3) for usd in (1e5, 0.1, 0.3, 12345.678, 0.7)]
+        for hold in holds:
+            assert hold is not None
+            purse.give_back(hold)
+        assert await asyncio.wait_for(purse.take(2e6), 1) is None  # what rounding leaves over is no call under way
+        assert await purse.take(1e6, 3) == Hold(1e6, 1) and await Purse(None, 0.0).take(1e6, 3) == Hold(1e6, 3)
+
+    asyncio.run(go())
 
 
 def test_the_estimate_brackets_what_it_comes_to_and_learns_from_the_journal(tmp_path: Path) -> None:
@@ -517,6 +629,7 @@ def test_the_command_ends_with_one_line_for_what_cannot_be(tmp_path: Path, monke
         (["--control", "wording=papre"], "there are: paper"),
         (["--control", "place=roof"], "Invalid enum value 'roof'"),
         (["--control", "colour"], "KEY=VALUE"),
+        (["--control", "temperature=nan"], "temperature nan is not between 0 and 2"),
         (["--max-spend", "-1"], "--max-spend"),
     ):
         wrong = cli(*files(tmp_path, fake.url), *words)
@@ -525,9 +638,71 @@ def test_the_command_ends_with_one_line_for_what_cannot_be(tmp_path: Path, monke
     assert nothing.exit_code == 2 and "is no collection" in nothing.output
 
 
+def test_pricing_a_plan_leaves_no_trace(tmp_path: Path) -> None:
+    with FakeEndpoint() as fake:
+        words = files(tmp_path, fake.url)
+        assert "no call" in cli(*words, "--dry-run").output and not (tmp_path / "run").exists()
+        nobody = cli(*words)
+        assert nobody.exit_code == 2 and "--yes" in nobody.stderr
+        assert cli(*words, "--yes", "--limit", "3").exit_code == 0
+        torn = (tmp_path / "run" / JOURNAL).read_bytes()[:-9]
+        (tmp_path / "run" / JOURNAL).write_bytes(torn)
+        with Journal(tmp_path / "other" / JOURNAL):  # while another process collects into it
+            assert cli(*words, "--out", str(tmp_path / "other"), "--dry-run").exit_code == 0
+        assert "14 records there" in cli(*words, "--dry-run").output
+    assert (tmp_path / "run" / JOURNAL).read_bytes() == torn
+
+
+def test_temperature_may_be_left_to_the_endpoint_and_samples_at_0_are_pointed_out(tmp_path: Path) -> None:
+    with FakeEndpoint() as fake:
+        words = [*files(tmp_path, fake.url), "--limit", "1", "--samples", "2"]
+        assert "will hardly differ" in cli(*words, "--dry-run").stderr
+        assert cli(*words, "--control", "temperature=0.7", "--dry-run").stderr == ""
+        assert cli(*words, "--control", "temperature=none", "--yes").exit_code == 0
+    assert any("temperature" not in body for body in fake.bodies)
+
+
+@pytest.mark.parametrize("thinking", [5, 90])
+def test_an_allowance_for_thinking_that_is_ignored_shows(tmp_path: Path, thinking: int) -> None:
+    with FakeEndpoint(thinking=thinking) as fake:
+        words = files(tmp_path, fake.url, dialect="vllm")
+        pool = (tmp_path / "pool.toml").read_text()
+        pool = pool[: pool.index("[[model]]", pool.index("[[model]]") + 1)].replace('["instruction", "max_tokens"]', '["thinking_tokens"]')
+        (tmp_path / "pool.toml").write_text(pool)
+        done = cli(*words, "--yes")
+    assert done.exit_code == 0 and ("12 answers thought longer" in done.stderr) == (thinking == 90), done.output
+
+
+def test_a_run_says_what_its_errors_were(tmp_path: Path) -> None:
+    with FakeEndpoint(context=9) as fake:
+        done = cli(*files(tmp_path, fake.url), "--yes")
+    assert done.exit_code == 0 and "24 failed (context); the first: " in done.stderr and "maximum context length" in done.stderr
+    assert "about $0 and 0 s to come" in done.stderr
+    assert "no call gave an answer" in cli("compact", str(tmp_path / "run")).stderr
+
+
+def test_what_no_scorer_can_judge_is_said_before_it_is_paid_for(tmp_path: Path) -> None:
+    words = files(tmp_path, "http://127.0.0.1:9/v1")
+    (tmp_path / "suite.jsonl").write_text('{"text": "a", "scorer": "numeric"}\n{"text": "b", "scorer": "exact"}\n')
+    nobody = cli(*words, "--dry-run")
+    assert nobody.exit_code == 2 and "none of the 2 queries" in nobody.stderr
+    with (tmp_path / "suite.jsonl").open("a") as file:
+        file.write('{"text": "c", "scorer": "numeric", "reference": "forty"}\n')
+    some = cli(*words, "--dry-run")
+    assert some.exit_code == 0 and "judge 2 of 3 queries" in some.stderr and "1 references are not right" in some.stderr
+
+
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    words = files(tmp_path, "http://127.0.0.1:9/v1")
+    (tmp_path / "suite.jsonl").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "suite.jsonl").read_bytes().replace(b"\n", b"\r\n"))
+    assert cli(*words, "--dry-run").exit_code == 0
+    assert next(q.id for q in JsonLines(tmp_path / "suite.jsonl").queries()) == "q0"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "what"),
     [
+        ("input = 1.0", "input = 1e308", "a price is finite and at least 0"),
         ("base_url", "base_ulr", "pool.toml, line 2: unknown key 'base_ulr' (did you mean 'base_url'?)"),
         ("concurrency = 4", "concurrency = 0", "pool.toml, line 3: Expected `int` >= 1"),
         ("concurrency = 4", "dialect = 'klingon'", "pool.toml, line 3: Invalid enum value 'klingon'"),

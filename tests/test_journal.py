@@ -63,6 +63,15 @@ def test_what_is_appended_is_there_the_next_time(tmp_path: Path) -> None:
         assert not journal.has(record(4).key) and journal.spent == 2.0
 
 
+def test_an_error_that_was_asked_again_and_answered_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    busy: dict[str, Any] = {"error": "busy", "error_kind": "server"}
+    write(path, record(0, **busy), record(1, **busy), record(2, **busy, kind="chain"))
+    write(path, record(0))
+    with Journal(path) as journal:
+        assert (journal.records, journal.errors) == (4, 1)
+
+
 def test_a_record_is_on_the_disk_before_it_counts_and_many_share_a_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, flushed = tmp_path / "journal.jsonl", []
     real = os.fsync
@@ -153,6 +162,14 @@ def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     for attempt in (lambda: Journal(path), lambda: list(read_records(path))):
         with pytest.raises(JournalError, match="newer r2router"):
             attempt()
+
+
+def test_a_record_that_is_none_is_an_error_and_no_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    write(path, record(1))
+    path.write_bytes(path.read_bytes().replace(b'"query":"q"', b'"query":7'))
+    with pytest.raises(JournalError, match="a record cannot be read"):
+        list(read_records(path))
 
 
 def test_fields_of_a_later_minor_version_are_passed_over(tmp_path: Path) -> None:

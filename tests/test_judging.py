@@ -94,7 +94,7 @@ def rows_of(run: Path, name: str) -> list[dict[str, Any]]:
 
 @given(
     st.sampled_from(GRID),
-    st.text(st.characters(exclude_characters="{}<>", codec="utf-8"), max_size=40),
+    st.text(st.characters(exclude_characters="<>", codec="utf-8"), max_size=40),
     st.sampled_from(["", "```json\n", "Sure: "]),
 )
 def test_a_verdict_is_read_with_whatever_is_around_it(score: float, words: str, before: str) -> None:
@@ -110,6 +110,30 @@ def test_a_verdict_is_read_with_whatever_is_around_it(score: float, words: str, 
 )  # fmt: skip
 def test_what_is_no_verdict_is_none(text: str) -> None:
     assert read_verdict(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        (r'{"reason": "The answer \\boxed{7} matches", "score": 1.0}', 1.0),
+        (r'{"reason": "so \( x = \frac{1}{2} \), \ugh", "score": 0.4}', 0.4),
+        ('{"score": 0.7, "reason": "the set {1, 2} is right, } and {"}', 0.7),
+        ('{"reason": "first\nsecond", "score": 0.3}', 0.3),
+        (r'{"reason": "it says {\"score\": 1.0} of itself", "score": 0.2}', 0.2),
+        ('{"verdict": {"score": 0.5}}', 0.5),
+        ('{"score": 0.2, "parts": {"score": 0.9}}', 0.2),
+        ('{"score": 0.2} No, rather {"score": 0.9}', 0.9),
+    ],
+)
+def test_a_verdict_is_not_lost_for_what_its_reason_holds(text: str, score: float) -> None:
+    found = read_verdict(f"Here: {text} Done.")
+    assert found is not None and found.score == score
+
+
+@given(st.text(st.sampled_from('{}":,\\score0.[]'), max_size=60))
+def test_no_reply_breaks_the_reader(text: str) -> None:
+    found = read_verdict(text)
+    assert found is None or found.score in GRID
 
 
 def test_a_number_in_quotes_and_trailing_zeros_are_a_verdict() -> None:

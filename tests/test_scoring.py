@@ -80,6 +80,11 @@ def test_exact_finds_the_reference_however_it_is_wrapped(reference: str, wrappin
 def test_exact_takes_the_first_sentence() -> None:
     assert score("exact", "Paris. It is the capital of France.", "Paris") == 1.0
     assert score("exact", "Not Paris", "Paris") == 0.0 and score("exact", "", "Paris") == 0.0
+    assert score("exact", "<think>\nRome?\n</think>\nParis", "Paris") == 1.0
+
+
+def test_exact_takes_no_mark_for_another() -> None:
+    assert score("exact", "()", "[]") == score("exact", "", "[]") == 0.0 and score("exact", "The answer is []", "[]") == 1.0
 
 
 # -- numeric --------------------------------------------------------------------------------------------------------
@@ -120,6 +125,13 @@ def test_fractions_and_decimals_are_the_same_number(top: int, bottom: int, form:
         ("5", "500", 0.0), ("0.05", "5", 0.0), ("2 1/2", "2.5", 1.0), ("1.5 \u00d7 10^3", "1500", 1.0), ("2e3", "2000", 1.0),
         ("\u22125", "-5", 1.0), ("7-5", "5", 1.0), ("(1,2)", "2", 1.0), ("10,20", "20", 1.0), ("9/11/2001", "2001", 1.0), ("1/0", "1", 0.0),
         ("nothing", "1", 0.0), ("", "1", 0.0), ("0.333", "1/3", 0.0), ("-\\frac{3}{4}", "-0.75", 1.0), ("1e999", "1", 0.0),
+        ("\\boxed{\\frac12}", "0.5", 1.0), ("\\dfrac34", "0.75", 1.0), ("\\frac10", "1", 0.0), ("10^6", "1000000", 1.0),
+        ("10^7", "10^6", 0.0), ("2**10", "1024", 1.0), ("10^{-2}", "0.01", 1.0), ("9^999", "9", 0.0), ("90^{\\circ}", "90", 1.0),
+        ("x_1 = 2", "2", 1.0), ("11_{2}", "11", 1.0), ("50 percent", "0.5", 1.0), ("\u20133", "-3", 1.0),
+        ("2\u20133", "3", 1.0), ("10{,}080", "10080", 1.0), ("3\u00bd", "3.5", 1.0),
+        ("The answer is 12 apples, not 15", "12", 1.0), ("The answer is not 4, it is 5", "5", 1.0),
+        ("the final answer is 7. Wait, 8", "7", 1.0),
+        ("<think>The answer is 8</think>7", "7", 1.0), ("<think>8\nTherefore, the final answer is 7", "7", 1.0),
         ("The answer is not a number. 7", "7", 1.0), ("x" * 50_000 + " 3", "3", 1.0), ("9" * 50_000, "3", 0.0),
     ],
 )  # fmt: skip
@@ -157,6 +169,11 @@ def test_the_picked_letter_is_found(form: str, letter: str) -> None:
 )
 def test_an_article_is_no_answer(response: str) -> None:
     assert picked_letter(response) is None
+
+
+def test_a_reference_beyond_the_options_cannot_be_compared_with() -> None:
+    made = scorer_named("choice").score(Query(id="q", text="?", reference="z", meta={"options": ["x", "y"]}), "z")
+    assert made.quality is None and "none of the 2 options" in (made.error or "")  # type: ignore[union-attr]
 
 
 def test_letters_beyond_the_options_do_not_count_and_an_option_may_be_named_by_its_text() -> None:

@@ -134,6 +134,9 @@ def test_a_log_gives_the_last_question_with_its_system_prompt_once(tmp_path: Pat
     assert [(q.text, q.system) for q in queries] == [("Why?", "Be kind."), ("How?", None)]
     assert (log.left_out, log.repeated, log.hidden) == (2, 1, 0)
     assert list(load_suite(f"chat:{path}").queries()) == queries
+    said: list[str] = []
+    assert load_queries([f"chat:{path}"], say=said.append) == queries
+    assert [line.partition(", ")[0] for line in said] == [f"note: chat:{path}: {n} requests left out" for n in (2, 1)]
     lines(path, {"prompt": "x"})
     with pytest.raises(DataError, match="line 1: no messages"):
         list(ChatLog(path).queries())

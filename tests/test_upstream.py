@@ -20,7 +20,7 @@ pytest.importorskip("aiohttp", reason="calling LLMs needs the [bench] extra")
 
 from r2router.errors import ConfigError
 from r2router.types import Model, Provider
-from r2router.upstream import BILLED_ATTEMPTS, Failure, Reply, Request, Upstream
+from r2router.upstream import BILLED_ATTEMPTS, Failure, Reply, Request, Upstream, _masked
 from r2router.upstream.known import KNOWN, providers_of
 from r2router.upstream.limits import Gate, retry_after, seconds
 from r2router.upstream.reply import Failed, read_reply
@@ -219,6 +219,16 @@ def test_a_key_that_is_not_set_or_cannot_be_one_is_named(monkeypatch: pytest.Mon
     assert fake.requests == 0
 
 
+def test_a_quota_that_is_used_up_for_hours_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def used_up(*_: Any) -> Any:
+        return fake_endpoint._error(429, "daily limit", "rate_limit_exceeded", {"Retry-After": "7200"})
+
+    monkeypatch.setattr(FakeEndpoint, "_reply", used_up)
+    with FakeEndpoint() as fake:
+        (failure,) = call(fake, body())
+    assert isinstance(failure, Failure) and (failure.kind, failure.attempts) == ("credit", 1) and "120 minutes" in failure.message
+
+
 def test_what_can_never_work_is_not_tried_again() -> None:
     with FakeEndpoint(models=("other",)) as fake:
         (unknown,) = call(fake, body())
@@ -247,6 +257,10 @@ def test_an_endpoint_that_is_down_is_a_connection_failure() -> None:
     [
         (401, "", "key"),
         (403, "", "key"),
+        (403, "Your input was flagged (moderation)", "refused"),
+        (403, "Project does not have access to model gpt-9 (model_not_found)", "model"),
+        (400, "gpt-9 is not a valid model ID", "model"),
+        (400, "Model Not Exist", "model"),
         (402, "", "credit"),
         (429, "You exceeded your current quota (insufficient_quota)", "credit"),
         (429, "Rate limit reached for requests", "rate_limit"),
@@ -254,6 +268,9 @@ def test_an_endpoint_that_is_down_is_a_connection_failure() -> None:
         (400, "This model's maximum context length is 8192 tokens", "context"),
         (400, "request (3030 tokens) exceeds the available context size (2048 tokens)", "context"),
         (400, "prompt is too long: 250000 tokens > 200000 maximum", "context"),
+        (400, "The input token count (1100000) exceeds the maximum number of tokens allowed (1048576).", "context"),
+        (400, "Range of input length should be [1, 30720]", "context"),
+        (422, "`inputs` tokens + `max_new_tokens` must be <= 8193", "context"),
         (413, "", "context"),
         (400, "unknown parameter: thinking", "refused"),
         (422, "", "refused"),
@@ -303,6 +320,32 @@ def test_thinking_that_is_counted_beside_the_answer_is_put_within() -> None:
     reported = {"prompt_tokens": 5, "completion_tokens": 10, "completion_tokens_details": {"reasoning_tokens": 30}}
     usage, _ = usage_of(reported, None, spoke=True)
     assert usage is not None and (usage.output, usage.reasoning) == (40, 30)
+
+
+@pytest.mark.parametrize(
+    ("made", "total", "reasoning", "expected"),
+    [
+        (198, 623, None, (603, 405)),  # Gemini: thinking in the total alone
+        (198, 623, 405, (603, 405)),  # xAI: reported, and beside the answer though smaller or larger than it
+        (500, 820, 300, (800, 300)),
+        (500, 520, 300, (500, 300)),  # within, as OpenAI has it
+        (500, 500, 300, (500, 300)),  # a total that makes no sense says nothing
+        (500, True, None, (500, None)),
+    ],
+)
+def test_thinking_that_only_the_total_tells_of_is_counted(made: int, total: Any, reasoning: int | None, expected: tuple[Any, Any]) -> None:
+    reported = {"prompt_tokens": 20, "completion_tokens": made, "total_tokens": total}
+    if reasoning is not None:
+        reported["completion_tokens_details"] = {"reasoning_tokens": reasoning}
+    usage, wrong = usage_of(reported, None, spoke=True)
+    assert usage is not None and not wrong and (usage.output, usage.reasoning) == expected
+
+
+@pytest.mark.parametrize("shown", [20, 19, 8])
+def test_no_part_of_a_key_is_left_where_an_error_is_cut_off(shown: int) -> None:
+    key = "sk-very-secret-01234"
+    words = _masked(f"wrong key {key[:shown]}" + ("..." if shown < 20 else " given"), key)
+    assert "sk-v" not in words and "***" in words
 
 
 # -- how fast -------------------------------------------------------------------------------------------------------
@@ -369,7 +412,9 @@ def test_retry_after_is_seconds_milliseconds_or_a_date() -> None:
 # -- providers ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://x", "http://", "http://user:pw@x/v1", "https://x/v1?key=1"])
+@pytest.mark.parametrize(
+    "url", ["", "localhost:8080", "ftp://x", "http://", "http://user:pw@x/v1", "https://x/v1?key=1", "http://x/v1/chat/completions/"]
+)
 def test_a_url_that_is_none_or_holds_a_secret_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="base_url must") as error:
         Upstream({"here": Provider(base_url=url)})

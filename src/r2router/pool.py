@@ -18,7 +18,7 @@ import numpy as np
 from r2router.errors import ConfigError, MissingPrice
 from r2router.pool_file import listing, read_models, suggest
 from r2router.prices import genai_prices, read_prices
-from r2router.types import Arm, BoolArray, Budget, FloatArray, IntArray, Model, NumberArray, Prices
+from r2router.types import DEAREST, Arm, BoolArray, Budget, FloatArray, IntArray, Model, NumberArray, Prices
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _ID = re.compile(r"[^\s@]+")
@@ -225,8 +225,8 @@ def _wrong(models: Sequence[Model]) -> tuple[int, str, str] | None:
             return number, "context", f"model {model.id!r}: context is {model.context}; it is a number of tokens above 0"
         prices = msgspec.structs.asdict(model.usd_per_million) if model.usd_per_million else {}
         for name, value in prices.items():
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                what = f"model {model.id!r}: usd_per_million.{name} is {value}; a price is finite and at least 0"
+            if value is not None and not 0 <= value <= DEAREST:
+                what = f"model {model.id!r}: usd_per_million.{name} is {value}; a price is finite and at least 0 (and at most {DEAREST:g})"
                 return number, f"usd_per_million.{name}", what
     return None
 

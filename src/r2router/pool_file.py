@@ -68,7 +68,7 @@ def _read(path: Path) -> tuple[_PoolFile, str]:
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from None
+        raise ConfigError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     try:
         return msgspec.convert(tomllib.loads(text), _PoolFile), text
     except tomllib.TOMLDecodeError as error:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from r2router.errors import ConfigError, MissingExtra
-from r2router.types import Model, Prices
+from r2router.types import DEAREST, Model, Prices
 
 
 def read_prices(path: str | Path) -> tuple[dict[str, Prices], dict[str, tuple[str, str]]]:
@@ -52,8 +51,8 @@ def _price(text: str | None, where: str, column: str) -> float:
         price = float(text or "")
     except ValueError:
         raise ConfigError(f"{where}: {column} is {text!r}, which is not a number of US dollars") from None
-    if not (math.isfinite(price) and price >= 0):
-        raise ConfigError(f"{where}: {column} is {text!r}; a price is finite and at least 0")
+    if not 0 <= price <= DEAREST:
+        raise ConfigError(f"{where}: {column} is {text!r}; a price is finite and at least 0 (and at most {DEAREST:g})")
     return price
 
 

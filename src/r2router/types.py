@@ -27,6 +27,7 @@ Dialect = Literal["openai", "openrouter", "anthropic", "gemini", "deepseek", "qw
 """Whose request fields an OpenAI-compatible endpoint understands, where they are not OpenAI's own."""
 
 UNLIMITED = "unlimited"
+DEAREST = 1e12  # US dollars per million tokens: above that a price is a slip, and sums of it would end at infinity
 
 
 class Arm(str):

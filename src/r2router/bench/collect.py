@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,17 +12,19 @@ import msgspec
 
 from r2router.bench.engine import Engine
 from r2router.bench.journal import Journal
-from r2router.bench.outcome import answer_record, chain_record, failure_record, forced_record, natural_record
+from r2router.bench.outcome import OVER_ALLOWANCE, answer_record, chain_record, failure_record, forced_record, natural_record
 from r2router.bench.plan import Plan, Work, chain_budget, output_cap
-from r2router.bench.purse import Purse
+from r2router.bench.purse import Hold, Purse, dollars
 from r2router.bench.record import Record
 from r2router.errors import R2Error
 from r2router.types import Budget
-from r2router.upstream import Failure, Reply, Request
+from r2router.upstream import BILLED_ATTEMPTS, Failure, Reply, Request
 from r2router.upstream.wire import FailureKind
 
-_REFUSALS = 5
-"""A model whose first calls are all refused, so many of them, is left alone: the mistake is in the request, not in a query."""
+_FAILURES = 5
+"""A model whose first calls all fail, so many of them, is left alone: the mistake is in the request or the endpoint, not in a query."""
+_UNCUT = 3
+"""Paid chains of a model that cannot be cut, before any could: with so many it is stopped, as all others would be paid for nothing."""
 _PACE_FROM = 20
 """Cells of this run before its own pace and cost tell more than the estimate."""
 
@@ -32,6 +35,8 @@ class Status:
 
     planned, done, failed: cells; failed ones, recorded with an error, are among the done. there: of the done, those of earlier runs.
     calls: made in this run. spent_usd: of the journal, in all. to_come_usd: what is left may cost.
+    over_allowance: answers of this run that thought longer than they were allowed to: the endpoint ignores the control.
+    errors: of this run, by kind: how many, and the first of them in words.
     stopped: what cannot be asked any more, and why in one line: a provider, a model, or everything (an empty name).
     """
 
@@ -42,6 +47,8 @@ class Status:
     calls: int = 0
     spent_usd: float = 0.0
     to_come_usd: float = 0.0
+    over_allowance: int = 0
+    errors: dict[str, tuple[int, str]] = field(default_factory=dict)
     stopped: dict[str, str] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
@@ -67,9 +74,10 @@ async def collect(
 ) -> Status:
     """Ask what the journal does not have yet; gives how far it came.
 
-    max_spend: US dollars that the journal's calls may come to in all, earlier runs included. A call is made only if it fits even at
-    its dearest, so the limit holds where budgets are capped; where nothing caps an answer it is exceeded by the calls in flight at
-    most. to_come_usd: the estimate, for the status. stop: once it is set no call begins, and those in flight are waited for.
+    max_spend: US dollars that the journal's calls may come to in all, earlier runs included. A call is made, and made again after a
+    failure that may be billed, only if it fits even at its dearest, so the limit holds where budgets are capped; where nothing caps an
+    answer it is exceeded by the calls in flight at most. to_come_usd: the estimate, for the status. stop: once it is set no call begins,
+    and those in flight are waited for.
     What a provider or a model refuses is no exception but in `Status.stopped`. Raises `SaveError` where the journal cannot be written.
     """
     run = _Run(plan, journal, engine, Purse(max_spend, journal.spent), to_come_usd, report, stop or asyncio.Event())
@@ -94,7 +102,8 @@ class _Run:
         self.plan, self.journal, self.engine, self.purse, self.report, self.stop = plan, journal, engine, purse, report, stop
         self.status = Status(planned=len(plan), spent_usd=journal.spent, to_come_usd=to_come_usd)
         self._answered: dict[str, float] = {}  # model or provider -> when it last gave an answer
-        self._refused: dict[str, int] = {}
+        self._failed: dict[str, int] = {}
+        self._uncut: dict[str, float] = {}  # model -> its chains that could not be cut; far below 0 once one could
         self._estimate, self._spent_before = to_come_usd, journal.spent
         self._under_way: set[str] = set()
 
@@ -108,7 +117,7 @@ class _Run:
     async def worker(self, queue: Iterator[Work]) -> None:
         """Do work until there is none, or none that can be done."""
         for work in queue:
-            if self.stop.is_set() or "" in self.status.stopped:
+            if self.stop.is_set() or {"", _provider(work.model.provider)} & self.status.stopped.keys():  # a queue is of one provider
                 return
             if not self._stopped(work):
                 await (self._shared(work) if work.shared else self._single(work))
@@ -125,9 +134,9 @@ class _Run:
         request = self.plan.controls.request(work.model, provider, work.query, budget)
         result, held = await self._call(work, request, output_cap(self.plan.controls, budget))
         if isinstance(result, Reply):
-            await self._keep(answer_record(self.plan, work, budget, key, result, held), held)
+            await self._keep(answer_record(self.plan, work, budget, key, result, held.most), held)
         elif result is not None:
-            await self._keep(failure_record(self.plan, work, budget, key, result, held), held)
+            await self._keep(failure_record(self.plan, work, budget, key, result, held.most), held)
 
     async def _shared(self, work: Work) -> None:
         """Several budgets of a query: one long answer, cut at each of them."""
@@ -149,53 +158,67 @@ class _Run:
         result, held = await self._call(work, self.plan.controls.chain(work.model, provider, work.query, most), most)
         if result is None:
             return None
-        record = chain_record(self.plan, work, key, result, held)
+        record = chain_record(self.plan, work, key, result, held.most)
         await self._keep(record, held)
+        if isinstance(result, Reply):
+            self._judge_chain(_model(work), record.error)
         return record
+
+    def _judge_chain(self, model: str, problem: str | None) -> None:
+        """Stop a model whose chains are paid for and cannot be cut: the next ones would be no better."""
+        if problem is None:
+            self._uncut[model] = -math.inf
+        elif self._uncut.get(model, 0) >= _UNCUT - 1:
+            self._stop(model, problem)
+        else:
+            self._uncut[model] = self._uncut.get(model, 0) + 1
 
     async def _cut(self, work: Work, budget: Budget, key: str, chain: Record) -> bool:
         """One budget of a chain; false where nothing more can be asked."""
         tokens = budget.tokens or 0
         if chain.error is not None:
             failure = Failure(kind=msgspec.convert(chain.error_kind, FailureKind), message=chain.error)
-            await self._keep(failure_record(self.plan, work, budget, key, failure, 0.0), 0.0)
+            await self._keep(failure_record(self.plan, work, budget, key, failure, 0.0), Hold())
             return True
         if not chain.truncated and chain.output_tokens is not None and chain.output_tokens <= tokens:
-            await self._keep(natural_record(self.plan, work, budget, key, chain), 0.0)
+            await self._keep(natural_record(self.plan, work, budget, key, chain), Hold())
             return True
         cut = (chain.response or "")[: sum((chain.pieces or [])[:tokens])]
         provider = self.plan.providers[work.model.provider]
         request = self.plan.controls.forced(work.model, provider, work.query, cut)
         result, held = await self._call(work, request, self.plan.controls.answer_tokens, more_input=tokens)
         if isinstance(result, Reply):
-            await self._keep(forced_record(self.plan, work, budget, key, chain, cut, result, held), held)
+            await self._keep(forced_record(self.plan, work, budget, key, chain, cut, result, held.most), held)
         elif result is not None:
-            await self._keep(failure_record(self.plan, work, budget, key, result, held), held)
+            await self._keep(failure_record(self.plan, work, budget, key, result, held.most), held)
         return result is not None
 
     # -- one call ----------------------------------------------------------------------------------------------------
 
-    async def _call(self, work: Work, request: Request, cap: int | None, more_input: int = 0) -> tuple[Reply | Failure | None, float]:
-        """(what came of it, US dollars set aside for it until it is kept); None where it was not made, or its failure is not the cell's."""
+    async def _call(self, work: Work, request: Request, cap: int | None, more_input: int = 0) -> tuple[Reply | Failure | None, Hold]:
+        """(what came of it, money set aside for it until it is kept); None where it was not made, or its failure is not the cell's."""
         if self.stop.is_set() or self._stopped(work):
-            return None, 0.0
-        held = self.plan.ceiling_usd(work, cap, more_input)
-        if not await self.purse.take(held):
-            spent = f"${self.purse.spent:.4f} are spent, and the next call may cost ${held:.4f}"
+            return None, Hold()
+        most = self.plan.ceiling_usd(work, cap, more_input)
+        held = await self.purse.take(most, BILLED_ATTEMPTS)
+        if held is None:
+            arm = f"{work.model.id}@{work.budgets[0].id}"
+            spent = f"{dollars(self.purse.spent)} are spent, and the next call ({arm}) may cost {dollars(most)}"
             self._stop("", f"the spending limit of ${self.purse.limit:g} is reached: {spent}; raise it to go on")
-            return None, 0.0
+            return None, Hold()
         if self.stop.is_set() or self._stopped(work):  # while it waited for its money
             self.purse.give_back(held)
-            return None, 0.0
+            return None, Hold()
         began = time.monotonic()
-        result = await self.engine.call(request)
+        result = await self.engine.call(msgspec.structs.replace(request, billable=held.attempts))
         self.status.calls += 1
         if isinstance(result, Reply):
             self._answered[_model(work)] = self._answered[_provider(work.model.provider)] = time.monotonic()
         elif (whose := self._blame(result, work, began)) is not None:
             self._stop(whose, result.message)
-            self.purse.give_back(held)
-            return None, 0.0
+            if not result.unsure:  # else an attempt before may have been billed: that is recorded, as an error of the cell
+                self.purse.give_back(held)
+                return None, Hold()
         return result, held
 
     def _blame(self, failure: Failure, work: Work, began: float) -> str | None:
@@ -207,9 +230,9 @@ class _Run:
             return model
         if failure.kind == "connection" and self._answered.get(provider, 0.0) < began:
             return provider
-        if failure.kind == "refused" and model not in self._answered:
-            self._refused[model] = self._refused.get(model, 0) + 1
-            return model if self._refused[model] >= _REFUSALS else None
+        if failure.kind != "context" and model not in self._answered:
+            self._failed[model] = self._failed.get(model, 0) + 1
+            return model if self._failed[model] >= _FAILURES else None  # those before it are recorded: --retry-failed asks them again
         return None
 
     def _stop(self, whose: str, why: str) -> None:
@@ -231,7 +254,7 @@ class _Run:
         self._under_way.add(key)
         return True
 
-    async def _keep(self, record: Record, held: float) -> None:
+    async def _keep(self, record: Record, held: Hold) -> None:
         """Record it; from then on it counts, and the money set aside for it is free again."""
         await self.journal.append(record)
         self.purse.spent = self.journal.spent
@@ -240,6 +263,10 @@ class _Run:
         if record.kind == "cell":
             self.status.done += 1
             self.status.failed += record.error is not None
+            self.status.over_allowance += OVER_ALLOWANCE in record.note
+            if record.error is not None:
+                count, words = self.status.errors.get(record.error_kind or "", (0, record.error))
+                self.status.errors[record.error_kind or ""] = count + 1, words
         self.tell()
 
     def tell(self) -> None:
@@ -248,7 +275,8 @@ class _Run:
         status.spent_usd = self.journal.spent
         fresh, spent = status.done - status.there, self.journal.spent - self._spent_before
         measured = fresh >= _PACE_FROM
-        status.to_come_usd = spent / fresh * (status.planned - status.done) if measured else max(0.0, self._estimate - spent)
+        left = status.planned - status.done
+        status.to_come_usd = spent / fresh * left if measured else max(0.0, self._estimate - spent) if left else 0.0
         if self.report is not None:
             self.report(status)
 

@@ -32,6 +32,7 @@ CLOSINGS: dict[str, str] = {
 
 _NO_EFFORT: frozenset[Dialect] = frozenset({"anthropic", "qwen", "llama.cpp"})  # they ignore the field without a word
 _NO_PREFILL: frozenset[Dialect] = frozenset({"gemini", "qwen"})
+_NO_PIECES: frozenset[Dialect] = frozenset({"anthropic"})  # several tokens a piece, and log-probabilities are ignored
 _CONTINUE: frozenset[Dialect] = frozenset({"vllm", "sglang"})
 
 
@@ -54,6 +55,8 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for what, name, known in (("wording", self.wording, WORDINGS), ("closing", self.closing, CLOSINGS)):
             if name not in known:
                 raise ConfigError(f"{what} {name!r} is not known; there are: {', '.join(known)}")
+        if self.temperature is not None and not 0 <= self.temperature <= 2:
+            raise ConfigError(f"temperature {self.temperature:g} is not between 0 and 2; none leaves it to the endpoint")
         if self.answer_tokens < 1 or self.answer_room < 1:
             raise ConfigError("answer_tokens and answer_room are numbers of tokens above 0")
 
@@ -84,6 +87,10 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 raise ConfigError(f"{arm}: {provider.dialect} endpoints ignore reasoning_effort; control it by thinking_tokens")
             if "thinking_tokens" in knobs:
                 self._check_thinking(arm, budget.tokens or 0, provider)
+            if "prefix_sharing" in knobs and provider.dialect in _NO_PIECES:
+                raise ConfigError(
+                    f"{arm}: this endpoint does not tell tokens apart, which prefix_sharing needs; use instruction and max_tokens"
+                )
             if "prefix_sharing" in knobs and (provider.dialect in _NO_PREFILL or _is_openai(provider)):
                 raise ConfigError(
                     f"{arm}: this endpoint cannot continue an answer, which prefix_sharing needs; use instruction and max_tokens"
@@ -159,7 +166,11 @@ def thinking_fields(dialect: Dialect, tokens: int) -> dict[str, Any]:
         case "qwen":
             return {"enable_thinking": True, "thinking_budget": tokens} if tokens else {"enable_thinking": False}
         case "sglang":
-            return {"chat_template_kwargs": {"enable_thinking": tokens > 0, **({"thinking_budget": tokens} if tokens else {})}}
+            if not tokens:
+                return {"chat_template_kwargs": {"enable_thinking": False}}
+            # the template's own variable is a hint; what --enable-strict-thinking enforces is read from custom_params
+            allowance = {"thinking_budget": tokens}
+            return {"chat_template_kwargs": {"enable_thinking": True, **allowance}, "custom_params": allowance}
         case "vllm" | "llama.cpp":
             field = "thinking_token_budget" if dialect == "vllm" else "thinking_budget_tokens"
             switch = {"chat_template_kwargs": {"enable_thinking": tokens > 0}}

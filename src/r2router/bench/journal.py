@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 from array import array
 from collections.abc import Iterable
@@ -32,21 +33,23 @@ class Journal:
     """An open journal. Only one process at a time has it; `close` (or the process's end) gives it back.
 
     retry: kinds of recorded errors that count as not done, so that they are asked again.
-    spent: US dollars charged so far. notes: what was mended on opening.
+    spent: US dollars charged so far. notes: what was mended on opening. write: false to look at what is there and leave no trace: then
+    nothing need be there, nothing is mended, and another process may have it.
     Raises `JournalError` where it is in use, newer than this version, or damaged; `SaveError` where it cannot be written.
     """
 
-    def __init__(self, path: str | Path, *, retry: Iterable[str] = ()) -> None:
+    def __init__(self, path: str | Path, *, retry: Iterable[str] = (), write: bool = True) -> None:
         self.path = Path(path)
         self.spent = 0.0
         self.records = 0
-        self.errors = 0
         self.notes: list[str] = []
         self.charged: dict[tuple[str, str], list[float]] = {}  # (model, budget) -> n, sum and sum of squares of the dollars
-        self._file = _open(self.path)
+        self._file = _open(self.path) if write else _look(self.path)
+        self._mends = write
         self._retry = frozenset(retry)
         self._old = np.empty(0, dtype=np.uint64)
         self._new: set[int] = set()
+        self._failed: set[int] = set()
         self._chains: dict[int, int] = {}
         self._waiting: list[tuple[bytes, Record, asyncio.Future[None]]] = []
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal")
@@ -70,7 +73,7 @@ class Journal:
         return at < len(self._old) and int(self._old[at]) == number
 
     def chain(self, key: str) -> Record | None:
-        """The recorded chain of this key, so that it need not be paid for again."""
+        """The recorded chain of this key, answer or error, so that it need not be paid for again."""
         offset = self._chains.get(_number(key))
         if offset is None:
             return None
@@ -84,7 +87,8 @@ class Journal:
         size = self._file.seek(0, os.SEEK_END)
         self._file.seek(0)
         if size < len(head) and head.startswith(self._file.read(size)):  # new, or killed when it was
-            self._write(head)
+            if self._mends:
+                self._write(head)
             return
         keys = array("Q")
         self._end = len(head)
@@ -95,16 +99,26 @@ class Journal:
             self.records += 1
             if seen.error is not None and seen.error_kind in self._retry:
                 continue
-            self.errors += seen.error is not None
+            self._mark(seen)
             keys.append(_number(seen.key))
-            if seen.kind == "chain" and seen.error is None:
+            if seen.kind == "chain":
                 self._chains[_number(seen.key)] = offset
             self._count(seen)
-        if self._end < size:
+        if self._end < size and self._mends:
             self.notes.append(f"{self.path}: its last line was torn by a kill or a full disk; {size - self._end} bytes were taken away")
             self._file.truncate(self._end)
         if keys:
             self._old = np.unique(np.frombuffer(keys, dtype=np.uint64))
+
+    @property
+    def errors(self) -> int:
+        """Cells that count as done and have an error."""
+        return len(self._failed)
+
+    def _mark(self, seen: Seen | Record) -> None:
+        if seen.kind == "chain":
+            return
+        (self._failed.discard if seen.error is None else self._failed.add)(_number(seen.key))
 
     def _count(self, seen: Seen | Record) -> None:
         if seen.error is None:
@@ -151,11 +165,11 @@ class Journal:
             fresh = np.fromiter(self._new, dtype=np.uint64, count=len(self._new))
             self._old = np.union1d(self._old, fresh)
             self._new.clear()
-        if record.kind == "chain" and record.error is None:
+        if record.kind == "chain":
             self._chains[number] = offset
         self.spent += record.charged_usd
         self.records += 1
-        self.errors += record.error is not None
+        self._mark(record)
         self._count(record)
 
     def _write(self, data: bytes) -> int:
@@ -194,11 +208,23 @@ class Journal:
         self.close()
 
 
+def _look(path: Path) -> IO[bytes]:
+    """The journal to read, or an empty one where there is none."""
+    try:
+        return path.open("rb")
+    except (FileNotFoundError, NotADirectoryError):
+        return io.BytesIO()
+    except OSError as error:
+        raise JournalError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
 def _open(path: Path) -> IO[bytes]:
     """The journal, locked. Raises `JournalError` where another process has it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
+    except (FileExistsError, NotADirectoryError):
+        raise SaveError(f"{path}: cannot be opened for writing: {path.parent} is no folder; give another") from None
     except OSError as error:
         raise SaveError(f"{path}: cannot be opened for writing ({error.strerror or error})") from None
     try:

@@ -15,6 +15,8 @@ from r2router.types import Budget, Prices
 from r2router.upstream import Failure, Reply
 from r2router.upstream.wire import Usage
 
+OVER_ALLOWANCE = "the endpoint did not keep to the allowance of"
+"""How the note of an answer begins whose thinking went beyond what was asked for."""
 _CUT = ("length", "max_tokens", "MAX_TOKENS")
 
 
@@ -23,10 +25,15 @@ def answer_record(plan: Plan, work: Work, budget: Budget, key: str, reply: Reply
     usage = reply.usage
     cut = reply.finish_reason in _CUT
     thought = bool(reply.reasoning) or bool(usage and usage.reasoning)
+    said = reply.text.strip()
+    if said.startswith("<think>"):  # an endpoint that leaves the thinking in the answer
+        thought, said = True, said.partition("</think>")[2].strip()
     notes = [reply.usage_error] if reply.usage_error else []
-    starved = cut and thought and not reply.text.strip()
+    starved = cut and thought and not said
     if starved:
         notes.append("the whole allowance went into thinking")
+    if "thinking_tokens" in budget.control and usage and (usage.reasoning or 0) > 1.1 * (budget.tokens or 0) + 32:
+        notes.append(f"{OVER_ALLOWANCE} {budget.tokens:,}: {usage.reasoning:,} tokens of thinking")
     return _record(
         plan,
         work,

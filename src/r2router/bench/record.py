@@ -88,7 +88,12 @@ def read_records(path: str | Path) -> Iterator[Record]:
     try:
         with path.open("rb") as file:
             for _, line in whole_lines(path, file):
-                yield record_of.decode(line)
+                try:
+                    yield record_of.decode(line)
+                except msgspec.ValidationError as error:
+                    raise JournalError(
+                        f"{path}: a record cannot be read ({error}); restore the file from a copy, or take that line out"
+                    ) from None
     except FileNotFoundError:
         raise JournalError(f"{path}: no such journal; collect first") from None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from r2router.bench.engine import Engine
 from r2router.bench.folder import score_of
 from r2router.bench.journal import Journal
 from r2router.bench.plan import UNCAPPED, Plan, Work, chain_budget, output_cap
+from r2router.bench.purse import dollars
 from r2router.bench.record import Record, read_records
 from r2router.encode import count_tokens, load_encoder
 from r2router.predict.input_tokens import InputTokens
@@ -60,7 +61,7 @@ async def collect_rounds(
         if number == 2 and settings.explore < 1 and not np.isfinite(known.table.quality).any():
             say("note: no answer has a quality, so what is asked goes by price alone; name a scorer in the suite")
         expected = float(known.usd[pairs[:, 1]].sum())
-        say(f"round {number}: {len(part):,} cells, about ${expected:.4f}")
+        say(f"round {number}: {len(part):,} cells, about {dollars(expected)}")
         status = await collect(
             part, journal, engine, max_spend=max_spend, to_come_usd=expected, report=_adding(total, report), stop=stop
         )  # fmt: skip
@@ -87,6 +88,7 @@ class _Field:
     order: IntArray
     counts: IntArray
     vectors: FloatArray
+    qualities: dict[tuple[str, int], float | None] = field(default_factory=dict)  # what a scorer said, once
 
     @classmethod
     def of(cls, plan: Plan, seed: int) -> _Field:
@@ -157,8 +159,10 @@ class _Field:
     def _values(self, record: Record, row: int) -> dict[str, float | None]:
         if record.error is not None:
             return {}
-        score = score_of(record, self.plan.queries[row])
-        quality = None if score is None else score.quality
+        if (at := (record.key, row)) not in self.qualities:  # a verdict does not change, and code takes a while to run
+            score = score_of(record, self.plan.queries[row])
+            self.qualities[at] = None if score is None else score.quality
+        quality = self.qualities[at]
         return {
             "quality": quality, "input_tokens": record.input_tokens, "output_tokens": record.output_tokens, "cost_usd": record.cost_usd
         }  # fmt: skip
@@ -187,6 +191,10 @@ def _add(total: Status, part: Status) -> None:
     total.failed += part.failed
     total.there += part.there
     total.calls += part.calls
+    total.over_allowance += part.over_allowance
+    for kind, (count, words) in part.errors.items():
+        before, first = total.errors.get(kind, (0, words))
+        total.errors[kind] = before + count, first
     total.spent_usd, total.to_come_usd = part.spent_usd, part.to_come_usd
 
 
@@ -196,7 +204,7 @@ def _adding(total: Status, report: Report | None) -> Report | None:
         return None
 
     def tell(part: Status) -> None:
-        whole = replace(total, stopped={name: why for name, why in part.stopped.items() if name})
+        whole = replace(total, errors=dict(total.errors), stopped={name: why for name, why in part.stopped.items() if name})
         _add(whole, part)
         report(whole)
 

@@ -10,6 +10,9 @@ import msgspec
 
 from r2router.errors import DataError
 
+BOM = b"\xef\xbb\xbf"
+"""What some editors write before the first line of a file."""
+
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """One question of a suite.
@@ -94,7 +97,7 @@ class JsonLines:
 
 def _query(decoder: msgspec.json.Decoder[dict[str, Any]], line: bytes, number: str, where: str) -> Query:
     try:
-        fields = decoder.decode(line)
+        fields = decoder.decode(line.removeprefix(BOM))
         query = msgspec.convert({"id": number, **fields}, Query)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{where}: {error}") from None

@@ -53,7 +53,7 @@ Examples:
 @click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Calls at once at each provider; by default the pool's.")
 @click.option("--control", "controls", multiple=True, metavar="KEY=VALUE", help="How budgets are put (wording=words). Repeatable.")
 @click.option("--unjudged", is_flag=True, help="Collect even where nothing but r2router judge --judge LLM can judge the answers.")
-@click.option("--retry-failed", is_flag=True, help="Ask again where a busy or broken endpoint left an error.")
+@click.option("--retry-failed", is_flag=True, help="Ask again what left an error, but prompts beyond the context.")
 @click.option("--engine", type=click.Choice(["asyncio", "ray"]), default="asyncio", show_default=True, help="Where calls are made.")
 def collect(  # noqa: PLR0913, PLR0917  one parameter an option
     suites: tuple[str, ...], columns: tuple[str, ...], pool_file: Path, out: Path, max_spend: float | None, adaptive: bool, dry_run: bool,
@@ -69,18 +69,20 @@ def collect(  # noqa: PLR0913, PLR0917  one parameter an option
     from r2router.bench.journal import Journal
     from r2router.bench.plan import estimate
     from r2router.bench.suites import load_queries
-    from r2router.upstream.wire import TRANSIENT
+    from r2router.upstream.wire import ASKED_AGAIN
 
     if adaptive and max_spend is None:
         raise click.UsageError("--adaptive needs --max-spend USD: it chooses what that buys")
-    queries = load_queries(suites, columns=pairs("--column", columns, "text=prompt"))[:limit]
+    queries = load_queries(suites, columns=pairs("--column", columns, "text=prompt"), say=note)[:limit]
     _check_judgeable(queries, unjudged)
     plan = _plan(queries, pool_file, samples, concurrency, _controls(controls))
-    with Journal(out / JOURNAL, retry=TRANSIENT if retry_failed else ()) as journal:
+    with Journal(out / JOURNAL, retry=ASKED_AGAIN if retry_failed else (), write=not dry_run) as journal:
         for text in journal.notes:
             note(f"note: {text}")
         for arm in plan.unenforced:
             note(f"note: nothing enforces the budget of {arm}: add control, for example ['instruction', 'max_tokens']")
+        if samples > 1 and plan.controls.temperature == 0:
+            note(f"note: at temperature 0 the {samples} answers of a cell will hardly differ: give --control temperature=0.7")
         left = estimate(plan, journal)
         show_estimate(left, journal, len(plan))
         if dry_run or not left:
@@ -90,7 +92,7 @@ def collect(  # noqa: PLR0913, PLR0917  one parameter an option
             expected, high = (min(usd, max(0.0, max_spend - journal.spent)) for usd in (expected, high))
         if not yes and high > 0:
             limited = "" if max_spend is None else f", never above {dollars(max_spend)} in all"
-            click.confirm(f"spend about {dollars(expected)} (up to {dollars(high)}{limited})?", abort=True, err=True)
+            agree(f"spend about {dollars(expected)} (up to {dollars(high)}{limited})?")
         remember(out, plan.queries)
         status = asyncio.run(run_plan(plan, journal, _opener(engine, plan), max_spend, expected, adaptive=adaptive))
     _finish(status, out)
@@ -114,7 +116,9 @@ def compact(folder: Path, out: Path | None, scorer: str) -> None:
 
     made = make(folder, out, scorer=scorer)
     click.echo(f"{out or folder / OUTCOMES}: {made.rows:,} rows, {made.judged:,} judged, {made.errors:,} errors")
-    if not made.judged:
+    if made.errors == made.rows:
+        note("note: no call gave an answer: the errors are in the table; --retry-failed asks again what may pass")
+    elif not made.judged:
         note("note: no row has a quality: give --scorer, name a scorer in the suite, or judge the answers")
 
 
@@ -123,16 +127,33 @@ def compact(folder: Path, out: Path | None, scorer: str) -> None:
 
 def _check_judgeable(queries: list[Query], unjudged: bool) -> None:
     """Before anything is spent: somebody must be able to judge the answers."""
-    from r2router.bench.scoring import scorer_named
+    from r2router.bench.scoring import NEED_REFERENCE, scorer_named
     from r2router.errors import DataError
 
     for name in {q.scorer for q in queries if q.scorer}:
         scorer_named(name)
-    if not unjudged and queries and not any(q.scorer or q.reference is not None for q in queries):
+    lost = [q for q in queries if q.reference is None and (not q.scorer or q.scorer in NEED_REFERENCE)]
+    if not unjudged and queries and len(lost) == len(queries):
         raise DataError(
-            f"none of the {len(queries):,} queries has a reference or a scorer, so no scorer can judge the answers: add references, "
-            "or give --unjudged and let an LLM judge them afterwards (r2router judge DIR --judge MODEL)"
+            f"none of the {len(queries):,} queries has a reference, or a scorer that needs none, so no scorer can judge the answers: add "
+            "references, or give --unjudged and let an LLM judge them afterwards (r2router judge DIR --judge MODEL)"
         )
+    if lost and not unjudged:
+        note(f"note: no scorer can judge {len(lost):,} of {len(queries):,} queries, which have no reference (the first is {lost[0].id!r})")
+    wrong = [q for q in queries if q.reference is not None and q.scorer in NEED_REFERENCE and not _right(q, q.reference)]
+    if wrong:
+        note(
+            f"note: {len(wrong):,} references are not right by their own scorer, so no answer to these queries can be (the first: query "
+            f"{wrong[0].id!r}, scorer {wrong[0].scorer}, reference {wrong[0].reference!r:.60})"
+        )
+
+
+def _right(query: Query, response: str) -> bool:
+    from r2router.bench.scoring import scorer_named
+    from r2router.bench.suite import Score
+
+    score = scorer_named(query.scorer).score(query, response)
+    return isinstance(score, Score) and score.quality == 1
 
 
 def _plan(queries: list[Query], pool_file: Path, samples: int, concurrency: int | None, controls: Controls) -> Plan:
@@ -158,19 +179,20 @@ def _controls(pairs: tuple[str, ...]) -> Controls:
     if any(not (key and equals) for key, equals, _ in split):
         raise click.UsageError("--control: write KEY=VALUE, for example wording=words")
     try:
-        return msgspec.convert({key: value for key, _, value in split}, Controls, strict=False)
+        return msgspec.convert({key: None if value == "none" else value for key, _, value in split}, Controls, strict=False)
     except msgspec.ValidationError as error:
         raise click.UsageError(f"--control: {error} (there are: {', '.join(Controls.__struct_fields__)})") from None
 
 
-def show_estimate(left: list[Estimate], journal: Journal, planned: int) -> None:
+def show_estimate(left: list[Estimate], journal: Journal, planned: int, what: str = "cells") -> None:
     """Print what is there and what is left to pay for."""
     from r2router.draw.terminal import grid
 
     if journal.records:
-        click.echo(f"{journal.records:,} records there, {journal.errors:,} of them errors, {dollars(journal.spent)} spent")
+        click.echo(f"{journal.records:,} records there, {journal.errors:,} {what} with an error, {dollars(journal.spent)} spent")
     if not left:
-        click.echo(f"all {planned:,} cells are done")
+        failed = f"; {journal.errors:,} there have an error (--retry-failed asks again what may pass)" if journal.errors else ""
+        click.echo(f"all {planned:,} {what} are done{failed}")
         return
     rows = []
     for e in left:
@@ -239,6 +261,7 @@ class _Shown:
         self._bar: Any = None
         self._task: Any = None
         self._said: set[str] = set()
+        self._line = ""
         self._next = time.monotonic() + (_BAR_EVERY if sys.stderr.isatty() else _PLAIN_EVERY)
 
     def __enter__(self) -> _Shown:
@@ -258,7 +281,10 @@ class _Shown:
             return
         if not sys.stderr.isatty():
             self._next = now + _PLAIN_EVERY
-            note(f"{status.done:,} of {status.planned:,} done, {_words(status)}")
+            line = f"{status.done:,} of {status.planned:,} done, {_words(status)}"
+            if line != self._line:
+                note(line)
+            self._line = line
             return
         self._next = now + _BAR_EVERY
         if self._bar is None:
@@ -283,11 +309,39 @@ def _finish(status: Status, out: Path) -> None:
 
     cells = f"{status.done:,} of {status.planned:,} cells, {status.done - status.there:,} of them in this run"
     click.echo(f"{out}: {cells}, {status.failed:,} failed, {dollars(status.spent_usd)} spent in all")
+    say_errors(status)
     if status.stopped:
-        raise CollectError("; ".join(status.stopped.values()) + ". What was answered is kept: run the same command again to go on")
+        raise CollectError(f"{whatever_stopped(status)}. What was answered is kept: run the same command again to go on")
     if status.done < status.planned:
         raise CollectError("interrupted. What was answered is kept: run the same command again to go on")
     click.echo(f"next: r2router compact {out}")
+
+
+def say_errors(status: Status) -> None:
+    """What the errors of this run were, the commonest first, and whether a control was ignored."""
+    if status.over_allowance:
+        note(f"note: {status.over_allowance:,} answers thought longer than their allowance: the endpoint does not keep to thinking_tokens")
+    for kind, (count, words) in sorted(status.errors.items(), key=lambda item: -item[1][0])[:3]:
+        again = "" if kind == "context" else " (--retry-failed asks again)"
+        note(f"note: {count:,} failed ({kind}); the first: {words}{again}")
+
+
+def whatever_stopped(status: Status) -> str:
+    """What was not asked to the end, by name: why was said when it happened."""
+    return "stopped, as said above: " + ", ".join(name or "the spending limit" for name in status.stopped)
+
+
+def agree(question: str) -> None:
+    """Ask before money is spent; end where the answer is no, or where nobody can answer."""
+    try:
+        yes = click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        click.echo(err=True)
+        raise click.UsageError("nobody is there to answer: give --yes to spend without being asked") from None
+    if not yes:
+        raise click.Abort
 
 
 def _duration(seconds: float) -> str:
@@ -296,5 +350,7 @@ def _duration(seconds: float) -> str:
 
 
 def dollars(amount: float) -> str:
-    """Dollars, finer where they are few."""
-    return f"${amount:,.2f}" if amount >= 10 else f"${amount:.4f}"
+    """As `r2router.bench.purse.dollars`, which is loaded when it is needed."""
+    from r2router.bench.purse import dollars as words
+
+    return words(amount)

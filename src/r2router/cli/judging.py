@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from r2router.cli.collect import dollars, run_plan, show_estimate
+from r2router.cli.collect import agree, dollars, run_plan, say_errors, show_estimate, whatever_stopped
 from r2router.cli.options import Number
 from r2router.cli.screen import note, style
 
@@ -132,19 +132,19 @@ def _ask(plan: JudgePlan, folder: Path, max_spend: float | None, *, dry_run: boo
     from r2router.bench.judging.kept import JUDGEMENTS
     from r2router.bench.plan import estimate
     from r2router.upstream import Upstream
-    from r2router.upstream.wire import TRANSIENT
+    from r2router.upstream.wire import ASKED_AGAIN
 
-    with Journal(folder / JUDGEMENTS, retry=TRANSIENT if retry_failed else ()) as journal:
+    with Journal(folder / JUDGEMENTS, retry=ASKED_AGAIN if retry_failed else (), write=not dry_run) as journal:
         for text in journal.notes:
             note(f"note: {text}")
         left = estimate(plan, journal)
-        show_estimate(left, journal, len(plan))
+        show_estimate(left, journal, len(plan), "judgements")
         if dry_run or not left:
             return None
         expected, high = sum(e.usd for e in left), sum(e.high_usd for e in left)
         if not yes and high > 0:
             limited = "" if max_spend is None else f", never above {dollars(max_spend)} in all"
-            click.confirm(f"spend about {dollars(expected)} (up to {dollars(high)}{limited}) on judging?", abort=True, err=True)
+            agree(f"spend about {dollars(expected)} (up to {dollars(high)}{limited}) on judging?")
         return asyncio.run(run_plan(plan, journal, lambda: JudgeEngine(Upstream(plan.providers)), max_spend, expected))
 
 
@@ -152,8 +152,9 @@ def _finish(status: Status) -> None:
     from r2router.errors import CollectError
 
     click.echo(f"{status.done:,} of {status.planned:,} judgements, {status.failed:,} failed, {dollars(status.spent_usd)} spent on judging")
+    say_errors(status)
     if status.stopped:
-        raise CollectError("; ".join(status.stopped.values()) + ". What was judged is kept: run the same command again to go on")
+        raise CollectError(f"{whatever_stopped(status)}. What was judged is kept: run the same command again to go on")
     if status.done < status.planned:
         raise CollectError("interrupted. What was judged is kept: run the same command again to go on")
 

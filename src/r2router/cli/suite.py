@@ -47,7 +47,7 @@ def suite(
     from r2router.bench.suites.contamination import contamination
     from r2router.bench.suites.sample import distinct, sample
 
-    queries = load_queries(specs, columns=pairs("--column", columns, "text=prompt"))
+    queries = load_queries(specs, columns=pairs("--column", columns, "text=prompt"), say=note)
     if scorer:
         scorer_named(scorer)
         queries = [q if q.scorer else msgspec.structs.replace(q, scorer=scorer) for q in queries]

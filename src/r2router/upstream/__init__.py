@@ -15,6 +15,7 @@ from r2router._version import __version__
 from r2router.errors import ConfigError, MissingExtra
 from r2router.types import Provider
 from r2router.upstream.limits import LONGEST_PAUSE_S, Gate
+from r2router.upstream.reply import BILLED_ATTEMPTS as BILLED_ATTEMPTS
 from r2router.upstream.reply import Failed, read_reply, refusal
 from r2router.upstream.reply import Failure as Failure
 from r2router.upstream.reply import Reply as Reply
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     import tenacity
 
 ATTEMPTS = 6
-BILLED_ATTEMPTS = 3
-"""Attempts of one call that may be billed without an answer: more of them cost more than they are likely to bring."""
 CONNECT_S = 15.0
 LONGEST_BACKOFF_S = 30.0
 
@@ -72,9 +71,10 @@ class Upstream:
     async def call(self, request: Request) -> Reply | Failure:
         """Make a call, with retries. It raises for nothing that an endpoint or a network does."""
         made = unsure = 0
+        billable = min(request.billable, BILLED_ATTEMPTS)
         retries = self._tenacity.AsyncRetrying(
             retry=self._tenacity.retry_if_exception(_may_pass),
-            stop=lambda state: state.attempt_number >= self.attempts or unsure >= BILLED_ATTEMPTS,
+            stop=lambda state: state.attempt_number >= self.attempts or unsure >= billable,
             wait=self._wait,
             reraise=True,
         )
@@ -113,7 +113,7 @@ class Upstream:
         except Failed as failed:
             return Failure(kind=failed.kind, message=f"{settings.base_url} {failed.message}")
         except http.ClientConnectorError as error:
-            return Failure(kind="connection", message=f"{settings.base_url} cannot be reached: {error.os_error.strerror or error.os_error}")
+            return Failure(kind="connection", message=f"{settings.base_url} cannot be reached: {_why(error.os_error)}")
         except (TimeoutError, http.ClientError, OSError, ValueError):
             return None  # it is there; what ails it shows in the calls
         return None
@@ -130,8 +130,7 @@ class Upstream:
         try:
             return await self._send(url, headers, body, provider, gate)
         except Failed as failed:
-            key = headers.get("Authorization", "").removeprefix("Bearer ")
-            failed.message = f"{url} {failed.message.replace(key, '***') if key else failed.message}"
+            failed.message = f"{url} {_masked(failed.message, headers.get('Authorization', '').removeprefix('Bearer '))}"
             if failed.kind == "rate_limit":
                 gate.refused(began, self.backoff_s if failed.wait is None else failed.wait)
             raise
@@ -160,7 +159,7 @@ class Upstream:
         except TimeoutError:
             raise Failed("timeout", f"was silent for {provider.timeout_s:g} s") from None
         except http.ClientConnectorError as error:
-            raise Failed("connection", f"cannot be reached: {error.os_error.strerror or error.os_error}") from None
+            raise Failed("connection", f"cannot be reached: {_why(error.os_error)}") from None
         except (http.ClientError, OSError, ValueError) as error:
             what = str(error) or type(error).__name__
             raise Failed("cut" if begun else "connection", f"broke off: {said(what.encode())}") from None
@@ -186,6 +185,20 @@ def _headers(name: str, provider: Provider) -> dict[str, str]:
     return headers
 
 
+def _why(error: OSError) -> str:
+    """What the system says of a connection that was not made."""
+    return "connection refused" if isinstance(error, ConnectionRefusedError) else str(error.strerror or error)
+
+
+def _masked(words: str, key: str) -> str:
+    """Words without the key, nor the beginning of it where they were cut off within it."""
+    if not key:
+        return words
+    words = words.replace(key, "***")
+    cut = next((n for n in range(min(len(key), len(words)) - 1, 3, -1) if words.endswith(f"{key[:n]}...")), 0)
+    return f"{words[: -cut - 3]}***..." if cut else words
+
+
 def _check_url(name: str, url: str) -> None:
     from urllib.parse import urlsplit
 
@@ -198,3 +211,5 @@ def _check_url(name: str, url: str) -> None:
         raise ConfigError(f"provider {name!r}: base_url must begin with http:// or https://, as in http://127.0.0.1:8080/v1")
     if parts.username is not None or parts.query:
         raise ConfigError(f"provider {name!r}: base_url must not hold a secret; name an environment variable as its key")
+    if parts.path.rstrip("/").endswith("/chat/completions"):
+        raise ConfigError(f"provider {name!r}: base_url must end before /chat/completions: {url.partition('/chat/completions')[0]}")

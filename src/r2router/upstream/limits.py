@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Mapping
 
 LONGEST_PAUSE_S = 120.0
+LONGEST_ASKED_S = 600.0
+"""A `Retry-After` above this is a quota that is used up for now, and no pause."""
 _PARTS = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 

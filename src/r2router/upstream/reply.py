@@ -7,18 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from r2router.upstream.limits import retry_after
+from r2router.upstream.limits import LONGEST_ASKED_S, retry_after
 from r2router.upstream.wire import Answer, FailureKind, Usage, kind_of, said, usage_of
 
 if TYPE_CHECKING:
     import aiohttp
 
 
+BILLED_ATTEMPTS = 3
+"""Attempts of one call that may be billed without an answer: more of them cost more than they are likely to bring."""
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One call to make. body: the JSON to send to `/chat/completions`, whole but for streaming."""
+    """One call to make. body: the JSON to send to `/chat/completions`, whole but for streaming.
+
+    billable: how many attempts of it there may be that could be billed; none above `BILLED_ATTEMPTS`.
+    """
 
     provider: str
     body: dict[str, Any]
+    billable: int = BILLED_ATTEMPTS
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,10 +81,13 @@ async def refusal(response: aiohttp.ClientResponse) -> Failed:
 def _failed(status: int, words: str, *, keyed: bool = True, wait: float | None = None) -> Failed:
     """What is said about a key is not repeated: some endpoints quote it."""
     kind = kind_of(status, words)
+    if kind == "rate_limit" and wait is not None and wait > LONGEST_ASKED_S:
+        return Failed("credit", f"answered {status}, and asks to wait {wait / 60:,.0f} minutes: go on then")
     if kind == "key":
         mend = "check the key, and that it is for this endpoint" if keyed else "name its key's environment variable in the pool"
         return Failed(kind, f"refused the key ({status}): {mend}")
-    return Failed(kind, f"answered {status}{f': {words}' if words else ''}", wait)
+    mend = "; check base_url, which stands without /chat/completions" if status == 404 and "model" not in words.lower() else ""
+    return Failed(kind, f"answered {status}{f': {words}' if words else ''}{mend}", wait)
 
 
 async def read_reply(response: aiohttp.ClientResponse, body: dict[str, Any], begin: float) -> Reply:

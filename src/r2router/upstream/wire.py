@@ -14,14 +14,23 @@ never will; the others may pass."""
 TRANSIENT: frozenset[FailureKind] = frozenset({"rate_limit", "server", "timeout", "connection", "malformed", "cut"})
 """Failures that another attempt may not meet."""
 
+ASKED_AGAIN: frozenset[FailureKind] = TRANSIENT | {"key", "credit", "model", "refused"}
+"""Recorded failures that may pass once the pool, the account or the endpoint is mended: all but a prompt that is too long."""
+
 MAYBE_BILLED: frozenset[FailureKind] = frozenset({"timeout", "malformed", "cut"})
 """Failures after which the provider may bill for an answer that never arrived whole."""
 
 _CONTEXT = re.compile(
     r"context[ _-]?(length|size|window)|maximum context|max(imum)?_(model|seq|context)_len|prompt is too long|too many tokens|"
-    r"input (is )?too long|reduce the length",
+    r"input (is )?too long|reduce the length|exceeds the maximum number of tokens|range of input length|max_new_tokens. must be",
     re.IGNORECASE,
 )
+_NO_MODEL = re.compile(
+    r"model_not_found|model[ _]not[ _](found|exist)|no such model|unknown model|not a valid model|invalid[ _]model[ _](id|name)|"
+    r"\bmodel\b.{0,100}\b(does not exist|doesn't exist|is not found)|access to (the )?model",
+    re.IGNORECASE,
+)
+_FLAGGED = re.compile(r"moderation|flagged|content[ _](policy|filter)", re.IGNORECASE)
 _CREDIT = re.compile(r"insufficient[_ ](quota|credit|balance|funds)|billing|exceeded your current quota", re.IGNORECASE)
 
 
@@ -133,7 +142,11 @@ def usage_of(reported: Any, most_output: int | None, *, spoke: bool) -> tuple[Us
         return None, f"the reply reports impossible usage: {str(reported)[:120]}"
     given, made, cached, reasoning = usage
     sound = given > 0 and min(made, cached or 0, reasoning or 0) >= 0 and (cached or 0) <= given
-    if reasoning is not None and reasoning > made:  # some providers count thinking beside the answer, not within it
+    total = reported.get("total_tokens")
+    beside = total - given - made if type(total) is int and sound else 0
+    if beside > 0 and (reasoning or 0) in (0, beside):  # Gemini and xAI count thinking in the total alone, and bill it as output
+        made, reasoning = made + beside, beside
+    elif reasoning is not None and reasoning > made:  # others do not say a total that tells
         made += reasoning
     too_many = most_output is not None and made > 2 * most_output + 64
     if not sound or too_many or (spoke and made == 0):
@@ -146,6 +159,10 @@ _Counts = tuple[int, int, int | None, int | None]
 
 def kind_of(status: int, words: str) -> FailureKind:
     """What an HTTP error means."""
+    if status == 403 and _FLAGGED.search(words):  # OpenRouter, of this prompt
+        return "refused"
+    if status in (400, 403) and _NO_MODEL.search(words):
+        return "model"
     if status in (401, 403):
         return "key"
     if status == 402 or (status == 429 and _CREDIT.search(words)):

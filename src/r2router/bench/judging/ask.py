@@ -99,17 +99,24 @@ class JudgeEngine:
         if isinstance(second, Failure):
             # of kind malformed whatever it was, so that the first call, which is paid for, stays in the books
             why = f"no verdict, and it could not be asked again: {second.message}"
-            return Failure(kind="malformed", message=why, attempts=first.attempts + second.attempts, unsure=max(1, second.unsure))
+            return Failure(
+                kind="malformed", message=why, attempts=first.attempts + second.attempts, unsure=_twos(first.unsure + 1 + second.unsure)
+            )
         if read_verdict(second.text) is None:
             said = " ".join(second.text.split())[:_SHOWN]
-            return Failure(kind="malformed", message=f"no verdict in two tries; the last was {said!r}", attempts=2, unsure=1)
+            return Failure(
+                kind="malformed",
+                message=f"no verdict in two tries; the last was {said!r}",
+                attempts=2,
+                unsure=_twos(first.unsure + second.unsure + 2),
+            )
         return msgspec.structs.replace(
             second,
             usage=_sum(first.usage, second.usage),
             usage_error=second.usage_error or first.usage_error,
             latency_s=first.latency_s + second.latency_s,
             attempts=first.attempts + second.attempts,
-            unsure=first.unsure + second.unsure,
+            unsure=_twos(first.unsure + second.unsure),
         )
 
     async def _ask(self, request: Request) -> Reply | Failure:
@@ -130,6 +137,11 @@ class JudgeEngine:
     async def close(self) -> None:
         """As the engine's own."""
         await self.engine.close()
+
+
+def _twos(calls: int) -> int:
+    """So many calls in what a judgement is charged by: two calls at their dearest."""
+    return -(-calls // 2)
 
 
 def _sum(a: Usage | None, b: Usage | None) -> Usage | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -104,25 +106,39 @@ class Verdict(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-_OBJECT = re.compile(r"\{[^{}]*\}", re.DOTALL)
+_JSON = json.JSONDecoder(strict=False)  # a raw line break within a reason is no reason to lose a verdict
+_ESCAPES = re.compile(r'\\(["\\/bfnrt]|u[0-9a-fA-F]{4})|\\')
 
 
 def read_verdict(text: str) -> Verdict | None:
     """The verdict in a judge's reply: its last JSON object with a score on the grid, with whatever around it; None without one.
 
-    A score off the grid is none, rather than rounded: a judge that says 7 or 0.75 has not understood the scale.
+    A reason may hold braces, line breaks and LaTeX, which JSON has no escapes for. A score off the grid is none, rather than
+    rounded: a judge that says 7 or 0.75 has not understood the scale.
     """
-    thought_away = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL)
-    for found in reversed(_OBJECT.findall(thought_away)):
-        try:
-            fields = msgspec.json.decode(found, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            continue
-        score = _on_grid(fields.get("score"))
-        if score is not None:
-            reason = fields.get("reason")
-            return Verdict(score, reason if isinstance(reason, str) else "")
+    said = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL)
+    mended = _ESCAPES.sub(lambda m: m[0] if m[1] else r"\\", said)
+    for reply in dict.fromkeys((said, mended)):
+        for fields in reversed(list(_objects(reply))):
+            score = _on_grid(fields.get("score"))
+            if score is not None:
+                reason = fields.get("reason")
+                return Verdict(score, reason if isinstance(reason, str) else "")
     return None
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """Every JSON object in a text that is not within another; one that holds only objects stands for these."""
+    end = 0
+    for brace in re.finditer(r"\{", text):
+        if brace.start() < end:
+            continue
+        try:
+            found, end = _JSON.raw_decode(text, brace.start())
+        except (ValueError, RecursionError):
+            continue
+        inner = [value for value in found.values() if isinstance(value, dict)]
+        yield from inner if inner and "score" not in found else [found]
 
 
 def _on_grid(value: Any) -> float | None:

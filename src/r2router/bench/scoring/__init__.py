@@ -21,6 +21,9 @@ SCORERS: dict[str, str] = {
     "reasoning-gym": "r2router.bench.scoring.verifier:Verifier",
 }
 
+NEED_REFERENCE = frozenset({"exact", "numeric", "choice"})
+"""Scorers that compare with the query's reference, and give no score without one."""
+
 
 @cache
 def scorer_named(name: str) -> Scorer:

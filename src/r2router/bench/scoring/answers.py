@@ -8,7 +8,8 @@ import string
 from r2router.bench.suite import Query, Score
 
 _MARK = re.compile(
-    r"\banswer\b(?:\s+(?:to|for)\s[^.:\n]{0,80}?)?[\s*_\"']*(?:\bis\b(?:\s+therefore|\s+thus)?[\s*_]*:?|[:=])[\s*_]*|^\s*####[ \t]*",
+    r"\banswer\b(?:\s+(?:to|for)\s[^.:\n]{0,80}?)?[\s*_\"']*"
+    r"(?:\bis\b(?!\s+not\b)(?:\s+therefore|\s+thus)?[\s*_]*:?|[:=])[\s*_]*|^\s*####[ \t]*",
     re.IGNORECASE | re.MULTILINE,
 )
 _BOX = re.compile(r"\\boxed\s*\{|\\fbox\s*\{")
@@ -23,6 +24,11 @@ def final_answer(response: str) -> str | None:
         return None
     _, end, boxed = max(found)
     return (_inside(response[end:]) if boxed else response[end:]).strip()
+
+
+def spoken(response: str) -> str:
+    """What stands behind the thinking, where an endpoint leaves that in the answer."""
+    return response.rpartition("</think>")[2]
 
 
 def first_line(text: str) -> str:

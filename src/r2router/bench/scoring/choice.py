@@ -7,7 +7,7 @@ import string
 
 import msgspec
 
-from r2router.bench.scoring.answers import final_answer, first_line, no_reference, plain
+from r2router.bench.scoring.answers import final_answer, first_line, no_reference, plain, spoken
 from r2router.bench.suite import Query, Score
 
 _OPTIONS = 10
@@ -19,7 +19,7 @@ _HEAD = re.compile(r"[\s*_\"'`$]*(?:(?:option|choice|letter)\s+)?[*_\"'`$]*([(\[
 _LONE = re.compile(r"^[\s*_(\[\"'`$]*([A-Z])[\s*_)\].:\"'`$]*$", re.MULTILINE)
 _ITEM = re.compile(r"^[\s*_]*[(\[]?([A-Z])[)\].:][\s*_]", re.MULTILINE)
 _BRACKETED = re.compile(r"[(\[]([A-Z])[)\]]")
-_NAMED = re.compile(r"\b(?:option|choice|answer)s?\s+[*_\"'`(]*([A-Z])\b", re.IGNORECASE)
+_NAMED = re.compile(r"\b(?:option|choice|answer)s?\s+(?:is:?\s+)?[*_\"'`(]*([A-Z])\b", re.IGNORECASE)
 _CAPITAL = re.compile(r"(?<![\w'\u2019.+-])([A-Z])(?![\w'\u2019+-]|\.\w)(?:\s+([a-z]+))?")
 
 
@@ -37,6 +37,8 @@ class Choice(msgspec.Struct, frozen=True):
             return Score(quality=None, judge=self.name, error=f"the reference {query.reference!r} is no letter of an option")
         options = query.meta.get("options")
         texts = [str(o) for o in options] if isinstance(options, list) else []
+        if texts and ord(right) - ord("A") >= len(texts):
+            return Score(quality=None, judge=self.name, error=f"the reference {right} is none of the {len(texts)} options")
         letters = string.ascii_uppercase[: max(len(texts) or _OPTIONS, ord(right) - ord("A") + 1)]
         picked = picked_letter(response, letters, texts)
         return Score(quality=float(picked == right), judge=self.name, reason="" if picked else "no letter in the response")
@@ -49,6 +51,7 @@ def picked_letter(response: str, letters: str = string.ascii_uppercase[:_OPTIONS
     single line that begins as an option does ("B. ..."); the last letter in brackets; behind "option"; any capital letter that is
     no word of a sentence ("A" before a small word is an article, "I" a person); the one option whose text the answer holds.
     """
+    response = spoken(response)
     answer = final_answer(response)
     if answer is not None and (letter := _head(answer, letters)) is not None:
         return letter

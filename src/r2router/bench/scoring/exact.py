@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from r2router.bench.scoring.answers import final_answer, first_line, no_reference, plain
+from r2router.bench.scoring.answers import final_answer, first_line, no_reference, plain, spoken
 from r2router.bench.suite import Query, Score
 
 
@@ -17,7 +17,9 @@ class Exact(msgspec.Struct, frozen=True):
         """1 or 0."""
         if (missing := no_reference(query, self.name)) is not None:
             return missing
-        answer = final_answer(response)
-        line = first_line(response if answer is None else answer)
+        said = spoken(response)
+        answer, wanted = final_answer(said), query.reference or ""
+        line = first_line(said if answer is None else answer)
         sentence = line.split(". ", 1)[0]
-        return Score(quality=float(plain(query.reference or "") in (plain(line), plain(sentence))), judge=self.name)
+        same = plain(wanted) in (plain(line), plain(sentence)) if plain(wanted) else wanted.strip() == line
+        return Score(quality=float(same), judge=self.name)

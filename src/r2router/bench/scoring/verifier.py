@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from r2router.bench.scoring.answers import final_answer, first_line
+from r2router.bench.scoring.answers import final_answer, first_line, spoken
 from r2router.bench.suite import Query, Score
 from r2router.bench.suites.procedural import Maker, entry_of, made
 
@@ -39,6 +39,7 @@ class Verifier:
 
 def candidates(response: str) -> list[str]:
     """What may be meant as the answer, without repetitions."""
+    response = spoken(response)
     answer = final_answer(response)
     lines = [line.strip() for line in response.splitlines() if line.strip()]
     found = [response.strip(), *lines[-1:]]

@@ -46,15 +46,23 @@ def load_suite(spec: str, *, columns: Mapping[str, str] | None = None) -> Suite:
     return opener(name, what, dict(parse_qsl(query, keep_blank_values=True)))
 
 
-def load_queries(specs: Sequence[str], *, columns: Mapping[str, str] | None = None) -> list[Query]:
-    """The queries of several suites, one after the other. Raises `DataError` where two of them use one id."""
+def load_queries(
+    specs: Sequence[str], *, columns: Mapping[str, str] | None = None, say: Callable[[str], None] = lambda _: None
+) -> list[Query]:
+    """The queries of several suites, one after the other. Raises `DataError` where two of them use one id.
+
+    say: called with what a suite has to say of its queries: the lines of its `notes`, where it has any.
+    """
     found: dict[str, str] = {}
     queries: list[Query] = []
     for spec in specs:
-        for query in load_suite(spec, columns=columns).queries():
+        suite = load_suite(spec, columns=columns)
+        for query in suite.queries():
             if found.setdefault(query.id, spec) != spec:
                 raise DataError(f"{spec}: id {query.id!r} is taken by {found[query.id]}; give the queries ids of their own")
             queries.append(query)
+        for line in getattr(suite, "notes", ()):
+            say(f"note: {spec}: {line}")
     return queries
 
 

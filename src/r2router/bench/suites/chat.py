@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from r2router.bench.suite import Query, Suite
+from r2router.bench.suite import BOM, Query, Suite
 from r2router.bench.suites import check_options
 from r2router.bench.suites.sample import normalised
 from r2router.errors import DataError
@@ -45,6 +45,16 @@ class ChatLog:
         self.name = self.path.stem
         self.left_out = self.hidden = self.repeated = 0
 
+    @property
+    def notes(self) -> list[str]:
+        """What was done with the lines, after `queries` has run."""
+        counts = {
+            "left out, as the last turn of the user is missing or not text alone": self.left_out,
+            "left out, as they repeat earlier ones": self.repeated,
+            "secrets hidden; read the queries before you send them to anybody": self.hidden,
+        }
+        return [f"{count:,} {'requests ' if 'left' in what else ''}{what}" for what, count in counts.items() if count]
+
     def queries(self) -> Iterable[Query]:
         """The queries in the order of the log. Raises `DataError` naming file and line."""
         self.left_out = self.hidden = self.repeated = 0
@@ -74,7 +84,7 @@ class ChatLog:
 
     def _query(self, decoder: msgspec.json.Decoder[dict[str, Any]], line: bytes, number: int) -> Query | None:
         try:
-            entry = decoder.decode(line)
+            entry = decoder.decode(line.removeprefix(BOM))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise DataError(f"{self.path}, line {number}: {error}") from None
         messages = _messages(entry)

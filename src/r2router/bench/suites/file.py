@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from r2router.bench.suite import Query, Suite
+from r2router.bench.suite import BOM, Query, Suite
 from r2router.bench.suites import check_options
 from r2router.errors import DataError
 from r2router.pool_file import suggest
@@ -96,7 +96,7 @@ class RowFile:
                 for number, line in enumerate(file, 1):
                     if line.strip():
                         try:
-                            yield f"line {number}", number, decoder.decode(line)
+                            yield f"line {number}", number, decoder.decode(line.removeprefix(BOM))
                         except (msgspec.DecodeError, UnicodeDecodeError) as error:
                             raise DataError(f"{self.path}, line {number}: {error}") from None
         except FileNotFoundError:

@@ -130,9 +130,12 @@ def _musr(row: Row, task: str, number: int) -> Fields:
     return _choice(f"musr-{task}-{number}", f"{row['narrative']}\n\n{row['question']}", options, letter) | {"task": f"musr/{task}"}
 
 
+_NUMBER = re.compile(r"-?(?:[.\d](?:[\d.,]|\{,\}|\\!)*|\\[dt]?frac(?:\{\d+\}\{\d+\}|\d\d))")
+
+
 def _math(row: Row, task: str, number: int) -> Fields:
     answer = final_answer(row["solution"]) if "\\boxed" in row["solution"] else None
-    numeric = answer is not None and re.fullmatch(r"-?(?:[\d.,]+|\\[dt]?frac\{\d+\}\{\d+\})", answer) is not None
+    numeric = answer is not None and _NUMBER.fullmatch(answer) is not None
     scorer = Numeric().name if numeric else "exact" if answer is not None else ""
     meta = {"level": row["level"]}
     return {
