@@ -49,11 +49,6 @@ def outcomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     prompts = [{"global index": f"Sums_{i}", "prompt_formatted": f"What is {i} + {i}?"} for i in range(3)]
     (tmp_path / "prompts.json").write_text(json.dumps(prompts))
     (tmp_path / "prices.csv").write_text("model,input_usd_per_million,output_usd_per_million\nsmall,0.1,0.4\nlarge,1,4\nnew,0.2,0.8\n")
-    (tmp_path / "questions.jsonl").write_text('{"text": "What is 1 + 1?", "reference": "2", "scorer": "numeric"}\n')
-    (tmp_path / "pool.toml").write_text(
-        '[[model]]\nid = "small"\nprovider = "openai"\nbudgets = [50, 400]\ncontrol = ["instruction", "max_tokens"]\n'
-        "usd_per_million = { input = 0.1, output = 0.4 }\n"
-    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
