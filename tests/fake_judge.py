@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
+import fake_endpoint
 
-def _fake_module() -> Any:
-    name = "fake_endpoint"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("fake_endpoint.py"))
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-fake_endpoint = _fake_module()
 Say = Callable[[str, int], str]
 """(the material, how often it was asked about it) -> the judge's reply."""
 
@@ -35,7 +22,7 @@ def by_length(material: str, _times: int) -> str:
     return json.dumps({"reason": "its length", "score": min(10, len(found[2].split())) / 10})
 
 
-class FakeJudge(fake_endpoint.FakeEndpoint):  # type: ignore[misc,name-defined,unused-ignore]
+class FakeJudge(fake_endpoint.FakeEndpoint):
     """say: what it replies. schema: whether it takes a `response_format`."""
 
     def __init__(self, say: Say = by_length, *, schema: bool = True, **settings: Any) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -14,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import check_learner as suite
 from r2router.baselines import MIRT, NIRT, CarrotKNN, CarrotLinear, Clusters, MatrixFactorisation, Random, UniRouter, factorisation
 from r2router.baselines.adam import Descent
 from r2router.baselines.cells import cross_entropy, standard_error
@@ -27,17 +26,6 @@ from r2router.types import FloatArray
 
 sklearn_needed = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed (bench group)")
 torch_needed = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed ([torch] extra)")
-
-
-def _suite() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_learner", Path(__file__).with_name("check_learner.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-suite = _suite()
 
 
 def with_gaps(table: Table, share: float = 0.3) -> Table:

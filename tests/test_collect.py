@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
 import random
@@ -21,6 +20,8 @@ from click.testing import CliRunner, Result
 
 pytest.importorskip("aiohttp", reason="collecting needs the [bench] extra")
 
+import fake_endpoint
+from fake_endpoint import FAULTS, FakeEndpoint
 from r2router.bench.collect import Status, collect
 from r2router.bench.controls import CLOSINGS, WORDINGS, Controls
 from r2router.bench.folder import JOURNAL, compact, remember
@@ -38,19 +39,6 @@ from r2router.types import Budget, Model, Prices, Provider
 from r2router.upstream import Failure, Reply, Request, Upstream
 from r2router.upstream.wire import Usage
 
-
-def _fake_module() -> Any:
-    name = "fake_endpoint"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("fake_endpoint.py"))
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-fake_endpoint = _fake_module()
-FakeEndpoint, FAULTS = fake_endpoint.FakeEndpoint, fake_endpoint.FAULTS
 BOTH = ("instruction", "max_tokens")
 PRICES = Prices(1.0, 10.0, cached_input=0.1)
 SECRET = "sk-very-secret-0123456789"

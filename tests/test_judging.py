@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("aiohttp", reason="judging needs the [bench] extra")
 
+from fake_endpoint import FakeEndpoint
+from fake_judge import FakeJudge, by_length
 from r2router.bench.folder import JOURNAL, compact
 from r2router.bench.judging.agreement import agreements, kappa, pearson, read_ratings, spearman
 from r2router.bench.judging.bias import length_biases, partial_correlation
@@ -27,20 +27,6 @@ from r2router.bench.record import read_records
 from r2router.bench.suite import Query
 from r2router.cli import main
 from r2router.errors import DataError
-
-
-def _module(name: str) -> Any:
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-FakeEndpoint = _module("fake_endpoint").FakeEndpoint
-fake_judge = _module("fake_judge")
-FakeJudge, by_length = fake_judge.FakeJudge, fake_judge.by_length
 
 
 def cli(*words: str, stdin: str | None = None) -> Result:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import sys
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
+import check_learner as suite
 from r2router.baselines import CarrotKNN, MatrixFactorisation, UniRouter
 from r2router.errors import ArtifactError, ConfigError, MissingExtra
 from r2router.predict import LEARNERS, gbdt, knn, learner_class, mlp
@@ -24,17 +24,6 @@ from r2router.predict.tokens import log_tokens
 from r2router.table import Table
 from r2router.types import FloatArray
 
-
-def _suite() -> ModuleType:
-    """`check_learner.py` beside this file: tests are not a package, and their folder is not on the path."""
-    spec = importlib.util.spec_from_file_location("check_learner", Path(__file__).with_name("check_learner.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-suite = _suite()
 torch_needed = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed ([torch] extra)")
 lightgbm_needed = pytest.mark.skipif(importlib.util.find_spec("lightgbm") is None, reason="lightgbm is not installed ([gbdt] extra)")
 NEEDS = {"mlp": torch_needed, "gbdt": lightgbm_needed}

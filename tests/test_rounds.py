@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from click.testing import CliRunner
 
 pytest.importorskip("aiohttp", reason="collecting needs the [bench] extra")
 
+from fake_endpoint import FakeEndpoint
 from r2router.bench.adaptive import Settings
 from r2router.bench.journal import Journal
 from r2router.bench.plan import Plan
@@ -25,17 +24,6 @@ from r2router.cli import main
 from r2router.pool import Pool
 from r2router.pool_file import read_providers
 from r2router.upstream import Upstream
-
-
-def fake_endpoint() -> Any:
-    name = "fake_endpoint"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("fake_endpoint.py"))
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name].FakeEndpoint
-
 
 POOL = """
 [provider.here]
@@ -72,7 +60,7 @@ def files(folder: Path, url: str, n: int = 60, calls: int = 1, scorer: str = "nu
 
 
 def test_the_command_spends_what_it_may_and_most_of_it_on_many_cheap_answers(tmp_path: Path) -> None:
-    with fake_endpoint()() as fake:
+    with FakeEndpoint() as fake:
         done = CliRunner().invoke(main, [*files(tmp_path, fake.url, calls=8), "--adaptive", "--max-spend", "0.12", "--yes"])
         assert done.exit_code == 0, done.output
         again = CliRunner().invoke(main, [*files(tmp_path, fake.url, calls=8), "--adaptive", "--max-spend", "0.12", "--yes"])
@@ -108,7 +96,7 @@ def test_a_run_that_was_broken_off_chooses_the_same_afterwards(tmp_path: Path, a
     def keys(folder: Path) -> list[str]:
         return sorted(r.key for r in read_records(folder / "run" / "journal.jsonl"))
 
-    with fake_endpoint()() as fake:
+    with FakeEndpoint() as fake:
         collect(tmp_path / "whole", fake.url, 0.12)
         broken = collect(tmp_path / "broken", fake.url, 0.12, calls=after)
         assert broken.done < broken.planned and len(keys(tmp_path / "broken")) < len(keys(tmp_path / "whole"))
@@ -122,14 +110,14 @@ def test_a_run_that_was_broken_off_chooses_the_same_afterwards(tmp_path: Path, a
 
 
 def test_without_any_quality_it_goes_by_price_and_says_so(tmp_path: Path) -> None:
-    with fake_endpoint()() as fake:
+    with FakeEndpoint() as fake:
         words = files(tmp_path, fake.url, scorer="")
         done = CliRunner().invoke(main, [*words, "--adaptive", "--max-spend", "0.06", "--yes"])
     assert done.exit_code == 0 and "by price alone; name a scorer" in done.output
 
 
 def test_a_limit_that_ends_the_first_round_is_said(tmp_path: Path) -> None:
-    with fake_endpoint()() as fake:
+    with FakeEndpoint() as fake:
         done = CliRunner().invoke(main, [*files(tmp_path, fake.url), "--adaptive", "--max-spend", "0.0001", "--yes"])
     assert done.exit_code == 0 and "the limit ended the first round" in done.output and fake.requests == 0
 

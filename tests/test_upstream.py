@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import itertools
 import json
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,6 +15,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("aiohttp", reason="calling LLMs needs the [bench] extra")
 
+import fake_endpoint
+from fake_endpoint import FAULTS, FakeEndpoint
 from r2router.errors import ConfigError
 from r2router.types import Model, Provider
 from r2router.upstream import BILLED_ATTEMPTS, Failure, Reply, Request, Upstream, _masked
@@ -26,19 +25,6 @@ from r2router.upstream.limits import Gate, retry_after, seconds
 from r2router.upstream.reply import Failed, read_reply
 from r2router.upstream.wire import kind_of, said, usage_of
 
-
-def _fake_module() -> Any:
-    name = "fake_endpoint"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("fake_endpoint.py"))
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-fake_endpoint = _fake_module()
-FakeEndpoint, FAULTS = fake_endpoint.FakeEndpoint, fake_endpoint.FAULTS
 SECRET = "sk-very-secret-0123456789"
 
 

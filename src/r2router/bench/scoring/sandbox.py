@@ -3,8 +3,9 @@
 What holds: CPU seconds, memory, file size, open files, an empty environment (no keys), an empty folder, and a wall clock after which
 the whole process group is killed. Under Linux with user namespaces (`unshare`) also: no network, a process table of its own (nothing
 outlives it, nothing else can be signalled); the limit on processes is one for everybody but root. What never holds: the program can
-read whatever files this user can, and root is root. It is a fence against accidents, not against an attacker; for that, use a container
-or a virtual machine.
+read whatever files this user can, its own text with its tests and the mark of its end among them, so that one that sets out to pass
+without solving anything can; and root is root. It is a fence against accidents, not against an attacker; for that, use a container or a
+virtual machine.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def run(program: str, limits: Limits | None = None, *, isolated: bool = True) ->
     token = secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="r2router-code-") as folder:
         path = Path(folder) / "program.py"
-        # what it prints is not read; that it came to its end is told by a file whose name it is not given
+        # what it prints is not read; that it came to its end is told by a file of a name that none makes by accident
         path.write_text(f"{_head(limits)}{program}\nopen({token!r}, 'w').close()\n", encoding="utf-8", errors="replace")
         command = [*(prefix or ()), sys.executable, "-I", "-B", str(path)]
         return _watch(command, folder, Path(folder) / token, limits)
