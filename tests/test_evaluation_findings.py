@@ -153,6 +153,9 @@ def test_where_it_does_not_help_is_said(report: Report) -> None:
     assert "It helps on each of the 1 tasks." in " ".join(answers_of(replace(report, tasks=(task("math", 0.1, 0.2),))))
     unseen = replace(report, tasks=(replace(report.tasks[0], comparison=None),))
     assert grid(unseen.findings(), "By task").rows[0].cells[1:5] == (None,) * 4
+    assert "\n1 of 1 tasks are not shown: fewer than 10 queries" in str(unseen)
+    some = str(replace(report, tasks=(*report.tasks, *unseen.tasks)))
+    assert f"1 of {len(report.tasks) + 1} tasks are not shown" in some and f"{report.tasks[0].task} " in some
 
 
 def test_spends_without_gain_are_said(report: Report) -> None:

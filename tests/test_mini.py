@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
@@ -31,7 +32,8 @@ def test_it_is_large_enough_and_every_query_has_all_arms() -> None:
     told = mini("r2bench-mini-instruction")
     assert set(told.query_ids) <= set(table.query_ids)
     for one in (table, told):
-        assert not (one.quality != one.quality).any() and (one.cost() > 0).all() and not one.simulated
+        seen = np.isfinite(one.quality)
+        assert seen.mean() > 0.99 and (one.cost()[seen] > 0).all() and not one.simulated
     with pytest.raises(DataError, match=r"no bundled table 'mini'; there are: r2bench-mini, r2bench-mini-instruction"):
         mini("mini")
 
@@ -45,7 +47,8 @@ def test_the_card_has_the_counts() -> None:
 
 
 def test_scores_are_what_the_scorers_say(rows: pl.DataFrame) -> None:
-    for row in rows.iter_rows(named=True):
+    assert (rows["quality"].is_null() == rows["error"].is_not_null()).all(), "what failed has no quality, and nothing else"
+    for row in rows.filter(pl.col("error").is_null()).iter_rows(named=True):
         query = Query(id=row["query_id"], text=row["query"], reference=row["reference"], scorer=row["judge"])
         score = scorer_named(row["judge"]).score(query, row["response"])
         assert isinstance(score, Score) and score.quality == row["quality"], row["query_id"]
@@ -71,7 +74,7 @@ def test_the_pool_is_how_it_was_collected(rows: pl.DataFrame) -> None:
 
 
 def test_what_a_shorter_budget_says_is_the_beginning_of_what_a_longer_one_says() -> None:
-    frame = pl.read_parquet(TABLES["r2bench-mini"]).sort("budget_tokens")
+    frame = pl.read_parquet(TABLES["r2bench-mini"]).filter(pl.col("error").is_null()).sort("budget_tokens")
     for _, chain in frame.group_by("query_id", "model"):
         said = [r.rpartition(CLOSINGS["final-answer"])[0] if cut else r for r, cut in chain.select("response", "truncated").rows()]
         assert all(longer.startswith(shorter) for shorter, longer in pairwise(said))

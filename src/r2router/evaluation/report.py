@@ -126,10 +126,14 @@ class Report:
         ]
         if self.unfamiliar > 0:
             lines.append(f"{self.unfamiliar:.1%} of the queries are unlike the training data and got the safe choice.")
-        if self.tasks:
+        shown = [(t, t.comparison) for t in self.tasks if t.comparison is not None]
+        if shown:
             lines += ["", f"{'task':28} {'queries':>8} {'router':>8} {'mixture':>8} {'oracle':>8}   router minus mixture"]
-        for t in self.tasks:
-            lines.append(_task_line(t))
+        lines += [_task_line(t, compared) for t, compared in shown]
+        if len(shown) < len(self.tasks):
+            small = len(self.tasks) - len(shown)
+            lines += [] if shown else [""]
+            lines.append(f"{small} of {len(self.tasks)} tasks are not shown: fewer than 10 queries, or no arm seen on nearly all.")
         lines += [
             "",
             f"Intervals: 95 %, bootstrap over queries, {self.resamples} draws, seed {self.seed}. Cost: tokens used at the router's prices.",
@@ -138,11 +142,9 @@ class Report:
         return "\n".join(lines)
 
 
-def _task_line(t: TaskLine) -> str:
-    if t.comparison is None:
-        return f"{t.task[:28]:28} {t.queries:>8,}   not available: fewer than 10 queries, or no arm seen on nearly all"
-    area = {m: f["area"].value for m, f in t.comparison.figures.items()}
-    difference = _cell(t.comparison.differences["fixed"]["area"], sign=True)
+def _task_line(t: TaskLine, compared: Comparison) -> str:
+    area = {m: f["area"].value for m, f in compared.figures.items()}
+    difference = _cell(compared.differences["fixed"]["area"], sign=True)
     router, mixture, oracle = ("-" if math.isnan(area[m]) else f"{area[m]:.3f}" for m in ("router", "fixed", "oracle"))
     return f"{t.task[:28]:28} {t.queries:>8,} {router:>8} {mixture:>8} {oracle:>8}   {difference}"
 
