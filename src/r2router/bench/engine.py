@@ -1,10 +1,12 @@
-"""Where calls are made: an engine takes a request and gives a reply. `Upstream` is the one of this process."""
+"""Where things are done, by name: an engine takes a request and gives a reply; a spread scores answers and embeds texts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
+from r2router.bench.spread import Here, Spread
 from r2router.errors import ConfigError
 from r2router.types import Provider
 from r2router.upstream import Failure, Reply, Request, Upstream
@@ -32,4 +34,15 @@ def open_engine(name: str, providers: Mapping[str, Provider]) -> Engine:
         from r2router.bench.ray_engine import RayEngine
 
         return RayEngine(providers)
+    raise ConfigError(f"no engine {name!r}; there are: {', '.join(ENGINES)}")
+
+
+def open_spread(name: str) -> AbstractContextManager[Spread]:
+    """Where the work beside the calls is done, by the engine's name. Raises as `open_engine`."""
+    if name == "asyncio":
+        return nullcontext(Here())
+    if name == "ray":
+        from r2router.bench.ray_engine import OnRay
+
+        return OnRay()
     raise ConfigError(f"no engine {name!r}; there are: {', '.join(ENGINES)}")

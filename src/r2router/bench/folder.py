@@ -21,6 +21,7 @@ from r2router.bench.judging.kept import Kept
 from r2router.bench.plan import query_key
 from r2router.bench.record import Record, read_records
 from r2router.bench.scoring import scorer_named
+from r2router.bench.spread import Answer, Here, Spread, batched, score_answers
 from r2router.bench.suite import JsonLines, Query, Score
 from r2router.errors import DataError, SaveError
 from r2router.stream.write import whole_file
@@ -42,6 +43,7 @@ SCHEMA: dict[str, Any] = {
 """The columns of a compacted collection: the design's row, and how the budget was enforced and what was really paid."""
 
 _PART = 100_000
+_UNJUDGED = (Score(quality=None, judge=""),)
 
 
 def remember(folder: Path, queries: Iterable[Query]) -> None:
@@ -87,11 +89,14 @@ class Compacted(msgspec.Struct, frozen=True):
     errors: int = 0
 
 
-def compact(folder: str | Path, out: str | Path | None = None, *, scorer: str = "", scorers: Sequence[str] = ()) -> Compacted:
+def compact(
+    folder: str | Path, out: str | Path | None = None, *, scorer: str = "", scorers: Sequence[str] = (), spread: Spread | None = None
+) -> Compacted:
     """Write the collection as one Parquet table, and say what it holds.
 
     Each cell has a row for everyone who judged it: its query's own scorer (or `scorer`), further `scorers`, and every LLM judge whose
-    judgements are in the folder; a cell that nobody judged has one row without a quality. Raises `DataError`, `JournalError`, `SaveError`.
+    judgements are in the folder; a cell that nobody judged has one row without a quality. spread: where the scorers run; by default in this
+    process. Raises `DataError`, `JournalError`, `SaveError`.
     """
     folder = Path(folder)
     for name in (scorer, *scorers):
@@ -101,18 +106,22 @@ def compact(folder: str | Path, out: str | Path | None = None, *, scorer: str = 
     for query in queries_of(folder):
         by_words.setdefault(query_key(query), []).append(query)
     kept = Kept(folder)
-    rows = (
-        _row(record, query, score)
+    answers = (
+        ((record, query), answer_of(record, query, query.scorer or scorer, *scorers))
         for record in last_records(folder / JOURNAL)
         if record.kind == "cell"
         for query in by_words.get(record.query, ())
-        for score in _scores(record, query, kept, (query.scorer or scorer, *scorers))
+    )
+    rows = (
+        _row(record, query, score)
+        for (record, query), local in score_answers(answers, spread or Here())
+        for score in (*local, *_kept(kept, record, query)) or _UNJUDGED
     )
     target = Path(os.path.realpath(out if out is not None else folder / OUTCOMES))
     counts = [0, 0, 0]
     try:
         with tempfile.TemporaryDirectory(prefix=".compact-", dir=target.parent) as parts:
-            for number, part in enumerate(_batched(rows, _PART)):
+            for number, part in enumerate(batched(rows, _PART)):
                 frame = pl.DataFrame(part, schema=SCHEMA)
                 frame.write_parquet(Path(parts) / f"{number:06}.parquet")
                 for i, column in enumerate(("model", "quality", "error")):
@@ -128,33 +137,19 @@ def compact(folder: str | Path, out: str | Path | None = None, *, scorer: str = 
     return Compacted(*counts)
 
 
-def _batched(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
-    """Lists of at most `size` rows."""
-    held: list[dict[str, Any]] = []
-    for row in rows:
-        held.append(row)
-        if len(held) == size:
-            yield held
-            held = []
-    if held:
-        yield held
+def answer_of(record: Record, query: Query, *scorers: str) -> Answer:
+    """A record for local scorers to score, by name, where not empty; for none of them where there is no answer."""
+    names = () if _unanswered(record) else tuple(name for name in dict.fromkeys(scorers) if name)
+    return Answer(query, record.response or "", names)
 
 
-def _scores(record: Record, query: Query, kept: Kept, scorers: Iterable[str]) -> list[Score]:
-    """What everyone says about a cell; one score without a quality where nobody does."""
-    unjudged = [Score(quality=None, judge="")]
-    if record.error is not None or record.response is None:
-        return unjudged
-    local = [scorer_named(name).score(query, record.response) for name in dict.fromkeys(scorers) if name]
-    return [s for s in local if isinstance(s, Score)] + list(kept.scores(query, record.response)) or unjudged
+def _unanswered(record: Record) -> bool:
+    return record.error is not None or record.response is None
 
 
-def score_of(record: Record, query: Query) -> Score | None:
-    """What its query's own local scorer says of an answer; None where there is no answer, or nobody who can say on the spot."""
-    if record.error is not None or record.response is None or not query.scorer:
-        return None
-    score = scorer_named(query.scorer).score(query, record.response)
-    return score if isinstance(score, Score) else None
+def _kept(kept: Kept, record: Record, query: Query) -> Iterable[Score]:
+    """What LLM judges said of it."""
+    return () if _unanswered(record) else kept.scores(query, record.response or "")
 
 
 def _row(record: Record, query: Query, score: Score) -> dict[str, Any]:

@@ -18,12 +18,13 @@ import numpy as np
 from r2router.bench.adaptive import Known, Settings, asking_order, next_round
 from r2router.bench.collect import Report, Status, collect
 from r2router.bench.engine import Engine
-from r2router.bench.folder import score_of
+from r2router.bench.folder import answer_of
 from r2router.bench.journal import Journal
 from r2router.bench.plan import UNCAPPED, Plan, Work, chain_budget, output_cap
 from r2router.bench.purse import dollars
 from r2router.bench.record import Record, read_records
-from r2router.encode import count_tokens, load_encoder
+from r2router.bench.spread import Here, Spread, embed_texts, score_answers
+from r2router.encode import count_tokens
 from r2router.predict.input_tokens import InputTokens
 from r2router.table import Table
 from r2router.types import BoolArray, Budget, FloatArray, IntArray, Model
@@ -31,7 +32,7 @@ from r2router.types import BoolArray, Budget, FloatArray, IntArray, Model
 _ENOUGH = 0.99  # of the limit: what is left buys less than a round is worth
 
 
-async def collect_rounds(
+async def collect_rounds(  # noqa: PLR0913 - what `collect` takes, and how to choose
     plan: Plan,
     journal: Journal,
     engine: Engine,
@@ -41,14 +42,16 @@ async def collect_rounds(
     report: Report | None = None,
     stop: asyncio.Event | None = None,
     say: Callable[[str], None] = lambda _: None,
+    spread: Spread | None = None,
 ) -> Status:
     """Ask what is worth most until `max_spend` US dollars are spent (as in `collect`); gives how far it came, over all rounds.
 
     Reaching the limit is the end and no stop. Qualities come from the scorers that the queries name; while no answer has one, cells are
-    chosen by price alone. say: called with a line about each round. Raises as `collect` does.
+    chosen by price alone. say: called with a line about each round. spread: where queries are embedded and answers scored; by default in
+    this process. Raises as `collect` does.
     """
     settings, stop = settings or Settings(), stop or asyncio.Event()
-    field = _Field.of(plan, settings.seed)
+    field = _Field.of(plan, settings.seed, spread or Here())
     asked = np.zeros(field.askable.shape, dtype=np.bool_)
     total, number = Status(planned=0, spent_usd=journal.spent), 0
     while not stop.is_set():
@@ -88,10 +91,11 @@ class _Field:
     order: IntArray
     counts: IntArray
     vectors: FloatArray
+    spread: Spread
     qualities: dict[tuple[str, int], float | None] = field(default_factory=dict)  # what a scorer said, once
 
     @classmethod
-    def of(cls, plan: Plan, seed: int) -> _Field:
+    def of(cls, plan: Plan, seed: int, spread: Spread) -> _Field:
         """Embeds the queries, once."""
         units: list[tuple[Model, tuple[Budget, ...]]] = []
         unit: list[int] = []
@@ -105,7 +109,7 @@ class _Field:
         askable = np.repeat([[model.available for model, _ in units]], len(plan.queries), axis=0)
         texts = [q.text for q in plan.queries]
         order = asking_order([q.task for q in plan.queries], seed)
-        return cls(plan, units, np.array(unit), askable, order, count_tokens(texts), load_encoder("minilm").encode(texts))
+        return cls(plan, units, np.array(unit), askable, order, count_tokens(texts), embed_texts("minilm", texts, spread), spread)
 
     def cells(self, pairs: IntArray) -> frozenset[tuple[str, str, str]]:
         """The (query id, model, budget) of (query, unit) pairs."""
@@ -120,6 +124,7 @@ class _Field:
         rows, spent = dict[str, list[tuple[int, int]]](), 0.0
         if asked.any():
             rows = self._rows(asked)
+            self._score(journal, rows)
         sums = {name: np.zeros((2, len(asked), len(self.unit))) for name in ("quality", "input_tokens", "output_tokens", "cost_usd")}
         charged: dict[tuple[str, str], list[float]] = defaultdict(list)
         for record in read_records(journal) if rows else ():
@@ -156,13 +161,21 @@ class _Field:
     def _work(self, asked: BoolArray) -> Iterator[Work]:
         return replace(self.plan, only=self.cells(np.argwhere(asked))).work()
 
+    def _score(self, journal: Path, rows: dict[str, list[tuple[int, int]]]) -> None:
+        """Score what was not scored in an earlier round: a verdict does not change, and code takes a while to run."""
+        fresh = (
+            ((record.key, row), answer_of(record, self.plan.queries[row], self.plan.queries[row].scorer))
+            for record in read_records(journal)
+            for row, _ in rows.get(record.key, ())
+            if record.error is None and (record.key, row) not in self.qualities
+        )
+        for at, scores in score_answers(fresh, self.spread):
+            self.qualities[at] = scores[0].quality if scores else None
+
     def _values(self, record: Record, row: int) -> dict[str, float | None]:
         if record.error is not None:
             return {}
-        if (at := (record.key, row)) not in self.qualities:  # a verdict does not change, and code takes a while to run
-            score = score_of(record, self.plan.queries[row])
-            self.qualities[at] = None if score is None else score.quality
-        quality = self.qualities[at]
+        quality = self.qualities[record.key, row]
         return {
             "quality": quality, "input_tokens": record.input_tokens, "output_tokens": record.output_tokens, "cost_usd": record.cost_usd
         }  # fmt: skip

@@ -29,6 +29,10 @@ _PLAIN_EVERY = 10.0  # seconds between lines where stderr is a file
 _BAR_EVERY = 0.2
 
 
+def _engine(what: str) -> Callable[[Any], Any]:
+    return click.option("--engine", type=click.Choice(["asyncio", "ray"]), default="asyncio", show_default=True, help=what)
+
+
 @click.command(
     epilog="""\b
 Examples:
@@ -54,7 +58,7 @@ Examples:
 @click.option("--control", "controls", multiple=True, metavar="KEY=VALUE", help="How budgets are put (wording=words). Repeatable.")
 @click.option("--unjudged", is_flag=True, help="Collect even where nothing but r2router judge --judge LLM can judge the answers.")
 @click.option("--retry-failed", is_flag=True, help="Ask again what left an error, but prompts beyond the context.")
-@click.option("--engine", type=click.Choice(["asyncio", "ray"]), default="asyncio", show_default=True, help="Where calls are made.")
+@_engine("Where calls are made.")
 def collect(  # noqa: PLR0913, PLR0917  one parameter an option
     suites: tuple[str, ...], columns: tuple[str, ...], pool_file: Path, out: Path, max_spend: float | None, adaptive: bool, dry_run: bool,
     yes: bool, limit: int | None, samples: int, concurrency: int | None, controls: tuple[str, ...], unjudged: bool, retry_failed: bool,
@@ -94,7 +98,7 @@ def collect(  # noqa: PLR0913, PLR0917  one parameter an option
             limited = "" if max_spend is None else f", never above {dollars(max_spend)} in all"
             agree(f"spend about {dollars(expected)} (up to {dollars(high)}{limited})?")
         remember(out, plan.queries)
-        status = asyncio.run(run_plan(plan, journal, _opener(engine, plan), max_spend, expected, adaptive=adaptive))
+        status = asyncio.run(run_plan(plan, journal, _opener(engine, plan), max_spend, expected, adaptive=engine if adaptive else None))
     _finish(status, out)
 
 
@@ -106,15 +110,18 @@ Example:
 @click.argument("folder", type=_FOLDER, metavar="DIR")
 @click.option("--out", type=_FOLDER, metavar="FILE", help="The Parquet file; by default DIR/outcomes.parquet.")
 @click.option("--scorer", default="", metavar="NAME", help="Judges queries that name none of their own: exact, numeric, choice, ...")
-def compact(folder: Path, out: Path | None, scorer: str) -> None:
+@_engine("Where scorers run: in this process, or on a Ray cluster.")
+def compact(folder: Path, out: Path | None, scorer: str, engine: str) -> None:
     """Make one table of the collection in DIR.
 
     It may still be going on. Local scorers judge the answers again each time, so a better scorer needs no new call.
     """
+    from r2router.bench.engine import open_spread
     from r2router.bench.folder import OUTCOMES
     from r2router.bench.folder import compact as make
 
-    made = make(folder, out, scorer=scorer)
+    with open_spread(engine) as spread:
+        made = make(folder, out, scorer=scorer, spread=spread)
     click.echo(f"{out or folder / OUTCOMES}: {made.rows:,} rows, {made.judged:,} judged, {made.errors:,} errors")
     if made.errors == made.rows:
         note("note: no call gave an answer: the errors are in the table; --retry-failed asks again what may pass")
@@ -214,18 +221,25 @@ def _opener(engine: str, plan: Plan) -> Callable[[], Engine]:
 
 
 async def run_plan(
-    plan: Plan, journal: Journal, opener: Callable[[], Engine], max_spend: float | None, expected: float, *, adaptive: bool = False
+    plan: Plan, journal: Journal, opener: Callable[[], Engine], max_spend: float | None, expected: float, *, adaptive: str | None = None
 ) -> Status:
-    """Ask what is left of a plan, and show how far it is; the engine is opened in the loop that uses it."""
+    """Ask what is left of a plan, and show how far it is; the engine is opened in the loop that uses it.
+
+    adaptive: the name of the engine, in whose place queries are embedded and answers scored to choose by; None for all of the plan.
+    """
     from r2router.bench.collect import collect as ask
+    from r2router.bench.engine import open_spread
     from r2router.bench.rounds import collect_rounds
 
     stop = asyncio.Event()
     with _interrupts(stop), _Shown() as shown:
         caller = opener()
         try:
-            if adaptive and max_spend is not None:
-                return await collect_rounds(plan, journal, caller, max_spend=max_spend, report=shown, stop=stop, say=note)
+            if adaptive is not None and max_spend is not None:
+                with open_spread(adaptive) as spread:
+                    return await collect_rounds(
+                        plan, journal, caller, max_spend=max_spend, report=shown, stop=stop, say=note, spread=spread
+                    )  # fmt: skip
             return await ask(plan, journal, caller, max_spend=max_spend, to_come_usd=expected, report=shown, stop=stop)
         finally:
             await caller.close()
