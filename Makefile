@@ -51,8 +51,8 @@ help:
 demo: $(CORE)
 	$(BIN)/r2router route "Who wrote the novel that the film Blade Runner is based on?"
 	$(BIN)/r2router train r2bench-mini --test 0.2 --out build/mini-router
-	$(BIN)/r2router route --router build/mini-router "Tom has 3 boxes of 12 pens and gives 7 pens away. How many pens has he left?"
-	$(BIN)/r2router curves --router build/mini-router "Tom has 3 boxes of 12 pens and gives 7 pens away. How many pens has he left?"
+	$(BIN)/r2router route --router build/mini-router "Solve for x: 7*x + 3 = 59" --min-quality 0.8
+	$(BIN)/r2router curves --router build/mini-router "Solve for x: 7*x + 3 = 59"
 
 # one thread: the arrays of tests are small, and threads that wait for each other make them several times slower
 test: $(TESTED)

