@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from pathlib import Path
@@ -14,6 +15,7 @@ from r2router.cli.report import in_words
 from r2router.cli.screen import note, progress, style
 
 if TYPE_CHECKING:
+    from r2router.card import Figure
     from r2router.router import Router
     from r2router.table import Table
     from r2router.types import FloatArray
@@ -132,10 +134,22 @@ def _introduce(router: Router, out: Path) -> None:
     click.echo(f"own policy: {policy_words(router.policy)}")
     if facts.figures:
         click.echo(f"\nMeasured by {facts.folds}-fold cross-validation on the training queries:")
-        rows = [(f.name, f"{f.value:.3g}{f.unit}", f"{f.low:.3g} to {f.high:.3g}".replace("nan", "never")) for f in facts.figures]
+        rows = [(f.name, *_written(f)) for f in facts.figures]
         click.echo(grid(("figure", "value", "95 % interval"), rows, shown, right=frozenset({1})))
     what = "--input embeddings.npy --output arms.jsonl" if router.encoder.startswith("given:") else '"your question"'
     click.echo(f"\nnext: r2router route --router {shlex.quote(str(out))} {what}")
+
+
+def _written(figure: Figure) -> tuple[str, str]:
+    """A figure and its interval, for a person."""
+    from r2router.explain import money
+
+    def form(value: float) -> str:
+        if math.isnan(value):
+            return "never"
+        return money(value) if figure.name.startswith("USD") else f"{value:.3g}{figure.unit}"
+
+    return form(figure.value), f"{form(figure.low)} to {form(figure.high)}"
 
 
 @click.group("import")
