@@ -100,6 +100,8 @@ def test_every_command_that_takes_a_table_knows_its_name(tmp_path: Path, monkeyp
     ):
         done = CliRunner().invoke(main, words)
         assert done.exit_code == 0, done.output
+    misspelt = CliRunner().invoke(main, ["train", "r2bench-min", "--out", "other"])
+    assert misspelt.exit_code == 2 and "r2bench-min: no such file (did you mean 'r2bench-mini'?)" in misspelt.output
     Path("r2bench-mini").write_text("mine", encoding="utf-8")  # a file of that name is meant first
     refused = CliRunner().invoke(main, ["train", "r2bench-mini", "--out", "other"])
     assert refused.exit_code == 2 and "give --prices" in refused.output

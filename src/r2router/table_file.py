@@ -117,8 +117,9 @@ def fit_to_pool(rows: pl.DataFrame, pool: Pool, *, drop_unknown: bool) -> tuple[
     known = {m.id for m in pool.models}
     what = f"budget {budget!r} of model {model!r}" if model in known else f"model {model!r}"
     if not drop_unknown:
+        meant = "" if model in known else suggest(model, known)
         raise DataError(
-            f"{what} ({len(strange)} rows in all) is not in the pool{suggest(model, known)}: add it there, or leave such rows out "
+            f"{what} ({len(strange)} rows in all) is not in the pool{meant}: add it there, or leave such rows out "
             "(drop_unknown=True, --drop-unknown)"
         )
     rest = rows.filter(arms.is_in(list(pool.arms)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from r2router.cli.learn import check_out
-from r2router.cli.options import NO_PRICES, Data, data
+from r2router.cli.options import NO_PRICES, Data, data, paths_of
 from r2router.cli.screen import note, style
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def add(folder: Path, tables: tuple[str, ...], models: tuple[str, ...], data: Da
     from r2router.table import Table
 
     router = Router.load(folder)
-    table = Table.read(list(tables), columns=data.columns)
+    table = Table.read(paths_of(tables), columns=data.columns)
     for text in table.notes:
         note(f"note: {text}")
     for model in _wanted(router, table, models, data):

@@ -135,7 +135,11 @@ class Data:
     judge: str | None
 
     def check_priced(self, sources: Sequence[str]) -> None:
-        """A usage error where nothing says what the sources' models cost. A bundled table that stands alone brings its own prices."""
+        """A usage error where nothing says what the sources' models cost. A bundled table that stands alone brings its own prices.
+
+        Raises `DataError` for a source that is not there.
+        """
+        paths_of(sources)  # that a file is not there goes first
         if self.pool is None and self.prices is None and _own_pool(sources) is None:
             raise click.UsageError(NO_PRICES)
 
@@ -160,8 +164,20 @@ NO_PRICES = "give --prices (a CSV, or genai-prices) or --pool: an unknown price 
 
 
 def paths_of(sources: Sequence[str]) -> list[str]:
-    """The sources, with the names of bundled tables replaced by their files; a file of such a name goes first."""
-    return [source if (bundled := _bundled(source)) is None else str(bundled) for source in sources]
+    """The sources, with the names of bundled tables replaced by their files; a file of such a name goes first. Raises `DataError`."""
+    return [_path_of(source) for source in sources]
+
+
+def _path_of(source: str) -> str:
+    from r2router.errors import DataError
+    from r2router.mini import TABLES
+    from r2router.pool_file import suggest
+
+    if (bundled := _bundled(source)) is not None:
+        return str(bundled)
+    if "://" not in source and not Path(source).exists():
+        raise DataError(f"{source}: no such file{suggest(source, TABLES)}")
+    return source
 
 
 def _own_pool(sources: Sequence[str]) -> Pool | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from r2router.cli.options import embeddings, load
+from r2router.cli.options import embeddings, load, paths_of
 from r2router.cli.screen import note, progress
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - one argument an option
     from r2router.table import Table
 
     router = load(folder)
-    table = None if like is None else Table.read(like)
+    table = None if like is None else Table.read(paths_of([like]))
     base = None if vectors is None else embeddings(vectors)
     with progress() as shown:
         found = made_up(router, queries, seed=seed, table=table, vectors=base, models=models, budgets=budgets, progress=shown)
