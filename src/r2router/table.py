@@ -148,8 +148,8 @@ class Table:
         elif np.asarray(vectors).dtype.kind not in "fiu":
             raise DataError(f"vectors are of type {np.asarray(vectors).dtype}; an embedding is a row of numbers")
         elif not (finite := np.isfinite(vectors).all(axis=1)).all():
-            wrong = f"{int((~finite).sum())} of the {len(self)} queries"
-            raise DataError(f"vectors, row {int(np.argmin(finite)) + 1}: holds a number that is not finite, as those of {wrong} do")
+            wrong = f"{int((~finite).sum())} of {len(self)} queries"
+            raise DataError(f"vectors, row {int(np.argmin(finite)) + 1}: holds a number that is not finite (so do {wrong})")
 
     def with_arms(self, arms: Sequence[str]) -> Table:
         """The table of some arms only, in the pool's order. Raises `DataError` for an arm that it does not have."""
