@@ -103,3 +103,27 @@ def test_adaptive_collecting_and_scoring_on_ray_give_the_same_table(tmp_path: Pa
             compact(tmp_path / engine, tmp_path / "again.parquet")
             assert pl.read_parquet(tmp_path / "again.parquet").equals(pl.read_parquet(tmp_path / engine / "outcomes.parquet"))
     assert len(tables[0]) > 40 and tables[0].equals(tables[1])
+
+
+MISTAKE = """
+from r2router.bench.ray_engine import OnRay
+from r2router.bench.spread import Answer, score_answers
+from r2router.bench.suite import Query
+from r2router.errors import DataError
+
+with OnRay() as ray:
+    try:
+        list(score_answers([(0, Answer(Query(id="q", text="?"), "4", ("numbers",)))], ray))
+    except DataError as error:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_mistake_within_ray_work_is_the_mistake_itself() -> None:
+    pytest.importorskip("ray", reason="the [ray] extra is not installed")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", MISTAKE], capture_output=True, text=True, timeout=120, check=True,
+        env={**os.environ, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"},
+    )  # fmt: skip
+    assert "no scorer 'numbers'" in done.stdout

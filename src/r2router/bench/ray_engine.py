@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import msgspec
 
-from r2router.errors import MissingExtra
+from r2router.errors import CollectError, MissingExtra
 from r2router.types import Provider
 from r2router.upstream import Failure, Reply, Request, Upstream
 
@@ -71,9 +71,18 @@ class OnRay:
         for part in parts:
             waiting.append(task.remote(part))
             if len(waiting) == self._most:
-                yield self._ray.get(waiting.popleft())
+                yield self._result(waiting.popleft())
         while waiting:
-            yield self._ray.get(waiting.popleft())
+            yield self._result(waiting.popleft())
+
+    def _result(self, task: Any) -> bytes:
+        try:
+            done: bytes = self._ray.get(task)
+        except self._ray.exceptions.RayTaskError as error:
+            raise error.cause from None  # what went wrong in the work, as if it had been done here
+        except self._ray.exceptions.RayError as error:
+            raise CollectError(f"the Ray cluster lost a part of the work ({type(error).__name__}): run the same command again") from None
+        return done
 
 
 class RayEngine:
