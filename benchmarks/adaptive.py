@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from r2router.score import Method
+    from r2router.metrics.score import Method
 
     Floats = NDArray[np.floating[Any]]
 
@@ -41,9 +41,9 @@ def spend(args: argparse.Namespace) -> measure.Figures:
     from r2router.bench.adaptive import Settings
     from r2router.bench.replay import hide, replay
     from r2router.encode import count_tokens, load_encoder
+    from r2router.metrics.score import FixedArms, Outcomes, Routed
     from r2router.predict.input_tokens import InputTokens
-    from r2router.score import FixedArms, Outcomes, Routed
-    from r2router.table import Table
+    from r2router.table.table import Table
 
     data = measure.SHARED / "data"
     table = Table.read(data / f"{args.table}.parquet", prices=data / "prices.csv")
@@ -106,7 +106,7 @@ def _weights(n: int, seeds: int, draws: int) -> list[Floats]:
 
 
 def _area(method: Method, fixed: Method, weight: Floats) -> float:
-    from r2router.frontier import area_over_log_cost, upper_envelope
+    from r2router.metrics.frontier import area_over_log_cost, upper_envelope
 
     fixed_cost = fixed.points(weight)[0]
     cost, quality = method.points(weight)

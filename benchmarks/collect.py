@@ -41,7 +41,7 @@ def plan_of(url: str, calls: int, stream: bool) -> Any:
     """So many calls: queries of about 30 words, two budgets."""
     from r2router.bench.plan import Plan
     from r2router.bench.suite import Query
-    from r2router.pool import Pool
+    from r2router.pool.pool import Pool
     from r2router.types import Budget, Model, Prices, Provider
 
     words = " ".join(f"word{i}" for i in range(28))
@@ -99,7 +99,7 @@ def collecting(args: argparse.Namespace, *, stream: bool, engine: str = "asyncio
 
 def bare(args: argparse.Namespace) -> measure.Figures:
     """The same requests through `Upstream` alone: no plan, no journal."""
-    from r2router.upstream import Reply, Upstream
+    from r2router.upstream.client import Reply, Upstream
 
     calls = 400 if args.small else 10_000
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from r2router.predict.released import ReleasedPredictor
-    from r2router.router import Router
+    from r2router.router.router import Router
 
 INPUT_TOKENS = 100.0
 LAMBDAS = (0.0, 0.5, 0.9, 0.999, 0.99999)
@@ -35,7 +35,7 @@ def prepare(args: argparse.Namespace) -> measure.Figures:
     import msgspec
 
     from r2router.predict.linear import Ridge
-    from r2router.recipe import Recipe
+    from r2router.router.recipe import Recipe
 
     release = measure.SHARED / "reference"
     real = (release / "config.json").exists()
@@ -53,7 +53,7 @@ def prepare(args: argparse.Namespace) -> measure.Figures:
 
 
 def _released(folder: Path) -> Router:
-    from r2router.ucf import import_release
+    from r2router.importers.ucf import import_release
 
     return import_release(folder, faithful=True)
 
@@ -62,11 +62,11 @@ def _like_released() -> Router:
     """A router with random heads in the released layout."""
     import numpy as np
 
-    from r2router.card import Facts
     from r2router.decide import Tradeoff
     from r2router.predict.input_tokens import InputTokens
     from r2router.predict.released import ReleasedPredictor
-    from r2router.router import Router
+    from r2router.router.card import Facts
+    from r2router.router.router import Router
 
     pool, rng = measure.paper_pool(), np.random.default_rng(0)
     arms, models = len(pool), len(pool.models)
@@ -142,7 +142,7 @@ def _fitted(coef: NDArray[np.float32], intercept: float) -> Any:
 
 def one(args: argparse.Namespace) -> measure.Figures:
     """Single decisions, in blocks by turns with those head by head, so that a busy moment meets both."""
-    from r2router.router import Router
+    from r2router.router.router import Router
 
     routers = {name: Router.load(args.work / name) for name in NAMES if (args.work / name).exists()}
     heads = HeadByHead(routers["released"])
@@ -192,7 +192,7 @@ def _agreement(router: Router, heads: HeadByHead, x: NDArray[np.float32]) -> mea
 
 def batch(args: argparse.Namespace) -> measure.Figures:
     """Decisions a second of one call with many embeddings."""
-    from r2router.router import Router
+    from r2router.router.router import Router
 
     n = 5_000 if args.small else 100_000
     x = measure.embeddings(n, seed=2)

@@ -20,9 +20,9 @@ def exact(args: argparse.Namespace) -> measure.Figures:
     import numpy as np
 
     from r2router.evaluation import evaluate
+    from r2router.metrics.score import Outcomes, Routed, compare, methods
     from r2router.predict.linear import Ridge
-    from r2router.recipe import Recipe
-    from r2router.score import Outcomes, Routed, compare, methods
+    from r2router.router.recipe import Recipe
 
     n, trained, draws = (300, 300, 20) if args.small else (measure.TEST, 4000, DRAWS)
     pool = measure.paper_pool()

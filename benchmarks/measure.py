@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from r2router.pool import Pool
-    from r2router.table import Table
+    from r2router.pool.pool import Pool
+    from r2router.table.table import Table
 
 Figures = dict[str, Any]
 Case = Callable[[argparse.Namespace], Figures]
@@ -298,7 +298,7 @@ TRAIN, TEST = 24_774, 6_194
 
 def paper_pool(models: int = MODELS) -> Pool:
     """Models of rising price under the paper's 16 budgets."""
-    from r2router.pool import Pool
+    from r2router.pool.pool import Pool
     from r2router.types import Budget, Model, Prices
 
     budgets = tuple(Budget.of(b, ("instruction", "max_tokens")) for b in BUDGETS)
@@ -325,7 +325,7 @@ def paper_table(x: NDArray[np.float32], pool: Pool, seed: int = 0, missing: str 
     """
     import numpy as np
 
-    from r2router.table import Table
+    from r2router.table.table import Table
 
     rng = np.random.default_rng(seed)
     n, arms = len(x), len(pool)

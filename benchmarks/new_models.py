@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from r2router.router import Router
-    from r2router.score import FixedArms, Routed
-    from r2router.table import Table
+    from r2router.metrics.score import FixedArms, Routed
+    from r2router.router.router import Router
+    from r2router.table.table import Table
 
     Floats = NDArray[np.floating[Any]]
     Ints = NDArray[np.integer[Any]]
@@ -53,7 +53,7 @@ def judge(args: argparse.Namespace) -> measure.Figures:
 
     from r2router.encode import count_tokens, load_encoder
     from r2router.predict.input_tokens import InputTokens
-    from r2router.table import Table
+    from r2router.table.table import Table
 
     folder = measure.SHARED / "data"
     table = Table.read(folder / f"{args.table}.parquet", prices=folder / "prices.csv")
@@ -77,7 +77,7 @@ def judge(args: argparse.Namespace) -> measure.Figures:
 
 
 def _train(data: Data, rows: Ints, arms: Any) -> Router:
-    from r2router.recipe import Recipe
+    from r2router.router.recipe import Recipe
 
     return Recipe(folds=0).fit(data.table.take(rows).with_arms(arms), data.x[rows])
 
@@ -86,7 +86,7 @@ def _one(data: Data, model: str, train: Ints, test: Ints, retrained: Router, wei
     """(method, (1 + draws,) areas on the held-out queries) for one LLM and seed."""
     import numpy as np
 
-    from r2router.score import FixedArms, Outcomes
+    from r2router.metrics.score import FixedArms, Outcomes
 
     table = data.table
     outcomes = Outcomes.of(table.arms, table.quality[test], table.cost(data.estimates)[test])
@@ -116,7 +116,7 @@ def _areas(
     """(1 + draws,) areas of a router, with forecasts of quality and tokens for the arms `own` put beside its own."""
     import numpy as np
 
-    from r2router.score import Routed
+    from r2router.metrics.score import Routed
 
     table, (fixed, weights) = data.table, scored
     forecast = router.forecast_vectors(data.x[test], data.counts[test])
@@ -132,7 +132,7 @@ def _areas(
 
 
 def _area(method: Routed, fixed: FixedArms, weight: Floats) -> float:
-    from r2router.frontier import area_over_log_cost
+    from r2router.metrics.frontier import area_over_log_cost
 
     cost, _ = fixed.points(weight)
     return area_over_log_cost(*method.points(weight), float(cost.min()), float(cost.max()))

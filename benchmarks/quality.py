@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from r2router.pool import Pool
-    from r2router.score import Method, Outcomes
-    from r2router.table import Table
+    from r2router.metrics.score import Method, Outcomes
+    from r2router.pool.pool import Pool
+    from r2router.table.table import Table
 
     Floats = NDArray[np.floating[Any]]
 
@@ -53,7 +53,7 @@ def learners(small: bool) -> dict[str, Any]:
     from r2router.predict.gbdt import GBDT
     from r2router.predict.knn import KNN
     from r2router.predict.linear import Ridge
-    from r2router.recipe import Recipe
+    from r2router.router.recipe import Recipe
 
     return {"default": Recipe().learner, "ridge": Ridge(alpha=30.0), "knn": KNN(), "gbdt": GBDT(rounds=10) if small else GBDT()}
 
@@ -63,8 +63,8 @@ def judge(args: argparse.Namespace) -> measure.Figures:
     import numpy as np
 
     from r2router.encode import count_tokens, load_encoder
+    from r2router.metrics.score import FixedArms, Outcomes
     from r2router.predict.input_tokens import InputTokens
-    from r2router.score import FixedArms, Outcomes
 
     table = read(args.table)
     if args.small:
@@ -88,7 +88,7 @@ def judge(args: argparse.Namespace) -> measure.Figures:
 
 
 def read(name: str) -> Table:
-    from r2router.table import Table
+    from r2router.table.table import Table
 
     data = measure.SHARED / "data"
     return Table.read(data / f"{name}.parquet", prices=data / "prices.csv")
@@ -120,7 +120,7 @@ def _forecasts(x: Floats, table: Table, estimates: Floats, small: bool) -> dict[
 
 def _methods(outcomes: Outcomes, made: dict[str, Made], rows: Any = slice(None)) -> dict[str, list[Method]]:
     """What is compared: name -> one method a seed. rows: of the forecasts, that the outcomes are."""
-    from r2router.score import FixedArms, Routed, one_budget_each
+    from r2router.metrics.score import FixedArms, Routed, one_budget_each
 
     found: dict[str, list[Method]] = {name: [Routed.of(q[rows], c[rows], outcomes) for q, c in m.forecasts] for name, m in made.items()}
     one = one_budget_each(outcomes)
@@ -161,8 +161,8 @@ def figures_of(seeds: Sequence[Method], fixed: Method, weight: Floats) -> list[f
     """(area, qnc, peak) where queries count `weight` times, as the mean over seeds; qnc is infinite where a seed never gets there."""
     import numpy as np
 
-    from r2router.frontier import area_over_log_cost, least_cost, upper_envelope
-    from r2router.score import KEEP
+    from r2router.metrics.frontier import area_over_log_cost, least_cost, upper_envelope
+    from r2router.metrics.score import KEEP
 
     fixed_cost, fixed_quality = fixed.points(weight)
     best = int(np.lexsort((fixed_cost, -fixed_quality))[0])
@@ -195,7 +195,7 @@ def _by_task(table: Table, outcomes: Outcomes, made: dict[str, Made], draws: int
     """The same for each task of the table, on which nothing is fitted anew."""
     import numpy as np
 
-    from r2router.score import Outcomes
+    from r2router.metrics.score import Outcomes
 
     tasks = np.array(table.tasks)
     few = {name: made[name] for name in ("default", "ridge")}

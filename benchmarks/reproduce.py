@@ -51,9 +51,9 @@ def experiment(args: argparse.Namespace) -> measure.Figures:
 def _run(name: str, table: str, small: bool, *, cache: Any, task: str | None = None) -> tuple[Any, float]:
     import numpy as np
 
+    from r2router.evaluation.contenders import Plan
     from r2router.evaluation.experiments import reproduce
-    from r2router.evaluation.trial import Plan
-    from r2router.table import Table
+    from r2router.table.table import Table
 
     data = measure.SHARED / "data"
     begin = time.perf_counter()
@@ -73,14 +73,14 @@ def _run(name: str, table: str, small: bool, *, cache: Any, task: str | None = N
 
 def _words(found: Any) -> list[str]:
     """What a report says of ours against the baselines, in sentences."""
-    from r2router.findings import Words
+    from r2router.report.findings import Words
 
     return [part.text for section in found.sections for part in section.parts if isinstance(part, Words) and "ahead" in part.text]
 
 
 def _keep(args: argparse.Namespace, name: str, found: Any) -> None:
     """Write the report."""
-    from r2router.report_file import write_report
+    from r2router.report.file import write_report
 
     if not args.small:
         REPORTS.mkdir(parents=True, exist_ok=True)

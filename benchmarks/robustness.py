@@ -21,9 +21,9 @@ import quality
 if TYPE_CHECKING:
     import numpy as np
 
+    from r2router.metrics.score import Outcomes, Routed
     from r2router.predict import Learner
-    from r2router.score import Outcomes, Routed
-    from r2router.table import Table
+    from r2router.table.table import Table
 
 FRONT = ("Um, ", "Please, ", "Hi! ", "Quick question: ", "So, ", "Well, ")
 BEHIND = (" Thanks!", " Please.", " Thank you.", "")
@@ -55,11 +55,11 @@ def judge(args: argparse.Namespace) -> measure.Figures:
     import numpy as np
 
     from r2router.encode import count_tokens
+    from r2router.metrics.score import FixedArms, Outcomes
     from r2router.predict.input_tokens import InputTokens
     from r2router.predict.linear import Ridge
     from r2router.predict.principal import PrincipalRidge
-    from r2router.recipe import Recipe
-    from r2router.score import FixedArms, Outcomes
+    from r2router.router.recipe import Recipe
 
     table, seeds, draws = quality.read(args.table), quality.SEEDS, 200
     if args.small:
@@ -102,8 +102,8 @@ def _routed(learner: Learner, table: Table, vectors: dict[str, Any], inputs: Any
     """The curve of out-of-fold forecasts under each noise; fitted without any."""
     import numpy as np
 
+    from r2router.metrics.score import Routed
     from r2router.predict.crossval import fold_of
-    from r2router.score import Routed
 
     fold = fold_of(table.queries, quality.FOLDS, seed)
     cells = {kind: np.full((2, *table.quality.shape), np.nan) for kind in vectors}
@@ -120,8 +120,8 @@ def _kept(clean: Routed, noisy: Routed, outcomes: Outcomes) -> Any:
     """(n, 2) the share of nine values at which a query keeps its arm, and whether it does at the router's own policy."""
     import numpy as np
 
-    from r2router.calibrate import for_quality
-    from r2router.score import KEEP
+    from r2router.metrics.calibrate import for_quality
+    from r2router.metrics.score import KEEP
 
     values = np.quantile(clean.sweep.value, np.linspace(0.1, 0.9, 9))
     best = float(np.nanmean(outcomes.quality[:, outcomes.fixed_arms()], axis=0).max())

@@ -22,7 +22,7 @@ def prepare(args: argparse.Namespace) -> measure.Figures:
     import numpy as np
 
     from r2router.predict.linear import Ridge
-    from r2router.recipe import Recipe
+    from r2router.router.recipe import Recipe
 
     n = 400 if args.small else 4000
     x = measure.embeddings(n)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from r2router.router import Router
+    from r2router.router.router import Router
 
 QUERIES, MODELS, BUDGETS = 30_968, 15, 16
 REFERENCE = measure.SHARED / "reference"
@@ -32,12 +32,12 @@ def _router() -> tuple[Router, NDArray[np.float32], str]:
     import numpy as np
 
     if (REFERENCE / "checkpoints").is_dir():
-        from r2router.ucf import import_release
+        from r2router.importers.ucf import import_release
 
         rows = json.loads(gzip.decompress((REFERENCE / "reference_decisions.json.gz").read_bytes()))["rows"]
         return import_release(REFERENCE), np.array([row["embedding"] for row in rows], dtype=np.float32), "the paper's released heads"
     from r2router.predict.linear import Ridge
-    from r2router.recipe import Recipe
+    from r2router.router.recipe import Recipe
 
     x = measure.embeddings(4_000)
     return Recipe(learner=Ridge(), folds=0).fit(measure.paper_table(x, measure.paper_pool()), vectors=x), x, "ridge on random embeddings"
@@ -68,7 +68,7 @@ def make(args: argparse.Namespace) -> measure.Figures:
 
 def read(args: argparse.Namespace) -> measure.Figures:
     """Read it back."""
-    from r2router.table import Table
+    from r2router.table.table import Table
 
     begin = time.perf_counter()
     table = Table.read(args.work / "table.parquet")

@@ -19,7 +19,7 @@ LONGEST = 3600.0
 def fit(args: argparse.Namespace) -> measure.Figures:
     """One fit."""
     from r2router.predict.linear import Ridge
-    from r2router.recipe import Recipe
+    from r2router.router.recipe import Recipe
 
     n = 600 if args.small else measure.TRAIN
     x = measure.embeddings(n)
@@ -34,7 +34,7 @@ def fit(args: argparse.Namespace) -> measure.Figures:
 def drive(run: measure.Run) -> measure.Figures:
     """All cases, and their table."""
     from r2router.predict.linear import Ridge
-    from r2router.recipe import Recipe
+    from r2router.router.recipe import Recipe
 
     learners = ["ridge"] if Recipe().learner == Ridge() else ["ridge", "default"]
     figures: measure.Figures = {"threads": measure.usable_cores()}

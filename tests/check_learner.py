@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from r2router.errors import ArtifactError
-from r2router.pool import Pool
+from r2router.pool.pool import Pool
 from r2router.predict import Learner, Predictor, predictor_class
-from r2router.table import Table
+from r2router.table.table import Table
 from r2router.types import Budget, FloatArray, Forecast, Model, Prices
 
 TOLERANCE = 1e-3  # of quality, and of tokens as a share: what another order of rows or arms may change

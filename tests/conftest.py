@@ -12,8 +12,8 @@ import pytest
 from hypothesis import settings
 
 from r2router.encode import ENCODERS
-from r2router.pool import Pool
-from r2router.table import Table
+from r2router.pool.pool import Pool
+from r2router.table.table import Table
 from r2router.types import Budget, FloatArray, Model, Prices
 
 # `pytest --hypothesis-profile=explore` looks for new counterexamples; by default every run tries the same ones

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from r2router.bench.adaptive import Known, Settings, allocate, asking_order, contention, next_round
 from r2router.bench.replay import hide, replay
 from r2router.errors import ConfigError, DataError
-from r2router.pool import Pool
-from r2router.table import Table
+from r2router.pool.pool import Pool
+from r2router.table.table import Table
 from r2router.types import Budget, FloatArray, Model, Prices
 
 STRATEGIES: tuple[Any, ...] = ("cells", "queries", "coarse", Settings(), Settings(explore=1.0))

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2router import GBDT, KNN, MLP, Blend, Pool, PrincipalRidge, Recipe, Ridge, Router, Table, Tradeoff, Value, evaluate
-from r2router.arrival import LEAST_QUERIES
 from r2router.cli import main
 from r2router.errors import ArtifactError, ConfigError, DataError, EncoderError, MissingPrice, UsageError
 from r2router.predict import Learner
@@ -22,7 +21,8 @@ from r2router.predict.curve_features import Known, _ridge, learn_heads
 from r2router.predict.extended import ExtendedPredictor, extend, known_quality
 from r2router.predict.linear import LinearPredictor
 from r2router.predict.principal import Basis
-from r2router.table import ARRAYS
+from r2router.router.add_model import LEAST_QUERIES
+from r2router.table.table import ARRAYS
 from r2router.types import Budget, FloatArray, Model, Prices
 
 NEW = "thinker"

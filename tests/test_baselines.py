@@ -20,8 +20,8 @@ from r2router.baselines.clusters import ClusterPredictor, cluster_means
 from r2router.baselines.irt import MIRTPredictor, NIRTPredictor, _principal, _relevance
 from r2router.baselines.kmeans import kmeans, nearest
 from r2router.errors import ConfigError
-from r2router.frontier import sweep
-from r2router.table import Table
+from r2router.metrics.frontier import sweep
+from r2router.table.table import Table
 from r2router.types import FloatArray
 
 sklearn_needed = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed (bench group)")

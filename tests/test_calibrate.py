@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2router.calibrate import for_quality, for_spend, isotonic
 from r2router.decide import Value
 from r2router.errors import UsageError
-from r2router.frontier import sweep
+from r2router.metrics.calibrate import for_quality, for_spend, isotonic
+from r2router.metrics.frontier import sweep
 from r2router.types import Arm, FloatArray, Forecast
 
 # -- the nearest rising sequence --------------------------------------------------------------------------------------

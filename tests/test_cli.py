@@ -489,7 +489,7 @@ def test_import_saves_what_the_library_reads(room: Path, world: Any, monkeypatch
         asked.append((folder, options))
         return Recipe(encoder="given:elsewhere", folds=0).fit(world.table, vectors=world.vectors)
 
-    monkeypatch.setattr("r2router.ucf.import_release", read)
+    monkeypatch.setattr("r2router.importers.ucf.import_release", read)
     result = run("import", "ucf", "release", "--out", "new", "--faithful")
     assert result.exit_code == 0, result.output
     assert asked == [(Path("release"), {"faithful": True, "encoder": None})]

@@ -23,7 +23,6 @@ pytest.importorskip("aiohttp", reason="collecting needs the [bench] extra")
 import fake_endpoint
 from fake_endpoint import FAULTS, FakeEndpoint
 from r2router.bench.collect import Status, collect
-from r2router.bench.controls import CLOSINGS, WORDINGS, Controls
 from r2router.bench.folder import JOURNAL, compact, remember
 from r2router.bench.journal import Journal
 from r2router.bench.outcome import answer_record
@@ -33,10 +32,11 @@ from r2router.bench.record import read_records
 from r2router.bench.suite import JsonLines, Query
 from r2router.cli import main
 from r2router.errors import ConfigError, DataError, MissingPrice
-from r2router.pool import Pool
-from r2router.table import Table
+from r2router.pool.pool import Pool
+from r2router.table.table import Table
 from r2router.types import Budget, Model, Prices, Provider
-from r2router.upstream import Failure, Reply, Request, Upstream
+from r2router.upstream.client import Failure, Reply, Request, Upstream
+from r2router.upstream.controls import CLOSINGS, WORDINGS, Controls
 from r2router.upstream.wire import Usage
 
 BOTH = ("instruction", "max_tokens")

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2router.draw import Chart, Line, Point, Row, Style, curve_chart, curve_rows, grid, image, page, plot, svg
-from r2router.draw.chart import linear_ticks, log_ticks, tick_money
-from r2router.draw.terminal import pad, width
 from r2router.errors import MissingExtra
+from r2router.report import Chart, Line, Point, Row, Style, curve_chart, curve_rows, grid, image, page, plot, svg
+from r2router.report.chart import linear_ticks, log_ticks, tick_money
+from r2router.report.terminal import pad, width
 from r2router.types import Arm, Curve, Decision
 
 NAN = math.nan

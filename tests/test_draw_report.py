@@ -14,16 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from r2router.card import Figure
-from r2router.draw import Style, plot_png, plot_svg, report_page, report_text
-from r2router.draw.cells import NOTHING, cells, count, number
-from r2router.draw.place import NARROW, WIDE, labels
-from r2router.draw.plots import plot_chart
-from r2router.draw.svg import svg
-from r2router.draw.terminal import width
-from r2router.draw.thin import thin
 from r2router.errors import MissingExtra
-from r2router.findings import Findings, Grid, Plot, Row, Section, Series, Words
+from r2router.figure import Figure
+from r2router.report import Style, plot_png, plot_svg, report_page, report_text
+from r2router.report.cells import NOTHING, cells, count, number
+from r2router.report.findings import Findings, Grid, Plot, Row, Section, Series, Words
+from r2router.report.place import NARROW, WIDE, labels
+from r2router.report.plots import plot_chart
+from r2router.report.svg import svg
+from r2router.report.terminal import width
+from r2router.report.thin import thin
 
 NAN = math.nan
 NASTY = (

@@ -13,15 +13,15 @@ import pytest
 from msgspec.structs import replace as replace_struct
 
 from r2router import Pool, Prices, Recipe, evaluate
-from r2router.card import Figure
-from r2router.draw import Style, report_page, report_text
 from r2router.errors import DataError
-from r2router.evaluation.answers import answers_of
 from r2router.evaluation.report import Report
-from r2router.findings import Findings, Grid, Plot, Row
-from r2router.frontier import least_cost
-from r2router.score import Comparison
-from r2router.table import ARRAYS
+from r2router.evaluation.sentences import answers_of
+from r2router.figure import Figure
+from r2router.metrics.frontier import least_cost
+from r2router.metrics.score import Comparison
+from r2router.report import Style, report_page, report_text
+from r2router.report.findings import Findings, Grid, Plot, Row
+from r2router.table.table import ARRAYS
 
 
 @pytest.fixture(scope="module")

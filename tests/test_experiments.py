@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from r2router.draw import report_page
 from r2router.errors import ConfigError, DataError
+from r2router.evaluation.contenders import Data, Plan
 from r2router.evaluation.experiments import EXPERIMENTS, reproduce
 from r2router.evaluation.experiments.anchors import anchor_arms, neighbours
 from r2router.evaluation.experiments.judge import agreement
 from r2router.evaluation.experiments.main import verdict
-from r2router.evaluation.roster import BASELINES, OURS
-from r2router.evaluation.trial import Data, Plan
-from r2router.findings import Findings, Grid, Plot, Row, Words
-from r2router.pool import Pool
+from r2router.evaluation.methods import BASELINES, OURS
+from r2router.pool.pool import Pool
 from r2router.predict.linear import Ridge
-from r2router.table import Table
+from r2router.report import report_page
+from r2router.report.findings import Findings, Grid, Plot, Row, Words
+from r2router.table.table import Table
 from r2router.types import Arm, Budget, FloatArray, Model, Prices
 
 SMALL = Plan(seeds=(0,), folds=3, resamples=8)
@@ -408,8 +408,8 @@ def test_simulated_tables_make_simulated_findings() -> None:
 
 
 def test_the_verdict_counts_only_what_is_clear() -> None:
-    from r2router.card import Figure
-    from r2router.score import Comparison
+    from r2router.figure import Figure
+    from r2router.metrics.score import Comparison
 
     names = list(BASELINES)
     clear, vague = Figure("area", 0.1, 0.05, 0.2), Figure("area", 0.1, -0.05, 0.2)

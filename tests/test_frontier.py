@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from r2router.frontier import (
+from r2router.metrics.frontier import (
     area_over_cost,
     area_over_log_cost,
     envelope_at,

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from r2router.cli import main
 from r2router.errors import DataError
-from r2router.table import Table
+from r2router.table.table import Table
 
 
 def rows(*cells: dict[str, Any]) -> pl.DataFrame:

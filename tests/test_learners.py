@@ -21,7 +21,7 @@ from r2router.predict.knn import KNN
 from r2router.predict.linear import Ridge, solve_ridge
 from r2router.predict.mlp import MLP
 from r2router.predict.tokens import log_tokens
-from r2router.table import Table
+from r2router.table.table import Table
 from r2router.types import FloatArray
 
 torch_needed = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed ([torch] extra)")

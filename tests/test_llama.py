@@ -23,11 +23,11 @@ pytest.importorskip("aiohttp", reason="collecting needs the [bench] extra")
 
 from click.testing import CliRunner
 
-from r2router.bench.controls import CLOSINGS
 from r2router.bench.record import read_records
 from r2router.cli import main
-from r2router.pool import Pool
-from r2router.table import Table
+from r2router.pool.pool import Pool
+from r2router.table.table import Table
+from r2router.upstream.controls import CLOSINGS
 
 QUESTIONS = ("What is 3 + 4? Explain how you count.", "Name three colours and say why you like them.", "Spell the word cat backward.")
 

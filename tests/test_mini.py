@@ -12,11 +12,11 @@ import pytest
 from click.testing import CliRunner
 
 from r2router import DataError, Router
-from r2router.bench.controls import CLOSINGS
 from r2router.bench.scoring import scorer_named
 from r2router.bench.suite import Query, Score
 from r2router.cli import main
 from r2router.mini import TABLES, mini, mini_pool
+from r2router.upstream.controls import CLOSINGS
 
 CARD = Path(TABLES["r2bench-mini"]).with_name("card.md")
 

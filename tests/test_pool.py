@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2router.errors import ConfigError, MissingExtra, MissingPrice
-from r2router.pool import Pool, budget_order
-from r2router.prices import read_prices
+from r2router.pool.pool import Pool, budget_order
+from r2router.pool.prices import read_prices
 from r2router.types import Arm, Budget, Model, Prices
 
 GOOD = """\

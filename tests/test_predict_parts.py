@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2router.pool import Pool
+from r2router.pool.pool import Pool
 from r2router.predict.crossval import fold_of, out_of_fold
 from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
 from r2router.predict.means import fair_means
 from r2router.predict.tokens import log_bounds, log_smearing, log_tokens
-from r2router.table import Table
+from r2router.table.table import Table
 from r2router.types import Budget, FloatArray, Forecast, Model, Prices
 
 NAN = math.nan

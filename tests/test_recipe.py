@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import r2router as r2
+from r2router.metrics.score import Outcomes, Routed, compare, methods
 from r2router.predict.crossval import out_of_fold
 from r2router.predict.input_tokens import InputTokens
-from r2router.score import Outcomes, Routed, compare, methods
 
 
 @pytest.mark.parametrize("words", [{"folds": -1}, {"resamples": -1}, {"keep": 0.0}, {"keep": 1.5}, {"keep": float("nan")}])

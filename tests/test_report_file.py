@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from r2router.errors import ConfigError, MissingExtra, SaveError
-from r2router.findings import Findings, Plot, Section, Series, Words
-from r2router.report_file import check_report, write_report
+from r2router.report.file import check_report, write_report
+from r2router.report.findings import Findings, Plot, Section, Series, Words
 
 
 def found(plots: int = 1) -> Findings:

@@ -21,9 +21,9 @@ from r2router.bench.record import read_records
 from r2router.bench.rounds import collect_rounds
 from r2router.bench.suite import JsonLines
 from r2router.cli import main
-from r2router.pool import Pool
-from r2router.pool_file import read_providers
-from r2router.upstream import Upstream
+from r2router.pool.pool import Pool
+from r2router.pool.toml import read_providers
+from r2router.upstream.client import Upstream
 
 POOL = """
 [provider.here]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2router.frontier import envelope_at
-from r2router.score import KEEP, FixedArms, Outcomes, Routed, compare, methods, one_budget_each
+from r2router.metrics.frontier import envelope_at
+from r2router.metrics.score import KEEP, FixedArms, Outcomes, Routed, compare, methods, one_budget_each
 from r2router.types import Arm, FloatArray
 
 NAN = math.nan

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 import r2router as r2
 from r2router.cli import main
 from r2router.errors import DataError, UsageError
+from r2router.metrics.score import FixedArms, Outcomes, Routed, compare, methods
 from r2router.predict.familiarity import Familiarity
 from r2router.predict.linear import LinearPredictor
-from r2router.score import FixedArms, Outcomes, Routed, compare, methods
 from r2router.simulate import Noise, simulate
 from r2router.simulate.arms import _along
 from r2router.simulate.noise import mean_correlation
@@ -393,7 +393,7 @@ def test_like_the_real_tables(shared: Path) -> None:
 
 
 def test_the_paper_s_size_from_the_released_heads(shared: Path) -> None:
-    from r2router.ucf import import_release
+    from r2router.importers.ucf import import_release
 
     if not (shared / "reference" / "checkpoints").is_dir():
         pytest.skip("the paper's checkpoints are not at ../shared/reference")

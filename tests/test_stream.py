@@ -19,7 +19,8 @@ import pytest
 
 from r2router import Best, Cheapest, Recipe, Router, Value
 from r2router.errors import ConfigError, DataError, NoFeasibleArm, SaveError, UsageError
-from r2router.stream import batch, batches, columns, route_file, texts, whole_file
+from r2router.files import whole_file
+from r2router.stream import batch, batches, columns, route_file, texts
 
 DIM = 8
 TEXTS = [f"topic {i % 6} question {i}" for i in range(7)]

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from r2router import table_file
 from r2router.errors import ConfigError, DataError, MissingPrice, SaveError
-from r2router.pool import Pool
-from r2router.table import ARRAYS, Table
+from r2router.pool.pool import Pool
+from r2router.table.table import ARRAYS, Table
 from r2router.types import Budget, Model, Prices
 
 PRICES = {"a": Prices(input=1.0, output=10.0, cached_input=0.5, reasoning=20.0), "b": Prices(input=2.0, output=20.0)}

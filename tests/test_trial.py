@@ -12,13 +12,13 @@ import pytest
 
 from r2router.errors import DataError, UsageError
 from r2router.evaluation.accuracy import accuracy, compliance
-from r2router.evaluation.noise import NOISES, noisy
-from r2router.evaluation.operating import asked_cost, operating_point, shares_grid
-from r2router.evaluation.trial import Contender, Data, Plan, attempt, beside, comparable, held_out, transfer
-from r2router.pool import Pool
+from r2router.evaluation.contenders import Contender, Data, Plan, attempt, beside, comparable, held_out, transfer
+from r2router.evaluation.operating_points import asked_cost, operating_point, shares_grid
+from r2router.evaluation.typing_noise import NOISES, noisy
+from r2router.metrics.score import Outcomes, compare, one_budget_each
+from r2router.pool.pool import Pool
 from r2router.predict.linear import Ridge
-from r2router.score import Outcomes, compare, one_budget_each
-from r2router.table import Table
+from r2router.table.table import Table
 from r2router.types import Arm, Budget, FloatArray, Forecast, Model, Prices
 
 

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from r2router.errors import ArtifactError
+from r2router.importers.ucf import UcfRelease, read_release
 from r2router.types import Prices
-from r2router.ucf import UcfRelease, read_release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

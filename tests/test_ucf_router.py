@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import r2router as r2
-from r2router.ucf import import_release
+from r2router.importers.ucf import import_release
 
 REFERENCE = Path(__file__).parent.parent.parent / "shared" / "reference"
 needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="the paper's checkpoints are not at ../shared/reference")

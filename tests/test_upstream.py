@@ -19,7 +19,7 @@ import fake_endpoint
 from fake_endpoint import FAULTS, FakeEndpoint
 from r2router.errors import ConfigError
 from r2router.types import Model, Provider
-from r2router.upstream import BILLED_ATTEMPTS, Failure, Reply, Request, Upstream, _masked
+from r2router.upstream.client import BILLED_ATTEMPTS, Failure, Reply, Request, Upstream, _masked
 from r2router.upstream.known import KNOWN, providers_of
 from r2router.upstream.limits import Gate, retry_after, seconds
 from r2router.upstream.reply import Failed, read_reply

@@ -61,8 +61,8 @@ if TYPE_CHECKING:
     from r2router.predict.linear import Ridge as Ridge
     from r2router.predict.mlp import MLP as MLP
     from r2router.predict.principal import PrincipalRidge as PrincipalRidge
-    from r2router.recipe import Recipe as Recipe
     from r2router.router import Router as Router
+    from r2router.router.recipe import Recipe as Recipe
     from r2router.table import Table as Table
     from r2router.types import (
         Arm as Arm,
@@ -116,7 +116,7 @@ _WHERE = {
     "r2router.predict.mlp": ("MLP",),
     "r2router.predict.blend": ("Blend",),
     "r2router.predict.principal": ("PrincipalRidge",),
-    "r2router.recipe": ("Recipe",),
+    "r2router.router.recipe": ("Recipe",),
     "r2router.router": ("Router",),
     "r2router.table": ("Table",),
     "r2router.types": ("Arm", "Budget", "Choices", "Curve", "Decision", "Forecast", "Model", "PathStep", "Prices"),

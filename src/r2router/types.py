@@ -6,7 +6,7 @@ mixed up: the budget *asked for*, the tokens *forecast*, and the tokens *used*.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -25,6 +25,9 @@ that is cut at each budget and closed with a short forced one."""
 
 Dialect = Literal["openai", "openrouter", "anthropic", "gemini", "deepseek", "qwen", "vllm", "sglang", "llama.cpp"]
 """Whose request fields an OpenAI-compatible endpoint understands, where they are not OpenAI's own."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is going on, how many steps of it are done, and how many there are."""
 
 UNLIMITED = "unlimited"
 DEAREST = 1e12  # US dollars per million tokens: above that a price is a slip, and sums of it would end at infinity

@@ -5,7 +5,7 @@ are the same list with `prompt` and `prediction` (the name of a model), to which
 `cost`; its evaluation writes `metrics.json`. It knows models and no budgets, so the budget goes with each prediction in fields of our
 own, which its checks and its scoring leave alone.
 
-It is for evaluation only (`r2router.evaluation_only`): no outcome table is made of its files, here or anywhere.
+It is for evaluation only (`r2router.table.refused`): no outcome table is made of its files, here or anywhere.
 """
 
 from r2router.arena.export import Export, Prediction, export

@@ -12,12 +12,11 @@ from r2router.arena.files import Prompt, read_prompts
 from r2router.decide import Policy
 from r2router.encode import count_tokens
 from r2router.errors import DataError, UsageError
-from r2router.pool_file import listing, suggest
-from r2router.predict.crossval import Progress
-from r2router.router import Router
-from r2router.stream import whole_file
-from r2router.table_file import read_all_rows, sha256
-from r2router.types import Forecast
+from r2router.files import whole_file
+from r2router.router.router import Router
+from r2router.table.rows import read_all_rows, sha256
+from r2router.text import listing, suggest
+from r2router.types import Forecast, Progress
 
 _BATCH = 256
 _LEAST_LETTERS = 30  # of a training text that is looked for in the prompts: shorter ones stand in many

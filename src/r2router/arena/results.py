@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 
 from r2router.arena.files import entries_of, number_of, read_json, text_of
-from r2router.card import Figure
 from r2router.errors import DataError, UsageError
-from r2router.explain import money
+from r2router.figure import Figure
+from r2router.text import money
 from r2router.types import FloatArray
 
 _RESAMPLES = 1_000

@@ -14,7 +14,7 @@ gets. Settings are the published ones where they are known; `docs/decisions/0009
 | `Clusters` | means in the few nearest k-means clusters | means in the same | Avengers-Pro, arXiv 2508.12631 |
 | `Random` | knows nothing of the query | constant an arm | |
 
-The best fixed arm, the best mixture of fixed arms and the oracle need no forecasts: see `r2router.score`.
+The best fixed arm, the best mixture of fixed arms and the oracle need no forecasts: see `r2router.metrics.score`.
 """
 
 from r2router.baselines.carrot import CarrotKNN, CarrotLinear

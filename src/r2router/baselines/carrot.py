@@ -18,7 +18,7 @@ from r2router.predict.linear import check_shapes, rows_of, solve_ridge
 from r2router.types import Arm, FloatArray, Forecast
 
 if TYPE_CHECKING:
-    from r2router.table import Table
+    from r2router.table.table import Table
 
 _ALPHA = 1e-8  # of a ridge that is least squares; with fewer queries than dimensions, the one of least norm
 

@@ -9,7 +9,7 @@ import numpy as np
 from r2router.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from r2router.table import Table
+    from r2router.table.table import Table
 
 _UNKNOWN = 1 / 12  # variance of a quality of which nothing is known: uniform on [0, 1]
 

@@ -14,7 +14,7 @@ from r2router.predict.linear import check_shapes, rows_of
 from r2router.types import Arm, FloatArray, Forecast
 
 if TYPE_CHECKING:
-    from r2router.table import Table
+    from r2router.table.table import Table
 
 
 class Random(msgspec.Struct, frozen=True, tag="random", tag_field="learner", forbid_unknown_fields=True):

@@ -15,7 +15,7 @@ from r2router.predict.linear import check_shapes
 from r2router.types import Arm, FloatArray, Forecast, IntArray
 
 if TYPE_CHECKING:
-    from r2router.table import Table
+    from r2router.table.table import Table
 
 _QUERIES_A_CLUSTER = 5  # at least, on average; as many as 500 queries in 100 clusters
 _UNKNOWN = 1 / 12  # variance of a quality of which nothing is known: uniform on [0, 1]

@@ -12,7 +12,7 @@ from r2router.predict.linear import LinearPredictor
 from r2router.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from r2router.table import Table
+    from r2router.table.table import Table
 
 _TIE = 1e-9
 

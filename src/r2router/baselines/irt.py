@@ -19,7 +19,7 @@ from r2router.predict.linear import check_shapes, rows_of
 from r2router.types import Arm, FloatArray, Forecast, IntArray
 
 if TYPE_CHECKING:
-    from r2router.table import Table
+    from r2router.table.table import Table
 
 _FLAT = 1e-6  # a principal coordinate of less spread than this is rounding
 

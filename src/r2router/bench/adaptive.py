@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from r2router.errors import ConfigError
-from r2router.frontier import sweep
+from r2router.metrics.frontier import sweep
 from r2router.predict.principal import PrincipalRidge
 from r2router.types import BoolArray, FloatArray, IntArray
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from r2router.predict import Learner
-    from r2router.table import Table
+    from r2router.table.table import Table
 
 _DRAWS = 16
 

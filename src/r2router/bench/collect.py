@@ -18,7 +18,7 @@ from r2router.bench.purse import Hold, Purse, dollars
 from r2router.bench.record import Record
 from r2router.errors import R2Error
 from r2router.types import Budget
-from r2router.upstream import BILLED_ATTEMPTS, Failure, Reply, Request
+from r2router.upstream.reply import BILLED_ATTEMPTS, Failure, Reply, Request
 from r2router.upstream.wire import FailureKind
 
 _FAILURES = 5

@@ -9,7 +9,8 @@ from typing import Protocol
 from r2router.bench.spread import Here, Spread
 from r2router.errors import ConfigError
 from r2router.types import Provider
-from r2router.upstream import Failure, Reply, Request, Upstream
+from r2router.upstream.client import Upstream
+from r2router.upstream.reply import Failure, Reply, Request
 
 ENGINES = ("asyncio", "ray")
 

@@ -24,7 +24,7 @@ from r2router.bench.scoring import scorer_named
 from r2router.bench.spread import Answer, Here, Spread, batched, score_answers
 from r2router.bench.suite import JsonLines, Query, Score
 from r2router.errors import DataError, SaveError
-from r2router.stream.write import whole_file
+from r2router.files import whole_file
 
 JOURNAL, QUERIES, OUTCOMES = "journal.jsonl", "queries.jsonl", "outcomes.parquet"
 

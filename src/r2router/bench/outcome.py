@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from r2router.bench.controls import CLOSINGS
 from r2router.bench.plan import Plan, Work, chain_budget, cost_usd
 from r2router.bench.record import Record
 from r2router.types import Budget, Prices
-from r2router.upstream import Failure, Reply
+from r2router.upstream.controls import CLOSINGS
+from r2router.upstream.reply import Failure, Reply
 from r2router.upstream.wire import Usage
 
 OVER_ALLOWANCE = "the endpoint did not keep to the allowance of"

@@ -10,13 +10,13 @@ from functools import cached_property
 
 import msgspec
 
-from r2router.bench.controls import Controls
 from r2router.bench.journal import Journal
 from r2router.bench.suite import Query
 from r2router.errors import DataError, MissingPrice
-from r2router.pool import Pool
-from r2router.pool_file import listing
+from r2router.pool.pool import Pool
+from r2router.text import listing
 from r2router.types import UNLIMITED, Arm, Budget, Model, Prices, Provider
+from r2router.upstream.controls import Controls
 from r2router.upstream.known import providers_of
 from r2router.upstream.wire import Usage
 

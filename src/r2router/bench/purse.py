@@ -7,7 +7,7 @@ from collections import deque
 
 import msgspec
 
-from r2router.explain import money
+from r2router.text import money
 
 
 class Hold(msgspec.Struct, frozen=True):

@@ -17,7 +17,8 @@ import msgspec
 
 from r2router.errors import CollectError, MissingExtra
 from r2router.types import Provider
-from r2router.upstream import Failure, Reply, Request, Upstream
+from r2router.upstream.client import Upstream
+from r2router.upstream.reply import Failure, Reply, Request
 
 _reply = msgspec.msgpack.Decoder(Reply)
 _failure = msgspec.msgpack.Decoder(Failure)

@@ -10,7 +10,7 @@ import numpy as np
 
 from r2router.bench.adaptive import Known, Settings, asking_order, next_round
 from r2router.errors import DataError
-from r2router.table import ARRAYS, Table
+from r2router.table.table import ARRAYS, Table
 from r2router.types import BoolArray, FloatArray, IntArray
 
 Simple = Literal["cells", "queries", "coarse"]

@@ -26,7 +26,7 @@ from r2router.bench.record import Record, read_records
 from r2router.bench.spread import Here, Spread, embed_texts, score_answers
 from r2router.encode import count_tokens
 from r2router.predict.input_tokens import InputTokens
-from r2router.table import Table
+from r2router.table.table import Table
 from r2router.types import BoolArray, Budget, FloatArray, IntArray, Model
 
 _ENOUGH = 0.99  # of the limit: what is left buys less than a round is worth

@@ -12,9 +12,9 @@ from r2router.cli.options import NO_PRICES, Data, data, paths_of
 from r2router.cli.screen import note, style
 
 if TYPE_CHECKING:
-    from r2router.card import Added
-    from r2router.router import Router
-    from r2router.table import Table
+    from r2router.router.card import Added
+    from r2router.router.router import Router
+    from r2router.table.table import Table
     from r2router.types import Model
 
 _FOLDER = click.Path(path_type=Path)
@@ -38,8 +38,8 @@ def add(folder: Path, tables: tuple[str, ...], models: tuple[str, ...], data: Da
     router has, on the same queries, make it more exact. Forecasts of these, the policy and the cost scale stay as they are.
     """
     check_out(out or folder)
-    from r2router.router import Router
-    from r2router.table import Table
+    from r2router.router.router import Router
+    from r2router.table.table import Table
 
     router = Router.load(folder)
     table = Table.read(paths_of(tables), columns=data.columns)
@@ -56,10 +56,10 @@ def add(folder: Path, tables: tuple[str, ...], models: tuple[str, ...], data: Da
 
 def _wanted(router: Router, table: Table, names: tuple[str, ...], data: Data) -> list[Model]:
     """The models to add, with the budgets and prices of --pool, or those of the table under --prices."""
-    from r2router.arrival import new_models
     from r2router.errors import DataError
-    from r2router.pool import Pool
-    from r2router.pool_file import listing, suggest
+    from r2router.pool.pool import Pool
+    from r2router.router.add_model import new_models
+    from r2router.text import listing, suggest
 
     there = {m.id: m for m in table.pool.models}
     wanted = list(dict.fromkeys(names)) or new_models(router, table)
@@ -79,7 +79,7 @@ def _wanted(router: Router, table: Table, names: tuple[str, ...], data: Data) ->
 
 def _introduce(added: Added) -> None:
     """What was learned of a model."""
-    from r2router.draw.terminal import grid
+    from r2router.report.terminal import grid
 
     for text in added.notes:
         note(f"note: {added.model}: {text}")

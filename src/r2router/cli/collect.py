@@ -18,11 +18,11 @@ from r2router.cli.screen import note, style
 
 if TYPE_CHECKING:
     from r2router.bench.collect import Status
-    from r2router.bench.controls import Controls
     from r2router.bench.engine import Engine
     from r2router.bench.journal import Journal
     from r2router.bench.plan import Estimate, Plan
     from r2router.bench.suite import Query
+    from r2router.upstream.controls import Controls
 
 _FOLDER = click.Path(path_type=Path)
 _PLAIN_EVERY = 10.0  # seconds between lines where stderr is a file
@@ -167,8 +167,8 @@ def _plan(queries: list[Query], pool_file: Path, samples: int, concurrency: int 
     import msgspec
 
     from r2router.bench.plan import Plan
-    from r2router.pool import Pool
-    from r2router.pool_file import read_providers
+    from r2router.pool.pool import Pool
+    from r2router.pool.toml import read_providers
 
     plan = Plan(queries, Pool.read(pool_file), read_providers(pool_file), controls, samples)
     if concurrency is not None:
@@ -180,7 +180,7 @@ def _plan(queries: list[Query], pool_file: Path, samples: int, concurrency: int 
 def _controls(pairs: tuple[str, ...]) -> Controls:
     import msgspec
 
-    from r2router.bench.controls import Controls
+    from r2router.upstream.controls import Controls
 
     split = [pair.partition("=") for pair in pairs]
     if any(not (key and equals) for key, equals, _ in split):
@@ -193,7 +193,7 @@ def _controls(pairs: tuple[str, ...]) -> Controls:
 
 def show_estimate(left: list[Estimate], journal: Journal, planned: int, what: str = "cells") -> None:
     """Print what is there and what is left to pay for."""
-    from r2router.draw.terminal import grid
+    from r2router.report.terminal import grid
 
     if journal.records:
         click.echo(f"{journal.records:,} records there, {journal.errors:,} {what} with an error, {dollars(journal.spent)} spent")

@@ -28,9 +28,9 @@ def curves(text: str, wish: Wish, html: Path | None, png: Path | None, as_json: 
 
     TEXT - reads standard input. In the terminal each model is a letter and a line of dots; below stand the numbers, an arm a line.
     """
-    from r2router.draw import curve_chart, curve_rows, grid, image, page, plot
-    from r2router.router import curves_of
-    from r2router.stream import whole_file
+    from r2router.files import whole_file
+    from r2router.report import curve_chart, curve_rows, grid, image, page, plot
+    from r2router.router.router import curves_of
 
     text = read_text(text)
     router = wish.router()
@@ -84,8 +84,8 @@ def path(text: str, folder: Path | None, require: tuple[str, ...], exclude: tupl
     An arm holds from its own lambda down to the next one's; "worth" is the same moment as the value of a fully right answer.
     """
     from r2router.cli.options import load
-    from r2router.draw.terminal import grid
-    from r2router.explain import money
+    from r2router.report.terminal import grid
+    from r2router.text import money
 
     steps = load(folder).path(read_text(text), require=require, exclude=exclude)
     if as_json:

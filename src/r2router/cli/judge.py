@@ -14,8 +14,8 @@ from r2router.cli.report import check_reports, in_words, reports, typed, write_r
 from r2router.cli.screen import note, progress
 
 if TYPE_CHECKING:
-    from r2router.router import Router
-    from r2router.table import Table
+    from r2router.router.router import Router
+    from r2router.table.table import Table
 
 _FOLDER = click.Path(path_type=Path)
 _tables = click.option("--table", "tables", multiple=True, required=True, metavar="FILE", help="Outcomes to judge by. Repeatable.")
@@ -114,9 +114,9 @@ def calibrate(
     router, table = _repriced(folder, data), _outcomes(tables, data)
     x = None if vectors is None else embeddings(vectors)
     _warn_if_trained_on(router, table)
-    from r2router.card import policy_words
     from r2router.evaluation import calibrate as to_target
-    from r2router.explain import money
+    from r2router.router.card import policy_words
+    from r2router.text import money
 
     with progress() as shown:
         found = to_target(router, table, spend=spend, quality=quality, vectors=x, progress=shown)
@@ -129,7 +129,7 @@ def calibrate(
 
 def _repriced(folder: Path, data: Data) -> Router:
     """The router in the folder, under the prices that were given."""
-    from r2router.router import Router
+    from r2router.router.router import Router
 
     router = Router.load(folder)
     if data.pool is not None:
@@ -139,7 +139,7 @@ def _repriced(folder: Path, data: Data) -> Router:
 
 def _outcomes(tables: Sequence[str], data: Data) -> Table:
     """Tables of any arms: the router takes those it knows, under its own prices."""
-    from r2router.table import Table
+    from r2router.table.table import Table
 
     return Table.read(paths_of(tables), columns=data.columns, judge=data.judge)
 

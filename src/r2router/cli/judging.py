@@ -110,8 +110,8 @@ def _plan(folder: Path, models: list[str], pool_file: Path, prompt: str, tokens:
 
     from r2router.bench.judging.ask import judge_plan, judges_of_their_own
     from r2router.bench.judging.prompt import prompt_named
-    from r2router.pool import Pool
-    from r2router.pool_file import read_providers
+    from r2router.pool.pool import Pool
+    from r2router.pool.toml import read_providers
 
     pool, providers = Pool.read(pool_file), read_providers(pool_file)
     if concurrency is not None:
@@ -131,7 +131,7 @@ def _ask(plan: JudgePlan, folder: Path, max_spend: float | None, *, dry_run: boo
     from r2router.bench.judging.ask import JudgeEngine
     from r2router.bench.judging.kept import JUDGEMENTS
     from r2router.bench.plan import estimate
-    from r2router.upstream import Upstream
+    from r2router.upstream.client import Upstream
     from r2router.upstream.wire import ASKED_AGAIN
 
     with Journal(folder / JUDGEMENTS, retry=ASKED_AGAIN if retry_failed else (), write=not dry_run) as journal:
@@ -160,7 +160,7 @@ def _finish(status: Status) -> None:
 
 
 def _show(pairs: list[Agreement], biases: list[LengthBias]) -> None:
-    from r2router.draw.terminal import grid
+    from r2router.report.terminal import grid
 
     shown = style()
     head = ("judges", "answers", "queries", "Pearson", "Spearman", "kappa", "weighted kappa", "difference")

@@ -15,9 +15,9 @@ from r2router.cli.report import in_words
 from r2router.cli.screen import note, progress, style
 
 if TYPE_CHECKING:
-    from r2router.card import Figure
-    from r2router.router import Router
-    from r2router.table import Table
+    from r2router.figure import Figure
+    from r2router.router.router import Router
+    from r2router.table.table import Table
     from r2router.types import FloatArray
 
 _FOLDER = click.Path(path_type=Path)
@@ -62,7 +62,7 @@ def train(  # noqa: PLR0913, PLR0917 - one an option
     given: dict[str, Any] = {"seed": seed, "folds": folds}
     given |= {} if learner is None else {"learner": learner_of(learner)}
     given |= {} if encoder is None else {"encoder": encoder}
-    from r2router.recipe import Recipe
+    from r2router.router.recipe import Recipe
 
     recipe = Recipe(**given)
     x = None if vectors is None else embeddings(vectors)
@@ -109,8 +109,8 @@ def learner_of(text: str) -> Any:
 
 def check_out(folder: Path) -> None:
     """Refuse a folder that the router could not be saved in, before hours of work rather than after."""
-    from r2router.artifact import MANIFEST
     from r2router.errors import SaveError
+    from r2router.router.artifact import MANIFEST
 
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
         raise SaveError(f"{folder}: exists and is not a router; choose another folder, so that nothing in it is lost")
@@ -123,8 +123,8 @@ def check_out(folder: Path) -> None:
 
 def _introduce(router: Router, out: Path) -> None:
     """What was made, what it measured, and what to do next."""
-    from r2router.card import policy_words
-    from r2router.draw.terminal import grid
+    from r2router.report.terminal import grid
+    from r2router.router.card import policy_words
 
     facts, shown = router.facts, style()
     for text in facts.notes:
@@ -142,7 +142,7 @@ def _introduce(router: Router, out: Path) -> None:
 
 def _written(figure: Figure) -> tuple[str, str]:
     """A figure and its interval, for a person."""
-    from r2router.explain import money
+    from r2router.text import money
 
     def form(value: float) -> str:
         if math.isnan(value):
@@ -172,7 +172,7 @@ def ucf(folder: Path, out: Path, faithful: bool, encoder: str | None) -> None:
     DIR holds its config.json and checkpoints/. Nothing in it is executed.
     """
     check_out(out)
-    from r2router.ucf import import_release
+    from r2router.importers.ucf import import_release
 
     router = import_release(folder, faithful=faithful, encoder=encoder)
     router.save(out)

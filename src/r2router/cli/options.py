@@ -13,9 +13,9 @@ import click
 
 if TYPE_CHECKING:
     from r2router.decide import Policy
-    from r2router.pool import Pool
-    from r2router.router import Router
-    from r2router.table import Table
+    from r2router.pool.pool import Pool
+    from r2router.router.router import Router
+    from r2router.table.table import Table
     from r2router.types import FloatArray
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -58,7 +58,7 @@ class Wish:
 def load(folder: Path | None) -> Router:
     """A saved router, or the bundled one where no folder is given."""
     if folder is not None:
-        from r2router.router import Router
+        from r2router.router.router import Router
 
         return Router.load(folder)
     from r2router.starter import starter
@@ -145,7 +145,7 @@ class Data:
 
     def read(self, sources: Sequence[str]) -> Table:
         """The table of these sources."""
-        from r2router.table import Table
+        from r2router.table.table import Table
 
         pool = _own_pool(sources) if self.pool is None else self.priced(self.pool)
         if pool is None or (self.pool is None and self.prices is not None):
@@ -154,7 +154,7 @@ class Data:
 
     def priced(self, file: Path) -> Pool:
         """The pool of a file, under other prices where some are given."""
-        from r2router.pool import Pool
+        from r2router.pool.pool import Pool
 
         pool = Pool.read(file)
         return pool if self.prices is None else pool.with_prices(self.prices)
@@ -171,7 +171,7 @@ def paths_of(sources: Sequence[str]) -> list[str]:
 def _path_of(source: str) -> str:
     from r2router.errors import DataError
     from r2router.mini import TABLES
-    from r2router.pool_file import suggest
+    from r2router.text import suggest
 
     if (bundled := _bundled(source)) is not None:
         return str(bundled)

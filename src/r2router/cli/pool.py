@@ -29,8 +29,8 @@ def check(file: Path) -> None:
 
     A mistake ends with exit code 2 and names the line; what is merely unwise is a note.
     """
-    from r2router.draw.terminal import grid
-    from r2router.pool import Pool
+    from r2router.pool.pool import Pool
+    from r2router.report.terminal import grid
 
     found = Pool.read(file)
     head = ("model", "provider", "budgets", "control", "in", "out", "can", "")

@@ -12,7 +12,7 @@ from r2router.cli.screen import note, style
 
 if TYPE_CHECKING:
     from r2router.evaluation.report import Report
-    from r2router.findings import Findings
+    from r2router.report.findings import Findings
 
 TYPED = "r2router.typed"
 """Where a context keeps what was typed."""
@@ -29,7 +29,7 @@ reports = click.option(
 
 def check_reports(files: Sequence[Path]) -> None:
     """Refuse files that could not be written, before the work."""
-    from r2router.report_file import check_report
+    from r2router.report.file import check_report
 
     for file in files:
         check_report(file)
@@ -37,7 +37,7 @@ def check_reports(files: Sequence[Path]) -> None:
 
 def write_reports(findings: Findings | Sequence[Findings], files: Sequence[Path]) -> None:
     """Write the findings to each file, and say where they are."""
-    from r2router.report_file import write_report
+    from r2router.report.file import write_report
 
     for file in files:
         for written in write_report(findings, file):

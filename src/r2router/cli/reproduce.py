@@ -14,7 +14,7 @@ from r2router.cli.report import check_reports, reports, typed, write_reports
 from r2router.cli.screen import progress, style
 
 if TYPE_CHECKING:
-    from r2router.table import Table
+    from r2router.table.table import Table
 
 _PATH = click.Path(path_type=Path)
 
@@ -61,9 +61,9 @@ def reproduce(experiment: str, tables: tuple[str, ...], data: Data, files: tuple
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # before numpy is loaded
         os.environ.setdefault(name, "1")  # its arrays are small: threads that wait for each other take several times as long
+    from r2router.evaluation.contenders import Plan
     from r2router.evaluation.experiments import check_name
     from r2router.evaluation.experiments import reproduce as run
-    from r2router.evaluation.trial import Plan
 
     check_name(experiment)
     check_reports(files)
@@ -97,7 +97,7 @@ def reproduce(experiment: str, tables: tuple[str, ...], data: Data, files: tuple
 
         click.echo(msgspec.json.format(msgspec.json.encode(findings.to_dict(), enc_hook=str)).decode())
     else:
-        from r2router.draw import report_text
+        from r2router.report import report_text
 
         click.echo(report_text(findings, style()))
 

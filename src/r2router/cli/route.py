@@ -14,8 +14,8 @@ from r2router.cli.options import Wish, wishes
 from r2router.cli.screen import note, progress, style
 
 if TYPE_CHECKING:
-    from r2router.draw import Row, Style
-    from r2router.router import Router
+    from r2router.report import Row, Style
+    from r2router.router.router import Router
     from r2router.types import BoolArray, Decision, Forecast
 
 
@@ -72,8 +72,8 @@ def _route_text(text: str, wish: Wish, as_json: bool) -> None:
     if as_json:
         click.echo(as_json_text(decision))
         return
-    from r2router.draw.chart import curve_rows
-    from r2router.router import curves_of
+    from r2router.report.chart import curve_rows
+    from r2router.router.router import curves_of
 
     shown = style()
     rows = [r for r in curve_rows(curves_of(router.pool, forecast), decision, usable) if r.best or r.chosen]
@@ -101,7 +101,7 @@ def as_json_text(value: object) -> str:
 
 def _words(decision: Decision, shown: Style) -> str:
     """The arm on a line of its own, so that a script can take the first line; then why."""
-    from r2router.explain import money
+    from r2router.text import money
 
     lines = [shown.paint(decision.arm, bold=True), ""]
     spread = "" if math.isnan(decision.spread) else f" ± {decision.spread:.2f}"
@@ -114,7 +114,7 @@ def _words(decision: Decision, shown: Style) -> str:
 
 
 def _steps(rows: list[Row], shown: Style) -> str:
-    from r2router.draw.terminal import grid
+    from r2router.report.terminal import grid
 
     full, empty = "█·" if shown.unicode else "#."
     cells = []
@@ -128,8 +128,8 @@ def _steps(rows: list[Row], shown: Style) -> str:
 
 def _route_rows(source: Path, target: Path | None, column: str | None, wish: Wish) -> bool:
     """Whether any row failed."""
-    from r2router.explain import money
     from r2router.stream import route_file
+    from r2router.text import money
 
     router = wish.router()
     with progress() as shown:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from r2router.draw.terminal import Style
+    from r2router.report.terminal import Style
 
 _PATIENCE = 1.0  # seconds of work before a bar appears: what is over at once needs none
 _PLAIN_EVERY = 10.0  # seconds between lines where stderr is a file: enough to see that it lives, too few to be in the way
@@ -21,7 +21,7 @@ _PLAIN_EVERY = 10.0  # seconds between lines where stderr is a file: enough to s
 
 def style() -> Style:
     """What stdout can show: colours only on a terminal that wants them, braille only where the encoding has it."""
-    from r2router.draw.terminal import Style
+    from r2router.report.terminal import Style
 
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     try:

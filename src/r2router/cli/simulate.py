@@ -13,7 +13,7 @@ from r2router.cli.options import embeddings, load, paths_of
 from r2router.cli.screen import note, progress
 
 if TYPE_CHECKING:
-    from r2router.pool import Pool
+    from r2router.pool.pool import Pool
     from r2router.simulate import Simulated
 
 _PATH = click.Path(path_type=Path)
@@ -61,7 +61,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - one argument an option
     if not out.absolute().parent.is_dir():
         raise click.UsageError(f"--out {out}: the folder {out.absolute().parent} does not exist")
     from r2router.simulate import simulate as made_up
-    from r2router.table import Table
+    from r2router.table.table import Table
 
     router = load(folder)
     table = None if like is None else Table.read(paths_of([like]))
@@ -83,7 +83,7 @@ def _beside(out: Path, truth: bool) -> list[Path]:
 def _write(found: Simulated, out: Path, truth: bool) -> None:
     import numpy as np
 
-    from r2router.stream import whole_file
+    from r2router.files import whole_file
 
     vectors, prices, *exact = _beside(out, truth)
     note(f"writing {out}")

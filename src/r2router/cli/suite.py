@@ -76,7 +76,7 @@ def suite(
 
 
 def _show(queries: list[Query]) -> None:
-    from r2router.draw.terminal import grid
+    from r2router.report.terminal import grid
 
     rows: dict[tuple[str, str], Counter[str]] = {}
     for query in queries:
@@ -90,7 +90,7 @@ def _show(queries: list[Query]) -> None:
 def _write(queries: list[Query], out: Path) -> None:
     import msgspec
 
-    from r2router.stream.write import whole_file
+    from r2router.files import whole_file
 
     encoder = msgspec.json.Encoder()
     with whole_file(out) as file:

@@ -7,24 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from r2router.card import Figure, policy_words
 from r2router.decide import NO_ARM, AnyPolicy, Value, decide
 from r2router.encode import load_encoder
 from r2router.errors import DataError
 from r2router.evaluation.accuracy import accuracy, compliance
-from r2router.evaluation.exhibits import LEAST_QUERIES
-from r2router.evaluation.judged import Judged, judge
-from r2router.evaluation.judged import calibrate as calibrate
-from r2router.evaluation.operating import asked_cost
+from r2router.evaluation.baselines import fit_baselines, noise_lines
+from r2router.evaluation.contenders import Tried, embed
+from r2router.evaluation.experiment import failures, few
+from r2router.evaluation.operating_points import asked_cost
 from r2router.evaluation.report import Report, TaskLine
-from r2router.evaluation.rivals import fit_baselines, noise_lines
-from r2router.evaluation.study import failures, few
-from r2router.evaluation.trial import Tried, embed
-from r2router.predict.crossval import Progress
-from r2router.router import Router
-from r2router.score import Comparison, Method, Outcomes, Routed, compare, methods
-from r2router.table import Table
-from r2router.types import FloatArray, Forecast
+from r2router.evaluation.router_forecasts import Judged, judge
+from r2router.evaluation.router_forecasts import calibrate as calibrate
+from r2router.evaluation.tables_and_plots import LEAST_QUERIES
+from r2router.figure import Figure
+from r2router.metrics.score import Comparison, Method, Outcomes, Routed, compare, methods
+from r2router.router.card import policy_words
+from r2router.router.router import Router
+from r2router.table.table import Table
+from r2router.types import FloatArray, Forecast, Progress
 
 
 def evaluate(  # noqa: PLR0913 - what is asked for, by name
@@ -47,7 +47,7 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
     when the queries are typed in another way, for which they are embedded four times more. resamples: bootstrap draws.
 
     The router, the best fixed arm, the best mixture of fixed arms, the same forecasts with one budget an LLM, and the oracle are
-    scored on the same queries with the tokens really used; see `r2router.score` for what each figure is.
+    scored on the same queries with the tokens really used; see `r2router.metrics.score` for what each figure is.
     Raises `DataError` where nothing can be compared.
     """
     if baselines and vectors is None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from r2router.card import Figure
-from r2router.score import Outcomes, interval
-from r2router.table import Table
+from r2router.figure import Figure
+from r2router.metrics.score import Outcomes, interval
+from r2router.table.table import Table
 from r2router.types import Arm, FloatArray, Forecast
 
 BINS = 10

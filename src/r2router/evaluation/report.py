@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from r2router.card import Figure
-from r2router.evaluation.exhibits import LABELS
-from r2router.evaluation.findings import findings_of
-from r2router.explain import money
-from r2router.findings import Findings
-from r2router.score import Comparison
+from r2router.evaluation.report_sections import findings_of
+from r2router.evaluation.tables_and_plots import LABELS
+from r2router.figure import Figure
+from r2router.metrics.score import Comparison
+from r2router.report.findings import Findings
+from r2router.text import money
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from r2router.errors import DataError
-from r2router.pool import Pool
-from r2router.table import Table
+from r2router.pool.pool import Pool
+from r2router.table.table import Table
 
 _HERE = Path(__file__).parent
 

@@ -11,11 +11,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 from r2router.errors import ArtifactError, ConfigError
-from r2router.pool_file import suggest
+from r2router.text import suggest
 from r2router.types import Arm, FloatArray, Forecast
 
 if TYPE_CHECKING:
-    from r2router.table import Table
+    from r2router.table.table import Table
 
 
 @runtime_checkable

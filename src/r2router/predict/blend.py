@@ -22,7 +22,7 @@ from r2router.predict.trust import worth_trusting
 from r2router.types import Arm, FloatArray, Forecast
 
 if TYPE_CHECKING:
-    from r2router.table import Table
+    from r2router.table.table import Table
 
 _PRIOR_WEIGHT = 0.5  # of each of the two
 _PRIOR_STRENGTH = 0.1  # of that prior, as a share of the noise

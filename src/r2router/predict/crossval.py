@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from r2router.predict import Learner
-from r2router.table import Table
-from r2router.types import FloatArray, Forecast, IntArray
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is going on, how many steps of it are done, and how many there are."""
+from r2router.table.table import Table
+from r2router.types import FloatArray, Forecast, IntArray, Progress
 
 
 def fold_of(texts: Sequence[str], folds: int, seed: int) -> IntArray:

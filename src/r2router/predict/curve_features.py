@@ -19,7 +19,7 @@ from r2router.predict.tokens import log_bounds, log_smearing, log_tokens
 from r2router.types import FloatArray
 
 if TYPE_CHECKING:
-    from r2router.table import Table
+    from r2router.table.table import Table
 
 _POWER = 2.0  # of the prior variance over directions, as in `PrincipalRidge`
 _STRENGTHS = np.geomspace(300.0, 1e-3, 21)  # in units of the mean prior variance; the strongest first

@@ -20,7 +20,7 @@ from r2router.predict.tokens import log_bounds, log_smearing, log_tokens
 from r2router.types import Arm, BoolArray, FloatArray, Forecast
 
 if TYPE_CHECKING:
-    from r2router.table import Table
+    from r2router.table.table import Table
 
 _log = logging.getLogger("r2router")
 _FEW_HELD_OUT = 5  # with fewer held-out answers trees cannot show that they beat the mean

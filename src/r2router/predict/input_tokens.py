@@ -11,7 +11,7 @@ from functools import cached_property
 import msgspec
 import numpy as np
 
-from r2router.table import Table
+from r2router.table.table import Table
 from r2router.types import FloatArray, NumberArray
 
 

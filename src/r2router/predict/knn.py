@@ -19,7 +19,7 @@ from r2router.predict.tokens import log_smearing, log_tokens
 from r2router.types import Arm, FloatArray, Forecast, IntArray
 
 if TYPE_CHECKING:
-    from r2router.table import Table
+    from r2router.table.table import Table
 
 _CANDIDATES = (8, 16, 32, 64, 128, 256)  # for k=None
 _JUDGED = 4_000  # about as many queries choose k; more do not move the choice

@@ -16,7 +16,7 @@ from r2router.predict.tokens import log_bounds, log_smearing, log_tokens
 from r2router.types import Arm, FloatArray, Forecast
 
 if TYPE_CHECKING:
-    from r2router.table import Table
+    from r2router.table.table import Table
 
 
 class Ridge(msgspec.Struct, frozen=True, tag="ridge", tag_field="learner", forbid_unknown_fields=True):

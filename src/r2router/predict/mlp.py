@@ -26,7 +26,7 @@ from r2router.predict.tokens import log_bounds, log_smearing, log_tokens
 from r2router.types import Arm, BoolArray, FloatArray, Forecast
 
 if TYPE_CHECKING:
-    from r2router.table import Table
+    from r2router.table.table import Table
 
 _log = logging.getLogger("r2router")
 _HIDDEN = (256, 128, 64)

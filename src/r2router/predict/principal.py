@@ -23,7 +23,7 @@ from r2router.predict.trust import worth_trusting
 from r2router.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from r2router.table import Table
+    from r2router.table.table import Table
 
 _STRENGTHS = np.append(np.geomspace(1e-3, 300.0, 21), np.inf)  # in units of the mean prior variance
 _JUDGED = 4_000  # queries whose left-out errors choose the strengths; more do not move the choice

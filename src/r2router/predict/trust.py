@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from r2router.frontier import area_over_log_cost, sweep
+from r2router.metrics.frontier import area_over_log_cost, sweep
 from r2router.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from r2router.table import Table
+    from r2router.table.table import Table
 
 _SHUFFLES = 20
 _LEAST_QUERIES = 10

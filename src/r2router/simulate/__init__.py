@@ -13,14 +13,13 @@ import numpy as np
 from r2router._version import __version__
 from r2router.encode import count_tokens, load_encoder
 from r2router.errors import DataError, UsageError
-from r2router.predict.crossval import Progress
-from r2router.router import Router
+from r2router.router.router import Router
 from r2router.simulate.arms import MOST_BUDGETS, world
 from r2router.simulate.noise import Noise
 from r2router.simulate.points import among, remembered
-from r2router.table import Table
-from r2router.table_file import simulation_note
-from r2router.types import FloatArray, IntArray
+from r2router.table.rows import simulation_note
+from r2router.table.table import Table
+from r2router.types import FloatArray, IntArray, Progress
 
 TASK = "simulated"
 _BLOCK = 2_048  # queries made at once

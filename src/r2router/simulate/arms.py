@@ -14,9 +14,9 @@ import msgspec
 import numpy as np
 
 from r2router.errors import UsageError
-from r2router.pool import Pool
+from r2router.pool.pool import Pool
 from r2router.predict import Predictor
-from r2router.router import Router
+from r2router.router.router import Router
 from r2router.types import UNLIMITED, Budget, FloatArray, IntArray, Model, Prices
 
 MOST_BUDGETS = 50

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from r2router.router import Router
+from r2router.router.router import Router
 
 
 def starter() -> Router:

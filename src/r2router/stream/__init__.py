@@ -6,6 +6,5 @@ A row that cannot be routed (empty, malformed, over the cap) comes out with an `
 from r2router.stream.batch import Batch
 from r2router.stream.read import batches
 from r2router.stream.route import Summary, route_file
-from r2router.stream.write import whole_file
 
-__all__ = ["Batch", "Summary", "batches", "route_file", "whole_file"]
+__all__ = ["Batch", "Summary", "batches", "route_file"]

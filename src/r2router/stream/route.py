@@ -13,11 +13,11 @@ import numpy as np
 from r2router.decide import NO_ARM, Best, Policy, anchor_pairs, decide
 from r2router.encode import count_tokens
 from r2router.errors import NoFeasibleArm, UsageError
-from r2router.explain import money
-from r2router.router import Router
+from r2router.router.router import Router
 from r2router.stream.batch import Batch
 from r2router.stream.read import batches, same_file
 from r2router.stream.write import COLUMNS, Columns, writer
+from r2router.text import money
 from r2router.types import Arm, Choices, IntArray
 
 Progress = Callable[[int, float], None]

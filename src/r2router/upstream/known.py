@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from r2router.errors import ConfigError
-from r2router.pool_file import listing, suggest
+from r2router.text import listing, suggest
 from r2router.types import Model, Provider
 
 KNOWN: dict[str, Provider] = {

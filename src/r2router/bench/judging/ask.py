@@ -13,10 +13,10 @@ from r2router.bench.judging.prompt import REPAIR, SCHEMA, Prompt, read_verdict
 from r2router.bench.plan import Plan, Work, query_key
 from r2router.bench.suite import Query
 from r2router.errors import ConfigError, DataError
-from r2router.pool import Pool
-from r2router.pool_file import listing, suggest
+from r2router.pool.pool import Pool
+from r2router.text import listing, suggest
 from r2router.types import Budget, Model, Provider
-from r2router.upstream import Failure, Reply, Request
+from r2router.upstream.reply import Failure, Reply, Request
 from r2router.upstream.wire import Usage
 
 TOKENS = 400

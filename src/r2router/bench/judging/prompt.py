@@ -13,7 +13,7 @@ import msgspec
 
 from r2router.bench.suite import Query
 from r2router.errors import DataError
-from r2router.pool_file import suggest
+from r2router.text import suggest
 
 GRID = tuple(i / 10 for i in range(11))
 

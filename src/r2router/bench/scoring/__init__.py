@@ -10,7 +10,7 @@ from importlib import import_module
 
 from r2router.bench.suite import Scorer
 from r2router.errors import DataError
-from r2router.pool_file import suggest
+from r2router.text import suggest
 
 SCORERS: dict[str, str] = {
     "exact": "r2router.bench.scoring.exact:Exact",

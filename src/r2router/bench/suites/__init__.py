@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 from r2router.bench.suite import Query, Suite
 from r2router.errors import DataError
-from r2router.pool_file import suggest
+from r2router.text import suggest
 
 SUITES: dict[str, str] = {
     "file": "r2router.bench.suites.file:file_suite",

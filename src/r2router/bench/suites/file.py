@@ -12,7 +12,7 @@ import msgspec
 from r2router.bench.suite import BOM, Query, Suite
 from r2router.bench.suites import check_options
 from r2router.errors import DataError
-from r2router.pool_file import suggest
+from r2router.text import suggest
 
 EXTENSIONS = (".jsonl", ".ndjson", ".csv", ".parquet")
 FIELDS = ("id", "text", "task", "reference", "system", "scorer", "options", "meta")

@@ -16,7 +16,7 @@ import msgspec
 from r2router.bench.suite import Query, Suite
 from r2router.bench.suites import check_options, whole_number
 from r2router.errors import DataError, MissingExtra
-from r2router.pool_file import suggest
+from r2router.text import suggest
 
 SYSTEM = "Solve the task step by step and show all your work. State the answer only at the end."
 SEED = 20261124

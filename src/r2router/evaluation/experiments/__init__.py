@@ -8,16 +8,15 @@ from pathlib import Path
 
 from r2router.encode import CachedEncoder, Encoder, load_encoder
 from r2router.errors import ConfigError, DataError
-from r2router.evaluation.exhibits import LEAST_QUERIES
-from r2router.evaluation.study import Study
-from r2router.evaluation.trial import Data, Plan
-from r2router.findings import Findings
-from r2router.pool_file import suggest
+from r2router.evaluation.contenders import Data, Plan
+from r2router.evaluation.experiment import Study
+from r2router.evaluation.tables_and_plots import LEAST_QUERIES
 from r2router.predict import Learner
-from r2router.predict.crossval import Progress
-from r2router.recipe import Recipe
-from r2router.table import Table
-from r2router.types import FloatArray
+from r2router.report.findings import Findings
+from r2router.router.recipe import Recipe
+from r2router.table.table import Table
+from r2router.text import suggest
+from r2router.types import FloatArray, Progress
 
 EXPERIMENTS: dict[str, str] = {
     "main": "all methods on equal terms: deferral curves, figures, paired differences, tasks, robustness",

@@ -9,15 +9,15 @@ import msgspec
 import numpy as np
 
 from r2router.errors import DataError
-from r2router.evaluation.exhibits import MEANINGS, grid, line, signed
-from r2router.evaluation.roster import OURS
-from r2router.evaluation.study import Study, failures
-from r2router.evaluation.trial import Contender, Unsaved, attempt, comparable, needed
-from r2router.findings import Findings, Plot, Section
-from r2router.pool import Pool
+from r2router.evaluation.contenders import Contender, Unsaved, attempt, comparable, needed
+from r2router.evaluation.experiment import Study, failures
+from r2router.evaluation.methods import OURS
+from r2router.evaluation.tables_and_plots import MEANINGS, grid, line, signed
+from r2router.metrics.score import compare
+from r2router.pool.pool import Pool
 from r2router.predict import Learner, Predictor
-from r2router.score import compare
-from r2router.table import Table
+from r2router.report.findings import Findings, Plot, Section
+from r2router.table.table import Table
 from r2router.types import Arm, FloatArray, Forecast, IntArray
 
 QUESTION = "How many budgets of each LLM must be learned, if those between are interpolated?"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from r2router.evaluation.experiment import Study
 from r2router.evaluation.experiments.main import against
-from r2router.evaluation.study import Study
-from r2router.findings import Findings
+from r2router.report.findings import Findings
 
 QUESTION = "Is the gain only that answers are shorter? Here every baseline has each LLM at its cheapest budget."
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from r2router.card import Figure
 from r2router.evaluation.accuracy import COMPLIES, compliance
-from r2router.evaluation.exhibits import LEAST_QUERIES, REQUESTS, line, scaled, signed
-from r2router.evaluation.study import Study
-from r2router.evaluation.trial import Data
-from r2router.findings import Findings, Grid, Plot, Row, Section
-from r2router.score import interval
+from r2router.evaluation.contenders import Data
+from r2router.evaluation.experiment import Study
+from r2router.evaluation.tables_and_plots import LEAST_QUERIES, REQUESTS, line, scaled, signed
+from r2router.figure import Figure
+from r2router.metrics.score import interval
+from r2router.report.findings import Findings, Grid, Plot, Row, Section
 from r2router.types import Arm, FloatArray
 
 _NEARLY_ALL = 0.95

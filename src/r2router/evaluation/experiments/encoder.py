@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from r2router.errors import R2Error
-from r2router.evaluation.exhibits import MEANINGS, deferral_plot, grid, signed
-from r2router.evaluation.roster import BASELINES
-from r2router.evaluation.study import Study, failures
-from r2router.evaluation.trial import Contender, Data, attempt, beside, needed
-from r2router.findings import Findings, Section
-from r2router.score import Method, compare
+from r2router.evaluation.contenders import Contender, Data, attempt, beside, needed
+from r2router.evaluation.experiment import Study, failures
+from r2router.evaluation.methods import BASELINES
+from r2router.evaluation.tables_and_plots import MEANINGS, deferral_plot, grid, signed
+from r2router.metrics.score import Method, compare
+from r2router.report.findings import Findings, Section
 
 QUESTION = "Does the encoder matter, and does ours stay ahead whatever it is?"
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from r2router.card import Figure
 from r2router.errors import DataError
+from r2router.evaluation.contenders import Tried, attempt, comparable, needed
+from r2router.evaluation.experiment import Study, failures
 from r2router.evaluation.experiments.main import differences_table, figures_table, headlines, verdict
-from r2router.evaluation.roster import OURS, everybody
-from r2router.evaluation.study import Study, failures
-from r2router.evaluation.trial import Tried, attempt, comparable, needed
-from r2router.findings import Findings, Grid, Row, Section, Words
-from r2router.score import compare, interval
+from r2router.evaluation.methods import OURS, everybody
+from r2router.figure import Figure
+from r2router.metrics.score import compare, interval
+from r2router.report.findings import Findings, Grid, Row, Section, Words
 from r2router.types import FloatArray, IntArray
 
 QUESTION = "Does the router only please the judge it was trained on?"

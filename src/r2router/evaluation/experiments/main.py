@@ -8,18 +8,18 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from r2router.card import Figure
 from r2router.encode.registry import Given
 from r2router.evaluation.accuracy import accuracy, compliance
-from r2router.evaluation.exhibits import FIGURES, LABELS, LEAST_QUERIES, MEANINGS, as_much, deferral_plot, grid, signed
-from r2router.evaluation.operating import SHARES, Point, operating_point, points_grid, shares_grid
-from r2router.evaluation.robust import noisy_views, robustness_grid
-from r2router.evaluation.roster import BASELINES, ONE_BUDGET, OURS, SAME_ARMS, everybody, published
-from r2router.evaluation.study import Study, failures
-from r2router.evaluation.trial import Data, Form, Tried, attempt, comparable, embed, needed
-from r2router.explain import money
-from r2router.findings import Findings, Grid, Plot, Row, Section, Words
-from r2router.score import Comparison, Method, Outcomes, compare
+from r2router.evaluation.contenders import Data, Form, Tried, attempt, comparable, embed, needed
+from r2router.evaluation.experiment import Study, failures
+from r2router.evaluation.methods import BASELINES, ONE_BUDGET, OURS, SAME_ARMS, everybody, published
+from r2router.evaluation.operating_points import SHARES, Point, operating_point, points_grid, shares_grid
+from r2router.evaluation.robustness import noisy_views, robustness_grid
+from r2router.evaluation.tables_and_plots import FIGURES, LABELS, LEAST_QUERIES, MEANINGS, as_much, deferral_plot, grid, signed
+from r2router.figure import Figure
+from r2router.metrics.score import Comparison, Method, Outcomes, compare
+from r2router.report.findings import Findings, Grid, Plot, Row, Section, Words
+from r2router.text import money
 from r2router.types import FloatArray, IntArray
 
 QUESTION = "Is routing over (model, budget) pairs worth more than routing over models, whatever the router?"

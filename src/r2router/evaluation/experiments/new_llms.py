@@ -11,17 +11,17 @@ from typing import ClassVar
 import msgspec
 import numpy as np
 
-from r2router.arrival import LEAST_QUERIES
 from r2router.baselines import UniRouter
 from r2router.errors import DataError
-from r2router.evaluation.exhibits import MEANINGS, grid, line, signed, turned
-from r2router.evaluation.study import Study, failures
-from r2router.evaluation.trial import Contender, Data, Tried, Unsaved, attempt, beside, needed
-from r2router.findings import Findings, Grid, Plot, Row, Section
+from r2router.evaluation.contenders import Contender, Data, Tried, Unsaved, attempt, beside, needed
+from r2router.evaluation.experiment import Study, failures
+from r2router.evaluation.tables_and_plots import MEANINGS, grid, line, signed, turned
+from r2router.metrics.score import Method, compare
 from r2router.predict import Learner, Predictor
-from r2router.recipe import Recipe
-from r2router.score import Method, compare
-from r2router.table import ARRAYS, Table
+from r2router.report.findings import Findings, Grid, Plot, Row, Section
+from r2router.router.add_model import LEAST_QUERIES
+from r2router.router.recipe import Recipe
+from r2router.table.table import ARRAYS, Table
 from r2router.types import Arm, FloatArray, Forecast, IntArray
 
 QUESTION = "How many graded queries of a new LLM are needed, if nothing is trained again?"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from r2router.errors import DataError
-from r2router.evaluation.exhibits import LEAST_QUERIES, signed
+from r2router.evaluation.contenders import attempt, comparable, needed
+from r2router.evaluation.experiment import Study, failures
 from r2router.evaluation.experiments.main import by_task, curves, differences_table, figures_table, headlines, judged, verdict
-from r2router.evaluation.roster import OURS, everybody, ours
-from r2router.evaluation.study import Study, failures
-from r2router.evaluation.trial import attempt, comparable, needed
-from r2router.findings import Findings, Grid, Row, Section, Words
-from r2router.score import compare
+from r2router.evaluation.methods import OURS, everybody, ours
+from r2router.evaluation.tables_and_plots import LEAST_QUERIES, signed
+from r2router.metrics.score import compare
+from r2router.report.findings import Findings, Grid, Row, Section, Words
 
 QUESTION = "Does routing still pay on a task that nothing was learned from?"
 

@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 from r2router.errors import DataError
-from r2router.evaluation.exhibits import MEANINGS, as_much, deferral_plot, grid, signed
-from r2router.evaluation.study import Study
-from r2router.findings import Findings, Section
-from r2router.score import FixedArms, Method, Routed, compare, one_budget_each
+from r2router.evaluation.experiment import Study
+from r2router.evaluation.tables_and_plots import MEANINGS, as_much, deferral_plot, grid, signed
+from r2router.metrics.score import FixedArms, Method, Routed, compare, one_budget_each
+from r2router.report.findings import Findings, Section
 
 QUESTION = "How much is there to gain from budgets, whatever the router?"
 

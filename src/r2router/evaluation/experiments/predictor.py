@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 
 from r2router.evaluation.accuracy import accuracy
-from r2router.evaluation.exhibits import MEANINGS, deferral_plot, grid, signed
-from r2router.evaluation.roster import OURS
-from r2router.evaluation.study import Study, failures
-from r2router.evaluation.trial import Contender, Form, attempt, comparable, needed
-from r2router.findings import Findings, Grid, Row, Section
+from r2router.evaluation.contenders import Contender, Form, attempt, comparable, needed
+from r2router.evaluation.experiment import Study, failures
+from r2router.evaluation.methods import OURS
+from r2router.evaluation.tables_and_plots import MEANINGS, deferral_plot, grid, signed
+from r2router.metrics.score import compare
 from r2router.predict import Learner
-from r2router.score import compare
+from r2router.report.findings import Findings, Grid, Row, Section
 
 QUESTION = "Which learner should forecast the curves?"
 

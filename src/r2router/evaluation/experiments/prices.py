@@ -9,14 +9,14 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
-from r2router.evaluation.exhibits import signed
-from r2router.evaluation.operating import mean_figure, operating_point
-from r2router.evaluation.roster import OURS, ours
-from r2router.evaluation.study import Study
-from r2router.evaluation.trial import Data, Tried, attempt, beside, needed
-from r2router.findings import Findings, Grid, Row, Section
-from r2router.pool import Pool
-from r2router.score import Method, compare
+from r2router.evaluation.contenders import Data, Tried, attempt, beside, needed
+from r2router.evaluation.experiment import Study
+from r2router.evaluation.methods import OURS, ours
+from r2router.evaluation.operating_points import mean_figure, operating_point
+from r2router.evaluation.tables_and_plots import signed
+from r2router.metrics.score import Method, compare
+from r2router.pool.pool import Pool
+from r2router.report.findings import Findings, Grid, Row, Section
 from r2router.types import FloatArray
 
 QUESTION = "Prices move by half: must the router be trained again?"

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from r2router.errors import DataError
-from r2router.evaluation.exhibits import line, signed, turned
-from r2router.evaluation.roster import ours
-from r2router.evaluation.study import Study
-from r2router.evaluation.trial import Data, beside, held_out
-from r2router.findings import Findings, Grid, Plot, Row, Section
-from r2router.score import Method, Routed, compare
+from r2router.evaluation.contenders import Data, beside, held_out
+from r2router.evaluation.experiment import Study
+from r2router.evaluation.methods import ours
+from r2router.evaluation.tables_and_plots import line, signed, turned
+from r2router.metrics.score import Method, Routed, compare
+from r2router.report.findings import Findings, Grid, Plot, Row, Section
 from r2router.types import IntArray
 
 QUESTION = "How many graded queries does a router need before it pays?"

@@ -1,0 +1,287 @@
+"""Contenders on equal terms: the same embeddings, folds, prices and outcomes for every method that is compared.
+
+Every query is forecast by learners that were fitted without it. A contender sees either all (model, budget) arms or one budget an
+LLM, which is chosen on the training part; what it chooses is then scored with the tokens really used.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal, Self
+
+import msgspec
+import numpy as np
+
+from r2router.encode import Encoder, count_tokens, load_encoder
+from r2router.errors import ArtifactError, ConfigError, DataError, UsageError
+from r2router.metrics.score import FixedArms, Method, Outcomes, Routed, one_budget_each
+from r2router.predict import Learner, Predictor
+from r2router.predict.crossval import fold_of
+from r2router.predict.input_tokens import InputTokens
+from r2router.router.recipe import check_table
+from r2router.table.table import Table
+from r2router.types import Arm, FloatArray, Forecast, IntArray, Progress
+
+Form = Literal["arms", "one budget", "concise", "thrifty"]
+"""What a contender may choose among: every arm; each LLM at its best budget; each LLM at its cheapest, as if told to be brief; each LLM
+at its cheapest that keeps 95 % of its best quality.
+"""
+_CHOICE: dict[Form, Literal["best", "cheapest", "thrifty"]] = {"one budget": "best", "concise": "cheapest", "thrifty": "thrifty"}
+
+_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Data:
+    """What an experiment works on: a table, (n, d) embeddings of its queries, (n, arms) input tokens, and what really happened."""
+
+    table: Table
+    x: FloatArray
+    input_tokens: FloatArray
+    outcomes: Outcomes
+    encoder: Encoder
+
+    @classmethod
+    def of(cls, table: Table, encoder: Encoder | None = None, vectors: FloatArray | None = None, progress: Progress | None = None) -> Data:
+        """Embed a table's queries (unless `vectors` are given) and price its outcomes; queries without any outcome are left out.
+
+        encoder: by default the embedded one.
+
+        Raises `DataError`, `MissingPrice`, `EncoderError`.
+        """
+        check_table(table)
+        counts = count_tokens(table.queries)
+        estimates = InputTokens.fit(counts, table).estimate(counts)
+        outcomes = Outcomes.of(table.arms, table.quality, table.cost(estimates))
+        table.check_vectors(vectors)
+        encoder = load_encoder("minilm" if vectors is None else "given:vectors") if encoder is None else encoder
+        x = embed(encoder, table.queries, progress) if vectors is None else np.asarray(vectors, dtype=np.float32)
+        data = cls(table, x, estimates, outcomes, encoder)
+        scored = np.flatnonzero(outcomes.seen.any(axis=1))
+        return data if len(scored) == len(table) else data.take(scored)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def take(self, rows: IntArray) -> Data:
+        """Some queries, by row number."""
+        return Data(self.table.take(rows), self.x[rows], self.input_tokens[rows], self.outcomes.take(rows), self.encoder)
+
+    def with_arms(self, arms: Sequence[str]) -> Data:
+        """Some arms only; queries on which none of them was observed are left out."""
+        table = self.table.with_arms(arms)
+        keep = np.array([i for i, arm in enumerate(self.table.arms) if arm in table.pool.index], dtype=np.intp)
+        found = self.outcomes
+        outcomes = Outcomes(table.arms, found.quality[:, keep], found.cost[:, keep])
+        data = Data(table, self.x, self.input_tokens[:, keep], outcomes, self.encoder)
+        seen = np.flatnonzero(outcomes.seen.any(axis=1))
+        return data if len(seen) == len(data) else data.take(seen)
+
+    def with_table(self, table: Table) -> Data:
+        """The same queries and arms with other outcomes or prices."""
+        return replace(self, table=table, outcomes=Outcomes.of(table.arms, table.quality, table.cost(self.input_tokens)))
+
+
+def embed(encoder: Encoder, texts: Sequence[str], progress: Progress | None = None) -> FloatArray:
+    """(n, d) embeddings of texts."""
+    parts = []
+    for at in range(0, len(texts), _BATCH):
+        parts.append(encoder.encode(texts[at : at + _BATCH]))
+        if progress is not None:
+            progress("embedding", min(at + _BATCH, len(texts)), len(texts))
+    return np.concatenate(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How queries are held out. seeds: of the repetitions. folds: each query is held out once a seed. resamples: bootstrap draws."""
+
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    folds: int = 5
+    resamples: int = 300
+
+    def __post_init__(self) -> None:
+        if not self.seeds or self.folds < 2 or self.resamples < 1:
+            raise UsageError("an experiment needs at least one seed, two folds and one bootstrap draw")
+
+    def folds_of(self, data: Data) -> list[IntArray]:
+        """For each seed the (n,) fold of every query. Raises `DataError` where there are fewer distinct queries than folds."""
+        if len(set(data.table.queries)) < self.folds:
+            raise DataError(f"{len(set(data.table.queries))} distinct queries cannot be held out in {self.folds} parts: use fewer folds")
+        return [fold_of(data.table.queries, self.folds, seed) for seed in self.seeds]
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A learner under a name, and what it may choose among."""
+
+    name: str
+    learner: Learner
+    form: Form = "arms"
+
+    def arms(self, train: Data) -> tuple[Arm, ...]:
+        """The arms it may choose, as the training part shows them. Raises `DataError` where no arm was seen on nearly all queries."""
+        if self.form == "arms":
+            return train.table.arms
+        chosen = one_budget_each(train.outcomes, _CHOICE[self.form])
+        if not len(chosen):
+            raise DataError("no arm was observed on 95 % of the queries: one budget an LLM cannot be chosen")
+        return tuple(train.table.arms[i] for i in chosen)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tried:
+    """A contender's forecasts: one repetition a seed. views: the same forecasts from other embeddings of the same queries.
+
+    failed: why there is nothing, in words. seconds: of fitting and forecasting.
+    """
+
+    contender: Contender
+    forecasts: tuple[Forecast, ...] = ()
+    routed: tuple[Routed, ...] = ()
+    views: Mapping[str, tuple[Routed, ...]] = field(default_factory=dict)
+    seconds: float = 0.0
+    failed: str = ""
+
+    @classmethod
+    def of(cls, contender: Contender, forecasts: Sequence[Forecast], outcomes: Outcomes) -> Tried:
+        """What forecasts (with their costs) come to on these outcomes."""
+        return cls(contender, tuple(forecasts), tuple(_route(f, outcomes) for f in forecasts))
+
+    def paid(self, outcomes: Outcomes) -> Tried:
+        """The same decisions, with other outcomes of the same cells."""
+        return replace(self, routed=tuple(Routed(outcomes, r.sweep) for r in self.routed))
+
+
+class Unsaved:
+    """A predictor that lives for an experiment only."""
+
+    def arrays(self) -> dict[str, Any]:
+        """Always raises `ConfigError`."""
+        raise ConfigError(f"{type(self).__name__} is made for an experiment and cannot be saved")
+
+    @classmethod
+    def from_arrays(cls, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> Self:
+        """Always raises `ArtifactError`."""
+        raise ArtifactError(f"{cls.__name__} is made for an experiment and cannot be loaded")
+
+
+def held_out(
+    contender: Contender,
+    data: Data,
+    fold: IntArray,
+    views: Mapping[str, FloatArray] = MappingProxyType({}),
+    step: Callable[[], object] = int,
+) -> dict[str, Forecast]:
+    """Forecasts of the queries that are held out, each by a learner that was fitted on the other folds.
+
+    fold: (n,) -1 for a query that is never held out, only learned from. The forecast `""` is from the queries' own embeddings. Forecasts
+    of arms that the contender may not choose are NaN.
+    """
+    seen = {"": data.x, **views}
+    shape = (len(data), len(data.table.arms))
+    parts = {name: [np.full(shape, np.nan) for _ in range(3)] for name in seen}
+    for number in range(int(fold.max()) + 1):
+        rest, own = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        if len(own):
+            predictor, columns = _fit(contender, data.take(rest))
+            for name, x in seen.items():
+                made = predictor.predict(x[own])
+                for full, part in zip(parts[name], (made.quality, made.tokens, made.spread), strict=True):
+                    full[np.ix_(own, columns)] = part
+        step()
+    judged = held([fold])
+    found = {}
+    for name, arrays in parts.items():
+        quality, tokens, spread = (a[judged] for a in arrays)
+        cost = data.table.pool.cost(data.input_tokens[judged], tokens)
+        found[name] = msgspec.structs.replace(Forecast.of(data.table.arms, quality, tokens, spread), cost=cost)
+    return found
+
+
+def _fit(contender: Contender, train: Data) -> tuple[Predictor, IntArray]:
+    """The contender's predictor, and which columns of the table its arms are."""
+    table = train.table.with_arms(contender.arms(train))
+    return contender.learner.fit(train.x, table), np.array([train.table.pool.index[arm] for arm in table.arms])
+
+
+def transfer(contender: Contender, train: Data, test: Data) -> Tried:
+    """A contender that is fitted on one table and tried on another one of the same arms."""
+    begin = time.monotonic()
+    try:
+        predictor, columns = _fit(contender, train)
+        made = predictor.predict(test.x)
+        full = [np.full(test.outcomes.quality.shape, np.nan) for _ in range(3)]
+        for wide, part in zip(full, (made.quality, made.tokens, made.spread), strict=True):
+            wide[:, columns] = part
+        cost = test.table.pool.cost(test.input_tokens, full[1])
+        forecast = msgspec.structs.replace(Forecast.of(test.table.arms, *full), cost=cost)
+        return replace(Tried.of(contender, [forecast], test.outcomes), seconds=time.monotonic() - begin)
+    except (UsageError, ValueError) as error:
+        return Tried(contender, failed=str(error))
+
+
+def needed(tried: Tried) -> Tried:
+    """The same, where an experiment has nothing to show without it. Raises `DataError` with the reason where it could not be had."""
+    if tried.failed:
+        raise DataError(f"{tried.contender.name} is not available on this table: {tried.failed}")
+    return tried
+
+
+def held(folds: Sequence[IntArray]) -> IntArray:
+    """The queries that are held out at some time, which are those a trial is scored on."""
+    return np.flatnonzero(folds[0] >= 0)
+
+
+def attempt(
+    contenders: Iterable[Contender],
+    data: Data,
+    folds: Sequence[IntArray],
+    progress: Progress | None = None,
+    views: Mapping[str, FloatArray] | None = None,
+) -> list[Tried]:
+    """Every contender on the same folds, in order.
+
+    One that cannot be had (an extra that is not installed, no budget of an LLM that was seen everywhere) comes back with the reason, and
+    the others go on. views: other embeddings of the same queries, to be forecast too.
+    """
+    wanted = list(contenders)
+    outcomes = data.outcomes.take(held(folds))
+    total, done = sum(int(f.max()) + 1 for f in folds) * len(wanted), 0
+    tried = []
+    for contender in wanted:
+
+        def step(name: str = contender.name) -> None:
+            nonlocal done
+            done += 1
+            if progress is not None:
+                progress(f"trying {len(wanted)} methods", done, total)
+
+        begin = time.monotonic()
+        try:
+            made = [held_out(contender, data, fold, views or {}, step) for fold in folds]
+            found = Tried.of(contender, [m[""] for m in made], outcomes)
+            others = {name: tuple(_route(m[name], outcomes) for m in made) for name in views or {}}
+        except (UsageError, ValueError) as error:
+            tried.append(Tried(contender, failed=str(error)))
+            continue
+        tried.append(replace(found, views=others, seconds=time.monotonic() - begin))
+    return tried
+
+
+def _route(forecast: Forecast, outcomes: Outcomes) -> Routed:
+    return Routed.of(forecast.quality, np.where(np.isnan(forecast.quality), np.inf, forecast.cost), outcomes)
+
+
+def comparable(tried: Sequence[Tried], outcomes: Outcomes) -> dict[str, Sequence[Method]]:
+    """What can be compared: name -> one method a seed, with the best mixture of fixed arms and the oracle."""
+    found: dict[str, Sequence[Method]] = {t.contender.name: t.routed for t in tried if not t.failed}
+    return found | beside(outcomes)
+
+
+def beside(outcomes: Outcomes) -> dict[str, Sequence[Method]]:
+    """What every comparison shows too: the best mixture of fixed arms, and the oracle."""
+    return {"fixed": [FixedArms(outcomes, outcomes.fixed_arms())], "oracle": [Routed.of(outcomes.quality, outcomes.cost, outcomes)]}

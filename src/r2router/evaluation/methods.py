@@ -1,0 +1,46 @@
+"""Who is compared: our learner and the paper's baselines, each on one budget an LLM (as published) and on the same arms as ours."""
+
+from __future__ import annotations
+
+from r2router.baselines import MIRT, NIRT, CarrotKNN, CarrotLinear, Clusters, MatrixFactorisation, Random, UniRouter
+from r2router.evaluation.contenders import Contender, Form
+from r2router.predict import Learner
+from r2router.router.recipe import Recipe
+
+OURS = "ours"
+ONE_BUDGET = "ours, one budget an LLM"
+SAME_ARMS = " on the same arms"
+
+BASELINES: dict[str, Learner] = {
+    "CARROT-KNN (k = 5)": CarrotKNN(k=5),
+    "CARROT-KNN (k = 256)": CarrotKNN(k=256),
+    "CARROT-Linear": CarrotLinear(),
+    "MIRT": MIRT(),
+    "NIRT": NIRT(),
+    "NIRT (every epoch)": NIRT(early_stopping=False),
+    "UniRouter": UniRouter(),
+    "RouteLLM-style MF": MatrixFactorisation(),
+    "Avengers-Pro-style clusters": Clusters(),
+    "random": Random(),
+}
+
+
+def ours(learner: Learner | None = None) -> Contender:
+    """Our learner on every arm."""
+    return Contender(OURS, learner or Recipe().learner)
+
+
+def published(form: Form = "one budget") -> list[Contender]:
+    """The baselines with one budget an LLM, as they were published."""
+    return [Contender(name, learner, form) for name, learner in BASELINES.items()]
+
+
+def same_arms() -> list[Contender]:
+    """The baselines on the (model, budget) arms that ours has."""
+    return [Contender(name + SAME_ARMS, learner) for name, learner in BASELINES.items()]
+
+
+def everybody(learner: Learner | None = None) -> list[Contender]:
+    """All of them, ours first."""
+    mine = ours(learner)
+    return [mine, Contender(ONE_BUDGET, mine.learner, "one budget"), *published(), *same_arms()]

@@ -1,0 +1,124 @@
+"""What an evaluation found, in sentences."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from r2router.figure import Figure
+from r2router.metrics.frontier import envelope_at
+from r2router.metrics.score import KEEP, Comparison
+from r2router.text import money
+
+if TYPE_CHECKING:
+    from r2router.evaluation.report import Report, TaskLine
+
+_NAMED = 4  # tasks that are named; there may be a hundred
+_EQUAL = 1e-6  # costs that differ by a smaller share, or qualities by less, are rounded differently and no more
+_SLIVER = 0.02  # a range of spends shorter than this share of the whole (by log) is not worth a word
+
+
+def answers_of(report: Report) -> tuple[str, ...]:
+    """Is routing worth it, what it saves, where it does not help, and what the router does as it is set."""
+    c = report.comparison
+    found = [_leak(report), _verdict(c.differences["fixed"]["area"]), _saving(c), _no_help(report), _as_set(report)]
+    return tuple(answer for answer in found if answer)
+
+
+def _leak(report: Report) -> str:
+    names = ", ".join(report.trained_on)
+    return f"The router was trained on {names}: here it looks better than it is. Take a table that it has not seen." if names else ""
+
+
+def _verdict(gap: Figure) -> str:
+    """By the paired difference of areas between the router and the best mixture."""
+    if not math.isfinite(gap.value):
+        return "Whether routing is worth it cannot be said by area: all fixed arms cost the same, or one is free."
+    if gap.low > 0:
+        return f"Routing is worth it here: at equal spend the mean quality is {_figure(gap)} above the best mixture of fixed arms."
+    if gap.high < 0:
+        below = Figure("", -gap.value, -gap.high, -gap.low)
+        return f"Routing loses here: at equal spend the mean quality is {_figure(below)} below the best mixture of fixed arms. Use those."
+    return f"It is not clear that routing is worth it here: {_figure(gap, '+')} against the best mixture of fixed arms at equal spend."
+
+
+def _saving(c: Comparison) -> str:
+    """In dollars, at the same quality."""
+    level = f"{100 * KEEP:.0f} % of the quality of the best fixed arm ({c.best_arm}, {c.best[1]:.3f})"
+    router, mixture = (c.figures[m]["cost_at_keep"] for m in ("router", "fixed"))
+    if not math.isfinite(router.value):
+        return f"The router never reaches {level}."
+    whole = f"Always {c.best_arm} costs {_usd(c.best[0])} at its full quality."
+    gap = c.differences["fixed"]["cost_at_keep"]
+    if abs(gap.value) <= _EQUAL * mixture.value:
+        return f"At {level}, the router costs {_usd(router.value)} per 1,000 requests, as much as the best mixture. {whole}"
+    less = gap.value <= 0
+    low, high = sorted((-gap.low, -gap.high) if less else (gap.low, gap.high))
+    interval = f" [{_usd(low)}, {_usd(high)}]" if math.isfinite(low) and math.isfinite(high) else ""
+    saved = f"{_usd(abs(gap.value))}{interval} {'less' if less else 'more'} than the best mixture ({_usd(mixture.value)})"
+    saved += "" if gap.high < 0 or gap.low > 0 else ", which is not clear on so many queries"
+    return f"At {level}, the router costs {_usd(router.value)} per 1,000 requests, {saved}. {whole}"
+
+
+def _no_help(report: Report) -> str:
+    """Tasks and spends without a gain."""
+    compared = [(t, t.comparison.differences["fixed"]["area"]) for t in report.tasks if t.comparison is not None]
+    known = [(t, gap) for t, gap in compared if math.isfinite(gap.value)]
+    worse = [t for t, gap in known if gap.high < 0]
+    unclear = [t for t, gap in known if not (gap.high < 0 or gap.low > 0)]
+    words = []
+    if worse:
+        words.append(f"It loses on {len(worse)} of {len(known)} tasks: {_names(worse)}.")
+    if unclear:
+        fewest, most = min(t.queries for t in unclear), max(t.queries for t in unclear)
+        many = f"{fewest:,} queries" if fewest == most else f"{fewest:,} to {most:,} queries each"
+        words.append(f"No clear difference on {len(unclear)} of {len(known)} tasks ({many}): {_names(unclear)}.")
+    if known and not words:
+        words.append(f"It helps on each of the {len(known)} tasks.")
+    if spends := _without_gain(report.comparison):
+        words.append(f"It buys no more than the mixture at {' and '.join(spends)}.")
+    return " ".join(words)
+
+
+def _without_gain(c: Comparison) -> list[str]:
+    """The ranges of spend at which the router's curve is not above the mixture's."""
+    if not 0 < c.low < c.high:
+        return []
+    at = np.geomspace(c.low, c.high, 400)
+    gain = envelope_at(*c.points["router"], at) - envelope_at(*c.points["fixed"], at)
+    behind = np.concatenate([[False], ~(gain > _EQUAL), [False]])
+    starts, ends = np.flatnonzero(~behind[:-1] & behind[1:]), np.flatnonzero(behind[:-1] & ~behind[1:]) - 1
+    words = []
+    for first, last in zip(starts.tolist(), ends.tolist(), strict=True):
+        if last - first < _SLIVER * len(at):
+            continue
+        low, high = (f"{_usd(float(at[i]))} per 1,000 requests" for i in (first, last))
+        if first == 0:
+            words.append("any spend" if last == len(at) - 1 else f"spends below {high}")
+        else:
+            words.append(f"spends above {low}" if last == len(at) - 1 else f"spends from {_usd(float(at[first]))} to {high}")
+    return words
+
+
+def _as_set(report: Report) -> str:
+    quality, cost = report.own
+    return (
+        f"As it is set ({report.own_policy}), the router gives quality {_figure(quality)} for "
+        f"{_usd(cost.value)} [{_usd(cost.low)}, {_usd(cost.high)}] per 1,000 requests."
+    )
+
+
+def _names(tasks: list[TaskLine]) -> str:
+    names = [t.task or "unnamed" for t in tasks]
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+
+
+def _figure(figure: Figure, sign: str = "") -> str:
+    return f"{figure.value:{sign}.3f} [{figure.low:{sign}.3f}, {figure.high:{sign}.3f}]"
+
+
+def _usd(usd: float) -> str:
+    """A cost of one request as one of 1,000."""
+    return ("-" if usd < 0 else "") + money(abs(1000 * usd))

@@ -1,0 +1,143 @@
+"""Grids and plots of a comparison, the same for every report. All money in reports is US dollars per 1,000 requests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from r2router.figure import Figure
+from r2router.metrics.score import Band, Comparison, Outcomes
+from r2router.report.findings import Better, Grid, Plot, Row, Series
+
+LEAST_QUERIES = 10
+"""A task with fewer has no figures of its own: they would be noise with an interval."""
+
+REQUESTS = 1000
+"""Requests that money is given for."""
+
+LABELS = {
+    "router": "router",
+    "fixed": "best mixture of fixed arms",
+    "one budget": "one budget an LLM",
+    "oracle": "oracle (knows the answers)",
+}
+"""What readers call the methods; one that is not here stands under its own name."""
+
+FIGURES: dict[str, tuple[str, str, Better]] = {
+    "area": ("area over log cost", ".3f", "more"),
+    "gap_closed": ("of the gap to the oracle", "share", "more"),
+    "audc": ("AUDC", ".3f", "more"),
+    "qnc": ("QNC (95 %)", ".3f", "less"),
+    "qnc_100": ("QNC (100 %)", ".3f", "less"),
+    "peak": ("peak", ".3f", "more"),
+    "cost_at_90": ("cost at 90 %", "money", "less"),
+    "cost_at_keep": ("cost at 95 %", "money", "less"),
+    "cost_at_100": ("cost at 100 %", "money", "less"),
+    "cheaper": ("cost at 95 %, times ours", ".2f", "more"),
+    "ece": ("ECE", ".3f", "less"),
+    "rmse": ("RMSE of quality", ".3f", "less"),
+    "token_factor": ("tokens off by a factor", ".2f", "less"),
+    "token_bias": ("tokens forecast / used", ".2f", ""),
+}
+"""Figure name -> the head of its column, how it is written, and which way is better."""
+
+MEANINGS = (
+    "Area: mean quality over log cost between the cheapest and the dearest fixed arm. AUDC: area over linear cost, between the least and "
+    "the largest cost of all methods shown (the paper's). QNC: least cost that reaches 95 % (100 %) of the best fixed arm's quality, over "
+    "that arm's cost. Mixtures of operating points are allowed to every method. Costs: US dollars per 1,000 requests, of the tokens used."
+)
+
+
+def grid(
+    title: str, rows: Mapping[str, Mapping[str, Figure] | str], names: Sequence[str], strong: Iterable[str] = (), about: str = ""
+) -> Grid:
+    """One row a method with the figures of those names; a method whose row is a text has no figures, and the text says why."""
+    bold = frozenset(strong)
+    lines = []
+    for label, figures in rows.items():
+        if isinstance(figures, str):
+            cells: tuple[Figure | float | str | None, ...] = (f"not available: {figures}", *([None] * (len(names) - 1)))
+        else:
+            cells = tuple(shown(name, figures.get(name)) for name in names)
+        lines.append(Row(LABELS.get(label, label), cells, label in bold, label == "oracle"))
+    heads, formats, better = zip(*(FIGURES[name] for name in names), strict=True)
+    return Grid(title, heads, tuple(lines), formats, better, about)
+
+
+def shown(name: str, figure: Figure | None) -> Figure | str | None:
+    """A figure as it stands in a grid: money for 1,000 requests, `never` for a quality never reached, None where it is not available."""
+    if figure is None or math.isnan(figure.value):
+        return None
+    if math.isinf(figure.value):
+        return "never"
+    return scaled(figure, REQUESTS) if FIGURES.get(name, ("", ""))[1] == "money" else figure
+
+
+def scaled(figure: Figure, factor: float) -> Figure:
+    """The figure and its interval times a positive factor."""
+    value, low, high = (factor * v for v in (figure.value, figure.low, figure.high))
+    return msgspec.structs.replace(figure, value=value, low=low, high=high)
+
+
+def drawn(comparison: Comparison, most: int = 6) -> list[str]:
+    """The methods that fit into one picture: the base and what it is always shown beside, then the cheapest at 95 % of the others."""
+    always = [m for m in (comparison.base, "fixed", "one budget", "oracle") if m in comparison.figures]
+    rest = [m for m in comparison.figures if m not in always]
+    rest.sort(key=lambda m: (comparison.figures[m]["cost_at_keep"].value, -comparison.figures[m]["area"].value))
+    return [*always, *rest[: most - len(always)]]
+
+
+def deferral_plot(
+    comparison: Comparison,
+    methods: Sequence[str],
+    outcomes: Outcomes | None = None,
+    title: str = "Deferral curves",
+) -> Plot:
+    """Quality over mean cost of each method with its band; with `outcomes` the fixed arms as points."""
+    series = [_curve(LABELS.get(m, m), comparison.bands[m], strong=m == comparison.base) for m in methods]
+    if outcomes is not None:
+        arms = outcomes.fixed_arms()
+        cost, quality = (np.nanmean(a[:, arms], axis=0) for a in (outcomes.cost, outcomes.quality))
+        names = tuple(str(outcomes.arms[i]) for i in arms)
+        series.append(Series("fixed arms", tuple((REQUESTS * cost).tolist()), tuple(quality.tolist()), labels=names, style="points"))
+    about = "Bands: 95 %, bootstrap over queries. A curve begins at the cheapest that its method can do."
+    return Plot(title, "US dollars per 1,000 requests", "mean quality", tuple(series), comparison.low > 0, "money", about)
+
+
+def _curve(name: str, band: Band, *, strong: bool) -> Series:
+    seen = ~np.isnan(band.quality)
+    cost, quality, low, high = (tuple(a[seen].tolist()) for a in (REQUESTS * band.cost, band.quality, band.low, band.high))
+    known = not np.isnan(low).any()
+    return Series(name, cost, quality, low if known else (), high if known else (), strong=strong)
+
+
+def line(name: str, x: Sequence[float], figures: Sequence[Figure]) -> Series:
+    """Figures over x, with their intervals as the band."""
+    value, low, high = (tuple(getattr(f, end) for f in figures) for end in ("value", "low", "high"))
+    return Series(name, tuple(map(float, x)), value, low, high)
+
+
+def as_much(figure: Figure) -> str:
+    """`4.2 times [3.1, 5.0]`, for a sentence."""
+    if math.isnan(figure.low):
+        return f"{figure.value:.1f} times"
+    high = f"{figure.high:.1f}" if math.isfinite(figure.high) else "never reached"
+    return f"{figure.value:.1f} times [{figure.low:.1f}, {high}]"
+
+
+def signed(figure: Figure, form: str = "+.3f") -> str:
+    """`+0.012 [+0.004, +0.020]`, for a sentence; words where there is no figure, or no interval."""
+    if math.isnan(figure.value):
+        return "not available"
+    if math.isnan(figure.low):
+        return f"{figure.value:{form}} (no interval)"
+    return f"{figure.value:{form}} [{figure.low:{form}}, {figure.high:{form}}]"
+
+
+def turned(figure: Figure) -> Figure:
+    """The same difference taken the other way round."""
+    value, low, high = (0.0 - v for v in (figure.value, figure.high, figure.low))  # not -v: nothing at all is +0
+    return msgspec.structs.replace(figure, value=value, low=low, high=high)

@@ -1,0 +1,30 @@
+"""A measured number with its interval."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+
+class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A measured number with its 95 % interval (by bootstrap over queries) and the number of queries behind it.
+
+    NaN is what could not be measured; JSON has no word for it, so such a number is left out there. An infinite cost is one at which
+    the quality asked for is never reached.
+    """
+
+    name: str
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    n: int = 0
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("value", "low", "high"):
+            if math.isnan(getattr(self, name)):
+                msgspec.structs.force_setattr(self, name, math.nan)  # the very object, by which msgspec knows a default
+
+    def __str__(self) -> str:
+        return f"{self.value:.3g}{self.unit} [{self.low:.3g}, {self.high:.3g}]"

@@ -1,0 +1,1 @@
+"""Artifacts of others: the checkpoints that the paper's authors released."""

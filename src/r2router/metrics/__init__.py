@@ -1,0 +1,1 @@
+"""How good are decisions: curves over all trade-offs, areas, intervals, and calibration to a target."""

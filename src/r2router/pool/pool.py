@@ -1,0 +1,248 @@
+"""The pool: which models can be called, under which budgets, at which prices.
+
+A pool owns *the* order of the arms. Every (query, arm) array in r2router has its columns in that order.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from r2router.errors import ConfigError, MissingPrice
+from r2router.pool.prices import genai_prices, read_prices
+from r2router.pool.toml import read_models
+from r2router.text import listing, suggest
+from r2router.types import DEAREST, Arm, BoolArray, Budget, FloatArray, IntArray, Model, NumberArray, Prices
+
+_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+_ID = re.compile(r"[^\s@]+")
+_NO_MODEL = "the pool has no model: give at least one [[model]]"
+_NO_ID = "{!r} cannot be an id: it must not be empty or hold '@' or white space"
+
+
+class Pool:
+    """Models and their budgets; `pool.arms` is the column order of every array.
+
+    Raises `ConfigError` where two models or two budgets of one model share an id, an id holds `@` or white space, or a
+    price is not a finite number of at least zero.
+    """
+
+    def __init__(self, models: Iterable[Model]) -> None:
+        self.models = tuple(models)
+        if not self.models:
+            raise ConfigError(_NO_MODEL)
+        if wrong := _wrong(self.models):
+            raise ConfigError(wrong[2])
+        self.arms: tuple[Arm, ...] = tuple(Arm.of(m.id, b.id) for m in self.models for b in m.budgets)
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def read(cls, path: str | Path) -> Pool:
+        """A pool from a TOML file. Raises `ConfigError` naming file, line and key.
+
+        ::
+
+            [[model]]
+            id = "gpt-5-mini"
+            provider = "openai"
+            budgets = ["low", "medium", "high"]
+            control = ["reasoning_effort"]
+            usd_per_million = { input = 0.25, cached_input = 0.025, output = 2.0 }
+        """
+        models, locate = read_models(path)
+        if not models:
+            raise ConfigError(f"{path}: {_NO_MODEL}")
+        if wrong := _wrong(models):
+            number, key, what = wrong
+            raise ConfigError(f"{path}{locate(number, key)}: {what}")
+        return cls(models)
+
+    @classmethod
+    def infer(cls, source: Any, prices: str | Path | Mapping[str, Prices] | None = None) -> Pool:
+        """The pool that an outcome table shows: every model and budget in it, with prices.
+
+        source: a path, several paths, a data frame, or a `Table`.
+        prices: a CSV (see `read_prices`), a mapping from model id to `Prices`, or `"genai-prices"` for the list prices of the
+        genai-prices package (`[prices]` extra). Models absent from it raise `MissingPrice`; without `prices` the models have none.
+        """
+        from r2router.table.table import Table  # a table is made of a pool; only this door looks back
+
+        table = source if isinstance(source, Table) else Table.read(source)
+        return table.pool if prices is None else table.pool.with_prices(prices)
+
+    def with_prices(self, prices: str | Path | Mapping[str, Prices]) -> Pool:
+        """The same pool with other prices; every model must be among them, or `MissingPrice` names those that are not."""
+        details: dict[str, tuple[str, str]] = {}
+        if isinstance(prices, Mapping):
+            found = dict(prices)
+        elif str(prices) == "genai-prices":
+            found = genai_prices(self.models)
+        else:
+            found, details = read_prices(prices)
+        missing = [m.id for m in self.models if m.id not in found]
+        if missing:
+            where = "the mapping" if isinstance(prices, Mapping) else str(prices)
+            raise MissingPrice(f"{where}: no price for {listing(missing)}; add a row for each (an unknown price is never zero)")
+        return Pool(
+            msgspec.structs.replace(
+                m,
+                usd_per_million=found[m.id],
+                provider=m.provider or details.get(m.id, ("", ""))[0],
+                upstream=details.get(m.id, ("", ""))[1] or m.upstream or m.id,
+            )
+            for m in self.models
+        )
+
+    def with_arms(self, arms: Iterable[str]) -> Pool:
+        """The pool of some of its arms, in the same order; models left without a budget are left out."""
+        wanted = frozenset(arms)
+        kept = (msgspec.structs.replace(m, budgets=tuple(b for b in m.budgets if Arm.of(m.id, b.id) in wanted)) for m in self.models)
+        return Pool(m for m in kept if m.budgets)
+
+    # -- looking things up ---------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.arms)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pool) and self.models == other.models
+
+    def __hash__(self) -> int:
+        return hash(self.models)
+
+    def __repr__(self) -> str:
+        return f"Pool({len(self.models)} models, {len(self.arms)} arms)"
+
+    def __getitem__(self, model_id: str) -> Model:
+        return self.models[self._model_index[model_id]]
+
+    @cached_property
+    def _model_index(self) -> dict[str, int]:
+        return {m.id: i for i, m in enumerate(self.models)}
+
+    @cached_property
+    def index(self) -> dict[Arm, int]:
+        """Column of each arm."""
+        return {arm: i for i, arm in enumerate(self.arms)}
+
+    @cached_property
+    def budgets(self) -> tuple[Budget, ...]:
+        """The budget of each arm."""
+        return tuple(b for m in self.models for b in m.budgets)
+
+    @cached_property
+    def model_of_arm(self) -> IntArray:
+        """(arms,) index into `models`."""
+        return np.repeat(np.arange(len(self.models)), [len(m.budgets) for m in self.models])
+
+    @cached_property
+    def budget_tokens(self) -> FloatArray:
+        """(arms,) the budget asked for in tokens; NaN where it is not a number."""
+        return np.array([math.nan if b.tokens is None else float(b.tokens) for b in self.budgets])
+
+    def usable(self, require: Iterable[str] = (), exclude: Iterable[str] = ()) -> BoolArray:
+        """(arms,) true where the arm's model is available, has every capability in `require` and is not in `exclude`.
+
+        exclude: model ids or arms. Raises `ConfigError` for one that the pool does not have.
+        """
+        wanted, banned = (frozenset([names] if isinstance(names, str) else names) for names in (require, exclude))
+        unknown = banned - set(self._model_index) - set(self.arms)
+        if unknown:
+            hint = suggest(min(unknown), [*self._model_index, *self.arms])
+            raise ConfigError(f"cannot exclude {listing(sorted(unknown))}: not in the pool{hint}")
+        fits = [m.available and m.id not in banned and wanted <= m.capabilities for m in self.models]
+        mask = np.array(fits)[self.model_of_arm]
+        return mask & np.array([arm not in banned for arm in self.arms])
+
+    # -- prices --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def usd_per_token(self) -> FloatArray:
+        """(4, arms) US dollars per token: input, output, cached input, reasoning. Raises `MissingPrice`."""
+        rows, missing = [], []
+        for m in self.models:
+            if (p := m.usd_per_million) is None:
+                missing.append(m.id)
+                continue
+            rows.append(
+                (p.input, p.output, p.input if p.cached_input is None else p.cached_input, p.output if p.reasoning is None else p.reasoning)
+            )
+        if missing:
+            raise MissingPrice(
+                f"no price for {listing(missing)}: give usd_per_million in the pool, or prices from a CSV (an unknown price is never zero)"
+            )
+        return np.array(rows, dtype=np.float64).T[:, self.model_of_arm] / 1e6
+
+    def cost(
+        self,
+        input_tokens: NumberArray,
+        output_tokens: NumberArray,
+        cached_tokens: FloatArray | None = None,
+        reasoning_tokens: FloatArray | None = None,
+    ) -> FloatArray:
+        """US dollars of requests, (n, arms), from tokens that broadcast to that shape.
+
+        Cached tokens are part of the input tokens and reasoning tokens part of the output tokens, as in every provider's
+        usage report; where they are NaN none are assumed. Raises `MissingPrice`.
+        """
+        p_input, p_output, p_cached, p_reasoning = self.usd_per_token
+        cost = np.asarray(input_tokens * p_input + output_tokens * p_output)
+        if cached_tokens is not None:
+            cost += np.nan_to_num(cached_tokens) * (p_cached - p_input)
+        if reasoning_tokens is not None:
+            cost += np.nan_to_num(reasoning_tokens) * (p_reasoning - p_output)
+        return cost
+
+
+def budget_order(budget: Budget) -> tuple[int, float]:
+    """Sort key that puts budgets as a person would: numbers by size, then efforts, then other names, `unlimited` last."""
+    if budget.tokens is not None:
+        return 0, budget.tokens
+    if budget.id in _EFFORTS:
+        return 1, _EFFORTS.index(budget.id)
+    return (3, 0.0) if budget.id == "unlimited" else (2, 0.0)
+
+
+def _wrong(models: Sequence[Model]) -> tuple[int, str, str] | None:
+    """The first thing that a pool of these models must not have: (number of the model, its key, what is wrong); None if all is well."""
+    seen: set[str] = set()
+    for number, model in enumerate(models):
+        if not _ID.fullmatch(model.id):
+            return number, "id", _NO_ID.format(model.id)
+        if model.id in seen:
+            return number, "id", f"model {model.id!r} is in the pool twice: give each model one entry with all its budgets"
+        seen.add(model.id)
+        if what := _wrong_budgets(model):
+            return number, "budgets", what
+        if model.context is not None and model.context < 1:
+            return number, "context", f"model {model.id!r}: context is {model.context}; it is a number of tokens above 0"
+        prices = msgspec.structs.asdict(model.usd_per_million) if model.usd_per_million else {}
+        for name, value in prices.items():
+            if value is not None and not 0 <= value <= DEAREST:
+                what = f"model {model.id!r}: usd_per_million.{name} is {value}; a price is finite and at least 0 (and at most {DEAREST:g})"
+                return number, f"usd_per_million.{name}", what
+    return None
+
+
+def _wrong_budgets(model: Model) -> str:
+    if not model.budgets:
+        return f"model {model.id!r} has no budget: list at least one, for example budgets = ['unlimited']"
+    seen: set[str] = set()
+    for budget in model.budgets:
+        if not _ID.fullmatch(budget.id):
+            return _NO_ID.format(budget.id)
+        if budget.id in seen:
+            return f"arm {Arm.of(model.id, budget.id)!r} is in the pool twice: list each budget of a model once"
+        seen.add(budget.id)
+        if (budget.tokens is not None and budget.tokens < 0) or re.fullmatch(r"-\d+", budget.id):
+            length = budget.id if budget.tokens is None else budget.tokens
+            return f"model {model.id!r}: a budget is {length} tokens; it cannot be less than 0"
+    return ""

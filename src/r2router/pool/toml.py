@@ -1,0 +1,128 @@
+"""Pool files: TOML as people write it, and messages that name the line where it went wrong."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from r2router.errors import ConfigError
+from r2router.text import suggest
+from r2router.types import Budget, Control, Model, Prices, Provider
+
+
+class _ModelEntry(msgspec.Struct, forbid_unknown_fields=True):
+    """One `[[model]]` of a pool file, as written by a person."""
+
+    id: str
+    budgets: list[int | str | Budget]
+    usd_per_million: Prices | None = None
+    control: list[Control] = []
+    provider: str = ""
+    upstream: str = ""
+    capabilities: list[str] = []
+    context: int | None = None
+    available: bool = True
+
+    def model(self) -> Model:
+        control = tuple(self.control)
+        budgets = tuple(b if isinstance(b, Budget) else Budget.of(b, control) for b in self.budgets)
+        return Model(
+            id=self.id,
+            budgets=budgets,
+            provider=self.provider,
+            upstream=self.upstream or self.id,
+            usd_per_million=self.usd_per_million,
+            capabilities=frozenset(self.capabilities),
+            context=self.context,
+            available=self.available,
+        )
+
+
+class _PoolFile(msgspec.Struct, forbid_unknown_fields=True):
+    model: list[_ModelEntry]
+    provider: dict[str, Provider] = {}
+
+
+def read_models(path: str | Path) -> tuple[list[Model], Callable[[int, str], str]]:
+    """The models of a pool file, and a function that finds the line of a key (`usd_per_million.input`) of a model (by number).
+
+    Raises `ConfigError` naming file, line and key.
+    """
+    file, text = _read(Path(path))
+    return [entry.model() for entry in file.model], lambda number, key: f", line {_line_of(text, number, key.split('.'))}"
+
+
+def read_providers(path: str | Path) -> dict[str, Provider]:
+    """The `[provider.NAME]` tables of a pool file: where its models are called. Raises `ConfigError` naming file, line and key."""
+    return _read(Path(path))[0].provider
+
+
+def _read(path: Path) -> tuple[_PoolFile, str]:
+    """A pool file and its text."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    try:
+        return msgspec.convert(tomllib.loads(text), _PoolFile), text
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}{_explain(str(error), text)}") from None
+
+
+_PATH = re.compile(r"(?P<what>.*?) - at `\$(?P<path>[^`]*)`")
+
+
+def _explain(message: str, text: str) -> str:
+    """`, line N: ...` for a validation error of msgspec, which names the path of the value but not its line."""
+    match = _PATH.fullmatch(message)
+    what, path = (match["what"], match["path"].lstrip(".")) if match else (message, "")
+    entry = re.match(r"model\[(\d+)\]", path)
+    keys = re.findall(r"[a-z_]+", path)
+    unknown = re.search(r"unknown field `([^`]+)`", what)
+    hint = ""
+    if unknown:
+        known = {
+            *_ModelEntry.__struct_fields__,
+            *Prices.__struct_fields__,
+            *Budget.__struct_fields__,
+            *Provider.__struct_fields__,
+            "model",
+            "provider",
+        }
+        what, hint = f"unknown key {unknown[1]!r}", suggest(unknown[1], known - {unknown[1]})
+        keys.append(unknown[1])
+    if path.startswith("provider"):  # its name is not in the path
+        line = _provider_line(text, keys[1:])
+    else:
+        line = _line_of(text, int(entry[1]), keys[1:]) if entry else _line_of(text, None, keys)
+    return f", line {line}: {what}{hint} (at {path or 'the top'})"
+
+
+def _provider_line(text: str, keys: Sequence[str]) -> int:
+    """The line of a provider's key, which no model has; of the first provider, where it cannot be found."""
+    pattern = rf"\s*{re.escape(keys[-1])}\s*=" if keys else r"\s*\[\s*provider\b"
+    return next((n for n, row in enumerate(text.splitlines(), 1) if re.match(pattern, row)), 1)
+
+
+def _line_of(text: str, number: int | None, keys: Sequence[str]) -> int:
+    """The line of a key of the numbered `[[model]]`, or of the file's top; of what it stands in, where it cannot be found."""
+    lines = text.splitlines()
+    line, end = 0, len(lines)
+    if number is not None:
+        heads = [*(n for n, row in enumerate(lines) if re.match(r"\s*\[\[\s*model\s*\]\]", row)), end]
+        line, end = (heads[number], heads[number + 1]) if number + 1 < len(heads) else (0, end)
+    for depth, key in enumerate(keys):
+        name = rf"""["']?{re.escape(key)}["']?"""
+        own_line = rf"\s*(\[\[?\s*(model\s*\.\s*)?{name}\s*\]|{name}\s*[=.])"
+        inline = rf"[^#]*(?<![\w-]){name}\s*="  # only inside another key's table
+        found = [n for n in range(line, end) if re.match(own_line, lines[n]) or (depth and re.match(inline, lines[n]))]
+        line = found[0] if found else line
+    return line + 1

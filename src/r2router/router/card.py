@@ -1,0 +1,110 @@
+"""The card of a router: what it was trained on, on how much, what it measured, and where its knowledge ends."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from r2router.decide import AnyPolicy, Best, Cheapest, Tradeoff, Value
+from r2router.figure import Figure
+from r2router.pool.pool import Pool
+from r2router.text import money
+
+
+class Added(msgspec.Struct, frozen=True):
+    """A model that arrived after the training.
+
+    added: the date. queries: how many it was graded on; tasks: (task, queries) of them. sources: (file name, sha256) of the outcomes.
+    figures: by leave-one-out on those queries.
+    """
+
+    model: str
+    added: str
+    queries: int
+    tasks: tuple[tuple[str, int], ...] = ()
+    sources: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    figures: tuple[Figure, ...] = ()
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """Where a router comes from.
+
+    sources: (file name, sha256) of its tables. tasks: (task, queries). learner: the learner's spec. figures: cross-validated on
+    the training queries. limits: what a user must know, in sentences. added: models taken in since, without retraining.
+    """
+
+    title: str = "An r2router router"
+    trained: str = ""
+    queries: int = 0
+    observed: float = 0.0
+    tasks: tuple[tuple[str, int], ...] = ()
+    sources: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    learner: dict[str, Any] = {}
+    seed: int = 0
+    folds: int = 0
+    figures: tuple[Figure, ...] = ()
+    limits: tuple[str, ...] = ()
+    added: tuple[Added, ...] = ()
+
+
+def write_card(pool: Pool, encoder: str, policy: AnyPolicy, facts: Facts) -> str:
+    """The card as Markdown."""
+    lines = [f"# {facts.title}", ""]
+    lines += [f"{len(pool.models)} models, {len(pool)} arms (model x budget); encoder `{encoder}`; own policy: {policy_words(policy)}.", ""]
+    if facts.queries:
+        lines += [
+            "## Trained on",
+            "",
+            f"{facts.queries:,} queries, {facts.observed:.0%} of the (query, arm) cells observed; {facts.trained}; seed {facts.seed}.",
+            "",
+        ]
+        lines += [f"- task `{task or 'unnamed'}`: {n:,} queries" for task, n in facts.tasks]
+        lines += [f"- `{name}`" + (f", sha256 {digest}" if digest else "") for name, digest in facts.sources]
+        lines += [f"- note: {note}" for note in facts.notes]
+        lines += [f"- learner: `{msgspec.json.encode(facts.learner).decode()}`", ""]
+    if facts.figures:
+        lines += [f"## Measured ({facts.folds}-fold cross-validation on the training queries)", ""]
+        lines += _rows(facts.figures)
+        lines += ["", "Cost is what the tokens used would cost at the prices below; the interval is a bootstrap over queries.", ""]
+    if facts.added:
+        lines += ["## Added later", "", "Without retraining; all that stands above is of the router without these models.", ""]
+    for one in facts.added:
+        tasks = ", ".join(f"{task or 'unnamed'}: {n:,}" for task, n in one.tasks)
+        lines += [f"### {one.model}", "", f"Added {one.added} from {one.queries:,} graded queries ({tasks}).", ""]
+        lines += [f"- `{name}`" + (f", sha256 {digest}" if digest else "") for name, digest in one.sources]
+        lines += [f"- note: {note}" for note in one.notes]
+        lines += ["", *_rows(one.figures), ""]
+    lines += ["## Limits", ""]
+    lines += [f"- {limit}" for limit in facts.limits or ("Nothing is known about queries unlike those it was trained on.",)]
+    lines += ["", "## Arms", "", "| model | budgets | USD per million tokens in / out | available |", "| --- | --- | --- | --- |"]
+    for m in pool.models:
+        price = "unknown" if m.usd_per_million is None else f"{m.usd_per_million.input:g} / {m.usd_per_million.output:g}"
+        lines.append(f"| {m.id} | {', '.join(b.id for b in m.budgets)} | {price} | {'yes' if m.available else 'no'} |")
+    return "\n".join(lines) + "\n"
+
+
+def _rows(figures: tuple[Figure, ...]) -> list[str]:
+    """A table of figures."""
+    head = ["| figure | value | 95 % interval | queries |", "| --- | --- | --- | --- |"]
+    return head + [f"| {f.name} | {_or_none(f.value)}{f.unit} | {_or_none(f.low)} to {_or_none(f.high)} | {f.n:,} |" for f in figures]
+
+
+def _or_none(number: float) -> str:
+    return "none" if math.isnan(number) else f"{number:.4g}"
+
+
+def policy_words(policy: AnyPolicy) -> str:
+    """A policy in a few words."""
+    match policy:
+        case Value(usd):
+            return f"a fully right answer is worth {money(usd)}"
+        case Tradeoff(lam, scale):
+            return f"trade-off lambda {lam:g}" + (f" (cost over {money(scale)})" if scale else "")
+        case Cheapest(floor):
+            return f"the cheapest arm forecast to reach quality {floor:g}"
+        case Best(cap):
+            return f"the best arm forecast to cost at most {money(cap)}"

@@ -1,0 +1,113 @@
+"""How a router is laid out in an artifact, and every check before one is believed."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from r2router._version import __version__
+from r2router.decide import AnyPolicy
+from r2router.errors import ArtifactError, MissingExtra, UsageError
+from r2router.pool.pool import Pool
+from r2router.predict import predictor_class
+from r2router.predict.familiarity import Familiarity
+from r2router.predict.input_tokens import InputTokens
+from r2router.router import artifact
+from r2router.router.card import Facts, write_card
+from r2router.router.router import Router
+from r2router.types import Model
+
+
+class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
+    """What router.json holds beside the hashes."""
+
+    models: tuple[Model, ...]
+    encoder: str
+    dim: int
+    predictor: str
+    policy: AnyPolicy
+    scale: float
+    input_tokens: InputTokens
+    threshold: float | None
+    facts: Facts
+    ties: Literal["cheaper", "first"] = "cheaper"
+
+
+def save(router: Router, folder: str | Path) -> None:
+    """See `Router.save`."""
+    arrays = {f"predictor.{k}": v for k, v in router.predictor.arrays().items()}
+    arrays |= {"prior.quality": router.prior_quality, "prior.tokens": router.prior_tokens}
+    if router.familiarity is not None:
+        arrays["familiarity.centres"] = router.familiarity.centres
+    manifest = _Manifest(
+        models=router.pool.models,
+        encoder=router.encoder,
+        dim=router.dim,
+        predictor=router.predictor.kind,
+        policy=router.policy,
+        scale=router.scale,
+        input_tokens=router.input_tokens,
+        threshold=None if router.familiarity is None else router.familiarity.threshold,
+        facts=router.facts,
+        ties=router.ties,
+    )
+    artifact.save(folder, manifest, arrays, write_card(router.pool, router.encoder, router.policy, router.facts), version=__version__)
+
+
+def load(folder: str | Path) -> Router:
+    """See `Router.load`."""
+    manifest, arrays = artifact.load(folder, _Manifest)
+    pool = _saved_pool(folder, manifest)
+    own = {k.removeprefix("predictor."): v for k, v in arrays.items() if k.startswith("predictor.")}
+    predictor = predictor_class(manifest.predictor).from_arrays(pool.arms, own)
+    centres = arrays.get("familiarity.centres")
+    for name, most in (("prior.quality", 1.0), ("prior.tokens", np.finfo(np.float64).max)):
+        if name not in arrays or arrays[name].shape != (len(pool),):
+            raise ArtifactError(f"{folder}: {name} is missing or not one number an arm; the artifact is damaged")
+        if ((arrays[name] < 0) | (arrays[name] > most)).any():  # NaN is an arm that was never observed
+            raise ArtifactError(f"{folder}: {name} holds what cannot be; the artifact is damaged")
+    if (centres is None) != (manifest.threshold is None) or (
+        centres is not None and (centres.shape[1:] != (manifest.dim,) or not len(centres))
+    ):
+        raise ArtifactError(f"{folder}: the familiarity centres do not fit router.json; the artifact is damaged")
+    if not len(manifest.input_tokens.factor) == len(manifest.input_tokens.overhead) == len(pool):
+        raise ArtifactError(f"{folder}: input_tokens does not have one factor and overhead an arm; the artifact is damaged")
+    if not 0 < manifest.scale < math.inf:
+        raise ArtifactError(f"{folder}: scale is {manifest.scale}, not US dollars above 0; the artifact is damaged")
+    router = Router(
+        pool=pool,
+        encoder=manifest.encoder,
+        dim=manifest.dim,
+        predictor=predictor,
+        policy=manifest.policy,
+        scale=manifest.scale,
+        input_tokens=manifest.input_tokens,
+        prior_quality=arrays["prior.quality"],
+        prior_tokens=arrays["prior.tokens"],
+        familiarity=None if centres is None or manifest.threshold is None else Familiarity(centres, manifest.threshold),
+        facts=manifest.facts,
+        ties=manifest.ties,
+    )
+    try:  # parts that do not fit each other show here, not at the first request
+        router.forecast_vectors(np.zeros((1, manifest.dim), dtype=np.float32))
+    except MissingExtra:
+        raise
+    except Exception as error:
+        raise ArtifactError(f"{folder}: its parts do not fit each other ({error}); the artifact is damaged") from error
+    return router
+
+
+def _saved_pool(folder: str | Path, manifest: _Manifest) -> Pool:
+    try:
+        pool = Pool(manifest.models)
+        _ = pool.usd_per_token
+    except UsageError as error:
+        raise ArtifactError(f"{folder}: {error}; the artifact is damaged") from None
+    tokens = manifest.input_tokens
+    if not all(0 <= number < math.inf for number in (*tokens.factor, *tokens.overhead, tokens.typical)):
+        raise ArtifactError(f"{folder}: input_tokens are not finite numbers of at least 0; the artifact is damaged")
+    return pool

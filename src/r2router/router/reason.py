@@ -1,0 +1,43 @@
+"""Decisions in words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from r2router.decide import Best, Cheapest, Policy, Tradeoff, Value
+from r2router.text import money
+from r2router.types import Arm, Choices, Forecast
+
+
+def reason(policy: Policy, forecast: Forecast, at: int, arm: Arm, choice: Choices, order: list[int], arms: tuple[Arm, ...]) -> str:
+    """One to three sentences: what the arm is good for, against what it won, and what to be careful about."""
+    quality, cost = float(choice.quality[0]), float(choice.cost[0])
+    words = [f"{_aim(policy, bool(choice.met[0]))}: {arm} is forecast at quality {quality:.2f} for {money(cost)}."]
+    if arm != arms[at]:
+        words.append(f"The cap falls between two budgets of {arm.model}, so the answer may be {arm.budget} tokens long.")
+    if others := [i for i in order if i != at]:
+        other = others[0]
+        gap, ratio = float(forecast.quality[0, other]) - quality, float(forecast.cost[0, other]) / cost if cost > 0 else np.inf
+        price = f"{ratio:.2g}x the cost" if np.isfinite(ratio) else money(float(forecast.cost[0, other]))
+        words.append(f"Next best is {arms[other]}: {gap:+.2f} quality at {price}.")
+    if not forecast.familiar[0]:
+        words.append("The query is unlike the training data, so this is the safe choice by the arms' average results.")
+    return " ".join(words)
+
+
+def _aim(policy: Policy, met: bool) -> str:
+    match policy:
+        case Value(usd):
+            return f"Best value where a fully right answer is worth {money(usd)}"
+        case Tradeoff(lam):
+            return f"Best trade-off at lambda {lam:g}"
+        case Cheapest(floor):
+            return (
+                f"Cheapest arm forecast to reach quality {floor:g}"
+                if met
+                else f"No arm is forecast to reach quality {floor:g}, so the best one"
+            )
+        case Best(cap):
+            return f"Best arm forecast to cost at most {money(cap)}"
+        case _:
+            return f"By {type(policy).__name__}"

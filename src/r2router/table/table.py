@@ -1,0 +1,209 @@
+"""The table: what every arm gave on every query, as arrays. NaN means "not observed", never zero."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from r2router.errors import DataError
+from r2router.pool.pool import Pool
+from r2router.types import Arm, FloatArray, IntArray, Prices
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ARRAYS = ("quality", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd")
+"""The (n, arms) arrays of a table, by the names they have in files too."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """Outcomes of n queries on the arms of a pool.
+
+    query_ids, queries, tasks: (n,) what was asked; a task is a label for reporting and is never seen by a router.
+    quality: (n, arms) in [0, 1].
+    input_tokens, cached_tokens, output_tokens, reasoning_tokens: (n, arms) tokens used; cached is part of input and
+        reasoning part of output.
+    cost_usd: (n, arms) what was really paid, where the source recorded it.
+    sources: where the rows came from: (path, sha256) pairs.
+    notes: what was unusual in them, in words.
+    simulations: how its simulated rows were made; empty where all outcomes are real.
+    held_out: it is the test part of a `split`, so that a router of the other part has not seen it, though both are from one file.
+    """
+
+    pool: Pool
+    query_ids: tuple[str, ...]
+    queries: tuple[str, ...]
+    tasks: tuple[str, ...]
+    quality: FloatArray
+    input_tokens: FloatArray
+    cached_tokens: FloatArray
+    output_tokens: FloatArray
+    reasoning_tokens: FloatArray
+    cost_usd: FloatArray
+    sources: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    simulations: tuple[str, ...] = ()
+    held_out: bool = False
+
+    @classmethod
+    def read(
+        cls,
+        sources: Any,
+        pool: Pool | None = None,
+        *,
+        prices: str | Path | Mapping[str, Prices] | None = None,
+        columns: Mapping[str, str] | None = None,
+        judge: str | None = None,
+        drop_unknown: bool = False,
+    ) -> Table:
+        """A table from one or several files (Parquet, CSV, JSON lines, a wide R2-Bench CSV, `hf://`) or data frames.
+
+        pool: fixes the arms and their order; without one it is inferred: the union of the arms of all sources.
+        prices: for an inferred pool, as in `Pool.with_prices`.
+        columns: our name -> the source's name, for foreign layouts: `{"query": "prompt", "quality": "score"}`.
+        judge: whose rows to take, where several judges scored the same cells; `""` for rows that name none. See `judges`.
+        drop_unknown: leave out rows whose arm is not in the pool, instead of raising.
+
+        Raises `DataError` naming source, row and column; `ConfigError` and `MissingPrice` as `Pool` does.
+        """
+        from r2router.table.rows import read_rows
+
+        rows, read_sources, notes = read_rows(sources, columns or {}, judge)
+        return cls.from_rows(rows, pool, prices=prices, sources=read_sources, notes=notes, drop_unknown=drop_unknown)
+
+    @staticmethod
+    def judges(sources: Any, *, columns: Mapping[str, str] | None = None) -> dict[str, int]:
+        """Scored rows of each judge in the sources, the most first; `""` stands for rows that name none. Raises `DataError`."""
+        from r2router.table.judges import count_judges
+        from r2router.table.rows import read_all_rows
+
+        return count_judges(read_all_rows(sources, columns or {})[0])
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: pl.DataFrame,
+        pool: Pool | None = None,
+        *,
+        prices: str | Path | Mapping[str, Prices] | None = None,
+        sources: Sequence[tuple[str, str]] = (),
+        notes: Sequence[str] = (),
+        drop_unknown: bool = False,
+    ) -> Table:
+        """A table from checked rows of the long format (see `r2router.table.rows.read_rows`)."""
+        from r2router.table.rows import arms_of, fit_to_pool, pivot, simulations_of
+
+        if pool is None:
+            pool = Pool(arms_of(rows))
+            if prices is not None:
+                pool = pool.with_prices(prices)
+        rows, dropped = fit_to_pool(rows, pool, drop_unknown=drop_unknown)
+        columns: dict[str, Any] = pivot(rows, pool, ARRAYS)
+        made, made_note = simulations_of(rows)
+        return cls(pool=pool, **columns, sources=tuple(sources), notes=(*made_note, *notes, *dropped), simulations=made)
+
+    # -- shape ---------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.query_ids)
+
+    def __repr__(self) -> str:
+        seen = np.isfinite(self.quality).mean() if self.quality.size else 0.0
+        return (
+            f"{'Simulated ' if self.simulated else ''}Table({len(self)} queries x {len(self.arms)} arms, {seen:.0%} of the cells observed)"
+        )
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        return self.pool.arms
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any of the outcomes are made up; nothing may be claimed from such a table."""
+        return bool(self.simulations)
+
+    def take(self, rows: IntArray | Sequence[int]) -> Table:
+        """The table of some queries, by row number, in that order."""
+        if np.asarray(rows).dtype == np.bool_:
+            raise DataError("a table is taken from by row numbers, not by a mask: pass numpy.flatnonzero(mask)")
+        index = np.asarray(rows, dtype=np.intp)
+        columns: dict[str, Any] = {k: tuple(getattr(self, k)[i] for i in index) for k in ("query_ids", "queries", "tasks")}
+        return replace(self, **columns | {k: getattr(self, k)[index] for k in ARRAYS})
+
+    def check_vectors(self, vectors: FloatArray | None) -> None:
+        """Raise `DataError` unless embeddings are a row of finite numbers a query, or where texts are simulated and there are none."""
+        if vectors is None:
+            if self.simulated:
+                raise DataError(
+                    "the table is simulated: its texts mean nothing, so give the embeddings that came with it "
+                    "(vectors=, --vectors NAME.vectors.npy)"
+                )
+        elif np.ndim(vectors) != 2 or len(vectors) != len(self):
+            raise DataError(f"vectors have shape {np.shape(vectors)}; expected one row for each of the {len(self)} queries")
+        elif np.asarray(vectors).dtype.kind not in "fiu":
+            raise DataError(f"vectors are of type {np.asarray(vectors).dtype}; an embedding is a row of numbers")
+        elif not (finite := np.isfinite(vectors).all(axis=1)).all():
+            wrong = f"{int((~finite).sum())} of {len(self)} queries"
+            raise DataError(f"vectors, row {int(np.argmin(finite)) + 1}: holds a number that is not finite (so do {wrong})")
+
+    def with_arms(self, arms: Sequence[str]) -> Table:
+        """The table of some arms only, in the pool's order. Raises `DataError` for an arm that it does not have."""
+        unknown = set(arms) - set(self.arms)
+        if unknown:
+            raise DataError(f"arm {min(unknown)!r} is not in the table: choose among {', '.join(self.arms[:8])}, ...")
+        wanted = frozenset(arms)
+        keep = np.array([i for i, arm in enumerate(self.arms) if arm in wanted], dtype=np.intp)
+        pool = self.pool.with_arms(wanted)
+        return replace(self, pool=pool, **{k: getattr(self, k)[:, keep] for k in ARRAYS})
+
+    def with_pool(self, pool: Pool) -> Table:
+        """The same outcomes under another pool of the same arms, for example with other prices."""
+        if pool.arms != self.pool.arms:
+            raise DataError("the pool's arms are not the table's, in the same order: read the table again with that pool")
+        return replace(self, pool=pool)
+
+    def split(self, test: float = 0.2, seed: int = 42) -> tuple[Table, Table]:
+        """(train, test) by query, never by row; queries of the same text stay together.
+
+        A permutation by `numpy.random.default_rng(seed)`, as in the paper's released code. Raises `DataError` where one of the
+        two parts would be empty.
+        """
+        if not 0 < test < 1:
+            raise DataError(f"test is {test}; the share of queries held out lies between 0 and 1, for example 0.2")
+        first: dict[str, int] = {}
+        group = np.array([first.setdefault(text, len(first)) for text in self.queries], dtype=np.intp)
+        order = np.random.default_rng(seed).permutation(len(first))
+        train_groups = order[: int((1 - test) * len(first) + 1e-9)]  # 0.9 of 10 is 9, whatever 1 - 0.9 comes to in binary
+        in_train = np.isin(group, train_groups)
+        if in_train.all() or not in_train.any():
+            raise DataError(f"{len(first)} distinct queries cannot be split {1 - test:g} to {test:g}: one part would be empty")
+        rows = np.flatnonzero(in_train), np.flatnonzero(~in_train)
+        if len(first) == len(self):  # the permutation's own order, so that rows come as the paper's code has them
+            rows = train_groups, order[len(train_groups) :]
+        return self.take(rows[0]), replace(self.take(rows[1]), held_out=True)
+
+    # -- money ---------------------------------------------------------------------------------------------------
+
+    def cost(self, input_tokens: FloatArray | None = None) -> FloatArray:
+        """(n, arms) US dollars of each outcome, from the tokens used; what the source recorded as paid goes first.
+
+        input_tokens: (n,) or (n, arms) estimates for cells whose input tokens were not recorded; without it those cells cost
+            their output only. NaN where the output tokens are unknown. Raises `MissingPrice`.
+        """
+        estimate = 0.0 if input_tokens is None else input_tokens
+        if isinstance(estimate, np.ndarray) and estimate.ndim == 1:
+            estimate = estimate[:, None]
+        known = np.where(np.isnan(self.input_tokens), estimate, self.input_tokens)
+        cost = self.pool.cost(known, self.output_tokens, self.cached_tokens, self.reasoning_tokens)
+        return np.where(np.isnan(self.cost_usd), cost, self.cost_usd)
+
+    def write(self, path: str | Path) -> None:
+        """Write the observed cells as Parquet in the long format; what was at `path` survives a failure."""
+        from r2router.table.rows import write_rows
+
+        write_rows(self, Path(path))

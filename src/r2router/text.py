@@ -1,0 +1,31 @@
+"""Words for people: money, lists of names, and the name that was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+
+
+def money(usd: float, up: bool = False) -> str:
+    """US dollars with three significant digits and no exponent: $0.00132, $12.3. up: never less than it is."""
+    if usd == 0 or not math.isfinite(usd):
+        return f"${usd:g}"
+    places = min(max(2 - math.floor(math.log10(abs(usd))), 0), 12)
+    shown = f"{usd:.{places}f}"
+    if up and float(shown) < usd:
+        shown = f"{usd + 10.0**-places:.{places}f}"
+    return f"${shown}"
+
+
+def listing(names: Iterable[str], most: int = 6) -> str:
+    """The first names in quotes, and how many more there are."""
+    names = list(names)
+    shown = ", ".join(repr(n) for n in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` where a known name is close to the word, else nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

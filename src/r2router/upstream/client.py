@@ -1,0 +1,211 @@
+"""The one async client that calls an LLM, and says exactly what failed. It needs the `[bench]` extra (aiohttp, tenacity)."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from r2router._version import __version__
+from r2router.errors import ConfigError, MissingExtra
+from r2router.types import Provider
+from r2router.upstream.limits import LONGEST_PAUSE_S, Gate
+from r2router.upstream.reply import BILLED_ATTEMPTS, Failed, Failure, Reply, Request, read_reply, refusal
+from r2router.upstream.wire import MAYBE_BILLED, TRANSIENT, said
+
+if TYPE_CHECKING:
+    import aiohttp
+    import tenacity
+
+ATTEMPTS = 6
+CONNECT_S = 15.0
+LONGEST_BACKOFF_S = 30.0
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, Failed) and error.kind in TRANSIENT
+
+
+class Upstream:
+    """Calls the models of some providers from one event loop; an `async with` closes its connections.
+
+    attempts: of one call, in all; at most `BILLED_ATTEMPTS` that may be billed. backoff_s: before the second attempt; it doubles, with as
+    much again at random.
+    """
+
+    def __init__(self, providers: Mapping[str, Provider], *, attempts: int = ATTEMPTS, backoff_s: float = 0.5) -> None:
+        try:
+            import aiohttp
+            import tenacity
+        except ImportError:
+            raise MissingExtra("calling LLMs needs aiohttp and tenacity: pip install 'r2router[bench]'") from None
+        for name, provider in providers.items():
+            _check_url(name, provider.base_url)
+        self.providers = dict(providers)
+        self.gates = {name: Gate(p.concurrency) for name, p in providers.items()}
+        self.attempts, self.backoff_s = max(1, attempts), backoff_s
+        self._aiohttp, self._tenacity = aiohttp, tenacity
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Upstream:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def call(self, request: Request) -> Reply | Failure:
+        """Make a call, with retries. It raises for nothing that an endpoint or a network does."""
+        made = unsure = 0
+        billable = min(request.billable, BILLED_ATTEMPTS)
+        retries = self._tenacity.AsyncRetrying(
+            retry=self._tenacity.retry_if_exception(_may_pass),
+            stop=lambda state: state.attempt_number >= self.attempts or unsure >= billable,
+            wait=self._wait,
+            reraise=True,
+        )
+        try:
+            async for attempt in retries:
+                with attempt:
+                    made += 1
+                    try:
+                        reply = await self._attempt(request)
+                    except Failed as failed:
+                        unsure += failed.kind in MAYBE_BILLED
+                        raise
+        except Failed as failed:
+            tried = f" (tried {made} times)" if made > 1 else ""
+            return Failure(kind=failed.kind, message=failed.message + tried, attempts=made, unsure=unsure)
+        return reply if made == 1 else msgspec.structs.replace(reply, attempts=made, unsure=unsure)
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        """Seconds before the next attempt: what the endpoint asked for, else a doubling time; and as much again at random."""
+        failed = state.outcome.exception() if state.outcome is not None else None
+        asked = failed.wait if isinstance(failed, Failed) else None
+        least = min(self.backoff_s * 2 ** (state.attempt_number - 1), LONGEST_BACKOFF_S) if asked is None else min(asked, LONGEST_PAUSE_S)
+        return least + random.uniform(0, max(least, self.backoff_s))  # noqa: S311  it spreads the calls, and hides nothing
+
+    async def probe(self, provider: str) -> Failure | None:
+        """Whether a provider can be reached and takes the key, in one try that costs nothing; None if so."""
+        settings = self.providers[provider]
+        url = f"{settings.base_url.rstrip('/')}/models"
+        http = self._aiohttp
+        try:
+            headers = _headers(provider, settings)
+            timeout = http.ClientTimeout(total=CONNECT_S)
+            async with self._open().get(url, headers=headers, allow_redirects=False, timeout=timeout) as response:
+                if response.status == 401:  # 403 may be about the list of models alone
+                    raise await refusal(response)
+        except Failed as failed:
+            return Failure(kind=failed.kind, message=f"{settings.base_url} {failed.message}")
+        except http.ClientConnectorError as error:
+            return Failure(kind="connection", message=f"{settings.base_url} cannot be reached: {_why(error.os_error)}")
+        except (TimeoutError, http.ClientError, OSError, ValueError):
+            return None  # it is there; what ails it shows in the calls
+        return None
+
+    async def _attempt(self, request: Request) -> Reply:
+        """One attempt, as soon as the provider's gate lets it through. Raises `Failed`."""
+        provider, gate = self.providers[request.provider], self.gates[request.provider]
+        url = f"{provider.base_url.rstrip('/')}/chat/completions"
+        headers = _headers(request.provider, provider)
+        body = request.body
+        if provider.stream:
+            body = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        began = await gate.enter()
+        try:
+            return await self._send(url, headers, body, provider, gate)
+        except Failed as failed:
+            failed.message = f"{url} {_masked(failed.message, headers.get('Authorization', '').removeprefix('Bearer '))}"
+            if failed.kind == "rate_limit":
+                gate.refused(began, self.backoff_s if failed.wait is None else failed.wait)
+            raise
+        finally:
+            gate.leave()
+
+    async def _send(self, url: str, headers: dict[str, str], body: dict[str, Any], provider: Provider, gate: Gate) -> Reply:
+        http = self._aiohttp
+        begin = time.perf_counter()
+        begun = False  # whether the endpoint has accepted the request: from then on it may bill for it
+        try:
+            async with self._open().post(
+                url,
+                data=msgspec.json.encode(body),
+                headers=headers,
+                allow_redirects=False,
+                timeout=http.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=provider.timeout_s),
+            ) as response:
+                gate.read(response.headers)
+                if response.status != 200:
+                    raise await refusal(response)
+                begun = True
+                reply = await read_reply(response, body, begin)
+        except http.ConnectionTimeoutError:
+            raise Failed("connection", f"cannot be reached in {CONNECT_S:g} s") from None
+        except TimeoutError:
+            raise Failed("timeout", f"was silent for {provider.timeout_s:g} s") from None
+        except http.ClientConnectorError as error:
+            raise Failed("connection", f"cannot be reached: {_why(error.os_error)}") from None
+        except (http.ClientError, OSError, ValueError) as error:
+            what = str(error) or type(error).__name__
+            raise Failed("cut" if begun else "connection", f"broke off: {said(what.encode())}") from None
+        gate.succeeded()
+        return reply
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:  # made here, as it belongs to the loop that runs
+            connector = self._aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
+            self._session = self._aiohttp.ClientSession(connector=connector, cookie_jar=self._aiohttp.DummyCookieJar())
+        return self._session
+
+
+def _headers(name: str, provider: Provider) -> dict[str, str]:
+    headers = {"Content-Type": "application/json", "User-Agent": f"r2router/{__version__}"}
+    if provider.key:
+        key = os.environ.get(provider.key, "").strip()
+        if not key:
+            raise Failed("key", f"needs a key: set the environment variable {provider.key} (provider {name!r} of the pool)")
+        if not (key.isascii() and key.isprintable()):
+            raise Failed("key", f"cannot be called: {provider.key} holds characters that a key cannot have; set it again")
+        headers["Authorization"] = f"Bearer {key}"
+    return headers
+
+
+def _why(error: OSError) -> str:
+    """What the system says of a connection that was not made."""
+    return "connection refused" if isinstance(error, ConnectionRefusedError) else str(error.strerror or error)
+
+
+def _masked(words: str, key: str) -> str:
+    """Words without the key, nor the beginning of it where they were cut off within it."""
+    if not key:
+        return words
+    words = words.replace(key, "***")
+    cut = next((n for n in range(min(len(key), len(words)) - 1, 3, -1) if words.endswith(f"{key[:n]}...")), 0)
+    return f"{words[: -cut - 3]}***..." if cut else words
+
+
+def _check_url(name: str, url: str) -> None:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ConfigError(f"provider {name!r}: base_url must begin with http:// or https://, as in http://127.0.0.1:8080/v1")
+    if parts.username is not None or parts.query:
+        raise ConfigError(f"provider {name!r}: base_url must not hold a secret; name an environment variable as its key")
+    if parts.path.rstrip("/").endswith("/chat/completions"):
+        raise ConfigError(f"provider {name!r}: base_url must end before /chat/completions: {url.partition('/chat/completions')[0]}")

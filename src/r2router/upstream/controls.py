@@ -1,0 +1,208 @@
+"""How a budget is put into a request: words, a hard cut, an effort, an allowance for thinking, or a cut of one long answer.
+
+The request fields are those of each provider's own documentation; `Provider.dialect` says which are understood.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+
+from r2router.errors import ConfigError
+from r2router.types import Budget, Dialect, Model, Provider
+from r2router.upstream.reply import Request
+
+WORDINGS: dict[str, str] = {
+    "paper": "Use at most {k} tokens.",  # arXiv 2602.02823
+    "words": "Answer in at most {words} words.",
+    "limit": "Your answer is cut off after {k} tokens: be sure to state the answer before that.",
+    "concise": "Be concise: think in as few words as you can, use at most {k} tokens, and end with the answer.",
+}
+"""Length instructions by name. k: the budget in tokens; words: three quarters of it, about as many English words."""
+
+CLOSINGS: dict[str, str] = {
+    "final-answer": "\nTherefore, the final answer is",
+    "answer": "\n\nAnswer:",
+    "boxed": "\n\nThe final answer is \\boxed{",
+}
+"""What closes an answer that was cut, by name; the model goes on from there."""
+
+_NO_EFFORT: frozenset[Dialect] = frozenset({"anthropic", "qwen", "llama.cpp"})  # they ignore the field without a word
+_NO_PREFILL: frozenset[Dialect] = frozenset({"gemini", "qwen"})
+_NO_PIECES: frozenset[Dialect] = frozenset({"anthropic"})  # several tokens a piece, and log-probabilities are ignored
+_CONTINUE: frozenset[Dialect] = frozenset({"vllm", "sglang"})
+
+
+class Prompt(Protocol):
+    """What is asked: the user's text, and a system prompt where there is one."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def system(self) -> str | None: ...
+
+
+class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The choices behind the knobs; all of them are part of what identifies a call.
+
+    wording, place: of the length instruction. closing, answer_tokens: of the forced answer under prefix sharing.
+    temperature: of the sampling; None leaves it to the endpoint, and reasoning controls always do. Prefix sharing is greedy.
+    answer_room: tokens for the answer beside an allowance for thinking, where `max_tokens` is asked for too.
+    """
+
+    wording: str = "paper"
+    place: Literal["user", "system"] = "user"
+    closing: str = "final-answer"
+    answer_tokens: int = 10
+    temperature: float | None = 0.0
+    answer_room: int = 4096
+
+    def __post_init__(self) -> None:
+        for what, name, known in (("wording", self.wording, WORDINGS), ("closing", self.closing, CLOSINGS)):
+            if name not in known:
+                raise ConfigError(f"{what} {name!r} is not known; there are: {', '.join(known)}")
+        if self.temperature is not None and not 0 <= self.temperature <= 2:
+            raise ConfigError(f"temperature {self.temperature:g} is not between 0 and 2; none leaves it to the endpoint")
+        if self.answer_tokens < 1 or self.answer_room < 1:
+            raise ConfigError("answer_tokens and answer_room are numbers of tokens above 0")
+
+    def signature(self, budget: Budget) -> str:
+        """The whole way in which a budget is enforced, in one line: part of the key of a call."""
+        knobs = []
+        for control in budget.control:
+            match control:
+                case "instruction":
+                    knobs.append(f"instruction:{self.wording}:{self.place}")
+                case "prefix_sharing":
+                    knobs.append(f"prefix_sharing:{self.closing}:{self.answer_tokens}")
+                case "thinking_tokens":
+                    knobs.append(f"thinking_tokens:{self.answer_room}")
+                case _:
+                    knobs.append(control)
+        return f"{'+'.join(knobs) or 'none'};temperature={_temperature(self, budget)}"
+
+    def check(self, model: Model, provider: Provider) -> None:
+        """Raise `ConfigError` where an endpoint would ignore a control without a word, or a budget does not fit it."""
+        for budget in model.budgets:
+            arm, knobs = f"{model.id}@{budget.id}", budget.control
+            if "prefix_sharing" in knobs and len(knobs) > 1:
+                raise ConfigError(f"{arm}: prefix_sharing stands alone; give the model one entry with it and one without")
+            if budget.tokens is None and ({"prefix_sharing", "thinking_tokens"} & set(knobs)):
+                raise ConfigError(f"{arm}: {knobs[0]} needs a budget that is a number of tokens")
+            if "reasoning_effort" in knobs and provider.dialect in _NO_EFFORT:
+                raise ConfigError(f"{arm}: {provider.dialect} endpoints ignore reasoning_effort; control it by thinking_tokens")
+            if "thinking_tokens" in knobs:
+                self._check_thinking(arm, budget.tokens or 0, provider)
+            if "prefix_sharing" in knobs and provider.dialect in _NO_PIECES:
+                raise ConfigError(
+                    f"{arm}: this endpoint does not tell tokens apart, which prefix_sharing needs; use instruction and max_tokens"
+                )
+            if "prefix_sharing" in knobs and (provider.dialect in _NO_PREFILL or _is_openai(provider)):
+                raise ConfigError(
+                    f"{arm}: this endpoint cannot continue an answer, which prefix_sharing needs; use instruction and max_tokens"
+                )
+
+    def _check_thinking(self, arm: str, tokens: int, provider: Provider) -> None:
+        if provider.dialect == "openai":
+            raise ConfigError(
+                f"{arm}: OpenAI-style endpoints have no field for thinking tokens; set the provider's dialect, or use efforts"
+            )
+        if provider.dialect == "deepseek" and tokens:
+            raise ConfigError(f"{arm}: DeepSeek thinks or does not; only a budget of 0 thinking tokens can be asked for")
+        if provider.dialect == "anthropic" and 0 < tokens < 1024:
+            raise ConfigError(f"{arm}: Anthropic's least allowance for thinking is 1,024 tokens")
+
+    # -- requests -----------------------------------------------------------------------------------------------
+
+    def request(self, model: Model, provider: Provider, query: Prompt, budget: Budget) -> Request:
+        """The call of one arm on one query; not for prefix sharing."""
+        body: dict[str, Any] = {"model": model.upstream or model.id, "messages": self._messages(query, budget)}
+        knobs, tokens = budget.control, budget.tokens
+        cap = tokens if "max_tokens" in knobs else None
+        if "reasoning_effort" in knobs:
+            body |= {"reasoning": {"effort": budget.id}} if provider.dialect == "openrouter" else {"reasoning_effort": budget.id}
+        if "thinking_tokens" in knobs and tokens is not None:
+            body |= thinking_fields(provider.dialect, tokens)
+            # an allowance must lie below the cap, so that thinking cannot eat all of it
+            cap = tokens + self.answer_room if cap is not None or provider.dialect == "anthropic" else None
+        if cap is not None:
+            body[_cap_field(provider)] = max(1, cap)
+        if (temperature := _temperature(self, budget)) is not None:
+            body["temperature"] = temperature
+        return Request(provider=model.provider, body=body)
+
+    def chain(self, model: Model, provider: Provider, query: Prompt, tokens: int) -> Request:
+        """The one long answer that all budgets up to `tokens` are cut from."""
+        body: dict[str, Any] = {"model": model.upstream or model.id, "messages": _chat(query.text, query.system), "temperature": 0.0}
+        body[_cap_field(provider)] = max(1, tokens)
+        if provider.dialect != "llama.cpp":  # that one streams token by token, and sorts its vocabulary for every log-probability
+            body |= {"logprobs": True, "top_logprobs": 0}
+        return Request(provider=model.provider, body=body)
+
+    def forced(self, model: Model, provider: Provider, query: Prompt, cut: str) -> Request:
+        """The short answer behind a cut."""
+        said: dict[str, Any] = {"role": "assistant", "content": cut + CLOSINGS[self.closing]}
+        body: dict[str, Any] = {"model": model.upstream or model.id, "temperature": 0.0, _cap_field(provider): self.answer_tokens}
+        if provider.dialect in _CONTINUE:
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
+        if provider.dialect == "deepseek":
+            said["prefix"] = True
+        return Request(provider=model.provider, body=body | {"messages": [*_chat(query.text, query.system), said]})
+
+    def _messages(self, query: Prompt, budget: Budget) -> list[dict[str, Any]]:
+        if "instruction" not in budget.control or budget.tokens is None:
+            return _chat(query.text, query.system)
+        words = WORDINGS[self.wording].format(k=budget.tokens, words=max(1, round(0.75 * budget.tokens)))
+        if self.place == "user":
+            return _chat(f"{query.text}\n\n{words}", query.system)
+        return _chat(query.text, f"{query.system}\n\n{words}" if query.system else words)
+
+
+def thinking_fields(dialect: Dialect, tokens: int) -> dict[str, Any]:
+    """The request fields that allow so many tokens of thinking; 0 switches it off."""
+    match dialect:
+        case "openrouter":
+            return {"reasoning": {"max_tokens": tokens} if tokens else {"effort": "none"}}
+        case "anthropic":
+            return {"thinking": {"type": "enabled", "budget_tokens": tokens} if tokens else {"type": "disabled"}}
+        case "gemini":
+            return {"extra_body": {"google": {"thinking_config": {"thinking_budget": tokens}}}}
+        case "deepseek":
+            return {"thinking": {"type": "disabled"}}
+        case "qwen":
+            return {"enable_thinking": True, "thinking_budget": tokens} if tokens else {"enable_thinking": False}
+        case "sglang":
+            if not tokens:
+                return {"chat_template_kwargs": {"enable_thinking": False}}
+            # the template's own variable is a hint; what --enable-strict-thinking enforces is read from custom_params
+            allowance = {"thinking_budget": tokens}
+            return {"chat_template_kwargs": {"enable_thinking": True, **allowance}, "custom_params": allowance}
+        case "vllm" | "llama.cpp":
+            field = "thinking_token_budget" if dialect == "vllm" else "thinking_budget_tokens"
+            switch = {"chat_template_kwargs": {"enable_thinking": tokens > 0}}
+            return {**switch, field: tokens} if tokens else switch
+        case _:
+            raise ConfigError(f"{dialect} endpoints have no field for thinking tokens")
+
+
+def _chat(text: str, system: str | None) -> list[dict[str, Any]]:
+    user = [{"role": "user", "content": text}]
+    return [{"role": "system", "content": system}, *user] if system else user
+
+
+def _temperature(controls: Controls, budget: Budget) -> float | None:
+    """Reasoning models refuse any temperature but their own; prefix sharing is greedy."""
+    if {"reasoning_effort", "thinking_tokens"} & set(budget.control):
+        return None
+    return 0.0 if "prefix_sharing" in budget.control else controls.temperature
+
+
+def _cap_field(provider: Provider) -> str:
+    return "max_completion_tokens" if _is_openai(provider) else "max_tokens"  # OpenAI's reasoning models refuse the older name
+
+
+def _is_openai(provider: Provider) -> bool:
+    return (urlsplit(provider.base_url).hostname or "").endswith(("openai.com", "openai.azure.com"))
