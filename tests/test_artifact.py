@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save as to_bytes
 
-from r2router import artifact
 from r2router.errors import ArtifactError, SaveError
+from r2router.router import artifact
 
 MANIFEST, WEIGHTS, CARD = "router.json", "weights.safetensors", "card.md"
 
@@ -524,7 +524,7 @@ import json, os, sys
 import numpy as np
 import msgspec
 from pathlib import Path
-from r2router import artifact
+from r2router.router import artifact
 import safetensors.numpy, shutil, tempfile
 
 class Thing(msgspec.Struct):

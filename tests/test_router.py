@@ -19,7 +19,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import r2router as r2
-from r2router import artifact
 from r2router.errors import (
     ArtifactError,
     ConfigError,
@@ -33,6 +32,7 @@ from r2router.errors import (
 from r2router.figure import Figure
 from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
+from r2router.router import artifact
 from r2router.router.card import Facts
 from r2router.types import Arm, Budget, FloatArray, Forecast, Model, Prices
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2router import table_file
 from r2router.errors import ConfigError, DataError, MissingPrice, SaveError
 from r2router.pool.pool import Pool
+from r2router.table import rows as table_file
 from r2router.table.table import ARRAYS, Table
 from r2router.types import Budget, Model, Prices
 
