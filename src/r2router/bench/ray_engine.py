@@ -38,6 +38,9 @@ class _Caller:
         found = await self._upstream.probe(provider)
         return None if found is None else msgspec.msgpack.encode(found)
 
+    async def stop(self) -> None:
+        self._upstream.stop()
+
 
 def _join() -> tuple[Any, bool]:
     """(the module, whether Ray was started here): the cluster that RAY_ADDRESS names, or one on this machine."""
@@ -98,7 +101,7 @@ class RayEngine:
         count = actors or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         count = min(count, *(p.concurrency for p in providers.values()))
         share = {n: msgspec.structs.replace(p, concurrency=-(-p.concurrency // count)) for n, p in providers.items()}
-        most = sum(p.concurrency for p in share.values()) + len(share)
+        most = sum(p.concurrency for p in share.values()) + len(share) + 1
         settings = msgspec.msgpack.encode(share)
         caller: Any = self._ray.remote(_Caller)
         self._actors = [
@@ -118,6 +121,11 @@ class RayEngine:
         """As `Upstream.probe`, from one of the actors."""
         data = await self._actors[0].probe.remote(provider)
         return None if data is None else _failure.decode(data)
+
+    def stop(self) -> None:
+        """As `Upstream.stop`, of every actor."""
+        for actor in self._actors:
+            actor.stop.remote()
 
     async def close(self) -> None:
         """End the actors, and Ray where it was started here."""

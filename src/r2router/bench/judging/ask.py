@@ -17,7 +17,7 @@ from r2router.pool.pool import Pool
 from r2router.text import listing, suggest
 from r2router.types import Budget, Model, Provider
 from r2router.upstream.reply import Failure, Reply, Request
-from r2router.upstream.wire import Usage
+from r2router.upstream.wire import sum_usage
 
 TOKENS = 400
 """The most tokens of a verdict."""
@@ -98,9 +98,12 @@ class JudgeEngine:
         second = await self._ask(msgspec.structs.replace(request, body={**request.body, "messages": messages}))
         if isinstance(second, Failure):
             # of kind malformed whatever it was, so that the first call, which is paid for, stays in the books
-            why = f"no verdict, and it could not be asked again: {second.message}"
             return Failure(
-                kind="malformed", message=why, attempts=first.attempts + second.attempts, unsure=_twos(first.unsure + 1 + second.unsure)
+                kind="interrupted" if second.kind == "interrupted" else "malformed",
+                message=f"no verdict, and it could not be asked again: {second.message}",
+                attempts=first.attempts + second.attempts,
+                unsure=_twos(first.unsure + 1 + second.unsure),
+                lost=sum_usage(first.usage, first.lost, second.lost),
             )
         if read_verdict(second.text) is None:
             said = " ".join(second.text.split())[:_SHOWN]
@@ -109,14 +112,16 @@ class JudgeEngine:
                 message=f"no verdict in two tries; the last was {said!r}",
                 attempts=2,
                 unsure=_twos(first.unsure + second.unsure + 2),
+                lost=sum_usage(first.usage, second.usage, first.lost, second.lost),
             )
         return msgspec.structs.replace(
             second,
-            usage=_sum(first.usage, second.usage),
+            usage=sum_usage(first.usage, second.usage) if first.usage and second.usage else None,
             usage_error=second.usage_error or first.usage_error,
             latency_s=first.latency_s + second.latency_s,
             attempts=first.attempts + second.attempts,
             unsure=_twos(first.unsure + second.unsure),
+            lost=sum_usage(first.lost, second.lost, *(() if first.usage and second.usage else (first.usage, second.usage))),
         )
 
     async def _ask(self, request: Request) -> Reply | Failure:
@@ -134,6 +139,10 @@ class JudgeEngine:
         """As the engine's own."""
         return await self.engine.probe(provider)
 
+    def stop(self) -> None:
+        """As the engine's own."""
+        self.engine.stop()
+
     async def close(self) -> None:
         """As the engine's own."""
         await self.engine.close()
@@ -142,9 +151,3 @@ class JudgeEngine:
 def _twos(calls: int) -> int:
     """So many calls in what a judgement is charged by: two calls at their dearest."""
     return -(-calls // 2)
-
-
-def _sum(a: Usage | None, b: Usage | None) -> Usage | None:
-    if a is None or b is None:
-        return None
-    return Usage(a.input + b.input, a.output + b.output, (a.cached or 0) + (b.cached or 0), (a.reasoning or 0) + (b.reasoning or 0))
