@@ -94,6 +94,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     usd_per_million: its prices; `None` means unknown, and whatever needs a cost then raises `MissingPrice`.
     capabilities: what a request can require of it (`vision`, `tools`, `json`, ...).
     context: the most tokens that prompt and answer may have together; `None` means unknown, and unchecked.
+    max_output_tokens: the most tokens of an answer, thinking included; collecting sends it as the cap where a budget sets none.
     available: false for a model that must not be chosen now (it stays in the pool and keeps its columns).
     """
 
@@ -105,6 +106,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     capabilities: frozenset[str] = frozenset()
     context: int | None = None
     available: bool = True
+    max_output_tokens: int | None = None
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -20,7 +20,7 @@ _SLACK = 16
 
 
 class FirstCalls:
-    """What is known of one model from this run's calls. dearer: the most that a call was charged, relative to its dearest case (at least 1)."""
+    """What is known of one model from this run's calls. dearer: the most that a call was charged for its dearest case, at least 1."""
 
     def __init__(self) -> None:
         self.dearer = 1.0
@@ -70,9 +70,9 @@ class FirstCalls:
             )
         if self._answers == FIRST and self._silent == FIRST:
             return (
-                f"its first {FIRST} answers report no usage ({reply.usage_error}), so their tokens and costs are unknown and nothing can be "
-                "trained on them. Some endpoints report it only with stream = false, or stream = true, of their [provider]: change that, "
-                "and give --retry-failed to ask these again"
+                f"its first {FIRST} answers report no usage ({reply.usage_error}), so their tokens and costs are unknown and nothing "
+                "can be trained on them. Some endpoints report it only with stream = false of their [provider]: try that, and "
+                "give --retry-failed to ask these again"
             )
         if self._answers == FIRST and self._empty == FIRST:
             return (

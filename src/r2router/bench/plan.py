@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import ClassVar
 
 import msgspec
 
@@ -20,10 +21,12 @@ from r2router.upstream.controls import Controls
 from r2router.upstream.known import providers_of
 from r2router.upstream.wire import Usage
 
-UNCAPPED = (100.0, 800.0, 4000.0)
-"""Output tokens of an answer that nothing caps: low, expected, high. A guess until the journal has seen some."""
+UNCAPPED = (100.0, 800.0)
+"""Output tokens of an answer that only the safety cap cuts: low, expected. A guess until the journal has seen some."""
 TEMPLATE_TOKENS = 30
 """A chat template and an instruction, about."""
+TEMPLATE_BYTES = 200
+"""The same at its longest."""
 INPUT_SPREAD = 0.3
 """How far tokenizers differ from the embedded one: a share of the count."""
 MEASURED_FROM = 5
@@ -55,6 +58,8 @@ class Plan:
     controls: Controls = field(default_factory=Controls)
     samples: int = 1
     only: frozenset[tuple[str, str, str]] | None = None
+    calls_per_answer: ClassVar[int] = 1
+    """Calls that the tokens of one answer may be of: each has its own cap."""
 
     def __post_init__(self) -> None:
         if not self.queries:
@@ -76,7 +81,7 @@ class Plan:
 
     @cached_property
     def _signatures(self) -> dict[tuple[str, str], str]:
-        return {(m.id, b.id): self.controls.signature(b) for m in self.models for b in m.budgets}
+        return {(m.id, b.id): self.controls.signature(m, b) for m in self.models for b in m.budgets}
 
     @cached_property
     def unenforced(self) -> tuple[Arm, ...]:
@@ -128,16 +133,25 @@ class Plan:
         """Input tokens of a query (by its key), about: the embedded tokenizer's count and a template."""
         return self._lengths[query]
 
-    def ceiling_usd(self, work: Work, cap: int | None, more_input: int = 0) -> float:
-        """US dollars of one call at its dearest; where nothing caps the answer, at a long one's."""
-        inputs = (1 + INPUT_SPREAD) * self.input_tokens(work.query_key) + more_input
-        return self.most_usd(work.model, inputs, UNCAPPED[2] if cap is None else cap)
+    def cap(self, model: Model, budget: Budget) -> int:
+        """The most output tokens of an answer."""
+        return self.controls.cap(model, budget)
+
+    def ceiling_usd(self, work: Work, cap: int, more_input: int = 0) -> float:
+        """US dollars of one call at its dearest: an input token for each byte of the request, and all of its cap."""
+        inputs = max(input_bytes(work.query), (1 + INPUT_SPREAD) * self.input_tokens(work.query_key)) + more_input
+        return self.most_usd(work.model, inputs, cap)
 
     def most_usd(self, model: Model, input_tokens: float, output_tokens: float) -> float:
         """US dollars of a call with so many tokens at its dearest: nothing cached, thinking at its own price."""
         prices = model.usd_per_million or Prices(0, 0)
         dearest = max(prices.output, prices.reasoning or 0.0)
         return (input_tokens * prices.input + output_tokens * dearest) / 1e6
+
+
+def input_bytes(query: Query) -> int:
+    """Bytes of what a model is asked, a chat template and an instruction included: no tokenizer makes more tokens of it."""
+    return len(query.text.encode("utf-8", "surrogatepass")) + len((query.system or "").encode("utf-8", "surrogatepass")) + TEMPLATE_BYTES
 
 
 def query_key(query: Query) -> str:
@@ -193,8 +207,8 @@ def estimate(plan: Plan, journal: Journal) -> list[Estimate]:
     """What is left of a plan, arm by arm; chains that several arms share stand by themselves.
 
     Where the journal has at least `MEASURED_FROM` calls of an arm, their mean, with a 95 % interval for the sum of the calls to come.
-    Before that from tokens: output from a tenth of the cap over half of it to all of it, or `UNCAPPED`; input by the embedded
-    tokenizer's count, give or take `INPUT_SPREAD`.
+    Before that from tokens: output from a tenth of the cap over half of it to all of it, or from `UNCAPPED` to the safety cap; input
+    by the embedded tokenizer's count, give or take `INPUT_SPREAD`.
     """
     left: dict[tuple[str, str], list[int]] = {}
     arms: dict[tuple[str, str], tuple[Model, Budget]] = {}
@@ -218,7 +232,7 @@ def _of_arm(plan: Plan, journal: Journal, model: Model, budget: Budget, calls: i
         mean = total / n
         half = 1.96 * math.sqrt(max(squares / n - mean**2, 0.0) * calls * (1 + calls / n))
         return Estimate(model.id, budget.id, calls, max(0.0, calls * mean - half), calls * mean, calls * mean + half, int(n))
-    low_input, outputs = (1 - INPUT_SPREAD) * inputs, _outputs(plan.controls, budget)
+    low_input, outputs = (1 - INPUT_SPREAD) * inputs, _outputs(plan.controls, model, budget)
     if "prefix_sharing" in budget.control:  # prompt and cut again, and a short answer; nothing at all where the chain has ended before
         low_input, inputs = 0.0, inputs + calls * (budget.tokens or 0)
     sums = zip((low_input, inputs, (1 + INPUT_SPREAD) * inputs), outputs, strict=True)
@@ -226,18 +240,11 @@ def _of_arm(plan: Plan, journal: Journal, model: Model, budget: Budget, calls: i
     return Estimate(model.id, budget.id, calls, low, middle, high)
 
 
-def _outputs(controls: Controls, budget: Budget) -> tuple[float, float, float]:
+def _outputs(controls: Controls, model: Model, budget: Budget) -> tuple[float, float, float]:
     """Output tokens of a call, before any is known: low, expected, high."""
     if "prefix_sharing" in budget.control:
         return 0.0, controls.answer_tokens, controls.answer_tokens
-    cap = output_cap(controls, budget)
-    return UNCAPPED if cap is None else (0.1 * cap, 0.5 * cap, cap)
-
-
-def output_cap(controls: Controls, budget: Budget) -> int | None:
-    """The most output tokens that a call of a budget can come to; None where nothing enforces one."""
-    if budget.tokens is None:
-        return None
-    if "thinking_tokens" in budget.control:
-        return budget.tokens + controls.answer_room
-    return budget.tokens if "max_tokens" in budget.control else None
+    cap = controls.cap(model, budget)
+    if controls.is_safety_cap(budget):
+        return min(UNCAPPED[0], cap), min(UNCAPPED[1], cap), cap
+    return 0.1 * cap, 0.5 * cap, cap

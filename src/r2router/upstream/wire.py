@@ -134,10 +134,10 @@ class Answer:
         return None
 
 
-def usage_of(reported: Any, *, spoke: bool) -> tuple[Usage | None, str]:
+def usage_of(reported: Any, _most_output: int | None = None, *, spoke: bool) -> tuple[Usage | None, str]:
     """(usage, "") from a provider's report, or (None, what is wrong with it): a wrong count is no count.
 
-    More than was allowed is what the provider bills, and no wrong count. spoke: whether the reply holds any text.
+    More than the `max_tokens` that was sent is what the provider bills, and no wrong count. spoke: whether the reply holds any text.
     """
     if not isinstance(reported, dict):
         return None, "the reply reports no usage"

@@ -27,10 +27,12 @@ _SHOWN = 80
 class JudgePlan(Plan):
     """A plan whose queries are prompts about answers. A call may come to two, where the first reply is no verdict."""
 
-    def ceiling_usd(self, work: Work, cap: int | None, more_input: int = 0) -> float:
+    calls_per_answer = 2
+
+    def ceiling_usd(self, work: Work, cap: int, more_input: int = 0) -> float:
         """US dollars of one judgement at its dearest: asked, and asked again with the bad reply and the repair behind it."""
         first = super().ceiling_usd(work, cap, more_input)
-        return first + super().ceiling_usd(work, cap, more_input + (cap or TOKENS) + 60)
+        return first + super().ceiling_usd(work, cap, more_input + cap + 60)
 
 
 def judge_plan(
