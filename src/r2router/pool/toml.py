@@ -11,7 +11,7 @@ import msgspec
 
 from r2router.errors import ConfigError
 from r2router.text import suggest
-from r2router.types import Budget, Control, Model, Prices, Provider
+from r2router.types import Budget, Control, Model, Prices, Provider, Tier
 
 
 class _ModelEntry(msgspec.Struct, forbid_unknown_fields=True):
@@ -92,6 +92,7 @@ def _explain(message: str, text: str) -> str:
         known = {
             *_ModelEntry.__struct_fields__,
             *Prices.__struct_fields__,
+            *Tier.__struct_fields__,
             *Budget.__struct_fields__,
             *Provider.__struct_fields__,
             "model",

@@ -84,8 +84,8 @@ class Router:
 
     def _cost(self, counts: NumberArray, tokens: FloatArray) -> FloatArray:
         """(n, arms) US dollars. For counts: `pool.cost(input_tokens.estimate(counts), tokens)`, in fewer steps."""
-        if counts.ndim == 2:
-            return self.pool.cost(counts, tokens)
+        if counts.ndim == 2 or self.pool.tiers:
+            return self.pool.cost(counts if counts.ndim == 2 else self.input_tokens.estimate(counts), tokens)
         a_token, a_request, an_output_token = self._usd
         return counts[:, None] * a_token + a_request + tokens * an_output_token
 
@@ -309,10 +309,10 @@ class Router:
         limits = []
         if not math.isnan(wanted) and "max_tokens" in self.pool.budgets[arm].control:
             limits.append(wanted)
-        price = float(self.pool.usd_per_token[1, arm])
+        price = float(self.pool.dearest_output[arm])
         if isinstance(policy, Best) and price > 0:
-            before_output = float(forecast.cost[0, arm]) - float(forecast.tokens[0, arm]) * price
-            limits.append(max((policy.max_cost - before_output) / price, 1.0))
+            more = (policy.max_cost - float(forecast.cost[0, arm])) / price
+            limits.append(max(float(forecast.tokens[0, arm]) + more, 1.0))
         least = min(limits, default=math.inf)
         return int(least) if least < math.inf else None
 
