@@ -10,6 +10,7 @@ import msgspec
 
 from r2router.bench.plan import Plan, Work, chain_budget, cost_usd
 from r2router.bench.record import Record
+from r2router.bench.thinking import split_thinking
 from r2router.types import Budget, Prices
 from r2router.upstream.controls import CLOSINGS
 from r2router.upstream.reply import Failure, Reply
@@ -24,12 +25,10 @@ def answer_record(plan: Plan, work: Work, budget: Budget, key: str, reply: Reply
     """An answer that came in one call."""
     usage = reply.usage
     cut = reply.finish_reason in _CUT
-    thought = bool(reply.reasoning) or bool(usage and usage.reasoning)
-    said = reply.text.strip()
-    if said.startswith("<think>"):  # an endpoint that leaves the thinking in the answer
-        thought, said = True, said.partition("</think>")[2].strip()
+    said = split_thinking(reply.text)
+    thought = said.thought or bool(reply.reasoning) or bool(usage and usage.reasoning)
     notes = [reply.usage_error] if reply.usage_error else []
-    starved = cut and thought and not said
+    starved = thought and not said.answer.strip() and (cut or said.cut)  # some endpoints call an answer whole that was cut
     if starved:
         notes.append("the whole allowance went into thinking")
     if "thinking_tokens" in budget.control and usage and (usage.reasoning or 0) > 1.1 * (budget.tokens or 0) + 32:
@@ -101,6 +100,7 @@ def forced_record(plan: Plan, work: Work, budget: Budget, key: str, chain: Recor
     """
     closing = CLOSINGS[plan.controls.closing]
     answer = reply.text.removeprefix(cut + closing)  # some servers give back what they continue
+    end = "\n</think>" if split_thinking(cut).cut else ""  # the closing words end the thinking, too: what follows is the answer
     k = min(budget.tokens or 0, len(chain.pieces or []))
     usage = Usage(max(reply.usage.input - k, 0), k + reply.usage.output) if reply.usage else None
     share = k / max(chain.output_tokens or 1, 1)
@@ -110,7 +110,7 @@ def forced_record(plan: Plan, work: Work, budget: Budget, key: str, chain: Recor
         budget,
         key,
         usage=usage,
-        response=cut + closing + answer,
+        response=cut + end + closing + answer,
         finish_reason="forced",
         truncated=True,
         cost_usd=cost_usd(_prices(work), usage) if usage else None,
