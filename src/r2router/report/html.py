@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from r2router.report import svg as drawn
@@ -17,9 +16,14 @@ from r2router.report.chart import Chart, Row
 from r2router.report.place import NARROW
 from r2router.report.svg import DARK, LIGHT, legible, svg, swatch
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 
 @cache
 def _templates() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     made = Environment(
         loader=PackageLoader("r2router.report"),
         autoescape=True,
