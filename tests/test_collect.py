@@ -83,9 +83,12 @@ def table(folder: Path) -> pl.DataFrame:
         ("<think>2 + 2</think>4", "length", False),
         ("<think>2 + 2</think>4", "stop", False),
         ("I <think> so", "length", False),
+        ("<think>\nFirst, 2", "stop", True),
+        ("[THINK]First, 2", None, True),
+        ("<|channel|>analysis<|message|>2 + 2", "length", True),
     ],
 )
-def test_thinking_left_in_the_answer_that_ate_the_allowance_shows_as_such(text: str, finish: str, starved: bool) -> None:
+def test_thinking_left_in_the_answer_that_ate_the_allowance_shows_as_such(text: str, finish: str | None, starved: bool) -> None:
     plan = Plan(queries(1), Pool([model()]), {"here": Provider(base_url="http://x/v1")})
     reply = Reply(
         text=text,

@@ -268,5 +268,9 @@ class Choices(msgspec.Struct, frozen=True, eq=False):
         """The decisions of several batches as one."""
         return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in cls.__struct_fields__))
 
+    def take(self, rows: IntArray) -> Choices:
+        """The decisions of some requests."""
+        return Choices(*(getattr(self, name)[rows] for name in self.__struct_fields__))
+
     def __len__(self) -> int:
         return len(self.arm)

@@ -23,6 +23,7 @@ from r2router.bench.record import Record, read_records
 from r2router.bench.scoring import scorer_named
 from r2router.bench.spread import Answer, Here, Spread, batched, score_answers
 from r2router.bench.suite import JsonLines, Query, Score
+from r2router.bench.thinking import without_thinking
 from r2router.errors import DataError, SaveError
 from r2router.files import whole_file
 
@@ -155,5 +156,6 @@ def _kept(kept: Kept, record: Record, query: Query) -> Iterable[Score]:
 def _row(record: Record, query: Query, score: Score) -> dict[str, Any]:
     fields = msgspec.structs.asdict(record)
     words = {"query_id": query.id, "task": query.task, "query": query.text, "reference": query.reference}
+    words["response"] = record.response if record.response is None else without_thinking(record.response)
     judged = {"quality": score.quality, "judge": score.judge or None, "judge_reason": score.reason or score.error or None}
     return {name: {**fields, **words, **judged}[name] for name in SCHEMA}

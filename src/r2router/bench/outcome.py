@@ -10,6 +10,7 @@ import msgspec
 
 from r2router.bench.plan import Plan, Work, chain_budget, cost_usd
 from r2router.bench.record import Record
+from r2router.bench.thinking import split_thinking
 from r2router.types import Budget, Prices
 from r2router.upstream.controls import CLOSINGS
 from r2router.upstream.reply import Failure, Reply
@@ -17,19 +18,18 @@ from r2router.upstream.wire import Usage
 
 OVER_ALLOWANCE = "the endpoint did not keep to the allowance of"
 """How the note of an answer begins whose thinking went beyond what was asked for."""
-_CUT = ("length", "max_tokens", "MAX_TOKENS")
+CUT = ("length", "max_tokens", "MAX_TOKENS")
+"""Finish reasons of an answer that was cut off at its allowance."""
 
 
 def answer_record(plan: Plan, work: Work, budget: Budget, key: str, reply: Reply, most_usd: float) -> Record:
     """An answer that came in one call."""
     usage = reply.usage
-    cut = reply.finish_reason in _CUT
-    thought = bool(reply.reasoning) or bool(usage and usage.reasoning)
-    said = reply.text.strip()
-    if said.startswith("<think>"):  # an endpoint that leaves the thinking in the answer
-        thought, said = True, said.partition("</think>")[2].strip()
-    notes = [reply.usage_error] if reply.usage_error else []
-    starved = cut and thought and not said
+    cut = reply.finish_reason in CUT
+    said = split_thinking(reply.text)
+    thought = said.thought or bool(reply.reasoning) or bool(usage and usage.reasoning)
+    notes = [text for text in (reply.note, reply.usage_error) if text]
+    starved = thought and not said.answer.strip() and (cut or said.cut)  # some endpoints call an answer whole that was cut
     if starved:
         notes.append("the whole allowance went into thinking")
     if "thinking_tokens" in budget.control and usage and (usage.reasoning or 0) > 1.1 * (budget.tokens or 0) + 32:
@@ -74,7 +74,7 @@ def chain_record(plan: Plan, work: Work, key: str, result: Reply | Failure, most
         usage=result.usage,
         response=result.text,
         finish_reason=result.finish_reason,
-        truncated=result.finish_reason in _CUT,
+        truncated=result.finish_reason in CUT,
         pieces=[len(p) for p in result.pieces],
         error=problem,
         error_kind="malformed" if problem else None,
@@ -101,6 +101,7 @@ def forced_record(plan: Plan, work: Work, budget: Budget, key: str, chain: Recor
     """
     closing = CLOSINGS[plan.controls.closing]
     answer = reply.text.removeprefix(cut + closing)  # some servers give back what they continue
+    end = "\n</think>" if split_thinking(cut).cut else ""  # the closing words end the thinking, too: what follows is the answer
     k = min(budget.tokens or 0, len(chain.pieces or []))
     usage = Usage(max(reply.usage.input - k, 0), k + reply.usage.output) if reply.usage else None
     share = k / max(chain.output_tokens or 1, 1)
@@ -110,7 +111,7 @@ def forced_record(plan: Plan, work: Work, budget: Budget, key: str, chain: Recor
         budget,
         key,
         usage=usage,
-        response=cut + closing + answer,
+        response=cut + end + closing + answer,
         finish_reason="forced",
         truncated=True,
         cost_usd=cost_usd(_prices(work), usage) if usage else None,
