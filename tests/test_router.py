@@ -123,10 +123,10 @@ def test_a_long_prompt_is_forecast_and_capped_at_its_tier(fake_encoder: Any, tmp
     short, long = router.forecast_vectors(ONE, 400).cost[0, 2:], router.forecast_vectors(ONE, 600).cost[0, 2:]
     np.testing.assert_allclose(short, [(400 + 2000) / 1e6, (800 + 8000) / 1e6])
     np.testing.assert_allclose(long, [(600 + 2000) / 1e6, (1200 * 2 + 800 * 15) / 1e6], err_msg="the arm that counts 1,200 tokens")
-    decision = router.decide(ONE, r2.Best(0.0145), 600)
-    chosen = int(decision.arm[0])
-    assert router.arms[chosen] == "b@800"
-    most = router._max_tokens(r2.Best(0.0145), router.forecast_vectors(ONE, 600), chosen, math.nan)
+    forecast = router.forecast_vectors(ONE, 600)
+    choices = router.decide(ONE, r2.Best(0.0145), 600)
+    assert router.arms[choices.arm[0]] == "b@800"
+    (most,) = router._max_tokens(forecast, msgspec.structs.replace(choices, budget_tokens=np.array([math.nan])), r2.Best(0.0145))
     assert most == 806 and (1200 * 2 + most * 15) / 1e6 <= 0.0145
 
 
