@@ -300,7 +300,7 @@ class _Run:
         self.limit.give_back(held)
         if held.attempts:
             if record.error is None:
-                self._first[record.model].charged(nanos(record.charged_usd), held.most)
+                self._first[record.model].charged(nanos(record.charged_usd), self.plan.calls_per_answer * held.most)
             self._first[record.model].leave(tells=record.error_kind not in _TELLS_NOTHING)
         self._under_way.discard(record.key)
         if record.kind == "cell" and record.error_kind == "interrupted":

@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 
 from r2router.bench.first_calls import is_above
-from r2router.bench.plan import Plan, Work, chain_budget, cost_usd
+from r2router.bench.plan import Plan, Work, chain_budget
 from r2router.bench.record import Record
 from r2router.bench.spend_limit import NANOS, nanos
 from r2router.bench.thinking import split_thinking
+from r2router.pool.prices import cost_usd
 from r2router.types import Budget, Prices
 from r2router.upstream.controls import CLOSINGS
 from r2router.upstream.reply import Failure, Reply
@@ -22,12 +23,13 @@ OVER_ALLOWANCE = "the endpoint did not keep to the allowance of"
 """How the note of an answer begins whose thinking went beyond what was asked for."""
 ABOVE_CAP = "the endpoint did not keep max_tokens"
 """How the note of an answer begins that is longer than its cap."""
-_CUT = ("length", "max_tokens", "MAX_TOKENS")
+CUT = ("length", "max_tokens", "MAX_TOKENS")
+"""Finish reasons of an answer that was cut off at its allowance."""
 
 
 def is_cut(reply: Reply) -> bool:
     """Whether an answer was cut off by its cap."""
-    return reply.finish_reason in _CUT
+    return reply.finish_reason in CUT
 
 
 def answer_record(plan: Plan, work: Work, budget: Budget, key: str, reply: Reply, most: int) -> Record:
@@ -36,7 +38,7 @@ def answer_record(plan: Plan, work: Work, budget: Budget, key: str, reply: Reply
     cut = is_cut(reply)
     said = split_thinking(reply.text)
     thought = said.thought or bool(reply.reasoning) or bool(usage and usage.reasoning)
-    notes = [reply.usage_error] if reply.usage_error else []
+    notes = [text for text in (reply.note, reply.usage_error) if text]
     starved = thought and not said.answer.strip() and (cut or said.cut)  # some endpoints call an answer whole that was cut
     if starved:
         notes.append("the whole allowance went into thinking")
@@ -86,7 +88,7 @@ def chain_record(plan: Plan, work: Work, key: str, result: Reply | Failure, most
         usage=result.usage,
         response=result.text,
         finish_reason=result.finish_reason,
-        truncated=result.finish_reason in _CUT,
+        truncated=result.finish_reason in CUT,
         pieces=[len(p) for p in result.pieces],
         error=problem,
         error_kind="malformed" if problem else None,

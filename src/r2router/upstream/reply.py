@@ -36,6 +36,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     told them apart, else as it was streamed. usage: None where it was absent or impossible; usage_error then says which.
     latency_s, ttft_s: seconds from sending to the end and to the first piece, of the attempt that worked.
     attempts: how many it took. unsure: how many of the failed ones the provider may have billed; lost: the tokens that those reported.
+    note: what else is to be recorded of it.
     """
 
     text: str
@@ -50,6 +51,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 1
     unsure: int = 0
     lost: Usage | None = None
+    note: str = ""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
