@@ -108,7 +108,7 @@ MISTAKES = [
     ("a price in words", broken("input = 0.25", 'input = "cheap"'), ["line 8", "input", "str"]),
     ("a late price in words", broken("output = 0.2", 'output = "0.2"'), ["line 20", "output", "str"]),
     ("a context in words", broken("400_000", '"400k"'), ["line 10", "context", "str"]),
-    ("a budget of half a token", broken("[150,", "[150.5,"), ["line 15", "budgets", "float"]),
+    ("a budget of half a token", broken("[150,", "[150.5,"), ["line 15", "budget", "whole number"]),
     ("an unknown control", broken('["reasoning_effort"]', '["thinking"]'), ["line 7", "control", "thinking"]),
     ("available in words", broken("= false", '= "no"'), ["line 11", "available", "str"]),
     ("one model that is no list", 'model = "x"\n', ["line 1", "model"]),
@@ -211,7 +211,9 @@ def test_a_missing_file_and_a_folder_are_refused_by_name(tmp_path: Path) -> None
 # -- made by hand -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["", " ", "a b", "a\tb", "a\nb", "a\u00a0b", "a@b", "@"], ids=repr)
+@pytest.mark.parametrize(
+    "name", ["", " ", "a b", "a\tb", "a\nb", "a\u00a0b", "a@b", "@", "a\x1b[31m", "a\u202eb", "a\x9b", "a" * 301], ids=repr
+)
 def test_ids_hold_no_at_sign_and_no_white_space(name: str) -> None:
     with pytest.raises(ConfigError, match="cannot be an id"):
         Pool([model(name)])
@@ -256,10 +258,99 @@ def test_budgets_are_ordered_as_a_person_would() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "tokens"), [(150, 150), ("150", 150), ("low", None), ("unlimited", None), ("1e3", None), ("²", None), (0, 0)]
+    ("written", "tokens"), [(150, 150), ("150", 150), ("low", None), ("unlimited", None), ("info", None), ("nano", None), (0, 0)]
 )
 def test_a_budget_is_a_number_where_it_is_written_as_one(written: int | str, tokens: int | None) -> None:
     assert Budget.of(written) == Budget(str(written), tokens)
+
+
+@pytest.mark.parametrize(
+    "written", ["1k", "1K", "1.0k", "1,000", "1_000", "1000.0", "1000.", "01000", "+1000", "1e3", "1.00E+03", 1000.0, np.int64(1000)]
+)
+def test_another_spelling_of_a_number_is_that_number(written: Any) -> None:
+    assert Budget.of(written) == Budget("1000", 1000)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *(
+            "-1",
+            "-1.0",
+            "\u22121",
+            "1.5",
+            "1.000",
+            "100.000",
+            "1,5",
+            "1,50",
+            "1,0000",
+            "1,5k",
+            "1k5",
+            "500 tokens",
+            "500t",
+            "1M",
+            "85%",
+            "0x10",
+        ),
+        *("\uff11\uff10", "\u00b2", "\u00bd", "inf", "-Infinity", "nan", "1e99", "1e-3", "9" * 5000, "1'000", ".5", "4-shot"),
+    ],
+)
+def test_what_looks_like_a_number_and_is_none_is_no_budget(written: str) -> None:
+    with pytest.raises(ConfigError, match="looks like a number"):
+        Budget.of(written)
+
+
+@given(st.integers(0, 10**9))
+def test_every_spelling_of_a_number_is_one_budget(tokens: int) -> None:
+    spellings = [f"{tokens}", f"{tokens:,}", f"{tokens:_}", f"0{tokens}", f"{tokens}.0", f"+{tokens}", f"{tokens / 1000:.3f}0k"]
+    assert {Budget.of(s) for s in spellings} == {Budget(str(tokens), tokens)}
+
+
+@given(st.text(max_size=12))
+def test_a_budget_read_again_stays_what_it_is(text: str) -> None:
+    try:
+        budget = Budget.of(text)
+    except ConfigError:
+        return
+    assert Budget.of(budget.id) == budget
+    assert budget.tokens is not None or budget.id == text
+
+
+@pytest.mark.parametrize(
+    "budget", [Budget("1k", 1000), Budget("1000.0", 1000), Budget("100", 50), Budget("100"), Budget("x", -1), Budget("1.5")]
+)
+def test_a_pool_takes_a_number_in_one_spelling_only(budget: Budget) -> None:
+    with pytest.raises(ConfigError, match="budget"):
+        Pool([Model(id="m", budgets=(budget,))])
+
+
+def test_a_pool_file_takes_budgets_as_tables_do(write: Any) -> None:
+    path = write('[[model]]\nid = "m"\nbudgets = ["1k", 2_000.0, "3,000", 4000, "low"]\n')
+    assert [(b.id, b.tokens) for b in Pool.read(path).budgets] == [*((f"{n}000", n * 1000) for n in (1, 2, 3, 4)), ("low", None)]
+    with pytest.raises(ConfigError, match=r"line 3: .*'1\.5k5'.*looks like a number"):
+        Pool.read(write('[[model]]\nid = "m"\nbudgets = ["1.5k5"]\n'))
+    with pytest.raises(ConfigError, match="is in the pool twice"):
+        Pool.read(write('[[model]]\nid = "m"\nbudgets = ["1k", 1000]\n'))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a." * 10**5 + "a = 1", "[" + "a." * 10**5 + "a]", "a = " + "[" * 10**5, "a = " + "[\n" * 10**5, "a = " + "{a = " * 10**5),
+        "\n".join(f"[b{n}." + "a." * 1900 + "a]" for n in range(800)),
+    ],
+    ids=["dotted", "heading", "list", "list of lines", "tables", "many headings"],
+)
+def test_a_deeply_nested_pool_file_is_refused_in_words(text: str, write: Any) -> None:
+    with pytest.raises(ConfigError, match=r"pool\.toml"):
+        Pool.read(write(f'[[model]]\nid = "m"\nbudgets = ["low"]\n{text}\n'))
+
+
+def test_a_pool_file_in_another_encoding_is_named_so(tmp_path: Path) -> None:
+    path = tmp_path / "pool.toml"
+    path.write_text('[[model]]\nid = "m"\nbudgets = ["low"]\n', encoding="utf-16")
+    with pytest.raises(ConfigError, match=r"UTF-16.*UTF-8"):
+        Pool.read(path)
 
 
 # -- who may be chosen ------------------------------------------------------------------------------------------------

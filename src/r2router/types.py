@@ -6,12 +6,16 @@ mixed up: the budget *asked for*, the tokens *forecast*, and the tokens *used*.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from r2router.errors import ConfigError
 
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
@@ -80,10 +84,44 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     control: tuple[Control, ...] = ()
 
     @classmethod
-    def of(cls, value: int | str, control: tuple[Control, ...] = ()) -> Budget:
-        """A budget from the way people write it: `150`, `"150"`, `"low"`, `"unlimited"`."""
+    def of(cls, value: float | str, control: tuple[Control, ...] = ()) -> Budget:
+        """A budget from the way people write it: `150`, `"150"`, `"low"`, `"unlimited"`.
+
+        What looks like a number is that number of tokens, in one spelling: `1k`, `1,000`, `1_000`, `1e3`, `1000.0` and `01000` are
+        `1000`. Raises `ConfigError` where it looks like a number and is no whole one from 0 to 10^9, or may be read in two ways
+        (`1.000`, `1,5k`, `500 tokens`): other names begin with a letter.
+        """
         text = str(value)
-        return cls(text, int(text) if text.isascii() and text.isdigit() else None, control)
+        tokens = _tokens(text)
+        return cls(text if tokens is None else str(tokens), tokens, control)
+
+
+_LIKE_A_NUMBER = re.compile(r"[+\u2212-]?(?:[.,]?\d|inf(?:inity)?$|nan$)", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"\+?(?P<whole>\d{1,3}(?:,\d{3})+|\d{1,12}(?:_\d{3})*)(?P<rest>\.\d{0,12})?(?P<power>[eE]\+?\d{1,2})?(?P<k>[kK])?", re.ASCII
+)
+_TWO_WAYS = re.compile(r"\+?\d{1,3}\.\d{3}")
+MOST_TOKENS = 10**9  # of a budget: no answer is longer
+
+
+def _tokens(text: str) -> int | None:
+    """The tokens that a budget stands for; None where it is a name. The one rule for tables, pools and everything else."""
+    if not (_LIKE_A_NUMBER.match(text) or text[:1].isnumeric()):
+        return None
+    match = _NUMBER.fullmatch(text)
+    if match is None or _TWO_WAYS.fullmatch(text):
+        raise ConfigError(f"budget {text!r} {_NO_NUMBER}")
+    plain = re.sub("[,_]", "", match["whole"]) + (match["rest"] or "") + (match["power"] or "")
+    number = Decimal(plain) * (1000 if match["k"] else 1)
+    if number > MOST_TOKENS or number != int(number):
+        raise ConfigError(f"budget {text!r} {_NO_NUMBER}")
+    return int(number)
+
+
+_NO_NUMBER = (
+    f"looks like a number and is not a whole number of tokens from 0 to {MOST_TOKENS:,}: write such a number as 1000, no limit as "
+    "'unlimited', and let a name begin with a letter"
+)
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -236,3 +274,13 @@ class Choices(msgspec.Struct, frozen=True, eq=False):
 
     def __len__(self) -> int:
         return len(self.arm)
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What goes with `Choices`, lists of length n; of a query without an arm it means nothing.
+
+    max_tokens, fallbacks: as in `Decision`.
+    """
+
+    max_tokens: list[int | None]
+    fallbacks: list[tuple[Arm, ...]]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from r2router.cli.options import embeddings, load, paths_of
-from r2router.cli.screen import note, progress
+from r2router.cli.screen import note, progress, say
 
 if TYPE_CHECKING:
     from r2router.pool.pool import Pool
@@ -70,8 +70,8 @@ def simulate(  # noqa: PLR0913, PLR0917 - one argument an option
         found = made_up(router, queries, seed=seed, table=table, vectors=base, models=models, budgets=budgets, progress=shown)
     _write(found, out, truth)
     n, arms, pool = len(found.table), len(found.table.arms), found.table.pool
-    click.echo(f"{out}: simulated, {n:,} queries x {arms} arms of {len(pool.models)} models ({n * arms:,} rows)")
-    click.echo(f"beside it: {', '.join(path.name for path in _beside(out, truth))}")
+    say(f"{out}: simulated, {n:,} queries x {arms} arms of {len(pool.models)} models ({n * arms:,} rows)")
+    say(f"beside it: {', '.join(path.name for path in _beside(out, truth))}")
 
 
 def _beside(out: Path, truth: bool) -> list[Path]:

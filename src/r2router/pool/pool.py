@@ -19,12 +19,11 @@ from r2router.errors import ConfigError, MissingPrice
 from r2router.pool.prices import genai_prices, read_prices
 from r2router.pool.toml import read_models
 from r2router.text import listing, suggest
-from r2router.types import DEAREST, Arm, BoolArray, Budget, FloatArray, IntArray, Model, NumberArray, Prices
+from r2router.types import DEAREST, MOST_TOKENS, Arm, BoolArray, Budget, FloatArray, IntArray, Model, NumberArray, Prices
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-_ID = re.compile(r"[^\s@]+")
 _NO_MODEL = "the pool has no model: give at least one [[model]]"
-_NO_ID = "{!r} cannot be an id: it must not be empty or hold '@' or white space"
+_NO_ID = "{!r} cannot be an id: it must not be empty, hold '@', white space or control characters, or be longer than 300 characters"
 
 
 class Pool:
@@ -211,11 +210,16 @@ def budget_order(budget: Budget) -> tuple[int, float]:
     return (3, 0.0) if budget.id == "unlimited" else (2, 0.0)
 
 
+def is_id(name: str) -> bool:
+    """Whether a model or budget may be called so: names of arms are shown everywhere, and come apart at their `@`."""
+    return 0 < len(name) <= 300 and name.isprintable() and not re.search(r"[\s@]", name)
+
+
 def _wrong(models: Sequence[Model]) -> tuple[int, str, str] | None:
     """The first thing that a pool of these models must not have: (number of the model, its key, what is wrong); None if all is well."""
     seen: set[str] = set()
     for number, model in enumerate(models):
-        if not _ID.fullmatch(model.id):
+        if not is_id(model.id):
             return number, "id", _NO_ID.format(model.id)
         if model.id in seen:
             return number, "id", f"model {model.id!r} is in the pool twice: give each model one entry with all its budgets"
@@ -237,12 +241,19 @@ def _wrong_budgets(model: Model) -> str:
         return f"model {model.id!r} has no budget: list at least one, for example budgets = ['unlimited']"
     seen: set[str] = set()
     for budget in model.budgets:
-        if not _ID.fullmatch(budget.id):
+        if not is_id(budget.id):
             return _NO_ID.format(budget.id)
         if budget.id in seen:
             return f"arm {Arm.of(model.id, budget.id)!r} is in the pool twice: list each budget of a model once"
         seen.add(budget.id)
-        if (budget.tokens is not None and budget.tokens < 0) or re.fullmatch(r"-\d+", budget.id):
-            length = budget.id if budget.tokens is None else budget.tokens
-            return f"model {model.id!r}: a budget is {length} tokens; it cannot be less than 0"
+        try:
+            meant = Budget.of(budget.id)
+        except ConfigError as error:
+            return f"model {model.id!r}: {error}"
+        if meant.id != budget.id:
+            return f"model {model.id!r}: budget {budget.id!r} is the number {meant.id}: write it so"
+        if budget.tokens is not None and not 0 <= budget.tokens <= MOST_TOKENS:
+            return f"model {model.id!r}: budget {budget.id!r} is {budget.tokens} tokens; it is a number from 0 to {MOST_TOKENS:,}"
+        if meant.tokens not in {None, budget.tokens}:
+            return f"model {model.id!r}: budget {budget.id!r} says {budget.tokens} tokens; a budget that is a number is so many tokens"
     return ""
