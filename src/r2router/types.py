@@ -6,6 +6,7 @@ mixed up: the budget *asked for*, the tokens *forecast*, and the tokens *used*.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -291,6 +292,16 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     met: bool = True
     familiar: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in plain types, for `json.dumps`; a number that is not known is None."""
+        numbers = {
+            name: value if math.isfinite(value) else None
+            for name in ("quality", "tokens", "cost", "spread")
+            for value in [getattr(self, name)]
+        }
+        plain = {name: getattr(self, name) for name in self.__struct_fields__}
+        return plain | numbers | {"arm": str(self.arm), "fallbacks": [str(arm) for arm in self.fallbacks]}
 
 
 class Choices(msgspec.Struct, frozen=True, eq=False):
