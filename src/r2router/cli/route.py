@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from r2router.cli.options import Wish, wishes
+from r2router.cli.outputs import OutputFile
 from r2router.cli.screen import note, progress, say, style
 
 if TYPE_CHECKING:
@@ -30,7 +31,13 @@ Examples:
 )
 @click.argument("text", required=False)
 @click.option("--input", "source", type=click.Path(path_type=Path), metavar="FILE", help="Route every row: .jsonl .csv .txt .parquet .npy")
-@click.option("--output", "target", type=click.Path(path_type=Path), metavar="FILE", help="Here: .jsonl .csv .parquet; by default stdout.")
+@click.option(
+    "--output",
+    "target",
+    type=OutputFile(".jsonl", ".ndjson", ".csv", ".parquet"),
+    metavar="FILE",
+    help="Here: .jsonl .csv .parquet; by default stdout.",
+)
 @click.option("--column", metavar="NAME", help="Of --input, where it is not query, prompt, text, vector or embedding.")
 @wishes
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for TEXT. Rows of --input are JSON lines anyway.")

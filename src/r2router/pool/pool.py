@@ -19,7 +19,7 @@ from r2router.errors import ConfigError, MissingPrice
 from r2router.pool.prices import charge, genai_prices, read_prices, wrong_prices
 from r2router.pool.toml import read_models
 from r2router.text import listing, suggest
-from r2router.types import MOST_TOKENS, Arm, BoolArray, Budget, FloatArray, IntArray, Model, NumberArray, Prices
+from r2router.types import MOST_TOKENS, UNLIMITED, Arm, BoolArray, Budget, FloatArray, IntArray, Model, NumberArray, Prices
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _NO_MODEL = "the pool has no model: give at least one [[model]]"
@@ -276,6 +276,12 @@ def _wrong_budgets(model: Model) -> str:
             return f"model {model.id!r}: budget {budget.id!r} is the number {meant.id}: write it so"
         if budget.tokens is not None and not 0 <= budget.tokens <= MOST_TOKENS:
             return f"model {model.id!r}: budget {budget.id!r} is {budget.tokens} tokens; it is a number from 0 to {MOST_TOKENS:,}"
+        if budget.control and budget.tokens is None and budget.id != UNLIMITED and "reasoning_effort" not in budget.control:
+            knobs = " and ".join(budget.control)
+            return (
+                f"model {model.id!r}: budget {budget.id!r} is no number, so {knobs} would send nothing: write a number of tokens, "
+                "'unlimited', or take control = ['reasoning_effort'] for efforts"
+            )
         if meant.tokens not in {None, budget.tokens}:
             return f"model {model.id!r}: budget {budget.id!r} says {budget.tokens} tokens; a budget that is a number is so many tokens"
     return ""

@@ -47,7 +47,7 @@ class Upstream:
         except ImportError:
             raise MissingExtra("calling LLMs needs aiohttp and tenacity: pip install 'r2router[bench]'") from None
         for name, provider in providers.items():
-            _check_url(name, provider.base_url)
+            check_url(name, provider.base_url)
         self.providers = dict(providers)
         self.gates = {name: Gate(p.concurrency) for name, p in providers.items()}
         self.attempts, self.backoff_s = max(1, attempts), backoff_s
@@ -217,7 +217,8 @@ def _masked(words: str, key: str) -> str:
     return f"{words[: -cut - 3]}***..." if cut else words
 
 
-def _check_url(name: str, url: str) -> None:
+def check_url(name: str, url: str) -> None:
+    """Raise `ConfigError` where a base_url is no address, holds a secret, or goes too far."""
     from urllib.parse import urlsplit
 
     try:
