@@ -85,8 +85,8 @@ class Router:
 
     def _cost(self, counts: NumberArray, tokens: FloatArray) -> FloatArray:
         """(n, arms) US dollars. For counts: `pool.cost(input_tokens.estimate(counts), tokens)`, in fewer steps."""
-        if counts.ndim == 2:
-            return self.pool.cost(counts, tokens)
+        if counts.ndim == 2 or self.pool.tiers:
+            return self.pool.cost(counts if counts.ndim == 2 else self.input_tokens.estimate(counts), tokens)
         a_token, a_request, an_output_token = self._usd
         return counts[:, None] * a_token + a_request + tokens * an_output_token
 
@@ -212,11 +212,11 @@ class Router:
         """The output length to enforce: the budget where `max_tokens` enforces it, and what a cap can pay for."""
         arm, rows = choices.arm, np.arange(len(choices))
         most = np.where(self._cut[arm] & ~np.isnan(choices.budget_tokens), choices.budget_tokens, np.inf)
-        price = self.pool.usd_per_token[1][arm]
+        price = self.pool.dearest_output[arm]
         if isinstance(policy, Best):
-            before_output = forecast.cost[rows, arm] - forecast.tokens[rows, arm] * price
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                affordable = np.maximum((policy.max_cost - before_output) / price, 1.0)
+                more = (policy.max_cost - forecast.cost[rows, arm]) / price
+                affordable = np.maximum(forecast.tokens[rows, arm] + more, 1.0)
             most = np.where(price > 0, np.minimum(most, affordable), most)
         return [int(n) if n < math.inf else None for n in most.tolist()]
 
