@@ -177,6 +177,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     usd_per_million: its prices; `None` means unknown, and whatever needs a cost then raises `MissingPrice`.
     capabilities: what a request can require of it (`vision`, `tools`, `json`, ...).
     context: the most tokens that prompt and answer may have together; `None` means unknown, and unchecked.
+    max_output_tokens: the most tokens of an answer, thinking included; collecting sends it as the cap where a budget sets none.
     available: false for a model that must not be chosen now (it stays in the pool and keeps its columns).
     """
 
@@ -188,6 +189,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     capabilities: frozenset[str] = frozenset()
     context: int | None = None
     available: bool = True
+    max_output_tokens: int | None = None
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -218,7 +220,7 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
     tokens: expected output tokens, thinking included.
     spread: standard deviation of the *forecast of the expected quality* (how unsure the router is, not how much single
         answers vary).
-    familiar: (n,) false where a query is far from everything the router was trained on.
+    familiar: (n,) false where a query is not in distribution: unlike everything the router was trained on.
     cost: expected US dollars of the request; NaN until the router has put prices on it.
     """
 
@@ -295,7 +297,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     fallbacks: the next best arms, one per model, to try in this order if the chosen model fails.
     reason: one or two sentences for a person.
     met: whether the policy's wish (a quality floor) is forecast to be met.
-    familiar: false where the query is far from the router's training data; the choice is then the safe one.
+    familiar: false where the query is unlike the router's training data; quality and tokens are then the arms' averages over it, no
+        forecasts of this query, and the choice is the safe one.
     """
 
     if TYPE_CHECKING:
