@@ -732,4 +732,4 @@ def test_a_floor_that_some_rows_reach_is_a_warning(tmp_path: Path) -> None:
 def test_options_of_files_go_with_a_file() -> None:
     result = run("route", "hello", "--workers", "2", "--output", "x.csv")
     assert result.exit_code == 2
-    assert "--workers" in result.stderr and "--output" in result.stderr and "go with --input" in result.stderr
+    assert "--workers" in result.stderr and "--output" in result.stderr and "options that go with --input" in result.stderr

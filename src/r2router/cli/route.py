@@ -54,7 +54,7 @@ def route(ctx: click.Context, /, text: str | None, wish: Wish, as_json: bool, so
     if source is None:
         odd = [f"--{name.replace('target', 'output')}" for name, value in rows.items() if value is not None and _given(ctx, name)]
         if odd:
-            raise click.UsageError(f"{' and '.join(odd)} {'go' if len(odd) > 1 else 'goes'} with --input")
+            raise click.UsageError(f"options that go with --input: {', '.join(odd)}")
         _route_text(read_text(text or ""), wish, as_json)
     elif as_json and rows["target"] is not None:
         raise click.UsageError("--json goes without --output: the extension of the output says what is written")
