@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
-from r2router.bench.plan import Plan, Work, chain_budget, cost_usd
+from r2router.bench.plan import Plan, Work, chain_budget
 from r2router.bench.record import Record
 from r2router.bench.thinking import split_thinking
+from r2router.pool.prices import cost_usd
 from r2router.types import Budget, Prices
 from r2router.upstream.controls import CLOSINGS
 from r2router.upstream.reply import Failure, Reply
@@ -18,16 +19,17 @@ from r2router.upstream.wire import Usage
 
 OVER_ALLOWANCE = "the endpoint did not keep to the allowance of"
 """How the note of an answer begins whose thinking went beyond what was asked for."""
-_CUT = ("length", "max_tokens", "MAX_TOKENS")
+CUT = ("length", "max_tokens", "MAX_TOKENS")
+"""Finish reasons of an answer that was cut off at its allowance."""
 
 
 def answer_record(plan: Plan, work: Work, budget: Budget, key: str, reply: Reply, most_usd: float) -> Record:
     """An answer that came in one call."""
     usage = reply.usage
-    cut = reply.finish_reason in _CUT
+    cut = reply.finish_reason in CUT
     said = split_thinking(reply.text)
     thought = said.thought or bool(reply.reasoning) or bool(usage and usage.reasoning)
-    notes = [reply.usage_error] if reply.usage_error else []
+    notes = [text for text in (reply.note, reply.usage_error) if text]
     starved = thought and not said.answer.strip() and (cut or said.cut)  # some endpoints call an answer whole that was cut
     if starved:
         notes.append("the whole allowance went into thinking")
@@ -73,7 +75,7 @@ def chain_record(plan: Plan, work: Work, key: str, result: Reply | Failure, most
         usage=result.usage,
         response=result.text,
         finish_reason=result.finish_reason,
-        truncated=result.finish_reason in _CUT,
+        truncated=result.finish_reason in CUT,
         pieces=[len(p) for p in result.pieces],
         error=problem,
         error_kind="malformed" if problem else None,

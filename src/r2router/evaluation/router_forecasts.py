@@ -14,6 +14,7 @@ from r2router.metrics.calibrate import for_quality, for_spend
 from r2router.metrics.score import Outcomes, Routed
 from r2router.router.router import Router
 from r2router.table.table import ARRAYS, Table
+from r2router.text import listing
 from r2router.types import FloatArray, Forecast, IntArray, Progress
 
 _BATCH = 512
@@ -60,6 +61,8 @@ def judge(router: Router, table: Table, vectors: FloatArray | None = None, progr
         if progress is not None:
             progress("forecasting", min(at + _BATCH, len(seen)), len(seen))
     arrays = {k: np.concatenate([getattr(p, k) for p in parts]) for k in ("quality", "tokens", "spread", "familiar", "cost")}
+    if (usable := router.usable(counts=estimates)) is not None:  # what may not be chosen costs infinitely much, here as in `decide`
+        arrays["cost"] = np.where(usable, arrays["cost"], np.inf)
     kept = np.flatnonzero((outcomes.seen & np.isfinite(arrays["quality"]) & np.isfinite(arrays["cost"])).any(axis=1))
     if not len(kept):
         known = np.isfinite(seen.quality).any()
@@ -104,20 +107,19 @@ def calibrate(
     if (spend is None) == (quality is None):
         raise UsageError("calibrate to either a spend or a quality: give one of the two")
     judged = judge(router, table, vectors, progress)
-    usable = router.pool.usable()
-    kept = np.flatnonzero((judged.outcomes.seen & np.isfinite(judged.forecast.cost) & usable).any(axis=1))
-    if not len(kept):
-        raise DataError("no query of the table has an outcome on an arm that the router can choose")
-    outcomes = judged.outcomes.take(kept)
-    routed = Routed.of(judged.forecast.quality[kept], judged.forecast.cost[kept], outcomes, np.flatnonzero(usable))
+    outcomes = judged.outcomes
+    routed = Routed.of(judged.forecast.quality, judged.forecast.cost, outcomes)
     gained, paid = np.nan_to_num(outcomes.quality), np.nan_to_num(outcomes.cost)
     policy = for_quality(routed.sweep, gained, quality) if quality is not None else for_spend(routed.sweep, paid, (spend or 0.0) / 1000)
-    arm, rows = routed.sweep.at(policy.usd), np.arange(len(kept))
-    return Calibration(policy, float(gained[rows, arm].mean()), float(paid[rows, arm].mean()), len(kept), judged.notes)
+    arm, rows = routed.sweep.at(policy.usd), np.arange(len(outcomes.quality))
+    return Calibration(policy, float(gained[rows, arm].mean()), float(paid[rows, arm].mean()), len(rows), judged.notes)
 
 
 def align(table: Table, router: Router) -> tuple[Table, list[str]]:
-    """The table with the router's arms and prices as columns, and notes on arms that only one of the two has."""
+    """The table with the router's arms and prices as columns, and notes on arms that only one of the two has.
+
+    Models that are not available count as not in the table: nobody can choose them, neither the router nor what it is compared with.
+    """
     column = {arm: i for i, arm in enumerate(table.arms)}
     source = np.array([column.get(arm, -1) for arm in router.arms])
     missing = [arm for arm, at in zip(router.arms, source, strict=True) if at < 0]
@@ -129,6 +131,12 @@ def align(table: Table, router: Router) -> tuple[Table, list[str]]:
         notes.append(f"{len(strange)} arms of the table are unknown to the router and left out: {', '.join(strange[:6])}")
     if missing:
         notes.append(f"{len(missing)} arms of the router are not in the table: {', '.join(missing[:6])}")
+    off = ~router.pool.usable()
+    if (off & (source >= 0)).any():
+        notes.append(f"models that are not available are left out: {listing(m.id for m in router.pool.models if not m.available)}")
+    source = np.where(off, -1, source)
+    if (source < 0).all():
+        raise DataError("all models that the table and the router share are not available: set `available = true` in the router's pool")
     arrays = {}
     for name in ARRAYS:
         values = getattr(table, name)[:, source]

@@ -11,7 +11,7 @@ import numpy as np
 
 from r2router._version import __version__
 from r2router.decide import AnyPolicy
-from r2router.errors import ArtifactError, MissingExtra, UsageError
+from r2router.errors import ArtifactError, MissingExtra, PolicyError, UsageError
 from r2router.pool.pool import Pool
 from r2router.predict import predictor_class
 from r2router.predict.familiarity import Familiarity
@@ -39,6 +39,11 @@ class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
 
 def save(router: Router, folder: str | Path) -> None:
     """See `Router.save`."""
+    if not isinstance(router.policy, AnyPolicy):
+        name = type(router.policy).__name__
+        raise PolicyError(
+            f"the policy {name} cannot be saved, as it is code: give the router one that can, router.with_policy(r2.Value(0.01)), say"
+        )
     arrays = {f"predictor.{k}": v for k, v in router.predictor.arrays().items()}
     arrays |= {"prior.quality": router.prior_quality, "prior.tokens": router.prior_tokens}
     if router.familiarity is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from r2router.decide import Best, Cheapest, Policy, Tradeoff, Value
+from r2router.decide import NO_ARM, Best, Cheapest, Policy, Tradeoff, Value
 from r2router.text import money
 from r2router.types import Arm, Choices, Forecast
 
@@ -15,7 +15,7 @@ def reason(policy: Policy, forecast: Forecast, at: int, arm: Arm, choice: Choice
     words = [f"{_aim(policy, bool(choice.met[0]))}: {arm} is forecast at quality {quality:.2f} for {money(cost)}."]
     if arm != arms[at]:
         words.append(f"The cap falls between two budgets of {arm.model}, so the answer may be {arm.budget} tokens long.")
-    if others := [i for i in order if i != at]:
+    if others := [i for i in order if i not in (at, NO_ARM)]:
         other = others[0]
         gap, ratio = float(forecast.quality[0, other]) - quality, float(forecast.cost[0, other]) / cost if cost > 0 else np.inf
         price = f"{ratio:.2g}x the cost" if np.isfinite(ratio) else money(float(forecast.cost[0, other]))

@@ -36,6 +36,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     told them apart, else as it was streamed. usage: None where it was absent or impossible; usage_error then says which.
     latency_s, ttft_s: seconds from sending to the end and to the first piece, of the attempt that worked.
     attempts: how many it took. unsure: how many of the failed ones the provider may have billed.
+    note: what else is to be recorded of it.
     """
 
     text: str
@@ -49,6 +50,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None
     attempts: int = 1
     unsure: int = 0
+    note: str = ""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
