@@ -144,10 +144,15 @@ def job_of(limits: Limits, fence: Fence | None, held: Held, stages: tuple[str, .
     return job
 
 
+def packed(job: dict[str, Any]) -> bytes:
+    """A job as the bare interpreter reads it. It is only ever written here; what comes back is text."""
+    return marshal.dumps(job)
+
+
 def _run(what: dict[str, Any], limits: Limits, fence: Fence | None) -> Ran:
     mark = secrets.token_bytes(16)
     with Held(fence) as held, tempfile.TemporaryFile() as job, tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as errors:
-        marshal.dump({**job_of(limits, fence, held, ("enter", "program")), **what, "mark": mark}, job)
+        job.write(packed({**job_of(limits, fence, held, ("enter", "program")), **what, "mark": mark}))
         job.seek(0)
         process = start(fence, held, limits, (job, said, errors))
         ended, why = wait(process, 2.0 * limits.seconds, limits)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import marshal
 import os
 import select
 import struct
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from r2router.bench.scoring.fence import Fence, Held
-from r2router.bench.scoring.sandbox import Limits, chosen, job_of, start
+from r2router.bench.scoring.sandbox import Limits, chosen, job_of, packed, start
 from r2router.bench.scoring.watch import end
 
 _TO_START = 120.0  # seconds: what is imported may be large, and the machine busy
@@ -80,7 +79,7 @@ class Served:
             process = start(fence, held, self.limits, (pipe, pipe, subprocess.DEVNULL), (package,))
             self._process, self._owner = process, os.getpid()
             atexit.register(self.close)
-            if _exchange(process, marshal.dumps(job), _TO_START) != b"ready":
+            if _exchange(process, packed(job), _TO_START) != b"ready":
                 raise Lost(f"{self.function} could not be started in the sandbox")
         return process
 

@@ -6,7 +6,6 @@ the entry and verifying the answer happen in a sandbox, for every task; and to t
 
 from __future__ import annotations
 
-import inspect
 import re
 from types import CodeType
 from typing import Any
@@ -21,8 +20,10 @@ from r2router.bench.thinking import without_thinking
 from r2router.errors import R2Error
 
 NAME = "reasoning-gym"
-_EVALUATE = frozenset({"eval", "exec", "compile", "parse_expr", "sympify", "parse_latex", "literal_eval", "S", "sympy", "sp"})
-_FUNCTIONS = "sin|cos|tan|cot|sec|csc|asin|acos|atan|sinh|cosh|tanh|asinh|acosh|atanh|exp|log|ln|sqrt|cbrt|abs|Abs|factorial|Rational"
+_EVALUATE = frozenset({"eval", "exec", "parse_expr", "sympify", "parse_latex", "sympy", "sp", "S"})
+_FUNCTIONS = (
+    "sin|cos|tan|cot|sec|csc|asin|acos|atan|sinh|cosh|tanh|asinh|acosh|atanh|exp|log|ln|sqrt|cbrt|abs|Abs|factorial|Rational|Integral"
+)
 _STRING = re.compile(r"'[^'\\\n]*'|\"[^\"\\\n]*\"")
 _CALL = re.compile(r"([^\W\d]\w*|[\])}'\"])\s*\(")
 _CODE = re.compile(r"__|[^\W\d]\s*\.\s*[^\W\d]|[\])']\s*\.\s*[^\W\d]|\b(?:lambda|for|if|import|yield|await|async)\b|:=|[;\\`@#$?{}\"]")
@@ -85,17 +86,17 @@ def _verified(query: Query, response: str) -> Score:
 
 
 def evaluates(dataset: type[Any]) -> bool:
-    """Whether the modules of a task's class name anything that evaluates text; true where that cannot be told."""
-    for base in dataset.__mro__:
-        module = inspect.getmodule(base)
-        if module is None or not module.__name__.startswith("reasoning_gym."):
+    """Whether a task's verifier, or any function that it may call, names something that evaluates text."""
+    left, seen = [dataset.score_answer], set()
+    while left:
+        function = left.pop()
+        if not hasattr(function, "__code__") or function in seen:
             continue
-        try:
-            code = compile(inspect.getsource(module), module.__name__, "exec", dont_inherit=True)
-        except (OSError, SyntaxError):
+        seen.add(function)
+        names = _named(function.__code__)
+        if names & _EVALUATE:
             return True
-        if _EVALUATE & _named(code):
-            return True
+        left += [value for name in names for value in (getattr(dataset, name, None), function.__globals__.get(name)) if value is not None]
     return False
 
 

@@ -6,6 +6,7 @@ it is done, or its time is over, whatever it started ends before the next begins
 
 from __future__ import annotations
 
+import importlib
 import os
 import select
 import signal
@@ -29,10 +30,10 @@ def main(job: dict[str, Any]) -> None:
     module, _, name = job["function"].partition(":")
     for package in job["preload"]:
         try:
-            __import__(package)
+            importlib.import_module(package)
         except ImportError:
             pass  # the function says so
-    function = getattr(__import__(module, fromlist=[name]), name)
+    function = getattr(importlib.import_module(module), name)
     _send(said, b"ready")
     while len(head := requests.read(4)) == 4:
         data = requests.read(struct.unpack("=I", head)[0])
