@@ -221,7 +221,7 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
     tokens: expected output tokens, thinking included.
     spread: standard deviation of the *forecast of the expected quality* (how unsure the router is, not how much single
         answers vary).
-    familiar: (n,) false where a query is far from everything the router was trained on.
+    familiar: (n,) false where a query is not in distribution: unlike everything the router was trained on.
     cost: expected US dollars of the request; NaN until the router has put prices on it.
     """
 
@@ -277,7 +277,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     fallbacks: the next best arms, one a model, to try in this order if the chosen model fails.
     reason: one or two sentences for a person.
     met: whether the policy's wish (a quality floor) is forecast to be met.
-    familiar: false where the query is far from the router's training data; the choice is then the safe one.
+    familiar: false where the query is unlike the router's training data; quality and tokens are then the arms' averages over it, no
+        forecasts of this query, and the choice is the safe one.
     """
 
     arm: Arm
