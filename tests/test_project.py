@@ -72,7 +72,7 @@ def test_type_checkers_see_the_same_names() -> None:
 
 def test_names_of_registries_are_there_and_point_down() -> None:
     """Registries name what they hold in strings, which the import contract cannot see."""
-    rows = [contract["layers"] for contract in CONTRACTS if contract["id"] == "layers"][0]
+    rows = next(contract["layers"] for contract in CONTRACTS if contract["id"] == "layers")
     depth = {name.strip(): at for at, row in enumerate(rows) for name in re.split(r"[|:]", row)}
     found = 0
     for path in SOURCES:
@@ -166,7 +166,12 @@ def test_executions_are_found() -> None:
 
 # -- dependencies ---------------------------------------------------------------------------------------------------
 
-MODULE_OF = {"lazy-loader": "lazy_loader", "sentence-transformers": "sentence_transformers", "genai-prices": "genai_prices", "reasoning-gym": "reasoning_gym"}
+MODULE_OF = {
+    "lazy-loader": "lazy_loader",
+    "sentence-transformers": "sentence_transformers",
+    "genai-prices": "genai_prices",
+    "reasoning-gym": "reasoning_gym",
+}
 
 
 def declared() -> dict[str, str]:
