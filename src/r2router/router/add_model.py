@@ -20,6 +20,7 @@ from r2router.predict.variance import UNKNOWN_VARIANCE
 from r2router.router.card import Added
 from r2router.router.extended import extend, known_quality
 from r2router.router.router import Router
+from r2router.router.trained import TrainedTexts
 from r2router.table.table import ARRAYS, Table
 from r2router.text import listing, suggest
 from r2router.types import FloatArray, IntArray, Model
@@ -49,6 +50,7 @@ def add_model(router: Router, model: Model | str, outcomes: Table, vectors: Floa
         input_tokens=InputTokens((*ours.factor, *inputs.factor), (*ours.overhead, *inputs.overhead), ours.typical),
         prior_quality=np.concatenate([router.prior_quality, heads.mean]),
         prior_tokens=np.concatenate([router.prior_tokens, heads.tokens]),
+        trained=None if router.trained is None else router.trained.joined(TrainedTexts.of(own.queries)),
         facts=msgspec.structs.replace(router.facts, added=(*router.facts.added, _added(router, spec, own, heads, outcomes, x))),
     )
 
