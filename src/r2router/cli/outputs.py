@@ -32,6 +32,20 @@ class OutputFile(click.Path):
         return path
 
 
+class OutputAddress(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
+    """As `OutputFile`, as it was typed; or an address (s3://...), of which the ending alone can be checked."""
+
+    name = "file"
+
+    def __init__(self, *endings: str) -> None:
+        self.endings = endings
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The path or address, or an error in words."""
+        check_written(Path(value), *self.endings)
+        return str(value)
+
+
 def check_written(path: Path, *endings: str, own: str = "") -> None:
     """Refuse a file that the command must not write; every other word of the command that names a file counts as read."""
     from r2router.files import check_output

@@ -59,7 +59,7 @@ class Pool:
         models, locate = read_models(path)
         if not models:
             raise ConfigError(f"{path}: {_NO_MODEL}")
-        if wrong := _wrong(models):
+        if wrong := _wrong(models) or _silent(models):
             number, key, what = wrong
             raise ConfigError(f"{path}{locate(number, key)}: {what}")
         return cls(models)
@@ -276,12 +276,20 @@ def _wrong_budgets(model: Model) -> str:
             return f"model {model.id!r}: budget {budget.id!r} is the number {meant.id}: write it so"
         if budget.tokens is not None and not 0 <= budget.tokens <= MOST_TOKENS:
             return f"model {model.id!r}: budget {budget.id!r} is {budget.tokens} tokens; it is a number from 0 to {MOST_TOKENS:,}"
-        if budget.control and budget.tokens is None and budget.id != UNLIMITED and "reasoning_effort" not in budget.control:
-            knobs = " and ".join(budget.control)
-            return (
-                f"model {model.id!r}: budget {budget.id!r} is no number, so {knobs} would send nothing: write a number of tokens, "
-                "'unlimited', or take control = ['reasoning_effort'] for efforts"
-            )
         if meant.tokens not in {None, budget.tokens}:
             return f"model {model.id!r}: budget {budget.id!r} says {budget.tokens} tokens; a budget that is a number is so many tokens"
     return ""
+
+
+def _silent(models: Sequence[Model]) -> tuple[int, str, str] | None:
+    """The first budget for which its controls would send nothing: a name, where they need a number; as `_wrong`."""
+    for number, model in enumerate(models):
+        for budget in model.budgets:
+            if budget.control and budget.tokens is None and budget.id != UNLIMITED and "reasoning_effort" not in budget.control:
+                knobs = " and ".join(budget.control)
+                what = (
+                    f"model {model.id!r}: budget {budget.id!r} is no number, so {knobs} would send nothing: write a number of tokens, "
+                    "'unlimited', or take control = ['reasoning_effort'] for efforts"
+                )
+                return number, "budgets", what
+    return None

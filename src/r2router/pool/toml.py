@@ -107,8 +107,8 @@ def _read(path: Path) -> tuple[_PoolFile, str]:
         if provider.key and not _names_variable(provider.key):
             raise ConfigError(
                 f"{path}, line {_provider_line(text, ['key'])}: the key of provider {name!r} is not the name of an environment variable (a "
-                "key itself must not stand in a pool file: put it into a variable, write key = 'NAME', and replace the key, as others may have "
-                "read it)"
+                "key itself must not stand in a pool file: put it into a variable, write key = 'NAME', and replace the key, as others may "
+                "have read it)"
             )
     return file, text
 
