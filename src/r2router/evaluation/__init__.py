@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from r2router.encode import load_encoder
+from r2router.encode import embed, load_encoder
 from r2router.errors import DataError
 from r2router.evaluation.accuracy import accuracy, compliance
 from r2router.evaluation.baselines import fit_baselines, noise_lines
-from r2router.evaluation.contenders import Tried, embed
+from r2router.evaluation.contenders import Tried
 from r2router.evaluation.experiment import failures, few
 from r2router.evaluation.own_policy import OwnDecisions
 from r2router.evaluation.report import Report, TaskLine

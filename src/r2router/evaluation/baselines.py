@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from r2router.encode import count_tokens, load_encoder
+from r2router.encode import count_tokens, embed, load_encoder
 from r2router.errors import ConfigError
 from r2router.evaluation.contenders import Data, Tried, attempt, transfer
 from r2router.evaluation.methods import published, same_arms
@@ -69,5 +69,5 @@ def noise_lines(
 
 def _arms(router: Router, judged: Judged, texts: Sequence[str]) -> FloatArray:
     """(n,) the arm of each text by the router's own policy."""
-    choice = router.decide(load_encoder(router.encoder).encode(list(texts)), None, count_tokens(list(texts)))
+    choice = router.decide(embed(load_encoder(router.encoder), list(texts)), None, count_tokens(list(texts)))
     return np.asarray(choice.arm)

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 import msgspec
 import numpy as np
 
-from r2router.encode import Encoder, count_tokens, load_encoder
+from r2router.encode import Encoder, count_tokens, embed, load_encoder
 from r2router.errors import ArtifactError, ConfigError, DataError, UsageError
 from r2router.metrics.score import FixedArms, Method, Outcomes, Routed, one_budget_each
 from r2router.predict import Learner, Predictor
@@ -30,8 +30,6 @@ Form = Literal["arms", "one budget", "concise", "thrifty"]
 at its cheapest that keeps 95 % of its best quality.
 """
 _CHOICE: dict[Form, Literal["best", "cheapest", "thrifty"]] = {"one budget": "best", "concise": "cheapest", "thrifty": "thrifty"}
-
-_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,16 +81,6 @@ class Data:
     def with_table(self, table: Table) -> Data:
         """The same queries and arms with other outcomes or prices."""
         return replace(self, table=table, outcomes=Outcomes.of(table.arms, table.quality, table.cost(self.input_tokens)))
-
-
-def embed(encoder: Encoder, texts: Sequence[str], progress: Progress | None = None) -> FloatArray:
-    """(n, d) embeddings of texts."""
-    parts = []
-    for at in range(0, len(texts), _BATCH):
-        parts.append(encoder.encode(texts[at : at + _BATCH]))
-        if progress is not None:
-            progress("embedding", min(at + _BATCH, len(texts)), len(texts))
-    return np.concatenate(parts)
 
 
 @dataclass(frozen=True, slots=True)

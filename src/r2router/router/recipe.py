@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from r2router.decide import Value
-from r2router.encode import count_tokens, load_encoder
+from r2router.encode import count_tokens, embed, load_encoder
 from r2router.errors import ConfigError, DataError, UsageError
 from r2router.figure import Figure
 from r2router.metrics.calibrate import LEAST_VALUE, for_quality
@@ -27,8 +27,6 @@ from r2router.router.card import Facts
 from r2router.router.router import Router
 from r2router.table.table import Table
 from r2router.types import FloatArray, Forecast, Progress
-
-_BATCH = 256  # texts embedded between two signs of life
 
 
 class Recipe(msgspec.Struct, frozen=True):
@@ -94,12 +92,7 @@ class Recipe(msgspec.Struct, frozen=True):
     def _vectors(self, table: Table, vectors: FloatArray | None, progress: Progress | None) -> tuple[FloatArray, str]:
         table.check_vectors(vectors)
         if vectors is None:
-            encoder, parts = load_encoder(self.encoder), []
-            for at in range(0, len(table), _BATCH):
-                parts.append(encoder.encode(table.queries[at : at + _BATCH]))
-                if progress is not None:
-                    progress("embedding", min(at + _BATCH, len(table)), len(table))
-            return np.concatenate(parts), self.encoder
+            return embed(load_encoder(self.encoder), table.queries, progress), self.encoder
         x = np.asarray(vectors, dtype=np.float32)
         if x.ndim != 2 or len(x) != len(table) or not np.isfinite(x).all():
             raise DataError(f"vectors have shape {x.shape}; expected finite values, one row for each of the {len(table)} queries")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from r2router.encode.rows import unit_rows
 from r2router.predict.familiarity import Familiarity
 from r2router.types import FloatArray, IntArray
 
@@ -44,16 +45,16 @@ def remembered(familiarity: Familiarity, n: int, rng: np.random.Generator) -> Fl
     centre = centres[rng.integers(len(centres), size=n)]
     along = rng.standard_normal((n, len(centres))) @ (centres - centres.mean(axis=0))
     anywhere = rng.standard_normal(centre.shape)
-    off = _unit(along) + _unit(anywhere)
+    off = unit_rows(along) + unit_rows(anywhere)
     off -= (off * centre).sum(axis=1, keepdims=True) * centre
-    return (cosine * centre + np.sqrt(1 - cosine**2) * _unit(off)).astype(np.float32)
+    return (cosine * centre + np.sqrt(1 - cosine**2) * unit_rows(off)).astype(np.float32)
 
 
 def _a_neighbour(base: FloatArray, rows: IntArray, rng: np.random.Generator) -> IntArray:
     """One of the nearest neighbours of each of the rows; the row itself where it is alone."""
     if len(base) < 2:
         return rows
-    unit = _unit(base)
+    unit = unit_rows(base)
     sought = rng.permutation(len(base))[:_MOST_SOUGHT]
     k = min(_NEIGHBOURS, len(sought) - 1)
     which = rng.integers(k, size=len(rows))
@@ -65,7 +66,3 @@ def _a_neighbour(base: FloatArray, rows: IntArray, rng: np.random.Generator) -> 
         nearest = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
         found[at : at + _BLOCK] = sought[nearest[np.arange(len(block)), which[at : at + _BLOCK]]]
     return found
-
-
-def _unit(x: FloatArray) -> FloatArray:
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

@@ -203,7 +203,10 @@ class Table:
         return np.where(np.isnan(self.cost_usd), cost, self.cost_usd)
 
     def write(self, path: str | Path) -> None:
-        """Write the observed cells as Parquet in the long format; what was at `path` survives a failure."""
-        from r2router.table.rows import write_rows
+        """Write the observed cells in the long format: Parquet, CSV or JSON lines by the name's ending. What was there survives a failure.
 
-        write_rows(self, Path(path))
+        Raises `DataError` for another ending, `SaveError` where it cannot be written.
+        """
+        from r2router.table.write import write_table
+
+        write_table(self, path)

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
+from r2router.encode import embed
 from r2router.encode.registry import Given
 from r2router.evaluation.accuracy import accuracy, compliance
-from r2router.evaluation.contenders import Data, Form, Tried, attempt, comparable, embed, needed
+from r2router.evaluation.contenders import Data, Form, Tried, attempt, comparable, needed
 from r2router.evaluation.experiment import Study, failures
 from r2router.evaluation.methods import BASELINES, ONE_BUDGET, OURS, SAME_ARMS, everybody, published
 from r2router.evaluation.operating_points import SHARES, Point, operating_point, points_grid, shares_grid
