@@ -17,7 +17,7 @@ from r2router.bench.thinking import split_thinking
 FRAGMENTS = [
     "\n", " ", "\t", "*", "_", "#", "####", "answer", "answer is ", "Answer:", "is not ", "but ", "A", "B", "(A)", "A. ", "a", "I",
     "1", "9", ",", ".", "'", "1,2", "1/", "^", "=", "-", "+", "\\frac{", "\\boxed{", "{", "}", "(", ")", "[", "$", "\\sqrt", "\\text{",
-    "\\pi", "%", "or ", "so ", "correct ", "<think>", "</think>", "<", "</", "[THINK]", "<|channel|>", "final", "<|message|>",
+    "\\pi", "%", "or ", "so ", "correct ", "apples ", "problem, ", "<think>", "</think>", "<", "</", "[THINK]", "<|channel|>", "final", "<|message|>",
     "<|end|>", "assistantfinal", "```", "<answer>", "</answer>", "\"", "{\"score\": ", "\"reason\"", "0.5", "//", "/*", "#", "\\",
     "\u202f", "~~~",
 ]  # fmt: skip
@@ -30,6 +30,8 @@ READERS: dict[str, Callable[[str], object]] = {
     "thinking": split_thinking,
     "verdict": read_verdict,
 }
+HEADS = st.sampled_from(["", "analysis", "{", "<think>", "The answer is ", "{'a': ", "\\boxed{"])
+TAILS = st.sampled_from(["", " 7", " 7x", "} 7x", " is 7x + 1}", "\nB", " or A"])
 SHORT, TIMES = 8_000, 8
 
 
@@ -48,13 +50,13 @@ def seconds(reader: Callable[[str], object], text: str) -> float:
     st.lists(st.sampled_from(FRAGMENTS), min_size=1, max_size=4),
     st.sampled_from(["", "analysis", "{", "<think>", "The answer is ", "{'a': "]),
 )
-@example(["\n"], "")
-@example(["\n"], "The answer is ")
-@example(["<think>"], "")
-@example(["answer: "], "")
-@example(["\\boxed{"], "")
-def test_time_grows_with_the_length(name: str, parts: list[str], head: str) -> None:
+@example(["\n"], "", "")
+@example(["\n"], "The answer is ", "")
+@example(["<think>"], "", "")
+@example(["answer: "], "", "")
+@example(["\\boxed{"], "", "")
+def test_time_grows_with_the_length(name: str, parts: list[str], head: str, tail: str) -> None:
     unit, reader = "".join(parts), READERS[name]
-    short, long = (head + unit * (length // len(unit)) for length in (SHORT, TIMES * SHORT))
+    short, long = (head + unit * (length // len(unit)) + tail for length in (SHORT, TIMES * SHORT))
     # quadratic is 64 times; a fixed part and a slow machine are allowed for
-    assert seconds(reader, long) < 3 * TIMES * seconds(reader, short) + 0.02, (head, unit)
+    assert seconds(reader, long) < 3 * TIMES * seconds(reader, short) + 0.02, (head, unit, tail)

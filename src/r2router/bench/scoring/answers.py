@@ -18,15 +18,16 @@ _ADVERB = (
     r"(?:clearly|therefore|thus|then|hence|definitely|obviously|indeed|simply|just|actually|most\ likely|likely|probably|surely|certainly|"
     r"of\ course|still|now|given\ by|as\ follows|equal\ to)"
 )
-_IS = (
-    r"(?:(?:is|was|are|equals|becomes|(?:should|would|must|will)(?:\ have\ to)?\ be|has\ to\ be|can\ only\ be|ought\ to\ be|"
-    r"(?:seems|appears|turns\ out|comes\ out|has)\ to\ be|seems|comes\ (?:out\ )?(?:to|at)|remains)\b|"
-    r"[:=\u2192\u21d2\u2013\u2014]|[-=]>|-(?=\ ))"
+_VERB = (
+    r"(?:is|was|are|equals|becomes|(?:should|would|must|will)(?:\ have\ to)?\ be|has\ to\ be|can\ only\ be|ought\ to\ be|"
+    r"(?:seems|appears|turns\ out|comes\ out|has)\ to\ be|seems|comes\ (?:out\ )?(?:to|at)|remains)\b"
 )
+_IS = rf"(?:{_VERB}|[:=\u2192\u21d2\u2013\u2014]|[-=]>|-(?=\ ))"
 _MARK = re.compile(
     rf"""
-    \banswers?\b(?:\ (?:to|for|of|that|which|here|I|we)\b[^.:\n]{{0,80}}?)?(?:\ \([^()\n]{{0,30}}\))?[\s*_"'`]{{0,12}}
-      (?:,?\ ?{_ADVERB},?\ ){{0,2}}{_IS}(?:[,:]?\s{{1,4}}{_ADVERB}\b){{0,2}}[,:]?(?P<no>\s{{1,4}}not\b)?[\s*_]{{0,12}}:?[\s*_]{{0,12}}
+    \banswers?\b(?:\ \([^()\n]{{0,30}}\))?
+      (?:[\s*_"'`]{{0,12}}(?:,?\ ?{_ADVERB},?\ ){{0,2}}{_IS}
+        |\ (?:to|for|of|that|which|here|I|we)\b[^.:\n]{{0,80}}?(?:[\s*_"'`]{{0,4}}:|\s(?:{_ADVERB}\ )?{_VERB}))(?:[,:]?\s{{1,4}}{_ADVERB}\b){{0,2}}[,:]?(?P<no>\s{{1,4}}not\b)?[\s*_]{{0,12}}:?[\s*_]{{0,12}}
   | ^[ \t#*_>-]{{0,12}}(?:(?:the|my|final|correct|short)[ ]){{0,2}}answer[ \t.:*_#-]{{0,8}}\n\s{{0,12}}     # a heading
   | ^[ \t]{{0,8}}(?P<hashes>\#\#\#\#)(?!\#)[ \t]{{0,8}}                                                      # GSM8K
   | <(?P<tag>(?:final_?)?answer)>\s{{0,12}}
@@ -137,6 +138,8 @@ def _barer(said: str) -> str:
             return inner.strip()
     if said[-1:] in ".,;:" or (said[-1:] in "!?" and said[-2:-1].isalpha()):
         return said[:-1].rstrip()
+    if said.endswith("*") or said.endswith("__"):  # the other end was before the mark
+        return said.rstrip("*_").rstrip()
     if said.startswith(("- ", "* ", "> ", "# ")):
         return said[2:].lstrip()
     return said

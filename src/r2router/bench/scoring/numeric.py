@@ -157,6 +157,7 @@ _SPACED_GROUPS = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/]|[ ,]\d|\.\d
 
 def _readable(text: str, *, grouped: bool = False) -> str:
     """The text in one notation. grouped: digits in groups of three are one number also with common spaces between them."""
+    text = text.rstrip("\\ ")  # of a bracket that was cut
     text = _TEXT.sub(lambda m: f" {m[1]} " if _DIGIT.search(m[1]) or m[1].strip() in ("or", "and", "to") else f" {_WORD_MARK}", text)
     text = _WRITTEN.sub(lambda m: _AS_WRITTEN[m[0]], text)
     text = _RAISED.sub(lambda m: f"^{{{m[0].translate(_HIGH)}}}", text)
@@ -246,7 +247,7 @@ def _with_unit(text: str, found: Value, *, opened: bool) -> tuple[Reading, bool]
 
 
 _ONLY_WORDS = re.compile(r"[^\d\\+*/=<>|^\[\]{}(]*")
-_WORDS_BEFORE = re.compile(rf"(?:[^\W\d]{{2,}}[.:]?|[#$\u20ac\u00a3\u00a5\u20b9{_WORD_MARK}*_\"'(]|\s|\b[aI]\b|-(?=[ $]))*")
+_WORDS_BEFORE = re.compile(rf"(?:[^\W\d]{{2,}}+[.:]?|[#$\u20ac\u00a3\u00a5\u20b9{_WORD_MARK}*_\"'(]|\s|\b[aI]\b|-(?=[ $]))*+")
 _EXPONENT = re.compile(rf"(?<=[a-zA-Z{_WORD_MARK}])\s?\^\s?\{{?-?\d\}}?|[\u00b2\u00b3]|/(?=[a-z\ue000 ])")
 
 
