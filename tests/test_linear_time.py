@@ -17,7 +17,8 @@ from r2router.bench.thinking import split_thinking
 FRAGMENTS = [
     "\n", " ", "\t", "*", "_", "#", "####", "answer", "answer is ", "Answer:", "is not ", "but ", "A", "B", "(A)", "A. ", "a", "I",
     "1", "9", ",", ".", "'", "1,2", "1/", "^", "=", "-", "+", "\\frac{", "\\boxed{", "{", "}", "(", ")", "[", "$", "\\sqrt", "\\text{",
-    "\\pi", "%", "or ", "so ", "correct ", "apples ", "problem, ", "<think>", "</think>", "<", "</", "[THINK]", "<|channel|>", "final", "<|message|>",
+    "\\pi", "%", "or ", "so ", "correct ", "apples ", "problem, ", "<think>", "</think>", "<", "</", "[THINK]",
+    "<|channel|>", "final", "<|message|>",
     "<|end|>", "assistantfinal", "```", "<answer>", "</answer>", "\"", "{\"score\": ", "\"reason\"", "0.5", "//", "/*", "#", "\\",
     "\u202f", "~~~",
 ]  # fmt: skip
@@ -48,7 +49,8 @@ def seconds(reader: Callable[[str], object], text: str) -> float:
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.sampled_from(FRAGMENTS), min_size=1, max_size=4),
-    st.sampled_from(["", "analysis", "{", "<think>", "The answer is ", "{'a': "]),
+    HEADS,
+    TAILS,
 )
 @example(["\n"], "", "")
 @example(["\n"], "The answer is ", "")

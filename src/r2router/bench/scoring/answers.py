@@ -27,7 +27,8 @@ _MARK = re.compile(
     rf"""
     \banswers?\b(?:\ \([^()\n]{{0,30}}\))?
       (?:[\s*_"'`]{{0,12}}(?:,?\ ?{_ADVERB},?\ ){{0,2}}{_IS}
-        |\ (?:to|for|of|that|which|here|I|we)\b[^.:\n]{{0,80}}?(?:[\s*_"'`]{{0,4}}:|\s(?:{_ADVERB}\ )?{_VERB}))(?:[,:]?\s{{1,4}}{_ADVERB}\b){{0,2}}[,:]?(?P<no>\s{{1,4}}not\b)?[\s*_]{{0,12}}:?[\s*_]{{0,12}}
+        |\ (?:to|for|of|that|which|here|I|we)\b[^.:\n]{{0,80}}?(?:[\s*_"'`]{{0,4}}:|\s(?:{_ADVERB}\ )?{_VERB}))
+      (?:[,:]?\s{{1,4}}{_ADVERB}\b){{0,2}}[,:]?(?P<no>\s{{1,4}}not\b)?[\s*_]{{0,12}}:?[\s*_]{{0,12}}
   | ^[ \t#*_>-]{{0,12}}(?:(?:the|my|final|correct|short)[ ]){{0,2}}answer[ \t.:*_#-]{{0,8}}\n\s{{0,12}}     # a heading
   | ^[ \t]{{0,8}}(?P<hashes>\#\#\#\#)(?!\#)[ \t]{{0,8}}                                                      # GSM8K
   | <(?P<tag>(?:final_?)?answer)>\s{{0,12}}
@@ -138,7 +139,7 @@ def _barer(said: str) -> str:
             return inner.strip()
     if said[-1:] in ".,;:" or (said[-1:] in "!?" and said[-2:-1].isalpha()):
         return said[:-1].rstrip()
-    if said.endswith("*") or said.endswith("__"):  # the other end was before the mark
+    if said.endswith(("*", "__")):  # the other end was before the mark
         return said.rstrip("*_").rstrip()
     if said.startswith(("- ", "* ", "> ", "# ")):
         return said[2:].lstrip()
