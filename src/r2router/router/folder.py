@@ -13,11 +13,11 @@ from r2router._version import __version__
 from r2router.decide import AnyPolicy
 from r2router.errors import ArtifactError, MissingExtra, PolicyError, UsageError
 from r2router.pool.pool import Pool
-from r2router.predict import predictor_class
 from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
 from r2router.router import artifact
 from r2router.router.card import Facts, write_card
+from r2router.router.learners import predictor_class
 from r2router.router.router import Router
 from r2router.router.trained import TrainedTexts, checked
 from r2router.types import Model
