@@ -398,13 +398,3 @@ class Choices(msgspec.Struct, frozen=True, eq=False):
 
     def __len__(self) -> int:
         return len(self.arm)
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """What goes with `Choices`, lists of length n; of a query without an arm it means nothing.
-
-    max_tokens, fallbacks: as in `Decision`.
-    """
-
-    max_tokens: list[int | None]
-    fallbacks: list[tuple[Arm, ...]]

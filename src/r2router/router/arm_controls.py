@@ -12,8 +12,18 @@ import numpy as np
 
 from r2router.decide import Best, Policy
 from r2router.pool.pool import Pool
-from r2router.types import BoolArray, Choices, Enforcement, FloatArray, Forecast
+from r2router.types import Arm, BoolArray, Choices, Enforcement, FloatArray, Forecast
 from r2router.upstream.controls import Collected, Controls
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What goes with `Choices`, lists of length n; of a query without an arm it means nothing.
+
+    max_tokens, fallbacks: as in `Decision`.
+    """
+
+    max_tokens: list[int | None]
+    fallbacks: list[tuple[Arm, ...]]
 
 
 @dataclass(frozen=True, eq=False)

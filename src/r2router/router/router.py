@@ -19,7 +19,7 @@ from r2router.pool.pool import Pool
 from r2router.predict import Predictor
 from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
-from r2router.router.arm_controls import ArmControls
+from r2router.router.arm_controls import ArmControls, Limits
 from r2router.router.card import Facts
 from r2router.router.checks import check_forecast, check_query, checked_counts, checked_mask, checked_vectors
 from r2router.router.reason import reason
@@ -34,7 +34,6 @@ from r2router.types import (
     FloatArray,
     Forecast,
     IntArray,
-    Limits,
     Model,
     NumberArray,
     PathStep,
