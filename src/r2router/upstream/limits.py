@@ -13,8 +13,15 @@ from collections.abc import Mapping
 LONGEST_PAUSE_S = 120.0
 LONGEST_ASKED_S = 600.0
 """A `Retry-After` above this is a quota that is used up for now, and no pause."""
-_PARTS = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+_ABSURD_S = 32 * 86_400.0
+"""A `Retry-After` above this, more than a month, says nothing: no quota is counted in longer spans."""
+_PARTS = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|h|m|s)")
+_COUNT = re.compile(r"[0-9]{1,18}")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class Closed(Exception):
+    """Nothing is let through any more."""
 
 
 class Gate:
@@ -30,10 +37,16 @@ class Gate:
         self.active = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._opens_at = 0.0
+        self._closing = asyncio.Event()
         self._narrowed_at = -1.0
 
     async def enter(self) -> float:
-        """Wait for a place, and for pauses to be over; gives the time (monotonic) at which the call began."""
+        """Wait for a place, and for pauses to be over; gives the time (monotonic) at which the call began.
+
+        Raises `Closed` at once when the gate is closed.
+        """
+        if self._closing.is_set():
+            raise Closed
         if self._waiting or self.active >= int(self.window):
             place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(place)
@@ -46,12 +59,25 @@ class Gate:
         else:
             self.active += 1
         while (pause := self._opens_at - time.monotonic()) > 0:
+            wait = pause + random.uniform(0, min(1.0, 0.2 * pause))  # noqa: S311  spreads the calls; no secret
             try:
-                await asyncio.sleep(pause + random.uniform(0, min(1.0, 0.2 * pause)))  # noqa: S311  spreads the calls; no secret
+                await asyncio.wait_for(self._closing.wait(), wait)
+            except TimeoutError:
+                continue
             except asyncio.CancelledError:
                 self.leave()
                 raise
+            self.leave()
+            raise Closed
         return time.monotonic()
+
+    def close(self) -> None:
+        """Let nothing through any more; whoever waits is told."""
+        self._closing.set()
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_exception(Closed())
 
     def leave(self) -> None:
         """The call is over."""
@@ -79,7 +105,7 @@ class Gate:
         """Heed `x-ratelimit-remaining-*`: where less is left than calls are under way, wait for the reset."""
         for what in ("requests", "tokens"):
             left = headers.get(f"x-ratelimit-remaining-{what}")
-            if left is None or not left.strip().isdigit():
+            if left is None or not _COUNT.fullmatch(left.strip()):  # which `str.isdigit` is not: it takes '²'
                 continue
             needed = self.active if what == "requests" else 1
             if int(left) < needed and (reset := seconds(headers.get(f"x-ratelimit-reset-{what}", ""))) is not None:
@@ -95,23 +121,28 @@ class Gate:
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that `retry-after-ms` or `retry-after` (seconds or a date) ask for; None where neither does."""
+    asked = _asked(headers)
+    return max(0.0, asked) if asked is not None and asked <= _ABSURD_S else None
+
+
+def _asked(headers: Mapping[str, str]) -> float | None:
     try:
         if (ms := headers.get("retry-after-ms")) is not None:
-            return max(0.0, float(ms) / 1000)
+            return float(ms) / 1000
         if (after := headers.get("retry-after")) is None:
             return None
         try:
-            return max(0.0, float(after))
+            return float(after)
         except ValueError:
             return max(0.0, email.utils.parsedate_to_datetime(after).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, IndexError):  # dates are read by a parser that meets little care
         return None
 
 
 def seconds(text: str) -> float | None:
     """A duration as rate-limit headers write it: `1s`, `6m0s`, `20ms`, or plain seconds; None where it is none of these."""
     text = text.strip()
-    if re.fullmatch(r"\d+(\.\d+)?", text):
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
         return float(text)
     if not re.fullmatch(rf"({_PARTS.pattern})+", text):
         return None
