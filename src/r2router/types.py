@@ -6,6 +6,7 @@ mixed up: the budget *asked for*, the tokens *forecast*, and the tokens *used*.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -177,6 +178,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     usd_per_million: its prices; `None` means unknown, and whatever needs a cost then raises `MissingPrice`.
     capabilities: what a request can require of it (`vision`, `tools`, `json`, ...).
     context: the most tokens that prompt and answer may have together; `None` means unknown, and unchecked.
+    max_output_tokens: the most tokens of an answer, thinking included; collecting sends it as the cap where a budget sets none.
     available: false for a model that must not be chosen now (it stays in the pool and keeps its columns).
     """
 
@@ -188,6 +190,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     capabilities: frozenset[str] = frozenset()
     context: int | None = None
     available: bool = True
+    max_output_tokens: int | None = None
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -289,6 +292,16 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     met: bool = True
     familiar: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in plain types, for `json.dumps`; a number that is not known is None."""
+        numbers = {
+            name: value if math.isfinite(value) else None
+            for name in ("quality", "tokens", "cost", "spread")
+            for value in [getattr(self, name)]
+        }
+        plain = {name: getattr(self, name) for name in self.__struct_fields__}
+        return plain | numbers | {"arm": str(self.arm), "fallbacks": [str(arm) for arm in self.fallbacks]}
 
 
 class Choices(msgspec.Struct, frozen=True, eq=False):

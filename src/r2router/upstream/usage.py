@@ -118,8 +118,8 @@ def _read(reported: dict[str, Any]) -> Usage:
     if hourly is not None or minutes is not None:
         written = max(written or 0, (hourly or 0) + (minutes or 0))
     reasoning = _largest([reported, *_details(reported, _OUT_DETAILS)], _REASONING)
-    total = _number(reported.get("total_tokens"))
-    beside = 0 if total is None else max(total - given - made, 0)
+    total = reported.get("total_tokens")
+    beside = max(total - given - made, 0) if type(total) is int else 0
 
     read, write = cached or 0, written or 0
     # what lies beside the prompt: all of it where names or the total say so, else what does not fit into it
