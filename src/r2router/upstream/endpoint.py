@@ -73,7 +73,7 @@ def looks_like_a_key(name: str) -> bool:
     if len(name) >= 20 and _KEY_PREFIX.match(name) and (digits >= 2 or any(map(str.islower, name))):
         return True
     longest = max(map(len, words))
-    return (longest >= 16 and digits >= 2) or (len(name) >= 20 and digits >= 4 and any(map(str.islower, name)))
+    return (longest >= 16 and digits >= 1) or (len(name) >= 20 and digits >= 4 and any(map(str.islower, name)))
 
 
 def check_provider(name: str, provider: Provider) -> None:
@@ -214,7 +214,7 @@ class Inflate:
 
 def most_stream_bytes(tokens: int) -> int:
     """Bytes of a stream of so many tokens at most: an event per token, some of which repeat the whole answer. They are not kept."""
-    return min(16 * MB + 16_000 * tokens, 256 * MB)
+    return min(8 * MB + 16_000 * tokens, 256 * MB)
 
 
 def most_kept_bytes(tokens: int) -> int:

@@ -126,10 +126,11 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _asked(headers: Mapping[str, str]) -> float | None:
+    ms, after = headers.get("retry-after-ms"), headers.get("retry-after")
     try:
-        if (ms := headers.get("retry-after-ms")) is not None:
-            return float(ms) / 1000
-        if (after := headers.get("retry-after")) is None:
+        if ms is not None:
+            return float(ms) / 1000 if ms.isascii() else None
+        if after is None or not after.isascii():
             return None
         try:
             return float(after)
