@@ -12,11 +12,12 @@ import numpy as np
 
 from r2router.decide import Value
 from r2router.encode import count_tokens, embed, load_encoder
-from r2router.errors import ConfigError, DataError, UsageError
+from r2router.errors import ConfigError, DataError, EncoderError, UsageError
 from r2router.figure import Figure
 from r2router.metrics.calibrate import LEAST_VALUE, for_quality
 from r2router.metrics.score import KEEP, Outcomes, Routed, compare, methods
 from r2router.predict import Learner
+from r2router.predict.background import BACKGROUND
 from r2router.predict.blend import Blend
 from r2router.predict.crossval import out_of_fold
 from r2router.predict.familiarity import Familiarity
@@ -25,6 +26,7 @@ from r2router.predict.means import fair_means
 from r2router.predict.tokens import log_bounds
 from r2router.router.card import Facts
 from r2router.router.router import Router
+from r2router.router.trained import TrainedTexts
 from r2router.table.table import Table
 from r2router.types import FloatArray, Forecast, Progress
 
@@ -35,7 +37,8 @@ class Recipe(msgspec.Struct, frozen=True):
     encoder: spec of the encoder (see `load_encoder`). learner: by default the one that does best on real tables
     (`docs/experiments.md`). folds: for the cross-validation behind the policy and the figures of the card; 0 leaves it out, and the
     policy is then the best fixed arm's. keep: the share of the best fixed arm's quality that the router's own policy keeps.
-    seed: of folds, bootstrap and familiarity. resamples: bootstrap draws for the card's intervals.
+    seed: of folds, bootstrap and familiarity. resamples: bootstrap draws for the card's intervals. digest: keep hashes of the training
+    texts, by which `evaluate` knows its own training queries; whoever has the router can check a guessed text against them.
     """
 
     encoder: str = "minilm"
@@ -44,6 +47,7 @@ class Recipe(msgspec.Struct, frozen=True):
     keep: float = KEEP
     seed: int = 0
     resamples: int = 200
+    digest: bool = True
 
     def __post_init__(self) -> None:
         if self.folds < 0 or self.resamples < 0 or not 0 < self.keep <= 1:
@@ -85,8 +89,9 @@ class Recipe(msgspec.Struct, frozen=True):
             input_tokens=inputs,
             prior_quality=quality,
             prior_tokens=tokens,
-            familiarity=Familiarity.fit(x, self.seed),
+            familiarity=Familiarity.fit(x, self.seed, self._background(encoder, vectors is None)),
             facts=self._facts(table, folds, figures),
+            trained=TrainedTexts.of(table.queries) if self.digest and not table.simulated else None,
         )
 
     def _vectors(self, table: Table, vectors: FloatArray | None, progress: Progress | None) -> tuple[FloatArray, str]:
@@ -98,6 +103,20 @@ class Recipe(msgspec.Struct, frozen=True):
             raise DataError(f"vectors have shape {x.shape}; expected finite values, one row for each of the {len(table)} queries")
         fits = self.encoder != "minilm" or x.shape[1] == load_encoder("minilm").dim
         return x, self.encoder if fits else "given:vectors"
+
+    def _background(self, encoder: str, embedding: bool) -> FloatArray | None:
+        """Embeddings of prompts of other kinds.
+
+        None where they cannot be had: vectors made elsewhere, an endpoint that training does not call, an encoder that is not installed.
+        """
+        if encoder.startswith("given:") or (encoder.startswith("openai:") and not embedding):
+            return None
+        try:
+            return load_encoder(encoder).encode(BACKGROUND)
+        except (EncoderError, UsageError):
+            if embedding:
+                raise
+            return None
 
     def _judge(
         self, forecast: Forecast, estimates: FloatArray, outcomes: Outcomes, table: Table, best: float, fallback: Value
