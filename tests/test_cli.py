@@ -391,7 +391,7 @@ def test_a_report_that_could_not_be_written_is_refused_before_the_work(room: Pat
         says="a.pdf: '.pdf' is not what is written here",
     )
     fails("evaluate", "missing", "--table", "missing", "--report", "no/a.html", code=1, says="no/a.html: there is no folder no")
-    fails("evaluate", "missing", "--table", "missing", "--report", "router", code=2, says="router: a file without an ending is not what is written here")
+    fails("evaluate", "missing", "--table", "missing", "--report", "router", code=2, says="router: a file without an ending")
 
 
 def test_evaluate_fits_the_baselines_too(room: Path) -> None:

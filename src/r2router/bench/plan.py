@@ -20,8 +20,8 @@ from r2router.pool.pool import Pool
 from r2router.pool.prices import dearest_usd
 from r2router.text import listing
 from r2router.types import UNLIMITED, Arm, Budget, Model, Prices, Provider
-from r2router.upstream.client import check_url
 from r2router.upstream.controls import Controls
+from r2router.upstream.endpoint import check_provider
 from r2router.upstream.known import providers_of
 
 UNCAPPED = (100.0, 800.0)
@@ -168,7 +168,6 @@ def refused(pool: Pool, given: Mapping[str, Provider]) -> tuple[list[str], list[
             missing.append(str(error))
             continue
         try:
-            check_url(model.provider, provider.base_url)
             _check(model, provider, Controls())
         except ConfigError as error:
             wrong.append(str(error))
@@ -177,6 +176,7 @@ def refused(pool: Pool, given: Mapping[str, Provider]) -> tuple[list[str], list[
 
 def _check(model: Model, provider: Provider, controls: Controls) -> None:
     """Raise `ConfigError` where a budget could not be enforced, or several would be the same request."""
+    check_provider(model.provider, provider)
     controls.check(model, provider)
     silent = [b.id for b in model.budgets if not b.control or (b.tokens is None and "reasoning_effort" not in b.control)]
     if len(silent) > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from collections.abc import Callable, Sequence
@@ -103,31 +102,7 @@ def _read(path: Path) -> tuple[_PoolFile, str]:
         raise ConfigError(f"{path}: nested too deeply to be a pool file") from None
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}{_explain(str(error), text)}") from None
-    for name, provider in file.provider.items():
-        if provider.key and not _names_variable(provider.key):
-            raise ConfigError(
-                f"{path}, line {_provider_line(text, ['key'])}: the key of provider {name!r} is not the name of an environment variable (a "
-                "key itself must not stand in a pool file: put it into a variable, write key = 'NAME', and replace the key, as others may "
-                "have read it)"
-            )
     return file, text
-
-
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}", re.ASCII)
-_KEYS_BEGIN = ("sk_", "gsk_", "hf_", "r8_", "pk_", "ghp_", "github_pat_", "AIza", "AKIA", "xai_", "fw_", "tgp_")
-_LONG = 20  # characters; a name of so many with small letters and digits is a key, unless there is such a variable
-
-
-def _names_variable(key: str) -> bool:
-    """Whether this is the name of an environment variable rather than a key itself."""
-    if not _VARIABLE.fullmatch(key):
-        return False
-    if key in os.environ:
-        return True
-    if key.startswith(_KEYS_BEGIN):
-        return False
-    mixed = any(c.isdigit() for c in key) and any(c.islower() for c in key)
-    return not (len(key) >= _LONG and (mixed or "_" not in key))
 
 
 _PATH = re.compile(r"(?P<what>.*?) - at `\$(?P<path>[^`]*)`")
