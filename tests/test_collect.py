@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
@@ -34,7 +35,7 @@ from r2router.cli import main
 from r2router.errors import ConfigError, DataError, MissingPrice
 from r2router.pool.pool import Pool
 from r2router.table.table import Table
-from r2router.types import Budget, Model, Prices, Provider
+from r2router.types import Budget, Model, Prices, Provider, Tier
 from r2router.upstream.client import Failure, Reply, Request, Upstream
 from r2router.upstream.controls import CLOSINGS, WORDINGS, Controls
 from r2router.upstream.wire import Usage
@@ -542,6 +543,20 @@ def test_money_of_many_calls_comes_back_whole() -> None:
         assert await purse.take(1e6, 3) == Hold(1e6, 1) and await Purse(None, 0.0).take(1e6, 3) == Hold(1e6, 3)
 
     asyncio.run(go())
+
+
+def test_an_estimate_prices_each_prompt_by_its_own_length(tmp_path: Path) -> None:
+    """The tokens of many short prompts are many, and yet none of them reaches the tier of long prompts."""
+    tiered = msgspec.structs.replace(PRICES, tiers=(Tier(1000.0, 10_000.0, above=2000),))
+    with FakeEndpoint() as fake, Journal(tmp_path / JOURNAL) as journal:
+        plain = estimate(plan_for(fake, 200, [model(budgets=(8,))]), journal)
+        prompts = plan_for(fake, 200, [msgspec.structs.replace(model(budgets=(8,)), usd_per_million=tiered)])
+        assert estimate(prompts, journal) == plain
+        long = Query(id="long", text="one two three four five six " * 1000, reference="1", scorer="numeric")
+        with_long = Plan([*prompts.queries, long], prompts.pool, prompts.providers)
+        assert estimate(with_long, journal)[0].usd > 6000 * 1000 / 1e6
+        work = list(with_long.work())[-1]
+        assert with_long.ceiling_usd(work, 8) > (6000 * 1000 + 8 * 10_000) / 1e6
 
 
 def test_the_estimate_brackets_what_it_comes_to_and_learns_from_the_journal(tmp_path: Path) -> None:

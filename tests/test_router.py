@@ -34,7 +34,7 @@ from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
 from r2router.router import artifact
 from r2router.router.card import Facts
-from r2router.types import Arm, Budget, FloatArray, Forecast, Model, Prices
+from r2router.types import Arm, Budget, FloatArray, Forecast, Model, Prices, Tier
 
 DIM = 8
 NAN = math.nan
@@ -114,6 +114,20 @@ def test_a_forecast_prices_what_is_forecast(plain: r2.Router) -> None:
     np.testing.assert_allclose(forecast.tokens, [TOKENS])
     np.testing.assert_allclose(forecast.cost, [[0.0002, 0.0004, 0.0015, 0.0045]])
     assert forecast.familiar.tolist() == [True]
+
+
+def test_a_long_prompt_is_forecast_and_capped_at_its_tier(fake_encoder: Any, tmp_path: Path) -> None:
+    tiered = Prices(1.0, 10.0, tiers=(Tier(2.0, 15.0, above=1000),))
+    pool = r2.Pool([msgspec.structs.replace(m, usd_per_million=tiered) if m.id == "b" else m for m in PLAIN.models])
+    router = written(pool, QUALITY, TOKENS, input_tokens=InputTokens((1.0, 1.0, 1.0, 2.0), (0.0,) * 4, 0.0))
+    short, long = router.forecast_vectors(ONE, 400).cost[0, 2:], router.forecast_vectors(ONE, 600).cost[0, 2:]
+    np.testing.assert_allclose(short, [(400 + 2000) / 1e6, (800 + 8000) / 1e6])
+    np.testing.assert_allclose(long, [(600 + 2000) / 1e6, (1200 * 2 + 800 * 15) / 1e6], err_msg="the arm that counts 1,200 tokens")
+    forecast = router.forecast_vectors(ONE, 600)
+    choices = router.decide(ONE, r2.Best(0.0145), 600)
+    assert router.arms[choices.arm[0]] == "b@800"
+    (most,) = router._max_tokens(forecast, msgspec.structs.replace(choices, budget_tokens=np.array([math.nan])), r2.Best(0.0145))
+    assert most == 806 and (1200 * 2 + most * 15) / 1e6 <= 0.0145
 
 
 def test_input_tokens_are_put_on_each_arms_own_scale() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
-from r2router.bench.plan import Plan, Work, chain_budget, cost_usd
+from r2router.bench.plan import Plan, Work, chain_budget
 from r2router.bench.record import Record
 from r2router.bench.thinking import split_thinking
+from r2router.pool.prices import cost_usd
 from r2router.types import Budget, Prices
 from r2router.upstream.controls import CLOSINGS
 from r2router.upstream.reply import Failure, Reply

@@ -23,8 +23,10 @@ from r2router.bench.journal import Journal
 from r2router.bench.plan import UNCAPPED, Plan, Work, chain_budget, output_cap
 from r2router.bench.purse import dollars
 from r2router.bench.record import Record, read_records
-from r2router.bench.spread import Here, Spread, embed_texts, score_answers
+from r2router.bench.spread import score_answers
 from r2router.encode import count_tokens
+from r2router.encode.embed import embed_texts
+from r2router.executors import Executor, Here
 from r2router.predict.input_tokens import InputTokens
 from r2router.table.table import Table
 from r2router.types import BoolArray, Budget, FloatArray, IntArray, Model
@@ -42,7 +44,7 @@ async def collect_rounds(  # noqa: PLR0913 - what `collect` takes, and how to ch
     report: Report | None = None,
     stop: asyncio.Event | None = None,
     say: Callable[[str], None] = lambda _: None,
-    spread: Spread | None = None,
+    spread: Executor | None = None,
 ) -> Status:
     """Ask what is worth most until `max_spend` US dollars are spent (as in `collect`); gives how far it came, over all rounds.
 
@@ -91,11 +93,11 @@ class _Field:
     order: IntArray
     counts: IntArray
     vectors: FloatArray
-    spread: Spread
+    spread: Executor
     qualities: dict[tuple[str, int], float | None] = field(default_factory=dict)  # what a scorer said, once
 
     @classmethod
-    def of(cls, plan: Plan, seed: int, spread: Spread) -> _Field:
+    def of(cls, plan: Plan, seed: int, spread: Executor) -> _Field:
         """Embeds the queries, once."""
         units: list[tuple[Model, tuple[Budget, ...]]] = []
         unit: list[int] = []

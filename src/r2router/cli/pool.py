@@ -42,8 +42,10 @@ def check(file: Path) -> None:
 
 
 def _cells(model: Model) -> tuple[str, ...]:
+    from r2router.pool.prices import price_words
+
     prices = model.usd_per_million
-    money = ("unknown", "unknown") if prices is None else (f"{prices.input:g}", f"{prices.output:g}")
+    money = ("unknown", "unknown") if prices is None else (price_words(prices, "input"), price_words(prices, "output"))
     controls = sorted({c for b in model.budgets for c in b.control})
     budgets = ", ".join(b.id for b in model.budgets)
     off = "" if model.available else "not available"

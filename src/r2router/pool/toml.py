@@ -12,7 +12,7 @@ import msgspec
 from r2router.errors import ConfigError
 from r2router.files import check_text
 from r2router.text import suggest
-from r2router.types import Budget, Control, Model, Prices, Provider
+from r2router.types import Budget, Control, Model, Prices, Provider, Tier
 
 _LARGEST = 4 << 20  # bytes: thousands of models
 _LONGEST_LINE = 4_000  # characters
@@ -116,6 +116,7 @@ def _explain(message: str, text: str) -> str:
         known = {
             *_ModelEntry.__struct_fields__,
             *Prices.__struct_fields__,
+            *Tier.__struct_fields__,
             *Budget.__struct_fields__,
             *Provider.__struct_fields__,
             "model",

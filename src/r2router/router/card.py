@@ -10,6 +10,7 @@ import msgspec
 from r2router.decide import Best, Cheapest, Policy, Tradeoff, Value
 from r2router.figure import Figure
 from r2router.pool.pool import Pool
+from r2router.pool.prices import price_words
 from r2router.text import money
 
 
@@ -82,7 +83,8 @@ def write_card(pool: Pool, encoder: str, policy: Policy, facts: Facts) -> str:
     lines += [f"- {limit}" for limit in facts.limits or ("Nothing is known about queries unlike those it was trained on.",)]
     lines += ["", "## Arms", "", "| model | budgets | USD per million tokens in / out | available |", "| --- | --- | --- | --- |"]
     for m in pool.models:
-        price = "unknown" if m.usd_per_million is None else f"{m.usd_per_million.input:g} / {m.usd_per_million.output:g}"
+        prices = m.usd_per_million
+        price = "unknown" if prices is None else f"{price_words(prices, 'input')} / {price_words(prices, 'output')}"
         lines.append(f"| {m.id} | {', '.join(b.id for b in m.budgets)} | {price} | {'yes' if m.available else 'no'} |")
     return "\n".join(lines) + "\n"
 

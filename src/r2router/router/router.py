@@ -23,7 +23,7 @@ from r2router.router.card import Facts
 from r2router.router.checks import check_forecast, check_query, checked_counts, checked_mask, checked_vectors
 from r2router.router.reason import reason
 from r2router.text import money
-from r2router.types import Arm, BoolArray, Choices, Curve, Decision, FloatArray, Forecast, IntArray, Model, NumberArray, PathStep
+from r2router.types import Arm, BoolArray, Choices, Curve, Decision, FloatArray, Forecast, IntArray, Limits, Model, NumberArray, PathStep
 
 if TYPE_CHECKING:
     from r2router.table.table import Table
@@ -85,8 +85,8 @@ class Router:
 
     def _cost(self, counts: NumberArray, tokens: FloatArray) -> FloatArray:
         """(n, arms) US dollars. For counts: `pool.cost(input_tokens.estimate(counts), tokens)`, in fewer steps."""
-        if counts.ndim == 2:
-            return self.pool.cost(counts, tokens)
+        if counts.ndim == 2 or self.pool.tiers:
+            return self.pool.cost(counts if counts.ndim == 2 else self.input_tokens.estimate(counts), tokens)
         a_token, a_request, an_output_token = self._usd
         return counts[:, None] * a_token + a_request + tokens * an_output_token
 
@@ -185,9 +185,8 @@ class Router:
         at = int(choice.arm[0])
         if at == NO_ARM:
             raise self._infeasible(forecast, policy, usable)
-        order = ranked(policy, forecast, usable, self.pool.model_of_arm, _MOST_FALLBACKS + 1)[0].tolist()
+        order = ranked(policy, forecast, usable, self.pool.model_of_arm, _MOST_FALLBACKS + 1)
         arm = self.chosen_arms(choice)[0]
-        wanted = float(choice.budget_tokens[0])
         return Decision(
             arm=arm,
             model=arm.model,
@@ -196,12 +195,38 @@ class Router:
             tokens=float(choice.tokens[0]),
             cost=float(choice.cost[0]),
             spread=float(forecast.spread[0, at]),
-            max_tokens=self._max_tokens(policy, forecast, at, wanted),
-            fallbacks=tuple(self.arms[i] for i in order if i != NO_ARM and self.arms[i].model != arm.model)[:_MOST_FALLBACKS],
-            reason=reason(policy, forecast, at, arm, choice, order, self.arms),
+            max_tokens=self._max_tokens(forecast, choice, policy)[0],
+            fallbacks=self._fallbacks(choice, order)[0],
+            reason=reason(policy, forecast, at, arm, choice, order[0].tolist(), self.arms),
             met=bool(choice.met[0]),
             familiar=bool(forecast.familiar[0]),
         )
+
+    def limits(self, forecast: Forecast, choices: Choices, policy: Policy | None = None, usable: BoolArray | None = None) -> Limits:
+        """What goes with choices that `choose` made of the same forecast, policy and mask: as in `Decision`, for n queries."""
+        policy = self.resolve(policy)
+        order = ranked(policy, forecast, self._mask(usable, forecast), self.pool.model_of_arm, _MOST_FALLBACKS + 1)
+        return Limits(self._max_tokens(forecast, choices, policy), self._fallbacks(choices, order))
+
+    def _max_tokens(self, forecast: Forecast, choices: Choices, policy: Policy) -> list[int | None]:
+        """The output length to enforce: the budget where `max_tokens` enforces it, and what a cap can pay for."""
+        arm, rows = choices.arm, np.arange(len(choices))
+        most = np.where(self._cut[arm] & ~np.isnan(choices.budget_tokens), choices.budget_tokens, np.inf)
+        price = self.pool.dearest_output[arm]
+        if isinstance(policy, Best):
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                more = (policy.max_cost - forecast.cost[rows, arm]) / price
+                affordable = np.maximum(forecast.tokens[rows, arm] + more, 1.0)
+            most = np.where(price > 0, np.minimum(most, affordable), most)
+        return [int(n) if n < math.inf else None for n in most.tolist()]
+
+    def _fallbacks(self, choices: Choices, order: IntArray) -> list[tuple[Arm, ...]]:
+        """order: (n, k) as `ranked` gives it."""
+        model, arms = self.pool.model_of_arm.tolist(), self.arms
+        return [
+            tuple([arms[i] for i in row if i != NO_ARM and model[i] != model[at]][:_MOST_FALLBACKS])
+            for at, row in zip(choices.arm.tolist(), order.tolist(), strict=True)
+        ]
 
     def decide(
         self,
@@ -298,6 +323,11 @@ class Router:
         return None if mask.all() else mask
 
     @cached_property
+    def _cut(self) -> BoolArray:
+        """(arms,) true where `max_tokens` enforces the budget."""
+        return np.array(["max_tokens" in budget.control for budget in self.pool.budgets])
+
+    @cached_property
     def _contexts(self) -> FloatArray:
         limits = [math.inf if m.context is None else float(m.context) for m in self.pool.models]
         return np.array(limits)[self.pool.model_of_arm]
@@ -318,18 +348,6 @@ class Router:
 
     def _counts(self, given: NumberArray | float | None, n: int) -> FloatArray:
         return checked_counts(self.input_tokens.typical if given is None else given, n, len(self.arms))
-
-    def _max_tokens(self, policy: Policy, forecast: Forecast, arm: int, wanted: float) -> int | None:
-        """The output length to enforce: the budget where `max_tokens` enforces it, and what a cap can pay for."""
-        limits = []
-        if not math.isnan(wanted) and "max_tokens" in self.pool.budgets[arm].control:
-            limits.append(wanted)
-        price = float(self.pool.usd_per_token[1, arm])
-        if isinstance(policy, Best) and price > 0:
-            before_output = float(forecast.cost[0, arm]) - float(forecast.tokens[0, arm]) * price
-            limits.append(max((policy.max_cost - before_output) / price, 1.0))
-        least = min(limits, default=math.inf)
-        return int(least) if least < math.inf else None
 
     def _infeasible(self, forecast: Forecast, policy: Policy | None, usable: BoolArray | None) -> NoFeasibleArm:
         """Why no arm was chosen for the first query; policy: None where any would do."""

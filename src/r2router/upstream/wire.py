@@ -35,12 +35,18 @@ _CREDIT = re.compile(r"insufficient[_ ](quota|credit|balance|funds)|billing|exce
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens of one call as the provider counted them. cached is part of input, reasoning part of output; None: not reported."""
+    """Tokens of one call as the provider counted them; None: not reported.
+
+    cached, cache_write: parts of input that were read from the provider's prompt cache, and written to it. reasoning: part of output.
+    cache_write_1h: part of cache_write that is kept for an hour.
+    """
 
     input: int
     output: int
     cached: int | None = None
     reasoning: int | None = None
+    cache_write: int | None = None
+    cache_write_1h: int | None = None
 
 
 class Message(msgspec.Struct):

@@ -178,4 +178,5 @@ def _no_verdict(first: Reply, second: Reply | Failure | None, why: str) -> Failu
 def _sum(a: Usage | None, b: Usage | None) -> Usage | None:
     if a is None or b is None:
         return None
-    return Usage(a.input + b.input, a.output + b.output, (a.cached or 0) + (b.cached or 0), (a.reasoning or 0) + (b.reasoning or 0))
+    parts = zip(msgspec.structs.astuple(a)[2:], msgspec.structs.astuple(b)[2:], strict=True)
+    return Usage(a.input + b.input, a.output + b.output, *((x or 0) + (y or 0) for x, y in parts))
