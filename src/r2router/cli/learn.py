@@ -65,6 +65,7 @@ def train(  # noqa: PLR0913, PLR0917 - one an option
     """
     data.check_priced(tables)
     check_out(out)
+    kept = None if test is None else _check_kept(out, paths_of(tables))
     given: dict[str, Any] = {"seed": seed, "folds": folds}
     given |= {} if learner is None else {"learner": learner_of(learner)}
     given |= {} if encoder is None else {"encoder": encoder}
@@ -77,7 +78,6 @@ def train(  # noqa: PLR0913, PLR0917 - one an option
     table = data.table(tables, rows)
     table.check_vectors(x)
     train, held_out = (table, None) if test is None else table.split(test, seed)
-    kept = None if held_out is None else _check_kept(out, paths_of(tables))
     note(f"training on {len(train):,} queries and {len(train.arms)} arms")
     with progress() as shown:
         router = recipe.fit(train, _of(train, table, x), progress=shown)

@@ -72,7 +72,9 @@ def embeddings(file: Path) -> FloatArray:
     import numpy as np
 
     from r2router.errors import DataError
+    from r2router.files import check_file
 
+    check_file(file)
     try:
         return np.load(file, allow_pickle=False)
     except FileNotFoundError:

@@ -10,6 +10,7 @@ import numpy as np
 
 from r2router.errors import DataError
 from r2router.stream.batch import ID_COLUMNS, TEXT_COLUMNS, TEXTS, VECTOR_COLUMNS, Batch, Row, chosen, text_batch
+from r2router.table.parquet_size import check_unpacked
 from r2router.types import FloatArray
 
 _VECTOR_BYTES = 16 << 20  # of a batch
@@ -57,6 +58,7 @@ def parquet(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
         known = VECTOR_COLUMNS if any(c in vectors for c in VECTOR_COLUMNS) else TEXT_COLUMNS
         name = chosen(path, list(schema), known, column)
         names = [name, *[c for c in (*ID_COLUMNS, "input_tokens") if c in schema and c != name]]
+        check_unpacked(path, names, in_parts=True)
         step = max(_VECTOR_BYTES // (4 * dim), 1) if name in vectors else TEXTS
         start = 0
         for frame in _frames(scan.select(names), step, total):

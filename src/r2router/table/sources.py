@@ -77,6 +77,7 @@ def read_source(one: Any, wanted: Wanted) -> Source:
     refuse_address(path)
     if reader is None:
         if suffix == ".json":
+            check_file(path)
             refuse_json(path)
         raise DataError(f"{path}: cannot tell its format from {suffix!r}: name it {', '.join(_READERS)}")
     if not remote:
