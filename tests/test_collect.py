@@ -23,13 +23,14 @@ pytest.importorskip("aiohttp", reason="collecting needs the [bench] extra")
 
 import fake_endpoint
 from fake_endpoint import FAULTS, FakeEndpoint
-from r2router.bench.collect import Status, collect
+from r2router.bench.collect import collect
 from r2router.bench.folder import JOURNAL, compact, remember
 from r2router.bench.journal import Journal
 from r2router.bench.outcome import answer_record
 from r2router.bench.plan import Plan, estimate
-from r2router.bench.purse import Hold, Purse, dollars
 from r2router.bench.record import read_records
+from r2router.bench.spend_limit import NANOS, Hold, SpendLimit, dollars, nanos
+from r2router.bench.status import Status
 from r2router.bench.suite import JsonLines, Query
 from r2router.cli import main
 from r2router.errors import ConfigError, DataError, MissingPrice
@@ -37,7 +38,7 @@ from r2router.pool.pool import Pool
 from r2router.table.table import Table
 from r2router.types import Budget, Model, Prices, Provider, Tier
 from r2router.upstream.client import Failure, Reply, Request, Upstream
-from r2router.upstream.controls import CLOSINGS, WORDINGS, Controls
+from r2router.upstream.controls import CLOSINGS, SAFETY_CAP, WORDINGS, Controls
 from r2router.upstream.wire import Usage
 
 BOTH = ("instruction", "max_tokens")
@@ -103,7 +104,7 @@ def test_thinking_left_in_the_answer_that_ate_the_allowance_shows_as_such(text: 
         model="m",
     )
     work = next(plan.work())
-    record = answer_record(plan, work, work.budgets[0], "0" * 32, reply, 1.0)
+    record = answer_record(plan, work, work.budgets[0], "0" * 32, reply, NANOS)
     assert (record.starved, record.truncated, record.response) == (starved, finish == "length", text)
 
 
@@ -276,8 +277,8 @@ def fields(
         ("openrouter", Budget.of("high", ("reasoning_effort",)), {"reasoning": {"effort": "high"}}),
         ("openrouter", Budget.of(2000, ("thinking_tokens",)), {"reasoning": {"max_tokens": 2000}}),
         ("openrouter", Budget.of(0, ("thinking_tokens",)), {"reasoning": {"effort": "none"}}),
-        ("anthropic", Budget.of(2000, ("thinking_tokens",)), {"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 6096}),
-        ("anthropic", Budget.of(0, ("thinking_tokens",)), {"thinking": {"type": "disabled"}, "max_tokens": 4096}),
+        ("anthropic", Budget.of(2000, ("thinking_tokens",)), {"thinking": {"type": "enabled", "budget_tokens": 2000}}),
+        ("anthropic", Budget.of(0, ("thinking_tokens",)), {"thinking": {"type": "disabled"}}),
         ("gemini", Budget.of(512, ("thinking_tokens",)), {"extra_body": {"google": {"thinking_config": {"thinking_budget": 512}}}}),
         ("gemini", Budget.of("low", ("reasoning_effort",)), {"reasoning_effort": "low"}),
         ("qwen", Budget.of(512, ("thinking_tokens",)), {"enable_thinking": True, "thinking_budget": 512}),
@@ -296,7 +297,8 @@ def fields(
     ],
 )  # fmt: skip
 def test_each_dialect_gets_the_fields_that_it_documents(dialect: Any, budget: Budget, expected: dict[str, Any]) -> None:
-    assert fields(dialect, budget) == expected
+    thinking = (budget.tokens or 0) if "thinking_tokens" in budget.control else 0
+    assert fields(dialect, budget) == {"max_tokens": thinking + SAFETY_CAP} | expected  # where no budget caps it, a safety cap does
 
 
 def test_openai_itself_takes_the_newer_name_of_the_cap() -> None:
@@ -471,6 +473,8 @@ class Dying:
     async def probe(self, _provider: str) -> None:
         return None
 
+    def stop(self) -> None: ...
+
     async def close(self) -> None: ...
 
 
@@ -480,7 +484,7 @@ def test_what_may_have_been_billed_before_an_endpoint_went_away_is_charged(tmp_p
         status = asyncio.run(collect(plan, journal, Dying(), max_spend=1.0))
         (record,) = read_records(tmp_path / JOURNAL)
         assert "provider 'here'" in status.stopped and record.error_kind == "connection" and record.paid_usd is None
-        assert journal.spent == record.charged_usd == plan.ceiling_usd(next(plan.work()), 8) > 0
+        assert journal.spent == record.charged_usd == nanos(plan.ceiling_usd(next(plan.work()), 8)) / NANOS > 0
 
 
 def test_an_endpoint_that_dies_on_the_way_stops_and_can_be_gone_on_with(tmp_path: Path) -> None:
@@ -512,7 +516,7 @@ def test_the_spending_limit_is_never_exceeded_and_goes_over_runs(tmp_path: Path,
             status = run(plan, tmp_path / "part", max_spend=share * whole)
             spent = sum(r.charged_usd for r in read_records(tmp_path / "part" / JOURNAL))
             assert 0.9 * share * whole < spent <= share * whole
-            assert "spending limit" in status.stopped[""] and status.spent_usd == pytest.approx(spent)
+            assert "spend limit" in status.stopped[""] and status.spent_usd == pytest.approx(spent)
         assert run(plan, tmp_path / "part", max_spend=10 * whole).done == 200
     assert table(tmp_path / "part").equals(table(tmp_path / "all"))
 
@@ -529,18 +533,37 @@ def test_the_limit_holds_where_attempts_fail_that_may_be_billed(tmp_path: Path, 
         plan = plan_for(fake, 200)
         status = run(plan, tmp_path, max_spend=limit)
         spent = sum(r.charged_usd for r in read_records(tmp_path / JOURNAL))
-        assert 0.9 * limit < spent <= limit and "spending limit" in status.stopped[""]
+        assert 0.9 * limit < spent <= limit and "spend limit" in status.stopped[""]
+
+
+class Book:
+    """A ledger that has charged nothing."""
+
+    spent_nanos = 0
+    flying = 0
+
+    def in_flight(self, nano: int) -> None:
+        self.flying = nano
+
+
+@pytest.mark.parametrize(("usd", "nano"), [(0, 0), (0.3, 300_000_000), (3e-8, 30), (1e-12, 1), (1.0000000001, NANOS + 1), (1e9, 10**18)])
+def test_amounts_are_whole_nano_dollars_rounded_up(usd: float, nano: int) -> None:
+    assert nanos(usd) == nano
 
 
 def test_money_of_many_calls_comes_back_whole() -> None:
     async def go() -> None:
-        purse = Purse(1e6, 0.0)
-        holds = [await purse.take(usd, 3) for usd in (1e5, 0.1, 0.3, 12345.678, 0.7)]
+        book = Book()
+        limit = SpendLimit(1e6, book)
+        holds = [await limit.take(nanos(usd), 3) for usd in (1e5, 0.1, 0.3, 12345.678, 0.7)]
+        assert book.flying == sum(h.total for h in holds if h) == 3 * nanos(112346.778)
         for hold in holds:
             assert hold is not None
-            purse.give_back(hold)
-        assert await asyncio.wait_for(purse.take(2e6), 1) is None  # what rounding leaves over is no call under way
-        assert await purse.take(1e6, 3) == Hold(1e6, 1) and await Purse(None, 0.0).take(1e6, 3) == Hold(1e6, 3)
+            limit.give_back(hold)
+        assert book.flying == 0
+        assert await asyncio.wait_for(limit.take(nanos(2e6)), 1) is None  # what rounding leaves over is no call under way
+        whole = nanos(1e6)
+        assert await limit.take(whole, 3) == Hold(whole, 1) and await SpendLimit(None, Book()).take(whole, 3) == Hold(whole, 3)
 
     asyncio.run(go())
 

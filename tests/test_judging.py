@@ -188,7 +188,7 @@ def test_a_judge_cut_off_in_its_thinking_gives_no_verdict(run: Path) -> None:
         with FakeJudge(lambda m, n, say=say: say, finish=finish) as fake:
             said = judge(run, fake, "--retry-failed")
         assert all(row["quality"] is None for row in rows_of(run, "j")), (say, finish)
-        assert "12 failed" in said.output and ("--tokens" in said.output) == (finish == "length")
+        assert "5 failed" in said.output and ("--tokens" in said.output) == (finish == "length")
     with FakeJudge(lambda m, n: by_length(m, n).replace("{", '<think>{"score": 0.1}?</think>{', 1)) as fake:
         assert judge(run, fake, "--retry-failed").exit_code == 0
     assert all(row["quality"] == min(10, len(row["response"].split())) / 10 for row in rows_of(run, "j"))

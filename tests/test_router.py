@@ -19,6 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import r2router as r2
+from conftest import FakeEncoder
+from r2router.encode import ENCODERS
 from r2router.errors import (
     ArtifactError,
     ConfigError,
@@ -561,7 +563,11 @@ def test_an_unfamiliar_query_is_flagged_and_decided_by_the_arms_means(fake_encod
     choices = router.decide(x, r2.Tradeoff(0.0))
     assert choices.arm.tolist() == [3, 0] and choices.familiar.tolist() == [True, False]
     decision = router.explain(router.forecast_vectors(x[1]), r2.Tradeoff(0.0))
-    assert decision.arm == "a@100" and not decision.familiar and "unlike the training data" in decision.reason
+    assert decision.arm == "a@100" and not decision.familiar
+    assert "unlike the training data" in decision.reason and "not known" in decision.reason and "forecast at" not in decision.reason
+    assert decision.spread == pytest.approx(math.sqrt(1 / 12)), "a quality of which nothing is known"
+    known_one = router.explain(router.forecast_vectors(x[0]), r2.Tradeoff(0.0))
+    assert known_one.familiar and known_one.spread == 0.05 and "unlike" not in known_one.reason
 
 
 def test_the_training_queries_are_familiar_and_others_are_not(world: Any, fake_encoder: Any) -> None:
@@ -579,7 +585,9 @@ def test_the_training_queries_are_familiar_and_others_are_not(world: Any, fake_e
 
 @pytest.fixture(scope="module")
 def trained_once(world: Any) -> r2.Router:
-    return r2.Recipe(encoder="fake", resamples=20).fit(world.table, vectors=world.vectors)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENCODERS, "fake", lambda _: FakeEncoder())
+        return r2.Recipe(encoder="fake", resamples=20).fit(world.table, vectors=world.vectors)
 
 
 @pytest.fixture
@@ -613,6 +621,12 @@ def test_texts_are_encoded_where_no_vectors_are_given(world: Any, fake_encoder: 
     recipe = r2.Recipe(encoder="fake", folds=0)
     a, b = recipe.fit(world.table), recipe.fit(world.table, vectors=world.vectors)
     np.testing.assert_array_equal(a.forecast_vectors(world.vectors).quality, b.forecast_vectors(world.vectors).quality)
+
+
+def test_an_encoder_that_cannot_be_had_leaves_the_background_out(world: Any) -> None:
+    for encoder in ("given:mine", "openai:text-embedding-3-small", "not-installed"):
+        familiarity = r2.Recipe(encoder=encoder, folds=0).fit(world.table, vectors=world.vectors).familiarity
+        assert familiarity is not None and not len(familiarity.background)
 
 
 def test_vectors_of_no_known_encoder_need_vectors_later(world: Any) -> None:
@@ -871,6 +885,8 @@ def saved(trained: r2.Router, tmp_path: Path) -> Path:
         lambda m: m["input_tokens"]["factor"].__setitem__(0, -1.0),
         lambda m: m["input_tokens"].update(typical=-5.0),
         lambda m: m.update(ties="dearest"),
+        lambda m: m.update(temperature=0.0),
+        lambda m: m.update(temperature=-1.0),
     ],
 )
 def test_a_manifest_that_does_not_make_sense_is_refused(saved: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
@@ -896,6 +912,10 @@ def test_a_manifest_that_does_not_make_sense_is_refused(saved: Path, edit: Calla
         lambda a: a.update({"familiarity.centres": a["familiarity.centres"][:, :-1]}),
         lambda a: a.update({"familiarity.centres": a["familiarity.centres"][0]}),
         lambda a: a.update({"familiarity.centres": a["familiarity.centres"][:0]}),
+        lambda a: a.pop("familiarity.background"),
+        lambda a: a.update({"familiarity.background": a["familiarity.background"][:, :-1]}),
+        lambda a: a.update({"familiarity.background": a["familiarity.background"][:0]}),
+        lambda a: a.update({"familiarity.background": a["familiarity.background"][0]}),
         lambda a: a.update({"predictor.weight": a["predictor.weight"][:-1]}),
         lambda a: a.update({"predictor.weight": a["predictor.weight"][:, :-1]}),
         lambda a: a.update({"predictor.bias": a["predictor.bias"][:-1]}),

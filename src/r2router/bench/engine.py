@@ -24,6 +24,10 @@ class Engine(Protocol):
         """Why nothing can be asked of a provider now; None where it answers."""
         ...
 
+    def stop(self) -> None:
+        """Begin no attempt any more, retries of calls under way included."""
+        ...
+
     async def close(self) -> None: ...
 
 

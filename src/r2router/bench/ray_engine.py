@@ -35,6 +35,9 @@ class _Caller:
         found = await self._upstream.probe(provider)
         return None if found is None else msgspec.msgpack.encode(found)
 
+    async def stop(self) -> None:
+        self._upstream.stop()
+
 
 class RayEngine:
     """Spreads calls over `actors` processes in turn, by default one for each CPU that Ray has.
@@ -48,7 +51,7 @@ class RayEngine:
         count = actors or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         count = min(count, *(p.concurrency for p in providers.values()))
         share = {n: msgspec.structs.replace(p, concurrency=-(-p.concurrency // count)) for n, p in providers.items()}
-        most = sum(p.concurrency for p in share.values()) + len(share)
+        most = sum(p.concurrency for p in share.values()) + len(share) + 1
         settings = msgspec.msgpack.encode(share)
         caller: Any = self._ray.remote(_Caller)
         self._actors = [
@@ -68,6 +71,11 @@ class RayEngine:
         """As `Upstream.probe`, from one of the actors."""
         data = await self._actors[0].probe.remote(provider)
         return None if data is None else _failure.decode(data)
+
+    def stop(self) -> None:
+        """As `Upstream.stop`, of every actor."""
+        for actor in self._actors:
+            actor.stop.remote()
 
     async def close(self) -> None:
         """End the actors, and Ray where it was started here."""

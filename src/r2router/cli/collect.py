@@ -17,10 +17,10 @@ from r2router.cli.options import Number, pairs
 from r2router.cli.screen import note, say, style
 
 if TYPE_CHECKING:
-    from r2router.bench.collect import Status
     from r2router.bench.engine import Engine
     from r2router.bench.journal import Journal
     from r2router.bench.plan import Estimate, Plan
+    from r2router.bench.status import Status
     from r2router.bench.suite import Query
     from r2router.upstream.controls import Controls
 
@@ -364,7 +364,7 @@ def _duration(seconds: float) -> str:
 
 
 def dollars(amount: float) -> str:
-    """As `r2router.bench.purse.dollars`, which is loaded when it is needed."""
-    from r2router.bench.purse import dollars as words
+    """As `r2router.bench.spend_limit.dollars`, which is loaded when it is needed."""
+    from r2router.bench.spend_limit import dollars as words
 
     return words(amount)

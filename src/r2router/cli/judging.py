@@ -13,10 +13,10 @@ from r2router.cli.options import Number
 from r2router.cli.screen import note, say, style
 
 if TYPE_CHECKING:
-    from r2router.bench.collect import Status
     from r2router.bench.judging.agreement import Agreement
     from r2router.bench.judging.ask import JudgePlan
     from r2router.bench.judging.bias import LengthBias
+    from r2router.bench.status import Status
 
 _FOLDER = click.Path(path_type=Path)
 

@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -32,6 +33,7 @@ class _ModelEntry(msgspec.Struct, forbid_unknown_fields=True):
     capabilities: list[str] = []
     context: int | None = None
     available: bool = True
+    max_output_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
     def model(self) -> Model:
         control = tuple(self.control)
@@ -45,6 +47,7 @@ class _ModelEntry(msgspec.Struct, forbid_unknown_fields=True):
             capabilities=frozenset(self.capabilities),
             context=self.context,
             available=self.available,
+            max_output_tokens=self.max_output_tokens,
         )
 
 

@@ -12,11 +12,12 @@ import numpy as np
 
 from r2router.decide import Value
 from r2router.encode import count_tokens, embed, load_encoder
-from r2router.errors import ConfigError, DataError, UsageError
+from r2router.errors import ConfigError, DataError, EncoderError, UsageError
 from r2router.figure import Figure
 from r2router.metrics.calibrate import LEAST_VALUE, for_quality
 from r2router.metrics.score import KEEP, Outcomes, Routed, compare, methods
 from r2router.predict import Learner
+from r2router.predict.background import BACKGROUND
 from r2router.predict.blend import Blend
 from r2router.predict.crossval import out_of_fold
 from r2router.predict.familiarity import Familiarity
@@ -85,7 +86,7 @@ class Recipe(msgspec.Struct, frozen=True):
             input_tokens=inputs,
             prior_quality=quality,
             prior_tokens=tokens,
-            familiarity=Familiarity.fit(x, self.seed),
+            familiarity=Familiarity.fit(x, self.seed, self._background(encoder, vectors is None)),
             facts=self._facts(table, folds, figures),
         )
 
@@ -98,6 +99,20 @@ class Recipe(msgspec.Struct, frozen=True):
             raise DataError(f"vectors have shape {x.shape}; expected finite values, one row for each of the {len(table)} queries")
         fits = self.encoder != "minilm" or x.shape[1] == load_encoder("minilm").dim
         return x, self.encoder if fits else "given:vectors"
+
+    def _background(self, encoder: str, embedding: bool) -> FloatArray | None:
+        """Embeddings of prompts of other kinds.
+
+        None where they cannot be had: vectors made elsewhere, an endpoint that training does not call, an encoder that is not installed.
+        """
+        if encoder.startswith("given:") or (encoder.startswith("openai:") and not embedding):
+            return None
+        try:
+            return load_encoder(encoder).encode(BACKGROUND)
+        except (EncoderError, UsageError):
+            if embedding:
+                raise
+            return None
 
     def _judge(
         self, forecast: Forecast, estimates: FloatArray, outcomes: Outcomes, table: Table, best: float, fallback: Value

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from r2router.table.table import Table
 
 _MOST_FALLBACKS = 5
+_UNKNOWN_SPREAD = math.sqrt(1 / 12)  # of a quality of which nothing is known: uniform on [0, 1]
 _BLOCK = 512  # queries decided at once: their (query, arm) arrays stay in the processor's cache
 
 
@@ -69,19 +70,23 @@ class Router:
         return self.forecast_vectors(self._encoder.encode(checked), count_tokens(checked))
 
     def forecast_vectors(self, vectors: FloatArray, input_tokens: NumberArray | float | None = None) -> Forecast:
-        """Forecasts for (n, dim) embeddings; see `decide` for input_tokens. Unfamiliar queries get the arms' means."""
+        """Forecasts for (n, dim) embeddings; see `decide` for input_tokens.
+
+        Unfamiliar queries get the arms' means over the training queries, with the spread of a quality that is not known (0.29).
+        """
         x = checked_vectors(vectors, self.dim, self.encoder)
         return self._forecast(x, self._counts(input_tokens, len(x)))
 
     def _forecast(self, x: FloatArray, counts: NumberArray) -> Forecast:
         forecast = self.predictor.predict(x)
-        quality, tokens, familiar = forecast.quality, forecast.tokens, forecast.familiar
+        quality, tokens, spread, familiar = forecast.quality, forecast.tokens, forecast.spread, forecast.familiar
         if self.familiarity is not None:
             familiar = self.familiarity.knows(x)
             if not familiar.all():
                 quality = np.where(familiar[:, None], quality, self.prior_quality)
                 tokens = np.where(familiar[:, None], tokens, self.prior_tokens)
-        return Forecast(self.arms, quality, tokens, forecast.spread, familiar, self._cost(counts, tokens))
+                spread = np.where(familiar[:, None], spread, _UNKNOWN_SPREAD)
+        return Forecast(self.arms, quality, tokens, spread, familiar, self._cost(counts, tokens))
 
     def _cost(self, counts: NumberArray, tokens: FloatArray) -> FloatArray:
         """(n, arms) US dollars. For counts: `pool.cost(input_tokens.estimate(counts), tokens)`, in fewer steps."""

@@ -10,6 +10,7 @@ from r2router.types import FloatArray, IntArray
 
 _NEIGHBOURS = 5
 _MOST_SOUGHT = 5_000  # neighbours are looked for among so many: more do not make them much nearer
+_AT_CENTRE = 1 - 1e-6
 _BLOCK = 1_024
 
 
@@ -40,14 +41,20 @@ def remembered(familiarity: Familiarity, n: int, rng: np.random.Generator) -> Fl
     A router keeps no queries. Half of the way off a centre is along the differences between centres, where queries really differ.
     """
     centres = familiarity.centres.astype(np.float64)
-    low = max(familiarity.threshold, 0.0)
+    low = 0.0 if len(familiarity.background) else max(familiarity.threshold, 0.0)  # with a background, the threshold is no cosine
     cosine = rng.uniform(low, (2 + low) / 3, (n, 1))
     centre = centres[rng.integers(len(centres), size=n)]
     along = rng.standard_normal((n, len(centres))) @ (centres - centres.mean(axis=0))
     anywhere = rng.standard_normal(centre.shape)
     off = unit_rows(along) + unit_rows(anywhere)
     off -= (off * centre).sum(axis=1, keepdims=True) * centre
-    return (cosine * centre + np.sqrt(1 - cosine**2) * unit_rows(off)).astype(np.float32)
+    outward = unit_rows(off)
+    while True:
+        x = (cosine * centre + np.sqrt(1 - cosine**2) * outward).astype(np.float32)
+        strange = ~familiarity.knows(x) & (cosine[:, 0] < _AT_CENTRE)
+        if not strange.any():
+            return x
+        cosine[strange] = (1 + cosine[strange]) / 2
 
 
 def _a_neighbour(base: FloatArray, rows: IntArray, rng: np.random.Generator) -> IntArray:

@@ -19,7 +19,7 @@ from r2router.pool.pool import Pool
 from r2router.text import listing, suggest
 from r2router.types import Budget, Model, Provider
 from r2router.upstream.reply import Failure, Reply, Request
-from r2router.upstream.wire import Usage
+from r2router.upstream.wire import FailureKind, sum_usage
 
 TOKENS = 400
 """The most tokens of a verdict."""
@@ -30,9 +30,11 @@ _SHOWN = 80
 class JudgePlan(Plan):
     """A plan whose queries are prompts about answers. A judgement may take two calls, where the first reply is no verdict."""
 
-    def ceiling_usd(self, work: Work, cap: int | None, more_input: int = 0) -> float:
+    calls_per_answer = 2
+
+    def ceiling_usd(self, work: Work, cap: int, more_input: int = 0) -> float:
         """US dollars of the dearer of the two calls: asked again, with the bad reply and the repair behind the prompt."""
-        return super().ceiling_usd(work, cap, more_input + (cap or TOKENS) + _REPAIR_TOKENS)
+        return super().ceiling_usd(work, cap, more_input + cap + _REPAIR_TOKENS)
 
 
 def judge_plan(
@@ -118,7 +120,7 @@ class JudgeEngine:
             cut = "; it was cut off: give it more --tokens" if second.finish_reason in NOT_WHOLE else ""
             said = " ".join(second.text.split())[:_SHOWN]
             return _no_verdict(first, second, f"no verdict in two tries; the last was {said!r}{cut}")
-        usage = _sum(first.usage, second.usage)
+        usage = sum_usage(first.usage, second.usage) if first.usage and second.usage else None
         return msgspec.structs.replace(
             second,
             usage=usage,
@@ -126,6 +128,7 @@ class JudgeEngine:
             latency_s=first.latency_s + second.latency_s,
             attempts=first.attempts + second.attempts,
             unsure=first.unsure + second.unsure + (usage is None),  # an answer without usage is charged once, and these are two
+            lost=sum_usage(first.lost, second.lost, *((first.usage, second.usage) if usage is None else ())),
             note=note,
         )
 
@@ -144,6 +147,10 @@ class JudgeEngine:
     async def probe(self, provider: str) -> Failure | None:
         """As the engine's own."""
         return await self.engine.probe(provider)
+
+    def stop(self) -> None:
+        """As the engine's own."""
+        self.engine.stop()
 
     async def close(self) -> None:
         """As the engine's own."""
@@ -168,15 +175,11 @@ def _repair(request: Request, first: Reply) -> Request:
 
 
 def _no_verdict(first: Reply, second: Reply | Failure | None, why: str) -> Failure:
-    """Of kind malformed whatever happened, so that the calls that were paid for stay in the books, each at its dearest."""
+    """Of kind malformed whatever happened but an interrupt, so that the calls that were paid for stay in the books, each at its dearest."""
     attempts, unsure = first.attempts, first.unsure + 1
     if second is not None:
         attempts, unsure = attempts + second.attempts, unsure + second.unsure + isinstance(second, Reply)
-    return Failure(kind="malformed", message=why, attempts=attempts, unsure=unsure)
-
-
-def _sum(a: Usage | None, b: Usage | None) -> Usage | None:
-    if a is None or b is None:
-        return None
-    parts = zip(msgspec.structs.astuple(a)[2:], msgspec.structs.astuple(b)[2:], strict=True)
-    return Usage(a.input + b.input, a.output + b.output, *((x or 0) + (y or 0) for x, y in parts))
+    reported = [first.usage, first.lost, *(() if second is None else (second.lost, second.usage if isinstance(second, Reply) else None))]
+    stopped = isinstance(second, Failure) and second.kind == "interrupted"
+    kind: FailureKind = "interrupted" if stopped else "malformed"
+    return Failure(kind=kind, message=why, attempts=attempts, unsure=unsure, lost=sum_usage(*reported))
