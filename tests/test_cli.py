@@ -361,7 +361,7 @@ def test_foreign_tables_are_told_in_the_words_of_the_command_line(room: Path) ->
         ("train", "pipe.csv", "--prices", "prices.csv", "--out", "new"),
         ("train", "table.parquet", "--prices", "pipe.csv", "--out", "new"),
         ("train", "table.parquet", "--prices", "prices.csv", "--out", "new", "--vectors", "pipe.npy"),
-        ("pool", "pipe.toml"),
+        ("pool", "check", "pipe.toml"),
         ("split", "pipe.jsonl"),
         ("suite", "pipe.jsonl"),
         ("suite", "pipe.csv"),
@@ -372,7 +372,7 @@ def test_foreign_tables_are_told_in_the_words_of_the_command_line(room: Path) ->
         ("route", "--input", "pipe.npy"),
         ("route", "--router", "piped", "hello"),
         ("arena", "read", "pipe.json"),
-        ("import", "piped", "--out", "new"),
+        ("import", "ucf", "piped", "--out", "new"),
     ],
     ids=lambda args: " ".join(args[:3]),
 )
