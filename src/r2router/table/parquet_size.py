@@ -66,7 +66,7 @@ def _unpacked(file: BinaryIO, size: int, columns: Collection[str] | None) -> lis
     for group in _items(footer, 4):
         total = 0
         for chunk in _items(group, 1):
-            meta = chunk.get(3, {})
+            meta = _struct(chunk, 3)
             path = _items(meta, 3)
             if columns is None or (path and isinstance(path[0], bytes) and path[0].decode(errors="replace") in columns):
                 total += _of_chunk(file, size, meta, _number(group, 3))
@@ -96,7 +96,7 @@ def _of_chunk(file: BinaryIO, size: int, meta: dict[int, Any], group_rows: int) 
     while at < end:
         page, length = _page(file, at)
         pages += _number(page, 2)
-        told += max((_number(page.get(kind, {}), 1) for kind in (5, 8)), default=0)
+        told += max(_number(_struct(page, kind), 1) for kind in (5, 8))
         at += length + _number(page, 3)
     return max(pages, _number(meta, 6)) + width * max(values, told, group_rows)
 
@@ -113,15 +113,22 @@ def _page(file: BinaryIO, at: int) -> tuple[dict[int, Any], int]:
     raise _DamagedError
 
 
-def _number(struct: dict[int, Any], field: int) -> int:
-    value = struct.get(field, 0)
+def _number(struct: Any, field: int) -> int:
+    value = struct.get(field, 0) if isinstance(struct, dict) else None
     if not isinstance(value, int) or not 0 <= value < 1 << 62:
         raise _DamagedError
     return value
 
 
-def _items(struct: dict[int, Any], field: int) -> list[Any]:
-    value = struct.get(field, [])
+def _struct(struct: Any, field: int) -> dict[int, Any]:
+    value = struct.get(field, {}) if isinstance(struct, dict) else None
+    if not isinstance(value, dict):
+        raise _DamagedError
+    return value
+
+
+def _items(struct: Any, field: int) -> list[Any]:
+    value = struct.get(field, []) if isinstance(struct, dict) else None
     if not isinstance(value, list):
         raise _DamagedError
     return value
