@@ -26,7 +26,7 @@ from r2router.types import Budget
 COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("query_id", "task", "query", "model", "budget"), pl.String),
     **dict.fromkeys(("quality", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd"), pl.Float64),
-    **dict.fromkeys(("error", "sample", "judge", "simulated"), pl.String),
+    **dict.fromkeys(("error", "sample", "judge", "control", "simulated"), pl.String),
 }
 FILE, ROW = "__file", "__row"
 """Columns of checked rows beside `COLUMNS`: the number of the source, and the row there, counted from 1."""
@@ -35,7 +35,7 @@ _REQUIRED = ("query", "model", "budget", "quality")
 _AMOUNTS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd")
 _MOST = 1e9  # tokens or dollars of one answer that no answer can have
 _BROKEN_SHARE = 0.01  # so many rows may hold an impossible amount before the file counts as broken
-_LONGEST = {"model": 300, "budget": 300, "task": 1_000, "judge": 1_000, "sample": 1_000, "simulated": 10_000}  # characters
+_LONGEST = {"model": 300, "budget": 300, "task": 1_000, "judge": 1_000, "control": 300, "sample": 1_000, "simulated": 10_000}  # characters
 _OTHER_NAMES = {
     "query": (*QUERY_NAMES, "q", "instruction", "problem"),
     "model": ("llm", "model_name", "model_id", "engine"),
@@ -174,7 +174,7 @@ def _check(rows: pl.DataFrame, read: Source) -> tuple[pl.DataFrame, list[str]]:
     rows = rows.with_columns(
         without_nothing(pl.col("model")),
         without_nothing(pl.col("budget"), but=frozenset({"none"})),
-        *(without_nothing(pl.col(c)) for c in ("error", "judge", "sample")),
+        *(without_nothing(pl.col(c)) for c in ("error", "judge", "sample", "control")),
         pl.col("task").fill_null(""),
         pl.coalesce("query_id", "query").alias("query_id"),
         without_nothing(pl.col("simulated").replace(dict.fromkeys(("0", "false", "False")))),
