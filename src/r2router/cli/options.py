@@ -59,9 +59,13 @@ class Wish:
 def load(folder: Path | None) -> Router:
     """A saved router, or the bundled one where no folder is given."""
     if folder is not None:
+        from r2router.cli.screen import note
         from r2router.router.router import Router
 
-        return Router.load(folder)
+        router = Router.load(folder)
+        if router.encoder.startswith("openai:"):
+            note(f"note: this router sends every text to an embeddings endpoint: {router.encoder}")
+        return router
     from r2router.starter import starter
 
     return starter()
