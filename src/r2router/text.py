@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import html
 import math
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def money(usd: float, up: bool = False) -> str:
@@ -17,6 +18,33 @@ def money(usd: float, up: bool = False) -> str:
     if up and float(shown) < usd:
         shown = f"{usd + 10.0**-places:.{places}f}"
     return f"${shown}"
+
+
+def request_cost(usd: float) -> str:
+    """What a request costs, in the unit in which it is read: $0.00132, $0.214 per 1,000 requests, $3.10 per million requests."""
+    for requests, words in ((1, ""), (1_000, " per 1,000 requests"), (1_000_000, " per million requests")):
+        if usd == 0 or not math.isfinite(usd) or abs(usd) * requests >= _READABLE or requests == 1_000_000:
+            return f"{money(usd * requests)}{words}"
+    raise AssertionError("the last unit takes all")
+
+
+def cost_column(costs: Iterable[float]) -> tuple[str, list[str]]:
+    """(head, cells) of a column of costs of a request, all in one unit: that in which the least of them can be read."""
+    costs = list(costs)
+    least = min((abs(c) for c in costs if math.isfinite(c) and c), default=1.0)
+    requests = 1 if least >= _READABLE else 1_000 if least >= _READABLE / 1_000 else 1_000_000
+    head = {1: "cost", 1_000: "cost per 1,000", 1_000_000: "cost per million"}[requests]
+    return head, ["unknown" if math.isnan(c) else money(c * requests) for c in costs]
+
+
+_READABLE = 0.001  # US dollars; what is less has zeros that must be counted
+
+
+def html_table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A small table for a notebook, everything escaped."""
+    cells = "".join(f"<th>{html.escape(name)}</th>" for name in head)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<p>{html.escape(title)}</p><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def listing(names: Iterable[str], most: int = 6) -> str:
