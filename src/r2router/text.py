@@ -1,4 +1,4 @@
-"""Words for people: money, lists of names, and the name that was probably meant."""
+"""Words for people: money, texts compared, lists of names, and the name that was probably meant."""
 
 from __future__ import annotations
 
@@ -45,6 +45,15 @@ def html_table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]
     cells = "".join(f"<th>{html.escape(name)}</th>" for name in head)
     body = "".join(f"<tr>{''.join(f'<td>{html.escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
     return f"<p>{html.escape(title)}</p><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def normalised(text: str) -> str:
+    """A text without what does not change its meaning to a reader: Unicode form, letter case, runs of white space, quotes' shapes."""
+    plain = unicodedata.normalize("NFKC", text).translate(_QUOTES)
+    return " ".join(plain.casefold().split())
+
+
+_QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-"})
 
 
 def listing(names: Iterable[str], most: int = 6) -> str:
