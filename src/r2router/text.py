@@ -20,12 +20,13 @@ def money(usd: float, up: bool = False) -> str:
     return f"${shown}"
 
 
-def request_cost(usd: float) -> str:
-    """What a request costs, in the unit in which it is read: $0.00132, $0.214 per 1,000 requests, $3.10 per million requests."""
-    for requests, words in ((1, ""), (1_000, " per 1,000 requests"), (1_000_000, " per million requests")):
-        if usd == 0 or not math.isfinite(usd) or abs(usd) * requests >= _READABLE or requests == 1_000_000:
-            return f"{money(usd * requests)}{words}"
-    raise AssertionError("the last unit takes all")
+def request_cost(usd: float, short: bool = False) -> str:
+    """What a request costs, in the unit in which it is read: $0.00132, $0.214 per 1,000 requests. short: $0.214/1,000."""
+    plain = usd == 0 or not math.isfinite(usd)
+    units = ((1, ""), (1_000, "1,000"), (1_000_000, "million"))
+    requests, name = next((u for u in units if plain or abs(usd) * u[0] >= _READABLE), units[-1])
+    words = "" if not name else f"/{name}" if short else f" per {name} requests"
+    return f"{money(usd * requests)}{words}"
 
 
 def cost_column(costs: Iterable[float]) -> tuple[str, list[str]]:

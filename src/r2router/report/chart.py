@@ -174,7 +174,7 @@ class Row:
         if math.isnan(self.quality):
             return self.model, self.budget, "unknown", "unknown", "unknown"
         spread = "" if math.isnan(self.spread) else f" ± {self.spread:.2f}"
-        return self.model, self.budget, f"{self.quality:.2f}{spread}", f"{self.tokens:,.0f}", request_cost(self.cost)
+        return self.model, self.budget, f"{self.quality:.2f}{spread}", f"{self.tokens:,.0f}", request_cost(self.cost, short=True)
 
 
 def curve_rows(curves: Sequence[Curve], decision: Decision | None = None, usable: BoolArray | None = None) -> list[Row]:
