@@ -131,7 +131,7 @@ def _introduce(router: Router, out: Path) -> None:
         note(f"note: {text}")
     queries = f", {facts.queries:,} queries" if facts.queries else ""
     click.echo(f"{out}: {len(router.pool.models)} models, {len(router.arms)} arms{queries}")
-    click.echo(f"own policy: {policy_words(router.policy)}")
+    click.echo(f"own policy: {policy_words(router.policy)}" + (f"; {facts.promise}" if facts.promise else ""))
     if facts.figures:
         click.echo(f"\nMeasured by {facts.folds}-fold cross-validation on the training queries:")
         rows = [(f.name, *_written(f)) for f in facts.figures]

@@ -20,7 +20,7 @@ from r2router.evaluation.router_forecasts import Judged, judge
 from r2router.evaluation.router_forecasts import calibrate as calibrate
 from r2router.evaluation.tables_and_plots import LEAST_QUERIES
 from r2router.figure import Figure
-from r2router.metrics.score import Comparison, Method, Outcomes, Routed, compare, methods
+from r2router.metrics.score import Comparison, Means, Method, Outcomes, Routed, compare, methods
 from r2router.router.card import policy_words
 from r2router.router.router import Router
 from r2router.table.table import Table
@@ -46,8 +46,9 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
     (outcomes of the same arms), or else by five-fold cross-validation on the table itself. noise: also count the decisions that stay
     when the queries are typed in another way, for which they are embedded four times more. resamples: bootstrap draws.
 
-    The router, the best fixed arm, the best mixture of fixed arms, the same forecasts with one budget an LLM, and the oracle are
-    scored on the same queries with the tokens really used; see `r2router.metrics.score` for what each figure is.
+    The router, the best fixed arm, the mixture of fixed arms that the router's training outcomes choose and the one that knows these
+    outcomes, the same forecasts with one budget per LLM, and the oracle are scored on the same queries with the tokens really used;
+    see `r2router.metrics.score` for what each figure is. The verdict is against the mixture that the training outcomes choose.
     Raises `DataError` where nothing can be compared.
     """
     if baselines and vectors is None:
@@ -58,7 +59,8 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         raise DataError("no arm was observed on 95 % of the queries: there is no fixed arm to compare with")
     if progress is not None:
         progress("scoring", 0, 1)
-    found: dict[str, Method | Sequence[Method]] = {**methods(outcomes, forecast.quality, forecast.cost)}
+    means = _means(router, judged)
+    found: dict[str, Method | Sequence[Method]] = {**methods(outcomes, forecast.quality, forecast.cost, means)}
     tried = fit_baselines(router, judged, train, vectors, seed, progress) if baselines and vectors is not None else []
     found |= {t.contender.name: t.routed for t in tried if not t.failed}
     comparison = compare(found, outcomes, resamples, seed)
@@ -71,7 +73,7 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         own=_own_point(router, forecast, outcomes, resamples, seed),
         own_costs=_own_costs(router, judged, resamples, seed),
         shares=_shares(router, forecast, outcomes),
-        tasks=_by_task(judged.tasks, outcomes, forecast, resamples, seed),
+        tasks=_by_task(judged, means, resamples, seed),
         unfamiliar=float(1 - forecast.familiar.mean()),
         sources=table.sources,
         seed=seed,
@@ -84,6 +86,13 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         simulated=table.simulated,
         trained_on=trained_on(router, table),
     )
+
+
+def _means(router: Router, judged: Judged) -> Means | None:
+    """What the router's training outcomes say of each arm, whatever the query; None where it knows of none that could be scored."""
+    cost = router.pool.cost(judged.input_tokens.mean(axis=0, keepdims=True), router.prior_tokens[None])[0]
+    known = np.isfinite(router.prior_quality) & np.isfinite(cost)
+    return Means(router.prior_quality, cost) if (judged.outcomes.seen & known).any(axis=1).all() else None
 
 
 def _how_fitted(tried: Sequence[Tried], train: Table | None) -> list[str]:
@@ -99,7 +108,7 @@ def _regret(router: Router, forecast: Forecast, outcomes: Outcomes, resamples: i
         return None
     value, rows = router.policy.usd, np.arange(len(outcomes.quality))
     own = _choose(router.policy, forecast, outcomes)
-    best = Routed.of(outcomes.quality, outcomes.cost, outcomes).sweep.at(value)
+    best = Routed.oracle(outcomes).sweep.at(value)
     known = np.flatnonzero(own != NO_ARM)
     worth = [value * outcomes.quality[rows, arm] - outcomes.cost[rows, arm] for arm in (best, own)]
     return _mean("regret", (worth[0] - worth[1])[known], resamples, seed)
@@ -143,19 +152,20 @@ def _shares(router: Router, forecast: Forecast, outcomes: Outcomes) -> tuple[tup
     return tuple((str(outcomes.arms[i]), float(count[i] / max(count.sum(), 1))) for i in order if count[i])
 
 
-def _by_task(tasks: Sequence[str], outcomes: Outcomes, forecast: Forecast, resamples: int, seed: int) -> tuple[TaskLine, ...]:
-    names = sorted(set(tasks))
+def _by_task(judged: Judged, means: Means | None, resamples: int, seed: int) -> tuple[TaskLine, ...]:
+    names = sorted(set(judged.tasks))
     if len(names) < 2:
         return ()
     lines = []
     for name in names:
-        rows = np.flatnonzero(np.array(tasks) == name)
-        part = outcomes.take(rows)
+        rows = np.flatnonzero(np.array(judged.tasks) == name)
+        part, forecast = judged.outcomes.take(rows), judged.forecast
         if len(rows) < LEAST_QUERIES or not len(part.fixed_arms()):
             lines.append(TaskLine(name, len(rows), None))
             continue
-        found = methods(part, forecast.quality[rows], forecast.cost[rows])
-        result: Comparison = compare({k: found[k] for k in ("router", "fixed", "oracle")}, part, min(resamples, 200), seed)
+        found = methods(part, forecast.quality[rows], forecast.cost[rows], means)
+        found.pop("one budget", None)
+        result: Comparison = compare(found, part, min(resamples, 200), seed)
         lines.append(TaskLine(name, len(rows), result))
     return tuple(lines)
 

@@ -24,6 +24,10 @@ BASELINES: dict[str, Learner] = {
     "random": Random(),
 }
 
+PUBLISHED, ON_SAME_ARMS = "published form", "same arms"
+GROUPS: dict[str, list[str]] = {PUBLISHED: list(BASELINES), ON_SAME_ARMS: [name + SAME_ARMS for name in BASELINES]}
+"""The baselines' names in either form: a claim about the best of a group finds the best again in every bootstrap draw."""
+
 
 def ours(learner: Learner | None = None) -> Contender:
     """Our learner on every arm."""

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
 import numpy as np
 
 from r2router.decide import NO_ARM, AnyPolicy, Best, Policy, Tradeoff, anchor_pairs, decide, ranked
@@ -197,8 +198,8 @@ class Router:
         return policy
 
     def with_policy(self, policy: AnyPolicy) -> Router:
-        """The same router with another policy of its own."""
-        return replace(self, policy=policy)
+        """The same router with another policy of its own; what the one before was set to keep is no longer said of it."""
+        return replace(self, policy=policy, facts=msgspec.structs.replace(self.facts, promise=""))
 
     def with_pool(self, pool: Pool) -> Router:
         """The same router with other prices, capabilities or availability; the arms must be the same. Raises `ArtifactError`."""
