@@ -4,7 +4,7 @@
 #   make test         the tests, against the wheel built from this tree     (SLOW=1: also the slow ones; ARGS="-k pool": pytest's)
 #   make lint         style, types, and which way imports point             (make format mends what can be mended)
 #   make bench        the figures that are promised, measured here                     (ARGS=--small: a quick look)
-#   make docs         write docs/cli.md from the help texts
+#   make docs         write docs/cli.md and the architecture picture, and build the site in build/site
 #   make build        wheel and source archive, in dist/
 #   make lock         pin the dependencies, in locks/                    (UPGRADE=--upgrade: at their newest)
 #   make clean        away with everything that was made
@@ -26,7 +26,7 @@ WHEEL := build/wheel/.built
 TESTED := $(TEST_VENV)/.installed-wheel
 SOURCES := $(shell find src -name __pycache__ -prune -o -print)
 BENCHMARKS := $(filter-out %/measure.py %/summary.py,$(wildcard benchmarks/*.py))
-CODE := src tests $(wildcard scripts benchmarks)
+CODE := src tests $(wildcard scripts benchmarks examples docs/conf.py)
 
 # only what is installed is imported, whatever the caller's environment says
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
@@ -72,8 +72,12 @@ bench: $(DEV)
 	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; done
 	@test -n "$(ARGS)" || $(BIN)/python benchmarks/summary.py
 
-docs: $(CORE)
+docs: $(DEV)
 	$(BIN)/python scripts/cli_reference.py
+	$(BIN)/python scripts/architecture.py
+	rm -rf build/site
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/site
+	@echo "the site: build/site/index.html"
 
 build: $(CORE)
 	rm -rf dist

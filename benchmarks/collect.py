@@ -62,9 +62,10 @@ def rss_mib() -> float:
 
 def collecting(args: argparse.Namespace, *, stream: bool, engine: str = "asyncio") -> measure.Figures:
     """A whole collection; memory at a tenth of it and at the end."""
-    from r2router.bench.collect import Status, collect
+    from r2router.bench.collect import collect
     from r2router.bench.engine import open_engine
     from r2router.bench.journal import Journal
+    from r2router.bench.status import Status
 
     calls = 400 if args.small else 10_000
     memory: dict[int, float] = {}

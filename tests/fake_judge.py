@@ -23,11 +23,16 @@ def by_length(material: str, _times: int) -> str:
 
 
 class FakeJudge(fake_endpoint.FakeEndpoint):
-    """say: what it replies. schema: whether it takes a `response_format`."""
+    """say: what it replies. schema: whether it takes a `response_format`. context: the most characters of a prompt that it takes.
 
-    def __init__(self, say: Say = by_length, *, schema: bool = True, **settings: Any) -> None:
+    finish: why it says that it ended.
+    """
+
+    def __init__(
+        self, say: Say = by_length, *, schema: bool = True, context: int | None = None, finish: str = "stop", **settings: Any
+    ) -> None:
         super().__init__(**settings)
-        self.say, self.schema = say, schema
+        self.say, self.schema, self.context, self.finish = say, schema, context, finish
         self.asked: list[str] = []
 
     async def _answer(self, request: web.Request, body: Any, what: str, prompt: int, fault: str | None) -> web.StreamResponse:
@@ -35,9 +40,13 @@ class FakeJudge(fake_endpoint.FakeEndpoint):
             response: web.StreamResponse = fake_endpoint._error(400, "response_format is not supported", "unsupported_parameter")
             return response
         material = body["messages"][1]["content"]
-        self.asked.append(material)
-        text = self.say(material, self.asked.count(material))
+        if self.context is not None and len(material) > self.context:
+            too_long: web.StreamResponse = fake_endpoint._error(400, "maximum context length exceeded", "context_length_exceeded")
+            return too_long
+        known = re.sub(r"(?<=-)[0-9a-f]{32}(?=>)", "", material)  # each call has marks of its own
+        self.asked.append(known)
+        text = self.say(material, self.asked.count(known))
         self.billed[what] += 1
         usage = {"prompt_tokens": prompt, "completion_tokens": max(1, len(text) // 4)}
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": self.finish}
         return web.json_response({"model": body["model"], "choices": [choice], "usage": usage})

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r2router.encode.rows import unit_rows
 from r2router.errors import ArtifactError, ConfigError
 from r2router.pool.pool import Pool
 from r2router.predict.blend import Blend, BlendPredictor, blend_weights
-from r2router.predict.clusters import SoftClusters, cluster_means, spherical_centres, unit_rows
+from r2router.predict.clusters import SoftClusters, cluster_means, spherical_centres
 from r2router.predict.principal import PrincipalRidge
 from r2router.table.table import Table
 from r2router.types import Budget, FloatArray, Model, Prices

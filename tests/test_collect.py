@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
@@ -22,21 +23,22 @@ pytest.importorskip("aiohttp", reason="collecting needs the [bench] extra")
 
 import fake_endpoint
 from fake_endpoint import FAULTS, FakeEndpoint
-from r2router.bench.collect import Status, collect
+from r2router.bench.collect import collect
 from r2router.bench.folder import JOURNAL, compact, remember
 from r2router.bench.journal import Journal
 from r2router.bench.outcome import answer_record
 from r2router.bench.plan import Plan, estimate
-from r2router.bench.purse import Hold, Purse, dollars
 from r2router.bench.record import read_records
+from r2router.bench.spend_limit import NANOS, Hold, SpendLimit, dollars, nanos
+from r2router.bench.status import Status
 from r2router.bench.suite import JsonLines, Query
 from r2router.cli import main
 from r2router.errors import ConfigError, DataError, MissingPrice
 from r2router.pool.pool import Pool
 from r2router.table.table import Table
-from r2router.types import Budget, Model, Prices, Provider
+from r2router.types import Budget, Model, Prices, Provider, Tier
 from r2router.upstream.client import Failure, Reply, Request, Upstream
-from r2router.upstream.controls import CLOSINGS, WORDINGS, Controls
+from r2router.upstream.controls import CLOSINGS, SAFETY_CAP, WORDINGS, Controls
 from r2router.upstream.wire import Usage
 
 BOTH = ("instruction", "max_tokens")
@@ -83,9 +85,12 @@ def table(folder: Path) -> pl.DataFrame:
         ("<think>2 + 2</think>4", "length", False),
         ("<think>2 + 2</think>4", "stop", False),
         ("I <think> so", "length", False),
+        ("<think>\nFirst, 2", "stop", True),
+        ("[THINK]First, 2", None, True),
+        ("<|channel|>analysis<|message|>2 + 2", "length", True),
     ],
 )
-def test_thinking_left_in_the_answer_that_ate_the_allowance_shows_as_such(text: str, finish: str, starved: bool) -> None:
+def test_thinking_left_in_the_answer_that_ate_the_allowance_shows_as_such(text: str, finish: str | None, starved: bool) -> None:
     plan = Plan(queries(1), Pool([model()]), {"here": Provider(base_url="http://x/v1")})
     reply = Reply(
         text=text,
@@ -99,7 +104,7 @@ def test_thinking_left_in_the_answer_that_ate_the_allowance_shows_as_such(text: 
         model="m",
     )
     work = next(plan.work())
-    record = answer_record(plan, work, work.budgets[0], "0" * 32, reply, 1.0)
+    record = answer_record(plan, work, work.budgets[0], "0" * 32, reply, NANOS)
     assert (record.starved, record.truncated, record.response) == (starved, finish == "length", text)
 
 
@@ -272,8 +277,8 @@ def fields(
         ("openrouter", Budget.of("high", ("reasoning_effort",)), {"reasoning": {"effort": "high"}}),
         ("openrouter", Budget.of(2000, ("thinking_tokens",)), {"reasoning": {"max_tokens": 2000}}),
         ("openrouter", Budget.of(0, ("thinking_tokens",)), {"reasoning": {"effort": "none"}}),
-        ("anthropic", Budget.of(2000, ("thinking_tokens",)), {"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 6096}),
-        ("anthropic", Budget.of(0, ("thinking_tokens",)), {"thinking": {"type": "disabled"}, "max_tokens": 4096}),
+        ("anthropic", Budget.of(2000, ("thinking_tokens",)), {"thinking": {"type": "enabled", "budget_tokens": 2000}}),
+        ("anthropic", Budget.of(0, ("thinking_tokens",)), {"thinking": {"type": "disabled"}}),
         ("gemini", Budget.of(512, ("thinking_tokens",)), {"extra_body": {"google": {"thinking_config": {"thinking_budget": 512}}}}),
         ("gemini", Budget.of("low", ("reasoning_effort",)), {"reasoning_effort": "low"}),
         ("qwen", Budget.of(512, ("thinking_tokens",)), {"enable_thinking": True, "thinking_budget": 512}),
@@ -292,7 +297,8 @@ def fields(
     ],
 )  # fmt: skip
 def test_each_dialect_gets_the_fields_that_it_documents(dialect: Any, budget: Budget, expected: dict[str, Any]) -> None:
-    assert fields(dialect, budget) == expected
+    thinking = (budget.tokens or 0) if "thinking_tokens" in budget.control else 0
+    assert fields(dialect, budget) == {"max_tokens": thinking + SAFETY_CAP} | expected  # where no budget caps it, a safety cap does
 
 
 def test_openai_itself_takes_the_newer_name_of_the_cap() -> None:
@@ -467,6 +473,8 @@ class Dying:
     async def probe(self, _provider: str) -> None:
         return None
 
+    def stop(self) -> None: ...
+
     async def close(self) -> None: ...
 
 
@@ -476,7 +484,7 @@ def test_what_may_have_been_billed_before_an_endpoint_went_away_is_charged(tmp_p
         status = asyncio.run(collect(plan, journal, Dying(), max_spend=1.0))
         (record,) = read_records(tmp_path / JOURNAL)
         assert "provider 'here'" in status.stopped and record.error_kind == "connection" and record.paid_usd is None
-        assert journal.spent == record.charged_usd == plan.ceiling_usd(next(plan.work()), 8) > 0
+        assert journal.spent == record.charged_usd == nanos(plan.ceiling_usd(next(plan.work()), 8)) / NANOS > 0
 
 
 def test_an_endpoint_that_dies_on_the_way_stops_and_can_be_gone_on_with(tmp_path: Path) -> None:
@@ -508,7 +516,7 @@ def test_the_spending_limit_is_never_exceeded_and_goes_over_runs(tmp_path: Path,
             status = run(plan, tmp_path / "part", max_spend=share * whole)
             spent = sum(r.charged_usd for r in read_records(tmp_path / "part" / JOURNAL))
             assert 0.9 * share * whole < spent <= share * whole
-            assert "spending limit" in status.stopped[""] and status.spent_usd == pytest.approx(spent)
+            assert "spend limit" in status.stopped[""] and status.spent_usd == pytest.approx(spent)
         assert run(plan, tmp_path / "part", max_spend=10 * whole).done == 200
     assert table(tmp_path / "part").equals(table(tmp_path / "all"))
 
@@ -525,20 +533,53 @@ def test_the_limit_holds_where_attempts_fail_that_may_be_billed(tmp_path: Path, 
         plan = plan_for(fake, 200)
         status = run(plan, tmp_path, max_spend=limit)
         spent = sum(r.charged_usd for r in read_records(tmp_path / JOURNAL))
-        assert 0.9 * limit < spent <= limit and "spending limit" in status.stopped[""]
+        assert 0.9 * limit < spent <= limit and "spend limit" in status.stopped[""]
+
+
+class Book:
+    """A ledger that has charged nothing."""
+
+    spent_nanos = 0
+    flying = 0
+
+    def in_flight(self, nano: int) -> None:
+        self.flying = nano
+
+
+@pytest.mark.parametrize(("usd", "nano"), [(0, 0), (0.3, 300_000_000), (3e-8, 30), (1e-12, 1), (1.0000000001, NANOS + 1), (1e9, 10**18)])
+def test_amounts_are_whole_nano_dollars_rounded_up(usd: float, nano: int) -> None:
+    assert nanos(usd) == nano
 
 
 def test_money_of_many_calls_comes_back_whole() -> None:
     async def go() -> None:
-        purse = Purse(1e6, 0.0)
-        holds = [await purse.take(usd, 3) for usd in (1e5, 0.1, 0.3, 12345.678, 0.7)]
+        book = Book()
+        limit = SpendLimit(1e6, book)
+        holds = [await limit.take(nanos(usd), 3) for usd in (1e5, 0.1, 0.3, 12345.678, 0.7)]
+        assert book.flying == sum(h.total for h in holds if h) == 3 * nanos(112346.778)
         for hold in holds:
             assert hold is not None
-            purse.give_back(hold)
-        assert await asyncio.wait_for(purse.take(2e6), 1) is None  # what rounding leaves over is no call under way
-        assert await purse.take(1e6, 3) == Hold(1e6, 1) and await Purse(None, 0.0).take(1e6, 3) == Hold(1e6, 3)
+            limit.give_back(hold)
+        assert book.flying == 0
+        assert await asyncio.wait_for(limit.take(nanos(2e6)), 1) is None  # what rounding leaves over is no call under way
+        whole = nanos(1e6)
+        assert await limit.take(whole, 3) == Hold(whole, 1) and await SpendLimit(None, Book()).take(whole, 3) == Hold(whole, 3)
 
     asyncio.run(go())
+
+
+def test_an_estimate_prices_each_prompt_by_its_own_length(tmp_path: Path) -> None:
+    """The tokens of many short prompts are many, and yet none of them reaches the tier of long prompts."""
+    tiered = msgspec.structs.replace(PRICES, tiers=(Tier(1000.0, 10_000.0, above=2000),))
+    with FakeEndpoint() as fake, Journal(tmp_path / JOURNAL) as journal:
+        plain = estimate(plan_for(fake, 200, [model(budgets=(8,))]), journal)
+        prompts = plan_for(fake, 200, [msgspec.structs.replace(model(budgets=(8,)), usd_per_million=tiered)])
+        assert estimate(prompts, journal) == plain
+        long = Query(id="long", text="one two three four five six " * 1000, reference="1", scorer="numeric")
+        with_long = Plan([*prompts.queries, long], prompts.pool, prompts.providers)
+        assert estimate(with_long, journal)[0].usd > 6000 * 1000 / 1e6
+        work = list(with_long.work())[-1]
+        assert with_long.ceiling_usd(work, 8) > (6000 * 1000 + 8 * 10_000) / 1e6
 
 
 def test_the_estimate_brackets_what_it_comes_to_and_learns_from_the_journal(tmp_path: Path) -> None:

@@ -273,10 +273,21 @@ def test_fallbacks_are_the_next_best_choices_one_a_model(grid: Any, policy: Poli
         expected.append(arm)
         left = left & (model_of_arm != model_of_arm[arm])
     before = mask.copy()
-    order = ranked(policy, forecast_of(quality, cost), mask, model_of_arm)
+    order = ranked(policy, forecast_of(quality, cost), mask, model_of_arm, 9)[0].tolist()
     assert order == expected
+    assert ranked(policy, forecast_of(quality, cost), mask, model_of_arm, 1)[0].tolist() == expected[:1]
     assert len({int(model_of_arm[a]) for a in order}) == len(order)
     assert (mask == before).all(), "the caller's mask was changed"
+
+
+@given(either(), POLICIES)
+def test_fallbacks_of_many_queries_are_those_of_each(grid: Any, policy: Policy) -> None:
+    quality, cost = grid
+    model_of_arm = np.arange(quality.shape[1]) // 2
+    whole = ranked(policy, forecast_of(quality, cost), None, model_of_arm, 9)
+    for row in range(len(quality)):
+        one = ranked(policy, forecast_of(quality[row : row + 1], cost[row : row + 1]), None, model_of_arm, 9)[0].tolist()
+        assert whole[row].tolist() == one + [NO_ARM] * (whole.shape[1] - len(one))
 
 
 # -- a cap between two budgets ----------------------------------------------------------------------------------------

@@ -6,11 +6,12 @@ import math
 import re
 import sys
 from html.parser import HTMLParser
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -19,7 +20,7 @@ from r2router.figure import Figure
 from r2router.report import Style, plot_png, plot_svg, report_page, report_text
 from r2router.report.cells import NOTHING, cells, count, number
 from r2router.report.findings import Findings, Grid, Plot, Row, Section, Series, Words
-from r2router.report.place import NARROW, WIDE, labels
+from r2router.report.place import NARROW, WIDE, Place, Size, labels
 from r2router.report.plots import plot_chart
 from r2router.report.svg import svg
 from r2router.report.terminal import width
@@ -217,7 +218,9 @@ def test_the_page_says_everything_in_order() -> None:
 
 def test_the_page_marks_what_is_strong_best_missing_and_folded() -> None:
     page = report_page(found())
-    assert re.search(r'<tr class="strong"><th scope="row"[^>]*>ours</th><td class="n"><b>0.271</b> <span class="i">\[0.262, 0.280\]', page)
+    assert re.search(
+        r'<tr class="strong"><th scope="row"[^>]*>ours</th>\s*<td class="n"[^>]*><span><b>0.271</b> <span class="i">\[0.262, 0.280\]', page
+    )
     assert page.count('title="not available">\u2013</span>') == 2
     assert re.search(r"<details>\s*<summary><h2>Details", page), "closed until it is opened"
     for rule in ("prefers-color-scheme: dark", "@media print", "max-width: 560px", "tabular-nums"):
@@ -372,6 +375,27 @@ def test_names_of_points_do_not_cover_each_other_or_other_points() -> None:
             assert a[0] > 0 and a[2] < size.width
             assert not any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in boxes[:i])
             assert not any(a[0] < px < a[2] and a[1] < py < a[3] for px, py in map(place, points.x, points.y))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), size=st.sampled_from([WIDE, NARROW]))
+def test_no_name_lies_on_a_line(seed: int, size: Size) -> None:
+    rng = np.random.default_rng(seed)
+    x = np.sort(rng.random(12))
+    curves = tuple(Series(f"c{i}", tuple(x), tuple(np.cumsum(rng.random(12)) / 12)) for i in range(4))
+    arms = Series("arms", tuple(rng.random(20)), tuple(rng.random(20)), labels=tuple(f"model-{i}@low" for i in range(20)), style="points")
+    chart = plot_chart(Plot("t", "x", "y", (*curves, arms)))
+    place = Place(chart, size)
+    names = labels(chart, size)
+    for name in names:
+        left = place.x(name.point.x) + name.dx - 6.0 * len(name.text) * {"start": 0, "middle": 0.5, "end": 1}[name.anchor]
+        base = place.y(name.point.y) + name.dy
+        for line in chart.lines[:4]:
+            at = [(place.x(p.x), place.y(p.y)) for p in line.points]
+            for (x0, y0), (x1, y1) in pairwise(at):
+                for share in np.linspace(0, 1, 200):
+                    px, py = x0 + share * (x1 - x0), y0 + share * (y1 - y0)
+                    assert not (left < px < left + 6.0 * len(name.text) and base - 8 < py < base + 2)
 
 
 def test_a_png_of_a_plot() -> None:

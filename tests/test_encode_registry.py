@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from r2router.encode import ENCODERS, MiniLM, OpenAIEmbeddings, load_encoder
-from r2router.encode.rows import unit_rows
+from r2router.encode.rows import checked_unit_rows
 from r2router.errors import ConfigError, EncoderError, MissingExtra
 
 OUTSIDE = """
@@ -145,9 +145,9 @@ def test_sentence_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_rows_that_are_no_vectors(values: object, words: str) -> None:
     with pytest.raises(EncoderError, match=f"^here gave.*{words}"):
-        unit_rows(values, 2, "here")  # type: ignore[arg-type]
+        checked_unit_rows(values, 2, "here")  # type: ignore[arg-type]
 
 
 def test_rows_of_extreme_length_are_brought_to_one() -> None:
-    x = unit_rows([[3e300, 4e300], [3e-300, -4e-300]], 2, "here")
+    x = checked_unit_rows([[3e300, 4e300], [3e-300, -4e-300]], 2, "here")
     assert np.allclose(x, [[0.6, 0.8], [0.6, -0.8]])

@@ -40,6 +40,13 @@ def test_several_judges_of_a_cell_need_a_choice() -> None:
         Table.read(TWO)
 
 
+def test_a_judge_that_failed_everywhere_is_named_with_the_mend() -> None:
+    frame = rows({"judge": "one"}, {"judge": "broken", "quality": None})
+    with pytest.raises(DataError, match=r"the judges are 'one' \(1 rows\); 'broken' gave no score for 1 answers: choose.*--retry-failed"):
+        Table.read(frame)
+    assert Table.read(frame, judge="one").quality[0, 0] == 1.0
+
+
 def test_judges_of_different_cells_need_none() -> None:
     table = Table.read(rows({"judge": "one"}, {"judge": "other", "query_id": "q2", "query": "??"}))
     assert np.isfinite(table.quality).all()

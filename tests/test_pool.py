@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from r2router.errors import ConfigError, MissingExtra, MissingPrice
 from r2router.pool.pool import Pool, budget_order
-from r2router.pool.prices import read_prices
-from r2router.types import Arm, Budget, Model, Prices
+from r2router.pool.prices import cost_usd, dearest_usd, read_prices, write_prices
+from r2router.types import Arm, Budget, Model, Prices, Tier
+from r2router.upstream.wire import Usage
 
 GOOD = """\
 # every key there is
@@ -108,7 +109,7 @@ MISTAKES = [
     ("a price in words", broken("input = 0.25", 'input = "cheap"'), ["line 8", "input", "str"]),
     ("a late price in words", broken("output = 0.2", 'output = "0.2"'), ["line 20", "output", "str"]),
     ("a context in words", broken("400_000", '"400k"'), ["line 10", "context", "str"]),
-    ("a budget of half a token", broken("[150,", "[150.5,"), ["line 15", "budgets", "float"]),
+    ("a budget of half a token", broken("[150,", "[150.5,"), ["line 15", "budget", "whole number"]),
     ("an unknown control", broken('["reasoning_effort"]', '["thinking"]'), ["line 7", "control", "thinking"]),
     ("available in words", broken("= false", '= "no"'), ["line 11", "available", "str"]),
     ("one model that is no list", 'model = "x"\n', ["line 1", "model"]),
@@ -211,7 +212,9 @@ def test_a_missing_file_and_a_folder_are_refused_by_name(tmp_path: Path) -> None
 # -- made by hand -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["", " ", "a b", "a\tb", "a\nb", "a\u00a0b", "a@b", "@"], ids=repr)
+@pytest.mark.parametrize(
+    "name", ["", " ", "a b", "a\tb", "a\nb", "a\u00a0b", "a@b", "@", "a\x1b[31m", "a\u202eb", "a\x9b", "a" * 301], ids=repr
+)
 def test_ids_hold_no_at_sign_and_no_white_space(name: str) -> None:
     with pytest.raises(ConfigError, match="cannot be an id"):
         Pool([model(name)])
@@ -256,10 +259,99 @@ def test_budgets_are_ordered_as_a_person_would() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "tokens"), [(150, 150), ("150", 150), ("low", None), ("unlimited", None), ("1e3", None), ("²", None), (0, 0)]
+    ("written", "tokens"), [(150, 150), ("150", 150), ("low", None), ("unlimited", None), ("info", None), ("nano", None), (0, 0)]
 )
 def test_a_budget_is_a_number_where_it_is_written_as_one(written: int | str, tokens: int | None) -> None:
     assert Budget.of(written) == Budget(str(written), tokens)
+
+
+@pytest.mark.parametrize(
+    "written", ["1k", "1K", "1.0k", "1,000", "1_000", "1000.0", "1000.", "01000", "+1000", "1e3", "1.00E+03", 1000.0, np.int64(1000)]
+)
+def test_another_spelling_of_a_number_is_that_number(written: Any) -> None:
+    assert Budget.of(written) == Budget("1000", 1000)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *(
+            "-1",
+            "-1.0",
+            "\u22121",
+            "1.5",
+            "1.000",
+            "100.000",
+            "1,5",
+            "1,50",
+            "1,0000",
+            "1,5k",
+            "1k5",
+            "500 tokens",
+            "500t",
+            "1M",
+            "85%",
+            "0x10",
+        ),
+        *("\uff11\uff10", "\u00b2", "\u00bd", "inf", "-Infinity", "nan", "1e99", "1e-3", "9" * 5000, "1'000", ".5", "4-shot"),
+    ],
+)
+def test_what_looks_like_a_number_and_is_none_is_no_budget(written: str) -> None:
+    with pytest.raises(ConfigError, match="looks like a number"):
+        Budget.of(written)
+
+
+@given(st.integers(0, 10**9))
+def test_every_spelling_of_a_number_is_one_budget(tokens: int) -> None:
+    spellings = [f"{tokens}", f"{tokens:,}", f"{tokens:_}", f"0{tokens}", f"{tokens}.0", f"+{tokens}", f"{tokens / 1000:.3f}0k"]
+    assert {Budget.of(s) for s in spellings} == {Budget(str(tokens), tokens)}
+
+
+@given(st.text(max_size=12))
+def test_a_budget_read_again_stays_what_it_is(text: str) -> None:
+    try:
+        budget = Budget.of(text)
+    except ConfigError:
+        return
+    assert Budget.of(budget.id) == budget
+    assert budget.tokens is not None or budget.id == text
+
+
+@pytest.mark.parametrize(
+    "budget", [Budget("1k", 1000), Budget("1000.0", 1000), Budget("100", 50), Budget("100"), Budget("x", -1), Budget("1.5")]
+)
+def test_a_pool_takes_a_number_in_one_spelling_only(budget: Budget) -> None:
+    with pytest.raises(ConfigError, match="budget"):
+        Pool([Model(id="m", budgets=(budget,))])
+
+
+def test_a_pool_file_takes_budgets_as_tables_do(write: Any) -> None:
+    path = write('[[model]]\nid = "m"\nbudgets = ["1k", 2_000.0, "3,000", 4000, "low"]\n')
+    assert [(b.id, b.tokens) for b in Pool.read(path).budgets] == [*((f"{n}000", n * 1000) for n in (1, 2, 3, 4)), ("low", None)]
+    with pytest.raises(ConfigError, match=r"line 3: .*'1\.5k5'.*looks like a number"):
+        Pool.read(write('[[model]]\nid = "m"\nbudgets = ["1.5k5"]\n'))
+    with pytest.raises(ConfigError, match="is in the pool twice"):
+        Pool.read(write('[[model]]\nid = "m"\nbudgets = ["1k", 1000]\n'))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a." * 10**5 + "a = 1", "[" + "a." * 10**5 + "a]", "a = " + "[" * 10**5, "a = " + "[\n" * 10**5, "a = " + "{a = " * 10**5),
+        "\n".join(f"[b{n}." + "a." * 1900 + "a]" for n in range(800)),
+    ],
+    ids=["dotted", "heading", "list", "list of lines", "tables", "many headings"],
+)
+def test_a_deeply_nested_pool_file_is_refused_in_words(text: str, write: Any) -> None:
+    with pytest.raises(ConfigError, match=r"pool\.toml"):
+        Pool.read(write(f'[[model]]\nid = "m"\nbudgets = ["low"]\n{text}\n'))
+
+
+def test_a_pool_file_in_another_encoding_is_named_so(tmp_path: Path) -> None:
+    path = tmp_path / "pool.toml"
+    path.write_text('[[model]]\nid = "m"\nbudgets = ["low"]\n', encoding="utf-16")
+    with pytest.raises(ConfigError, match=r"UTF-16.*UTF-8"):
+        Pool.read(path)
 
 
 # -- who may be chosen ------------------------------------------------------------------------------------------------
@@ -337,6 +429,100 @@ def test_tokens_of_any_shape_that_fits(shape: tuple[int, ...]) -> None:
     for name in whole:
         tokens: dict[str, Any] = {k: np.full((3, 2) if k != name else shape, v) for k, v in whole.items()}
         np.testing.assert_allclose(pool.cost(**tokens), expected, rtol=1e-12)
+
+
+# -- tiers and cache writes: a long prompt has prices of its own ---------------------------------------------------------
+
+SONNET = Prices(3.0, 15.0, 0.3, tiers=(Tier(6.0, 22.5, 0.6, above=200_000),))
+
+
+@pytest.mark.parametrize(("tokens", "rates"), [(200_000, (3.0, 15.0)), (200_001, (6.0, 22.5))])
+def test_a_prompt_above_the_threshold_is_billed_at_the_tier_as_a_whole(tokens: int, rates: tuple[float, float]) -> None:
+    expected = (tokens * rates[0] + 1000 * rates[1]) / 1e6
+    assert cost_usd(SONNET, Usage(tokens, 1000)) == pytest.approx(expected, rel=1e-12)
+    pool = Pool([model("flat", prices=Prices(1.0, 2.0)), model("sonnet", prices=SONNET)])
+    cost = pool.cost(np.array([[float(tokens)], [10.0]]), np.array([[1000.0]]))
+    np.testing.assert_allclose(cost[0], [(tokens + 2000) / 1e6, expected], rtol=1e-12)
+    np.testing.assert_allclose(cost[1], [2010 / 1e6, (30 + 15_000) / 1e6], rtol=1e-12)
+
+
+def test_cache_writes_have_a_price() -> None:
+    usage = Usage(98_805, 5120, 66_360, cache_write=32_435)
+    by_hand = (10 * 5 + 66_360 * 0.5 + 32_435 * 6.25 + 5120 * 25) / 1e6
+    assert cost_usd(Prices(5.0, 25.0, 0.5), usage) == pytest.approx(by_hand, rel=1e-12), "1.25 times the input price where none is given"
+    assert cost_usd(Prices(5.0, 25.0, 0.5, cache_write=7.0), usage) == pytest.approx(by_hand + 32_435 * 0.75 / 1e6, rel=1e-12)
+    hourly = msgspec.structs.replace(usage, cache_write_1h=32_435)
+    assert cost_usd(Prices(5.0, 25.0, 0.5), hourly) == pytest.approx(by_hand + 32_435 * 3.75 / 1e6, rel=1e-12), "twice the input price"
+
+
+some_price = st.floats(0, 1000) | st.just(0.0)
+some_rates = st.tuples(some_price, some_price, st.none() | some_price, st.none() | some_price, st.none() | some_price)
+
+
+@st.composite
+def some_prices(draw: st.DrawFn) -> Prices:
+    above = sorted(draw(st.sets(st.integers(1, 5000), max_size=3)))
+    return Prices(*draw(some_rates), tiers=tuple(Tier(*draw(some_rates), above=n) for n in above))
+
+
+@given(st.lists(some_prices(), min_size=1, max_size=3), st.integers(0, 6000), st.integers(0, 6000), st.floats(0, 1), st.floats(0, 1))
+def test_the_pool_prices_a_call_as_its_own_bill_does(prices: list[Prices], n: int, m: int, cached: float, thought: float) -> None:
+    usage = Usage(n, m, int(n * cached), int(m * thought))
+    pool = Pool(model(f"m{i}", prices=p) for i, p in enumerate(prices))
+    four = [np.array([float(x or 0)]) for x in (usage.input, usage.output, usage.cached, usage.reasoning)]
+    np.testing.assert_allclose(pool.cost(*four), [cost_usd(p, usage) for p in prices], rtol=1e-9, atol=1e-15)
+
+
+@given(some_prices(), *[st.integers(0, 6000)] * 4)
+def test_no_bill_is_above_the_dearest_case(prices: Prices, most_in: int, most_out: int, cached: int, thought: int) -> None:
+    dearest = dearest_usd(prices, most_in, most_out, writes=True)
+    edges = {0, most_in, *(t.above for t in prices.tiers), *(t.above + 1 for t in prices.tiers)}
+    for n in {edge for edge in edges if edge <= most_in}:
+        read = min(cached, n)
+        usage = Usage(n, most_out, read, min(thought, most_out), cache_write=n - read)
+        assert cost_usd(prices, usage) <= dearest * (1 + 1e-9) + 1e-15
+
+
+@given(st.lists(some_prices(), min_size=1, max_size=3))
+def test_prices_come_back_from_csv_and_json_as_they_were(prices: list[Prices]) -> None:
+    models = [model(f"m{i}", prices=p) for i, p in enumerate(prices)]
+    assert msgspec.json.decode(msgspec.json.encode(models), type=list[Model]) == models
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "prices.csv"
+        path.write_text(write_prices(models))
+        assert read_prices(path)[0] == {m.id: m.usd_per_million for m in models}
+
+
+def test_tiers_in_a_pool_file(write: Any) -> None:
+    text = """[[model]]
+id = "sonnet"
+budgets = [100]
+[model.usd_per_million]
+input = 3
+output = 15
+cached_input = 0.3
+tiers = [{ above = 200_000, input = 6, output = 22.5, cached_input = 0.6 }]
+"""
+    assert Pool.read(write(text))["sonnet"].usd_per_million == SONNET
+    for bad, what in (("200_000", "0"), ("input = 6", "input = -6")):
+        with pytest.raises(ConfigError, match=r"line 8: .*usd_per_million.tiers"):
+            Pool.read(write(text.replace(bad, what)))
+    with pytest.raises(ConfigError, match="line 8: unknown key 'abve'.*did you mean 'above'"):
+        Pool.read(write(text.replace("above", "abve")))
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        ("m,3,15,\nm,6,22,2e5\n", "line 3: above_input_tokens is '2e5'"),
+        ("m,6,22,200000\n", "line 2: 'm' has a tier, and no row without above_input_tokens"),
+        ("m,3,15,\nm,6,22,200000\nm,7,22,200000\n", "line 4: 'm': tiers begin above 200000, 200000"),
+        ("m,3,15,\nm,6,22,\n", "line 3: 'm' has a price already"),
+    ],
+)
+def test_tiers_that_are_wrong_in_a_csv(write: Any, rows: str, what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        read_prices(write("model,input_usd_per_million,output_usd_per_million,above_input_tokens\n" + rows, "p.csv"))
 
 
 def test_a_free_model_costs_nothing_and_an_unknown_price_is_never_zero() -> None:
@@ -432,6 +618,25 @@ def test_list_prices_from_genai_prices() -> None:
     assert pool["gpt-4o-mini"].usd_per_million == Prices(input=0.15, output=0.6, cached_input=0.075)
     with pytest.raises(MissingPrice, match="'no-such-model'"):
         Pool([model("no-such-model", provider="openai")]).with_prices("genai-prices")
+    with pytest.raises(MissingPrice, match="'text-embedding-3-small'"):  # it has no price for output: that is not zero
+        Pool([model("text-embedding-3-small", provider="openai")]).with_prices("genai-prices")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("genai_prices") is None, reason="genai-prices is not installed")
+@pytest.mark.parametrize("tokens", [1_000, 32_001, 128_000, 200_000, 200_001, 256_001, 272_001, 1_000_000])
+@pytest.mark.parametrize(
+    ("name", "provider"),
+    [("claude-sonnet-4-5", "anthropic"), ("gemini-2.5-pro", "google"), ("gemini-1.5-flash", "google"), ("gpt-5-mini", "openai")],
+)
+def test_list_prices_bill_as_the_list_does_in_every_tier(name: str, provider: str, tokens: int) -> None:
+    from genai_prices import Usage as Asked
+    from genai_prices import calc_price
+
+    prices = Pool([model(name, provider=provider)]).with_prices("genai-prices")[name].usd_per_million
+    assert prices is not None
+    for cached in (0, tokens // 2):
+        bill = calc_price(Asked(input_tokens=tokens, cache_read_tokens=cached, output_tokens=500), name, provider_id=provider)
+        assert cost_usd(prices, Usage(tokens, 500, cached)) == pytest.approx(float(bill.total_price), rel=1e-9)
 
 
 def test_genai_prices_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,12 +127,43 @@ def test_familiarity_where_all_queries_are_the_same(row: FloatArray) -> None:
     assert known.knows(x).all()
 
 
-def test_the_similarity_is_the_cosine_to_the_nearest_centre() -> None:
+def test_without_a_background_the_score_is_the_cosine_to_the_nearest_centre() -> None:
     known = Familiarity(np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32), 0.9)
     x = np.array([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0]], dtype=np.float32)
-    np.testing.assert_allclose(known.similarity(x), [1.0, 0.8, 0.0], atol=1e-6)
+    np.testing.assert_allclose(known.score(x), [1.0, 0.8, 0.0], atol=1e-6)
     assert known.knows(x).tolist() == [True, False, False]
     assert known.knows(x[:0]).shape == (0,)
+
+
+def test_a_background_tells_near_strangers_apart() -> None:
+    rng = np.random.default_rng(4)
+    eye = np.eye(64)
+    ours, near = eye[:4], 0.87 * eye[:4] + 0.5 * eye[10:14]  # strangers that share most of a direction with the training queries
+    train = np.concatenate([sphere(rng, 400, c, noise=1.0) for c in ours])
+    strangers = np.concatenate([sphere(rng, 200, c, noise=1.0) for c in near])
+    background = np.concatenate([sphere(rng, 10, c, noise=1.0) for c in near])
+    alone, against = Familiarity.fit(train, 0), Familiarity.fit(train, 0, background)
+    assert alone.knows(strangers).mean() > 0.5
+    assert against.knows(strangers).mean() < 0.2
+    unseen = np.concatenate([sphere(rng, 300, c, noise=1.0) for c in ours])
+    assert against.knows(unseen).mean() > 0.95
+
+
+def test_prompts_of_the_training_datas_own_kind_are_no_background() -> None:
+    rng = np.random.default_rng(5)
+    train, other = sphere(rng, 400, np.eye(32)[0]), sphere(rng, 20, np.eye(32)[9])
+    background = np.concatenate([sphere(rng, 20, np.eye(32)[0], noise=0.1), other])
+    known = Familiarity.fit(train, 0, background)
+    np.testing.assert_array_equal(known.background, other)
+    same = Familiarity.fit(train, 0, background[:20])
+    assert not len(same.background) and same.threshold == Familiarity.fit(train, 0).threshold
+
+
+@pytest.mark.parametrize("n", [2, 3, 11])
+def test_a_background_of_a_handful_of_queries(n: int) -> None:
+    x = sphere(np.random.default_rng(2), n, np.ones(8))
+    known = Familiarity.fit(x, 0, np.eye(8, dtype=np.float32))
+    assert math.isfinite(known.threshold) and np.isfinite(known.score(x)).all() and known.knows(x).any()
 
 
 # -- input tokens -----------------------------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import r2router as r2
+from conftest import FakeEncoder
+from r2router.encode import ENCODERS
 from r2router.errors import (
     ArtifactError,
     ConfigError,
@@ -34,7 +36,7 @@ from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
 from r2router.router import artifact
 from r2router.router.card import Facts
-from r2router.types import Arm, Budget, FloatArray, Forecast, Model, Prices
+from r2router.types import Arm, Budget, FloatArray, Forecast, Model, Prices, Tier
 
 DIM = 8
 NAN = math.nan
@@ -114,6 +116,20 @@ def test_a_forecast_prices_what_is_forecast(plain: r2.Router) -> None:
     np.testing.assert_allclose(forecast.tokens, [TOKENS])
     np.testing.assert_allclose(forecast.cost, [[0.0002, 0.0004, 0.0015, 0.0045]])
     assert forecast.familiar.tolist() == [True]
+
+
+def test_a_long_prompt_is_forecast_and_capped_at_its_tier(fake_encoder: Any, tmp_path: Path) -> None:
+    tiered = Prices(1.0, 10.0, tiers=(Tier(2.0, 15.0, above=1000),))
+    pool = r2.Pool([msgspec.structs.replace(m, usd_per_million=tiered) if m.id == "b" else m for m in PLAIN.models])
+    router = written(pool, QUALITY, TOKENS, input_tokens=InputTokens((1.0, 1.0, 1.0, 2.0), (0.0,) * 4, 0.0))
+    short, long = router.forecast_vectors(ONE, 400).cost[0, 2:], router.forecast_vectors(ONE, 600).cost[0, 2:]
+    np.testing.assert_allclose(short, [(400 + 2000) / 1e6, (800 + 8000) / 1e6])
+    np.testing.assert_allclose(long, [(600 + 2000) / 1e6, (1200 * 2 + 800 * 15) / 1e6], err_msg="the arm that counts 1,200 tokens")
+    forecast = router.forecast_vectors(ONE, 600)
+    choices = router.decide(ONE, r2.Best(0.0145), 600)
+    assert router.arms[choices.arm[0]] == "b@800"
+    (most,) = router._max_tokens(forecast, msgspec.structs.replace(choices, budget_tokens=np.array([math.nan])), r2.Best(0.0145))
+    assert most == 806 and (1200 * 2 + most * 15) / 1e6 <= 0.0145
 
 
 def test_input_tokens_are_put_on_each_arms_own_scale() -> None:
@@ -547,7 +563,11 @@ def test_an_unfamiliar_query_is_flagged_and_decided_by_the_arms_means(fake_encod
     choices = router.decide(x, r2.Tradeoff(0.0))
     assert choices.arm.tolist() == [3, 0] and choices.familiar.tolist() == [True, False]
     decision = router.explain(router.forecast_vectors(x[1]), r2.Tradeoff(0.0))
-    assert decision.arm == "a@100" and not decision.familiar and "unlike the training data" in decision.reason
+    assert decision.arm == "a@100" and not decision.familiar
+    assert "unlike the training data" in decision.reason and "not known" in decision.reason and "forecast at" not in decision.reason
+    assert decision.spread == pytest.approx(math.sqrt(1 / 12)), "a quality of which nothing is known"
+    known_one = router.explain(router.forecast_vectors(x[0]), r2.Tradeoff(0.0))
+    assert known_one.familiar and known_one.spread == 0.05 and "unlike" not in known_one.reason
 
 
 def test_the_training_queries_are_familiar_and_others_are_not(world: Any, fake_encoder: Any) -> None:
@@ -565,7 +585,9 @@ def test_the_training_queries_are_familiar_and_others_are_not(world: Any, fake_e
 
 @pytest.fixture(scope="module")
 def trained_once(world: Any) -> r2.Router:
-    return r2.Recipe(encoder="fake", resamples=20).fit(world.table, vectors=world.vectors)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENCODERS, "fake", lambda _: FakeEncoder())
+        return r2.Recipe(encoder="fake", resamples=20).fit(world.table, vectors=world.vectors)
 
 
 @pytest.fixture
@@ -599,6 +621,12 @@ def test_texts_are_encoded_where_no_vectors_are_given(world: Any, fake_encoder: 
     recipe = r2.Recipe(encoder="fake", folds=0)
     a, b = recipe.fit(world.table), recipe.fit(world.table, vectors=world.vectors)
     np.testing.assert_array_equal(a.forecast_vectors(world.vectors).quality, b.forecast_vectors(world.vectors).quality)
+
+
+def test_an_encoder_that_cannot_be_had_leaves_the_background_out(world: Any) -> None:
+    for encoder in ("given:mine", "openai:text-embedding-3-small", "not-installed"):
+        familiarity = r2.Recipe(encoder=encoder, folds=0).fit(world.table, vectors=world.vectors).familiarity
+        assert familiarity is not None and not len(familiarity.background)
 
 
 def test_vectors_of_no_known_encoder_need_vectors_later(world: Any) -> None:
@@ -857,6 +885,8 @@ def saved(trained: r2.Router, tmp_path: Path) -> Path:
         lambda m: m["input_tokens"]["factor"].__setitem__(0, -1.0),
         lambda m: m["input_tokens"].update(typical=-5.0),
         lambda m: m.update(ties="dearest"),
+        lambda m: m.update(temperature=0.0),
+        lambda m: m.update(temperature=-1.0),
     ],
 )
 def test_a_manifest_that_does_not_make_sense_is_refused(saved: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
@@ -882,6 +912,10 @@ def test_a_manifest_that_does_not_make_sense_is_refused(saved: Path, edit: Calla
         lambda a: a.update({"familiarity.centres": a["familiarity.centres"][:, :-1]}),
         lambda a: a.update({"familiarity.centres": a["familiarity.centres"][0]}),
         lambda a: a.update({"familiarity.centres": a["familiarity.centres"][:0]}),
+        lambda a: a.pop("familiarity.background"),
+        lambda a: a.update({"familiarity.background": a["familiarity.background"][:, :-1]}),
+        lambda a: a.update({"familiarity.background": a["familiarity.background"][:0]}),
+        lambda a: a.update({"familiarity.background": a["familiarity.background"][0]}),
         lambda a: a.update({"predictor.weight": a["predictor.weight"][:-1]}),
         lambda a: a.update({"predictor.weight": a["predictor.weight"][:, :-1]}),
         lambda a: a.update({"predictor.bias": a["predictor.bias"][:-1]}),

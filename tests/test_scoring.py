@@ -131,7 +131,7 @@ def test_fractions_and_decimals_are_the_same_number(top: int, bottom: int, form:
         ("2\u20133", "3", 1.0), ("10{,}080", "10080", 1.0), ("3\u00bd", "3.5", 1.0),
         ("The answer is 12 apples, not 15", "12", 1.0), ("The answer is not 4, it is 5", "5", 1.0),
         ("the final answer is 7. Wait, 8", "7", 1.0),
-        ("<think>The answer is 8</think>7", "7", 1.0), ("<think>8\nTherefore, the final answer is 7", "7", 1.0),
+        ("<think>The answer is 8</think>7", "7", 1.0), ("<think>8\n</think>\nTherefore, the final answer is 7", "7", 1.0),
         ("The answer is not a number. 7", "7", 1.0), ("x" * 50_000 + " 3", "3", 1.0), ("9" * 50_000, "3", 0.0),
     ],
 )  # fmt: skip

@@ -17,9 +17,11 @@ pytest.importorskip("aiohttp", reason="collecting needs the [bench] extra")
 from fake_endpoint import FakeEndpoint
 from r2router.bench.folder import compact
 from r2router.bench.scoring import scorer_named
-from r2router.bench.spread import Answer, Here, embed_texts, score_answers
+from r2router.bench.spread import Answer, score_answers
 from r2router.bench.suite import Query, Score
 from r2router.encode import load_encoder
+from r2router.encode.embed import embed_texts
+from r2router.executors import Here, Threads
 
 
 class Late:
@@ -40,7 +42,7 @@ def answers(n: int) -> Iterator[tuple[int, Answer]]:
         yield i, Answer(query, f"The answer is {i % 5}.", (("numeric", "exact") if i % 3 else ())[: 1 + i % 2])
 
 
-@pytest.mark.parametrize("spread", [Here(), Late()])
+@pytest.mark.parametrize("spread", [Here(), Late(), Threads(3)])
 def test_scores_are_those_of_the_scorers_in_order(spread: Here) -> None:
     expected = []
     for i, answer in answers(300):
@@ -62,7 +64,7 @@ def test_a_stream_is_read_a_part_at_a_time() -> None:
     assert read <= 64
 
 
-@pytest.mark.parametrize("spread", [Here(), Late()])
+@pytest.mark.parametrize("spread", [Here(), Late(), Threads(3)])
 def test_embeddings_are_those_of_the_encoder(spread: Here) -> None:
     texts = [f"question {i}" for i in range(600)]
     assert np.array_equal(embed_texts("minilm", texts, spread), load_encoder("minilm").encode(texts))
@@ -106,7 +108,7 @@ def test_adaptive_collecting_and_scoring_on_ray_give_the_same_table(tmp_path: Pa
 
 
 MISTAKE = """
-from r2router.bench.ray_engine import OnRay
+from r2router.executors.on_ray import OnRay
 from r2router.bench.spread import Answer, score_answers
 from r2router.bench.suite import Query
 from r2router.errors import DataError

@@ -356,7 +356,9 @@ def test_a_link_to_the_output_stays_a_link(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Path.open
-    monkeypatch.setattr(Path, "open", lambda self, *a, **k: real(Path("/dev/full") if self.suffix == ".partial" else self, *a, **k))
+    monkeypatch.setattr(
+        Path, "open", lambda self, *a, **k: real(Path("/dev/full"), "wb") if self.suffix == ".partial" else real(self, *a, **k)
+    )
     with pytest.raises(SaveError, match="No space left"), whole_file(tmp_path / "out.csv") as file:
         file.write(b"x" * 100)
     assert not (tmp_path / "out.csv").exists()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from r2router.errors import DataError, UsageError
-from r2router.evaluation.accuracy import accuracy, compliance
+from r2router.evaluation.accuracy import accuracy, compliance, skipped
 from r2router.evaluation.contenders import Contender, Data, Plan, attempt, comparable, held_out, transfer
 from r2router.evaluation.operating_points import asked_cost, operating_point, shares_grid
 from r2router.evaluation.typing_noise import NOISES, noisy
@@ -190,6 +190,16 @@ def test_compliance_counts_answers_up_to_a_tenth_above_the_budget() -> None:
     assert all(arm.budget != "unlimited" for arm in found), "an unlimited budget cannot be broken"
     figure = found[table.arms[column]]
     assert figure.low == pytest.approx(0.2307, abs=1e-3) and figure.high == pytest.approx(0.8824, abs=1e-3), "Wilson's interval for 3 of 5"
+
+
+def test_a_cell_without_a_token_is_no_answer_and_is_said_to_be_left_out() -> None:
+    _, table = made_up(10)
+    assert skipped(table) == []
+    column = next(i for i, b in enumerate(table.pool.budgets) if b.tokens == 50)
+    table.output_tokens[:, column] = [10, 50, 0, 0, 400, 400, 0.5, 50, 50, math.nan]
+    found = dict(compliance(table))[table.arms[column]]
+    assert (found.value, found.n) == (pytest.approx(4 / 6), 6)
+    assert skipped(table) == ["3 cells with fewer than one used token are left out of compliance and of the error of tokens"]
 
 
 # -- noise ------------------------------------------------------------------------------------------------------------

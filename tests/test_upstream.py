@@ -107,7 +107,7 @@ def test_a_stream_reads_the_same_however_it_is_cut_into_packets(cuts: list[int],
     data = (b": a comment" + newline + (2 * newline).join([*events, b"data: [DONE]"])) + newline
     edges = sorted({0, len(data), *(c for c in cuts if c < len(data))})
     parts = [data[a:b] for a, b in itertools.pairwise(edges)]
-    reply = asyncio.run(read_reply(_Response(parts), {}, 0.0))  # type: ignore[arg-type]
+    reply = asyncio.run(read_reply(_Response(parts), 0.0))  # type: ignore[arg-type]
     assert reply.text == "Grüß dich 🙂" and reply.pieces == ["Grüß", " dich", " 🙂"]
     assert reply.usage is not None and reply.usage.output == 3
 
@@ -119,7 +119,7 @@ def test_tokens_come_from_log_probabilities_where_there_are_some() -> None:
     response = _Response([])
     response.content_type = "application/json"
     response.read = lambda: asyncio.sleep(0, json.dumps(whole).encode())  # type: ignore[attr-defined]
-    reply = asyncio.run(read_reply(response, {}, 0.0))  # type: ignore[arg-type]
+    reply = asyncio.run(read_reply(response, 0.0))  # type: ignore[arg-type]
     assert reply.pieces == ["a", "", "🙂"]
 
 
@@ -136,7 +136,7 @@ def test_tokens_come_from_log_probabilities_where_there_are_some() -> None:
 def test_an_error_behind_a_good_status_is_the_error_it_says(error: Any, kind: str) -> None:
     response = _Response([b"data: " + json.dumps({"error": error}).encode() + b"\n\n"])
     with pytest.raises(Failed) as failed:
-        asyncio.run(read_reply(response, {}, 0.0))  # type: ignore[arg-type]
+        asyncio.run(read_reply(response, 0.0))  # type: ignore[arg-type]
     assert failed.value.kind == kind and "sk-1" not in failed.value.message
 
 

@@ -21,10 +21,14 @@ NO_ARM = -1
 
 
 class Policy(Protocol):
-    """What the user wants."""
+    """What the user wants. Any object with this method is a policy."""
 
     def choose(self, forecast: Forecast, cost: FloatArray) -> IntArray:
-        """(n,) index of the chosen arm of each query, `NO_ARM` where a hard limit leaves none. cost: (n, arms) US dollars."""
+        """(n,) index of the chosen arm of each query, `NO_ARM` where a hard limit leaves none.
+
+        cost: (n, arms) US dollars, infinite where an arm may not be chosen. To choose such an arm, or one of unknown quality (NaN),
+        counts as `NO_ARM`.
+        """
         ...
 
 
@@ -113,18 +117,22 @@ class Best(msgspec.Struct, frozen=True, tag="best", tag_field="policy", forbid_u
 
 
 AnyPolicy = Tradeoff | Value | Cheapest | Best
+"""The policies that a router can be saved with."""
+
+_OURS: frozenset[type] = frozenset({Tradeoff, Value, Cheapest, Best})
 
 
 def decide(policy: Policy, forecast: Forecast, usable: BoolArray | None, budget_tokens: FloatArray, anchors: IntArray) -> Choices:
-    """Decisions for n forecasts that carry their cost.
+    """Decisions for n forecasts that carry their cost. `Router.choose` is the one caller: it knows the other arguments.
 
     usable: (arms,) or (n, arms), false where an arm must not be chosen; None: all may.
     budget_tokens: (arms,) the budgets asked for, NaN where they are not numbers.
     anchors: (pairs, 2) arms that are neighbouring numeric budgets of one model, the smaller first; where a `Best` cap falls
         between the two, the budget between them that just meets the cap is considered too (the paper's Eq. 9).
+    Raises `PolicyError` where a policy of another kind answers something that is not one arm per query.
     """
     cost = forecast.cost if usable is None else np.where(usable, forecast.cost, np.inf)
-    arm = np.asarray(policy.choose(forecast, cost))
+    arm = _choice(policy, forecast, cost)
     at = _flat(arm, cost.shape[1])
     quality, tokens, spent, asked = forecast.quality.take(at), forecast.tokens.take(at), cost.take(at), budget_tokens.take(arm)
     met = arm != NO_ARM
@@ -146,17 +154,20 @@ def anchor_pairs(model_of_arm: IntArray, budget_tokens: FloatArray) -> IntArray:
     return np.stack([low[same], high[same]], axis=1)
 
 
-def ranked(policy: Policy, forecast: Forecast, usable: BoolArray | None, model_of_arm: IntArray) -> list[int]:
-    """The policy's choice for one query, then its choice without that model, and so on: the order to fall back in."""
-    left = np.ones(len(model_of_arm), dtype=np.bool_) if usable is None else usable.copy()
-    order: list[int] = []
-    while left.any():
-        arm = int(policy.choose(forecast, np.where(left, forecast.cost, np.inf))[0])
-        if arm == NO_ARM:
+def ranked(policy: Policy, forecast: Forecast, usable: BoolArray | None, model_of_arm: IntArray, most: int) -> IntArray:
+    """(n, up to `most`) the policy's choice, then its choice without that model, and so on: the order to fall back in.
+
+    `NO_ARM` behind the last. usable: as in `decide`.
+    """
+    cost = forecast.cost.copy() if usable is None else np.where(usable, forecast.cost, np.inf)
+    order: list[IntArray] = []
+    while len(order) < most:
+        arm = _choice(policy, forecast, cost)
+        if (arm == NO_ARM).all():
             break
         order.append(arm)
-        left &= model_of_arm != model_of_arm[arm]
-    return order
+        cost[(model_of_arm == model_of_arm[arm][:, None]) & (arm != NO_ARM)[:, None]] = np.inf
+    return np.stack(order, axis=1) if order else np.empty((len(cost), 0), dtype=np.intp)
 
 
 def _between_anchors(
@@ -189,6 +200,28 @@ def _between_anchors(
         met=chosen.met | better,
         familiar=chosen.familiar,
     )
+
+
+def _choice(policy: Policy, forecast: Forecast, cost: FloatArray) -> IntArray:
+    """What a policy answers, checked where it is not one of ours."""
+    if type(policy) in _OURS:
+        return policy.choose(forecast, cost)
+    name, (n, arms) = type(policy).__name__, cost.shape
+    try:
+        arm = np.asarray(policy.choose(forecast, cost))
+    except ValueError as error:  # lists of unequal length among them
+        raise PolicyError(f"{name}.choose failed: {error}") from error
+    if arm.shape != (n,) or arm.dtype.kind not in "iu":
+        raise PolicyError(
+            f"{name}.choose gave {arm.dtype} of shape {arm.shape}; it must give one arm index per query, integers of shape ({n},)"
+        )
+    arm = arm.astype(np.intp)
+    if ((arm < NO_ARM) | (arm >= arms)).any():
+        raise PolicyError(
+            f"{name}.choose gave the arm indices {arm.min()} to {arm.max()}; there are 0 to {arms - 1}, and {NO_ARM} for none"
+        )
+    at = _flat(arm, arms)
+    return np.where(np.isfinite(cost.take(at)) & ~np.isnan(forecast.quality.take(at)), arm, NO_ARM)
 
 
 def _flat(arm: IntArray, arms: int) -> IntArray:

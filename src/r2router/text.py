@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -29,3 +30,18 @@ def suggest(word: str, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)` where a known name is close to the word, else nothing."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def clean(text: str, keep: str = "") -> str:
+    r"""Foreign words as they may be shown: what a terminal acts on, or nobody sees, is spelled out (`\u001b`), except `keep`.
+
+    These are control characters, terminal escapes, marks that turn the direction of writing or have no width, and line separators.
+    Within JSON the result stands for the same text.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep or unicodedata.category(c) == "Zs" else _spelled(c) for c in text)
+
+
+def _spelled(character: str) -> str:
+    return "".join(f"\\u{unit:04x}" for unit in memoryview(character.encode("utf-16-le", "surrogatepass")).cast("H"))

@@ -6,12 +6,17 @@ mixed up: the budget *asked for*, the tokens *forecast*, and the tokens *used*.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from r2router.errors import ConfigError
 
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
@@ -30,6 +35,8 @@ Progress = Callable[[str, int, int], None]
 """Called with what is going on, how many steps of it are done, and how many there are."""
 
 UNLIMITED = "unlimited"
+CACHE_WRITE = 1.25  # times the input price: what Anthropic and Alibaba bill for a prompt that is written to their cache
+CACHE_WRITE_1H = 1.6  # times the price of a cache write: Anthropic's for one that is kept for an hour (twice the input price)
 DEAREST = 1e12  # US dollars per million tokens: above that a price is a slip, and sums of it would end at infinity
 
 
@@ -54,17 +61,60 @@ class Arm(str):
         return self.partition("@")[2]
 
 
-class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """US dollars per million tokens of each kind.
 
     cached_input: input read from the provider's prompt cache; where it is not given, the input price (never less).
-    reasoning: thinking tokens; where it is not given, the output price, as every provider bills today.
+    reasoning: thinking tokens; where it is not given, the output price, as nearly every provider bills today.
+    cache_write: input written to the prompt cache, to be kept for minutes; where it is not given, `CACHE_WRITE` times the input price.
     """
 
     input: float
     output: float
     cached_input: float | None = None
     reasoning: float | None = None
+    cache_write: float | None = None
+
+    @property
+    def each(self) -> tuple[float, float, float, float, float]:
+        """Input, output, cached input, reasoning and cache write, with what stands in where one is not given."""
+        return (
+            self.input,
+            self.output,
+            self.input if self.cached_input is None else self.cached_input,
+            self.output if self.reasoning is None else self.reasoning,
+            CACHE_WRITE * self.input if self.cache_write is None else self.cache_write,
+        )
+
+
+class Tier(Rates, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The rates of a request with more than `above` input tokens: they hold for the whole request, all its tokens."""
+
+    above: int
+
+
+class Prices(Rates, frozen=True, forbid_unknown_fields=True):
+    """What a model costs: rates, and other ones for long prompts.
+
+    tiers: by rising `above`. The last one whose `above` is less than a request's input tokens sets the rates of the whole request, as
+    Anthropic, Google and OpenAI bill (and as the genai-prices data is meant).
+    """
+
+    tiers: tuple[Tier, ...] = ()
+
+    def at(self, input_tokens: float) -> Rates:
+        """The rates of a request with so many input tokens."""
+        return next((tier for tier in reversed(self.tiers) if input_tokens > tier.above), self)
+
+    def scaled(self, factor: float) -> Prices:
+        """The same prices times a factor."""
+
+        def times(rates: Any) -> Any:
+            moved = {name: price * factor for name in Rates.__struct_fields__ if (price := getattr(rates, name)) is not None}
+            return msgspec.structs.replace(rates, **moved)
+
+        scaled: Prices = times(self)
+        return msgspec.structs.replace(scaled, tiers=tuple(times(tier) for tier in self.tiers))
 
 
 class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,10 +130,44 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     control: tuple[Control, ...] = ()
 
     @classmethod
-    def of(cls, value: int | str, control: tuple[Control, ...] = ()) -> Budget:
-        """A budget from the way people write it: `150`, `"150"`, `"low"`, `"unlimited"`."""
+    def of(cls, value: float | str, control: tuple[Control, ...] = ()) -> Budget:
+        """A budget from the way people write it: `150`, `"150"`, `"low"`, `"unlimited"`.
+
+        What looks like a number is that number of tokens, in one spelling: `1k`, `1,000`, `1_000`, `1e3`, `1000.0` and `01000` are
+        `1000`. Raises `ConfigError` where it looks like a number and is no whole one from 0 to 10^9, or may be read in two ways
+        (`1.000`, `1,5k`, `500 tokens`): other names begin with a letter.
+        """
         text = str(value)
-        return cls(text, int(text) if text.isascii() and text.isdigit() else None, control)
+        tokens = _tokens(text)
+        return cls(text if tokens is None else str(tokens), tokens, control)
+
+
+_LIKE_A_NUMBER = re.compile(r"[+\u2212-]?(?:[.,]?\d|inf(?:inity)?$|nan$)", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"\+?(?P<whole>\d{1,3}(?:,\d{3})+|\d{1,12}(?:_\d{3})*)(?P<rest>\.\d{0,12})?(?P<power>[eE]\+?\d{1,2})?(?P<k>[kK])?", re.ASCII
+)
+_TWO_WAYS = re.compile(r"\+?\d{1,3}\.\d{3}")
+MOST_TOKENS = 10**9  # of a budget: no answer is longer
+
+
+def _tokens(text: str) -> int | None:
+    """The tokens that a budget stands for; None where it is a name. The one rule for tables, pools and everything else."""
+    if not (_LIKE_A_NUMBER.match(text) or text[:1].isnumeric()):
+        return None
+    match = _NUMBER.fullmatch(text)
+    if match is None or _TWO_WAYS.fullmatch(text):
+        raise ConfigError(f"budget {text!r} {_NO_NUMBER}")
+    plain = re.sub("[,_]", "", match["whole"]) + (match["rest"] or "") + (match["power"] or "")
+    number = Decimal(plain) * (1000 if match["k"] else 1)
+    if number > MOST_TOKENS or number != int(number):
+        raise ConfigError(f"budget {text!r} {_NO_NUMBER}")
+    return int(number)
+
+
+_NO_NUMBER = (
+    f"looks like a number and is not a whole number of tokens from 0 to {MOST_TOKENS:,}: write such a number as 1000, no limit as "
+    "'unlimited', and let a name begin with a letter"
+)
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,6 +178,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     usd_per_million: its prices; `None` means unknown, and whatever needs a cost then raises `MissingPrice`.
     capabilities: what a request can require of it (`vision`, `tools`, `json`, ...).
     context: the most tokens that prompt and answer may have together; `None` means unknown, and unchecked.
+    max_output_tokens: the most tokens of an answer, thinking included; collecting sends it as the cap where a budget sets none.
     available: false for a model that must not be chosen now (it stays in the pool and keeps its columns).
     """
 
@@ -105,6 +190,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     capabilities: frozenset[str] = frozenset()
     context: int | None = None
     available: bool = True
+    max_output_tokens: int | None = None
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,7 +221,7 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
     tokens: expected output tokens, thinking included.
     spread: standard deviation of the *forecast of the expected quality* (how unsure the router is, not how much single
         answers vary).
-    familiar: (n,) false where a query is far from everything the router was trained on.
+    familiar: (n,) false where a query is not in distribution: unlike everything the router was trained on.
     cost: expected US dollars of the request; NaN until the router has put prices on it.
     """
 
@@ -191,7 +277,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     fallbacks: the next best arms, one a model, to try in this order if the chosen model fails.
     reason: one or two sentences for a person.
     met: whether the policy's wish (a quality floor) is forecast to be met.
-    familiar: false where the query is far from the router's training data; the choice is then the safe one.
+    familiar: false where the query is unlike the router's training data; quality and tokens are then the arms' averages over it, no
+        forecasts of this query, and the choice is the safe one.
     """
 
     arm: Arm
@@ -206,6 +293,16 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     met: bool = True
     familiar: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in plain types, for `json.dumps`; a number that is not known is None."""
+        numbers = {
+            name: value if math.isfinite(value) else None
+            for name in ("quality", "tokens", "cost", "spread")
+            for value in [getattr(self, name)]
+        }
+        plain = {name: getattr(self, name) for name in self.__struct_fields__}
+        return plain | numbers | {"arm": str(self.arm), "fallbacks": [str(arm) for arm in self.fallbacks]}
 
 
 class Choices(msgspec.Struct, frozen=True, eq=False):
@@ -230,5 +327,19 @@ class Choices(msgspec.Struct, frozen=True, eq=False):
         """The decisions of several batches as one."""
         return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in cls.__struct_fields__))
 
+    def take(self, rows: IntArray) -> Choices:
+        """The decisions of some requests."""
+        return Choices(*(getattr(self, name)[rows] for name in self.__struct_fields__))
+
     def __len__(self) -> int:
         return len(self.arm)
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What goes with `Choices`, lists of length n; of a query without an arm it means nothing.
+
+    max_tokens, fallbacks: as in `Decision`.
+    """
+
+    max_tokens: list[int | None]
+    fallbacks: list[tuple[Arm, ...]]

@@ -10,6 +10,7 @@ import numpy as np
 
 from r2router.baselines.cells import Cells, column_means
 from r2router.baselines.kmeans import kmeans
+from r2router.encode.rows import unit_rows
 from r2router.errors import ArtifactError, ConfigError
 from r2router.predict.linear import check_shapes
 from r2router.types import Arm, FloatArray, Forecast, IntArray
@@ -46,14 +47,14 @@ class UniRouter(msgspec.Struct, frozen=True, tag="unirouter", tag_field="learner
         cells = Cells.of(x, table)
         n = len(cells.x) if self.queries is None else min(self.queries, len(cells.x))
         used = np.random.default_rng(self.seed).permutation(len(cells.x))[:n]
-        unit = _unit(cells.x[used])
+        unit = unit_rows(cells.x[used])
         centres, member = kmeans(unit, _how_many(self.clusters, n), self.seed)
         graded = cells.quality[used]
         quality = cluster_means(member, graded, len(centres), column_means(cells.quality))
         tokens = np.tile(column_means(cells.tokens), (len(centres), 1))
         columns = {"quality": quality, "error": mean_errors(member, graded, quality), "tokens": tokens}
         settings = np.array([self.sharpness, len(centres)])
-        return ClusterPredictor(table.arms, {"centres": _unit(centres), "settings": settings, **_sorted(columns, cells.back)})
+        return ClusterPredictor(table.arms, {"centres": unit_rows(centres), "settings": settings, **_sorted(columns, cells.back)})
 
 
 class Clusters(msgspec.Struct, frozen=True, tag="clusters", tag_field="learner", forbid_unknown_fields=True):
@@ -62,7 +63,9 @@ class Clusters(msgspec.Struct, frozen=True, tag="clusters", tag_field="learner",
     The nearest are weighted by the softmax of `sharpness` times the similarity, as its code does. Its score (accuracy and cost, each
     scaled to [0, 1] within a cluster, mixed by alpha) is one fixed way to trade them; here a policy does that.
 
-    clusters: how many; fewer on small tables, where each would have fewer than five queries. nearest: how many count (its top-p).
+    clusters, nearest: how many, and how many of them count (its top-p). 60 and 4 stand in its configuration files at commit 1875e94 of
+    ZhangYiqun018/AvengersPro, 25 and 3 at commit 2b3b3ab of giteehubby/Avengers-pro. Fewer on small tables, where each cluster would have
+    fewer than five queries.
     restarts: of k-means. seed: of k-means.
     """
 
@@ -78,7 +81,7 @@ class Clusters(msgspec.Struct, frozen=True, tag="clusters", tag_field="learner",
     def fit(self, x: FloatArray, table: Table) -> ClusterPredictor:
         """See `Learner.fit`."""
         cells = Cells.of(x, table)
-        centres, member = kmeans(_unit(cells.x), _how_many(self.clusters, len(cells.x)), self.seed, self.restarts)
+        centres, member = kmeans(unit_rows(cells.x), _how_many(self.clusters, len(cells.x)), self.seed, self.restarts)
         quality, tokens = (cluster_means(member, a, len(centres), column_means(a)) for a in (cells.quality, cells.tokens))
         columns = {"quality": quality, "error": mean_errors(member, cells.quality, quality), "tokens": tokens}
         settings = np.array([self.sharpness, min(self.nearest, len(centres))])
@@ -112,7 +115,7 @@ class ClusterPredictor:
     def assign(self, x: FloatArray) -> FloatArray:
         """(n, k) float64 weight of each cluster for each query; rows sum to 1."""
         sharpness, top = float(self._arrays["settings"][0]), int(self._arrays["settings"][1])
-        power = sharpness * (_unit(x) @ self._arrays["centres"].T).astype(np.float64)
+        power = sharpness * (unit_rows(x) @ self._arrays["centres"].T).astype(np.float64)
         if top < power.shape[1]:
             least = np.partition(power, power.shape[1] - top, axis=1)[:, power.shape[1] - top, None]
             power = np.where(power >= least, power, -np.inf)
@@ -156,11 +159,6 @@ def _sorted(columns: dict[str, FloatArray], back: IntArray) -> dict[str, FloatAr
 
 def _how_many(clusters: int, n: int) -> int:
     return max(1, min(clusters, n // _QUERIES_A_CLUSTER))
-
-
-def _unit(x: FloatArray) -> FloatArray:
-    x = np.asarray(x, dtype=np.float32)
-    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.float32(1e-12)))
 
 
 def _check(spec: UniRouter | Clusters, counts: tuple[str, ...]) -> None:

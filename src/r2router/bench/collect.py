@@ -3,63 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+import re
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 import msgspec
 
 from r2router.bench.engine import Engine
+from r2router.bench.first_calls import FIRST, FirstCalls
 from r2router.bench.journal import Journal
-from r2router.bench.outcome import OVER_ALLOWANCE, answer_record, chain_record, failure_record, forced_record, natural_record
-from r2router.bench.plan import Plan, Work, chain_budget, output_cap
-from r2router.bench.purse import Hold, Purse, dollars
+from r2router.bench.outcome import (
+    ABOVE_CAP,
+    OVER_ALLOWANCE,
+    answer_record,
+    chain_record,
+    failure_record,
+    forced_record,
+    is_cut,
+    natural_record,
+)
+from r2router.bench.plan import Plan, Work, chain_budget
 from r2router.bench.record import Record
+from r2router.bench.spend_limit import NANOS, Hold, SpendLimit, dollars, nanos
+from r2router.bench.status import PACE_FROM, Report, Status
 from r2router.errors import R2Error
 from r2router.types import Budget
 from r2router.upstream.reply import BILLED_ATTEMPTS, Failure, Reply, Request
 from r2router.upstream.wire import FailureKind
 
-_FAILURES = 5
-"""A model whose first calls all fail, so many of them, is left alone: the mistake is in the request or the endpoint, not in a query."""
+_TELLS_NOTHING: tuple[FailureKind, ...] = ("context", "interrupted")
+"""Failures that say nothing of the model: the prompt was too long, or there was no call."""
+_CAP = re.compile(r"max_(completion_|new_|output_)?tokens|completion tokens|output tokens", re.IGNORECASE)
 _UNCUT = 3
 """Paid chains of a model that cannot be cut, before any could: with so many it is stopped, as all others would be paid for nothing."""
-_PACE_FROM = 20
-"""Cells of this run before its own pace and cost tell more than the estimate."""
-
-
-@dataclass
-class Status:
-    """How far a collection is.
-
-    planned, done, failed: cells; failed ones, recorded with an error, are among the done. there: of the done, those of earlier runs.
-    calls: made in this run. spent_usd: of the journal, in all. to_come_usd: what is left may cost.
-    over_allowance: answers of this run that thought longer than they were allowed to: the endpoint ignores the control.
-    errors: of this run, by kind: how many, and the first of them in words.
-    stopped: what cannot be asked any more, and why in one line: a provider, a model, or everything (an empty name).
-    """
-
-    planned: int
-    done: int = 0
-    failed: int = 0
-    there: int = 0
-    calls: int = 0
-    spent_usd: float = 0.0
-    to_come_usd: float = 0.0
-    over_allowance: int = 0
-    errors: dict[str, tuple[int, str]] = field(default_factory=dict)
-    stopped: dict[str, str] = field(default_factory=dict)
-    began: float = field(default_factory=time.monotonic)
-
-    @property
-    def seconds_to_come(self) -> float | None:
-        """From the pace so far; None before there is one."""
-        fresh = self.done - self.there
-        return None if fresh < _PACE_FROM else (self.planned - self.done) * (time.monotonic() - self.began) / fresh
-
-
-Report = Callable[[Status], None]
 
 
 async def collect(
@@ -71,36 +49,57 @@ async def collect(
     to_come_usd: float = 0.0,
     report: Report | None = None,
     stop: asyncio.Event | None = None,
+    first_calls: dict[str, FirstCalls] | None = None,
 ) -> Status:
     """Ask what the journal does not have yet; gives how far it came.
 
     max_spend: US dollars that the journal's calls may come to in all, earlier runs included. A call is made, and made again after a
-    failure that may be billed, only if it fits even at its dearest, so the limit holds where budgets are capped; where nothing caps an
-    answer it is exceeded by the calls in flight at most. to_come_usd: the estimate, for the status. stop: once it is set no call begins,
-    and those in flight are waited for.
+    failure that may be billed, only if it fits even at its dearest. Every call has a cap, so the limit holds wherever an endpoint keeps
+    to it; where one does not, what it reports is counted in full, and its model stops after the first few answers.
+    to_come_usd: the estimate, for the status. stop: once it is set no attempt begins, and those in flight are waited for.
+    first_calls: what is known of each model already, by id; a model that is not in it begins with a single call.
     What a provider or a model refuses is no exception but in `Status.stopped`. Raises `SaveError` where the journal cannot be written.
     """
-    run = _Run(plan, journal, engine, Purse(max_spend, journal.spent), to_come_usd, report, stop or asyncio.Event())
+    run = _Run(plan, journal, engine, max_spend, to_come_usd, report, stop or asyncio.Event(), {} if first_calls is None else first_calls)
     await run.probe()
+    queues = [(iter(plan.work(name)), provider.concurrency) for name, provider in plan.providers.items()]
+    stopping = asyncio.create_task(run.stop_attempts())
     try:
         async with asyncio.TaskGroup() as group:
-            for name, provider in plan.providers.items():
-                queue = iter(plan.work(name))
-                for _ in range(provider.concurrency):
+            for queue, concurrency in queues:
+                for _ in range(concurrency):
                     group.create_task(run.worker(queue))
     except BaseExceptionGroup as errors:  # every worker met the same full disk
         ours = [e for e in errors.exceptions if isinstance(e, R2Error)]
         raise (ours or errors.exceptions)[0] from None
+    finally:
+        stopping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await stopping
+    for queue, _ in queues:
+        run.count_there(queue)
     run.tell()
     return run.status
 
 
 class _Run:
     def __init__(
-        self, plan: Plan, journal: Journal, engine: Engine, purse: Purse, to_come_usd: float, report: Report | None, stop: asyncio.Event
+        self,
+        plan: Plan,
+        journal: Journal,
+        engine: Engine,
+        max_spend: float | None,
+        to_come_usd: float,
+        report: Report | None,
+        stop: asyncio.Event,
+        first_calls: dict[str, FirstCalls],
     ) -> None:
-        self.plan, self.journal, self.engine, self.purse, self.report, self.stop = plan, journal, engine, purse, report, stop
-        self.status = Status(planned=len(plan), spent_usd=journal.spent, to_come_usd=to_come_usd)
+        self.plan, self.journal, self.engine, self.report, self.stop = plan, journal, engine, report, stop
+        self.limit = SpendLimit(max_spend, journal)
+        self.status = Status(planned=len(plan), spent_usd=journal.spent, limit_usd=max_spend, to_come_usd=to_come_usd)
+        self._first = first_calls
+        for model in plan.models:
+            first_calls.setdefault(model.id, FirstCalls())
         self._answered: dict[str, float] = {}  # model or provider -> when it last gave an answer
         self._failed: dict[str, int] = {}
         self._uncut: dict[str, float] = {}  # model -> its chains that could not be cut; far below 0 once one could
@@ -113,6 +112,18 @@ class _Run:
         for name, failure in zip(names, await asyncio.gather(*map(self.engine.probe, names)), strict=True):
             if failure is not None:
                 self._stop(_provider(name), failure.message)
+
+    async def stop_attempts(self) -> None:
+        """Tell the engine once the run is to stop."""
+        await self.stop.wait()
+        self.engine.stop()
+
+    def count_there(self, queue: Iterator[Work]) -> None:
+        """Count what earlier runs have done of work that was not come to."""
+        for work in queue:
+            for budget in work.budgets:
+                if self.journal.has(self.plan.key(work, budget)):
+                    self._count_done()
 
     async def worker(self, queue: Iterator[Work]) -> None:
         """Do work until there is none, or none that can be done."""
@@ -132,9 +143,13 @@ class _Run:
             return
         provider = self.plan.providers[work.model.provider]
         request = self.plan.controls.request(work.model, provider, work.query, budget)
-        result, held = await self._call(work, request, output_cap(self.plan.controls, budget))
+        cap = self.plan.cap(work.model, budget)
+        result, held = await self._call(work, request, cap)
         if isinstance(result, Reply):
             await self._keep(answer_record(self.plan, work, budget, key, result, held.most), held)
+            self.status.cut += is_cut(result) and self.plan.controls.is_safety_cap(budget)
+            if (why := self._first[work.model.id].judge(result, self.plan.calls_per_answer * cap, cut=is_cut(result))) is not None:
+                self._stop(_model(work), why)
         elif result is not None:
             await self._keep(failure_record(self.plan, work, budget, key, result, held.most), held)
 
@@ -178,7 +193,7 @@ class _Run:
         tokens = budget.tokens or 0
         if chain.error is not None:
             failure = Failure(kind=msgspec.convert(chain.error_kind, FailureKind), message=chain.error)
-            await self._keep(failure_record(self.plan, work, budget, key, failure, 0.0), Hold())
+            await self._keep(failure_record(self.plan, work, budget, key, failure, 0), Hold())
             return True
         if not chain.truncated and chain.output_tokens is not None and chain.output_tokens <= tokens:
             await self._keep(natural_record(self.plan, work, budget, key, chain), Hold())
@@ -195,30 +210,43 @@ class _Run:
 
     # -- one call ----------------------------------------------------------------------------------------------------
 
-    async def _call(self, work: Work, request: Request, cap: int | None, more_input: int = 0) -> tuple[Reply | Failure | None, Hold]:
+    async def _call(self, work: Work, request: Request, cap: int, more_input: int = 0) -> tuple[Reply | Failure | None, Hold]:
         """(what came of it, money set aside for it until it is kept); None where it was not made, or its failure is not the cell's."""
+        first = self._first[work.model.id]
+        await first.enter()
+        result, held = await self._paid_call(work, request, cap, more_input)
+        if result is None:
+            first.leave(tells=False)
+        return result, held
+
+    async def _paid_call(self, work: Work, request: Request, cap: int, more_input: int) -> tuple[Reply | Failure | None, Hold]:
+        """As `_call`, once the model's first calls let it."""
         if self.stop.is_set() or self._stopped(work):
             return None, Hold()
-        most = self.plan.ceiling_usd(work, cap, more_input)
-        held = await self.purse.take(most, BILLED_ATTEMPTS)
+        most = nanos(self.plan.ceiling_usd(work, cap, more_input) * self._first[work.model.id].dearer)
+        held = await self.limit.take(most, BILLED_ATTEMPTS)
         if held is None:
             arm = f"{work.model.id}@{work.budgets[0].id}"
-            spent = f"{dollars(self.purse.spent)} are spent, and the next call ({arm}) may cost {dollars(most)}"
-            self._stop("", f"the spending limit of ${self.purse.limit:g} is reached: {spent}; raise it to go on")
+            spent = f"{dollars(self.journal.spent)} are spent, and the next call ({arm}) may cost {dollars(most / NANOS)}"
+            self._stop("", f"the spend limit of ${self.status.limit_usd:g} is reached: {spent}; raise it to go on")
             return None, Hold()
         if self.stop.is_set() or self._stopped(work):  # while it waited for its money
-            self.purse.give_back(held)
+            self.limit.give_back(held)
             return None, Hold()
         began = time.monotonic()
         result = await self.engine.call(msgspec.structs.replace(request, billable=held.attempts))
-        self.status.calls += 1
         if isinstance(result, Reply):
+            self.status.calls += 1
             self._answered[_model(work)] = self._answered[_provider(work.model.provider)] = time.monotonic()
-        elif (whose := self._blame(result, work, began)) is not None:
+            return result, held
+        self.status.calls += result.attempts > 0
+        result = self._about_safety_cap(result, work, cap)
+        whose = self._blame(result, work, began)
+        if whose is not None:
             self._stop(whose, result.message)
-            if not result.unsure:  # else an attempt before may have been billed: that is recorded, as an error of the cell
-                self.purse.give_back(held)
-                return None, Hold()
+        if (whose is not None or result.kind == "interrupted") and not result.unsure:
+            self.limit.give_back(held)  # else an attempt before may have been billed: that is recorded, as an error of the cell
+            return None, Hold()
         return result, held
 
     def _blame(self, failure: Failure, work: Work, began: float) -> str | None:
@@ -230,10 +258,19 @@ class _Run:
             return model
         if failure.kind == "connection" and self._answered.get(provider, 0.0) < began:
             return provider
-        if failure.kind != "context" and model not in self._answered:
+        if failure.kind not in _TELLS_NOTHING and model not in self._answered:
             self._failed[model] = self._failed.get(model, 0) + 1
-            return model if self._failed[model] >= _FAILURES else None  # those before it are recorded: --retry-failed asks them again
+            return model if self._failed[model] >= FIRST else None  # those before it are recorded: --retry-failed asks them again
         return None
+
+    def _about_safety_cap(self, failure: Failure, work: Work, cap: int) -> Failure:
+        """A refusal that is about a cap which no budget asked for says how to set it."""
+        if not (
+            failure.kind in ("context", "refused") and self.plan.controls.is_safety_cap(work.budgets[0]) and _CAP.search(failure.message)
+        ):
+            return failure
+        mend = f"the safety cap of {cap:,} tokens is more than it allows: set max_output_tokens of the model in the pool"
+        return msgspec.structs.replace(failure, kind="refused", message=f"{failure.message}; {mend}")
 
     def _stop(self, whose: str, why: str) -> None:
         self.status.stopped.setdefault(whose, f"{whose} stopped: {why}" if whose else why)
@@ -248,22 +285,32 @@ class _Run:
     def _claim(self, key: str) -> bool:
         """Whether a cell is still to be asked; two queries of the same words are asked once."""
         if self.journal.has(key) or key in self._under_way:
-            self.status.done += 1
-            self.status.there += 1
+            self._count_done()
             return False
         self._under_way.add(key)
         return True
 
+    def _count_done(self) -> None:
+        self.status.done += 1
+        self.status.there += 1
+
     async def _keep(self, record: Record, held: Hold) -> None:
         """Record it; from then on it counts, and the money set aside for it is free again."""
         await self.journal.append(record)
-        self.purse.spent = self.journal.spent
-        self.purse.give_back(held)
+        self.limit.give_back(held)
+        if held.attempts:
+            if record.error is None:
+                self._first[record.model].charged(nanos(record.charged_usd), self.plan.calls_per_answer * held.most)
+            self._first[record.model].leave(tells=record.error_kind not in _TELLS_NOTHING)
         self._under_way.discard(record.key)
+        if record.kind == "cell" and record.error_kind == "interrupted":
+            self.tell()
+            return
         if record.kind == "cell":
             self.status.done += 1
             self.status.failed += record.error is not None
             self.status.over_allowance += OVER_ALLOWANCE in record.note
+            self.status.above_cap += ABOVE_CAP in record.note
             if record.error is not None:
                 count, words = self.status.errors.get(record.error_kind or "", (0, record.error))
                 self.status.errors[record.error_kind or ""] = count + 1, words
@@ -274,7 +321,7 @@ class _Run:
         status = self.status
         status.spent_usd = self.journal.spent
         fresh, spent = status.done - status.there, self.journal.spent - self._spent_before
-        measured = fresh >= _PACE_FROM
+        measured = fresh >= PACE_FROM
         left = status.planned - status.done
         status.to_come_usd = spent / fresh * left if measured else max(0.0, self._estimate - spent) if left else 0.0
         if self.report is not None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-from r2router.bench.spread import Here, Spread
 from r2router.errors import ConfigError
+from r2router.executors import Executor, Here
 from r2router.types import Provider
 from r2router.upstream.client import Upstream
 from r2router.upstream.reply import Failure, Reply, Request
@@ -24,6 +24,10 @@ class Engine(Protocol):
         """Why nothing can be asked of a provider now; None where it answers."""
         ...
 
+    def stop(self) -> None:
+        """Begin no attempt any more, retries of calls under way included."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -38,12 +42,12 @@ def open_engine(name: str, providers: Mapping[str, Provider]) -> Engine:
     raise ConfigError(f"no engine {name!r}; there are: {', '.join(ENGINES)}")
 
 
-def open_spread(name: str) -> AbstractContextManager[Spread]:
+def open_spread(name: str) -> AbstractContextManager[Executor]:
     """Where the work beside the calls is done, by the engine's name. Raises as `open_engine`."""
     if name == "asyncio":
         return nullcontext(Here())
     if name == "ray":
-        from r2router.bench.ray_engine import OnRay
+        from r2router.executors.on_ray import OnRay
 
         return OnRay()
     raise ConfigError(f"no engine {name!r}; there are: {', '.join(ENGINES)}")

@@ -21,9 +21,11 @@ from r2router.bench.judging.kept import Kept
 from r2router.bench.plan import query_key
 from r2router.bench.record import Record, read_records
 from r2router.bench.scoring import scorer_named
-from r2router.bench.spread import Answer, Here, Spread, batched, score_answers
+from r2router.bench.spread import Answer, score_answers
 from r2router.bench.suite import JsonLines, Query, Score
+from r2router.bench.thinking import without_thinking
 from r2router.errors import DataError, SaveError
+from r2router.executors import Executor, Here, batched
 from r2router.files import whole_file
 
 JOURNAL, QUERIES, OUTCOMES = "journal.jsonl", "queries.jsonl", "outcomes.parquet"
@@ -90,7 +92,7 @@ class Compacted(msgspec.Struct, frozen=True):
 
 
 def compact(
-    folder: str | Path, out: str | Path | None = None, *, scorer: str = "", scorers: Sequence[str] = (), spread: Spread | None = None
+    folder: str | Path, out: str | Path | None = None, *, scorer: str = "", scorers: Sequence[str] = (), spread: Executor | None = None
 ) -> Compacted:
     """Write the collection as one Parquet table, and say what it holds.
 
@@ -155,5 +157,6 @@ def _kept(kept: Kept, record: Record, query: Query) -> Iterable[Score]:
 def _row(record: Record, query: Query, score: Score) -> dict[str, Any]:
     fields = msgspec.structs.asdict(record)
     words = {"query_id": query.id, "task": query.task, "query": query.text, "reference": query.reference}
+    words["response"] = record.response if record.response is None else without_thinking(record.response)
     judged = {"quality": score.quality, "judge": score.judge or None, "judge_reason": score.reason or score.error or None}
     return {name: {**fields, **words, **judged}[name] for name in SCHEMA}

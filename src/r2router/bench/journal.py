@@ -2,15 +2,18 @@
 
 The first line says what the file is and its version; every other line is one `Record`. Lines are only ever added. Whoever is killed
 leaves at worst a torn last line, which the next run takes away: it was not on the disk, so its call did not count. One process writes;
-a lock keeps others out, and dies with its owner.
+a lock keeps others out, and dies with its owner. Beside it, in `NAME.in-flight`, stands what the calls under way may cost: what a killed
+run leaves there counts as spent in the next one, as the endpoint may bill for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import io
 import os
+import time
 from array import array
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +23,9 @@ from typing import IO
 import msgspec
 import numpy as np
 
+from r2router.bench.in_flight import InFlight
 from r2router.bench.record import FORMAT, VERSION, Header, Record, Seen, record_of, seen_of, whole_lines
+from r2router.bench.spend_limit import NANOS, dollars
 from r2router.errors import JournalError, SaveError
 
 _FOLD = 200_000  # keys in a set, of some 100 bytes each, before they join the sorted array, at 8 bytes each
@@ -32,21 +37,23 @@ _encoder = msgspec.json.Encoder()
 class Journal:
     """An open journal. Only one process at a time has it; `close` (or the process's end) gives it back.
 
-    retry: kinds of recorded errors that count as not done, so that they are asked again.
-    spent: US dollars charged so far. notes: what was mended on opening. write: false to look at what is there and leave no trace: then
+    retry: kinds of recorded errors that count as not done, so that they are asked again; answers in doubt then are, too. A call that was
+    interrupted never counts as done. spent_nanos: nano-dollars charged so far.
+    notes: what was mended on opening. write: false to look at what is there and leave no trace: then
     nothing need be there, nothing is mended, and another process may have it.
     Raises `JournalError` where it is in use, newer than this version, or damaged; `SaveError` where it cannot be written.
     """
 
     def __init__(self, path: str | Path, *, retry: Iterable[str] = (), write: bool = True) -> None:
         self.path = Path(path)
-        self.spent = 0.0
+        self.spent_nanos = 0
         self.records = 0
         self.notes: list[str] = []
         self.charged: dict[tuple[str, str], list[float]] = {}  # (model, budget) -> n, sum and sum of squares of the dollars
         self._file = _open(self.path) if write else _look(self.path)
         self._mends = write
         self._retry = frozenset(retry)
+        self._in_flight = InFlight(self.path) if write else None
         self._old = np.empty(0, dtype=np.uint64)
         self._new: set[int] = set()
         self._failed: set[int] = set()
@@ -58,9 +65,21 @@ class Journal:
         self._end = 0
         try:
             self._load()
+            if self._in_flight is not None and (lost := self._in_flight.left):
+                self._count_lost(lost)
         except BaseException:
             self._file.close()
             raise
+
+    @property
+    def spent(self) -> float:
+        """US dollars charged so far."""
+        return self.spent_nanos / NANOS
+
+    def in_flight(self, nano: int) -> None:
+        """What the calls under way may cost: a kill leaves it to the next run. See `SpendLimit`."""
+        if self._in_flight is not None:
+            self._in_flight.put(nano)
 
     # -- what is there ----------------------------------------------------------------------------------------------
 
@@ -95,9 +114,9 @@ class Journal:
         for offset, line in whole_lines(self.path, self._file):
             self._end = offset + len(line)
             seen = seen_of.decode(line)
-            self.spent += seen.charged_usd
+            self.spent_nanos += round(seen.charged_usd * NANOS)
             self.records += 1
-            if seen.error is not None and seen.error_kind in self._retry:
+            if seen.kind == "lost" or self._open(seen):
                 continue
             self._mark(seen)
             keys.append(_number(seen.key))
@@ -110,18 +129,37 @@ class Journal:
         if keys:
             self._old = np.unique(np.frombuffer(keys, dtype=np.uint64))
 
+    def _open(self, seen: Seen) -> bool:
+        """Whether a recorded call is to be made again."""
+        if seen.error is None:
+            return bool(self._retry and seen.doubt)
+        return seen.error_kind in self._retry or seen.error_kind == "interrupted"
+
+    def _count_lost(self, nano: int) -> None:
+        """Charge what a killed run had under way."""
+        key = hashlib.blake2b(f"{self._end} {time.time_ns()}".encode(), digest_size=16).hexdigest()
+        why = "calls under way when a run was killed; they may have been billed"
+        record = Record(key=key, query="", query_id="", model="", budget="", control="", kind="lost", charged_usd=nano / NANOS, note=why)
+        self._write(_encoder.encode(record) + b"\n")
+        self.spent_nanos += nano
+        self.records += 1
+        self.in_flight(0)
+        self.notes.append(
+            f"the last run was killed with calls under way; {dollars(nano / NANOS)}, the most that they may cost, count as spent"
+        )
+
     @property
     def errors(self) -> int:
         """Cells that count as done and have an error."""
         return len(self._failed)
 
     def _mark(self, seen: Seen | Record) -> None:
-        if seen.kind == "chain":
+        if seen.kind != "cell":
             return
         (self._failed.discard if seen.error is None else self._failed.add)(_number(seen.key))
 
     def _count(self, seen: Seen | Record) -> None:
-        if seen.error is None:
+        if seen.error is None and seen.kind != "lost":
             sums = self.charged.setdefault((seen.model, seen.budget), [0.0, 0.0, 0.0])
             for i, value in enumerate((1.0, seen.charged_usd, seen.charged_usd**2)):
                 sums[i] += value
@@ -167,7 +205,7 @@ class Journal:
             self._new.clear()
         if record.kind == "chain":
             self._chains[number] = offset
-        self.spent += record.charged_usd
+        self.spent_nanos += round(record.charged_usd * NANOS)
         self.records += 1
         self._mark(record)
         self._count(record)
@@ -199,6 +237,8 @@ class Journal:
                 self._waiting = []
         finally:
             self._writer.shutdown()
+            if self._in_flight is not None:
+                self._in_flight.close()
             self._file.close()
 
     def __enter__(self) -> Journal:

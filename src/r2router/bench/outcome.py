@@ -8,8 +8,12 @@ from typing import Any
 
 import msgspec
 
-from r2router.bench.plan import Plan, Work, chain_budget, cost_usd
+from r2router.bench.first_calls import is_above
+from r2router.bench.plan import Plan, Work, chain_budget
 from r2router.bench.record import Record
+from r2router.bench.spend_limit import NANOS, nanos
+from r2router.bench.thinking import split_thinking
+from r2router.pool.prices import cost_usd
 from r2router.types import Budget, Prices
 from r2router.upstream.controls import CLOSINGS
 from r2router.upstream.reply import Failure, Reply
@@ -17,23 +21,32 @@ from r2router.upstream.wire import Usage
 
 OVER_ALLOWANCE = "the endpoint did not keep to the allowance of"
 """How the note of an answer begins whose thinking went beyond what was asked for."""
-_CUT = ("length", "max_tokens", "MAX_TOKENS")
+ABOVE_CAP = "the endpoint did not keep max_tokens"
+"""How the note of an answer begins that is longer than its cap."""
+CUT = ("length", "max_tokens", "MAX_TOKENS")
+"""Finish reasons of an answer that was cut off at its allowance."""
 
 
-def answer_record(plan: Plan, work: Work, budget: Budget, key: str, reply: Reply, most_usd: float) -> Record:
-    """An answer that came in one call."""
-    usage = reply.usage
-    cut = reply.finish_reason in _CUT
-    thought = bool(reply.reasoning) or bool(usage and usage.reasoning)
-    said = reply.text.strip()
-    if said.startswith("<think>"):  # an endpoint that leaves the thinking in the answer
-        thought, said = True, said.partition("</think>")[2].strip()
-    notes = [reply.usage_error] if reply.usage_error else []
-    starved = cut and thought and not said
+def is_cut(reply: Reply) -> bool:
+    """Whether an answer was cut off by its cap."""
+    return reply.finish_reason in CUT
+
+
+def answer_record(plan: Plan, work: Work, budget: Budget, key: str, reply: Reply, most: int) -> Record:
+    """An answer that came in one call. most: nano-dollars of one attempt at its dearest."""
+    usage, cap = reply.usage, plan.calls_per_answer * plan.cap(work.model, budget)
+    cut = is_cut(reply)
+    said = split_thinking(reply.text)
+    thought = said.thought or bool(reply.reasoning) or bool(usage and usage.reasoning)
+    notes = [text for text in (reply.note, reply.usage_error) if text]
+    starved = thought and not said.answer.strip() and (cut or said.cut)  # some endpoints call an answer whole that was cut
     if starved:
         notes.append("the whole allowance went into thinking")
     if "thinking_tokens" in budget.control and usage and (usage.reasoning or 0) > 1.1 * (budget.tokens or 0) + 32:
         notes.append(f"{OVER_ALLOWANCE} {budget.tokens:,}: {usage.reasoning:,} tokens of thinking")
+    if is_above(reply, cap) and usage:
+        notes.append(f"{ABOVE_CAP} {cap:,}: {usage.output:,} output tokens")
+    empty = not (cut or starved or said.answer.strip())
     return _record(
         plan,
         work,
@@ -47,24 +60,25 @@ def answer_record(plan: Plan, work: Work, budget: Budget, key: str, reply: Reply
         starved=starved,
         cost_usd=cost_usd(_prices(work), usage) if usage else None,
         note="; ".join(notes),
-        **_paid(work, reply, most_usd),
+        doubt="no_usage" if usage is None else "empty" if empty else "",
+        **_paid(work, reply, most),
     )
 
 
-def failure_record(plan: Plan, work: Work, budget: Budget, key: str, failure: Failure, most_usd: float) -> Record:
+def failure_record(plan: Plan, work: Work, budget: Budget, key: str, failure: Failure, most: int) -> Record:
     """A call that gave nothing: an error, and never a quality."""
-    charged = failure.unsure * most_usd
+    lost = _lost(work, failure, most)
     return _record(
-        plan, work, budget, key, error=failure.message, error_kind=failure.kind, attempts=failure.attempts, charged_usd=charged,
-        paid_usd=None if failure.unsure else 0.0,
+        plan, work, budget, key, error=failure.message, error_kind=failure.kind, attempts=failure.attempts, charged_usd=lost / NANOS,
+        paid_usd=None if lost else 0.0,
     )  # fmt: skip
 
 
-def chain_record(plan: Plan, work: Work, key: str, result: Reply | Failure, most_usd: float) -> Record:
+def chain_record(plan: Plan, work: Work, key: str, result: Reply | Failure, most: int) -> Record:
     """The long answer that several budgets are cut from; an error where its tokens cannot be told apart."""
     chain = chain_budget(work.budgets)
     if isinstance(result, Failure):
-        return msgspec.structs.replace(failure_record(plan, work, chain, key, result, most_usd), kind="chain", control="greedy")
+        return msgspec.structs.replace(failure_record(plan, work, chain, key, result, most), kind="chain", control="greedy")
     problem = _unusable(result)
     record = _record(
         plan,
@@ -74,11 +88,11 @@ def chain_record(plan: Plan, work: Work, key: str, result: Reply | Failure, most
         usage=result.usage,
         response=result.text,
         finish_reason=result.finish_reason,
-        truncated=result.finish_reason in _CUT,
+        truncated=result.finish_reason in CUT,
         pieces=[len(p) for p in result.pieces],
         error=problem,
         error_kind="malformed" if problem else None,
-        **_paid(work, result, most_usd),
+        **_paid(work, result, most),
     )
     return msgspec.structs.replace(record, kind="chain", control="greedy")
 
@@ -93,7 +107,7 @@ def natural_record(plan: Plan, work: Work, budget: Budget, key: str, chain: Reco
     )  # fmt: skip
 
 
-def forced_record(plan: Plan, work: Work, budget: Budget, key: str, chain: Record, cut: str, reply: Reply, most_usd: float) -> Record:
+def forced_record(plan: Plan, work: Work, budget: Budget, key: str, chain: Record, cut: str, reply: Reply, most: int) -> Record:
     """A cut of the chain and the short answer behind it.
 
     The arm's tokens are what it would have used alone: input = prompt and closing words, output = cut + forced answer. Its latency
@@ -101,6 +115,7 @@ def forced_record(plan: Plan, work: Work, budget: Budget, key: str, chain: Recor
     """
     closing = CLOSINGS[plan.controls.closing]
     answer = reply.text.removeprefix(cut + closing)  # some servers give back what they continue
+    end = "\n</think>" if split_thinking(cut).cut else ""  # the closing words end the thinking, too: what follows is the answer
     k = min(budget.tokens or 0, len(chain.pieces or []))
     usage = Usage(max(reply.usage.input - k, 0), k + reply.usage.output) if reply.usage else None
     share = k / max(chain.output_tokens or 1, 1)
@@ -110,12 +125,12 @@ def forced_record(plan: Plan, work: Work, budget: Budget, key: str, chain: Recor
         budget,
         key,
         usage=usage,
-        response=cut + closing + answer,
+        response=cut + end + closing + answer,
         finish_reason="forced",
         truncated=True,
         cost_usd=cost_usd(_prices(work), usage) if usage else None,
         note=reply.usage_error,
-        **_paid(work, reply, most_usd) | {"latency_s": reply.latency_s + share * (chain.latency_s or 0.0), "ttft_s": chain.ttft_s},
+        **_paid(work, reply, most) | {"latency_s": reply.latency_s + share * (chain.latency_s or 0.0), "ttft_s": chain.ttft_s},
     )
 
 
@@ -133,7 +148,7 @@ def _record(plan: Plan, work: Work, budget: Budget, key: str, *, usage: Usage | 
         query_id=work.query.id,
         model=work.model.id,
         budget=budget.id,
-        control=plan.controls.signature(budget),
+        control=plan.controls.signature(work.model, budget),
         budget_tokens=budget.tokens,
         sample=work.sample,
         at=round(time.time(), 3),
@@ -141,18 +156,23 @@ def _record(plan: Plan, work: Work, budget: Budget, key: str, *, usage: Usage | 
     )
 
 
-def _paid(work: Work, reply: Reply, most_usd: float) -> dict[str, Any]:
-    """What a successful call cost, and what the spending limit counts: unknown amounts at their dearest."""
+def _paid(work: Work, reply: Reply, most: int) -> dict[str, Any]:
+    """What a successful call cost, and what the spend limit counts: what was reported, and unknown amounts at their dearest."""
     known = cost_usd(_prices(work), reply.usage) if reply.usage else None
-    lost = reply.unsure * most_usd
+    lost = _lost(work, reply, most)
     return {
-        "paid_usd": None if known is None or reply.unsure else known,
-        "charged_usd": (most_usd if known is None else known) + lost,
+        "paid_usd": None if known is None or lost else known,
+        "charged_usd": ((most if known is None else nanos(known)) + lost) / NANOS,
         "latency_s": round(reply.latency_s, 4),
         "ttft_s": None if reply.ttft_s is None else round(reply.ttft_s, 4),
         "served": reply.model if reply.model != work.model.upstream else None,
         "attempts": reply.attempts,
     }
+
+
+def _lost(work: Work, result: Reply | Failure, most: int) -> int:
+    """Nano-dollars of failed attempts that may be billed: each at its dearest, or what they reported where that is more."""
+    return max(result.unsure * most, nanos(cost_usd(_prices(work), result.lost)) if result.lost else 0)
 
 
 def _unusable(reply: Reply) -> str | None:

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import ClassVar
 
 import msgspec
+import numpy as np
 
 from r2router.bench.journal import Journal
 from r2router.bench.suite import Query
 from r2router.errors import DataError, MissingPrice
 from r2router.pool.pool import Pool
+from r2router.pool.prices import dearest_usd
 from r2router.text import listing
 from r2router.types import UNLIMITED, Arm, Budget, Model, Prices, Provider
 from r2router.upstream.controls import Controls
 from r2router.upstream.known import providers_of
-from r2router.upstream.wire import Usage
 
-UNCAPPED = (100.0, 800.0, 4000.0)
-"""Output tokens of an answer that nothing caps: low, expected, high. A guess until the journal has seen some."""
+UNCAPPED = (100.0, 800.0)
+"""Output tokens of an answer that only the safety cap cuts: low, expected. A guess until the journal has seen some."""
 TEMPLATE_TOKENS = 30
 """A chat template and an instruction, about."""
+TEMPLATE_BYTES = 200
+"""The same at its longest."""
 INPUT_SPREAD = 0.3
 """How far tokenizers differ from the embedded one: a share of the count."""
 MEASURED_FROM = 5
@@ -55,6 +60,8 @@ class Plan:
     controls: Controls = field(default_factory=Controls)
     samples: int = 1
     only: frozenset[tuple[str, str, str]] | None = None
+    calls_per_answer: ClassVar[int] = 1
+    """Calls that the tokens of one answer may be of: each has its own cap."""
 
     def __post_init__(self) -> None:
         if not self.queries:
@@ -76,7 +83,7 @@ class Plan:
 
     @cached_property
     def _signatures(self) -> dict[tuple[str, str], str]:
-        return {(m.id, b.id): self.controls.signature(b) for m in self.models for b in m.budgets}
+        return {(m.id, b.id): self.controls.signature(m, b) for m in self.models for b in m.budgets}
 
     @cached_property
     def unenforced(self) -> tuple[Arm, ...]:
@@ -128,16 +135,26 @@ class Plan:
         """Input tokens of a query (by its key), about: the embedded tokenizer's count and a template."""
         return self._lengths[query]
 
-    def ceiling_usd(self, work: Work, cap: int | None, more_input: int = 0) -> float:
-        """US dollars of one call at its dearest; where nothing caps the answer, at a long one's."""
-        inputs = (1 + INPUT_SPREAD) * self.input_tokens(work.query_key) + more_input
-        return self.most_usd(work.model, inputs, UNCAPPED[2] if cap is None else cap)
+    def cap(self, model: Model, budget: Budget) -> int:
+        """The most output tokens of an answer."""
+        return self.controls.cap(model, budget)
+
+    def ceiling_usd(self, work: Work, cap: int, more_input: int = 0) -> float:
+        """US dollars of one call at its dearest: an input token for each byte of the request, also where the prompt is written to a cache,
+        and all of its cap.
+        """
+        inputs = max(input_bytes(work.query), (1 + INPUT_SPREAD) * self.input_tokens(work.query_key)) + more_input
+        prices = work.model.usd_per_million or Prices(0, 0)
+        return dearest_usd(prices, inputs, cap, writes=prices.cache_write is not None)
 
     def most_usd(self, model: Model, input_tokens: float, output_tokens: float) -> float:
         """US dollars of a call with so many tokens at its dearest: nothing cached, thinking at its own price."""
-        prices = model.usd_per_million or Prices(0, 0)
-        dearest = max(prices.output, prices.reasoning or 0.0)
-        return (input_tokens * prices.input + output_tokens * dearest) / 1e6
+        return dearest_usd(model.usd_per_million or Prices(0, 0), input_tokens, output_tokens)
+
+
+def input_bytes(query: Query) -> int:
+    """Bytes of what a model is asked, a chat template and an instruction included: no tokenizer makes more tokens of it."""
+    return len(query.text.encode("utf-8", "surrogatepass")) + len((query.system or "").encode("utf-8", "surrogatepass")) + TEMPLATE_BYTES
 
 
 def query_key(query: Query) -> str:
@@ -154,16 +171,6 @@ def chain_budget(budgets: Iterable[Budget]) -> Budget:
     """The budget of the one long answer that all of the budgets are cut from."""
     most = max(b.tokens or 0 for b in budgets)
     return Budget(f"chain:{most}", most, ("max_tokens",))
-
-
-def cost_usd(prices: Prices, usage: Usage) -> float:
-    """US dollars of one call: cached tokens are part of the input and reasoning tokens part of the output, each at its price."""
-    cached, reasoning = usage.cached or 0, usage.reasoning or 0
-    p_cached = prices.input if prices.cached_input is None else prices.cached_input
-    p_reasoning = prices.output if prices.reasoning is None else prices.reasoning
-    return (
-        (usage.input - cached) * prices.input + cached * p_cached + (usage.output - reasoning) * prices.output + reasoning * p_reasoning
-    ) / 1e6
 
 
 def _hash(*parts: str) -> str:
@@ -193,10 +200,10 @@ def estimate(plan: Plan, journal: Journal) -> list[Estimate]:
     """What is left of a plan, arm by arm; chains that several arms share stand by themselves.
 
     Where the journal has at least `MEASURED_FROM` calls of an arm, their mean, with a 95 % interval for the sum of the calls to come.
-    Before that from tokens: output from a tenth of the cap over half of it to all of it, or `UNCAPPED`; input by the embedded
-    tokenizer's count, give or take `INPUT_SPREAD`.
+    Before that from tokens: output from a tenth of the cap over half of it to all of it, or from `UNCAPPED` to the safety cap; input
+    by the embedded tokenizer's count, give or take `INPUT_SPREAD`.
     """
-    left: dict[tuple[str, str], list[int]] = {}
+    left: dict[tuple[str, str], list[int]] = {}  # input tokens of each call
     arms: dict[tuple[str, str], tuple[Model, Budget]] = {}
     for work in plan.work():
         missing = [b for b in work.budgets if not journal.has(plan.key(work, b))]
@@ -205,39 +212,34 @@ def estimate(plan: Plan, journal: Journal) -> list[Estimate]:
         for budget in missing:
             arm = work.model.id, budget.id
             arms[arm] = work.model, budget
-            sums = left.setdefault(arm, [0, 0])
-            sums[0] += 1
-            sums[1] += plan.input_tokens(work.query_key)
+            left.setdefault(arm, []).append(plan.input_tokens(work.query_key))
     order = {m.id: i for i, m in enumerate(plan.models)}
-    return [_of_arm(plan, journal, *arms[arm], *left[arm]) for arm in sorted(left, key=lambda arm: order[arm[0]])]
+    return [_of_arm(plan, journal, *arms[arm], left[arm]) for arm in sorted(left, key=lambda arm: order[arm[0]])]
 
 
-def _of_arm(plan: Plan, journal: Journal, model: Model, budget: Budget, calls: int, inputs: int) -> Estimate:
+def _of_arm(plan: Plan, journal: Journal, model: Model, budget: Budget, inputs: list[int]) -> Estimate:
+    calls = len(inputs)
     n, total, squares = journal.charged.get((model.id, budget.id), (0.0, 0.0, 0.0))
     if n >= MEASURED_FROM:
         mean = total / n
         half = 1.96 * math.sqrt(max(squares / n - mean**2, 0.0) * calls * (1 + calls / n))
         return Estimate(model.id, budget.id, calls, max(0.0, calls * mean - half), calls * mean, calls * mean + half, int(n))
-    low_input, outputs = (1 - INPUT_SPREAD) * inputs, _outputs(plan.controls, budget)
+    factors, more = (1 - INPUT_SPREAD, 1.0, 1 + INPUT_SPREAD), 0
     if "prefix_sharing" in budget.control:  # prompt and cut again, and a short answer; nothing at all where the chain has ended before
-        low_input, inputs = 0.0, inputs + calls * (budget.tokens or 0)
-    sums = zip((low_input, inputs, (1 + INPUT_SPREAD) * inputs), outputs, strict=True)
-    low, middle, high = (plan.most_usd(model, tokens, calls * output) for tokens, output in sums)
+        factors, more = (0.0, *factors[1:]), budget.tokens or 0
+    sums = np.zeros(3)
+    for tokens, count in Counter(inputs).items():  # call by call: a long prompt may have other prices
+        cases = zip(factors, _outputs(plan.controls, model, budget), strict=True)
+        sums += [count * plan.most_usd(model, factor * (tokens + more), output) for factor, output in cases]
+    low, middle, high = sums.tolist()
     return Estimate(model.id, budget.id, calls, low, middle, high)
 
 
-def _outputs(controls: Controls, budget: Budget) -> tuple[float, float, float]:
+def _outputs(controls: Controls, model: Model, budget: Budget) -> tuple[float, float, float]:
     """Output tokens of a call, before any is known: low, expected, high."""
     if "prefix_sharing" in budget.control:
         return 0.0, controls.answer_tokens, controls.answer_tokens
-    cap = output_cap(controls, budget)
-    return UNCAPPED if cap is None else (0.1 * cap, 0.5 * cap, cap)
-
-
-def output_cap(controls: Controls, budget: Budget) -> int | None:
-    """The most output tokens that a call of a budget can come to; None where nothing enforces one."""
-    if budget.tokens is None:
-        return None
-    if "thinking_tokens" in budget.control:
-        return budget.tokens + controls.answer_room
-    return budget.tokens if "max_tokens" in budget.control else None
+    cap = controls.cap(model, budget)
+    if controls.is_safety_cap(budget):
+        return min(UNCAPPED[0], cap), min(UNCAPPED[1], cap), cap
+    return 0.1 * cap, 0.5 * cap, cap

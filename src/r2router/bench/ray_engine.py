@@ -1,5 +1,4 @@
-"""The same calls as Ray work: actors on the nodes of a cluster call, this process plans and writes the one journal. `OnRay` spreads the
-work beside the calls, scoring and embedding, over the cluster too.
+"""The same calls as Ray work: actors on the nodes of a cluster call, this process plans and writes the one journal.
 
 Keys are read from the environment of each node, and are in no message. It needs the `[ray]` extra.
 """
@@ -8,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
-from r2router.errors import CollectError, MissingExtra
+from r2router.executors.on_ray import join_ray
 from r2router.types import Provider
 from r2router.upstream.client import Upstream
 from r2router.upstream.reply import Failure, Reply, Request
@@ -38,52 +35,8 @@ class _Caller:
         found = await self._upstream.probe(provider)
         return None if found is None else msgspec.msgpack.encode(found)
 
-
-def _join() -> tuple[Any, bool]:
-    """(the module, whether Ray was started here): the cluster that RAY_ADDRESS names, or one on this machine."""
-    try:
-        import ray
-    except ImportError:
-        raise MissingExtra("--engine ray needs Ray: pip install 'r2router[bench,ray]'") from None
-    started = not ray.is_initialized()
-    if started:
-        ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, configure_logging=False, include_dashboard=False)
-    return ray, started
-
-
-class OnRay:
-    """A `Spread` of Ray tasks, one CPU each. As a context it ends Ray where it was started here. Raises `MissingExtra`."""
-
-    def __init__(self) -> None:
-        self._ray, self._started = _join()
-        self._most = 2 * max(1, int(self._ray.cluster_resources().get("CPU", 1)))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._started:
-            self._ray.shutdown()
-
-    def map(self, work: Callable[[bytes], bytes], parts: Iterable[bytes]) -> Iterator[bytes]:
-        """See `Spread.map`: two parts a CPU are under way."""
-        task: Any = self._ray.remote(work)
-        waiting: deque[Any] = deque()
-        for part in parts:
-            waiting.append(task.remote(part))
-            if len(waiting) == self._most:
-                yield self._result(waiting.popleft())
-        while waiting:
-            yield self._result(waiting.popleft())
-
-    def _result(self, task: Any) -> bytes:
-        try:
-            done: bytes = self._ray.get(task)
-        except self._ray.exceptions.RayTaskError as error:
-            raise error.cause from None  # what went wrong in the work, as if it had been done here
-        except self._ray.exceptions.RayError as error:
-            raise CollectError(f"the Ray cluster lost a part of the work ({type(error).__name__}): run the same command again") from None
-        return done
+    async def stop(self) -> None:
+        self._upstream.stop()
 
 
 class RayEngine:
@@ -94,11 +47,11 @@ class RayEngine:
     """
 
     def __init__(self, providers: Mapping[str, Provider], actors: int | None = None) -> None:
-        self._ray, self._started = _join()
+        self._ray, self._started = join_ray()
         count = actors or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         count = min(count, *(p.concurrency for p in providers.values()))
         share = {n: msgspec.structs.replace(p, concurrency=-(-p.concurrency // count)) for n, p in providers.items()}
-        most = sum(p.concurrency for p in share.values()) + len(share)
+        most = sum(p.concurrency for p in share.values()) + len(share) + 1
         settings = msgspec.msgpack.encode(share)
         caller: Any = self._ray.remote(_Caller)
         self._actors = [
@@ -118,6 +71,11 @@ class RayEngine:
         """As `Upstream.probe`, from one of the actors."""
         data = await self._actors[0].probe.remote(provider)
         return None if data is None else _failure.decode(data)
+
+    def stop(self) -> None:
+        """As `Upstream.stop`, of every actor."""
+        for actor in self._actors:
+            actor.stop.remote()
 
     async def close(self) -> None:
         """End the actors, and Ray where it was started here."""

@@ -18,12 +18,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What became of one call.
 
     key: hash of query, model, budget, control and sample. query: hash of the query's text and system prompt.
-    kind: `cell` for an outcome of an arm; `chain` for the long answer that several arms are cut from.
+    kind: `cell` for an outcome of an arm; `chain` for the long answer that several arms are cut from; `lost` for money alone: calls that
+    were under way when a run was killed.
     input_tokens ... reasoning_tokens: of the arm; under prefix sharing prompt + cut + forced answer, whoever paid for it.
     finish_reason: the provider's, or `forced` for an answer behind a cut. truncated: the budget cut it off.
     starved: the whole allowance went into thinking, and no answer came.
     cost_usd: of the arm's tokens. paid_usd: what this call itself cost, failed attempts that may be billed included; null where a
-    failed report left it unknown, and `charged_usd` is then what the spending limit counts instead.
+    failed report left it unknown. charged_usd: what the spend limit counts, a whole number of nano-dollars: what was reported, and the
+    dearest case where nothing was.
+    doubt: why `--retry-failed` asks an answer again: it came without usage, or with no words in it.
     pieces: of a chain: the lengths of its tokens in characters.
     """
 
@@ -33,7 +36,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str
     budget: str
     control: str
-    kind: Literal["cell", "chain"] = "cell"
+    kind: Literal["cell", "chain", "lost"] = "cell"
     budget_tokens: int | None = None
     sample: int = 0
     input_tokens: int | None = None
@@ -53,6 +56,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     served: str | None = None
     attempts: int = 1
     note: str = ""
+    doubt: Literal["", "no_usage", "empty"] = ""
     error: str | None = None
     error_kind: str | None = None
     pieces: list[int] | None = None
@@ -76,6 +80,7 @@ class Seen(msgspec.Struct):
     charged_usd: float = 0.0
     error: str | None = None
     error_kind: str | None = None
+    doubt: str = ""
 
 
 record_of = msgspec.json.Decoder(Record)

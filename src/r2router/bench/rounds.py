@@ -16,15 +16,19 @@ from typing import Any
 import numpy as np
 
 from r2router.bench.adaptive import Known, Settings, asking_order, next_round
-from r2router.bench.collect import Report, Status, collect
+from r2router.bench.collect import collect
 from r2router.bench.engine import Engine
+from r2router.bench.first_calls import FirstCalls
 from r2router.bench.folder import answer_of
 from r2router.bench.journal import Journal
-from r2router.bench.plan import UNCAPPED, Plan, Work, chain_budget, output_cap
-from r2router.bench.purse import dollars
+from r2router.bench.plan import UNCAPPED, Plan, Work, chain_budget
 from r2router.bench.record import Record, read_records
-from r2router.bench.spread import Here, Spread, embed_texts, score_answers
+from r2router.bench.spend_limit import dollars
+from r2router.bench.spread import score_answers
+from r2router.bench.status import Report, Status
 from r2router.encode import count_tokens
+from r2router.encode.embed import embed_texts
+from r2router.executors import Executor, Here
 from r2router.predict.input_tokens import InputTokens
 from r2router.table.table import Table
 from r2router.types import BoolArray, Budget, FloatArray, IntArray, Model
@@ -42,7 +46,7 @@ async def collect_rounds(  # noqa: PLR0913 - what `collect` takes, and how to ch
     report: Report | None = None,
     stop: asyncio.Event | None = None,
     say: Callable[[str], None] = lambda _: None,
-    spread: Spread | None = None,
+    spread: Executor | None = None,
 ) -> Status:
     """Ask what is worth most until `max_spend` US dollars are spent (as in `collect`); gives how far it came, over all rounds.
 
@@ -53,7 +57,8 @@ async def collect_rounds(  # noqa: PLR0913 - what `collect` takes, and how to ch
     settings, stop = settings or Settings(), stop or asyncio.Event()
     field = _Field.of(plan, settings.seed, spread or Here())
     asked = np.zeros(field.askable.shape, dtype=np.bool_)
-    total, number = Status(planned=0, spent_usd=journal.spent), 0
+    total, number = Status(planned=0, spent_usd=journal.spent, limit_usd=max_spend), 0
+    first_calls: dict[str, FirstCalls] = {}
     while not stop.is_set():
         known, spent = field.known(journal.path, asked)
         pairs = next_round(known, spent, max_spend, settings)
@@ -66,7 +71,8 @@ async def collect_rounds(  # noqa: PLR0913 - what `collect` takes, and how to ch
         expected = float(known.usd[pairs[:, 1]].sum())
         say(f"round {number}: {len(part):,} cells, about {dollars(expected)}")
         status = await collect(
-            part, journal, engine, max_spend=max_spend, to_come_usd=expected, report=_adding(total, report), stop=stop
+            part, journal, engine, max_spend=max_spend, to_come_usd=expected, report=_adding(total, report), stop=stop,
+            first_calls=first_calls,
         )  # fmt: skip
         _add(total, status)
         reached = status.stopped.pop("", None) is not None
@@ -91,11 +97,11 @@ class _Field:
     order: IntArray
     counts: IntArray
     vectors: FloatArray
-    spread: Spread
+    spread: Executor
     qualities: dict[tuple[str, int], float | None] = field(default_factory=dict)  # what a scorer said, once
 
     @classmethod
-    def of(cls, plan: Plan, seed: int, spread: Spread) -> _Field:
+    def of(cls, plan: Plan, seed: int, spread: Executor) -> _Field:
         """Embeds the queries, once."""
         units: list[tuple[Model, tuple[Budget, ...]]] = []
         unit: list[int] = []
@@ -193,8 +199,9 @@ class _Field:
         """US dollars of a call before any was made: half of what its answer may have at most."""
         if "prefix_sharing" in budget.control:
             return self.plan.most_usd(model, float(self.counts.mean()) + (budget.tokens or 0), self.plan.controls.answer_tokens)
-        cap = output_cap(self.plan.controls, budget)
-        return self.plan.most_usd(model, float(self.counts.mean()), UNCAPPED[1] if cap is None else 0.5 * cap)
+        cap = self.plan.cap(model, budget)
+        length = min(UNCAPPED[1], cap) if self.plan.controls.is_safety_cap(budget) else 0.5 * cap
+        return self.plan.most_usd(model, float(self.counts.mean()), length)
 
 
 def _add(total: Status, part: Status) -> None:
@@ -205,6 +212,8 @@ def _add(total: Status, part: Status) -> None:
     total.there += part.there
     total.calls += part.calls
     total.over_allowance += part.over_allowance
+    total.above_cap += part.above_cap
+    total.cut += part.cut
     for kind, (count, words) in part.errors.items():
         before, first = total.errors.get(kind, (0, words))
         total.errors[kind] = before + count, first

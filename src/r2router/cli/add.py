@@ -9,7 +9,7 @@ import click
 
 from r2router.cli.learn import check_out
 from r2router.cli.options import NO_PRICES, Data, data, paths_of
-from r2router.cli.screen import note, style
+from r2router.cli.screen import note, say, style
 
 if TYPE_CHECKING:
     from r2router.router.card import Added
@@ -49,9 +49,7 @@ def add(folder: Path, tables: tuple[str, ...], models: tuple[str, ...], data: Da
         router = router.add_model(model, table.with_arms([a for a in table.arms if a.model == model.id or a in router.pool.index]))
         _introduce(router.facts.added[-1])
     router.save(out or folder)
-    click.echo(
-        f"{out or folder}: {len(router.pool.models)} models, {len(router.arms)} arms; its own policy is as before (r2router calibrate)"
-    )
+    say(f"{out or folder}: {len(router.pool.models)} models, {len(router.arms)} arms; its own policy is as before (r2router calibrate)")
 
 
 def _wanted(router: Router, table: Table, names: tuple[str, ...], data: Data) -> list[Model]:
@@ -83,6 +81,6 @@ def _introduce(added: Added) -> None:
 
     for text in added.notes:
         note(f"note: {added.model}: {text}")
-    click.echo(f"{added.model}, from {added.queries:,} graded queries:")
+    say(f"{added.model}, from {added.queries:,} graded queries:")
     rows = [(f.name, f"{f.value:.3g}", f"{f.low:.3g} to {f.high:.3g}", str(f.n)) for f in added.figures]
-    click.echo(grid(("figure", "value", "95 % interval", "queries"), rows, style(), right=frozenset({1, 3})))
+    say(grid(("figure", "value", "95 % interval", "queries"), rows, style(), right=frozenset({1, 3})))

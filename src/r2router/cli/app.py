@@ -26,6 +26,7 @@ from r2router.cli.pool import pool
 from r2router.cli.report import TYPED
 from r2router.cli.reproduce import reproduce
 from r2router.cli.route import route
+from r2router.cli.screen import note
 from r2router.cli.simulate import simulate
 from r2router.cli.suite import suite
 from r2router.errors import R2Error, UsageError
@@ -86,7 +87,7 @@ def _report(error: Exception) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    click.echo(message, err=True)
+    note(message)
     return code
 
 

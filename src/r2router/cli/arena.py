@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from r2router.cli.options import Wish, pairs, wishes
-from r2router.cli.screen import note, progress, style
+from r2router.cli.screen import note, progress, say, style
 
 _PATH = click.Path(path_type=Path)
 
@@ -57,8 +57,8 @@ def export(prompts: Path, out: Path, config: Path | None, names: tuple[str, ...]
         found.write_config(config, config.stem)
     for text in found.notes:
         note(f"note: {text}")
-    click.echo(f"{out}: {len(found.predictions):,} predictions")
-    click.echo("\n".join(f"{count:>7,}  {style().plain(name)}" for name, count in found.models.items()))
+    say(f"{out}: {len(found.predictions):,} predictions")
+    say("\n".join(f"{count:>7,}  {style().plain(name)}" for name, count in found.models.items()))
 
 
 @arena.command(
@@ -77,4 +77,4 @@ def read(results: Path, robustness: Path | None, as_json: bool, seed: int) -> No
     from r2router.cli.route import as_json_text
 
     found = read_results(results, robustness, seed=seed)
-    click.echo(as_json_text(found.to_dict()) if as_json else "\n".join(map(style().plain, str(found).splitlines())))
+    say(as_json_text(found.to_dict()) if as_json else "\n".join(map(style().plain, str(found).splitlines())))

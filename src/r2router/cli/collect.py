@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from r2router.cli.options import Number, pairs
-from r2router.cli.screen import note, style
+from r2router.cli.screen import note, say, style
 
 if TYPE_CHECKING:
-    from r2router.bench.collect import Status
     from r2router.bench.engine import Engine
     from r2router.bench.journal import Journal
     from r2router.bench.plan import Estimate, Plan
+    from r2router.bench.status import Status
     from r2router.bench.suite import Query
     from r2router.upstream.controls import Controls
 
@@ -122,7 +122,7 @@ def compact(folder: Path, out: Path | None, scorer: str, engine: str) -> None:
 
     with open_spread(engine) as spread:
         made = make(folder, out, scorer=scorer, spread=spread)
-    click.echo(f"{out or folder / OUTCOMES}: {made.rows:,} rows, {made.judged:,} judged, {made.errors:,} errors")
+    say(f"{out or folder / OUTCOMES}: {made.rows:,} rows, {made.judged:,} judged, {made.errors:,} errors")
     if made.errors == made.rows:
         note("note: no call gave an answer: the errors are in the table; --retry-failed asks again what may pass")
     elif not made.judged:
@@ -196,10 +196,10 @@ def show_estimate(left: list[Estimate], journal: Journal, planned: int, what: st
     from r2router.report.terminal import grid
 
     if journal.records:
-        click.echo(f"{journal.records:,} records there, {journal.errors:,} {what} with an error, {dollars(journal.spent)} spent")
+        say(f"{journal.records:,} records there, {journal.errors:,} {what} with an error, {dollars(journal.spent)} spent")
     if not left:
         failed = f"; {journal.errors:,} there have an error (--retry-failed asks again what may pass)" if journal.errors else ""
-        click.echo(f"all {planned:,} {what} are done{failed}")
+        say(f"all {planned:,} {what} are done{failed}")
         return
     rows = []
     for e in left:
@@ -208,7 +208,7 @@ def show_estimate(left: list[Estimate], journal: Journal, planned: int, what: st
     calls, usd, low, high = (sum(getattr(e, name) for e in left) for name in ("calls", "usd", "low_usd", "high_usd"))
     rows.append(("all", "", f"{calls:,}", dollars(usd), f"{dollars(low)} to {dollars(high)}", ""))
     head = ("model", "budget", "calls", "expected", "from to", "measured on")
-    click.echo(grid(head, rows, style(), right=frozenset({2, 3, 4, 5})))
+    say(grid(head, rows, style(), right=frozenset({2, 3, 4, 5})))
 
 
 # -- meanwhile ------------------------------------------------------------------------------------------------------
@@ -322,13 +322,13 @@ def _finish(status: Status, out: Path) -> None:
     from r2router.errors import CollectError
 
     cells = f"{status.done:,} of {status.planned:,} cells, {status.done - status.there:,} of them in this run"
-    click.echo(f"{out}: {cells}, {status.failed:,} failed, {dollars(status.spent_usd)} spent in all")
+    say(f"{out}: {cells}, {status.failed:,} failed, {dollars(status.spent_usd)} spent in all")
     say_errors(status)
     if status.stopped:
         raise CollectError(f"{whatever_stopped(status)}. What was answered is kept: run the same command again to go on")
     if status.done < status.planned:
         raise CollectError("interrupted. What was answered is kept: run the same command again to go on")
-    click.echo(f"next: r2router compact {out}")
+    say(f"next: r2router compact {out}")
 
 
 def say_errors(status: Status) -> None:
@@ -352,7 +352,7 @@ def agree(question: str) -> None:
     except click.Abort:
         if sys.stdin.isatty():
             raise
-        click.echo(err=True)
+        note("")
         raise click.UsageError("nobody is there to answer: give --yes to spend without being asked") from None
     if not yes:
         raise click.Abort
@@ -364,7 +364,7 @@ def _duration(seconds: float) -> str:
 
 
 def dollars(amount: float) -> str:
-    """As `r2router.bench.purse.dollars`, which is loaded when it is needed."""
-    from r2router.bench.purse import dollars as words
+    """As `r2router.bench.spend_limit.dollars`, which is loaded when it is needed."""
+    from r2router.bench.spend_limit import dollars as words
 
     return words(amount)

@@ -9,7 +9,7 @@ import click
 
 from r2router.cli.options import Wish, wishes
 from r2router.cli.route import as_json_text, decided, read_text
-from r2router.cli.screen import note, style
+from r2router.cli.screen import note, say, style
 
 
 @click.command(
@@ -37,7 +37,7 @@ def curves(text: str, wish: Wish, html: Path | None, png: Path | None, as_json: 
     decision, forecast, usable = decided(router, text, wish)
     found = curves_of(router.pool, forecast)
     if as_json:
-        click.echo(as_json_text(found))
+        say(as_json_text(found))
     rows = curve_rows(found, decision, usable)
     chart = curve_chart(_title(text), rows, decision.reason)
     drawn = [(html, page(chart, rows).encode())] if html else []
@@ -49,7 +49,7 @@ def curves(text: str, wish: Wish, html: Path | None, png: Path | None, as_json: 
     if as_json or drawn:
         return
     shown = style()
-    click.echo(plot(chart, shown))
+    say(plot(chart, shown))
     cells, last = [], ""
     for row in rows:
         model, *rest = row.cells()
@@ -57,10 +57,10 @@ def curves(text: str, wish: Wish, html: Path | None, png: Path | None, as_json: 
         cells.append((mark, "" if model == last else model, *rest))
         last = model
     table = grid(("", "model", "budget", "quality", "tokens", "cost"), cells, shown, right=frozenset({4, 5}))
-    click.echo(f"\n{table}\n")
+    say(f"\n{table}\n")
     off = "" if all(r.usable for r in rows) else "   - cannot be chosen"
-    click.echo(f"{shown.arrow} chosen   {'•' if shown.unicode else '*'} best for some trade-off{off}")
-    click.echo(textwrap.fill(shown.plain(decision.reason), max(shown.width, 40), break_on_hyphens=False))
+    say(f"{shown.arrow} chosen   {'•' if shown.unicode else '*'} best for some trade-off{off}")
+    say(textwrap.fill(shown.plain(decision.reason), max(shown.width, 40), break_on_hyphens=False))
 
 
 def _title(text: str, most: int = 160) -> str:
@@ -89,7 +89,7 @@ def path(text: str, folder: Path | None, require: tuple[str, ...], exclude: tupl
 
     steps = load(folder).path(read_text(text), require=require, exclude=exclude)
     if as_json:
-        click.echo(as_json_text(steps))
+        say(as_json_text(steps))
         return
     cells = [(s.arm, f"{s.lam:.4f}", money(s.value), f"{s.quality:.2f}", money(s.cost)) for s in steps]
-    click.echo(grid(("arm", "from lambda", "worth", "quality", "cost"), cells, style(), right=frozenset({1, 2, 3, 4})))
+    say(grid(("arm", "from lambda", "worth", "quality", "cost"), cells, style(), right=frozenset({1, 2, 3, 4})))

@@ -11,7 +11,7 @@ import click
 from r2router.cli.learn import check_out
 from r2router.cli.options import Data, Number, data, embeddings, paths_of, vectors
 from r2router.cli.report import check_reports, in_words, reports, typed, write_reports
-from r2router.cli.screen import note, progress
+from r2router.cli.screen import note, progress, say
 
 if TYPE_CHECKING:
     from r2router.router.router import Router
@@ -75,9 +75,9 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one an option
     if as_json:
         import msgspec
 
-        click.echo(msgspec.json.format(msgspec.json.encode(report.to_dict(), enc_hook=str)).decode())
+        say(msgspec.json.format(msgspec.json.encode(report.to_dict(), enc_hook=str)).decode())
     else:
-        click.echo(in_words(report))
+        say(in_words(report))
 
 
 @click.command(
@@ -123,11 +123,11 @@ def calibrate(
     for text in found.notes:
         note(f"note: {text}")
     router.with_policy(found.policy).save(out or folder)
-    click.echo(f"{out or folder}: own policy is now: {policy_words(found.policy)}")
-    click.echo(f"On {found.n:,} queries that gives quality {found.quality:.3f} at {money(1000 * found.cost)} per 1,000 requests.")
+    say(f"{out or folder}: own policy is now: {policy_words(found.policy)}")
+    say(f"On {found.n:,} queries that gives quality {found.quality:.3f} at {money(1000 * found.cost)} per 1,000 requests.")
     if found.expected is not None:
         gained, paid = found.expected
-        click.echo(
+        say(
             "On other such queries, by setting each half and measuring on the other: quality "
             f"{gained.value:.3f} [{gained.low:.3f}, {gained.high:.3f}] at {money(1000 * paid.value)} "
             f"[{money(1000 * paid.low)}, {money(1000 * paid.high)}]. The target is met on average, not in every sample of queries."

@@ -10,13 +10,13 @@ import click
 
 from r2router.cli.collect import agree, dollars, run_plan, say_errors, show_estimate, whatever_stopped
 from r2router.cli.options import Number
-from r2router.cli.screen import note, style
+from r2router.cli.screen import note, say, style
 
 if TYPE_CHECKING:
-    from r2router.bench.collect import Status
     from r2router.bench.judging.agreement import Agreement
     from r2router.bench.judging.ask import JudgePlan
     from r2router.bench.judging.bias import LengthBias
+    from r2router.bench.status import Status
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -65,7 +65,7 @@ def judge(  # noqa: PLR0913, PLR0917  one parameter an option
     if dry_run:
         return
     made = compact(folder, out, scorers=scorers)
-    click.echo(f"{out or folder / 'outcomes.parquet'}: {made.rows:,} rows, {made.judged:,} judged, {made.errors:,} errors")
+    say(f"{out or folder / 'outcomes.parquet'}: {made.rows:,} rows, {made.judged:,} judged, {made.errors:,} errors")
     if status is not None:
         _finish(status)
 
@@ -100,7 +100,7 @@ def agreement(source: Path, human: Path | None, resamples: int, seed: int, as_js
     if as_json:
         import msgspec
 
-        click.echo(msgspec.json.format(msgspec.json.encode({"agreement": pairs, "length": biases})).decode())
+        say(msgspec.json.format(msgspec.json.encode({"agreement": pairs, "length": biases})).decode())
         return
     _show(pairs, biases)
 
@@ -151,7 +151,7 @@ def _ask(plan: JudgePlan, folder: Path, max_spend: float | None, *, dry_run: boo
 def _finish(status: Status) -> None:
     from r2router.errors import CollectError
 
-    click.echo(f"{status.done:,} of {status.planned:,} judgements, {status.failed:,} failed, {dollars(status.spent_usd)} spent on judging")
+    say(f"{status.done:,} of {status.planned:,} judgements, {status.failed:,} failed, {dollars(status.spent_usd)} spent on judging")
     say_errors(status)
     if status.stopped:
         raise CollectError(f"{whatever_stopped(status)}. What was judged is kept: run the same command again to go on")
@@ -177,7 +177,7 @@ def _show(pairs: list[Agreement], biases: list[LengthBias]) -> None:
         )
         for p in pairs
     ]
-    click.echo(grid(head, rows, shown, right=frozenset({1, 2})))
+    say(grid(head, rows, shown, right=frozenset({1, 2})))
     columns = ("judge", "given the scores of", "answers", "score and length", "given those scores")
     lengths = [(b.judge, b.reference, f"{b.n:,}", str(b.plain), str(b.given)) for b in biases]
-    click.echo("\nRank correlation of scores with the length of responses:\n" + grid(columns, lengths, shown, right=frozenset({2})))
+    say("\nRank correlation of scores with the length of responses:\n" + grid(columns, lengths, shown, right=frozenset({2})))

@@ -12,7 +12,7 @@ import click
 
 from r2router.cli.options import Data, Number, data, embeddings, vectors
 from r2router.cli.report import in_words
-from r2router.cli.screen import note, progress, style
+from r2router.cli.screen import note, progress, say, style
 
 if TYPE_CHECKING:
     from r2router.figure import Figure
@@ -80,7 +80,7 @@ def train(  # noqa: PLR0913, PLR0917 - one an option
 
         with progress() as shown:
             report = evaluate(router, held_out, vectors=_of(held_out, table, x), seed=seed, progress=shown)
-        click.echo(f"\nOn what was held out: {in_words(report)}")
+        say(f"\nOn what was held out: {in_words(report)}")
 
 
 def _of(part: Table, table: Table, vectors: FloatArray | None) -> FloatArray | None:
@@ -130,14 +130,14 @@ def _introduce(router: Router, out: Path) -> None:
     for text in facts.notes:
         note(f"note: {text}")
     queries = f", {facts.queries:,} queries" if facts.queries else ""
-    click.echo(f"{out}: {len(router.pool.models)} models, {len(router.arms)} arms{queries}")
-    click.echo(f"own policy: {policy_words(router.policy)}" + (f"; {facts.promise}" if facts.promise else ""))
+    say(f"{out}: {len(router.pool.models)} models, {len(router.arms)} arms{queries}")
+    say(f"own policy: {policy_words(router.policy)}" + (f"; {facts.promise}" if facts.promise else ""))
     if facts.figures:
-        click.echo(f"\nMeasured by {facts.folds}-fold cross-validation on the training queries:")
+        say(f"\nMeasured by {facts.folds}-fold cross-validation on the training queries:")
         rows = [(f.name, *_written(f)) for f in facts.figures]
-        click.echo(grid(("figure", "value", "95 % interval"), rows, shown, right=frozenset({1})))
+        say(grid(("figure", "value", "95 % interval"), rows, shown, right=frozenset({1})))
     what = "--input embeddings.npy --output arms.jsonl" if router.encoder.startswith("given:") else '"your question"'
-    click.echo(f"\nnext: r2router route --router {shlex.quote(str(out))} {what}")
+    say(f"\nnext: r2router route --router {shlex.quote(str(out))} {what}")
 
 
 def _written(figure: Figure) -> tuple[str, str]:

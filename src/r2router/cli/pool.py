@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from r2router.cli.screen import note, style
+from r2router.cli.screen import note, say, style
 
 if TYPE_CHECKING:
     from r2router.types import Model
@@ -34,16 +34,18 @@ def check(file: Path) -> None:
 
     found = Pool.read(file)
     head = ("model", "provider", "budgets", "control", "in", "out", "can", "")
-    click.echo(grid(head, [_cells(m) for m in found.models], style(), right=frozenset({4, 5})))
-    click.echo(f"\n{len(found.models)} models, {len(found)} arms. Prices: US dollars per million tokens.")
+    say(grid(head, [_cells(m) for m in found.models], style(), right=frozenset({4, 5})))
+    say(f"\n{len(found.models)} models, {len(found)} arms. Prices: US dollars per million tokens.")
     for model in found.models:
         for problem in _doubts(model):
             note(f"note: {model.id}: {problem}")
 
 
 def _cells(model: Model) -> tuple[str, ...]:
+    from r2router.pool.prices import price_words
+
     prices = model.usd_per_million
-    money = ("unknown", "unknown") if prices is None else (f"{prices.input:g}", f"{prices.output:g}")
+    money = ("unknown", "unknown") if prices is None else (price_words(prices, "input"), price_words(prices, "output"))
     controls = sorted({c for b in model.budgets for c in b.control})
     budgets = ", ".join(b.id for b in model.budgets)
     off = "" if model.available else "not available"

@@ -11,7 +11,7 @@ import click
 from r2router.cli.learn import learner_of
 from r2router.cli.options import Data, data, embeddings, vectors
 from r2router.cli.report import check_reports, reports, typed, write_reports
-from r2router.cli.screen import progress, style
+from r2router.cli.screen import progress, say, style
 
 if TYPE_CHECKING:
     from r2router.table.table import Table
@@ -95,11 +95,11 @@ def reproduce(experiment: str, tables: tuple[str, ...], data: Data, files: tuple
     if as_json:
         import msgspec
 
-        click.echo(msgspec.json.format(msgspec.json.encode(findings.to_dict(), enc_hook=str)).decode())
+        say(msgspec.json.format(msgspec.json.encode(findings.to_dict(), enc_hook=str)).decode())
     else:
         from r2router.report import report_text
 
-        click.echo(report_text(findings, style()))
+        say(report_text(findings, style()))
 
 
 def _of_tasks(table: Table, tasks: tuple[str, ...]) -> Table:

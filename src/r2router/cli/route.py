@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from r2router.cli.options import Wish, wishes
-from r2router.cli.screen import note, progress, style
+from r2router.cli.screen import note, progress, say, style
 
 if TYPE_CHECKING:
     from r2router.report import Row, Style
@@ -70,7 +70,7 @@ def _route_text(text: str, wish: Wish, as_json: bool) -> None:
     router = wish.router()
     decision, forecast, usable = decided(router, text, wish)
     if as_json:
-        click.echo(as_json_text(decision))
+        say(as_json_text(decision))
         return
     from r2router.report.chart import curve_rows
     from r2router.router.router import curves_of
@@ -79,7 +79,8 @@ def _route_text(text: str, wish: Wish, as_json: bool) -> None:
     rows = [r for r in curve_rows(curves_of(router.pool, forecast), decision, usable) if r.best or r.chosen]
     steps = _steps(sorted(rows, key=lambda r: r.cost), shown)
     # written at once, so that whoever takes only the first line (`| head -1`) does not make this fail
-    click.echo(f"{_words(decision, shown)}\n\nBest for some trade-off, from the cheapest to the best:\n{steps}")
+    by = "" if decision.familiar else " by the arms' averages, as the query is unlike the training data"
+    say(f"{_words(decision, shown)}\n\nBest for some trade-off{by}, from the cheapest to the best:\n{steps}")
 
 
 def decided(router: Router, text: str, wish: Wish) -> tuple[Decision, Forecast, BoolArray | None]:
@@ -105,7 +106,13 @@ def _words(decision: Decision, shown: Style) -> str:
 
     lines = [shown.paint(decision.arm, bold=True), ""]
     spread = "" if math.isnan(decision.spread) else f" ± {decision.spread:.2f}"
-    lines.append(f"forecast   quality {decision.quality:.2f}{spread}, {money(decision.cost)}, {decision.tokens:,.0f} output tokens")
+    rest = f"{money(decision.cost)}, {decision.tokens:,.0f} output tokens"
+    if decision.familiar:
+        lines.append(f"forecast   quality {decision.quality:.2f}{spread}, {rest}")
+    else:
+        lines.append(
+            f"forecast   quality {shown.paint('not known', bold=True)} (average of the training queries {decision.quality:.2f}), {rest}"
+        )
     if decision.max_tokens is not None:
         lines.append(f"limit      max_tokens {decision.max_tokens}")
     for head, text in (("reason", decision.reason), ("fallbacks", ", ".join(decision.fallbacks) or "none")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from r2router.text import clean
 
 if TYPE_CHECKING:
     from r2router.report.terminal import Style
@@ -31,9 +34,21 @@ def style() -> Style:
     return Style(shutil.get_terminal_size().columns, colour)
 
 
+_OWN_COLOURS = re.compile(r"(\x1b\[[0-9;]{1,10}m)")
+
+
+def say(text: str) -> None:
+    """A result on stdout. Every word that is shown goes through here or `note`, so that no foreign one can act on the terminal.
+
+    Colours stay, as ours are among them; JSON stays the same data.
+    """
+    parts = _OWN_COLOURS.split(text)
+    click.echo("".join(part if at % 2 else clean(part, keep="\n") for at, part in enumerate(parts)))
+
+
 def note(text: str) -> None:
     """A line on stderr for whoever watches."""
-    click.echo(text, err=True)
+    click.echo(clean(text, keep="\n"), err=True)
 
 
 class Progress:
@@ -65,7 +80,7 @@ class Progress:
             self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
             self._bar.start()
         if what not in self._tasks:
-            self._tasks[what] = self._bar.add_task(what, total=total)
+            self._tasks[what] = self._bar.add_task(clean(what), total=total)
         self._bar.update(self._tasks[what], completed=done, total=total)
 
     def stop(self) -> None:

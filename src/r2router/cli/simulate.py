@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from r2router.cli.options import embeddings, load, paths_of
-from r2router.cli.screen import note, progress
+from r2router.cli.screen import note, progress, say
 
 if TYPE_CHECKING:
-    from r2router.pool.pool import Pool
     from r2router.simulate import Simulated
 
 _PATH = click.Path(path_type=Path)
@@ -70,8 +67,8 @@ def simulate(  # noqa: PLR0913, PLR0917 - one argument an option
         found = made_up(router, queries, seed=seed, table=table, vectors=base, models=models, budgets=budgets, progress=shown)
     _write(found, out, truth)
     n, arms, pool = len(found.table), len(found.table.arms), found.table.pool
-    click.echo(f"{out}: simulated, {n:,} queries x {arms} arms of {len(pool.models)} models ({n * arms:,} rows)")
-    click.echo(f"beside it: {', '.join(path.name for path in _beside(out, truth))}")
+    say(f"{out}: simulated, {n:,} queries x {arms} arms of {len(pool.models)} models ({n * arms:,} rows)")
+    say(f"beside it: {', '.join(path.name for path in _beside(out, truth))}")
 
 
 def _beside(out: Path, truth: bool) -> list[Path]:
@@ -84,6 +81,7 @@ def _write(found: Simulated, out: Path, truth: bool) -> None:
     import numpy as np
 
     from r2router.files import whole_file
+    from r2router.pool.prices import write_prices
 
     vectors, prices, *exact = _beside(out, truth)
     note(f"writing {out}")
@@ -91,18 +89,6 @@ def _write(found: Simulated, out: Path, truth: bool) -> None:
     with whole_file(vectors) as file:
         np.save(file, found.vectors)
     with whole_file(prices) as file:
-        file.write(_prices(found.table.pool).encode())
+        file.write(write_prices(found.table.pool.models).encode())
     for path in exact:
         found.exact.write(path)
-
-
-def _prices(pool: Pool) -> str:
-    """The prices of a pool as the CSV that `--prices` reads."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    kinds = ("input", "output", "cached_input", "reasoning")
-    rows.writerow(("model", *(f"{kind}_usd_per_million" for kind in kinds), "provider", "upstream_model"))
-    for model in pool.models:
-        found = ["" if model.usd_per_million is None else getattr(model.usd_per_million, kind) for kind in kinds]
-        rows.writerow((model.id, *("" if price is None else price for price in found), model.provider, model.upstream))
-    return text.getvalue()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from r2router.cli.options import pairs
-from r2router.cli.screen import note, style
+from r2router.cli.screen import note, say, style
 
 if TYPE_CHECKING:
     from r2router.bench.suite import Query
@@ -66,11 +66,11 @@ def suite(
     _show(queries)
     if against:
         found = contamination(load_queries(against), queries)
-        click.echo(f"\n{found}")
+        say(f"\n{found}")
         for overlap in found.overlaps[:10]:
-            click.echo(f"  {overlap.test_id} and {overlap.train_id}: {overlap.kind}, {overlap.share:.0%}")
+            say(f"  {overlap.test_id} and {overlap.train_id}: {overlap.kind}, {overlap.share:.0%}")
         if len(found.overlaps) > 10:
-            click.echo(f"  and {len(found.overlaps) - 10:,} more")
+            say(f"  and {len(found.overlaps) - 10:,} more")
     if out is not None:
         _write(queries, out)
 
@@ -83,8 +83,8 @@ def _show(queries: list[Query]) -> None:
         counts = rows.setdefault((query.task, query.scorer), Counter())
         counts.update(queries=1, references=query.reference is not None)
     cells = [(task or "-", scorer or "-", f"{c['queries']:,}", f"{c['references']:,}") for (task, scorer), c in rows.items()]
-    click.echo(grid(("task", "scorer", "queries", "with reference"), cells, style(), right=frozenset({2, 3})))
-    click.echo(f"{len(queries):,} queries")
+    say(grid(("task", "scorer", "queries", "with reference"), cells, style(), right=frozenset({2, 3})))
+    say(f"{len(queries):,} queries")
 
 
 def _write(queries: list[Query], out: Path) -> None:

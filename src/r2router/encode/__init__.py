@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from r2router.encode.embed import embed
 from r2router.encode.registry import ENCODERS, Encoder, load_encoder
 from r2router.encode.tokens import count_tokens
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from r2router.encode.embedded import MiniLM
     from r2router.encode.openai import OpenAIEmbeddings
 
-__all__ = ["ENCODERS", "CachedEncoder", "Encoder", "MiniLM", "OpenAIEmbeddings", "count_tokens", "load_encoder"]
+__all__ = ["ENCODERS", "CachedEncoder", "Encoder", "MiniLM", "OpenAIEmbeddings", "count_tokens", "embed", "load_encoder"]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from r2router.encode.bundle import SHA256, read_bundled
-from r2router.encode.tokens import piece_ids
+from r2router.encode.tokens import first_pieces
 from r2router.types import FloatArray
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class MiniLM:
 
 def _encode_one(session: InferenceSession, text: str) -> FloatArray:
     """(384,) for one text."""
-    ids = np.array([[CLS, *piece_ids(text)[: MAX_TOKENS - 2], SEP]], dtype=np.int64)
+    ids = np.array([[CLS, *first_pieces(text, MAX_TOKENS - 2), SEP]], dtype=np.int64)
     (vector,) = session.run(None, {"ids": ids})
     row: FloatArray = vector[0]
     return row

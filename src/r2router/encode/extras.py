@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from r2router.encode.rows import unit_rows
-from r2router.encode.tokens import well_formed
+from r2router.encode.rows import checked_unit_rows
+from r2router.encode.tokens import bounded, well_formed
 from r2router.errors import EncoderError, MissingExtra
 from r2router.types import FloatArray
 
@@ -38,9 +38,9 @@ class SentenceTransformers:
         """(n, dim) float32 rows of norm 1; the model's own length limit applies. Raises `EncoderError`."""
         if len(texts) == 0:
             return np.empty((0, self.dim), dtype=np.float32)
-        sent = [well_formed(text) or " " for text in texts]
+        sent = [well_formed(bounded(text)) or " " for text in texts]
         vectors = self._model.encode(sent, convert_to_numpy=True, show_progress_bar=False)
-        return unit_rows(vectors, len(texts), self.id)
+        return checked_unit_rows(vectors, len(texts), self.id)
 
 
 class WordLlama:
@@ -75,6 +75,6 @@ class WordLlama:
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         for row, text in enumerate(texts):  # one at a time: it pads a batch to its longest text, whatever memory that takes
             # Texts without any token have no average; one constant vector stands for them all.
-            ids = self._model.tokenizer.encode(well_formed(text), add_special_tokens=False).ids or [0]
+            ids = self._model.tokenizer.encode(well_formed(bounded(text)), add_special_tokens=False).ids or [0]
             vectors[row] = self._model.embedding[np.minimum(ids, len(self._model.embedding) - 1)].mean(axis=0)
-        return unit_rows(vectors, len(texts), self.id) if len(texts) else vectors
+        return checked_unit_rows(vectors, len(texts), self.id) if len(texts) else vectors

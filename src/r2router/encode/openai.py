@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from r2router.encode.post import post_json
-from r2router.encode.rows import unit_rows
+from r2router.encode.rows import checked_unit_rows
 from r2router.encode.tokens import well_formed
 from r2router.errors import ConfigError, EncoderError
 from r2router.types import FloatArray
@@ -96,7 +96,7 @@ class OpenAIEmbeddings:
         body = {"model": self.model, "input": texts, "encoding_format": "float"}
         key = os.environ.get("OPENAI_API_KEY", "").strip() if self._may_have_key else ""
         reply = post_json(url, body, key, timeout_s=self.timeout_s, attempts=self.attempts, backoff_s=self.backoff_s)
-        x = unit_rows(_ordered(reply, len(texts), url), len(texts), url)
+        x = checked_unit_rows(_ordered(reply, len(texts), url), len(texts), url)
         with self._lock:
             self._dim = self._dim or x.shape[1]
         if x.shape[1] != self._dim:

@@ -1,4 +1,4 @@
-"""Vectors from code that is not ours, checked and brought to norm 1."""
+"""Rows of norm 1: of vectors that are ours, and of those from code that is not, which are checked first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from r2router.errors import EncoderError
 from r2router.types import FloatArray
 
 
-def unit_rows(values: ArrayLike, count: int, source: str) -> FloatArray:
+def unit_rows(x: FloatArray) -> FloatArray:
+    """(n, d) rows scaled to norm 1; a row of zeros stays. The type of float stays too."""
+    norm = np.sqrt(np.vecdot(x, x))
+    return np.asarray(x / np.maximum(norm, 1e-12)[:, None])
+
+
+def checked_unit_rows(values: ArrayLike, count: int, source: str) -> FloatArray:
     """(count, d) float32 rows of norm 1. source: who made them, for the message.
 
     Raises `EncoderError` for another shape, values that are not finite, and rows of zeros (they point nowhere).

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from r2router.encode import count_tokens, load_encoder
+from r2router.encode import count_tokens, embed, load_encoder
 from r2router.errors import ConfigError
 from r2router.evaluation.contenders import Data, Tried, attempt, transfer
 from r2router.evaluation.methods import published, same_arms
@@ -18,6 +18,7 @@ from r2router.metrics.score import Method, Routed, compare
 from r2router.predict.crossval import fold_of
 from r2router.router.router import Router
 from r2router.table.table import Table
+from r2router.table.twins import groups_of
 from r2router.types import FloatArray, Progress
 
 _FOLDS = 5
@@ -34,7 +35,7 @@ def fit_baselines(
     contenders = [*published(), *same_arms()]
     data = Data(judged.table, vectors[judged.rows], judged.input_tokens, judged.outcomes, load_encoder(router.encoder))
     if train is None:
-        fold = fold_of(data.table.queries, min(_FOLDS, len(set(data.table.queries))), seed)
+        fold = fold_of(data.table.queries, min(_FOLDS, int(groups_of(data.table.queries).max(initial=0)) + 1), seed)
         return attempt(contenders, data, [fold], progress)
     if router.encoder.startswith("given:"):
         raise ConfigError("this router's embeddings are made elsewhere, so baselines cannot be fitted on --train: leave it out")
@@ -69,5 +70,5 @@ def noise_lines(
 
 def _arms(router: Router, judged: Judged, texts: Sequence[str]) -> FloatArray:
     """(n,) the arm of each text by the router's own policy."""
-    choice = router.decide(load_encoder(router.encoder).encode(list(texts)), None, count_tokens(list(texts)))
+    choice = router.decide(embed(load_encoder(router.encoder), list(texts)), None, count_tokens(list(texts)))
     return np.asarray(choice.arm)

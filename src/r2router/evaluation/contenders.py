@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 import msgspec
 import numpy as np
 
-from r2router.encode import Encoder, count_tokens, load_encoder
+from r2router.encode import Encoder, count_tokens, embed, load_encoder
 from r2router.errors import ArtifactError, ConfigError, DataError, UsageError
 from r2router.metrics.score import FixedArms, Means, Method, Outcomes, Routed, one_budget_each
 from r2router.predict import Learner, Predictor
@@ -24,6 +24,7 @@ from r2router.predict.crossval import fold_means, fold_of
 from r2router.predict.input_tokens import InputTokens
 from r2router.router.recipe import check_table
 from r2router.table.table import Table
+from r2router.table.twins import groups_of
 from r2router.types import Arm, FloatArray, Forecast, IntArray, Progress
 
 Form = Literal["arms", "one budget", "concise", "thrifty"]
@@ -31,8 +32,6 @@ Form = Literal["arms", "one budget", "concise", "thrifty"]
 at its cheapest that keeps 95 % of its best quality.
 """
 _CHOICE: dict[Form, Literal["best", "cheapest", "thrifty"]] = {"one budget": "best", "concise": "cheapest", "thrifty": "thrifty"}
-
-_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,16 +85,6 @@ class Data:
         return replace(self, table=table, outcomes=Outcomes.of(table.arms, table.quality, table.cost(self.input_tokens)))
 
 
-def embed(encoder: Encoder, texts: Sequence[str], progress: Progress | None = None) -> FloatArray:
-    """(n, d) embeddings of texts."""
-    parts = []
-    for at in range(0, len(texts), _BATCH):
-        parts.append(encoder.encode(texts[at : at + _BATCH]))
-        if progress is not None:
-            progress("embedding", min(at + _BATCH, len(texts)), len(texts))
-    return np.concatenate(parts)
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How queries are held out. seeds: of the repetitions. folds: each query is held out once a seed. resamples: bootstrap draws."""
@@ -110,8 +99,9 @@ class Plan:
 
     def folds_of(self, data: Data) -> list[IntArray]:
         """For each seed the (n,) fold of every query. Raises `DataError` where there are fewer distinct queries than folds."""
-        if len(set(data.table.queries)) < self.folds:
-            raise DataError(f"{len(set(data.table.queries))} distinct queries cannot be held out in {self.folds} parts: use fewer folds")
+        distinct = int(groups_of(data.table.queries).max(initial=-1)) + 1
+        if distinct < self.folds:
+            raise DataError(f"{distinct} distinct queries cannot be held out in {self.folds} parts: use fewer folds")
         return [fold_of(data.table.queries, self.folds, seed) for seed in self.seeds]
 
 

@@ -71,7 +71,9 @@ def asked_cost(pool: Pool, input_tokens: FloatArray) -> FloatArray:
 
 
 def mean_figure(name: str, values: FloatArray, resamples: int, seed: int) -> Figure:
-    """The mean of (n,) values with its bootstrap interval."""
+    """The mean of (n,) values with its bootstrap interval; NaN of none."""
+    if not len(values):
+        return Figure(name)
     rng, n = np.random.default_rng(seed), len(values)
     draws = np.array([values[rng.integers(n, size=n)].mean() for _ in range(resamples)])
     return interval(name, float(values.mean()), draws, n)

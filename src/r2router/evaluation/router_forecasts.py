@@ -16,6 +16,7 @@ from r2router.metrics.crossfit import halves_of
 from r2router.metrics.score import Outcomes, Routed, interval
 from r2router.router.router import Router
 from r2router.table.table import ARRAYS, Table
+from r2router.text import listing
 from r2router.types import FloatArray, Forecast, IntArray, Progress
 
 _BATCH = 512
@@ -63,6 +64,8 @@ def judge(router: Router, table: Table, vectors: FloatArray | None = None, progr
         if progress is not None:
             progress("forecasting", min(at + _BATCH, len(seen)), len(seen))
     arrays = {k: np.concatenate([getattr(p, k) for p in parts]) for k in ("quality", "tokens", "spread", "familiar", "cost")}
+    if (usable := router.usable(counts=estimates)) is not None:  # what may not be chosen costs infinitely much, here as in `decide`
+        arrays["cost"] = np.where(usable, arrays["cost"], np.inf)
     kept = np.flatnonzero((outcomes.seen & np.isfinite(arrays["quality"]) & np.isfinite(arrays["cost"])).any(axis=1))
     if not len(kept):
         known = np.isfinite(seen.quality).any()
@@ -113,23 +116,18 @@ def calibrate(
     if (spend is None) == (quality is None):
         raise UsageError("calibrate to either a spend or a quality: give one of the two")
     judged = judge(router, table, vectors, progress)
-    usable = router.pool.usable()
-    kept = np.flatnonzero((judged.outcomes.seen & np.isfinite(judged.forecast.cost) & usable).any(axis=1))
-    if not len(kept):
-        raise DataError("no query of the table has an outcome on an arm that the router can choose")
-    outcomes = judged.outcomes.take(kept)
-    forecast = judged.forecast.quality[kept], judged.forecast.cost[kept]
+    outcomes, forecast = judged.outcomes, judged.forecast
     gained, paid = np.nan_to_num(outcomes.quality), np.nan_to_num(outcomes.cost)
 
     def routed(rows: IntArray) -> Routed:
-        return Routed.of(forecast[0][rows], forecast[1][rows], outcomes.take(rows), np.flatnonzero(usable))
+        return Routed.of(forecast.quality[rows], forecast.cost[rows], outcomes.take(rows))
 
     def policy(rows: IntArray) -> Value:
         steps = routed(rows).sweep
         return for_quality(steps, gained[rows], quality) if quality is not None else for_spend(steps, paid[rows], (spend or 0.0) / 1000)
 
-    every = np.arange(len(kept))
-    found, measured = policy(every), np.full((2, len(kept)), np.nan)
+    every = np.arange(len(outcomes.quality))
+    found, measured = policy(every), np.full((2, len(every)), np.nan)
     arm = routed(every).sweep.at(found.usd)
     halves = [np.flatnonzero(half) for half in halves_of(outcomes, every)[:2]]
     try:
@@ -143,7 +141,7 @@ def calibrate(
         found,
         float(gained[every, arm].mean()),
         float(paid[every, arm].mean()),
-        len(kept),
+        len(every),
         judged.notes,
         (expected[0], expected[1]) if np.isfinite(measured).all() else None,
     )
@@ -156,7 +154,10 @@ def _mean(name: str, values: FloatArray) -> Figure:
 
 
 def align(table: Table, router: Router) -> tuple[Table, list[str]]:
-    """The table with the router's arms and prices as columns, and notes on arms that only one of the two has."""
+    """The table with the router's arms and prices as columns, and notes on arms that only one of the two has.
+
+    Models that are not available count as not in the table: nobody can choose them, neither the router nor what it is compared with.
+    """
     column = {arm: i for i, arm in enumerate(table.arms)}
     source = np.array([column.get(arm, -1) for arm in router.arms])
     missing = [arm for arm, at in zip(router.arms, source, strict=True) if at < 0]
@@ -168,6 +169,12 @@ def align(table: Table, router: Router) -> tuple[Table, list[str]]:
         notes.append(f"{len(strange)} arms of the table are unknown to the router and left out: {', '.join(strange[:6])}")
     if missing:
         notes.append(f"{len(missing)} arms of the router are not in the table: {', '.join(missing[:6])}")
+    off = ~router.pool.usable()
+    if (off & (source >= 0)).any():
+        notes.append(f"models that are not available are left out: {listing(m.id for m in router.pool.models if not m.available)}")
+    source = np.where(off, -1, source)
+    if (source < 0).all():
+        raise DataError("all models that the table and the router share are not available: set `available = true` in the router's pool")
     arrays = {}
     for name in ARRAYS:
         values = getattr(table, name)[:, source]

@@ -16,15 +16,14 @@ import msgspec
 import numpy as np
 
 from r2router.errors import ConfigError, MissingPrice
-from r2router.pool.prices import genai_prices, read_prices
+from r2router.pool.prices import charge, genai_prices, read_prices, wrong_prices
 from r2router.pool.toml import read_models
 from r2router.text import listing, suggest
-from r2router.types import DEAREST, Arm, BoolArray, Budget, FloatArray, IntArray, Model, NumberArray, Prices
+from r2router.types import MOST_TOKENS, Arm, BoolArray, Budget, FloatArray, IntArray, Model, NumberArray, Prices
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-_ID = re.compile(r"[^\s@]+")
 _NO_MODEL = "the pool has no model: give at least one [[model]]"
-_NO_ID = "{!r} cannot be an id: it must not be empty or hold '@' or white space"
+_NO_ID = "{!r} cannot be an id: it must not be empty, hold '@', white space or control characters, or be longer than 300 characters"
 
 
 class Pool:
@@ -166,20 +165,43 @@ class Pool:
 
     @cached_property
     def usd_per_token(self) -> FloatArray:
-        """(4, arms) US dollars per token: input, output, cached input, reasoning. Raises `MissingPrice`."""
-        rows, missing = [], []
-        for m in self.models:
-            if (p := m.usd_per_million) is None:
-                missing.append(m.id)
-                continue
-            rows.append(
-                (p.input, p.output, p.input if p.cached_input is None else p.cached_input, p.output if p.reasoning is None else p.reasoning)
-            )
+        """(5, arms) US dollars per token of input, output, cached input, reasoning and cache writes, for prompts below every tier.
+
+        Raises `MissingPrice`.
+        """
+        return self._of_arms([prices.each for prices in self._prices])
+
+    @cached_property
+    def tiers(self) -> tuple[tuple[FloatArray, FloatArray], ...]:
+        """The tiers of long prompts, by rising threshold: ((arms,) input tokens that they begin above, (5, arms) US dollars per token).
+
+        Where an arm has fewer tiers than others, its threshold is infinite.
+        """
+        most = max(len(prices.tiers) for prices in self._prices)
+        found = []
+        for level in range(most):
+            own = [prices.tiers[level] if level < len(prices.tiers) else None for prices in self._prices]
+            above = np.array([math.inf if tier is None else float(tier.above) for tier in own])
+            found.append((above[self.model_of_arm], self._of_arms([(math.nan,) * 5 if tier is None else tier.each for tier in own])))
+        return tuple(found)
+
+    @cached_property
+    def dearest_output(self) -> FloatArray:
+        """(arms,) US dollars per output token, in the dearest tier."""
+        return np.array([self.usd_per_token[1], *(np.where(np.isinf(above), 0.0, each[1]) for above, each in self.tiers)]).max(axis=0)
+
+    @cached_property
+    def _prices(self) -> list[Prices]:
+        missing = [m.id for m in self.models if m.usd_per_million is None]
         if missing:
             raise MissingPrice(
                 f"no price for {listing(missing)}: give usd_per_million in the pool, or prices from a CSV (an unknown price is never zero)"
             )
-        return np.array(rows, dtype=np.float64).T[:, self.model_of_arm] / 1e6
+        return [m.usd_per_million for m in self.models if m.usd_per_million is not None]
+
+    def _of_arms(self, each: Sequence[tuple[float, ...]]) -> FloatArray:
+        """(5, arms) US dollars per token, from US dollars per million tokens of each model."""
+        return np.array(each, dtype=np.float64).T[:, self.model_of_arm] / 1e6
 
     def cost(
         self,
@@ -191,14 +213,15 @@ class Pool:
         """US dollars of requests, (n, arms), from tokens that broadcast to that shape.
 
         Cached tokens are part of the input tokens and reasoning tokens part of the output tokens, as in every provider's
-        usage report; where they are NaN none are assumed. Raises `MissingPrice`.
+        usage report; where they are NaN none are assumed. A request with more input tokens than a tier's threshold is billed at the
+        tier's rates as a whole. Raises `MissingPrice`.
         """
-        p_input, p_output, p_cached, p_reasoning = self.usd_per_token
-        cost = np.asarray(input_tokens * p_input + output_tokens * p_output)
-        if cached_tokens is not None:
-            cost += np.nan_to_num(cached_tokens) * (p_cached - p_input)
-        if reasoning_tokens is not None:
-            cost += np.nan_to_num(reasoning_tokens) * (p_reasoning - p_output)
+        zero = np.zeros(())
+        parts = [zero if tokens is None else np.nan_to_num(tokens) for tokens in (cached_tokens, reasoning_tokens)]
+        tokens = [np.asarray(input_tokens), np.asarray(output_tokens), *parts, zero]
+        cost = np.asarray(charge(self.usd_per_token, tokens))
+        for above, each in self.tiers:
+            cost = np.where(tokens[0] > above, charge(each, tokens), cost)
         return cost
 
 
@@ -211,11 +234,16 @@ def budget_order(budget: Budget) -> tuple[int, float]:
     return (3, 0.0) if budget.id == "unlimited" else (2, 0.0)
 
 
+def is_id(name: str) -> bool:
+    """Whether a model or budget may be called so: names of arms are shown everywhere, and come apart at their `@`."""
+    return 0 < len(name) <= 300 and name.isprintable() and not re.search(r"[\s@]", name)
+
+
 def _wrong(models: Sequence[Model]) -> tuple[int, str, str] | None:
     """The first thing that a pool of these models must not have: (number of the model, its key, what is wrong); None if all is well."""
     seen: set[str] = set()
     for number, model in enumerate(models):
-        if not _ID.fullmatch(model.id):
+        if not is_id(model.id):
             return number, "id", _NO_ID.format(model.id)
         if model.id in seen:
             return number, "id", f"model {model.id!r} is in the pool twice: give each model one entry with all its budgets"
@@ -224,11 +252,9 @@ def _wrong(models: Sequence[Model]) -> tuple[int, str, str] | None:
             return number, "budgets", what
         if model.context is not None and model.context < 1:
             return number, "context", f"model {model.id!r}: context is {model.context}; it is a number of tokens above 0"
-        prices = msgspec.structs.asdict(model.usd_per_million) if model.usd_per_million else {}
-        for name, value in prices.items():
-            if value is not None and not 0 <= value <= DEAREST:
-                what = f"model {model.id!r}: usd_per_million.{name} is {value}; a price is finite and at least 0 (and at most {DEAREST:g})"
-                return number, f"usd_per_million.{name}", what
+        if model.usd_per_million is not None and (found := wrong_prices(model.usd_per_million)):
+            key, what = found
+            return number, f"usd_per_million.{key}", f"model {model.id!r}: usd_per_million.{what}"
     return None
 
 
@@ -237,12 +263,19 @@ def _wrong_budgets(model: Model) -> str:
         return f"model {model.id!r} has no budget: list at least one, for example budgets = ['unlimited']"
     seen: set[str] = set()
     for budget in model.budgets:
-        if not _ID.fullmatch(budget.id):
+        if not is_id(budget.id):
             return _NO_ID.format(budget.id)
         if budget.id in seen:
             return f"arm {Arm.of(model.id, budget.id)!r} is in the pool twice: list each budget of a model once"
         seen.add(budget.id)
-        if (budget.tokens is not None and budget.tokens < 0) or re.fullmatch(r"-\d+", budget.id):
-            length = budget.id if budget.tokens is None else budget.tokens
-            return f"model {model.id!r}: a budget is {length} tokens; it cannot be less than 0"
+        try:
+            meant = Budget.of(budget.id)
+        except ConfigError as error:
+            return f"model {model.id!r}: {error}"
+        if meant.id != budget.id:
+            return f"model {model.id!r}: budget {budget.id!r} is the number {meant.id}: write it so"
+        if budget.tokens is not None and not 0 <= budget.tokens <= MOST_TOKENS:
+            return f"model {model.id!r}: budget {budget.id!r} is {budget.tokens} tokens; it is a number from 0 to {MOST_TOKENS:,}"
+        if meant.tokens not in {None, budget.tokens}:
+            return f"model {model.id!r}: budget {budget.id!r} says {budget.tokens} tokens; a budget that is a number is so many tokens"
     return ""

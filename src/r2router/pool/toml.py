@@ -6,19 +6,26 @@ import re
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from r2router.errors import ConfigError
+from r2router.files import check_text
 from r2router.text import suggest
-from r2router.types import Budget, Control, Model, Prices, Provider
+from r2router.types import Budget, Control, Model, Prices, Provider, Tier
+
+_LARGEST = 4 << 20  # bytes: thousands of models
+_LONGEST_LINE = 4_000  # characters
+_DOTTED = re.compile(r"[^\s.]\s*\.")
+_MOST_DOTS = 50
 
 
 class _ModelEntry(msgspec.Struct, forbid_unknown_fields=True):
     """One `[[model]]` of a pool file, as written by a person."""
 
     id: str
-    budgets: list[int | str | Budget]
+    budgets: list[int | float | str | Budget]
     usd_per_million: Prices | None = None
     control: list[Control] = []
     provider: str = ""
@@ -26,6 +33,7 @@ class _ModelEntry(msgspec.Struct, forbid_unknown_fields=True):
     capabilities: list[str] = []
     context: int | None = None
     available: bool = True
+    max_output_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
     def model(self) -> Model:
         control = tuple(self.control)
@@ -39,6 +47,7 @@ class _ModelEntry(msgspec.Struct, forbid_unknown_fields=True):
             capabilities=frozenset(self.capabilities),
             context=self.context,
             available=self.available,
+            max_output_tokens=self.max_output_tokens,
         )
 
 
@@ -53,7 +62,17 @@ def read_models(path: str | Path) -> tuple[list[Model], Callable[[int, str], str
     Raises `ConfigError` naming file, line and key.
     """
     file, text = _read(Path(path))
-    return [entry.model() for entry in file.model], lambda number, key: f", line {_line_of(text, number, key.split('.'))}"
+
+    def locate(number: int, key: str) -> str:
+        return f", line {_line_of(text, number, key.split('.'))}"
+
+    models = []
+    for number, entry in enumerate(file.model):
+        try:
+            models.append(entry.model())
+        except ConfigError as error:
+            raise ConfigError(f"{path}{locate(number, 'budgets')}: model {entry.id!r}: {error}") from None
+    return models, locate
 
 
 def read_providers(path: str | Path) -> dict[str, Provider]:
@@ -63,16 +82,24 @@ def read_providers(path: str | Path) -> dict[str, Provider]:
 
 def _read(path: Path) -> tuple[_PoolFile, str]:
     """A pool file and its text."""
+    check_text(path, ConfigError)
     try:
+        if path.stat().st_size > _LARGEST:
+            raise ConfigError(f"{path}: has {path.stat().st_size:,} bytes; a pool file has at most {_LARGEST:,}")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    for number, line in enumerate(text.splitlines(), 1):  # Python's parser takes time in the square of the parts of a dotted key
+        if len(line) > _LONGEST_LINE or len(_DOTTED.findall(line)) > _MOST_DOTS:
+            raise ConfigError(f"{path}, line {number}: is longer or nested deeper than any line of a pool file")
     try:
         return msgspec.convert(tomllib.loads(text), _PoolFile), text
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply to be a pool file") from None
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}{_explain(str(error), text)}") from None
 
@@ -92,6 +119,7 @@ def _explain(message: str, text: str) -> str:
         known = {
             *_ModelEntry.__struct_fields__,
             *Prices.__struct_fields__,
+            *Tier.__struct_fields__,
             *Budget.__struct_fields__,
             *Provider.__struct_fields__,
             "model",

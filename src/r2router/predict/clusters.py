@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r2router.encode.rows import unit_rows
 from r2router.types import FloatArray, IntArray
 
 _ROUNDS = 20
@@ -74,9 +75,3 @@ def cluster_means(share: FloatArray, y: FloatArray, judged: IntArray, partitions
     own = member[judged]
     rest = own / (size - own + prior)
     return means, (rest @ total - (rest * own).sum(axis=1, keepdims=True) * y[judged]) / partitions
-
-
-def unit_rows(x: FloatArray) -> FloatArray:
-    """(n, d) rows scaled to norm 1; a row of zeros stays."""
-    norm = np.sqrt(np.vecdot(x, x))
-    return np.asarray(x / np.maximum(norm, 1e-12)[:, None])

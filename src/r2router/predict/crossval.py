@@ -9,14 +9,14 @@ import numpy as np
 from r2router.predict import Learner
 from r2router.predict.means import fair_means
 from r2router.table.table import Table
+from r2router.table.twins import groups_of
 from r2router.types import FloatArray, Forecast, IntArray, Progress
 
 
 def fold_of(texts: Sequence[str], folds: int, seed: int) -> IntArray:
-    """(n,) the fold of each query, seeded; queries of the same text share one, so that none is forecast from its own twin."""
-    first: dict[str, int] = {}
-    group = np.array([first.setdefault(text, len(first)) for text in texts], dtype=np.intp)
-    fold = np.arange(len(first)) % folds
+    """(n,) the fold of each query, seeded; near-duplicates share one (`groups_of`), so that no query is forecast from its own twin."""
+    group = groups_of(texts)
+    fold = np.arange(int(group.max(initial=-1)) + 1) % folds
     return np.random.default_rng(seed).permutation(fold)[group]
 
 

@@ -1,12 +1,15 @@
-"""Is a query like anything the router was trained on?
+"""Is a query like anything the router was trained on: is it *in distribution*?
 
-The training embeddings are summed up by a few centres (spherical k-means); a query is familiar where its cosine to the nearest one
-is not lower than for all but the last percent of training queries that the centres had not seen.
+The training embeddings are summed up by a few centres (spherical k-means). How near a query lies to them says little by itself: short
+questions of every kind lie near each other. So it is compared with how near it lies to prompts of many other kinds (`background`; the
+idea of outlier exposure, Hendrycks et al. 2019, without a network to train): the score is the log of the ratio of two kernel
+densities. A query is in distribution where its score is not lower than for all but the last two percent of training queries that
+neither the centres nor the threshold had seen. Where no background can be embedded, nearness alone decides.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,36 +18,67 @@ from r2router.types import BoolArray, FloatArray
 
 _MOST_CENTRES = 64
 _MOST_QUERIES = 20_000  # more do not move the centres
-_FEW_QUERIES = 2_000  # up to here one tenth is too few to tell where the last percent begins
-_ODD_SHARE = 0.01
+_FEW_QUERIES = 2_000  # up to here one tenth is too few to tell where the last percents begin
+_ODD_SHARE = 0.02
+_SOFTNESS = 0.06  # of the kernel, as a share of the variance of the embeddings
+_OWN_SHARE = 0.25  # a background prompt nearer than that share of unseen training queries is of the training data's own kind
+
+
+def _no_background() -> FloatArray:
+    return np.empty((0, 0), dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Familiarity:
-    """centres: (k, d) float32, rows of norm 1. threshold: the least cosine to one of them that counts as familiar."""
+    """centres: (k, d) float32, rows of norm 1. threshold: the least score that counts as familiar.
+
+    background: (m, d) float32 embeddings of prompts of other kinds, or none of them. temperature: of the kernel, above 0; without a
+    background 0, and the score is then the cosine to the nearest centre.
+    """
 
     centres: FloatArray
     threshold: float
+    background: FloatArray = field(default_factory=_no_background)
+    temperature: float = 0.0
 
-    def similarity(self, x: FloatArray) -> FloatArray:
-        """(n,) cosine of (n, d) embeddings of norm 1 to their nearest centre."""
-        return np.maximum.reduce(x @ self.centres.T, axis=1)
+    def score(self, x: FloatArray) -> FloatArray:
+        """(n,) how much (n, d) embeddings of norm 1 are like the training queries."""
+        near = x @ self.centres.T
+        if not len(self.background):
+            return np.asarray(np.maximum.reduce(near, axis=1))
+        return self._soft(near) - self._soft(x @ self.background.T)
+
+    def _soft(self, cosine: FloatArray) -> FloatArray:
+        """temperature x log of the mean of exp(cosine / temperature): a maximum without corners."""
+        top = np.maximum.reduce(cosine, axis=1)
+        return np.asarray(top + self.temperature * np.log(np.exp((cosine - top[:, None]) / self.temperature).mean(axis=1)))
 
     def knows(self, x: FloatArray) -> BoolArray:
         """(n,) true where familiar."""
-        return self.similarity(x) >= self.threshold
+        return np.asarray(self.score(x) >= self.threshold)
 
     @classmethod
-    def fit(cls, x: FloatArray, seed: int) -> Familiarity:
-        """Centres of all queries; the threshold from queries held out for it: each tenth in turn, or one tenth of a large table."""
+    def fit(cls, x: FloatArray, seed: int, background: FloatArray | None = None) -> Familiarity:
+        """Centres of all queries; the threshold from queries held out for it: each tenth in turn, or one tenth of a large table.
+
+        background: (m, d) embeddings of norm 1; those that the training data has a kind of are left out.
+        """
         rng = np.random.default_rng(seed)
         order = rng.permutation(len(x))[:_MOST_QUERIES]
         if len(order) < 2:
             return cls(x[order].astype(np.float32), -1.0)
         tenths = np.array_split(order, min(10, len(order)))
         judged = tenths if len(order) <= _FEW_QUERIES else tenths[:1]
-        unseen = [cls(_centres(x[np.setdiff1d(order, own)], rng), 0.0).similarity(x[own]) for own in judged]
-        return cls(_centres(x[order], rng), float(np.quantile(np.concatenate(unseen), _ODD_SHARE)))
+        parts = [(_centres(x[np.setdiff1d(order, own)], rng), x[own]) for own in judged]
+        centres = _centres(x[order], rng)
+        others, temperature = _no_background(), 0.0
+        if background is not None and len(background):
+            near = np.concatenate([np.max(own @ c.T, axis=1) for c, own in parts])
+            strange = np.max(background @ centres.T, axis=1) < np.quantile(near, _OWN_SHARE)
+            others = background[strange].astype(np.float32)
+            temperature = _SOFTNESS * max(float(x[order].var(axis=0, dtype=np.float64).sum()), 1e-3) if len(others) else 0.0
+        unseen = np.concatenate([cls(c, 0.0, others, temperature).score(own) for c, own in parts])
+        return cls(centres, float(np.quantile(unseen, _ODD_SHARE)), others, temperature)
 
 
 def _centres(x: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import msgspec
 import numpy as np
 
+from r2router.encode.rows import unit_rows
 from r2router.errors import ArtifactError, ConfigError
 from r2router.predict.linear import check_shapes
 from r2router.predict.tokens import log_smearing, log_tokens
@@ -88,7 +89,7 @@ class KNNPredictor:
     def of(cls, x: FloatArray, table: Table, lengths: FloatArray, settings: tuple[float, float, float]) -> Self:
         """From (n, d) embeddings, their outcomes and their tokens as they are to be averaged."""
         seen = ~np.isnan(lengths)
-        arrays = {"unit": _unit(x), "settings": np.array(settings, dtype=np.float64), "variance": _variance(table.quality)}
+        arrays = {"unit": unit_rows(x), "settings": np.array(settings, dtype=np.float64), "variance": _variance(table.quality)}
         arrays["low"] = np.where(seen.any(axis=0), np.min(lengths, axis=0, where=seen, initial=np.inf), 0.0)
         arrays["high"] = np.max(lengths, axis=0, where=seen, initial=0.0)
         for name, mean, cells in (("quality", "mean", table.quality), (*cls.lengths, lengths)):
@@ -103,7 +104,7 @@ class KNNPredictor:
         a = self._arrays
         quality, tokens, spread = (np.empty((len(x), len(self.arms))) for _ in range(3))
         length, length_mean = self.lengths
-        for rows, near, weight in self.neighbours(_unit(x), int(a["settings"][0])):
+        for rows, near, weight in self.neighbours(unit_rows(x), int(a["settings"][0])):
             cells = a["quality"][near]
             quality[rows] = a["mean"] + self.average(cells, weight)
             spread[rows] = _spread(cells, weight, a["variance"])
@@ -173,11 +174,6 @@ def _spread(cells: FloatArray, weight: FloatArray, variance: FloatArray) -> Floa
 
 def _weighted(weight: FloatArray, cells: Any) -> FloatArray:
     return np.asarray(np.matmul(weight[:, None], cells.astype(np.float32, copy=False))[:, 0], dtype=np.float64)
-
-
-def _unit(x: FloatArray) -> FloatArray:
-    x = np.asarray(x, dtype=np.float32)
-    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.float32(1e-12)))
 
 
 def _means(y: FloatArray) -> FloatArray:

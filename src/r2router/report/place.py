@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from r2router.report.chart import Chart, Point
 from r2router.report.thin import thin
+from r2router.types import FloatArray
 
 LEFT, RIGHT, TOP, BOTTOM = 62, 18, 16, 56
 _BESIDE = ((8, 4, "start"), (-8, 4, "end"), (6, 15, "start"), (-6, 15, "end"), (-6, -8, "end"), (6, -8, "start"), (0, 17, "middle"))
+_AROUND = ((1, 0.5, "start"), (-1, 0.5, "end"), (1, 1, "start"), (-1, 1, "end"), (1, -1, "start"), (-1, -1, "end"), (0, 1, "middle"))
+_FURTHER = (18, 30, 44)  # pixels from a point to a name that has no room beside it
+_LETTER = 7.0  # pixels across, of the widest usual font
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +64,22 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """The name beside a point. dx, dy: pixels from the point to where the text is anchored (start, end, middle of its base line)."""
+    """The name of a point.
+
+    dx, dy: pixels from the point to where the text is anchored (start, end, middle of its base line).
+    leader: pixels from the point to the end of a thin line that leads to the text; empty where it stands beside its point.
+    """
 
     point: Point
     text: str
     dx: float
     dy: float
     anchor: str
+    leader: tuple[float, float] | tuple[()] = ()
 
 
 def labels(chart: Chart, size: Size = WIDE) -> list[Label]:
-    """Names of points that have no line, the highest first, where there is room for them."""
+    """Names of points that have no line, the highest first, where they cover no line, no point and no other name; else none."""
     place = Place(chart, size)
     points = sorted((p for line in chart.lines if not line.joined for p in line.points if p.known), key=lambda p: -p.y)
     if not any(point.label for point in points):
@@ -78,18 +87,49 @@ def labels(chart: Chart, size: Size = WIDE) -> list[Label]:
     taken = [_around(p, 4, place) for p in points]
     if chart.stamp:
         taken.append((LEFT, TOP, LEFT + 190, TOP + 26))
-    lines = [_around(p, 2, place) for line in chart.lines if line.joined for p in line.points if p.known]
-    found = []
+    if chart.mark is not None:
+        taken.append(_around(chart.mark, 9, place))
+    ink, found = _ink(chart, place), []
     for point in points:
-        name = Label(point, shorten(point.label, 32), 0, 0, "")
-        spots = [replace(name, dx=dx, dy=dy, anchor=anchor) for dx, dy, anchor in _BESIDE] if name.text else []
-        boxes = [(spot, _box(spot, place)) for spot in spots]
-        free = [(spot, box) for spot, box in boxes if _inside(box, size) and not any(_overlap(box, other) for other in taken)]
-        clear = [(spot, box) for spot, box in free if not any(_overlap(box, line) for line in lines)]
-        for spot, box in (clear or free)[:1]:
-            taken.append(box)
-            found.append(spot)
+        for spot in _spots(point, leaders=size.hover):
+            box = _box(spot, place)
+            if _inside(box, size) and not any(_overlap(box, other) for other in taken) and not _touches(box, ink):
+                taken.append(box)
+                found.append(spot)
+                break
     return found
+
+
+def _spots(point: Point, *, leaders: bool) -> Iterator[Label]:
+    """Where a point's name may stand, the best place first. leaders: further away too, with a line to the point."""
+    text = shorten(point.label, 32)
+    if not text:
+        return
+    for dx, dy, anchor in _BESIDE:
+        yield Label(point, text, dx, dy, anchor)
+    for far in _FURTHER if leaders else ():
+        for right, down, anchor in _AROUND:
+            x, y = float(far * right), far * down
+            yield Label(point, text, x, y + (8 if down > 0 else 0), anchor, (x - 2 * right, y))
+
+
+def _ink(chart: Chart, place: Place) -> FloatArray:
+    """(points, 2) places in pixels all along the drawn lines, close enough that no letter fits between two of them."""
+    parts = [np.empty((0, 2))]
+    for line in chart.lines:
+        for run in line.runs() if line.joined else ():
+            at = np.array([(place.x(p.x), place.y(p.y)) for p in run])
+            steps = np.hypot(*np.diff(at, axis=0).T)
+            length = np.concatenate([[0.0], np.cumsum(steps)])
+            along = np.linspace(0, length[-1], max(int(length[-1] / 3), 2))
+            parts.append(np.stack([np.interp(along, length, at[:, 0]), np.interp(along, length, at[:, 1])], axis=1))
+    return np.concatenate(parts)
+
+
+def _touches(box: _Box, ink: FloatArray) -> bool:
+    left, top, right, bottom = box
+    x, y = ink.T
+    return bool(((x > left - 1) & (x < right + 1) & (y > top - 1) & (y < bottom + 1)).any())
 
 
 _Box = tuple[float, float, float, float]
@@ -102,7 +142,7 @@ def _around(point: Point, room: float, place: Place) -> _Box:
 
 def _box(label: Label, place: Place) -> _Box:
     """Left, top, right and bottom of a text."""
-    long = 6.4 * len(label.text)
+    long = _LETTER * len(label.text)
     left = place.x(label.point.x) + label.dx - long * {"start": 0.0, "middle": 0.5, "end": 1.0}[label.anchor]
     base = place.y(label.point.y) + label.dy
     return left, base - 9, left + long, base + 3

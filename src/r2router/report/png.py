@@ -33,6 +33,8 @@ def image(chart: Chart) -> bytes:
     for name in labels(chart):
         beside = (_POINTS * name.dx, -_POINTS * name.dy)
         look: dict[str, Any] = {"fontsize": 7.5, "color": LIGHT["--soft"], "ha": _ALIGNED[name.anchor], "textcoords": "offset points"}
+        if name.leader:
+            look["arrowprops"] = {"arrowstyle": "-", "color": LIGHT["--soft"], "linewidth": 0.6}
         axes.annotate(_literal(name.text), (chart.across(name.point.x), name.point.y), beside, **look)
     if chart.mark is not None:
         at = chart.across(chart.mark.x)

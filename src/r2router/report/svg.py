@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from r2router.report.chart import Chart, Line, Point
-from r2router.report.place import BOTTOM, LEFT, RIGHT, TOP, WIDE, Place, Size, labels, shorten
+from r2router.report.place import BOTTOM, LEFT, RIGHT, TOP, WIDE, Label, Place, Size, labels, shorten
 
 PALETTE = (
     "#2f7ed8",
@@ -41,6 +42,7 @@ svg .spot { opacity: 0; }
 svg .spot:hover { opacity: 1; }
 svg .point:hover .dot { r: 6; }
 svg .name { font-size: 11px; paint-order: stroke; stroke: var(--bg); stroke-width: 3px; }
+svg .leader { stroke: var(--soft); stroke-width: .75; }
 svg .mark circle { fill: none; stroke: var(--ink); stroke-width: 2.5; }
 svg .mark text { fill: var(--ink); font-weight: 600; paint-order: stroke; stroke: var(--bg); stroke-width: 4px; }
 svg .stamp { font-weight: 700; font-size: 15px; letter-spacing: .08em; fill: var(--warn); }
@@ -57,39 +59,45 @@ def legible(text: str) -> str:
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
-def safe(text: str) -> str:
-    """The text for HTML or XML."""
-    return escape(legible(text))
+def fill(template: str, /, **values: Any) -> Markup:
+    """The template with its `{names}` filled in; text is escaped for HTML and XML, `Markup` is not."""
+    safe = {name: legible(value) if type(value) is str else value for name, value in values.items()}
+    return Markup(template).format(**safe)  # noqa: S704 - the template is ours, the values are escaped
 
 
-def svg(chart: Chart, size: Size = WIDE) -> str:
-    """The chart as one SVG element; colours of text and rules come from the page's CSS."""
-    parts = [f'<svg viewBox="0 0 {size.width} {size.height}" role="img" aria-label="{safe(chart.title)}">']
+def lines_of(parts: Iterable[Markup]) -> Markup:
+    """Elements, one per line."""
+    return Markup("\n").join(parts)
+
+
+def svg(chart: Chart, size: Size = WIDE, *, y: int | None = None) -> Markup:
+    """The chart as one SVG element; colours of text and rules come from the page's CSS. y: its place within another SVG element."""
     place = Place(chart, size)
     right, floor = size.width - RIGHT, size.height - BOTTOM
-    for y, label in chart.y_ticks(size.y_ticks):
-        at = place.y(y)
-        parts.append(f'<line class="rule" x1="{LEFT}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{label}</text>')
-    for x, label in chart.x_ticks(size.x_ticks):
-        at = place.at(x)
-        parts.append(f'<line class="rule" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{floor}"/>')
-        parts.append(f'<text x="{at:.1f}" y="{floor + 18}" text-anchor="middle">{label}</text>')
-    parts.append(f'<path class="axis" fill="none" d="M{LEFT} {TOP}V{floor}H{right}"/>')
-    middle, height = (LEFT + right) / 2, (TOP + floor) / 2
-    parts.append(f'<text x="{middle}" y="{size.height - 14}" text-anchor="middle">{_fitting(chart.x_label, right - LEFT)}</text>')
-    turned = f'transform="translate(14 {height}) rotate(-90)" text-anchor="middle"'
-    parts.append(f"<text {turned}>{_fitting(chart.y_label, floor - TOP)}</text>")
+    inside = "" if y is None else fill(' y="{y}" width="{w}" height="{h}"', y=y, w=size.width, h=size.height)
+    opened = '<svg{inside} viewBox="0 0 {w} {h}" role="img" aria-label="{title}">'
+    parts = [fill(opened, inside=inside, w=size.width, h=size.height, title=chart.title)]
+    for value, label in chart.y_ticks(size.y_ticks):
+        at = place.y(value)
+        parts.append(fill('<line class="rule" x1="{left}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>', left=LEFT, right=right, at=at))
+        parts.append(fill('<text x="{x}" y="{y:.1f}" text-anchor="end">{label}</text>', x=LEFT - 8, y=at + 4, label=label))
+    for value, label in chart.x_ticks(size.x_ticks):
+        at = place.at(value)
+        parts.append(fill('<line class="rule" x1="{at:.1f}" x2="{at:.1f}" y1="{top}" y2="{floor}"/>', at=at, top=TOP, floor=floor))
+        parts.append(fill('<text x="{at:.1f}" y="{y}" text-anchor="middle">{label}</text>', at=at, y=floor + 18, label=label))
+    parts.append(fill('<path class="axis" fill="none" d="M{left} {top}V{floor}H{right}"/>', left=LEFT, top=TOP, floor=floor, right=right))
+    across = '<text x="{x}" y="{y}" text-anchor="middle">{label}</text>'
+    parts.append(fill(across, x=(LEFT + right) / 2, y=size.height - 14, label=_fitting(chart.x_label, right - LEFT)))
+    turned = '<text transform="translate(14 {y}) rotate(-90)" text-anchor="middle">{label}</text>'
+    parts.append(fill(turned, y=(TOP + floor) / 2, label=_fitting(chart.y_label, floor - TOP)))
     parts += [_band(line, n, place) for n, line in enumerate(chart.lines) if line.band]
-    for name in labels(chart, size):  # under the lines, that no name breaks one
-        x, y = place.x(name.point.x) + name.dx, place.y(name.point.y) + name.dy
-        parts.append(f'<text class="name" x="{x:.1f}" y="{y:.1f}" text-anchor="{name.anchor}">{safe(name.text)}</text>')
     parts += [_line(line, n, place) for n, line in enumerate(chart.lines)]
+    parts += [_label(name, place) for name in labels(chart, size)]
     if chart.mark is not None:
         parts.append(_mark(chart.mark, place))
     if chart.stamp:
-        parts.append(f'<text class="stamp" x="{LEFT + 12}" y="{TOP + 20}">{safe(chart.stamp)}</text>')
-    return "\n".join([*parts, "</svg>"])
+        parts.append(fill('<text class="stamp" x="{x}" y="{y}">{stamp}</text>', x=LEFT + 12, y=TOP + 20, stamp=chart.stamp))
+    return lines_of([*parts, Markup("</svg>")])
 
 
 def alone(chart: Chart) -> str:
@@ -101,55 +109,58 @@ def alone(chart: Chart) -> str:
     wide, top = (WIDE.width - LEFT) // across, 38
     rows = -(-len(chart.lines) // across)
     height = top + WIDE.height + 22 * rows + 10
+    opened = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}">'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDE.width} {height}" width="{WIDE.width}" height="{height}">',
-        f'<style>{css}</style>\n<rect width="100%" height="100%" fill="{LIGHT["--bg"]}"/>',
-        f'<text class="title" x="{LEFT}" y="26">{safe(shorten(chart.title, 100))}</text>',
-        svg(chart).replace("<svg ", f'<svg y="{top}" width="{WIDE.width}" height="{WIDE.height}" ', 1),
+        fill(opened, w=WIDE.width, h=height),
+        fill('<style>{css}</style>\n<rect width="100%" height="100%" fill="{white}"/>', css=Markup(css), white=LIGHT["--bg"]),  # noqa: S704
+        fill('<text class="title" x="{x}" y="26">{title}</text>', x=LEFT, title=shorten(chart.title, 100)),
+        svg(chart, y=top),
     ]
     for n, line in enumerate(chart.lines):
         x, y = LEFT + wide * (n % across), top + WIDE.height + 22 * (n // across)
-        parts.append(f'<g transform="translate({x} {y})">{_sample(line, n)}')
-        parts.append(f'<text x="34" y="9">{safe(shorten(line.name, wide // 7 - 5))}</text></g>')
-    return "\n".join([*parts, "</svg>\n"])
+        entry = '<g transform="translate({x} {y})">{sample}<text x="34" y="9">{name}</text></g>'
+        parts.append(fill(entry, x=x, y=y, sample=_sample(line, n), name=shorten(line.name, wide // 7 - 5)))
+    return str(lines_of([*parts, Markup("</svg>\n")]))
 
 
-def swatch(line: Line, number: int) -> str:
+def swatch(line: Line, number: int) -> Markup:
     """What a line looks like, for a legend."""
-    return f'<svg viewBox="0 0 26 10" aria-hidden="true">{_sample(line, number)}</svg>'
+    return fill('<svg viewBox="0 0 26 10" aria-hidden="true">{sample}</svg>', sample=_sample(line, number))
 
 
-def _sample(line: Line, number: int) -> str:
-    stroke = f'<line class="line{" strong" if line.strong else ""}" x1="1" x2="25" y1="5" y2="5"{_stroke(number)}/>' if line.joined else ""
-    dot = f'<circle cx="13" cy="5" r="4" fill="{_colour(number)}"/>' if line.dots or not line.joined else ""
-    return stroke + dot
-
-
-def _line(line: Line, number: int, place: Place) -> str:
-    parts = ["<g>"]
+def _sample(line: Line, number: int) -> Markup:
     kind = "line strong" if line.strong else "line"
-    paths = [place.path((p.x, p.y) for p in run) for run in line.runs()] if line.joined else []
-    parts += [f'<polyline class="{kind}" points="{path}"{_stroke(number)}/>' for path in paths]
+    stroke = fill('<line class="{kind}" x1="1" x2="25" y1="5" y2="5"{stroke}/>', kind=kind, stroke=_stroke(number))
+    dot = fill('<circle cx="13" cy="5" r="4" fill="{colour}"/>', colour=_colour(number))
+    return Markup("").join([stroke] * line.joined + [dot] * (line.dots or not line.joined))
+
+
+def _line(line: Line, number: int, place: Place) -> Markup:
+    kind, drawn = ("line strong" if line.strong else "line"), []
+    for run in line.runs() if line.joined else ():
+        path = place.path((p.x, p.y) for p in run)
+        drawn.append(fill('<polyline class="{kind}" points="{path}"{stroke}/>', kind=kind, path=path, stroke=_stroke(number)))
     known = [p for p in line.points if p.known]
     if line.dots or not line.joined:
-        parts += [_dot(p, number, place) for p in known]
+        drawn += [_dot(p, number, place) for p in known]
     elif place.size.hover:
-        parts += [_spot(p, number, place) for p in _spread(known, place)]
-    return "".join([*parts, "</g>"])
+        drawn += [_spot(p, number, place) for p in _spread(known, place)]
+    return fill("<g>{drawn}</g>", drawn=Markup("").join(drawn))
 
 
-def _dot(point: Point, number: int, place: Place) -> str:
-    centre = f'cx="{place.x(point.x):.1f}" cy="{place.y(point.y):.1f}"'
-    dot = f'<circle class="dot" {centre} r="4" fill="{_colour(number)}"/>'
+def _dot(point: Point, number: int, place: Place) -> Markup:
+    x, y = place.x(point.x), place.y(point.y)
+    dot = fill('<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>', x=x, y=y, colour=_colour(number))
     if not place.size.hover:
         return dot
-    return f'<g class="point"><title>{safe(point.note)}</title><circle class="hit" {centre} r="10"/>{dot}</g>'
+    group = '<g class="point"><title>{note}</title><circle class="hit" cx="{x:.1f}" cy="{y:.1f}" r="10"/>{dot}</g>'
+    return fill(group, note=point.note, x=x, y=y, dot=dot)
 
 
-def _spot(point: Point, number: int, place: Place) -> str:
+def _spot(point: Point, number: int, place: Place) -> Markup:
     """A dot that is seen under the mouse only."""
-    centre = f'cx="{place.x(point.x):.1f}" cy="{place.y(point.y):.1f}"'
-    return f'<circle class="spot" {centre} r="7" fill="{_colour(number)}"><title>{safe(point.note)}</title></circle>'
+    spot = '<circle class="spot" cx="{x:.1f}" cy="{y:.1f}" r="7" fill="{colour}"><title>{note}</title></circle>'
+    return fill(spot, x=place.x(point.x), y=place.y(point.y), colour=_colour(number), note=point.note)
 
 
 def _spread(points: Sequence[Point], place: Place) -> list[Point]:
@@ -158,7 +169,7 @@ def _spread(points: Sequence[Point], place: Place) -> list[Point]:
     return list({int(place.x(p.x) // step): p for p in points}.values())
 
 
-def _band(line: Line, number: int, place: Place) -> str:
+def _band(line: Line, number: int, place: Place) -> Markup:
     """The band of each stretch without gaps."""
     runs: list[list[tuple[float, float, float]]] = [[]]
     for edge in line.band:
@@ -169,29 +180,41 @@ def _band(line: Line, number: int, place: Place) -> str:
     parts = []
     for run in filter(None, runs):
         above, below = place.path((x, high) for x, _, high in run), place.path((x, low) for x, low, _ in reversed(run))
-        parts.append(f'<polygon class="band" fill="{_colour(number)}" points="{above} {below}"/>')
-    return "".join(parts)
+        band = '<polygon class="band" fill="{colour}" points="{above} {below}"/>'
+        parts.append(fill(band, colour=_colour(number), above=above, below=below))
+    return Markup("").join(parts)
 
 
-def _mark(mark: Point, place: Place) -> str:
+def _label(name: Label, place: Place) -> Markup:
+    """A name beside its point; with a thin line to the point where it stands further away."""
+    x, y = place.x(name.point.x), place.y(name.point.y)
+    text = '<text class="name" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>'
+    shown = fill(text, x=x + name.dx, y=y + name.dy, anchor=name.anchor, text=name.text)
+    if not name.leader:
+        return shown
+    leader = '<line class="leader" x1="{x:.1f}" y1="{y:.1f}" x2="{to_x:.1f}" y2="{to_y:.1f}"/>'
+    return fill(leader, x=x, y=y, to_x=x + name.leader[0], to_y=y + name.leader[1]) + shown
+
+
+def _mark(mark: Point, place: Place) -> Markup:
     """A ring around the chosen point, and its name on the side where there is room."""
     x, y = place.x(mark.x), place.y(mark.y)
     side, anchor = (-14, "end") if x > place.size.width * 0.6 else (14, "start")
     above = 20 if y < TOP + 30 else -12
-    return (
-        f'<g class="mark"><circle cx="{x:.1f}" cy="{y:.1f}" r="9" pointer-events="none"/>'
-        f'<text x="{x + side:.1f}" y="{y + above:.1f}" text-anchor="{anchor}">chosen: {safe(mark.label)}</text></g>'
-    )
+    ring = fill('<circle cx="{x:.1f}" cy="{y:.1f}" r="9" pointer-events="none"/>', x=x, y=y)
+    text = '<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">chosen: {label}</text>'
+    return fill('<g class="mark">{ring}{text}</g>', ring=ring, text=fill(text, x=x + side, y=y + above, anchor=anchor, label=mark.label))
 
 
 def _fitting(label: str, room: float) -> str:
-    return safe(shorten(label, int(room / 6.2)))
+    return shorten(label, int(room / 6.2))
 
 
 def _colour(number: int) -> str:
     return PALETTE[number % len(PALETTE)]
 
 
-def _stroke(number: int) -> str:
+def _stroke(number: int) -> Markup:
     dash = DASHES[number // len(PALETTE) % len(DASHES)]
-    return f' stroke="{_colour(number)}"' + (f' stroke-dasharray="{dash}"' if dash else "")
+    stroke = fill(' stroke="{colour}"', colour=_colour(number))
+    return stroke + fill(' stroke-dasharray="{dash}"', dash=dash) if dash else stroke

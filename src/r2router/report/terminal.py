@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 import unicodedata
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from r2router.report.chart import Chart, Line, Point
+from r2router.text import clean
 
 _PALETTE = (33, 208, 35, 161, 98, 137, 37, 169, 142, 244, 74, 130)  # of the 256 colours: readable on black and on white
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -40,7 +42,7 @@ class Style:
 
     def plain(self, text: str) -> str:
         """The text without what this terminal cannot show, and without control characters: a query may hold any."""
-        text = "".join(c if c.isprintable() else " " for c in text)
+        text = clean(" ".join(re.split(r"\s", text)))
         return text if self.unicode else text.translate(_ASCII).encode("ascii", "replace").decode()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from r2router.encode import count_tokens, load_encoder
+from r2router.encode import count_tokens, embed, load_encoder
 from r2router.errors import ConfigError, DataError
 from r2router.figure import Figure
 from r2router.pool.pool import Pool
@@ -99,7 +99,7 @@ def _graded(spec: Model, outcomes: Table) -> tuple[IntArray, Table]:
 def _vectors(router: Router, outcomes: Table, vectors: FloatArray | None, rows: IntArray) -> FloatArray:
     """(n, dim) embeddings of some rows of the outcomes."""
     if vectors is None:
-        return load_encoder(router.encoder).encode([outcomes.queries[i] for i in rows])
+        return embed(load_encoder(router.encoder), [outcomes.queries[i] for i in rows])
     x = np.asarray(vectors, dtype=np.float32)
     if x.shape != (len(outcomes), router.dim) or not np.isfinite(x).all():
         raise DataError(f"vectors have shape {x.shape}; expected finite values of shape ({len(outcomes)}, {router.dim}), a row a query")

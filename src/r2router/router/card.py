@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
-from r2router.decide import AnyPolicy, Best, Cheapest, Tradeoff, Value
+from r2router.decide import Best, Cheapest, Policy, Tradeoff, Value
 from r2router.figure import Figure
 from r2router.pool.pool import Pool
+from r2router.pool.prices import price_words
 from r2router.text import money
 
 
@@ -53,7 +54,7 @@ class Facts(msgspec.Struct, frozen=True):
     added: tuple[Added, ...] = ()
 
 
-def write_card(pool: Pool, encoder: str, policy: AnyPolicy, facts: Facts) -> str:
+def write_card(pool: Pool, encoder: str, policy: Policy, facts: Facts) -> str:
     """The card as Markdown."""
     lines = [f"# {facts.title}", ""]
     lines += [f"{len(pool.models)} models, {len(pool)} arms (model x budget); encoder `{encoder}`; own policy: {policy_words(policy)}.", ""]
@@ -93,7 +94,8 @@ def write_card(pool: Pool, encoder: str, policy: AnyPolicy, facts: Facts) -> str
     lines += [f"- {limit}" for limit in facts.limits or ("Nothing is known about queries unlike those it was trained on.",)]
     lines += ["", "## Arms", "", "| model | budgets | USD per million tokens in / out | available |", "| --- | --- | --- | --- |"]
     for m in pool.models:
-        price = "unknown" if m.usd_per_million is None else f"{m.usd_per_million.input:g} / {m.usd_per_million.output:g}"
+        prices = m.usd_per_million
+        price = "unknown" if prices is None else f"{price_words(prices, 'input')} / {price_words(prices, 'output')}"
         lines.append(f"| {m.id} | {', '.join(b.id for b in m.budgets)} | {price} | {'yes' if m.available else 'no'} |")
     return "\n".join(lines) + "\n"
 
@@ -108,7 +110,7 @@ def _or_none(number: float) -> str:
     return "none" if math.isnan(number) else f"{number:.4g}"
 
 
-def policy_words(policy: AnyPolicy) -> str:
+def policy_words(policy: Policy) -> str:
     """A policy in a few words."""
     match policy:
         case Value(usd):
@@ -119,3 +121,5 @@ def policy_words(policy: AnyPolicy) -> str:
             return f"the cheapest arm forecast to reach quality {floor:g}"
         case Best(cap):
             return f"the best arm forecast to cost at most {money(cap)}"
+        case _:
+            return type(policy).__name__

@@ -11,7 +11,7 @@ import numpy as np
 
 from r2router._version import __version__
 from r2router.decide import AnyPolicy
-from r2router.errors import ArtifactError, MissingExtra, UsageError
+from r2router.errors import ArtifactError, MissingExtra, PolicyError, UsageError
 from r2router.pool.pool import Pool
 from r2router.predict import predictor_class
 from r2router.predict.familiarity import Familiarity
@@ -35,14 +35,22 @@ class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
     threshold: float | None
     facts: Facts
     ties: Literal["cheaper", "first"] = "cheaper"
+    temperature: float = 0.0  # of the familiarity; routers saved before there was a background have none
 
 
 def save(router: Router, folder: str | Path) -> None:
     """See `Router.save`."""
+    if not isinstance(router.policy, AnyPolicy):
+        name = type(router.policy).__name__
+        raise PolicyError(
+            f"the policy {name} cannot be saved, as it is code: give the router one that can, router.with_policy(r2.Value(0.01)), say"
+        )
     arrays = {f"predictor.{k}": v for k, v in router.predictor.arrays().items()}
     arrays |= {"prior.quality": router.prior_quality, "prior.tokens": router.prior_tokens}
     if router.familiarity is not None:
         arrays["familiarity.centres"] = router.familiarity.centres
+        if len(router.familiarity.background):
+            arrays["familiarity.background"] = router.familiarity.background
     manifest = _Manifest(
         models=router.pool.models,
         encoder=router.encoder,
@@ -54,6 +62,7 @@ def save(router: Router, folder: str | Path) -> None:
         threshold=None if router.familiarity is None else router.familiarity.threshold,
         facts=router.facts,
         ties=router.ties,
+        temperature=0.0 if router.familiarity is None else router.familiarity.temperature,
     )
     artifact.save(folder, manifest, arrays, write_card(router.pool, router.encoder, router.policy, router.facts), version=__version__)
 
@@ -64,16 +73,11 @@ def load(folder: str | Path) -> Router:
     pool = _saved_pool(folder, manifest)
     own = {k.removeprefix("predictor."): v for k, v in arrays.items() if k.startswith("predictor.")}
     predictor = predictor_class(manifest.predictor).from_arrays(pool.arms, own)
-    centres = arrays.get("familiarity.centres")
     for name, most in (("prior.quality", 1.0), ("prior.tokens", np.finfo(np.float64).max)):
         if name not in arrays or arrays[name].shape != (len(pool),):
             raise ArtifactError(f"{folder}: {name} is missing or not one number an arm; the artifact is damaged")
         if ((arrays[name] < 0) | (arrays[name] > most)).any():  # NaN is an arm that was never observed
             raise ArtifactError(f"{folder}: {name} holds what cannot be; the artifact is damaged")
-    if (centres is None) != (manifest.threshold is None) or (
-        centres is not None and (centres.shape[1:] != (manifest.dim,) or not len(centres))
-    ):
-        raise ArtifactError(f"{folder}: the familiarity centres do not fit router.json; the artifact is damaged")
     if not len(manifest.input_tokens.factor) == len(manifest.input_tokens.overhead) == len(pool):
         raise ArtifactError(f"{folder}: input_tokens does not have one factor and overhead an arm; the artifact is damaged")
     if not 0 < manifest.scale < math.inf:
@@ -88,7 +92,7 @@ def load(folder: str | Path) -> Router:
         input_tokens=manifest.input_tokens,
         prior_quality=arrays["prior.quality"],
         prior_tokens=arrays["prior.tokens"],
-        familiarity=None if centres is None or manifest.threshold is None else Familiarity(centres, manifest.threshold),
+        familiarity=_saved_familiarity(folder, manifest, arrays),
         facts=manifest.facts,
         ties=manifest.ties,
     )
@@ -99,6 +103,21 @@ def load(folder: str | Path) -> Router:
     except Exception as error:
         raise ArtifactError(f"{folder}: its parts do not fit each other ({error}); the artifact is damaged") from error
     return router
+
+
+def _saved_familiarity(folder: str | Path, manifest: _Manifest, arrays: dict[str, np.ndarray]) -> Familiarity | None:
+    centres, background = arrays.get("familiarity.centres"), arrays.get("familiarity.background")
+    fits = (centres is None) == (manifest.threshold is None) and (background is None) == (manifest.temperature == 0)
+    fits &= 0 <= manifest.temperature < math.inf and (centres is not None or background is None)
+    for array in (centres, background):
+        fits &= array is None or (array.ndim == 2 and array.shape[1] == manifest.dim and len(array) > 0)
+    if not fits:
+        raise ArtifactError(f"{folder}: the familiarity centres do not fit router.json; the artifact is damaged")
+    if centres is None or manifest.threshold is None:
+        return None
+    if background is None:
+        return Familiarity(centres, manifest.threshold)
+    return Familiarity(centres, manifest.threshold, background, manifest.temperature)
 
 
 def _saved_pool(folder: str | Path, manifest: _Manifest) -> Pool:

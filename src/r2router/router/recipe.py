@@ -11,12 +11,13 @@ import msgspec
 import numpy as np
 
 from r2router.decide import Value
-from r2router.encode import count_tokens, load_encoder
-from r2router.errors import ConfigError, DataError, UsageError
+from r2router.encode import count_tokens, embed, load_encoder
+from r2router.errors import ConfigError, DataError, EncoderError, UsageError
 from r2router.figure import Figure
 from r2router.metrics.calibrate import LEAST_VALUE, for_share
 from r2router.metrics.score import KEEP, Comparison, Means, Outcomes, Routed, compare, methods
 from r2router.predict import Learner
+from r2router.predict.background import BACKGROUND
 from r2router.predict.blend import Blend
 from r2router.predict.crossval import fold_means, fold_of, out_of_fold
 from r2router.predict.familiarity import Familiarity
@@ -26,9 +27,8 @@ from r2router.predict.tokens import log_bounds
 from r2router.router.card import Facts
 from r2router.router.router import Router
 from r2router.table.table import Table
+from r2router.table.twins import groups_of
 from r2router.types import FloatArray, Forecast, Progress
-
-_BATCH = 256  # texts embedded between two signs of life
 
 PROMISES = {
     "sure": "it is set to keep {:.0%} of the best fixed arm's quality with 95 % confidence, by the lower limit of cross-validated quality",
@@ -82,7 +82,7 @@ class Recipe(msgspec.Struct, frozen=True):
         cost = np.maximum(fair_means(outcomes.cost), 0.0)
         best = int(np.lexsort((cost, -np.where(np.isnan(quality) | np.isnan(cost), -1.0, quality)))[0])
         policy, promise, figures = Value(_steady_value(quality, cost, best)), PROMISES["best"], tuple[Figure, ...]()
-        folds = min(self.folds, len(set(table.queries)))
+        folds = min(self.folds, int(groups_of(table.queries).max(initial=0)) + 1)
         if folds >= 2:
             forecast = out_of_fold(self.learner, x, table, folds, self.seed, progress)
             fold = fold_of(table.queries, folds, self.seed)
@@ -100,24 +100,33 @@ class Recipe(msgspec.Struct, frozen=True):
             input_tokens=inputs,
             prior_quality=quality,
             prior_tokens=tokens,
-            familiarity=Familiarity.fit(x, self.seed),
+            familiarity=Familiarity.fit(x, self.seed, self._background(encoder, vectors is None)),
             facts=self._facts(table, folds, figures, promise),
         )
 
     def _vectors(self, table: Table, vectors: FloatArray | None, progress: Progress | None) -> tuple[FloatArray, str]:
         table.check_vectors(vectors)
         if vectors is None:
-            encoder, parts = load_encoder(self.encoder), []
-            for at in range(0, len(table), _BATCH):
-                parts.append(encoder.encode(table.queries[at : at + _BATCH]))
-                if progress is not None:
-                    progress("embedding", min(at + _BATCH, len(table)), len(table))
-            return np.concatenate(parts), self.encoder
+            return embed(load_encoder(self.encoder), table.queries, progress), self.encoder
         x = np.asarray(vectors, dtype=np.float32)
         if x.ndim != 2 or len(x) != len(table) or not np.isfinite(x).all():
             raise DataError(f"vectors have shape {x.shape}; expected finite values, one row for each of the {len(table)} queries")
         fits = self.encoder != "minilm" or x.shape[1] == load_encoder("minilm").dim
         return x, self.encoder if fits else "given:vectors"
+
+    def _background(self, encoder: str, embedding: bool) -> FloatArray | None:
+        """Embeddings of prompts of other kinds.
+
+        None where they cannot be had: vectors made elsewhere, an endpoint that training does not call, an encoder that is not installed.
+        """
+        if encoder.startswith("given:") or (encoder.startswith("openai:") and not embedding):
+            return None
+        try:
+            return load_encoder(encoder).encode(BACKGROUND)
+        except (EncoderError, UsageError):
+            if embedding:
+                raise
+            return None
 
     def _judge(
         self, forecast: Forecast, outcomes: Outcomes, means: Means, best: int, fallback: Value

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
-from r2router.decide import NO_ARM, AnyPolicy, Best, Policy, Tradeoff, anchor_pairs, decide, ranked
+from r2router.decide import NO_ARM, Best, Policy, Tradeoff, anchor_pairs, decide, ranked
 from r2router.encode import Encoder, count_tokens, load_encoder
 from r2router.errors import ArtifactError, NoFeasibleArm, PolicyError, QueryError
 from r2router.metrics.frontier import sweep
@@ -21,14 +21,16 @@ from r2router.predict import Predictor
 from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
 from r2router.router.card import Facts
+from r2router.router.checks import check_forecast, check_query, checked_counts, checked_mask, checked_vectors
 from r2router.router.reason import reason
 from r2router.text import money
-from r2router.types import Arm, BoolArray, Choices, Curve, Decision, FloatArray, Forecast, Model, NumberArray, PathStep
+from r2router.types import Arm, BoolArray, Choices, Curve, Decision, FloatArray, Forecast, IntArray, Limits, Model, NumberArray, PathStep
 
 if TYPE_CHECKING:
     from r2router.table.table import Table
 
 _MOST_FALLBACKS = 5
+_UNKNOWN_SPREAD = math.sqrt(1 / 12)  # of a quality of which nothing is known: uniform on [0, 1]
 _BLOCK = 512  # queries decided at once: their (query, arm) arrays stay in the processor's cache
 
 
@@ -46,7 +48,7 @@ class Router:
     encoder: str
     dim: int
     predictor: Predictor
-    policy: AnyPolicy
+    policy: Policy
     scale: float
     input_tokens: InputTokens
     prior_quality: FloatArray
@@ -65,28 +67,32 @@ class Router:
         """Forecasts for n queries, with their cost. Raises `QueryError` for an empty one and `EncoderError`."""
         checked = [texts] if isinstance(texts, str) else list(texts)
         for number, text in enumerate(checked):
-            _check_query(text, number if len(checked) > 1 else None)
+            check_query(text, number if len(checked) > 1 else None)
         return self.forecast_vectors(self._encoder.encode(checked), count_tokens(checked))
 
     def forecast_vectors(self, vectors: FloatArray, input_tokens: NumberArray | float | None = None) -> Forecast:
-        """Forecasts for (n, dim) embeddings; see `decide` for input_tokens. Unfamiliar queries get the arms' means."""
-        x = self._check_vectors(vectors)
+        """Forecasts for (n, dim) embeddings; see `decide` for input_tokens.
+
+        Unfamiliar queries get the arms' means over the training queries, with the spread of a quality that is not known (0.29).
+        """
+        x = checked_vectors(vectors, self.dim, self.encoder)
         return self._forecast(x, self._counts(input_tokens, len(x)))
 
     def _forecast(self, x: FloatArray, counts: NumberArray) -> Forecast:
         forecast = self.predictor.predict(x)
-        quality, tokens, familiar = forecast.quality, forecast.tokens, forecast.familiar
+        quality, tokens, spread, familiar = forecast.quality, forecast.tokens, forecast.spread, forecast.familiar
         if self.familiarity is not None:
             familiar = self.familiarity.knows(x)
             if not familiar.all():
                 quality = np.where(familiar[:, None], quality, self.prior_quality)
                 tokens = np.where(familiar[:, None], tokens, self.prior_tokens)
-        return Forecast(self.arms, quality, tokens, forecast.spread, familiar, self._cost(counts, tokens))
+                spread = np.where(familiar[:, None], spread, _UNKNOWN_SPREAD)
+        return Forecast(self.arms, quality, tokens, spread, familiar, self._cost(counts, tokens))
 
     def _cost(self, counts: NumberArray, tokens: FloatArray) -> FloatArray:
         """(n, arms) US dollars. For counts: `pool.cost(input_tokens.estimate(counts), tokens)`, in fewer steps."""
-        if counts.ndim == 2:
-            return self.pool.cost(counts, tokens)
+        if counts.ndim == 2 or self.pool.tiers:
+            return self.pool.cost(counts if counts.ndim == 2 else self.input_tokens.estimate(counts), tokens)
         a_token, a_request, an_output_token = self._usd
         return counts[:, None] * a_token + a_request + tokens * an_output_token
 
@@ -107,7 +113,7 @@ class Router:
         usable = self.usable(require, exclude, count_tokens([text]))
         cost = forecast.cost if usable is None else np.where(usable, forecast.cost, np.inf)
         if not (np.isfinite(cost) & ~np.isnan(forecast.quality)).any():
-            raise self._infeasible(forecast, "no arm of the pool is available for this request", usable)
+            raise self._infeasible(forecast, None, usable)
         steps = sweep(forecast.quality, cost)
         arms = [int(steps.start[0]), *steps.after.tolist()]
         values = [0.0, *steps.value.tolist()]
@@ -124,23 +130,69 @@ class Router:
         policy: by default the router's own. require: capabilities that the model must have. exclude: models or arms not to use.
         Raises `QueryError` for an empty text, `PolicyError`, `NoFeasibleArm` where a cap or the exclusions leave no arm.
         """
-        _check_query(text, None)
+        check_query(text, None)
         counts = count_tokens([text])
         forecast = self.forecast_vectors(self._encoder.encode([text]), counts)
         return self.explain(forecast, policy, self.usable(require, exclude, counts))
 
+    def choose(self, forecast: Forecast, policy: Policy | None = None, usable: BoolArray | None = None) -> Choices:
+        """The one place where a decision is made: the arms for n forecasts of this router, as arrays.
+
+        policy: by default the router's own. usable: (arms,) or (n, arms), false where an arm may not be chosen (see `usable`); models that
+        are not available are never chosen. `arm` is -1 (`NO_ARM`) where a cap or the mask leaves no arm.
+        Raises `PolicyError`, and `QueryError` where the forecast or the mask is not of this router's arms.
+        """
+        return self._choose(forecast, self.resolve(policy), self._mask(usable, forecast))
+
+    def _choose(self, forecast: Forecast, policy: Policy, mask: BoolArray | None) -> Choices:
+        return decide(policy, forecast, mask, self.pool.budget_tokens, self._anchors)
+
+    def _mask(self, usable: BoolArray | None, forecast: Forecast) -> BoolArray | None:
+        """`usable` without the models that are not available."""
+        check_forecast(forecast, self.arms)
+        if usable is None:
+            return self._always_usable
+        mask = checked_mask(usable, forecast.cost.shape)
+        return mask if self._always_usable is None else mask & self._always_usable
+
+    def chosen_arms(self, choices: Choices) -> list[Arm]:
+        """The arms of choices by name; where a cap asks for a budget between two of a model's, the arm of that budget.
+
+        Leave out the rows without an arm first.
+        """
+        arms = [self.arms[a] for a in choices.arm.tolist()]
+        asked = self.pool.budget_tokens[choices.arm]
+        for i in np.flatnonzero(~np.isnan(choices.budget_tokens) & (choices.budget_tokens != asked)):
+            arms[i] = Arm.of(arms[i].model, str(int(choices.budget_tokens[i])))
+        return arms
+
+    def neighbours(self, choices: Choices) -> tuple[IntArray, FloatArray]:
+        """What choices between two budgets lie between: (n,) the arm of the larger one, (n,) the share of the way to it.
+
+        Elsewhere the chosen arm itself, and 0.
+        """
+        asked, high = self.pool.budget_tokens, np.arange(len(self.arms))
+        high[self._anchors[:, 0]] = self._anchors[:, 1]
+        between = (choices.arm != NO_ARM) & ~np.isnan(choices.budget_tokens) & (choices.budget_tokens != asked[choices.arm])
+        other = np.where(between, high[choices.arm], choices.arm)
+        step = np.where(between, asked[other] - asked[choices.arm], 1.0)
+        return other, np.where(between, (choices.budget_tokens - asked[choices.arm]) / step, 0.0)
+
     def explain(self, forecast: Forecast, policy: Policy | None = None, usable: BoolArray | None = None) -> Decision:
-        """The decision, with its reason and fallbacks, for a forecast of one query."""
+        """The decision in words: `choose` for a forecast of one query, with its reason and fallbacks.
+
+        Raises `NoFeasibleArm` where no arm may be chosen, and what `choose` raises.
+        """
+        if len(forecast) != 1:
+            raise QueryError(f"a decision is explained for one query, and the forecast is of {len(forecast)}; use choose(forecast, ...)")
         policy = self.resolve(policy)
-        choice = decide(policy, forecast, usable, self.pool.budget_tokens, self._anchors)
+        usable = self._mask(usable, forecast)
+        choice = self._choose(forecast, policy, usable)
         at = int(choice.arm[0])
         if at == NO_ARM:
-            limit = f"costs at most {money(policy.max_cost)}" if isinstance(policy, Best) else "is available for this request"
-            raise self._infeasible(forecast, f"no arm {limit}", usable)
-        order = ranked(policy, forecast, usable, self.pool.model_of_arm)
-        wanted = float(choice.budget_tokens[0])
-        between = not math.isnan(wanted) and wanted != self.pool.budget_tokens[at]
-        arm = Arm.of(self.arms[at].model, str(int(wanted))) if between else self.arms[at]
+            raise self._infeasible(forecast, policy, usable)
+        order = ranked(policy, forecast, usable, self.pool.model_of_arm, _MOST_FALLBACKS + 1)
+        arm = self.chosen_arms(choice)[0]
         return Decision(
             arm=arm,
             model=arm.model,
@@ -149,12 +201,38 @@ class Router:
             tokens=float(choice.tokens[0]),
             cost=float(choice.cost[0]),
             spread=float(forecast.spread[0, at]),
-            max_tokens=self._max_tokens(policy, forecast, at, wanted),
-            fallbacks=tuple(self.arms[i] for i in order if self.arms[i].model != arm.model)[:_MOST_FALLBACKS],
-            reason=reason(policy, forecast, at, arm, choice, order, self.arms),
+            max_tokens=self._max_tokens(forecast, choice, policy)[0],
+            fallbacks=self._fallbacks(choice, order)[0],
+            reason=reason(policy, forecast, at, arm, choice, order[0].tolist(), self.arms),
             met=bool(choice.met[0]),
             familiar=bool(forecast.familiar[0]),
         )
+
+    def limits(self, forecast: Forecast, choices: Choices, policy: Policy | None = None, usable: BoolArray | None = None) -> Limits:
+        """What goes with choices that `choose` made of the same forecast, policy and mask: as in `Decision`, for n queries."""
+        policy = self.resolve(policy)
+        order = ranked(policy, forecast, self._mask(usable, forecast), self.pool.model_of_arm, _MOST_FALLBACKS + 1)
+        return Limits(self._max_tokens(forecast, choices, policy), self._fallbacks(choices, order))
+
+    def _max_tokens(self, forecast: Forecast, choices: Choices, policy: Policy) -> list[int | None]:
+        """The output length to enforce: the budget where `max_tokens` enforces it, and what a cap can pay for."""
+        arm, rows = choices.arm, np.arange(len(choices))
+        most = np.where(self._cut[arm] & ~np.isnan(choices.budget_tokens), choices.budget_tokens, np.inf)
+        price = self.pool.dearest_output[arm]
+        if isinstance(policy, Best):
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                more = (policy.max_cost - forecast.cost[rows, arm]) / price
+                affordable = np.maximum(forecast.tokens[rows, arm] + more, 1.0)
+            most = np.where(price > 0, np.minimum(most, affordable), most)
+        return [int(n) if n < math.inf else None for n in most.tolist()]
+
+    def _fallbacks(self, choices: Choices, order: IntArray) -> list[tuple[Arm, ...]]:
+        """order: (n, k) as `ranked` gives it."""
+        model, arms = self.pool.model_of_arm.tolist(), self.arms
+        return [
+            tuple([arms[i] for i in row if i != NO_ARM and model[i] != model[at]][:_MOST_FALLBACKS])
+            for at, row in zip(choices.arm.tolist(), order.tolist(), strict=True)
+        ]
 
     def decide(
         self,
@@ -170,13 +248,12 @@ class Router:
         input_tokens: counts of the embedded tokenizer, (n,) or one for all, or (n, arms) tokens as each model counts them; by
             default the mean of the training queries.
         """
-        policy, usable, x = self.resolve(policy), self.usable(require, exclude), self._check_vectors(vectors)
+        policy, usable, x = self.resolve(policy), self.usable(require, exclude), checked_vectors(vectors, self.dim, self.encoder)
         counts = self._counts(input_tokens, len(x))
         parts = []
         for at in range(0, max(len(x), 1), _BLOCK):
             block = counts[at : at + _BLOCK]
-            forecast, mask = self._forecast(x[at : at + _BLOCK], block), self._within_context(usable, block)
-            parts.append(decide(policy, forecast, mask, self.pool.budget_tokens, self._anchors))
+            parts.append(self._choose(self._forecast(x[at : at + _BLOCK], block), policy, self._within_context(usable, block)))
         return parts[0] if len(parts) == 1 else Choices.join(parts)
 
     def usable(self, require: Iterable[str] = (), exclude: Iterable[str] = (), counts: NumberArray | None = None) -> BoolArray | None:
@@ -191,14 +268,18 @@ class Router:
     def resolve(self, policy: Policy | None) -> Policy:
         """The policy to use: the router's own for None, and its own scale for a `Tradeoff` without one. Raises `PolicyError`."""
         policy = self.policy if policy is None else policy
-        if isinstance(policy, type) or not hasattr(policy, "choose"):
+        if isinstance(policy, (type, Router)) or not callable(getattr(policy, "choose", None)):
             raise PolicyError(f"{policy!r} is not a policy: use Tradeoff(lam), Value(usd), Cheapest(min_quality) or Best(max_cost)")
         if isinstance(policy, Tradeoff) and (policy.scale is None or self.ties == "first"):
             return Tradeoff(policy.lam, policy.scale or self.scale, self.ties)
         return policy
 
-    def with_policy(self, policy: AnyPolicy) -> Router:
-        """The same router with another policy of its own; what the one before was set to keep is no longer said of it."""
+    def with_policy(self, policy: Policy) -> Router:
+        """The same router with another policy of its own; what the one before was set to keep is no longer said of it.
+
+        Raises `PolicyError` where it is none.
+        """
+        self.resolve(policy)
         return replace(self, policy=policy, facts=msgspec.structs.replace(self.facts, promise=""))
 
     def with_pool(self, pool: Pool) -> Router:
@@ -251,6 +332,11 @@ class Router:
         return None if mask.all() else mask
 
     @cached_property
+    def _cut(self) -> BoolArray:
+        """(arms,) true where `max_tokens` enforces the budget."""
+        return np.array(["max_tokens" in budget.control for budget in self.pool.budgets])
+
+    @cached_property
     def _contexts(self) -> FloatArray:
         limits = [math.inf if m.context is None else float(m.context) for m in self.pool.models]
         return np.array(limits)[self.pool.model_of_arm]
@@ -270,59 +356,18 @@ class Router:
         return fits if usable is None else usable & fits
 
     def _counts(self, given: NumberArray | float | None, n: int) -> FloatArray:
-        """(n,) counts of the embedded tokenizer, or (n, arms) tokens as each model counts them."""
-        if given is None or isinstance(given, (int, float)):
-            count = self.input_tokens.typical if given is None else float(given)
-            if not 0 <= count < math.inf:
-                raise QueryError(f"input_tokens is {given}; it must be finite and at least 0")
-            return np.full(n, count)
-        try:
-            counts = np.asarray(given, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise QueryError("input_tokens must be numbers") from None
-        if not np.isfinite(counts).all() or (counts < 0).any():
-            raise QueryError("input_tokens must be finite and at least 0")
-        if counts.shape == (n, len(self.arms)):
-            return counts
-        if counts.shape not in ((), (n,)):
-            raise QueryError(f"input_tokens has shape {counts.shape}; expected one number, ({n},) or ({n}, {len(self.arms)})")
-        return np.full(n, float(counts)) if counts.ndim == 0 else counts
+        return checked_counts(self.input_tokens.typical if given is None else given, n, len(self.arms))
 
-    def _check_vectors(self, vectors: FloatArray) -> FloatArray:
-        x = vectors
-        if not (isinstance(x, np.ndarray) and x.dtype == np.float32):
-            try:
-                with np.errstate(over="ignore"):
-                    x = np.asarray(vectors, dtype=np.float32)
-            except (TypeError, ValueError):
-                raise QueryError(f"embeddings must be numbers, {self.dim} for each query") from None
-        if x.ndim == 1:
-            x = x[None]
-        if x.ndim != 2 or x.shape[1] != self.dim:
-            raise QueryError(f"embeddings have shape {np.shape(vectors)}; this router ({self.encoder}) needs (n, {self.dim})")
-        # one cheap pass: a NaN or infinity anywhere makes the product one; so may very large values, hence the second look
-        if not math.isfinite(np.vdot(x, x)) and not np.isfinite(x).all():
-            raise QueryError("embeddings hold NaN or infinite values; check the encoder that made them")
-        return x
-
-    def _max_tokens(self, policy: Policy, forecast: Forecast, arm: int, wanted: float) -> int | None:
-        """The output length to enforce: the budget where `max_tokens` enforces it, and what a cap can pay for."""
-        limits = []
-        if not math.isnan(wanted) and "max_tokens" in self.pool.budgets[arm].control:
-            limits.append(wanted)
-        price = float(self.pool.usd_per_token[1, arm])
-        if isinstance(policy, Best) and price > 0:
-            before_output = float(forecast.cost[0, arm]) - float(forecast.tokens[0, arm]) * price
-            limits.append(max((policy.max_cost - before_output) / price, 1.0))
-        least = min(limits, default=math.inf)
-        return int(least) if least < math.inf else None
-
-    def _infeasible(self, forecast: Forecast, what: str, usable: BoolArray | None) -> NoFeasibleArm:
+    def _infeasible(self, forecast: Forecast, policy: Policy | None, usable: BoolArray | None) -> NoFeasibleArm:
+        """Why no arm was chosen for the first query; policy: None where any would do."""
         cost = forecast.cost[0] if usable is None else np.where(np.atleast_2d(usable)[0], forecast.cost[0], np.nan)
-        cost = np.where(np.isnan(forecast.quality[0]), np.nan, cost)
+        cost = np.where(np.isnan(forecast.quality[0]) | ~np.isfinite(cost), np.nan, cost)
+        what = f"no arm costs at most {money(policy.max_cost)}" if isinstance(policy, Best) else "no arm is available for this request"
         if np.isnan(cost).all():
             why = "is unavailable, excluded, lacks a required capability, has too small a context or was never observed"
             return NoFeasibleArm(f"{what}: every model {why}")
+        if not isinstance(policy, Best):
+            return NoFeasibleArm(f"{type(policy).__name__} chose no arm that may be used, though there are {int(np.isfinite(cost).sum())}")
         cheapest = int(np.nanargmin(cost))
         least = money(float(cost[cheapest]), up=True)
         return NoFeasibleArm(f"{what}; the cheapest is {self.arms[cheapest]} at {least}: raise the cap to at least that")
@@ -336,11 +381,3 @@ def curves_of(pool: Pool, forecast: Forecast) -> list[Curve]:
         values = (tuple(a[0, at].tolist()) for a in (forecast.quality, forecast.tokens, forecast.cost, forecast.spread))
         curves.append(Curve(model.id, tuple(b.id for b in model.budgets), *values))
     return curves
-
-
-def _check_query(text: object, number: int | None) -> None:
-    which = "the query" if number is None else f"query {number}"
-    if not isinstance(text, str):
-        raise QueryError(f"{which} is {type(text).__name__}, not text")
-    if not text.strip():
-        raise QueryError(f"{which} is empty: there is nothing to route")

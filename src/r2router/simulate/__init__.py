@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from r2router._version import __version__
-from r2router.encode import count_tokens, load_encoder
+from r2router.encode import count_tokens, embed, load_encoder
 from r2router.errors import DataError, UsageError
 from r2router.router.router import Router
 from r2router.simulate.arms import MOST_BUDGETS, world
@@ -125,7 +125,7 @@ def _real_vectors(router: Router, table: Table | None, vectors: FloatArray | Non
             return None
         if not len(table):
             raise DataError("the table has no queries: there is nothing to simulate from")
-        return load_encoder(router.encoder).encode(table.queries)
+        return embed(load_encoder(router.encoder), table.queries)
     x = np.asarray(vectors)
     if x.ndim != 2 or x.shape[1] != router.dim or not len(x) or x.dtype.kind != "f" or not np.isfinite(x).all():
         raise DataError(f"the embeddings have shape {x.shape} and type {x.dtype}; this router needs finite floats, (m, {router.dim})")

@@ -125,7 +125,4 @@ def _along(quality: FloatArray, tokens: FloatArray, budgets: FloatArray) -> tupl
 
 
 def _dearer(prices: Prices | None, factor: float) -> Prices | None:
-    if prices is None or factor == 1.0:
-        return prices
-    scaled = {name: None if price is None else price * factor for name, price in msgspec.structs.asdict(prices).items()}
-    return Prices(**scaled)  # type: ignore[arg-type]  # input and output are never None there
+    return prices if prices is None or factor == 1.0 else prices.scaled(factor)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from r2router.encode.rows import unit_rows
 from r2router.predict.familiarity import Familiarity
 from r2router.types import FloatArray, IntArray
 
 _NEIGHBOURS = 5
 _MOST_SOUGHT = 5_000  # neighbours are looked for among so many: more do not make them much nearer
+_AT_CENTRE = 1 - 1e-6
 _BLOCK = 1_024
 
 
@@ -39,21 +41,27 @@ def remembered(familiarity: Familiarity, n: int, rng: np.random.Generator) -> Fl
     A router keeps no queries. Half of the way off a centre is along the differences between centres, where queries really differ.
     """
     centres = familiarity.centres.astype(np.float64)
-    low = max(familiarity.threshold, 0.0)
+    low = 0.0 if len(familiarity.background) else max(familiarity.threshold, 0.0)  # with a background, the threshold is no cosine
     cosine = rng.uniform(low, (2 + low) / 3, (n, 1))
     centre = centres[rng.integers(len(centres), size=n)]
     along = rng.standard_normal((n, len(centres))) @ (centres - centres.mean(axis=0))
     anywhere = rng.standard_normal(centre.shape)
-    off = _unit(along) + _unit(anywhere)
+    off = unit_rows(along) + unit_rows(anywhere)
     off -= (off * centre).sum(axis=1, keepdims=True) * centre
-    return (cosine * centre + np.sqrt(1 - cosine**2) * _unit(off)).astype(np.float32)
+    outward = unit_rows(off)
+    while True:
+        x = (cosine * centre + np.sqrt(1 - cosine**2) * outward).astype(np.float32)
+        strange = ~familiarity.knows(x) & (cosine[:, 0] < _AT_CENTRE)
+        if not strange.any():
+            return x
+        cosine[strange] = (1 + cosine[strange]) / 2
 
 
 def _a_neighbour(base: FloatArray, rows: IntArray, rng: np.random.Generator) -> IntArray:
     """One of the nearest neighbours of each of the rows; the row itself where it is alone."""
     if len(base) < 2:
         return rows
-    unit = _unit(base)
+    unit = unit_rows(base)
     sought = rng.permutation(len(base))[:_MOST_SOUGHT]
     k = min(_NEIGHBOURS, len(sought) - 1)
     which = rng.integers(k, size=len(rows))
@@ -65,7 +73,3 @@ def _a_neighbour(base: FloatArray, rows: IntArray, rng: np.random.Generator) -> 
         nearest = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
         found[at : at + _BLOCK] = sought[nearest[np.arange(len(block)), which[at : at + _BLOCK]]]
     return found
-
-
-def _unit(x: FloatArray) -> FloatArray:
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from r2router.decide import NO_ARM, Best, Policy, anchor_pairs, decide
+from r2router.decide import NO_ARM, Best, Policy
 from r2router.encode import count_tokens
 from r2router.errors import NoFeasibleArm, UsageError
 from r2router.router.router import Router
@@ -18,7 +18,7 @@ from r2router.stream.batch import Batch
 from r2router.stream.read import batches, same_file
 from r2router.stream.write import COLUMNS, Columns, writer
 from r2router.text import money
-from r2router.types import Arm, Choices, IntArray
+from r2router.types import Choices, IntArray
 
 Progress = Callable[[int, float], None]
 """Called with the rows routed so far and the share of the input that they are."""
@@ -90,9 +90,7 @@ def _decided(router: Router, batch: Batch, policy: Policy, require: tuple[str, .
 def _choose(router: Router, texts: list[str], policy: Policy, require: tuple[str, ...], exclude: tuple[str, ...]) -> Choices:
     if not texts:
         return router.decide(np.zeros((0, router.dim), dtype=np.float32), policy)
-    usable, pool = router.usable(require, exclude, count_tokens(texts)), router.pool
-    anchors = anchor_pairs(pool.model_of_arm, pool.budget_tokens)
-    return decide(policy, router.forecast(texts), usable, pool.budget_tokens, anchors)
+    return router.choose(router.forecast(texts), policy, router.usable(require, exclude, count_tokens(texts)))
 
 
 def _columns(router: Router, batch: Batch, problems: dict[int, str], good: IntArray, choices: Choices) -> Columns:
@@ -100,7 +98,7 @@ def _columns(router: Router, batch: Batch, problems: dict[int, str], good: IntAr
     columns["row"] = list(range(batch.start, batch.start + len(batch)))
     columns["id"] = list(batch.ids)
     columns["error"] = [problems.get(i) for i in range(len(batch))]
-    names = _arm_names(router, choices)
+    names = router.chosen_arms(choices)
     numbers = {k: getattr(choices, k).tolist() for k in ("quality", "tokens", "cost", "met", "familiar")}
     for at, i in enumerate(good.tolist()):
         if i in problems:
@@ -110,15 +108,6 @@ def _columns(router: Router, batch: Batch, problems: dict[int, str], good: IntAr
         for name, values in numbers.items():
             columns[name][i] = values[at]
     return columns
-
-
-def _arm_names(router: Router, choices: Choices) -> list[Arm]:
-    """The chosen arms; where a cap asks for a budget between two of a model's, the arm of that budget."""
-    arms = [router.arms[a] for a in choices.arm.tolist()]
-    asked = router.pool.budget_tokens[choices.arm]
-    for i in np.flatnonzero(~np.isnan(choices.budget_tokens) & (choices.budget_tokens != asked)):
-        arms[i] = Arm.of(arms[i].model, str(int(choices.budget_tokens[i])))
-    return arms
 
 
 def _infeasible(policy: Policy) -> str:

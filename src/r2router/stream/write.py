@@ -90,13 +90,17 @@ class Parquet:
 
         self.write({name: [] for name in COLUMNS})  # so that there is at least one part, also of an empty input
         self._flush()
-        with _writing():
+        from r2router.table.write import polars_errors
+
+        with polars_errors():
             pl.scan_parquet(sorted(self._parts.iterdir()), glob=False).sink_parquet(self._path)
 
     def _flush(self) -> None:
         import polars as pl
 
-        with _writing():
+        from r2router.table.write import polars_errors
+
+        with polars_errors():
             pl.concat(self._held).write_parquet(self._parts / f"{self._count:09}.parquet")
         self._held.clear()
         self._count += 1
@@ -104,17 +108,6 @@ class Parquet:
     def discard(self) -> None:
         """Remove the parts."""
         shutil.rmtree(self._parts, ignore_errors=True)
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
-    """What polars could not write, say for a full disk, becomes the `OSError` that it is."""
-    import polars as pl
-
-    try:
-        yield
-    except pl.exceptions.PolarsError as error:
-        raise OSError(str(error).splitlines()[0]) from None
 
 
 FORMATS = (".jsonl", ".ndjson", ".csv", ".parquet")

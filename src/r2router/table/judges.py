@@ -33,18 +33,19 @@ def rows_of_judge(rows: pl.DataFrame, judge: str, name: str) -> tuple[pl.DataFra
 
 
 def check_one_judge(rows: pl.DataFrame, name: str) -> None:
-    """Raise `DataError` where a cell was scored by several judges."""
+    """Raise `DataError` where a cell has rows of several judges, those that failed among them."""
     if rows["judge"].n_unique() < 2:
         return
-    scored = rows.filter(pl.col("quality").is_not_null()).with_columns(pl.col("judge").fill_null(""))
-    if scored["judge"].n_unique() < 2:
-        return
-    several = scored.group_by(_CELL, maintain_order=True).agg(pl.col("judge").n_unique().alias("n")).filter(pl.col("n") > 1)
+    named = rows.filter(pl.col("quality").is_not_null() | pl.col("judge").is_not_null()).with_columns(pl.col("judge").fill_null(""))
+    several = named.group_by(_CELL, maintain_order=True).agg(pl.col("judge").n_unique().alias("n")).filter(pl.col("n") > 1)
     if len(several):
         query, model, budget, _ = several.row(0)
+        failed = named.filter(pl.col("quality").is_null() & (pl.col("judge") != ""))["judge"].value_counts(sort=True, name="n")
+        gaps = ", ".join(f"{_called(judge)} gave no score for {n:,} answers" for judge, n in failed.iter_rows())
         raise DataError(
-            f"{name}: query {query!r} on {model}@{budget} was scored by several judges ({len(several)} cells so); "
-            f"{_listed(count_judges(scored))}: choose one (judge=NAME, --judge NAME)"
+            f"{name}: query {query!r} on {model}@{budget} has rows of several judges ({len(several)} cells so); "
+            f"{_listed(count_judges(rows))}{f'; {gaps}' if gaps else ''}: choose one (judge=NAME, --judge NAME)"
+            + (", or ask again those that failed (r2router judge DIR --retry-failed)" if gaps else "")
         )
 
 

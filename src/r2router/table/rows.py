@@ -11,20 +11,17 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from r2router.errors import DataError, SaveError
+from r2router.errors import ConfigError, DataError
 from r2router.pool.pool import Pool, budget_order
 from r2router.table.judges import check_one_judge, rows_of_judge
 from r2router.table.refused import refuse_address, refuse_fields, refuse_json
 from r2router.text import suggest
 from r2router.types import Budget, FloatArray, Model
-
-if TYPE_CHECKING:
-    from r2router.table.table import Table
 
 COLUMNS: dict[str, Any] = {
     "query_id": pl.String,
@@ -159,36 +156,6 @@ def simulations_of(rows: pl.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]
 def simulation_note(share: str, ways: Sequence[str]) -> str:
     """The note of a table with simulated rows."""
     return f"{share} are simulated, nothing may be claimed from them: {'; '.join(ways)}"
-
-
-def write_rows(table: Table, path: Path) -> None:
-    """Write a table's observed cells as Parquet. Raises `SaveError`; what was at `path` survives."""
-    names = ("quality", *_AMOUNTS)
-    seen = np.zeros((len(table), len(table.arms)), dtype=np.bool_)
-    for n in names:
-        seen |= ~np.isnan(getattr(table, n))
-    at_row, at_arm = np.nonzero(seen)
-    arms, budgets = table.arms, table.pool.budgets
-    words = {"query_id": table.query_ids, "task": table.tasks, "query": table.queries}
-    arm_words = {"model": [a.model for a in arms], "budget": [a.budget for a in arms]}
-    columns = {
-        **{c: pl.Series(values, dtype=pl.String).gather(at_row) for c, values in words.items()},
-        **{c: pl.Series(values, dtype=pl.String).gather(at_arm) for c, values in arm_words.items()},
-        "budget_tokens": pl.Series([b.tokens for b in budgets], dtype=pl.Int64).gather(at_arm),
-        **{n: pl.Series(getattr(table, n)[seen]).fill_nan(None) for n in names},
-    }
-    if table.simulated:  # a column, and not metadata of the file: it also outlives filters, joins and other formats
-        columns["simulated"] = pl.repeat("; ".join(table.simulations), len(at_row), dtype=pl.String, eager=True)
-    frame = pl.DataFrame(columns)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        frame.write_parquet(partial)
-        os.replace(partial, path)
-    except (OSError, pl.exceptions.PolarsError) as error:  # polars has a full disk as an error of its own
-        partial.unlink(missing_ok=True)
-        raise SaveError(
-            f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}); what was there before is untouched"
-        ) from None
 
 
 def sha256(path: Path) -> str:
@@ -338,6 +305,7 @@ def _check(rows: pl.DataFrame, name: str, height: int) -> tuple[pl.DataFrame, li
     for column in ("model", "budget"):
         _refuse(numbered.filter(pl.col(column).str.contains(r"[@\s\x1c-\x1f]")), name, column, "must not hold '@' or white space")
     _refuse(numbered.filter(~pl.col("quality").is_between(0, 1)), name, "quality", "must lie in [0, 1]; divide percentages by 100")
+    rows = rows.with_columns(budget=_budgets(numbered, name))
     notes = []
     for column in _AMOUNTS:
         broken = numbered.filter((pl.col(column) < 0) | (pl.col(column) > _MOST))
@@ -350,6 +318,18 @@ def _check(rows: pl.DataFrame, name: str, height: int) -> tuple[pl.DataFrame, li
         notes.append(f"{name}: {len(broken)} impossible {column} count as not observed (first: {where})")
         rows = rows.with_columns(pl.when(pl.col(column).is_between(0, _MOST)).then(pl.col(column)).alias(column))
     return rows, notes
+
+
+def _budgets(rows: pl.DataFrame, name: str) -> pl.Series:
+    """The budgets in the spelling of `Budget.of`, so that `1k` of one file is `1000` of another."""
+    meant = {}
+    for spelled in rows["budget"].unique(maintain_order=True):
+        try:
+            meant[spelled] = Budget.of(spelled).id
+        except ConfigError as error:
+            first = rows.filter(pl.col("budget") == spelled)["row"][0]
+            raise DataError(f"{name}, row {first}: {error}") from None
+    return rows["budget"].replace({k: v for k, v in meant.items() if k != v})
 
 
 def _refuse(rows: pl.DataFrame, name: str, column: str, rule: str) -> None:

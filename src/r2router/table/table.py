@@ -11,6 +11,7 @@ import numpy as np
 
 from r2router.errors import DataError
 from r2router.pool.pool import Pool
+from r2router.table.twins import groups_of
 from r2router.types import Arm, FloatArray, IntArray, Prices
 
 if TYPE_CHECKING:
@@ -168,22 +169,22 @@ class Table:
         return replace(self, pool=pool)
 
     def split(self, test: float = 0.2, seed: int = 42) -> tuple[Table, Table]:
-        """(train, test) by query, never by row; queries of the same text stay together.
+        """(train, test) by query, never by row; queries of the same text stay together, and so do near-duplicates (`groups_of`).
 
         A permutation by `numpy.random.default_rng(seed)`, as in the paper's released code. Raises `DataError` where one of the
         two parts would be empty.
         """
         if not 0 < test < 1:
             raise DataError(f"test is {test}; the share of queries held out lies between 0 and 1, for example 0.2")
-        first: dict[str, int] = {}
-        group = np.array([first.setdefault(text, len(first)) for text in self.queries], dtype=np.intp)
-        order = np.random.default_rng(seed).permutation(len(first))
-        train_groups = order[: int((1 - test) * len(first) + 1e-9)]  # 0.9 of 10 is 9, whatever 1 - 0.9 comes to in binary
+        group = groups_of(self.queries)
+        groups = int(group.max(initial=-1)) + 1
+        order = np.random.default_rng(seed).permutation(groups)
+        train_groups = order[: int((1 - test) * groups + 1e-9)]  # 0.9 of 10 is 9, whatever 1 - 0.9 comes to in binary
         in_train = np.isin(group, train_groups)
         if in_train.all() or not in_train.any():
-            raise DataError(f"{len(first)} distinct queries cannot be split {1 - test:g} to {test:g}: one part would be empty")
+            raise DataError(f"{groups} distinct queries cannot be split {1 - test:g} to {test:g}: one part would be empty")
         rows = np.flatnonzero(in_train), np.flatnonzero(~in_train)
-        if len(first) == len(self):  # the permutation's own order, so that rows come as the paper's code has them
+        if groups == len(self):  # the permutation's own order, so that rows come as the paper's code has them
             rows = train_groups, order[len(train_groups) :]
         return self.take(rows[0]), replace(self.take(rows[1]), held_out=True)
 
@@ -203,7 +204,10 @@ class Table:
         return np.where(np.isnan(self.cost_usd), cost, self.cost_usd)
 
     def write(self, path: str | Path) -> None:
-        """Write the observed cells as Parquet in the long format; what was at `path` survives a failure."""
-        from r2router.table.rows import write_rows
+        """Write the observed cells in the long format: Parquet, CSV or JSON lines by the name's ending. What was there survives a failure.
 
-        write_rows(self, Path(path))
+        Raises `DataError` for another ending, `SaveError` where it cannot be written.
+        """
+        from r2router.table.write import write_table
+
+        write_table(self, path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import random
 import time
@@ -14,9 +16,9 @@ import msgspec
 from r2router._version import __version__
 from r2router.errors import ConfigError, MissingExtra
 from r2router.types import Provider
-from r2router.upstream.limits import LONGEST_PAUSE_S, Gate
+from r2router.upstream.limits import LONGEST_PAUSE_S, Closed, Gate
 from r2router.upstream.reply import BILLED_ATTEMPTS, Failed, Failure, Reply, Request, read_reply, refusal
-from r2router.upstream.wire import MAYBE_BILLED, TRANSIENT, said
+from r2router.upstream.wire import MAYBE_BILLED, TRANSIENT, Usage, said, sum_usage
 
 if TYPE_CHECKING:
     import aiohttp
@@ -51,6 +53,7 @@ class Upstream:
         self.attempts, self.backoff_s = max(1, attempts), backoff_s
         self._aiohttp, self._tenacity = aiohttp, tenacity
         self._session: aiohttp.ClientSession | None = None
+        self._stopped = asyncio.Event()
 
     async def __aenter__(self) -> Upstream:
         return self
@@ -64,29 +67,45 @@ class Upstream:
             await self._session.close()
             self._session = None
 
+    def stop(self) -> None:
+        """Begin no attempt any more, not even of calls under way: those end with what their last attempt gave, or as `interrupted`."""
+        self._stopped.set()
+        for gate in self.gates.values():
+            gate.close()
+
     async def call(self, request: Request) -> Reply | Failure:
         """Make a call, with retries. It raises for nothing that an endpoint or a network does."""
         made = unsure = 0
+        lost: Usage | None = None
         billable = min(request.billable, BILLED_ATTEMPTS)
         retries = self._tenacity.AsyncRetrying(
             retry=self._tenacity.retry_if_exception(_may_pass),
-            stop=lambda state: state.attempt_number >= self.attempts or unsure >= billable,
+            stop=lambda state: state.attempt_number >= self.attempts or unsure >= billable or self._stopped.is_set(),
             wait=self._wait,
+            sleep=self._sleep,
             reraise=True,
         )
         try:
             async for attempt in retries:
                 with attempt:
-                    made += 1
                     try:
                         reply = await self._attempt(request)
                     except Failed as failed:
+                        made += failed.kind != "interrupted"
                         unsure += failed.kind in MAYBE_BILLED
+                        lost = sum_usage(lost, failed.usage)
                         raise
+                    made += 1
         except Failed as failed:
+            kind = "interrupted" if self._stopped.is_set() and failed.kind in TRANSIENT else failed.kind
             tried = f" (tried {made} times)" if made > 1 else ""
-            return Failure(kind=failed.kind, message=failed.message + tried, attempts=made, unsure=unsure)
-        return reply if made == 1 else msgspec.structs.replace(reply, attempts=made, unsure=unsure)
+            return Failure(kind=kind, message=failed.message + tried, attempts=made, unsure=unsure, lost=lost)
+        return reply if made == 1 else msgspec.structs.replace(reply, attempts=made, unsure=unsure, lost=lost)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait before another attempt, but no longer than until `stop`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), seconds)
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         """Seconds before the next attempt: what the endpoint asked for, else a doubling time; and as much again at random."""
@@ -122,7 +141,10 @@ class Upstream:
         body = request.body
         if provider.stream:
             body = {**body, "stream": True, "stream_options": {"include_usage": True}}
-        began = await gate.enter()
+        try:
+            began = await gate.enter()
+        except Closed:
+            raise Failed("interrupted", "was not called again: the run was interrupted") from None
         try:
             return await self._send(url, headers, body, provider, gate)
         except Failed as failed:
@@ -149,7 +171,7 @@ class Upstream:
                 if response.status != 200:
                     raise await refusal(response)
                 begun = True
-                reply = await read_reply(response, body, begin)
+                reply = await read_reply(response, begin)
         except http.ConnectionTimeoutError:
             raise Failed("connection", f"cannot be reached in {CONNECT_S:g} s") from None
         except TimeoutError:

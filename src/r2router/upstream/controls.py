@@ -29,6 +29,9 @@ CLOSINGS: dict[str, str] = {
 }
 """What closes an answer that was cut, by name; the model goes on from there."""
 
+SAFETY_CAP = 16_384
+"""Output tokens after which an answer is cut off that no budget caps, where the pool does not give the model's `max_output_tokens`."""
+
 _NO_EFFORT: frozenset[Dialect] = frozenset({"anthropic", "qwen", "llama.cpp"})  # they ignore the field without a word
 _NO_PREFILL: frozenset[Dialect] = frozenset({"gemini", "qwen"})
 _NO_PIECES: frozenset[Dialect] = frozenset({"anthropic"})  # several tokens a piece, and log-probabilities are ignored
@@ -69,7 +72,18 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.answer_tokens < 1 or self.answer_room < 1:
             raise ConfigError("answer_tokens and answer_room are numbers of tokens above 0")
 
-    def signature(self, budget: Budget) -> str:
+    def is_safety_cap(self, budget: Budget) -> bool:
+        """Whether the budget itself sets no cap."""
+        return budget.tokens is None or not {"max_tokens", "prefix_sharing"} & set(budget.control)
+
+    def cap(self, model: Model, budget: Budget) -> int:
+        """The `max_tokens` of a call, thinking included: the budget's, or a safety cap where it has none, so that no answer is dearer."""
+        thinking = (budget.tokens or 0) if "thinking_tokens" in budget.control else 0
+        if self.is_safety_cap(budget):
+            return model.max_output_tokens or thinking + SAFETY_CAP
+        return max(1, thinking + self.answer_room if "thinking_tokens" in budget.control else budget.tokens or 0)
+
+    def signature(self, model: Model, budget: Budget) -> str:
         """The whole way in which a budget is enforced, in one line: part of the key of a call."""
         knobs = []
         for control in budget.control:
@@ -82,7 +96,8 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                     knobs.append(f"thinking_tokens:{self.answer_room}")
                 case _:
                     knobs.append(control)
-        return f"{'+'.join(knobs) or 'none'};temperature={_temperature(self, budget)}"
+        cap = f";cap={self.cap(model, budget)}" if self.is_safety_cap(budget) else ""
+        return f"{'+'.join(knobs) or 'none'};temperature={_temperature(self, budget)}{cap}"
 
     def check(self, model: Model, provider: Provider) -> None:
         """Raise `ConfigError` where an endpoint would ignore a control without a word, or a budget does not fit it."""
@@ -121,15 +136,11 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """The call of one arm on one query; not for prefix sharing."""
         body: dict[str, Any] = {"model": model.upstream or model.id, "messages": self._messages(query, budget)}
         knobs, tokens = budget.control, budget.tokens
-        cap = tokens if "max_tokens" in knobs else None
         if "reasoning_effort" in knobs:
             body |= {"reasoning": {"effort": budget.id}} if provider.dialect == "openrouter" else {"reasoning_effort": budget.id}
         if "thinking_tokens" in knobs and tokens is not None:
-            body |= thinking_fields(provider.dialect, tokens)
-            # an allowance must lie below the cap, so that thinking cannot eat all of it
-            cap = tokens + self.answer_room if cap is not None or provider.dialect == "anthropic" else None
-        if cap is not None:
-            body[_cap_field(provider)] = max(1, cap)
+            body |= thinking_fields(provider.dialect, tokens)  # which lie below the cap, so that thinking cannot eat all of it
+        body[_cap_field(provider)] = self.cap(model, budget)
         if (temperature := _temperature(self, budget)) is not None:
             body["temperature"] = temperature
         return Request(provider=model.provider, body=body)

@@ -17,6 +17,10 @@ _PARTS = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
+class Closed(Exception):
+    """Nothing is let through any more."""
+
+
 class Gate:
     """Lets at most `window` calls through at once, and none before a pause is over.
 
@@ -30,10 +34,16 @@ class Gate:
         self.active = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._opens_at = 0.0
+        self._closing = asyncio.Event()
         self._narrowed_at = -1.0
 
     async def enter(self) -> float:
-        """Wait for a place, and for pauses to be over; gives the time (monotonic) at which the call began."""
+        """Wait for a place, and for pauses to be over; gives the time (monotonic) at which the call began.
+
+        Raises `Closed` at once when the gate is closed.
+        """
+        if self._closing.is_set():
+            raise Closed
         if self._waiting or self.active >= int(self.window):
             place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(place)
@@ -46,12 +56,25 @@ class Gate:
         else:
             self.active += 1
         while (pause := self._opens_at - time.monotonic()) > 0:
+            wait = pause + random.uniform(0, min(1.0, 0.2 * pause))  # noqa: S311  spreads the calls; no secret
             try:
-                await asyncio.sleep(pause + random.uniform(0, min(1.0, 0.2 * pause)))  # noqa: S311  spreads the calls; no secret
+                await asyncio.wait_for(self._closing.wait(), wait)
+            except TimeoutError:
+                continue
             except asyncio.CancelledError:
                 self.leave()
                 raise
+            self.leave()
+            raise Closed
         return time.monotonic()
+
+    def close(self) -> None:
+        """Let nothing through any more; whoever waits is told."""
+        self._closing.set()
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_exception(Closed())
 
     def leave(self) -> None:
         """The call is over."""

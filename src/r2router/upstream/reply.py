@@ -35,7 +35,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     text, reasoning: the answer, and the thinking where the endpoint shows it. pieces: the text token by token where the endpoint
     told them apart, else as it was streamed. usage: None where it was absent or impossible; usage_error then says which.
     latency_s, ttft_s: seconds from sending to the end and to the first piece, of the attempt that worked.
-    attempts: how many it took. unsure: how many of the failed ones the provider may have billed.
+    attempts: how many it took. unsure: how many of the failed ones the provider may have billed; lost: the tokens that those reported.
+    note: what else is to be recorded of it.
     """
 
     text: str
@@ -49,19 +50,24 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None
     attempts: int = 1
     unsure: int = 0
+    lost: Usage | None = None
+    note: str = ""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a call gave nothing: a kind to act on, and one line for a person, which holds no key."""
+    """Why a call gave nothing: a kind to act on, and one line for a person, which holds no key. attempts, unsure, lost: as of a `Reply`."""
 
     kind: FailureKind
     message: str
     attempts: int = 1
     unsure: int = 0
+    lost: Usage | None = None
 
 
 class Failed(Exception):
-    """Carries a failure to the retries; nobody else sees it."""
+    """Carries a failure to the retries; nobody else sees it. usage: what the attempt reported before it failed."""
+
+    usage: Usage | None = None
 
     def __init__(self, kind: FailureKind, message: str, wait: float | None = None) -> None:
         super().__init__(kind, message)
@@ -90,9 +96,17 @@ def _failed(status: int, words: str, *, keyed: bool = True, wait: float | None =
     return Failed(kind, f"answered {status}{f': {words}' if words else ''}{mend}", wait)
 
 
-async def read_reply(response: aiohttp.ClientResponse, body: dict[str, Any], begin: float) -> Reply:
+async def read_reply(response: aiohttp.ClientResponse, begin: float) -> Reply:
     """The reply of a successful request, whole or streamed. Raises `Failed`."""
     answer = Answer()
+    try:
+        return await _read(answer, response, begin)
+    except Failed as failed:
+        failed.usage = usage_of(answer.usage, spoke=False)[0]
+        raise
+
+
+async def _read(answer: Answer, response: aiohttp.ClientResponse, begin: float) -> Reply:
     first: float | None = None
     if response.content_type == "text/event-stream":
         rest = b""
@@ -112,8 +126,7 @@ async def read_reply(response: aiohttp.ClientResponse, body: dict[str, Any], beg
         if answer.finish_reason is None and not answer.pieces:
             raise Failed("malformed", "answered without a choice")
     text, reasoning = "".join(answer.pieces), "".join(answer.reasoning)
-    most = body.get("max_completion_tokens") or body.get("max_tokens")
-    usage, wrong = usage_of(answer.usage, most, spoke=bool(text or reasoning))
+    usage, wrong = usage_of(answer.usage, spoke=bool(text or reasoning))
     return Reply(
         text=text,
         reasoning=reasoning,

@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 import msgspec
 
-FailureKind = Literal["key", "credit", "model", "context", "refused", "rate_limit", "server", "timeout", "connection", "malformed", "cut"]
+FailureKind = Literal[
+    "key", "credit", "model", "context", "refused", "rate_limit", "server", "timeout", "connection", "malformed", "cut", "interrupted"
+]  # fmt: skip
 """Why a call failed. key, credit: nothing will work at this provider; model: nothing with this model; context, refused: this request
-never will; the others may pass."""
+never will; interrupted: the user stopped the run before another attempt; the others may pass."""
 
 TRANSIENT: frozenset[FailureKind] = frozenset({"rate_limit", "server", "timeout", "connection", "malformed", "cut"})
 """Failures that another attempt may not meet."""
@@ -35,12 +37,26 @@ _CREDIT = re.compile(r"insufficient[_ ](quota|credit|balance|funds)|billing|exce
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens of one call as the provider counted them. cached is part of input, reasoning part of output; None: not reported."""
+    """Tokens of one call as the provider counted them; None: not reported.
+
+    cached, cache_write: parts of input that were read from the provider's prompt cache, and written to it. reasoning: part of output.
+    cache_write_1h: part of cache_write that is kept for an hour.
+    """
 
     input: int
     output: int
     cached: int | None = None
     reasoning: int | None = None
+    cache_write: int | None = None
+    cache_write_1h: int | None = None
+
+
+def sum_usage(*usages: Usage | None) -> Usage | None:
+    """The tokens of several calls, of those that are known; None where none is."""
+    known = [u for u in usages if u is not None]
+    if not known:
+        return None
+    return Usage(*(sum(getattr(u, name) or 0 for u in known) for name in Usage.__struct_fields__))
 
 
 class Message(msgspec.Struct):
@@ -124,10 +140,10 @@ class Answer:
         return None
 
 
-def usage_of(reported: Any, most_output: int | None, *, spoke: bool) -> tuple[Usage | None, str]:
+def usage_of(reported: Any, _most_output: int | None = None, *, spoke: bool) -> tuple[Usage | None, str]:
     """(usage, "") from a provider's report, or (None, what is wrong with it): a wrong count is no count.
 
-    most_output: the `max_tokens` that was sent. spoke: whether the reply holds any text.
+    More than the `max_tokens` that was sent is what the provider bills, and no wrong count. spoke: whether the reply holds any text.
     """
     if not isinstance(reported, dict):
         return None, "the reply reports no usage"
@@ -148,13 +164,13 @@ def usage_of(reported: Any, most_output: int | None, *, spoke: bool) -> tuple[Us
         made, reasoning = made + beside, beside
     elif reasoning is not None and reasoning > made:  # others do not say a total that tells
         made += reasoning
-    too_many = most_output is not None and made > 2 * most_output + 64
-    if not sound or too_many or (spoke and made == 0):
+    if not sound or max(given, made) > _MOST_TOKENS or (spoke and made == 0):
         return None, f"the reply reports impossible usage: {str(reported)[:120]}"
     return Usage(given, made, cached, reasoning), ""
 
 
 _Counts = tuple[int, int, int | None, int | None]
+_MOST_TOKENS = 20_000_000  # of one call: more than any model reads or writes, so a slip of the endpoint
 
 
 def kind_of(status: int, words: str) -> FailureKind:

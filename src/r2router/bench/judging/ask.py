@@ -9,28 +9,32 @@ import msgspec
 
 from r2router.bench.engine import Engine
 from r2router.bench.folder import JOURNAL, last_records, queries_of
-from r2router.bench.judging.prompt import REPAIR, SCHEMA, Prompt, read_verdict
+from r2router.bench.judging.prompt import REPAIR, SCHEMA, SHORTENED, Prompt, marked_anew, shortened
+from r2router.bench.judging.verdict import NOT_WHOLE, read_verdict
 from r2router.bench.plan import Plan, Work, query_key
 from r2router.bench.suite import Query
+from r2router.bench.thinking import without_thinking
 from r2router.errors import ConfigError, DataError
 from r2router.pool.pool import Pool
 from r2router.text import listing, suggest
 from r2router.types import Budget, Model, Provider
 from r2router.upstream.reply import Failure, Reply, Request
-from r2router.upstream.wire import Usage
+from r2router.upstream.wire import FailureKind, sum_usage
 
 TOKENS = 400
 """The most tokens of a verdict."""
+_REPAIR_TOKENS = 60
 _SHOWN = 80
 
 
 class JudgePlan(Plan):
-    """A plan whose queries are prompts about answers. A call may come to two, where the first reply is no verdict."""
+    """A plan whose queries are prompts about answers. A judgement may take two calls, where the first reply is no verdict."""
 
-    def ceiling_usd(self, work: Work, cap: int | None, more_input: int = 0) -> float:
-        """US dollars of one judgement at its dearest: asked, and asked again with the bad reply and the repair behind it."""
-        first = super().ceiling_usd(work, cap, more_input)
-        return first + super().ceiling_usd(work, cap, more_input + (cap or TOKENS) + 60)
+    calls_per_answer = 2
+
+    def ceiling_usd(self, work: Work, cap: int, more_input: int = 0) -> float:
+        """US dollars of the dearer of the two calls: asked again, with the bad reply and the repair behind the prompt."""
+        return super().ceiling_usd(work, cap, more_input + cap + _REPAIR_TOKENS)
 
 
 def judge_plan(
@@ -62,7 +66,7 @@ def prompts_of(folder: Path, prompt: Prompt) -> Iterable[Query]:
         by_words.setdefault(query_key(query), []).append(query)
     seen: set[str] = set()
     for record in last_records(folder / JOURNAL):
-        if record.kind != "cell" or record.error is not None or not (record.response or "").strip():
+        if record.kind != "cell" or record.error is not None or not without_thinking(record.response or "").strip():
             continue
         for query in by_words.get(record.query, ()):
             asked = prompt.query(query, record.response or "")
@@ -82,7 +86,8 @@ class JudgeEngine:
     """An engine whose replies are verdicts.
 
     It asks for JSON by schema; an endpoint that refuses that is asked in words from then on. A reply that is no verdict is sent back once
-    with the demand to mend it; what is none then is a failure of kind `malformed`, never a score.
+    with the demand to mend it; what is none then is a failure of kind `malformed`, never a score. A response too long for the judge's
+    context is shown with its middle left out, by halves, until it fits.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -90,36 +95,45 @@ class JudgeEngine:
         self._plain: set[str] = set()  # providers that take no schema
 
     async def call(self, request: Request) -> Reply | Failure:
-        """One judgement."""
-        first = await self._ask(request)
-        if isinstance(first, Failure) or read_verdict(first.text) is not None:
+        """One judgement. Both calls together are billed at most `request.billable` times."""
+        asked = request.body["messages"][-1]["content"]
+        first, note = await self._ask(_with_content(request, marked_anew(asked)), max(1, request.billable - 1)), ""
+        share = 0.5
+        while isinstance(first, Failure) and first.kind == "context" and (shorter := shortened(asked, share)) is not None:
+            note, share = f"{SHORTENED} {shorter[1]:,} characters, as the judge's context holds no more", share / 2
+            request = _with_content(request, shorter[0])
+            first = await self._ask(_with_content(request, marked_anew(shorter[0])), max(1, request.billable - 1 - first.unsure))
+        if isinstance(first, Failure):
             return first
-        messages = [*request.body["messages"], {"role": "assistant", "content": first.text}, {"role": "user", "content": REPAIR}]
-        second = await self._ask(msgspec.structs.replace(request, body={**request.body, "messages": messages}))
+        if read_verdict(first.text, first.finish_reason) is not None:
+            return msgspec.structs.replace(first, note=note)
+        if (left := request.billable - first.unsure - 1) < 1:
+            return _no_verdict(first, None, "no verdict, and no money is left to ask again")
+        return self._mended(first, await self._ask(_repair(request, first), left), note)
+
+    @staticmethod
+    def _mended(first: Reply, second: Reply | Failure, note: str) -> Reply | Failure:
+        """What comes of a reply that was no verdict, and of what came when it was asked again; both were paid for."""
         if isinstance(second, Failure):
-            # of kind malformed whatever it was, so that the first call, which is paid for, stays in the books
-            why = f"no verdict, and it could not be asked again: {second.message}"
-            return Failure(
-                kind="malformed", message=why, attempts=first.attempts + second.attempts, unsure=_twos(first.unsure + 1 + second.unsure)
-            )
-        if read_verdict(second.text) is None:
+            return _no_verdict(first, second, f"no verdict, and it could not be asked again: {second.message}")
+        if read_verdict(second.text, second.finish_reason) is None:
+            cut = "; it was cut off: give it more --tokens" if second.finish_reason in NOT_WHOLE else ""
             said = " ".join(second.text.split())[:_SHOWN]
-            return Failure(
-                kind="malformed",
-                message=f"no verdict in two tries; the last was {said!r}",
-                attempts=2,
-                unsure=_twos(first.unsure + second.unsure + 2),
-            )
+            return _no_verdict(first, second, f"no verdict in two tries; the last was {said!r}{cut}")
+        usage = sum_usage(first.usage, second.usage) if first.usage and second.usage else None
         return msgspec.structs.replace(
             second,
-            usage=_sum(first.usage, second.usage),
+            usage=usage,
             usage_error=second.usage_error or first.usage_error,
             latency_s=first.latency_s + second.latency_s,
             attempts=first.attempts + second.attempts,
-            unsure=_twos(first.unsure + second.unsure),
+            unsure=first.unsure + second.unsure + (usage is None),  # an answer without usage is charged once, and these are two
+            lost=sum_usage(first.lost, second.lost, *((first.usage, second.usage) if usage is None else ())),
+            note=note,
         )
 
-    async def _ask(self, request: Request) -> Reply | Failure:
+    async def _ask(self, request: Request, billable: int) -> Reply | Failure:
+        request = msgspec.structs.replace(request, billable=billable)
         way = f"{request.provider}\0{request.body.get('model')}"
         if way not in self._plain:
             result = await self.engine.call(msgspec.structs.replace(request, body={**request.body, "response_format": SCHEMA}))
@@ -134,17 +148,38 @@ class JudgeEngine:
         """As the engine's own."""
         return await self.engine.probe(provider)
 
+    def stop(self) -> None:
+        """As the engine's own."""
+        self.engine.stop()
+
     async def close(self) -> None:
         """As the engine's own."""
         await self.engine.close()
 
 
-def _twos(calls: int) -> int:
-    """So many calls in what a judgement is charged by: two calls at their dearest."""
-    return -(-calls // 2)
+def _with_content(request: Request, text: str) -> Request:
+    """The request with another text in its last message."""
+    *before, last = request.body["messages"]
+    return msgspec.structs.replace(request, body={**request.body, "messages": [*before, {**last, "content": text}]})
 
 
-def _sum(a: Usage | None, b: Usage | None) -> Usage | None:
-    if a is None or b is None:
-        return None
-    return Usage(a.input + b.input, a.output + b.output, (a.cached or 0) + (b.cached or 0), (a.reasoning or 0) + (b.reasoning or 0))
+def _repair(request: Request, first: Reply) -> Request:
+    """The request again, with what came and what is wanted behind it. Thinking is not sent back."""
+    said = without_thinking(first.text).strip()
+    asked = marked_anew(request.body["messages"][-1]["content"])
+    if not said:  # some endpoints refuse an empty message
+        return _with_content(request, f"{asked}\n\n{REPAIR}")
+    again = _with_content(request, asked)
+    messages = [*again.body["messages"], {"role": "assistant", "content": said}, {"role": "user", "content": REPAIR}]
+    return msgspec.structs.replace(again, body={**again.body, "messages": messages})
+
+
+def _no_verdict(first: Reply, second: Reply | Failure | None, why: str) -> Failure:
+    """Of kind malformed whatever happened but an interrupt, so that the calls that were paid for stay in the books, each at its dearest."""
+    attempts, unsure = first.attempts, first.unsure + 1
+    if second is not None:
+        attempts, unsure = attempts + second.attempts, unsure + second.unsure + isinstance(second, Reply)
+    reported = [first.usage, first.lost, *(() if second is None else (second.lost, second.usage if isinstance(second, Reply) else None))]
+    stopped = isinstance(second, Failure) and second.kind == "interrupted"
+    kind: FailureKind = "interrupted" if stopped else "malformed"
+    return Failure(kind=kind, message=why, attempts=attempts, unsure=unsure, lost=sum_usage(*reported))

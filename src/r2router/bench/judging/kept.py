@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from r2router.bench.judging.prompt import DEFAULT, PROMPTS, Prompt, read_verdict
+from r2router.bench.judging.prompt import DEFAULT, PROMPTS, SHORTENED, Prompt
+from r2router.bench.judging.verdict import read_verdict
 from r2router.bench.plan import content_key, query_key
 from r2router.bench.record import Record, read_records
 from r2router.bench.suite import Query, Score
+from r2router.bench.thinking import without_thinking
 
 JUDGEMENTS = "judgements.jsonl"
 NO_ANSWER = "the response is empty"
@@ -55,7 +57,7 @@ class Kept:
     def scores(self, query: Query, response: str) -> Iterator[Score]:
         """What each judge said about a response; an empty one is worth 0 to all of them, and nobody is asked."""
         for (model, budget, control), prompt in self._ways.items():
-            if not response.strip():
+            if not without_thinking(response).strip():
                 yield Score(quality=0.0, judge=judge_name(model, prompt.name), reason=NO_ANSWER)
                 continue
             key = content_key(query_key(prompt.query(query, response)), model, budget, control, 0)
@@ -64,7 +66,8 @@ class Kept:
 
 
 def _score(record: Record, judge: str) -> Score:
-    verdict = None if record.response is None else read_verdict(record.response)
+    verdict = None if record.response is None else read_verdict(record.response, record.finish_reason)
     if verdict is None:
         return Score(quality=None, judge=judge, error=f"the judge failed: {record.error or 'no score in its reply'}")
-    return Score(quality=verdict.score, judge=judge, reason=verdict.reason)
+    note = f" ({record.note})" if record.note.startswith(SHORTENED) else ""
+    return Score(quality=verdict.score, judge=judge, reason=verdict.reason + note)

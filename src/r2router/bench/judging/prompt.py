@@ -1,21 +1,19 @@
-"""What a judge is told, by name and version, and how its verdict is read. The grid is the paper's: 0, 0.1, ... 1 (arXiv 2602.02823)."""
+"""What a judge is told, by name and version. The grid of its scores is the paper's: 0, 0.1, ... 1 (arXiv 2602.02823)."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import re
-from collections.abc import Iterator
+import secrets
 from typing import Any
 
 import msgspec
 
+from r2router.bench.judging.verdict import GRID
 from r2router.bench.suite import Query
+from r2router.bench.thinking import without_thinking
 from r2router.errors import DataError
 from r2router.text import suggest
-
-GRID = tuple(i / 10 for i in range(11))
 
 SCHEMA: dict[str, Any] = {
     "type": "json_schema",
@@ -31,6 +29,9 @@ SCHEMA: dict[str, Any] = {
     },
 }
 """The `response_format` of a judge's request, where its endpoint takes one."""
+
+SHORTENED = "the response was shortened to"
+"""How the note of a judgement begins that saw only a part of the response."""
 
 REPAIR = 'That was no verdict. Reply with one JSON object and nothing else: {"reason": "...", "score": S}, S one of 0, 0.1, 0.2, ... 1.'
 
@@ -69,18 +70,51 @@ class Prompt(msgspec.Struct, frozen=True):
         return f"{self.name}#{self.digest}"
 
     def query(self, query: Query, response: str) -> Query:
-        """What the judge is asked about a response. The marks carry a hash of the material, so that no response can close them."""
+        """What the judge is asked about a response, thinking left out.
+
+        The marks carry a hash of the material (128 bits), the same each time, by which a judgement is known; what is sent has
+        random bits in its place (`marked_anew`).
+        """
+        response = without_thinking(response)
         texts = {"question": query.text, "reference": query.reference, "response": response}
         if query.system:
             texts["question"] = f"{query.system}\n\n{query.text}"
         material = "\0".join(t or "" for t in texts.values()).encode("utf-8", "surrogatepass")
-        mark = hashlib.blake2b(material, digest_size=4).hexdigest()
+        mark = hashlib.blake2b(material, digest_size=16).hexdigest()
         blocks = [
             f"<{part}-{mark}>\n{text}\n</{part}-{mark}>" if (text := texts[part]) is not None else f"No {part} is given."
             for part in self.parts
         ]
         return Query(id=f"{query.id}:{mark}", text="\n\n".join(blocks), system=self.system)
 
+
+_FIRST = re.compile(r"<(?:question|response)-([0-9a-f]{32})>\n")
+
+
+def marked_anew(asked: str) -> str:
+    """The text of a `Prompt.query` with 128 random bits in its marks, which whoever wrote the response cannot have known."""
+    m = _FIRST.match(asked)
+    return asked if m is None else asked.replace(m[1], secrets.token_hex(16))
+
+
+def shortened(asked: str, share: float) -> tuple[str, int] | None:
+    """(the text of a `Prompt.query` with the middle of its response left out, characters of the response that are left).
+
+    share: of the response, to be kept. None where too little would be left to grade.
+    """
+    m = _FIRST.match(asked)
+    if m is None:
+        return None
+    head, begin, rest = asked.partition(f"<response-{m[1]}>\n")
+    response, end, tail = rest.partition(f"\n</response-{m[1]}>")
+    half = int(len(response) * share / 2)
+    if half < _LEAST:
+        return None
+    left_out = f"\n[... {len(response) - 2 * half:,} characters of the response are left out here, as it is too long to be read ...]\n"
+    return f"{head}{begin}{response[:half]}{left_out}{response[-half:]}{end}{tail}", 2 * half
+
+
+_LEAST = 100
 
 PROMPTS: dict[str, Prompt] = {
     p.name: p
@@ -97,57 +131,3 @@ def prompt_named(name: str) -> Prompt:
     if name not in PROMPTS:
         raise DataError(f"no judge's prompt {name!r}{suggest(name, PROMPTS)}; there are: {', '.join(PROMPTS)}")
     return PROMPTS[name]
-
-
-class Verdict(msgspec.Struct, frozen=True):
-    """score: on the grid. reason: the judge's sentence."""
-
-    score: float
-    reason: str = ""
-
-
-_JSON = json.JSONDecoder(strict=False)  # a raw line break within a reason is no reason to lose a verdict
-_ESCAPES = re.compile(r'\\(["\\/bfnrt]|u[0-9a-fA-F]{4})|\\')
-
-
-def read_verdict(text: str) -> Verdict | None:
-    """The verdict in a judge's reply: its last JSON object with a score on the grid, with whatever around it; None without one.
-
-    A reason may hold braces, line breaks and LaTeX, which JSON has no escapes for. A score off the grid is none, rather than
-    rounded: a judge that says 7 or 0.75 has not understood the scale.
-    """
-    said = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL)
-    mended = _ESCAPES.sub(lambda m: m[0] if m[1] else r"\\", said)
-    for reply in dict.fromkeys((said, mended)):
-        for fields in reversed(list(_objects(reply))):
-            score = _on_grid(fields.get("score"))
-            if score is not None:
-                reason = fields.get("reason")
-                return Verdict(score, reason if isinstance(reason, str) else "")
-    return None
-
-
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Every JSON object in a text that is not within another; one that holds only objects stands for these."""
-    end = 0
-    for brace in re.finditer(r"\{", text):
-        if brace.start() < end:
-            continue
-        try:
-            found, end = _JSON.raw_decode(text, brace.start())
-        except (ValueError, RecursionError):
-            continue
-        inner = [value for value in found.values() if isinstance(value, dict)]
-        yield from inner if inner and "score" not in found else [found]
-
-
-def _on_grid(value: Any) -> float | None:
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    nearest = round(10 * value) / 10 if abs(value) < 10 else math.inf
-    return nearest if 0 <= nearest <= 1 and abs(value - nearest) < 1e-6 else None

@@ -26,11 +26,6 @@ def final_answer(response: str) -> str | None:
     return (_inside(response[end:]) if boxed else response[end:]).strip()
 
 
-def spoken(response: str) -> str:
-    """What stands behind the thinking, where an endpoint leaves that in the answer."""
-    return response.rpartition("</think>")[2]
-
-
 def first_line(text: str) -> str:
     """The first line that says something."""
     return next((line.strip() for line in text.splitlines() if line.strip()), "")

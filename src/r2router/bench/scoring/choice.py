@@ -7,8 +7,9 @@ import string
 
 import msgspec
 
-from r2router.bench.scoring.answers import final_answer, first_line, no_reference, plain, spoken
+from r2router.bench.scoring.answers import final_answer, first_line, no_reference, plain
 from r2router.bench.suite import Query, Score
+from r2router.bench.thinking import without_thinking
 
 _OPTIONS = 10
 """As many letters count where the query does not say how many options it has (`meta["options"]`)."""
@@ -51,7 +52,7 @@ def picked_letter(response: str, letters: str = string.ascii_uppercase[:_OPTIONS
     single line that begins as an option does ("B. ..."); the last letter in brackets; behind "option"; any capital letter that is
     no word of a sentence ("A" before a small word is an article, "I" a person); the one option whose text the answer holds.
     """
-    response = spoken(response)
+    response = without_thinking(response)
     answer = final_answer(response)
     if answer is not None and (letter := _head(answer, letters)) is not None:
         return letter

@@ -7,6 +7,7 @@ import re
 
 from r2router.bench.scoring.sandbox import Limits, run
 from r2router.bench.suite import Query, Score
+from r2router.bench.thinking import without_thinking
 from r2router.errors import DataError
 
 _FENCE = re.compile(r"^[ \t]*```[ \t]*(\w*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
@@ -29,7 +30,7 @@ class Code:
         test, entry = query.meta.get("test"), query.meta.get("entry_point", "")
         if not isinstance(test, str) or not test.strip() or not isinstance(entry, str) or (entry and not entry.isidentifier()):
             return Score(quality=None, judge=self.name, error="the query's meta has no test (and entry_point) to run")
-        program = program_of(query.text, response, entry)
+        program = program_of(query.text, without_thinking(response), entry)
         if program is None:
             return Score(quality=0.0, judge=self.name, reason="no Python code in the response")
         call = f"\ncheck({entry})\n" if entry else "\n"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from r2router.bench.scoring.answers import final_answer, first_line, no_reference, plain, spoken
+from r2router.bench.scoring.answers import final_answer, first_line, no_reference, plain
 from r2router.bench.suite import Query, Score
+from r2router.bench.thinking import without_thinking
 
 
 class Exact(msgspec.Struct, frozen=True):
@@ -17,7 +18,7 @@ class Exact(msgspec.Struct, frozen=True):
         """1 or 0."""
         if (missing := no_reference(query, self.name)) is not None:
             return missing
-        said = spoken(response)
+        said = without_thinking(response)
         answer, wanted = final_answer(said), query.reference or ""
         line = first_line(said if answer is None else answer)
         sentence = line.split(". ", 1)[0]

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from r2router.bench.scoring.answers import final_answer, first_line, no_reference, spoken
+from r2router.bench.scoring.answers import final_answer, first_line, no_reference
 from r2router.bench.suite import Query, Score
+from r2router.bench.thinking import without_thinking
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)(?:\.\d+)?|\.\d+"
 _NUMBER = re.compile(
@@ -65,7 +66,7 @@ class Numeric(msgspec.Struct, frozen=True):
 
 def answered_number(response: str) -> tuple[float, bool] | None:
     """(the number a response gives as its answer, whether it is in percent); None where it has none."""
-    response = spoken(response)
+    response = without_thinking(response)
     answer = final_answer(response)
     if answer is not None:
         line = first_line(answer)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from r2router.bench.scoring.answers import final_answer, first_line, spoken
+from r2router.bench.scoring.answers import final_answer, first_line
 from r2router.bench.suite import Query, Score
 from r2router.bench.suites.procedural import Maker, entry_of, made
+from r2router.bench.thinking import without_thinking
 
 
 class Verifier:
@@ -39,7 +40,7 @@ class Verifier:
 
 def candidates(response: str) -> list[str]:
     """What may be meant as the answer, without repetitions."""
-    response = spoken(response)
+    response = without_thinking(response)
     answer = final_answer(response)
     lines = [line.strip() for line in response.splitlines() if line.strip()]
     found = [response.strip(), *lines[-1:]]

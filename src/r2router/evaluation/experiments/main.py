@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
+from r2router.encode import embed
 from r2router.encode.registry import Given
-from r2router.evaluation.accuracy import accuracy, compliance
-from r2router.evaluation.contenders import Data, Form, Tried, attempt, comparable, embed, needed
+from r2router.evaluation.accuracy import accuracy, compliance, skipped
+from r2router.evaluation.contenders import Data, Form, Tried, attempt, comparable, needed
 from r2router.evaluation.experiment import Study, failures
 from r2router.evaluation.methods import BASELINES, GROUPS, ONE_BUDGET, OURS, PUBLISHED, SAME_ARMS, everybody, published
 from r2router.evaluation.operating_points import SHARES, Point, operating_point, points_grid, shares_grid
@@ -64,7 +65,7 @@ def against(study: Study, name: str, title: str, question: str, form: Form) -> F
         *one_by_one(study, mine, tasks),
         *reviewers(study, tried),
     ]
-    return study.findings(name, title, question, answers, sections, notes=failures(tried))
+    return study.findings(name, title, question, answers, sections, notes=[*failures(tried), *skipped(data.table)])
 
 
 def _thrifty(study: Study, mine: Tried, folds: Sequence[IntArray], answers: list[str]) -> tuple[list[str], list[Grid]]:
@@ -221,7 +222,7 @@ def _on_tasks(tasks: Sequence[tuple[str, Comparison | None]]) -> list[str]:
 
 def _alike(result: Comparison) -> list[str]:
     """Said first where the arms do not differ, so that nothing can be gained by choosing among them."""
-    quality = result.points["fixed"][1]
+    quality = result.points["fixed known"][1]
     if result.best[1] <= 0:
         return ["No arm has a quality above 0 on nearly all queries: there is nothing that a router could keep, and nothing to compare."]
     if len(quality) > 1 and float(quality.max() - quality.min()) <= _EQUAL:

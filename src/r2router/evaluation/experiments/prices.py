@@ -90,8 +90,7 @@ def _moved(pool: Pool, factor: FloatArray) -> Pool:
     for model, f in zip(pool.models, factor.tolist(), strict=True):
         prices = model.usd_per_million
         assert prices is not None  # noqa: S101 - a table without prices is refused before
-        moved = {k: v * f for k, v in msgspec.structs.asdict(prices).items() if isinstance(v, float)}
-        models.append(msgspec.structs.replace(model, usd_per_million=msgspec.structs.replace(prices, **moved)))
+        models.append(msgspec.structs.replace(model, usd_per_million=prices.scaled(f)))
     return Pool(models)
 
 

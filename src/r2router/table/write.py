@@ -1,0 +1,76 @@
+"""Data frames and tables into files: Parquet, CSV or JSON lines, as the file's name ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from r2router.errors import DataError
+from r2router.files import whole_file
+
+if TYPE_CHECKING:
+    from r2router.table.table import Table
+
+FORMATS = (".parquet", ".csv", ".jsonl", ".ndjson")
+_NUMBERS = ("quality", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd")
+
+
+def check_format(path: str | Path) -> None:
+    """Raise `DataError` where a file's name does not end as one of `FORMATS`."""
+    if Path(path).suffix.lower() not in FORMATS:
+        raise DataError(f"{path}: cannot tell its format from {Path(path).suffix!r}: name it {', '.join(FORMATS)}")
+
+
+def write_frame(frame: pl.DataFrame, path: str | Path) -> None:
+    """Write a data frame. Lists and structs become JSON in CSV. Raises `DataError`, and `SaveError`: what was at `path` then stays."""
+    check_format(path)
+    kind = Path(path).suffix.lower()
+    with whole_file(path) as file, polars_errors():
+        if kind == ".parquet":
+            frame.write_parquet(file)
+        elif kind == ".csv":
+            nested = [name for name, dtype in frame.schema.items() if dtype.is_nested()]
+            frame.with_columns(_as_json(frame[name]) for name in nested).write_csv(file)
+        else:
+            frame.write_ndjson(file)
+
+
+@contextmanager
+def polars_errors() -> Iterator[None]:
+    """What polars could not write, say for a full disk, becomes the `OSError` that it is."""
+    try:
+        yield
+    except pl.exceptions.PolarsError as error:
+        raise OSError(str(error).splitlines()[0]) from None
+
+
+def _as_json(column: pl.Series) -> pl.Series:
+    import msgspec
+
+    texts = [None if value is None else msgspec.json.encode(value, enc_hook=str).decode() for value in column.to_list()]
+    return pl.Series(column.name, texts, dtype=pl.String)
+
+
+def write_table(table: Table, path: str | Path) -> None:
+    """Write a table's observed cells in the long format. Raises `DataError`, `SaveError`."""
+    seen = np.zeros((len(table), len(table.arms)), dtype=np.bool_)
+    for name in _NUMBERS:
+        seen |= ~np.isnan(getattr(table, name))
+    at_row, at_arm = np.nonzero(seen)
+    arms, budgets = table.arms, table.pool.budgets
+    words = {"query_id": table.query_ids, "task": table.tasks, "query": table.queries}
+    arm_words = {"model": [a.model for a in arms], "budget": [a.budget for a in arms]}
+    columns = {
+        **{c: pl.Series(values, dtype=pl.String).gather(at_row) for c, values in words.items()},
+        **{c: pl.Series(values, dtype=pl.String).gather(at_arm) for c, values in arm_words.items()},
+        "budget_tokens": pl.Series([b.tokens for b in budgets], dtype=pl.Int64).gather(at_arm),
+        **{name: pl.Series(getattr(table, name)[seen]).fill_nan(None) for name in _NUMBERS},
+    }
+    if table.simulated:  # a column, and not metadata of the file: it also outlives filters, joins and other formats
+        columns["simulated"] = pl.repeat("; ".join(table.simulations), len(at_row), dtype=pl.String, eager=True)
+    write_frame(pl.DataFrame(columns), path)

@@ -1,0 +1,102 @@
+"""The examples run as they stand."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import polars as pl
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # pydantic looks its annotations up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_example_is_listed_and_run() -> None:
+    listed = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    own = Path(__file__).read_text(encoding="utf-8")
+    for path in EXAMPLES.iterdir():
+        if path.name not in {"README.md", "prompts.csv", "__pycache__"}:
+            assert path.name in listed
+            assert path.stem in own
+
+
+def test_the_service_answers_with_a_decision() -> None:
+    pytest.importorskip("fastapi", reason="the example needs fastapi")
+    pytest.importorskip("httpx", reason="the example needs httpx to be tested")
+    from fastapi.testclient import TestClient
+
+    client = TestClient(load("fastapi_service").app)
+    got = client.post("/route", json={"prompt": "Who wrote Faust?", "value": 0.01})
+    assert got.status_code == 200
+    assert "@" in got.json()["arm"]
+    assert client.post("/route", json={"prompt": "Who wrote Faust?", "value": 0.01, "max_cost": 1}).status_code == 422
+    assert client.post("/route", json={"prompt": "Who wrote Faust?", "max_cost": 1e-12}).status_code == 409
+    assert client.post("/route", json={"prompt": "Who wrote Faust?", "max_cost": -1}).status_code == 422
+
+
+def test_the_client_falls_back_when_a_call_fails() -> None:
+    pytest.importorskip("aiohttp", reason="the fake endpoint needs the [bench] extra")
+    from fake_endpoint import FakeEndpoint
+
+    with FakeEndpoint(faults=("500",), share=0.3) as fake:
+        env = os.environ | {"OPENAI_BASE_URL": fake.url, "OPENAI_API_KEY": "sk-not-a-key"}
+        command = [sys.executable, str(EXAMPLES / "async_client.py"), *(f"Who wrote book {i}?" for i in range(8))]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.count("word-0") == 8
+    assert "trying the next arm" in done.stderr
+
+
+def test_the_batch_has_one_decision_per_prompt(tmp_path: Path) -> None:
+    target = tmp_path / "decisions.csv"
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "batch.py"), str(EXAMPLES / "prompts.csv"), str(target)], capture_output=True, text=True, check=True
+    )
+    assert "4 prompts" in done.stdout
+    assert pl.read_csv(target)["arm"].str.contains("@").all()
+
+
+def test_curves_of_local_models(tmp_path: Path) -> None:
+    """The script as it stands, with a named fake where Ollama would listen."""
+    pytest.importorskip("aiohttp", reason="collecting needs the [bench] extra")
+    pytest.importorskip("reasoning_gym", reason="the questions need the [bench] extra")
+    from fake_endpoint import FakeEndpoint
+
+    shutil.copytree(EXAMPLES / "local_models", tmp_path / "local_models")
+    folder = tmp_path / "local_models"
+    pool = folder / "pool.toml"
+    with FakeEndpoint() as fake:
+        pool.write_text(pool.read_text(encoding="utf-8").replace("http://127.0.0.1:11434/v1", fake.url), encoding="utf-8")
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        done = subprocess.run(
+            ["sh", "curves.sh"], cwd=folder, env=os.environ | {"PATH": path, "SIZE": "15"}, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    assert (folder / "router" / "card.md").exists()
+    assert "<svg" in (folder / "curves.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_notebook_runs() -> None:
+    pytest.importorskip("ipykernel", reason="the notebook needs ipykernel")
+    nbformat = pytest.importorskip("nbformat", reason="the notebook needs nbformat")
+    nbclient = pytest.importorskip("nbclient", reason="the notebook needs nbclient")
+    notebook = nbformat.reads((EXAMPLES / "notebook.ipynb").read_text(encoding="utf-8"), as_version=4)
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    shown = json.dumps(notebook.cells)
+    assert "@" in shown
+    assert "Traceback" not in shown
