@@ -18,10 +18,10 @@ from r2router.cli import main
 from r2router.errors import ArtifactError, ConfigError, DataError, EncoderError, MissingPrice, UsageError
 from r2router.predict import Learner
 from r2router.predict.curve_features import Known, _ridge, learn_heads
-from r2router.predict.extended import ExtendedPredictor, extend, known_quality
 from r2router.predict.linear import LinearPredictor
 from r2router.predict.principal import Basis
 from r2router.router.add_model import LEAST_QUERIES
+from r2router.router.extended import ExtendedPredictor, extend, known_quality
 from r2router.table.table import ARRAYS
 from r2router.types import Budget, FloatArray, Model, Prices
 

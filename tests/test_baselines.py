@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import check_learner as suite
 from r2router.baselines import MIRT, NIRT, CarrotKNN, CarrotLinear, Clusters, MatrixFactorisation, Random, UniRouter, factorisation
 from r2router.baselines.adam import Descent
 from r2router.baselines.cells import cross_entropy, standard_error
 from r2router.baselines.clusters import ClusterPredictor, cluster_means
 from r2router.baselines.irt import MIRTPredictor, NIRTPredictor, _principal, _relevance
-from r2router.baselines.kmeans import kmeans, nearest
 from r2router.errors import ConfigError
 from r2router.metrics.frontier import sweep
 from r2router.pool.pool import Pool
+from r2router.predict.kmeans import kmeans, nearest
 from r2router.table.table import Table
+from r2router.testing import learners as suite
 from r2router.types import Budget, FloatArray, Model, Prices
 
 sklearn_needed = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed (bench group)")
@@ -369,7 +369,7 @@ def test_kmeans_sends_every_row_to_its_nearest_centre(n: int, k: int, distinct: 
 def test_nearest_in_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     x = suite.made_up(100)[0]
     whole = nearest(x, x[:7])
-    monkeypatch.setattr("r2router.baselines.kmeans._FLOATS", 50)
+    monkeypatch.setattr("r2router.predict.kmeans._FLOATS", 50)
     for one, two in zip(whole, nearest(x, x[:7]), strict=True):
         np.testing.assert_allclose(one, two, atol=1e-6)
 
@@ -377,7 +377,7 @@ def test_nearest_in_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_centres_of_a_large_table_are_those_of_some_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     x = suite.made_up(600)[0]
     whole = kmeans(x, 6, 0, restarts=5)
-    monkeypatch.setattr("r2router.baselines.kmeans._MOST_QUERIES", 300)
+    monkeypatch.setattr("r2router.predict.kmeans.MOST_QUERIES", 300)
     some = kmeans(x, 6, 0, restarts=5)
     spent = [float(np.square(x - centres[member]).sum()) for centres, member in (whole, some)]
     assert len(some[1]) == 600 and spent[0] < spent[1] < 1.05 * spent[0]
@@ -477,7 +477,7 @@ def test_standard_error_is_that_of_a_mean() -> None:
     "learner", [MIRT(), NIRT(), MatrixFactorisation(), Clusters(), UniRouter(), Random(), CarrotKNN(5), CarrotLinear()]
 )
 def test_a_spec_survives_the_router_file(learner: Any) -> None:
-    from r2router.predict import learner_class
+    from r2router.router.learners import learner_class
 
     spec = msgspec.to_builtins(learner)
     assert msgspec.convert(spec, learner_class(spec["learner"])) == learner

@@ -372,7 +372,7 @@ def test_evaluate_writes_reports(room: Path) -> None:
     assert (got["name"], got["command"]) == ("evaluate", typed)
     assert [source[0] for source in got["sources"]] == ["table.parquet"]
     page = (room / "my report.html").read_text()
-    assert html.escape(typed) in page
+    assert typed in html.unescape(page)
     assert got["sources"][0][1] in page
     assert got["answers"][0] in html.unescape(page)
     assert (room / "curve.svg").read_text().startswith("<svg ")
@@ -457,7 +457,8 @@ def test_it_is_said_where_a_router_meets_its_own_training_data(room: Path) -> No
         assert "was trained on table.parquet" in run(*args, "--table", "table.parquet").stderr
     run("evaluate", "own", "--resamples", "2", "--table", "table.parquet", "--report", "own.json")
     assert json.loads((room / "own.json").read_text())["answers"][0].startswith("The router was trained on table.parquet")
-    assert "was trained on" not in run("evaluate", "router", "--table", "table.parquet", "--resamples", "2").stderr
+    other = run("evaluate", "router", "--table", "table.parquet", "--resamples", "2").stderr
+    assert "was trained on 100 % of these queries" in other, "the same texts, whatever the file"
 
 
 def test_calibrate_meets_its_target(room: Path, world: Any) -> None:
@@ -699,3 +700,37 @@ def test_a_command_imports_only_what_it_needs(vectors: Path, args: list[str], he
     code = f"import atexit, sys; atexit.register(lambda: print(*sys.modules)); from r2router.cli import main; main({args!r})"
     done = subprocess.run([sys.executable, "-c", code], cwd=vectors, capture_output=True, check=True, text=True, timeout=60)
     assert not set(heavy.split()) & set(done.stdout.split())
+
+
+# -- routing files ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_says_what_no_row_reaches(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"prompt": "Who wrote Faust?", "mine": 1}\n{"prompt": "zxcv qwer 1 2 3", "mine": 2}\n', encoding="utf-8")
+    for words in ([], ["--output", str(tmp_path / "o.csv")]):
+        result = run("route", "--input", str(path), "--min-quality", "0.99", *words)
+        assert result.exit_code == 1
+        assert "error: no arm is forecast to reach quality 0.99 on 2 of 2 rows (100 %)" in result.stderr
+        assert "of 2 rows (50 %) are unlike the training data" in result.stderr
+    result = run("route", "--input", str(path), "--min-quality", "0.0")
+    assert result.exit_code == 0
+    assert "reach quality" not in result.stderr
+    assert [json.loads(line)["mine"] for line in result.stdout.splitlines()] == [1, 2]
+
+
+def test_a_floor_that_some_rows_reach_is_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "p.txt"
+    path.write_text("Who wrote Faust?\nWhat is 17 * 23?\nName three rivers in Peru.\n", encoding="utf-8")
+    found = [json.loads(line)["quality"] for line in run("route", "--input", str(path), "--lambda", "0").stdout.splitlines()]
+    assert max(found) > min(found)
+    floor = str(max(found) - 1e-9)
+    result = run("route", "--input", str(path), "--min-quality", floor)
+    assert result.exit_code == 0
+    assert "warning: no arm is forecast to reach quality" in result.stderr
+
+
+def test_options_of_files_go_with_a_file() -> None:
+    result = run("route", "hello", "--workers", "2", "--output", "x.csv")
+    assert result.exit_code == 2
+    assert "--workers" in result.stderr and "--output" in result.stderr and "options that go with --input" in result.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 from r2router.encode import ENCODERS, MiniLM, OpenAIEmbeddings, load_encoder
 from r2router.encode.rows import checked_unit_rows
 from r2router.errors import ConfigError, EncoderError, MissingExtra
+from r2router.testing import check_encoder
+from r2router.types import FloatArray
 
 OUTSIDE = """
 import numpy as np
@@ -151,3 +154,18 @@ def test_rows_that_are_no_vectors(values: object, words: str) -> None:
 def test_rows_of_extreme_length_are_brought_to_one() -> None:
     x = checked_unit_rows([[3e300, 4e300], [3e-300, -4e-300]], 2, "here")
     assert np.allclose(x, [[0.6, 0.8], [0.6, -0.8]])
+
+
+def test_the_embedded_encoder_keeps_the_contract_of_encoders() -> None:
+    check_encoder(load_encoder("minilm"))
+
+
+def test_the_contract_of_encoders_finds_a_broken_one() -> None:
+    class Longer:
+        id, dim = "longer", 2
+
+        def encode(self, texts: Sequence[str]) -> FloatArray:
+            return np.full((len(texts), 2), 3.0, dtype=np.float32)
+
+    with pytest.raises(AssertionError, match="norm 1"):
+        check_encoder(Longer())

@@ -12,16 +12,17 @@ import msgspec
 import numpy as np
 import pytest
 
-import check_learner as suite
 from r2router.baselines import CarrotKNN, MatrixFactorisation, UniRouter
 from r2router.errors import ArtifactError, ConfigError, MissingExtra
-from r2router.predict import LEARNERS, gbdt, knn, learner_class, mlp
+from r2router.predict import gbdt, knn, mlp
 from r2router.predict.gbdt import GBDT, GBDTPredictor
 from r2router.predict.knn import KNN
 from r2router.predict.linear import Ridge, solve_ridge
 from r2router.predict.mlp import MLP
 from r2router.predict.tokens import log_tokens
+from r2router.router.learners import LEARNERS, learner_class
 from r2router.table.table import Table
+from r2router.testing import learners as suite
 from r2router.types import FloatArray
 
 torch_needed = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed ([torch] extra)")
@@ -41,7 +42,7 @@ LEARNS = dict.fromkeys(CONSTANT_TOKENS, ("quality",)) | {"random": ()}  # by def
 
 def every_learner() -> list[Any]:
     """All that are registered, with the settings above or their defaults."""
-    chosen = [(name, learner) for name in LEARNERS for learner in QUICK.get(name, [learner_class(name)()])]
+    chosen = [(name, learner) for name in LEARNERS.built_in for learner in QUICK.get(name, [learner_class(name)()])]
     return [
         pytest.param(learner, LEARNS.get(name, suite.ALL), marks=NEEDS.get(name, ()), id=f"{name}{i}")
         for i, (name, learner) in enumerate(chosen)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import string
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,14 +15,14 @@ from hypothesis import strategies as st
 from r2router.bench.scoring import SCORERS, scorer_named
 from r2router.bench.scoring.answers import final_answer
 from r2router.bench.scoring.choice import picked_letter
-from r2router.bench.scoring.code import program_of
-from r2router.bench.scoring.numeric import answered_number
+from r2router.bench.scoring.inside.program import units_of
+from r2router.bench.scoring.numeric import answered_numbers
 from r2router.bench.scoring.sandbox import Limits, isolation, run
 from r2router.bench.suite import Query
 from r2router.errors import DataError
 
 HUMANEVAL = Path(__file__).parents[1] / "../shared/questions/humaneval.jsonl"
-needs_fence = pytest.mark.skipif(isolation() is None, reason="this system cannot cut off the network (unshare)")
+needs_fence = pytest.mark.skipif(isolation() is None, reason="no sandbox works here")
 QUICK = Limits(seconds=2)
 
 
@@ -141,8 +139,8 @@ def test_numbers_as_people_write_them(response: str, reference: str, right: floa
 
 @given(st.text(max_size=200))
 def test_no_text_breaks_the_readers(text: str) -> None:
-    number, letter = answered_number(text), picked_letter(text)
-    assert number is None or math.isfinite(number[0])
+    numbers, letter = answered_numbers(text), picked_letter(text)
+    assert all(math.isfinite(n.value) for n in numbers)
     assert letter is None or letter in string.ascii_uppercase[:10]
 
 
@@ -234,35 +232,10 @@ def test_the_fence_holds(program: str, why: str, monkeypatch: pytest.MonkeyPatch
 
 
 @needs_fence
-@pytest.mark.skipif(os.geteuid() == 0, reason="no system limits the processes of root")
-def test_processes_are_limited() -> None:
-    ran = run("import subprocess\nfor _ in range(200): subprocess.Popen(['sleep', '30'])", QUICK)
-    assert not ran.finished and "Resource" in ran.why
-
-
-@needs_fence
-def test_nothing_outlives_the_program(tmp_path: Path) -> None:
-    mark = tmp_path / "mark"
-    program = f"import subprocess\nsubprocess.Popen(['sh', '-c', 'sleep 1; touch {mark}'], start_new_session=True)"
-    assert run(program, QUICK).finished
-    time.sleep(2)
-    assert not mark.exists()
-
-
-def test_without_a_fence_code_is_not_run_unless_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("r2router.bench.scoring.sandbox.isolation", lambda: None)
-    meta = {"test": TEST, "entry_point": "square"}
-    query = Query(id="q", text=QUESTION, meta=meta)
-    refused = scorer_named("code").score(query, "    return x * x")
-    assert refused.quality is None and "cannot cut off the network" in (refused.error or "")  # type: ignore[union-attr]
-    assert scorer_named("code-trusted").score(query, "    return x * x").quality == 1.0  # type: ignore[union-attr]
-
-
-@needs_fence
 @pytest.mark.skipif(not HUMANEVAL.exists(), reason="../shared/questions is not here")
 def test_humaneval_solutions_pass_and_others_do_not() -> None:
     rows = [json.loads(line) for line in HUMANEVAL.read_text().splitlines()]
-    assert all(program_of(r["question"], r["answer"], r["entry_point"]) for r in rows)
+    assert all(units_of(r["question"], r["answer"], r["entry_point"], r["test"]) for r in rows)
     for row in rows[::20]:
         meta = {"test": row["test"], "entry_point": row["entry_point"]}
         assert score("code", row["answer"], None, row["question"], **meta) == 1.0, row["id"]

@@ -18,9 +18,10 @@ import polars as pl
 import pytest
 
 from r2router import Best, Cheapest, Recipe, Router, Value
-from r2router.errors import ConfigError, DataError, NoFeasibleArm, SaveError, UsageError
+from r2router.errors import ConfigError, DataError, EncoderError, NoFeasibleArm, SaveError, UsageError
 from r2router.files import whole_file
 from r2router.stream import batch, batches, columns, route_file, texts
+from r2router.stream.write import COLUMNS
 
 DIM = 8
 TEXTS = [f"topic {i % 6} question {i}" for i in range(7)]
@@ -83,6 +84,8 @@ def test_every_format_decides_as_the_router_does(
         assert row["quality"] == pytest.approx(d.quality, abs=1e-6)
         assert row["cost"] == pytest.approx(d.cost, rel=1e-5)
         assert (row["met"], row["familiar"]) == (d.met, d.familiar)
+        assert (row.get("max_tokens"), tuple(row["fallbacks"])) == (d.max_tokens, d.fallbacks)
+        assert row["spread"] == pytest.approx(d.spread, abs=1e-6)
 
 
 @pytest.mark.parametrize("policy", [None, Best(0.0003), Cheapest(0.6)], ids=str)
@@ -140,6 +143,176 @@ def test_a_budget_between_two_anchors_is_named(tmp_path: Path, world: Any, route
     assert all(50 < int(r["budget"]) < 800 and r["arm"] == f"{r['model']}@{r['budget']}" for r in between)
 
 
+@pytest.mark.parametrize("policy", [None, Best(0.0003), Cheapest(0.99), Value(0.01)], ids=str)
+def test_a_batch_has_what_a_single_decision_has(tmp_path: Path, router: Router, policy: Any) -> None:
+    rows = routed(router, write_txt(tmp_path / "a.txt", TEXTS), policy=policy)
+    for row, text in zip(rows, TEXTS, strict=True):
+        d = router.route(text, policy).to_dict()
+        exact = ("arm", "model", "budget", "max_tokens", "met", "familiar")
+        assert {k: row.get(k) for k in exact} == {k: d[k] for k in exact}
+        assert row["fallbacks"] == list(d["fallbacks"])
+
+
+# -- the source's own columns ---------------------------------------------------------------------------------------------
+
+
+OWN = {"my_id": ["A1", "B,2", None], "prompt": TEXTS[:3], "model": ["theirs", "x", "y"], "n": [1, None, 3], "share": [0.5, 1.0, None]}
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("source", ["jsonl", "csv", "parquet"])
+def test_own_columns_are_kept(tmp_path: Path, router: Router, source: str, kind: str) -> None:
+    frame, path = pl.DataFrame(OWN), tmp_path / f"a.{source}"
+    {"jsonl": frame.write_ndjson, "csv": frame.write_csv, "parquet": frame.write_parquet}[source](path)
+    route_file(router, path, tmp_path / f"out.{kind}")
+    read = {"jsonl": pl.read_ndjson, "csv": pl.read_csv, "parquet": pl.read_parquet}[kind]
+    found = read(tmp_path / f"out.{kind}")
+    assert found["my_id"].fill_null("").to_list() == ["A1", "B,2", ""]
+    assert found["prompt"].to_list() == TEXTS[:3]
+    assert found["input_model"].to_list() == OWN["model"]
+    assert found["model"].to_list() == [router.route(t).model for t in TEXTS[:3]]
+    if source != "csv":  # whose values are texts
+        assert found["n"].to_list() == [1, None, 3]
+        assert found["share"].to_list() == [0.5, 1.0, None]
+
+
+def test_own_fields_of_json_may_differ_from_row_to_row(tmp_path: Path, router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "TEXTS", 2)
+    monkeypatch.setattr("r2router.stream.parquet._PART", 2)
+    own: list[dict[str, Any]] = [{"a": 1}, {"a": 2.5, "tags": ["x", {"y": 1}]}, {"a": "three"}, {"late": True}, {"a": 2**70}]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"query": t, **o}) + "\n" for t, o in zip(TEXTS, own, strict=False)), encoding="utf-8")
+    rows = routed(router, path)
+    assert [{k: r[k] for k in o} for r, o in zip(rows, own, strict=True)] == own
+    route_file(router, path, tmp_path / "out.parquet")
+    found = pl.read_parquet(tmp_path / "out.parquet")
+    assert found["a"].to_list() == ["1.0", "2.5", "three", None, str(2**70)]
+    assert found["tags"].to_list() == [None, '["x",{"y":1}]', None, None, None]
+    assert found["late"].to_list() == [None, None, None, True, None]
+    assert route_file(router, path, tmp_path / "out.csv").left_out == ("late",)
+
+
+def test_embeddings_are_not_written_again(tmp_path: Path, world: Any, router: Router) -> None:
+    frame = pl.DataFrame({"vector": world.vectors[:3].tolist(), "other": [[1.0], [2.0], []], "day": ["2026-01-02"] * 3})
+    frame.with_columns(pl.col("day").str.to_date()).write_parquet(tmp_path / "x.parquet")
+    route_file(router, tmp_path / "x.parquet", tmp_path / "out.parquet")
+    found = pl.read_parquet(tmp_path / "out.parquet")
+    assert "vector" not in found.columns
+    assert found["other"].to_list() == [[1.0], [2.0], []]
+    assert found.schema["day"] == pl.Date
+    assert routed(router, tmp_path / "x.parquet")[0]["day"] == "2026-01-02"
+
+
+def test_an_id_is_kept_as_it_is(tmp_path: Path, router: Router) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"id": 7, "query_id": "q7", "query": "topic 1 a"}\n{"query_id": "q8", "query": "topic 1 b"}\n', encoding="utf-8")
+    rows = routed(router, path)
+    assert [(r["id"], r["query_id"]) for r in rows] == [(7, "q7"), ("q8", "q8")]
+
+
+# -- on how many processors -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("embedder", ["minilm", "fake"])
+def test_any_number_of_threads_gives_the_same_bits(tmp_path: Path, world: Any, fake_encoder: Any, embedder: str) -> None:
+    vectors = world.vectors if embedder == "fake" else None
+    router = Recipe(encoder=embedder, folds=0).fit(world.table.take(range(60)), vectors=None if vectors is None else vectors[:60])
+    asked = [" " if i % 50 == 0 else f"{TEXTS[i % 7]} {'word ' * (i % 9)}" for i in range(700)]
+    path, outputs = write_txt(tmp_path / "a.txt", asked), set()
+    for workers in (1, 2, 5):
+        out = io.BytesIO()
+        route_file(router, path, out, workers=workers)
+        outputs.add(out.getvalue())
+    assert len(outputs) == 1
+    assert [json.loads(line)["row"] for line in outputs.pop().splitlines()] == list(range(700))
+
+
+def test_few_batches_are_read_ahead(tmp_path: Path, router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "TEXTS", 2)
+    path, written = write_txt(tmp_path / "a.txt", [f"topic {i % 6} x" for i in range(400)]), [0]
+    ahead: list[int] = []
+    real = texts._decoded
+
+    def decoded(raw: bytes | None) -> Any:
+        ahead.append(len(ahead) - written[0])
+        return real(raw)
+
+    monkeypatch.setattr(texts, "_decoded", decoded)
+    route_file(router, path, io.BytesIO(), progress=lambda rows, _: written.__setitem__(0, rows), workers=2)
+    assert len(ahead) == 400 and max(ahead) < 60
+
+
+def test_long_texts_make_small_batches(tmp_path: Path, router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "TEXT_CHARACTERS", 100)
+    for write, name in ((write_txt, "a.txt"), (write_jsonl, "a.jsonl"), (write_csv, "a.csv")):
+        sizes = [len(b) for b in batches(write(tmp_path / name, [*TEXTS, "topic 1 " + "x" * 200, *TEXTS]), DIM)]
+        assert sum(sizes) == 15 and max(sizes) <= 7
+
+
+def test_what_an_encoder_says_in_a_thread_is_said(
+    tmp_path: Path, router: Router, fake_encoder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(texts: Any) -> Any:
+        raise EncoderError("the endpoint is down")
+
+    monkeypatch.setattr(fake_encoder, "encode", broken)
+    with pytest.raises(EncoderError, match="the endpoint is down"):
+        route_file(router, write_txt(tmp_path / "a.txt", TEXTS), tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.slow
+def test_on_a_ray_cluster_the_output_is_the_same(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the [ray] extra is not installed")
+    asked = [" " if i % 50 == 0 else f"What is {i} times {i + 3}? {'Explain. ' * (i % 9)}" for i in range(700)]
+    write_jsonl(tmp_path / "a.jsonl", asked)
+    pl.DataFrame({"prompt": asked, "mine": range(700)}).write_parquet(tmp_path / "a.parquet")
+    for source in ("a.jsonl", (tmp_path / "a.parquet").as_uri()):
+        outputs = []
+        for engine in ("threads", "ray"):
+            done = subprocess.run(
+                [sys.executable, "-W", "ignore", "-m", "r2router.cli", "route", "--input", source, "--engine", engine],
+                capture_output=True, timeout=300, check=False, cwd=tmp_path,
+                env={**os.environ, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"},
+            )  # fmt: skip
+            assert done.returncode == 1, done.stderr  # the blank rows
+            outputs.append(done.stdout)
+        assert len(outputs[0].splitlines()) == 700 and outputs[0] == outputs[1]
+
+
+# -- at an address ----------------------------------------------------------------------------------------------------------
+
+
+def test_files_at_an_address(tmp_path: Path, router: Router) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    pl.DataFrame({"prompt": TEXTS[:4]}).write_parquet(there / "a.parquet")
+    pl.DataFrame({"prompt": TEXTS[4:]}).write_parquet(there / "b.parquet")
+    route_file(router, f"{there.as_uri()}/*.parquet", f"{here.as_uri()}/out.parquet")
+    found = pl.read_parquet(here / "out.parquet")
+    assert found["prompt"].to_list() == TEXTS
+    assert found["arm"].to_list() == [router.route(t).arm for t in TEXTS]
+    assert [p.name for p in here.iterdir()] == ["out.parquet"]
+    for write, name in ((write_jsonl, "a.jsonl"), (write_csv, "a.csv")):
+        uri = write(there / name, [*TEXTS, " "]).as_uri()
+        assert [r.get("arm") for r in routed(router, uri)] == [*found["arm"], None]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        ("file:///nowhere/a.parquet", None, "cannot be read"),
+        ("file:///nowhere/a.txt", None, r"at an address there can be \.parquet"),
+        ("here.txt", "file:///nowhere/out.csv", r"only \.parquet can be written"),
+    ],
+)
+def test_addresses_that_are_of_no_use(tmp_path: Path, router: Router, source: str, target: str | None, words: str) -> None:
+    path = write_txt(tmp_path / "here.txt", TEXTS)
+    with pytest.raises(DataError, match=words):
+        route_file(router, path if source == "here.txt" else source, target or io.BytesIO())
+
+
 # -- bad rows -----------------------------------------------------------------------------------------------------------
 
 
@@ -152,7 +325,7 @@ def test_a_bad_line_is_a_row_with_an_error(tmp_path: Path, router: Router) -> No
     rows = routed(router, path)
     assert [r["row"] for r in rows if "arm" in r] == [0, 3, 11]
     assert all(r["error"] for r in rows if "arm" not in r)
-    assert rows[4] == {"row": 4, "id": 3, "error": "field 'query' is not text"}
+    assert rows[4] == {"row": 4, "id": 3, "query": 5, "error": "field 'query' is not text"}
     out = io.BytesIO()
     summary = route_file(router, path, out)
     assert (summary.rows, summary.failed) == (12, 9)
@@ -171,10 +344,12 @@ def test_a_line_that_is_too_long_is_not_kept(tmp_path: Path, router: Router, mon
 
 def test_bad_rows_of_a_csv(tmp_path: Path, router: Router) -> None:
     path = tmp_path / "a.csv"
-    path.write_bytes(b'id,query\n1,"topic 1, with\na line break"\n2\n3,\n4,caf\xe9\n5,topic 2')
+    path.write_bytes(b'id,query\n1,"topic 1, with\na line break"\n2\n3,\n4,caf\xe9\n5,topic 2\n6,who, and when?')
     rows = routed(router, path)
-    assert ["arm" in r for r in rows] == [True, False, False, False, True]
-    assert [r["id"] for r in rows] == ["1", "2", "3", "4", "5"]
+    assert ["arm" in r for r in rows] == [True, False, False, False, True, False]
+    assert [r["id"] for r in rows] == ["1", "2", "3", "4", "5", "6"]
+    assert rows[3]["query"] == "caf\ufffd"
+    assert "line 8 has 3 fields, the header 2" in rows[5]["error"]
 
 
 def test_bad_embeddings_do_not_spoil_the_others(tmp_path: Path, world: Any, router: Router) -> None:
@@ -200,7 +375,7 @@ def test_nothing_in_nothing_out(tmp_path: Path, router: Router) -> None:
     (tmp_path / "a.jsonl").touch()
     for name in ("b.jsonl", "b.csv", "b.parquet"):
         assert route_file(router, tmp_path / "a.jsonl", tmp_path / name).rows == 0
-    assert pl.read_parquet(tmp_path / "b.parquet").shape == (0, 11)
+    assert pl.read_parquet(tmp_path / "b.parquet").columns == list(COLUMNS)
     np.save(tmp_path / "x.npy", np.zeros((0, DIM), dtype=np.float32))
     assert routed(router, tmp_path / "x.npy") == []
 
@@ -293,6 +468,12 @@ def test_excluded_models_and_full_contexts_are_not_chosen(tmp_path: Path, router
 # -- the output -----------------------------------------------------------------------------------------------------------
 
 
+def as_csv(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(value)
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def test_the_three_outputs_say_the_same(tmp_path: Path, router: Router) -> None:
     source = write_jsonl(tmp_path / "a.jsonl", [*TEXTS, " "])
     for kind in ("jsonl", "csv", "parquet"):
@@ -304,12 +485,12 @@ def test_the_three_outputs_say_the_same(tmp_path: Path, router: Router) -> None:
     assert list(from_csv[0]) == list(from_parquet[0])
     for j, c, p in zip(from_json, from_csv, from_parquet, strict=True):
         assert j == {k: v for k, v in p.items() if v is not None}
-        assert c == {k: "" if v is None else str(v).lower() if isinstance(v, bool) else str(v) for k, v in p.items()}
+        assert c == {k: as_csv(v) for k, v in p.items()}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "out.csv", "out.jsonl", "out.parquet"]
 
 
 def test_long_parquet_is_joined_from_parts(tmp_path: Path, world: Any, router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("r2router.stream.write._PART", 50)
+    monkeypatch.setattr("r2router.stream.parquet._PART", 50)
     monkeypatch.setattr(columns, "_VECTOR_BYTES", 4 * DIM * 20)
     np.save(tmp_path / "x.npy", world.vectors)
     route_file(router, tmp_path / "x.npy", tmp_path / "out.parquet")

@@ -1,4 +1,4 @@
-"""Words for people: money, lists of names, and the name that was probably meant."""
+"""Words for people: money, texts compared, lists of names, and the name that was probably meant."""
 
 from __future__ import annotations
 
@@ -17,6 +17,15 @@ def money(usd: float, up: bool = False) -> str:
     if up and float(shown) < usd:
         shown = f"{usd + 10.0**-places:.{places}f}"
     return f"${shown}"
+
+
+def normalised(text: str) -> str:
+    """A text without what does not change its meaning to a reader: Unicode form, letter case, runs of white space, quotes' shapes."""
+    plain = unicodedata.normalize("NFKC", text).translate(_QUOTES)
+    return " ".join(plain.casefold().split())
+
+
+_QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-"})
 
 
 def listing(names: Iterable[str], most: int = 6) -> str:

@@ -6,11 +6,10 @@ mixed up: the budget *asked for*, the tokens *forecast*, and the tokens *used*.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -241,6 +240,12 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
         return len(self.quality)
 
 
+def plain(value: msgspec.Struct) -> dict[str, Any]:
+    """The fields of a struct in types that JSON has: numbers that are NaN or infinite become None."""
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(value, enc_hook=str))
+    return found
+
+
 class Curve(msgspec.Struct, frozen=True):
     """The forecast of one model over its budgets, for one query: what a person looks at.
 
@@ -254,34 +259,52 @@ class Curve(msgspec.Struct, frozen=True):
     cost: tuple[float, ...]
     spread: tuple[float, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fields in types that JSON has; a number that is not known is None."""
+        return plain(self)
+
 
 class PathStep(msgspec.Struct, frozen=True):
     """One arm of the exact path over all trade-offs: the best arm from `lam` down to the next step's `lam`.
 
-    lam: the lambda (with the path's cost scale) at which this arm takes over from the cheaper one before it; 1 for the first.
-    value: the same moment in dollars: what a fully right answer must be worth for this arm to be the best.
+    lam: the lambda (with the path's cost scale) at which this arm takes over from the cheaper one before it; 1 for the
+    first. value: the same moment in dollars: what a fully right answer must be worth for this arm to be the best.
     """
 
-    arm: Arm
+    if TYPE_CHECKING:
+        arm: Arm
+    else:
+        arm: str  # see `_ArmField`
     lam: float
     value: float
     quality: float
     cost: float
 
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "arm", self.arm)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields in types that JSON has."""
+        return plain(self)
+
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What a router chose for one request, and why.
+    """What a router chose for one request, and why. msgspec writes it as it is, `json` by `to_dict()`.
 
+    arm: the model under the budget. model, budget: the two parts of it.
     quality, tokens, cost, spread: what was forecast for the chosen arm (cost in US dollars for the whole request).
     max_tokens: the output length to enforce, where the budget or the policy sets one.
-    fallbacks: the next best arms, one a model, to try in this order if the chosen model fails.
+    fallbacks: the next best arms, one per model, to try in this order if the chosen model fails.
     reason: one or two sentences for a person.
     met: whether the policy's wish (a quality floor) is forecast to be met.
     familiar: false where the query is unlike the router's training data; quality and tokens are then the arms' averages over it, no
         forecasts of this query, and the choice is the safe one.
     """
 
-    arm: Arm
+    if TYPE_CHECKING:
+        arm: Arm
+    else:
+        arm: str  # see `_ArmField`
     model: str
     budget: str
     quality: float
@@ -289,20 +312,42 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     cost: float
     spread: float
     max_tokens: int | None
-    fallbacks: tuple[Arm, ...]
+    if TYPE_CHECKING:
+        fallbacks: tuple[Arm, ...]
+    else:
+        fallbacks: tuple[str, ...]
     reason: str
     met: bool = True
     familiar: bool = True
 
+    def __post_init__(self) -> None:
+        for name in ("arm", "fallbacks"):
+            msgspec.structs.force_setattr(self, name, getattr(self, name))
+
     def to_dict(self) -> dict[str, Any]:
-        """Everything in plain types, for `json.dumps`; a number that is not known is None."""
-        numbers = {
-            name: value if math.isfinite(value) else None
-            for name in ("quality", "tokens", "cost", "spread")
-            for value in [getattr(self, name)]
-        }
-        plain = {name: getattr(self, name) for name in self.__struct_fields__}
-        return plain | numbers | {"arm": str(self.arm), "fallbacks": [str(arm) for arm in self.fallbacks]}
+        """The fields in types that JSON has; a number that is not known is None."""
+        return plain(self)
+
+
+class _ArmField:
+    """A field of arms in a struct: kept as plain text, which msgspec can write and read (it refuses subclasses), and given as `Arm`."""
+
+    def __init__(self, kind: type[msgspec.Struct], name: str) -> None:
+        self._kept = kind.__dict__[name]
+        setattr(kind, name, self)
+
+    def __get__(self, owner: Any, kind: type | None = None) -> Any:
+        if owner is None:
+            return self
+        value = self._kept.__get__(owner)
+        return Arm(value) if isinstance(value, str) else tuple(map(Arm, value))
+
+    def __set__(self, owner: Any, value: Any) -> None:
+        self._kept.__set__(owner, str(value) if isinstance(value, str) else tuple(map(str, value)))
+
+
+for _kind, _name in ((PathStep, "arm"), (Decision, "arm"), (Decision, "fallbacks")):
+    _ArmField(_kind, _name)
 
 
 class Choices(msgspec.Struct, frozen=True, eq=False):

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from r2router.predict.variance import with_one_unknown
 from r2router.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from r2router.table.table import Table
-
-_UNKNOWN = 1 / 12  # variance of a quality of which nothing is known: uniform on [0, 1]
 
 
 class Cells(NamedTuple):
@@ -45,7 +44,7 @@ def standard_error(residual: FloatArray, parameters: int) -> FloatArray:
     One answer more than was seen, of variance 1/12, keeps a few lucky ones from claiming certainty.
     """
     seen = (~np.isnan(residual)).sum(axis=0)
-    variance = (np.nansum(np.square(residual), axis=0) + _UNKNOWN) / (np.maximum(seen - parameters, 0) + 1)
+    variance = with_one_unknown(np.nansum(np.square(residual), axis=0), np.maximum(seen - parameters, 0))
     return np.where(seen > 0, np.sqrt(variance * np.minimum(parameters, seen) / np.maximum(seen, 1)), np.nan)
 
 

@@ -9,17 +9,17 @@ import msgspec
 import numpy as np
 
 from r2router.baselines.cells import Cells, column_means
-from r2router.baselines.kmeans import kmeans
 from r2router.encode.rows import unit_rows
 from r2router.errors import ArtifactError, ConfigError
+from r2router.predict.kmeans import kmeans
 from r2router.predict.linear import check_shapes
+from r2router.predict.variance import with_one_unknown
 from r2router.types import Arm, FloatArray, Forecast, IntArray
 
 if TYPE_CHECKING:
     from r2router.table.table import Table
 
 _QUERIES_A_CLUSTER = 5  # at least, on average; as many as 500 queries in 100 clusters
-_UNKNOWN = 1 / 12  # variance of a quality of which nothing is known: uniform on [0, 1]
 
 
 class UniRouter(msgspec.Struct, frozen=True, tag="unirouter", tag_field="learner", forbid_unknown_fields=True):
@@ -143,7 +143,7 @@ def mean_errors(member: IntArray, cells: FloatArray, means: FloatArray) -> Float
     """(k, arms) variance of those means of quality: the arm's variance within clusters, over the answers and one more."""
     seen = ~np.isnan(cells)
     within = np.where(seen, np.square(cells - means[member]), 0.0).sum(axis=0)
-    variance = (within + _UNKNOWN) / (seen.sum(axis=0) + 1)
+    variance = with_one_unknown(within, seen.sum(axis=0))
     return np.where(np.isnan(means), np.nan, variance / (_sums(member, seen.astype(np.float64), len(means)) + 1))
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from r2router.errors import ConfigError
 from r2router.metrics.frontier import sweep
 from r2router.predict.principal import PrincipalRidge
+from r2router.predict.variance import with_one_unknown
 from r2router.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -143,8 +144,7 @@ def _worth(known: Known, settings: Settings) -> FloatArray:
         rows = np.flatnonzero(np.isfinite(table.quality).any(axis=1))
         forecast = settings.learner.fit(known.vectors[rows], table.take(rows)).predict(known.vectors)
         error = np.where(seen, table.quality - forecast.quality, 0.0)
-        # one more answer than was seen, of variance 1/12 (anything in [0, 1]), so that a few equal ones do not claim certainty
-        variance = ((error**2).sum(axis=0) + 1 / 12) / (seen.sum(axis=0) + 1)
+        variance = with_one_unknown((error**2).sum(axis=0), seen.sum(axis=0))
         rng = np.random.default_rng([settings.seed, int(known.asked.sum())])
         share = contention(forecast.quality, table.pool.cost(known.input_tokens, forecast.tokens), forecast.spread[0], rng)
         worth = ((1 - settings.explore) * share + settings.explore / arms) * variance

@@ -152,7 +152,7 @@ def _outcomes(tables: Sequence[str], data: Data) -> Table:
 
 
 def _warn_if_trained_on(router: Router, table: Table) -> None:
-    from r2router.evaluation import trained_on
+    from r2router.evaluation import leak_words
 
-    for name in trained_on(router, table):
-        note(f"note: the router was trained on {name}: on it, it looks better than it is")
+    if words := leak_words(router, table):
+        note(f"note: {words[0].lower()}{words[1:]}")

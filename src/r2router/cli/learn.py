@@ -93,7 +93,7 @@ def learner_of(text: str) -> Any:
     """A learner from `name` or `name:key=value,...`. Raises a usage error naming the key or value that is wrong."""
     import msgspec
 
-    from r2router.predict import learner_class
+    from r2router.router.learners import learner_class
 
     name, colon, rest = text.partition(":")
     kind = learner_class(name)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import textwrap
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,34 +25,45 @@ Examples:
   r2router route --max-cost 0.002 --json "Who wrote Faust?"
   cat question.txt | r2router route - --min-quality 0.8
   r2router route --input questions.jsonl --output arms.csv --router router/
-  r2router route --input embeddings.npy --output arms.parquet --value 0.01"""
+  r2router route --input embeddings.npy --output arms.parquet --value 0.01
+  r2router route --input "s3://bucket/prompts/*.parquet" --output s3://bucket/arms.parquet --engine ray"""
 )
 @click.argument("text", required=False)
-@click.option("--input", "source", type=click.Path(path_type=Path), metavar="FILE", help="Route every row: .jsonl .csv .txt .parquet .npy")
-@click.option("--output", "target", type=click.Path(path_type=Path), metavar="FILE", help="Here: .jsonl .csv .parquet; by default stdout.")
-@click.option("--column", metavar="NAME", help="Of --input, where it is not query, prompt, text, vector or embedding.")
+@click.option(
+    "--input", "source", metavar="FILE", help="Route every row of FILE (.jsonl .csv .txt .parquet .npy) or of an address (s3://...)."
+)
+@click.option("--output", "target", metavar="FILE", help="Write results to FILE (.jsonl, .csv or .parquet); default: stdout.")
+@click.option("--column", metavar="NAME", help="The column of --input to route; default: query, prompt, text, vector or embedding.")
+@click.option("--engine", type=click.Choice(["threads", "ray"]), default="threads", show_default=True, help="Where texts are embedded.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads that embed; default: one per processor.")
 @wishes
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for TEXT. Rows of --input are JSON lines anyway.")
 @click.pass_context
-def route(
-    ctx: click.Context, text: str | None, source: Path | None, target: Path | None, column: str | None, wish: Wish, as_json: bool
-) -> None:
+def route(ctx: click.Context, /, text: str | None, wish: Wish, as_json: bool, source: str | None, **rows: Any) -> None:
     """Choose model and output budget for TEXT, or for a file.
 
     TEXT - reads standard input; before a text that begins with a dash write --. With --input every row of the file gives one row
-    of output, in order; a row that cannot be routed gets an "error" instead of an arm, and the exit code is then 1. Files of
-    embeddings (.npy, or a list column in Parquet) are routed without the encoder.
+    of output, in order, with the file's own columns; a row that cannot be routed gets an "error" instead of an arm. The exit code is 1
+    where a row could not be routed, or where no row is forecast to reach --min-quality. Files of embeddings (.npy, or a list column in
+    Parquet) are routed without the encoder.
+
+    --engine ray embeds on a Ray cluster (RAY_ADDRESS, or one on this machine); the output is the same.
     """
     if (text is None) == (source is None):
         raise click.UsageError("give either a TEXT (or - for standard input) or --input FILE")
     if source is None:
-        if target is not None or column is not None:
-            raise click.UsageError("--output and --column go with --input")
+        odd = [f"--{name.replace('target', 'output')}" for name, value in rows.items() if value is not None and _given(ctx, name)]
+        if odd:
+            raise click.UsageError(f"options that go with --input: {', '.join(odd)}")
         _route_text(read_text(text or ""), wish, as_json)
-    elif as_json and target is not None:
+    elif as_json and rows["target"] is not None:
         raise click.UsageError("--json goes without --output: the extension of the output says what is written")
-    elif _route_rows(source, target, column, wish):
+    elif _route_rows(source, wish, **rows):
         ctx.exit(1)
+
+
+def _given(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
 
 
 def read_text(text: str) -> str:
@@ -133,26 +143,45 @@ def _steps(rows: list[Row], shown: Style) -> str:
     return grid(("", "arm", "", "quality", "tokens", "cost"), cells, shown, right=frozenset({4, 5}))
 
 
-def _route_rows(source: Path, target: Path | None, column: str | None, wish: Wish) -> bool:
-    """Whether any row failed."""
+def _route_rows(source: str, wish: Wish, *, target: str | None, **options: Any) -> bool:
+    """Whether the work failed: a row could not be routed, or none has what was wished for."""
     from r2router.stream import route_file
     from r2router.text import money
 
     router = wish.router()
     with progress() as shown:
-        summary = route_file(
+        found = route_file(
             router,
             source,
             sys.stdout.buffer if target is None else target,
             wish.policy,
             require=wish.require,
             exclude=wish.exclude,
-            column=column,
             progress=lambda rows, share: shown("routing", share, 1.0),
+            **options,
         )
     if target is not None:
-        mean = f", mean quality {summary.quality:.2f}, {money(summary.cost)} in all (forecast)" if summary.rows > summary.failed else ""
-        note(f"{summary.rows:,} rows in {target}{mean}")
-    if summary.failed:
-        note(f'error: {summary.failed:,} of {summary.rows:,} rows could not be routed; their "error" says why')
-    return bool(summary.failed)
+        mean = f", mean quality {found.quality:.2f}, {money(found.cost)} in all (forecast)" if found.routed else ""
+        note(f"{found.rows:,} rows in {target}{mean}")
+    if found.left_out:
+        note(f"warning: columns that first come later than the header was written are left out: {', '.join(found.left_out)}")
+    if found.unfamiliar:
+        odd = found.unfamiliar / found.routed
+        mark = "warning: " if odd >= 0.5 else ""
+        note(f"{mark}{_share(found.unfamiliar, found.routed)} are unlike the training data; they get the safe choice (familiar: false)")
+    failed = bool(found.failed)
+    if found.unmet:
+        failed = failed or found.unmet == found.routed
+        mark = "error" if found.unmet == found.routed else "warning"
+        floor = router.resolve(wish.policy).min_quality  # type: ignore[attr-defined]  # only a Cheapest policy counts them
+        where = _share(found.unmet, found.routed)
+        note(f"{mark}: no arm is forecast to reach quality {floor:g} on {where}; those get the best arm")
+    if found.failed:
+        note(f'error: {found.failed:,} of {found.rows:,} rows could not be routed; their "error" says why')
+    return failed
+
+
+def _share(part: int, rows: int) -> str:
+    """How many rows that is. A share is never rounded to none or all."""
+    percent = min(max(round(100 * part / rows), 1), 99) if part < rows else 100
+    return f"{part:,} of {rows:,} rows ({percent} %)"

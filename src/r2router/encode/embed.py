@@ -47,6 +47,8 @@ def embed_part(part: bytes) -> bytes:
 
 def embedded(encoder: Encoder, texts: Sequence[str]) -> bytes:
     """The counts and vectors of texts, as `read_part` reads them."""
+    if not texts:
+        return np.int64(0).tobytes()
     counts = count_tokens(texts)
     vectors = np.ascontiguousarray(encoder.encode(texts), dtype=np.float32)
     return b"".join((np.int64(len(counts)).tobytes(), counts.tobytes(), vectors.tobytes()))
@@ -56,14 +58,15 @@ def read_part(done: bytes) -> tuple[IntArray, FloatArray]:
     """((n,) token counts, (n, d) vectors) of a part that was embedded."""
     n = int(np.frombuffer(done, dtype=np.int64, count=1)[0])
     counts = np.frombuffer(done, dtype=np.int64, count=n, offset=8)
-    return counts, np.frombuffer(done, dtype=np.float32, offset=8 * (1 + n)).reshape(n, -1 if n else 0)
+    vectors = np.frombuffer(done, dtype=np.float32, offset=8 * (1 + n)) if n else np.empty(0, dtype=np.float32)
+    return counts, vectors.reshape(n, -1 if n else 0)
 
 
-def alone(encoder: Encoder) -> tuple[Encoder, int]:
-    """(the encoder on one thread, how many threads may call it at the same time); only of the embedded one more than one."""
+def alone(encoder: Encoder) -> tuple[Encoder, int | None]:
+    """(the encoder on one thread, how many threads may call that at the same time); None where only one may."""
     from r2router.encode.embedded import MiniLM
 
-    return (MiniLM(threads=1), encoder.threads) if isinstance(encoder, MiniLM) else (encoder, 1)
+    return (MiniLM(threads=1), encoder.threads) if isinstance(encoder, MiniLM) else (encoder, None)
 
 
 @cache

@@ -13,7 +13,7 @@ from r2router.evaluation.baselines import fit_baselines, noise_lines
 from r2router.evaluation.contenders import Tried
 from r2router.evaluation.experiment import failures, few
 from r2router.evaluation.own_policy import OwnDecisions
-from r2router.evaluation.report import Report, TaskLine
+from r2router.evaluation.report import Report, TaskLine, leak
 from r2router.evaluation.router_forecasts import Judged, judge
 from r2router.evaluation.router_forecasts import calibrate as calibrate
 from r2router.evaluation.tables_and_plots import LEAST_QUERIES
@@ -83,6 +83,7 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         noise=tuple(noise_lines(router, judged, resamples, seed, progress)) if noise else (),
         simulated=table.simulated,
         trained_on=trained_on(router, table),
+        trained_share=trained_share(router, table),
     )
 
 
@@ -102,10 +103,24 @@ def _how_fitted(tried: Sequence[Tried], train: Table | None) -> list[str]:
 
 def trained_on(router: Router, table: Table) -> tuple[str, ...]:
     """The table's files that the router was trained on: on them it looks better than it is. The test part of a split is not among them."""
-    if table.held_out:
+    if table.held_out or trained_share(router, table) == 0:
         return ()
     own = {digest for _, digest in router.facts.sources if digest}
     return tuple(name for name, digest in table.sources if digest in own)
+
+
+def trained_share(router: Router, table: Table) -> float | None:
+    """The share of the table's queries whose text the router was trained on; None where that is not known.
+
+    A router without a digest (older, or of made-up texts) knows its files only, see `trained_on`.
+    """
+    share = np.nan if router.trained is None or table.simulated else router.trained.share(table.queries)
+    return None if np.isnan(share) else float(share)
+
+
+def leak_words(router: Router, table: Table) -> str:
+    """What to say where a router meets its own training queries; empty where it does not."""
+    return leak(trained_on(router, table), trained_share(router, table))
 
 
 def _by_task(judged: Judged, means: Means | None, resamples: int, seed: int) -> tuple[TaskLine, ...]:

@@ -30,6 +30,7 @@ class Report:
     fixed_arms: the arms behind `comparison.points["fixed"]`, in its order. own: mean (quality, cost) under the router's own policy.
     own_costs: its mean cost as it was `forecast`, and if answers had the tokens `asked` for. shares: how often each arm was chosen
     then. unfamiliar: share of queries unlike the training data. trained_on: those of the sources that the router was trained on.
+    trained_share: the share of the queries that it was trained on; None where that is not known.
     simulated: the table is made up. notes: what a reader must know about the data. accuracy: of the forecasts
     (`r2router.evaluation.accuracy`). compliance: for each budget in tokens the share of answers that keep to it. regret: US dollars a
     request to the oracle at the own policy's value. noise: kind, share of decisions unchanged, change of area.
@@ -49,6 +50,7 @@ class Report:
     resamples: int
     notes: tuple[str, ...]
     trained_on: tuple[str, ...] = ()
+    trained_share: float | None = None
     simulated: bool = False
     own_costs: dict[str, Figure] = field(default_factory=dict)
     accuracy: dict[str, Figure] = field(default_factory=dict)
@@ -93,6 +95,7 @@ class Report:
             "regret_usd": self.regret and _plain(self.regret),
             "noise": {kind: {"unchanged": _plain(same), "area_change": _plain(area)} for kind, same, area in self.noise},
             "unfamiliar": self.unfamiliar,
+            "trained_share": self.trained_share,
             "sources": [{"file": name, "sha256": digest} for name, digest in self.sources],
             "seed": self.seed,
             "resamples": self.resamples,
@@ -139,6 +142,8 @@ class Report:
             + ", ".join(f"{arm} {share:.0%}" for arm, share in self.shares[:6])
             + (", ..." if len(self.shares) > 6 else ""),
         ]
+        if self.trained_share:
+            lines.append(f"{_percent(self.trained_share)} of the queries are training queries of the router: it looks better than it is.")
         if self.unfamiliar > 0:
             lines.append(f"{self.unfamiliar:.1%} of the queries are unlike the training data and got the safe choice.")
         shown = [(t, t.comparison) for t in self.tasks if t.comparison is not None]
@@ -194,3 +199,19 @@ def _plain(figure: Figure) -> dict[str, Any]:
 
 def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def leak(names: tuple[str, ...], share: float | None) -> str:
+    """What to say of a table that a router was trained on, in whole or in part; empty where it was not."""
+    if not names and not share:
+        return ""
+    part = "" if share is None else f"{_percent(share)} of these queries"
+    what = f"{', '.join(names)}: it has seen {part}, so" if names and part else f"{', '.join(names) or part}:"
+    return f"The router was trained on {what} here it looks better than it is. Take a table that it has not seen."
+
+
+def _percent(share: float) -> str:
+    """Never 0 % of some, nor 100 % of nearly all."""
+    if share < 0.01:
+        return f"{100 * share:.1g} %"
+    return f"{100 * share:.0f} %" if share < 0.99 or share == 1 else f"{100 * share:.4g} %"

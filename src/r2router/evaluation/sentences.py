@@ -28,8 +28,9 @@ def answers_of(report: Report) -> tuple[str, ...]:
 
 
 def _leak(report: Report) -> str:
-    names = ", ".join(report.trained_on)
-    return f"The router was trained on {names}: here it looks better than it is. Take a table that it has not seen." if names else ""
+    from r2router.evaluation.report import leak
+
+    return leak(report.trained_on, report.trained_share)
 
 
 def _verdict(c: Comparison) -> str:

@@ -11,25 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from r2router.encode.rows import unit_rows
+from r2router.predict.kmeans import MOST_QUERIES, spherical_centres
 from r2router.types import FloatArray, IntArray
 
-_ROUNDS = 20
-_MOST_QUERIES = 10_000  # more do not move the centres
 _CLUSTERS, _PARTITIONS = 20, 5
 _QUERIES_A_CLUSTER = 10
 _SOFTNESS = 0.06  # of the softmax, as a share of the variance of the embeddings: how wide cosines spread differs between encoders
 _PRIOR_QUERIES = 5.0  # a cluster's mean is shrunk as if so many more queries at the arm's mean lay in it
-
-
-def spherical_centres(x: FloatArray, k: int, rng: np.random.Generator) -> FloatArray:
-    """(k, d) float32 centres of norm 1 of (n, d) embeddings of norm 1; at most k distinct ones."""
-    centres = x[rng.choice(len(x), k, replace=False)]
-    for _ in range(_ROUNDS):
-        nearest = (x @ centres.T).argmax(axis=1)
-        sums = (nearest == np.arange(k)[:, None]).astype(x.dtype) @ x
-        norms = np.linalg.norm(sums, axis=1, keepdims=True)
-        centres = np.where(norms > 0, sums / np.where(norms > 0, norms, 1.0), centres)
-    return np.ascontiguousarray(centres, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +36,7 @@ class SoftClusters:
         unit = unit_rows(np.asarray(x, dtype=np.float32)[order])
         rng = np.random.default_rng(seed)
         k = int(np.clip(len(unit) // _QUERIES_A_CLUSTER, 1, _CLUSTERS))
-        rows = unit[rng.permutation(len(unit))[:_MOST_QUERIES]]
+        rows = unit[rng.permutation(len(unit))[:MOST_QUERIES]]
         centres = np.stack([spherical_centres(rows, k, rng) for _ in range(_PARTITIONS)])
         variance = float(rows.var(axis=0, dtype=np.float64).sum())
         return cls(centres, _SOFTNESS * max(variance, 1e-3))

@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from r2router.predict.fill import fill
-from r2router.predict.principal import Basis
+from r2router.predict.principal import Basis, choose_strength
 from r2router.predict.tokens import log_bounds, log_smearing, log_tokens
+from r2router.predict.variance import with_one_unknown
 from r2router.types import FloatArray
 
 if TYPE_CHECKING:
     from r2router.table.table import Table
 
 _POWER = 2.0  # of the prior variance over directions, as in `PrincipalRidge`
-_STRENGTHS = np.geomspace(300.0, 1e-3, 21)  # in units of the mean prior variance; the strongest first
-_UNKNOWN = 1 / 12  # variance of a quality of which nothing is known: uniform on [0, 1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +77,7 @@ def learn_heads(x: FloatArray, table: Table, known: Known) -> Heads:
     typical = np.concatenate([np.where(np.isnan(known.mean), 0.0, known.mean), x.mean(axis=0)])
     mean = typical @ weight[:, :arms] + bias[:arms]
     seen = np.isfinite(table.quality).sum(axis=0)
-    noise = (of_quality.noise * seen + _UNKNOWN) / (seen + 1)
+    noise = with_one_unknown(of_quality.noise * seen, seen)
     # the best of several noisy means is too good a mean: each moves to what is expected, as far as its noise says
     moved = (known.expected - mean) * noise / (noise + known.variance * np.maximum(seen, 1))
     bias[:arms] += moved
@@ -138,17 +137,7 @@ def _ridge(basis: Basis, y: FloatArray, seen: float) -> _Fit:
     """
     n, mean = len(y), y.mean(axis=0)
     z = y - mean
-    uz = basis.u.T @ z
-    gain, error = np.zeros(len(basis.prior)), z * n / max(n - 1, 1)  # what the mean of the others is off by
-    least = float((error**2).mean())
-    for strength in _STRENGTHS:
-        g = basis.prior / (basis.prior + strength)
-        leverage = basis.u**2 @ g + 1.0 / n
-        if leverage.max(initial=0.0) > 0.999 or g.sum() > n / 2:
-            break
-        residual = (z - basis.u @ (g[:, None] * uz)) / (1.0 - leverage)[:, None]
-        loss = float((residual**2).mean())
-        if loss < least * (1 - 1e-9):
-            least, gain, error = loss, g, residual
+    gains, error = choose_strength(basis, z, np.arange(n), together=True)
+    gain = gains[:, 0]
     gain = gain / (gain + (1.0 - gain) / seen)
-    return _Fit(mean, gain[:, None] * uz, y - error, (error**2).mean(axis=0), float(gain.sum()))
+    return _Fit(mean, gain[:, None] * (basis.u.T @ z), y - error, (error**2).mean(axis=0), float(gain.sum()))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from r2router.predict.clusters import spherical_centres
+from r2router.predict.kmeans import spherical_centres
 from r2router.types import BoolArray, FloatArray
 
 _MOST_CENTRES = 64

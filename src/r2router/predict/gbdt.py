@@ -17,6 +17,7 @@ import numpy as np
 from r2router.errors import ArtifactError, ConfigError, MissingExtra
 from r2router.predict.linear import check_shapes
 from r2router.predict.tokens import log_bounds, log_smearing, log_tokens
+from r2router.predict.variance import with_one_unknown
 from r2router.types import Arm, BoolArray, FloatArray, Forecast
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("r2router")
 _FEW_HELD_OUT = 5  # with fewer held-out answers trees cannot show that they beat the mean
 _CELLS = 1 << 20  # (query, tree) pairs walked at once: 8 MB an index array
-_UNKNOWN = 1 / 12  # variance of a quality of which nothing is known: uniform on [0, 1]
 
 
 class GBDT(msgspec.Struct, frozen=True, tag="gbdt", tag_field="learner", forbid_unknown_fields=True):
@@ -223,7 +223,7 @@ def _spread(forecast: FloatArray, quality: FloatArray, held: BoolArray) -> Float
     own = float(((total - new)[grown] / (answers - judged)[grown]).sum())
     ratio = max(0.0, theirs - own) / max(theirs + own, 1e-12)
     few = judged < _FEW_HELD_OUT
-    noise = np.where(few, total + _UNKNOWN, new + _UNKNOWN) / (np.where(few, answers, judged) + 1)
+    noise = with_one_unknown(np.where(few, total, new), np.where(few, answers, judged))
     variance = np.maximum(np.minimum(noise * ratio, moved), noise / np.maximum(answers, 1))
     return np.where(answers > 0, np.sqrt(variance), np.nan)
 

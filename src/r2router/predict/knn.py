@@ -17,6 +17,7 @@ from r2router.encode.rows import unit_rows
 from r2router.errors import ArtifactError, ConfigError
 from r2router.predict.linear import check_shapes
 from r2router.predict.tokens import log_smearing, log_tokens
+from r2router.predict.variance import with_one_unknown
 from r2router.types import Arm, FloatArray, Forecast, IntArray
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 _CANDIDATES = (8, 16, 32, 64, 128, 256)  # for k=None
 _JUDGED = 4_000  # about as many queries choose k; more do not move the choice
 _FLOATS = 1 << 22  # numbers of the widest block held at once: 16 MB
-_UNKNOWN = 1 / 12  # variance of a quality of which nothing is known: uniform on [0, 1]
 
 
 class KNN(msgspec.Struct, frozen=True, tag="knn", tag_field="learner", forbid_unknown_fields=True):
@@ -186,4 +186,4 @@ def _variance(quality: FloatArray) -> FloatArray:
     """(arms,) variance of the observed cells, with one pseudo-answer of variance 1/12 so that one answer is not certainty."""
     seen = (~np.isnan(quality)).sum(axis=0)
     squares = np.nansum(np.square(quality - _means(quality)), axis=0)
-    return np.where(seen > 0, (squares + _UNKNOWN) / (seen + 1), np.nan)
+    return np.where(seen > 0, with_one_unknown(squares, seen), np.nan)

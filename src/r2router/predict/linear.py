@@ -13,6 +13,7 @@ import numpy as np
 
 from r2router.errors import ArtifactError, ConfigError
 from r2router.predict.tokens import log_bounds, log_smearing, log_tokens
+from r2router.predict.variance import with_one_unknown
 from r2router.types import Arm, FloatArray, Forecast
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ class Ridge(msgspec.Struct, frozen=True, tag="ridge", tag_field="learner", forbi
         low, high = log_bounds(table.output_tokens)
         residual = table.quality - _forecast(x, weight[:, :arms], bias[:arms])
         seen = (~np.isnan(residual)).sum(axis=0)
-        # one more answer than was seen, of variance 1/12 (anything in [0, 1]), so that a single answer does not claim certainty
-        variance = (np.nansum(residual**2, axis=0) + 1 / 12) / (seen + 1)
+        variance = with_one_unknown(np.nansum(residual**2, axis=0), seen)
         spread = np.where(seen, np.sqrt(variance * effective_parameters(x, self.alpha) / np.maximum(seen, 1)), np.nan)
         return LinearPredictor(table.arms, weight.astype(np.float32), bias, spread, low, high)
 

@@ -23,6 +23,7 @@ import numpy as np
 from r2router.errors import ConfigError, MissingExtra
 from r2router.predict.linear import check_shapes, solve_ridge
 from r2router.predict.tokens import log_bounds, log_smearing, log_tokens
+from r2router.predict.variance import UNKNOWN_VARIANCE, with_one_unknown
 from r2router.types import Arm, BoolArray, FloatArray, Forecast
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ _GROUP = 8  # heads trained together: enough work a step to hide Python, few eno
 _FEW_HELD_OUT = 5  # with fewer held-out answers a head cannot show that it beats the mean, and stays there
 _TOKEN_ALPHA = 30.0  # strength of the ridge heads for log tokens, as in `Ridge`
 _ROWS, _FLOATS = 2048, 1 << 23  # serving: queries a block, and floats of its widest activation (32 MB)
-_UNKNOWN = 1 / 12  # variance of a quality of which nothing is known: uniform on [0, 1]
 
 
 class MLP(msgspec.Struct, frozen=True, tag="mlp", tag_field="learner", forbid_unknown_fields=True):
@@ -243,7 +243,7 @@ def _roots(predictor: MLPPredictor, x: FloatArray, quality: FloatArray, held: Bo
         squares[heads] += (np.square(error) * judged[rows, heads]).sum(axis=0)
         g = np.nan_to_num(slope) * seen[rows, heads].T[..., None]
         gram[heads] += np.matmul(g.transpose(0, 2, 1), g)
-    noise = (squares + _UNKNOWN) / (judged.sum(axis=0) + 1)
+    noise = with_one_unknown(squares, judged.sum(axis=0))
     size = np.trace(gram, axis1=1, axis2=2) / np.maximum(seen.sum(axis=0), 1)  # mean of |g|^2
-    precision = gram / noise[:, None, None] + np.where(size > 0, size / _UNKNOWN, 1.0)[:, None, None] * np.eye(k)
+    precision = gram / noise[:, None, None] + np.where(size > 0, size / UNKNOWN_VARIANCE, 1.0)[:, None, None] * np.eye(k)
     return np.linalg.inv(np.linalg.cholesky(precision)).astype(np.float32)

@@ -25,7 +25,7 @@ from r2router.types import BoolArray, FloatArray, IntArray
 if TYPE_CHECKING:
     from r2router.table.table import Table
 
-_STRENGTHS = np.append(np.geomspace(1e-3, 300.0, 21), np.inf)  # in units of the mean prior variance
+_STRENGTHS = np.geomspace(300.0, 1e-3, 21)  # in units of the mean prior variance; the strongest first
 _JUDGED = 4_000  # queries whose left-out errors choose the strengths; more do not move the choice
 _LEAST_SCALE = 0.05  # of the widest arm's standard deviation: an arm that hardly varies must not count as much as all others
 
@@ -151,6 +151,38 @@ class Heads:
     spread_of_mean: FloatArray
 
 
+def choose_strength(basis: Basis, z: FloatArray, judged: IntArray, *, together: bool = False) -> tuple[FloatArray, FloatArray]:
+    """The ridge strength with the least leave-one-out error: ((r, k) factors of the coordinates, (judged, k) left-out errors).
+
+    z: (n, k) centred outcomes.
+    judged: rows whose errors choose.
+    together: one strength for all columns, by their mean error; otherwise one per column.
+    The mean of the others (factors 0) is a candidate too, and equals go to the stronger ridge.
+    """
+    n = len(z)
+    u, target, uz = basis.u[judged], z[judged], basis.u.T @ z
+    gain = np.zeros((len(basis.prior), z.shape[1]))
+    error = target * n / max(n - 1, 1)  # what the mean of the others is off by
+    least = _loss(error, together=together)
+    for strength in _STRENGTHS:
+        g = basis.prior / (basis.prior + strength)
+        leverage = u**2 @ g + 1.0 / n
+        if leverage.max(initial=0.0) > 0.999 or g.sum() > n / 2:
+            break
+        residual = (target - u @ (g[:, None] * uz)) / (1.0 - leverage)[:, None]
+        loss = _loss(residual, together=together)
+        better = loss < least * (1 - 1e-9)
+        least = np.where(better, loss, least)
+        gain[:, better] = g[:, None]
+        error[:, better] = residual[:, better]
+    return gain, error
+
+
+def _loss(error: FloatArray, *, together: bool) -> FloatArray:
+    loss = (error**2).mean(axis=0)
+    return np.full_like(loss, loss.mean()) if together else loss
+
+
 def fit_heads(basis: Basis, y: FloatArray, seen: float) -> Heads:
     """Heads of full (n, arms) outcomes.
 
@@ -164,21 +196,8 @@ def fit_heads(basis: Basis, y: FloatArray, seen: float) -> Heads:
     z = (y - mean) / scale @ rotation.T
     uz = basis.u.T @ z
     judged = np.random.default_rng(0).permutation(n)[:_JUDGED]
-    u, target = basis.u[judged], z[judged]
-    gain = np.zeros((len(basis.prior), z.shape[1]))
-    error = target * n / max(n - 1, 1)  # what the mean of the others is off by
-    least = np.full(z.shape[1], np.inf)
-    for strength in _STRENGTHS[::-1]:  # the strongest first: equals go to the simpler forecast
-        g = basis.prior / (basis.prior + strength) if np.isfinite(strength) else np.zeros_like(basis.prior)
-        leverage = u**2 @ g + 1.0 / n
-        if leverage.max(initial=0.0) > 0.999 or g.sum() > n / 2:
-            break
-        residual = (target - u @ (g[:, None] * uz)) / (1.0 - leverage)[:, None]
-        loss = (residual**2).mean(axis=0)
-        better = loss < least * (1 - 1e-9)
-        least = np.where(better, loss, least)
-        gain[:, better] = g[:, None]
-        error[:, better] = residual[:, better]
+    target = z[judged]
+    gain, error = choose_strength(basis, z, judged)
     gain = gain / (gain + (1.0 - gain) / seen) if seen > 0 else gain
     weight = gain * uz
     noise = (error**2).mean(axis=0)

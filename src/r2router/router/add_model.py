@@ -15,10 +15,12 @@ from r2router.errors import ConfigError, DataError
 from r2router.figure import Figure
 from r2router.pool.pool import Pool
 from r2router.predict.curve_features import Heads, Known, learn_heads
-from r2router.predict.extended import extend, known_quality
 from r2router.predict.input_tokens import InputTokens
+from r2router.predict.variance import UNKNOWN_VARIANCE
 from r2router.router.card import Added
+from r2router.router.extended import extend, known_quality
 from r2router.router.router import Router
+from r2router.router.trained import TrainedTexts
 from r2router.table.table import ARRAYS, Table
 from r2router.text import listing, suggest
 from r2router.types import FloatArray, IntArray, Model
@@ -48,6 +50,7 @@ def add_model(router: Router, model: Model | str, outcomes: Table, vectors: Floa
         input_tokens=InputTokens((*ours.factor, *inputs.factor), (*ours.overhead, *inputs.overhead), ours.typical),
         prior_quality=np.concatenate([router.prior_quality, heads.mean]),
         prior_tokens=np.concatenate([router.prior_tokens, heads.tokens]),
+        trained=None if router.trained is None else router.trained.joined(TrainedTexts.of(own.queries)),
         facts=msgspec.structs.replace(router.facts, added=(*router.facts.added, _added(router, spec, own, heads, outcomes, x))),
     )
 
@@ -138,7 +141,7 @@ def _known(router: Router, quality: FloatArray, observed: Table, new_cost: Float
     with np.errstate(divide="ignore", invalid="ignore"):
         new = np.clip(np.nan_to_num(np.log(spent) - centre), off.min(), off.max())
     squares = float(votes @ (np.nan_to_num(mean) - level - slope * off) ** 2)
-    variance = (squares + 1 / 12) / max(len(set(model[usable].tolist())), 1)
+    variance = (squares + UNKNOWN_VARIANCE) / max(len(set(model[usable].tolist())), 1)
     return Known(quality, seen, mean, np.asarray(level + slope * new), variance)
 
 

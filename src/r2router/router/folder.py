@@ -13,12 +13,13 @@ from r2router._version import __version__
 from r2router.decide import AnyPolicy
 from r2router.errors import ArtifactError, MissingExtra, PolicyError, UsageError
 from r2router.pool.pool import Pool
-from r2router.predict import predictor_class
 from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
 from r2router.router import artifact
 from r2router.router.card import Facts, write_card
+from r2router.router.learners import predictor_class
 from r2router.router.router import Router
+from r2router.router.trained import TrainedTexts, checked
 from r2router.types import Model
 
 
@@ -51,6 +52,8 @@ def save(router: Router, folder: str | Path) -> None:
         arrays["familiarity.centres"] = router.familiarity.centres
         if len(router.familiarity.background):
             arrays["familiarity.background"] = router.familiarity.background
+    if router.trained is not None:
+        arrays["trained.hashes"] = router.trained.hashes
     manifest = _Manifest(
         models=router.pool.models,
         encoder=router.encoder,
@@ -94,6 +97,7 @@ def load(folder: str | Path) -> Router:
         prior_tokens=arrays["prior.tokens"],
         familiarity=_saved_familiarity(folder, manifest, arrays),
         facts=manifest.facts,
+        trained=_saved_digest(folder, arrays),
         ties=manifest.ties,
     )
     try:  # parts that do not fit each other show here, not at the first request
@@ -103,6 +107,15 @@ def load(folder: str | Path) -> Router:
     except Exception as error:
         raise ArtifactError(f"{folder}: its parts do not fit each other ({error}); the artifact is damaged") from error
     return router
+
+
+def _saved_digest(folder: str | Path, arrays: dict[str, np.ndarray]) -> TrainedTexts | None:
+    if "trained.hashes" not in arrays:
+        return None
+    digest = checked(arrays["trained.hashes"])
+    if digest is None:
+        raise ArtifactError(f"{folder}: the digest of the training texts is no list of rising hashes; the artifact is damaged")
+    return digest
 
 
 def _saved_familiarity(folder: str | Path, manifest: _Manifest, arrays: dict[str, np.ndarray]) -> Familiarity | None:

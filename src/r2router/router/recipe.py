@@ -26,6 +26,7 @@ from r2router.predict.means import fair_means
 from r2router.predict.tokens import log_bounds
 from r2router.router.card import Facts
 from r2router.router.router import Router
+from r2router.router.trained import TrainedTexts
 from r2router.table.table import Table
 from r2router.table.twins import groups_of
 from r2router.types import FloatArray, Forecast, Progress
@@ -47,7 +48,8 @@ class Recipe(msgspec.Struct, frozen=True):
     encoder: spec of the encoder (see `load_encoder`). learner: by default the one that does best on real tables
     (`docs/experiments.md`). folds: for the cross-validation behind the policy and the figures of the card; 0 leaves it out, and the
     policy is then the best fixed arm's. keep: the share of the best fixed arm's quality that the router's own policy keeps.
-    seed: of folds, bootstrap and familiarity. resamples: bootstrap draws for the card's intervals.
+    seed: of folds, bootstrap and familiarity. resamples: bootstrap draws for the card's intervals. digest: keep hashes of the training
+    texts, by which `evaluate` knows its own training queries; whoever has the router can check a guessed text against them.
     """
 
     encoder: str = "minilm"
@@ -56,6 +58,7 @@ class Recipe(msgspec.Struct, frozen=True):
     keep: float = KEEP
     seed: int = 0
     resamples: int = 200
+    digest: bool = True
 
     def __post_init__(self) -> None:
         if self.folds < 0 or self.resamples < 0 or not 0 < self.keep <= 1:
@@ -102,6 +105,7 @@ class Recipe(msgspec.Struct, frozen=True):
             prior_tokens=tokens,
             familiarity=Familiarity.fit(x, self.seed, self._background(encoder, vectors is None)),
             facts=self._facts(table, folds, figures, promise),
+            trained=TrainedTexts.of(table.queries) if self.digest and not table.simulated else None,
         )
 
     def _vectors(self, table: Table, vectors: FloatArray | None, progress: Progress | None) -> tuple[FloatArray, str]:

@@ -23,6 +23,7 @@ from r2router.predict.input_tokens import InputTokens
 from r2router.router.card import Facts
 from r2router.router.checks import check_forecast, check_query, checked_counts, checked_mask, checked_vectors
 from r2router.router.reason import reason
+from r2router.router.trained import TrainedTexts
 from r2router.text import money
 from r2router.types import Arm, BoolArray, Choices, Curve, Decision, FloatArray, Forecast, IntArray, Limits, Model, NumberArray, PathStep
 
@@ -38,10 +39,13 @@ _BLOCK = 512  # queries decided at once: their (query, arm) arrays stay in the p
 class Router:
     """Chooses an arm for each request. Made by `Recipe.fit` or `Router.load`.
 
-    pool: the models, their budgets and prices. encoder: the spec of the encoder its predictor was trained on. dim: length of an
-    embedding. policy: the policy used where none is given. scale: US dollars, what `Tradeoff` divides cost by where it has no
-    scale of its own. prior_quality, prior_tokens: (arms,) the means that stand in for forecasts on unfamiliar queries. ties: what a
-    `Tradeoff` does with equals (`"first"` only in a faithful import of the paper's release).
+    pool: the models, their budgets and prices.
+    encoder: the spec of the encoder its predictor was trained on. dim: length of an embedding.
+    policy: the policy used where none is given.
+    scale: US dollars, what `Tradeoff` divides cost by where it has no scale of its own.
+    prior_quality, prior_tokens: (arms,) the means that stand in for forecasts on unfamiliar queries.
+    trained: a digest of the training texts; None where none was kept.
+    ties: what a `Tradeoff` does with equals (`"first"` only in a faithful import of the paper's release).
     """
 
     pool: Pool
@@ -55,6 +59,7 @@ class Router:
     prior_tokens: FloatArray
     familiarity: Familiarity | None
     facts: Facts
+    trained: TrainedTexts | None = None
     ties: Literal["cheaper", "first"] = "cheaper"
 
     @property

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ TEXT_COLUMNS = ("query", "prompt", "text")
 VECTOR_COLUMNS = ("vector", "embedding")
 ID_COLUMNS = ("query_id", "id")
 TEXTS = 256  # a batch: enough to embed well, few enough to show progress
+TEXT_CHARACTERS = 8 << 20  # of a batch of long texts, which then has fewer rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Batch:
 
     start: number of the first row, from 0. queries: m texts, or (m, d) embeddings. ids: the source's own names, None where it has
     none. problems: row within the batch -> why it cannot be routed. done: the share of the input read so far. input_tokens: (m,)
-    where the source counts them.
+    where the source counts them. own: the source's columns, lists (or polars series) of m values, without the embeddings.
     """
 
     start: int
@@ -31,6 +32,7 @@ class Batch:
     problems: dict[int, str]
     done: float
     input_tokens: FloatArray | None = None
+    own: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -38,23 +40,29 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One query as read: a text, or what is wrong. done: the share of the file before and with it."""
+    """One query as read: a text, or what is wrong. done: the share of the file before and with it. own: the source's fields.
+
+    size: characters of all its fields, about.
+    """
 
     text: str
     problem: str | None
     done: float
     id: Any = None
+    own: Mapping[str, Any] = field(default_factory=dict)
+    size: int = 0
 
 
 def grouped(rows: Iterator[Row]) -> Iterator[Batch]:
-    """Batches of `TEXTS` rows."""
+    """Batches of `TEXTS` rows, or fewer where they are long."""
     group: list[Row] = []
-    start = 0
+    start = size = 0
     for row in rows:
         group.append(row)
-        if len(group) == TEXTS:
+        size += row.size
+        if len(group) == TEXTS or size >= TEXT_CHARACTERS:
             yield text_batch(start, group)
-            start, group = start + len(group), []
+            start, size, group = start + len(group), 0, []
     if group:
         yield text_batch(start, group)
 
@@ -65,7 +73,9 @@ def text_batch(start: int, rows: Sequence[Row]) -> Batch:
     for i, row in enumerate(rows):
         if problem := row.problem or unreadable(row.text) or (None if row.text.strip() else "empty"):
             problems[i] = problem
-    return Batch(start, [row.text for row in rows], [row.id for row in rows], problems, rows[-1].done)
+    names = dict.fromkeys(name for row in rows for name in row.own)
+    own = {name: [row.own.get(name) for row in rows] for name in names}
+    return Batch(start, [row.text for row in rows], [row.id for row in rows], problems, rows[-1].done, own=own)
 
 
 def unreadable(text: str) -> str | None:
@@ -77,7 +87,7 @@ def unreadable(text: str) -> str | None:
     return None
 
 
-def chosen(path: Path, there: Sequence[str], known: Sequence[str], column: str | None) -> str:
+def chosen(path: Path | str, there: Sequence[str], known: Sequence[str], column: str | None) -> str:
     """The column to read. Raises `DataError` naming those there are."""
     found = column if column is not None else next((c for c in known if c in there), None)
     if found is None or found not in there:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,30 +48,61 @@ def _clean(x: FloatArray, problems: dict[int, str]) -> dict[int, str]:
 
 
 def parquet(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
-    """A column of texts, or of lists of numbers."""
+    """A column of texts, or of lists of numbers; the other columns are kept."""
     import polars as pl
 
     try:
-        scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
-        schema, total = scan.collect_schema(), int(scan.select(pl.len()).collect().item())
-        vectors = [n for n, t in schema.items() if isinstance(t, (pl.List, pl.Array)) and t.inner is not None and t.inner.is_numeric()]
-        known = VECTOR_COLUMNS if any(c in vectors for c in VECTOR_COLUMNS) else TEXT_COLUMNS
-        name = chosen(path, list(schema), known, column)
-        names = [name, *[c for c in (*ID_COLUMNS, "input_tokens") if c in schema and c != name]]
-        step = max(_VECTOR_BYTES // (4 * dim), 1) if name in vectors else TEXTS
-        start = 0
-        for frame in _frames(scan.select(names), step, total):
-            done = min((start + len(frame)) / max(total, 1), 1.0)
-            ids = next((frame[c].to_list() for c in ID_COLUMNS if c in names), [None] * len(frame))
-            if name in vectors:
-                x, problems = _matrix(frame[name], dim, path)
-                yield Batch(start, x, ids, _clean(x, problems), done, _tokens(frame, problems))
-            else:
-                texts = frame[name].cast(pl.String).to_list()
-                yield text_batch(start, [Row(t or "", None, done, i) for t, i in zip(texts, ids, strict=True)])
-            start += len(frame)
+        yield from scanned(str(path), pl.scan_parquet(path, glob=False, hive_partitioning=False), dim, column)
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
+
+
+def remote(address: str, kind: str, dim: int, column: str | None) -> Iterator[Batch]:
+    """The files of an address that polars reads (s3://, gs://, az://, https://, ...); it may have wildcards."""
+    import polars as pl
+
+    scans: dict[str, Callable[[str], Any]] = {
+        ".parquet": pl.scan_parquet,
+        ".csv": _scan_csv,
+        ".jsonl": pl.scan_ndjson,
+        ".ndjson": pl.scan_ndjson,
+    }
+    if kind not in scans:
+        raise DataError(f"{address}: at an address there can be {', '.join(scans)}; copy a file of another kind to this machine first")
+    try:
+        yield from scanned(address, scans[kind](address), dim, column)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{address}: cannot be read ({(str(error) or repr(error)).splitlines()[0]})") from None
+
+
+def _scan_csv(address: str) -> Any:
+    import polars as pl
+
+    return pl.scan_csv(address, infer_schema=False)
+
+
+def scanned(path: str, scan: Any, dim: int, column: str | None) -> Iterator[Batch]:
+    """The batches of a lazy frame."""
+    import polars as pl
+
+    schema, total = scan.collect_schema(), int(scan.select(pl.len()).collect().item())
+    vectors = [n for n, t in schema.items() if isinstance(t, (pl.List, pl.Array)) and t.inner is not None and t.inner.is_numeric()]
+    known = VECTOR_COLUMNS if any(c in vectors for c in VECTOR_COLUMNS) else TEXT_COLUMNS
+    name = chosen(path, list(schema), known, column)
+    step = max(_VECTOR_BYTES // (4 * dim), 1) if name in vectors else TEXTS
+    start = 0
+    for frame in _frames(scan, step, total):
+        done = min((start + len(frame)) / max(total, 1), 1.0)
+        ids = next((frame[c].to_list() for c in ID_COLUMNS if c in schema and c != name), [None] * len(frame))
+        own = {c: frame[c] for c in schema if c != name or name not in vectors}
+        if name in vectors:
+            x, problems = _matrix(frame[name], dim, path)
+            yield Batch(start, x, ids, _clean(x, problems), done, _tokens(frame, problems), own)
+        else:
+            texts = frame[name].cast(pl.String).to_list()
+            batch = text_batch(start, [Row(t or "", None, done, i) for t, i in zip(texts, ids, strict=True)])
+            yield replace(batch, own=own)
+        start += len(frame)
 
 
 def _frames(scan: Any, step: int, total: int) -> Iterator[Any]:
@@ -81,7 +113,7 @@ def _frames(scan: Any, step: int, total: int) -> Iterator[Any]:
         yield from (scan.slice(start, step).collect() for start in range(0, total, step))
 
 
-def _matrix(column: Any, dim: int, path: Path) -> tuple[FloatArray, dict[int, str]]:
+def _matrix(column: Any, dim: int, path: str) -> tuple[FloatArray, dict[int, str]]:
     """((m, dim) float32, problems) of a list or array column."""
     import polars as pl
 

@@ -6,35 +6,52 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from r2router.decide import NO_ARM, Best, Policy
-from r2router.encode import count_tokens
+from r2router.decide import NO_ARM, Best, Cheapest, Policy
 from r2router.errors import NoFeasibleArm, UsageError
 from r2router.router.router import Router
 from r2router.stream.batch import Batch
-from r2router.stream.read import batches, same_file
-from r2router.stream.write import COLUMNS, Columns, writer
+from r2router.stream.embed import Embedded, Engine, embedding
+from r2router.stream.read import batches, is_address, same_file
+from r2router.stream.write import Columns, named, writer
 from r2router.text import money
-from r2router.types import Choices, IntArray
+from r2router.types import Choices, FloatArray, IntArray
 
 Progress = Callable[[int, float], None]
 """Called with the rows routed so far and the share of the input that they are."""
 
+_BLOCK = 512  # rows decided at once: their (row, arm) arrays stay in the processor's cache
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Summary:
-    """What became of a file. cost: US dollars forecast for all rows that were routed. quality: their mean forecast."""
+    """What became of a file.
 
-    rows: int
-    failed: int
-    cost: float
-    quality: float
+    rows: of the input. failed: rows that could not be routed.
+    cost: US dollars forecast for all rows that were routed. quality: their mean forecast.
+    unmet: routed rows for which no arm is forecast to reach the quality that a `Cheapest` policy asks for.
+    unfamiliar: routed rows that are unlike the router's training data.
+    left_out: columns of the source that first came when the header of a CSV output was written already.
+    """
+
+    rows: int = 0
+    failed: int = 0
+    cost: float = 0.0
+    quality: float = math.nan
+    unmet: int = 0
+    unfamiliar: int = 0
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def routed(self) -> int:
+        """Rows with an arm."""
+        return self.rows - self.failed
 
 
-def route_file(
+def route_file(  # noqa: PLR0913 - all but three are optional, and given by name
     router: Router,
     source: str | Path,
     target: str | Path | BinaryIO,
@@ -44,70 +61,98 @@ def route_file(
     exclude: Iterable[str] = (),
     column: str | None = None,
     progress: Progress | None = None,
+    engine: Engine = "threads",
+    workers: int | None = None,
 ) -> Summary:
-    """Route every row of a file; a row that cannot be routed gets an `error` in its place.
+    """Route every row of a file; a row that cannot be routed gets an `error` in its place. The file's own columns are kept.
 
-    source: `.jsonl`, `.csv`, `.txt`, `.parquet` with texts, or `.npy`, `.parquet` with embeddings of the router's encoder.
-    target: a path (`.jsonl`, `.csv`, `.parquet`), complete or not there at all, or an open binary file for JSON lines.
+    source: `.jsonl`, `.csv`, `.txt`, `.parquet` with texts, or `.npy`, `.parquet` with embeddings of the router's encoder; or an
+        address that polars reads (`s3://bucket/prompts/*.parquet`) of Parquet, CSV or JSON lines.
+    target: a path (`.jsonl`, `.csv`, `.parquet`), complete or not there at all; the address of a `.parquet`; or an open binary file
+        for JSON lines.
     column: of the source, where its name is not query, prompt, text, vector or embedding.
+    engine: where texts are embedded: on the threads of this process, or on a Ray cluster (the one that RAY_ADDRESS names, else one on
+        this machine). Decisions are made here, so that the figures are the same.
+    workers: threads of the embedded encoder, by default one for each processor.
 
     Raises `DataError` where the source is of no use, `SaveError`, `EncoderError`, `NoFeasibleArm` where no arm is left at all.
     """
     policy, required, excluded = router.resolve(policy), tuple(require), tuple(exclude)
+    if engine not in ("threads", "ray"):
+        raise UsageError(f"no engine {engine!r}; there are: threads, ray")
     if not router.pool.usable(required, excluded).any():
         raise NoFeasibleArm("every model is unavailable, excluded or lacks a required capability")
     if isinstance(target, (str, Path)):
-        target = Path(target)
+        target = target if is_address(target) else Path(target)
         if same_file(source, target):
             raise UsageError(f"{target}: is the input too; give the output another name")
-    rows = failed = 0
-    cost = quality = 0.0
+    found, quality = Summary(), 0.0
     with writer(target) as out:
-        for batch in batches(source, router.dim, column):
-            columns, choices = _decided(router, batch, policy, required, excluded)
+        for item in embedding(batches(source, router.dim, column), router.encoder, engine, workers):
+            columns, choices = _decided(router, item, policy, required, excluded)
             out.write(columns)
-            rows, failed = rows + len(batch), failed + sum(e is not None for e in columns["error"])
-            cost, quality = cost + float(np.nansum(choices.cost)), quality + float(np.nansum(choices.quality))
+            routed = choices.arm != NO_ARM
+            found.rows += len(item.batch)
+            found.failed += len(item.batch) - int(routed.sum())
+            found.cost += float(np.nansum(choices.cost))
+            found.unfamiliar += int((routed & ~choices.familiar).sum())
+            found.unmet += int((routed & ~choices.met).sum()) if isinstance(policy, Cheapest) else 0
+            quality += float(np.nansum(choices.quality))
             if progress is not None:
-                progress(rows, batch.done)
-    return Summary(rows, failed, cost, quality / (rows - failed) if rows > failed else math.nan)
+                progress(found.rows, item.batch.done)
+    found.left_out = tuple(sorted(out.left_out))
+    found.quality = quality / found.routed if found.routed else math.nan
+    return found
 
 
-def _decided(router: Router, batch: Batch, policy: Policy, require: tuple[str, ...], exclude: tuple[str, ...]) -> tuple[Columns, Choices]:
-    """(rows to write, choices with NaN where a row failed) of a batch."""
-    problems = dict(batch.problems)
-    good = np.array([i for i in range(len(batch)) if i not in problems], dtype=np.intp)
-    if isinstance(batch.queries, list):
-        choices = _choose(router, [batch.queries[i] for i in good], policy, require, exclude)
-    else:
-        counts = None if batch.input_tokens is None else batch.input_tokens[good]
-        choices = router.decide(batch.queries[good], policy, counts, require=require, exclude=exclude)
+def _decided(router: Router, item: Embedded, policy: Policy, require: tuple[str, ...], exclude: tuple[str, ...]) -> tuple[Columns, Choices]:
+    """(rows to write, choices of the good rows) of a batch."""
+    counts = item.counts if item.counts is not None else np.full(len(item.good), router.input_tokens.typical)
+    parts: list[Choices] = []
+    details: dict[str, list[Any]] = {"spread": [], "max_tokens": [], "fallbacks": []}
+    for at in range(0, max(len(item.good), 1), _BLOCK):
+        vectors, block = item.vectors[at : at + _BLOCK], counts[at : at + _BLOCK]
+        if not len(vectors):
+            vectors = np.empty((0, router.dim), dtype=np.float32)
+        forecast, usable = router.forecast_vectors(vectors, block), router.usable(require, exclude, block)
+        choices = router.choose(forecast, policy, usable)
+        limits = router.limits(forecast, choices, policy, usable)
+        parts.append(choices)
+        details["spread"] += _known(forecast.spread[np.arange(len(choices)), choices.arm])
+        details["max_tokens"] += limits.max_tokens
+        details["fallbacks"] += limits.fallbacks
+    choices = Choices.join(parts)
+    problems = dict(item.batch.problems)
     for i in np.flatnonzero(choices.arm == NO_ARM):
-        problems[int(good[i])] = _infeasible(policy)
-    return _columns(router, batch, problems, good, choices), choices
+        problems[int(item.good[i])] = _infeasible(policy)
+    return _columns(router, item.batch, problems, item.good, choices, details), choices
 
 
-def _choose(router: Router, texts: list[str], policy: Policy, require: tuple[str, ...], exclude: tuple[str, ...]) -> Choices:
-    if not texts:
-        return router.decide(np.zeros((0, router.dim), dtype=np.float32), policy)
-    return router.choose(router.forecast(texts), policy, router.usable(require, exclude, count_tokens(texts)))
+def _known(values: FloatArray) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values.tolist()]
 
 
-def _columns(router: Router, batch: Batch, problems: dict[int, str], good: IntArray, choices: Choices) -> Columns:
-    columns: dict[str, list[object]] = {name: [None] * len(batch) for name in COLUMNS}
-    columns["row"] = list(range(batch.start, batch.start + len(batch)))
-    columns["id"] = list(batch.ids)
-    columns["error"] = [problems.get(i) for i in range(len(batch))]
-    names = router.chosen_arms(choices)
-    numbers = {k: getattr(choices, k).tolist() for k in ("quality", "tokens", "cost", "met", "familiar")}
-    for at, i in enumerate(good.tolist()):
-        if i in problems:
-            continue
-        arm = names[at]
-        columns["arm"][i], columns["model"][i], columns["budget"][i] = arm, arm.model, arm.budget
-        for name, values in numbers.items():
-            columns[name][i] = values[at]
-    return columns
+def _columns(
+    router: Router, batch: Batch, problems: dict[int, str], good: IntArray, choices: Choices, details: dict[str, list[Any]]
+) -> Columns:
+    n = len(batch)
+    arms = router.chosen_arms(choices)
+    parts = {arm: (arm.model, arm.budget) for arm in set(arms)}
+    found: dict[str, list[Any]] = {"arm": arms, "model": [parts[a][0] for a in arms], "budget": [parts[a][1] for a in arms]}
+    found |= {name: getattr(choices, name).tolist() for name in ("quality", "tokens", "cost", "met", "familiar")} | details
+    if problems:  # then some rows have no decision
+        kept = [(at, i) for at, i in enumerate(good.tolist()) if i not in problems]
+        for name, values in found.items():
+            placed: list[Any] = [None] * n
+            for at, i in kept:
+                placed[i] = values[at]
+            found[name] = placed
+    own = dict(batch.own)
+    ids = [theirs if theirs is not None else known for theirs, known in zip(own.pop("id", batch.ids), batch.ids, strict=True)]
+    columns: dict[str, Any] = {"row": list(range(batch.start, batch.start + n)), "id": ids, **found}
+    columns["error"] = [problems.get(i) for i in range(n)]
+    names = named(own)
+    return columns | {names[name]: values for name, values in own.items()}
 
 
 def _infeasible(policy: Policy) -> str:

@@ -18,7 +18,7 @@ _LONGEST = 32 << 20  # bytes of one line or field; a longer one is no query, and
 
 def plain_lines(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
     """One text a line."""
-    return grouped(Row(*_decoded(raw), done) for raw, done in _raw_lines(path))
+    return grouped(Row(*_decoded(raw), done, size=len(raw or b"")) for raw, done in _raw_lines(path))
 
 
 def json_lines(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
@@ -41,10 +41,10 @@ def _json_row(raw: bytes | None, done: float, column: str | None) -> Row:
     name = column or next((c for c in TEXT_COLUMNS if c in value), None)
     key = next((value[c] for c in ID_COLUMNS if isinstance(value.get(c), (str, int))), None)
     if name is None or name not in value:
-        return Row("", f"no field {column or ', '.join(TEXT_COLUMNS)}", done, key)
+        return Row("", f"no field {column or ', '.join(TEXT_COLUMNS)}", done, key, value, len(text))
     if not isinstance(value[name], str):
-        return Row("", f"field {name!r} is not text", done, key)
-    return Row(value[name], None, done, key)
+        return Row("", f"field {name!r} is not text", done, key, value, len(text))
+    return Row(value[name], None, done, key, value, len(text))
 
 
 def csv_lines(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
@@ -66,12 +66,23 @@ def _csv_rows(path: Path, column: str | None) -> Iterator[Row]:
             for fields in reader:
                 done = min(position[0] / size, 1.0)
                 key = fields[id_at] if id_at is not None and id_at < len(fields) else None
+                own = dict(zip(head, map(_mended, fields), strict=False))
+                length = sum(map(len, fields))
                 if at >= len(fields):
-                    yield Row("", f"line {reader.line_num} has {len(fields)} of {len(head)} fields", done, key)
+                    problem = f"line {reader.line_num} has {len(fields)} of {len(head)} fields"
+                    yield Row("", problem, done, key, own, length)
+                elif len(fields) > len(head):
+                    problem = f"line {reader.line_num} has {len(fields)} fields, the header {len(head)}: put a text with commas in quotes"
+                    yield Row("", problem, done, key, own, length)
                 else:
-                    yield Row(fields[at], unreadable(fields[at]), done, key)
+                    yield Row(fields[at], unreadable(fields[at]), done, key, own, length)
         except csv.Error as error:
             raise DataError(f"{path}, line {reader.line_num}: not valid CSV ({error}); is a quote left open?") from None
+
+
+def _mended(text: str) -> str:
+    """A field without the bytes that are not UTF-8, so that it can be written."""
+    return text if unreadable(text) is None else text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _counted(lines: Iterator[str], position: list[int]) -> Iterator[str]:

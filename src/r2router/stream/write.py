@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -15,16 +14,30 @@ import msgspec
 from r2router.errors import DataError
 from r2router.files import whole_file
 
-COLUMNS = ("row", "id", "arm", "model", "budget", "quality", "tokens", "cost", "met", "familiar", "error")
+FIRST = ("row", "id")
+DECIDED = ("arm", "model", "budget", "max_tokens", "quality", "spread", "tokens", "cost", "met", "familiar", "fallbacks", "error")
+COLUMNS = FIRST + DECIDED
 _WORDS = {True: "true", False: "false", None: ""}
-_PART = 100_000  # rows of a part: few enough to hold, enough that a long output has few parts
 
 Columns = Mapping[str, Sequence[Any]]
-"""Name of a column -> its values; all of `COLUMNS`, all of one length."""
+"""Name of a column -> its values; all of `COLUMNS` and the source's own (see `named`), all of one length."""
+
+
+def named(own: Iterable[str]) -> dict[str, str]:
+    """The source's columns -> their names in the output: `input_...` where a column of ours has that name."""
+    names: dict[str, str] = {}
+    for column in own:
+        name = column
+        while name in COLUMNS or name in names.values():
+            name = f"input_{name}"
+        names[column] = name
+    return names
 
 
 class Writer(Protocol):
-    """Takes rows as they come."""
+    """Takes rows as they come. left_out: columns of the source that came too late to be written."""
+
+    left_out: set[str]
 
     def write(self, columns: Columns) -> None: ...
 
@@ -33,15 +46,28 @@ class Writer(Protocol):
         ...
 
 
+def listed(columns: Columns) -> dict[str, list[Any]]:
+    """All columns in the order of the output, as lists."""
+    own = [name for name in columns if name not in COLUMNS]
+    found = ((name, columns[name]) for name in (*FIRST, *own, *DECIDED))
+    return {name: values if isinstance(values, list) else list(values) for name, values in found}
+
+
+def as_text(value: Any) -> str:
+    """Any value of a source as text: text as it is, the rest as JSON."""
+    return value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()
+
+
 class JsonLines:
     """One JSON object a row, without the fields that it has no value for."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._encoder = file, msgspec.json.Encoder(enc_hook=str)
+        self._file, self._encoder, self.left_out = file, msgspec.json.Encoder(enc_hook=str), set[str]()
 
     def write(self, columns: Columns) -> None:
-        rows = zip(*(columns[name] for name in COLUMNS), strict=True)
-        lines = self._encoder.encode_lines([{k: v for k, v in zip(COLUMNS, row, strict=True) if v is not None} for row in rows])
+        plain = listed(columns)
+        names, rows = list(plain), zip(*plain.values(), strict=True)
+        lines = self._encoder.encode_lines([{k: v for k, v in zip(names, row, strict=True) if v is not None} for row in rows])
         left = memoryview(lines)
         while left:  # standard output without a buffer (PYTHONUNBUFFERED) may take a part only
             left = left[self._file.write(left) :]
@@ -51,82 +77,57 @@ class JsonLines:
 
 
 class Csv:
-    """A header and a line a row; an empty field where there is no value."""
+    """A header and a line a row; an empty field where there is no value. The header has the columns of the first batch."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
         self._rows = csv.writer(self._text, lineterminator="\n")
-        self._rows.writerow(COLUMNS)
+        self._head: list[str] = []
+        self.left_out = set[str]()
 
     def write(self, columns: Columns) -> None:
-        plain = {**columns, **{name: [_WORDS[v] for v in columns[name]] for name in ("met", "familiar")}}
-        self._rows.writerows(zip(*(plain[name] for name in COLUMNS), strict=True))
+        plain: dict[str, list[Any]] = listed(columns)
+        if not self._head:
+            self._head = list(plain)
+            self._rows.writerow(self._head)
+        self.left_out.update(plain.keys() - set(self._head))
+        n = len(plain["row"])
+        plain |= {name: [_WORDS[v] for v in plain[name]] for name in ("met", "familiar")}
+        plain["fallbacks"] = ["" if v is None else " ".join(v) for v in plain["fallbacks"]]
+        for name in plain.keys() - set(COLUMNS):
+            plain[name] = ["" if v is None else as_text(v) for v in plain[name]]
+        self._rows.writerows(zip(*(plain.get(name) or [""] * n for name in self._head), strict=True))
 
     def close(self) -> None:
+        if not self._head:
+            self._rows.writerow(COLUMNS)
         self._text.flush()
         self._text.detach()  # the file is closed by whoever opened it
-
-
-class Parquet:
-    """Parquet cannot be added to, so the batches are collected in files of their own and joined at the end, without holding them all."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._parts, self._count = path, path.with_name(path.name + ".parts"), 0
-        self._held: list[Any] = []
-        self._parts.mkdir()
-
-    def write(self, columns: Columns) -> None:
-        import polars as pl
-
-        numbers, flags = dict.fromkeys(("quality", "tokens", "cost"), pl.Float64), dict.fromkeys(("met", "familiar"), pl.Boolean)
-        types = {"row": pl.Int64, **numbers, **flags}
-        values = {k: [None if v is None else str(v) for v in columns[k]] if k not in types else columns[k] for k in COLUMNS}
-        self._held.append(pl.DataFrame(values, schema={k: types.get(k, pl.String) for k in COLUMNS}))
-        if sum(map(len, self._held)) >= _PART:
-            self._flush()
-
-    def close(self) -> None:
-        import polars as pl
-
-        self.write({name: [] for name in COLUMNS})  # so that there is at least one part, also of an empty input
-        self._flush()
-        from r2router.table.write import polars_errors
-
-        with polars_errors():
-            pl.scan_parquet(sorted(self._parts.iterdir()), glob=False).sink_parquet(self._path)
-
-    def _flush(self) -> None:
-        import polars as pl
-
-        from r2router.table.write import polars_errors
-
-        with polars_errors():
-            pl.concat(self._held).write_parquet(self._parts / f"{self._count:09}.parquet")
-        self._held.clear()
-        self._count += 1
-
-    def discard(self) -> None:
-        """Remove the parts."""
-        shutil.rmtree(self._parts, ignore_errors=True)
 
 
 FORMATS = (".jsonl", ".ndjson", ".csv", ".parquet")
 
 
 @contextmanager
-def writer(target: Path | BinaryIO) -> Iterator[Writer]:
-    """A writer to a path (by its extension) or of JSON lines to an open file. Raises `DataError`, `SaveError`."""
-    if not isinstance(target, Path):
+def writer(target: str | Path | BinaryIO) -> Iterator[Writer]:
+    """A writer to a path or an address (by its extension) or of JSON lines to an open file. Raises `DataError`, `SaveError`."""
+    from r2router.stream.parquet import Parquet, parquet_at
+
+    if not isinstance(target, (str, Path)):
         lines = JsonLines(target)
         yield lines
         lines.close()
         return
-    kind = target.suffix.lower()
+    kind = Path(target).suffix.lower()
     if kind not in FORMATS:
         raise DataError(f"{target}: cannot tell the output's format from {kind!r}: name it {', '.join(FORMATS)}")
+    if isinstance(target, str):
+        with parquet_at(target) as remote:
+            yield remote
+        return
     with whole_file(target) as file:
         if kind == ".parquet":
-            parquet = Parquet(Path(file.name))
+            parquet = Parquet(Path(file.name), str(file.name))
             try:
                 yield parquet
                 parquet.close()

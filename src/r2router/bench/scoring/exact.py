@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from r2router.bench.scoring.answers import final_answer, first_line, no_reference, plain
+from r2router.bench.scoring.answers import bare_forms, final_answer, first_line, no_reference, reference_answer
 from r2router.bench.suite import Query, Score
 from r2router.bench.thinking import without_thinking
 
@@ -19,8 +19,8 @@ class Exact(msgspec.Struct, frozen=True):
         if (missing := no_reference(query, self.name)) is not None:
             return missing
         said = without_thinking(response)
-        answer, wanted = final_answer(said), query.reference or ""
+        answer = final_answer(said)
         line = first_line(said if answer is None else answer)
-        sentence = line.split(". ", 1)[0]
-        same = plain(wanted) in (plain(line), plain(sentence)) if plain(wanted) else wanted.strip() == line
+        wanted = bare_forms(reference_answer(query.reference or ""))
+        same = bool(wanted & (bare_forms(line) | bare_forms(line.split(". ", 1)[0])))
         return Score(quality=float(same), judge=self.name)

@@ -1,123 +1,184 @@
-"""Running a program nobody has read: in a process of its own, with limits, and without a network where the system allows that.
+"""Running what nobody has read: in namespaces of its own, with nothing of this machine but a Python that it can only read.
 
-What holds: CPU seconds, memory, file size, open files, an empty environment (no keys), an empty folder, and a wall clock after which
-the whole process group is killed. Under Linux with user namespaces (`unshare`) also: no network, a process table of its own (nothing
-outlives it, nothing else can be signalled); the limit on processes is one for everybody but root. What never holds: the program can
-read whatever files this user can, its own text with its tests and the mark of its end among them, so that one that sets out to pass
-without solving anything can; and root is root. It is a fence against accidents, not against an attacker; for that, use a container or a
-virtual machine.
+Two fences do the same, the first that works is taken: bubblewrap, or util-linux alone (`unshare`). Inside there is no network, no process
+but its own, no file but /usr, Python and a small /tmp in memory; no right to get more (no capability, no new privilege, a filter of system
+calls); and an empty environment. CPU, wall clock, memory of all its processes together, their number, files and output have limits; when
+the time is over, or the first process ends, all of them end. As root, it runs as a user that owns nothing.
+
+What never holds: answer and tests are one process, so a program that sets out to pass its own tests without solving anything can.
+See docs/threat-model.md.
 """
 
 from __future__ import annotations
 
-import contextlib
+import marshal
 import os
 import secrets
-import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from functools import cache
-from pathlib import Path
+from importlib.resources import files
+from typing import IO, Any
 
 import msgspec
 
+from r2router.bench.scoring.fence import FENCES, Fence, Held, package_folders, python
+from r2router.bench.scoring.watch import wait
 from r2router.errors import DataError
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """seconds: of CPU, and of the wall clock twice as many. memory_mb, file_mb: of address space and of one file. processes: at once."""
+    """What a program may use.
+
+    seconds: CPU time of a process; the wall clock is twice that. memory_mb: of all processes together, and of one address space.
+    file_mb: of one file, and of output. work_mb, files: of /tmp. processes: at once, threads counted.
+    """
 
     seconds: int = 5
     memory_mb: int = 512
     file_mb: int = 8
+    work_mb: int = 32
+    files: int = 10_000
     processes: int = 16
 
 
 class Ran(msgspec.Struct, frozen=True):
-    """finished: it came to its end. why: in one line, where it did not."""
+    """finished: it came to its end. found: there was code to run. why: in one line, where it did not come to its end."""
 
     finished: bool
     why: str = ""
+    found: bool = True
 
 
-_LIMITS = """\
-import resource as _r
-for _what, _most in (({cpu!r}, {seconds}), ({memory!r}, {memory_bytes}), ({file!r}, {file_bytes}), ({files!r}, 64), ({core!r}, 0)):
-    _r.setrlimit(getattr(_r, _what), (_most, _most))
+_BOOT = "import marshal,sys\nj=marshal.load(sys.stdin.buffer)\nfor c in j['stages']:\n n={'__name__':'inside'}\n exec(c,n)\n n['main'](j)"
+"""What the bare interpreter is told on its command line: the stages are our own compiled modules, and come on stdin with the job."""
+
+
+_PROBE = """\
+import posix
 try:
-    _r.setrlimit(_r.RLIMIT_NPROC, ({processes}, {processes}))
-except (AttributeError, ValueError, OSError):
+    posix.fork() or posix._exit(0)
+except OSError:
     pass
-del _r, _what, _most
-"""
-_NAMESPACES = ("--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child")
+else:
+    raise SystemError("processes are not limited")
+"""  # where one process is all that is allowed
 
 
 @cache
-def isolation() -> tuple[str, ...] | None:
-    """The command that cuts a program off from network and other processes; None where the system has none or forbids it."""
-    unshare = shutil.which("unshare")
-    if unshare is None or not sys.platform.startswith("linux"):
-        return None
-    command = (unshare, *_NAMESPACES)
-    try:
-        done = subprocess.run([*command, "true"], capture_output=True, timeout=10, check=False)  # noqa: S603  our own words
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return command if done.returncode == 0 else None
+def stage(name: str) -> Any:
+    """The compiled code of a module of `inside`."""
+    path = files("r2router.bench.scoring").joinpath("inside", f"{name}.py")
+    return compile(path.read_text(encoding="utf-8"), f"inside/{name}.py", "exec", dont_inherit=True)
+
+
+@cache
+def in_force() -> Fence | None:
+    """The fence that code runs behind on this machine; None where none works."""
+    return next((fence for fence in FENCES if why_not(fence) is None), None)
+
+
+def isolation() -> str | None:
+    """The name of the fence in force, `bubblewrap` or `util-linux`; None where untrusted code is refused."""
+    fence = in_force()
+    return None if fence is None else fence.name
+
+
+@cache
+def why_not(fence: Fence) -> str | None:
+    """Why a fence cannot be used here, found by trying it; None where it can."""
+    if (missing := fence.missing()) is not None:
+        return missing
+    ran = _run({"program": _PROBE}, Limits(seconds=10, processes=1), fence)
+    return None if ran.finished else f"{fence.name}: {ran.why}"
+
+
+def refusal() -> str:
+    """Why no fence works here, and the mend."""
+    reasons = "; ".join(why for fence in FENCES if (why := why_not(fence)))
+    return f"nothing is run: no sandbox works here ({reasons}); install bubblewrap, allow user namespaces, or use another machine"
+
+
+def chosen(*, isolated: bool = True) -> Fence | None:
+    """The fence in force. Raises `DataError` where there is none; with `isolated` false that is None: limits, and nothing else."""
+    if os.name != "posix":
+        raise DataError("code cannot be run with limits on this system; use Linux")
+    fence = in_force()
+    if fence is None and isolated:
+        raise DataError(refusal())
+    return fence
 
 
 def run(program: str, limits: Limits | None = None, *, isolated: bool = True) -> Ran:
-    """Run a Python program to its end. Raises `DataError` where it must be isolated and cannot be, or limits are unknown here."""
-    limits = limits or Limits()
-    prefix = isolation()
-    if os.name != "posix":
-        raise DataError("code cannot be run with limits on this system; use Linux or macOS")
-    if prefix is None and isolated:
-        raise DataError("code is not run: this system cannot cut off the network (unshare is missing or forbidden); code-trusted runs it")
-    token = secrets.token_hex(16)
-    with tempfile.TemporaryDirectory(prefix="r2router-code-") as folder:
-        path = Path(folder) / "program.py"
-        # what it prints is not read; that it came to its end is told by a file of a name that none makes by accident
-        path.write_text(f"{_head(limits)}{program}\nopen({token!r}, 'w').close()\n", encoding="utf-8", errors="replace")
-        command = [*(prefix or ()), sys.executable, "-I", "-B", str(path)]
-        return _watch(command, folder, Path(folder) / token, limits)
+    """Run a Python program to its end. Raises `DataError` where it must be isolated and cannot be."""
+    return _run({"program": program}, limits or Limits(), chosen(isolated=isolated))
 
 
-def _watch(command: list[str], folder: str, end: Path, limits: Limits) -> Ran:
-    with (Path(folder) / "stderr").open("wb") as errors:
-        process = subprocess.Popen(  # noqa: S603  our own interpreter, on a file of ours
-            command, cwd=folder, env={"PATH": os.defpath, "HOME": folder}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=errors, start_new_session=True,
-        )  # fmt: skip
-    try:
-        code = process.wait(timeout=2 * limits.seconds)
-    except subprocess.TimeoutExpired:
-        return Ran(finished=False, why=f"not done after {2 * limits.seconds} s")
-    finally:
-        _kill(process)
-    if code == 0 and end.exists():
-        return Ran(finished=True)
-    with (Path(folder) / "stderr").open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - 2000))
-        lines = file.read().decode("utf-8", "replace").strip().splitlines()
-    said = [line for line in lines if not line.startswith("unshare:")]  # it says so where it passes on the signal that ended its child
-    if len(said) < len(lines) or code in (-signal.SIGXCPU, 128 + signal.SIGXCPU, -signal.SIGKILL, 128 + signal.SIGKILL):
-        return Ran(finished=False, why=f"killed at its limit of {limits.seconds} s CPU or of memory")
-    return Ran(finished=False, why=(said[-1][:200] if said else "it ended before its tests did"))
+def run_answer(question: str, response: str, entry: str, test: str, limits: Limits, *, isolated: bool = True) -> Ran:
+    """Find the program in a response, and run it with its test. Raises `DataError` where it must be isolated and cannot be."""
+    job = {"question": question, "response": response, "entry": entry, "test": test}
+    return _run({name: _sound(text) for name, text in job.items()}, limits, chosen(isolated=isolated))
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def _sound(text: str) -> str:
+    """Text that every codec takes: halves of surrogate pairs, which JSON may hold, are replaced."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _head(limits: Limits) -> str:
+def job_of(limits: Limits, fence: Fence | None, held: Held, stages: tuple[str, ...], more: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What every job holds. more: folders that are seen inside, beside Python and its packages."""
     mega = 1 << 20
-    return _LIMITS.format(
-        cpu="RLIMIT_CPU", memory="RLIMIT_AS", file="RLIMIT_FSIZE", files="RLIMIT_NOFILE", core="RLIMIT_CORE", seconds=limits.seconds,
-        memory_bytes=limits.memory_mb * mega, file_bytes=limits.file_mb * mega, processes=limits.processes,
+    most = {
+        "RLIMIT_CPU": limits.seconds, "RLIMIT_AS": limits.memory_mb * mega, "RLIMIT_FSIZE": limits.file_mb * mega, "RLIMIT_NOFILE": 64,
+        "RLIMIT_CORE": 0, "RLIMIT_MSGQUEUE": 0, "RLIMIT_MEMLOCK": 0,
+        # the processes of the fence itself count where they are the same user's
+        "RLIMIT_NPROC": limits.processes + (fence.own_processes if fence and not held.uid else 0),
+    }  # fmt: skip
+    job = {
+        "stages": [stage(name) for name in stages], "limits": most, "fence": "none" if fence is None else fence.name, "uid": held.uid,
+        "path": package_folders(),
+    }  # fmt: skip
+    if fence is not None:
+        job |= fence.job(limits.work_mb, limits.files, more)
+    return job
+
+
+def packed(job: dict[str, Any]) -> bytes:
+    """A job as the bare interpreter reads it. It is only ever written here; what comes back is text."""
+    return marshal.dumps(job)
+
+
+def _run(what: dict[str, Any], limits: Limits, fence: Fence | None) -> Ran:
+    mark = secrets.token_bytes(16)
+    with Held(fence) as held, tempfile.TemporaryFile() as job, tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as errors:
+        job.write(packed({**job_of(limits, fence, held, ("enter", "program")), **what, "mark": mark}))
+        job.seek(0)
+        process = start(fence, held, limits, (job, said, errors))
+        ended, why = wait(process, 2.0 * limits.seconds, limits)
+        answer = os.pread(said.fileno(), 64, 0)
+        if process.returncode == 0 and answer == b"no code":
+            return Ran(finished=False, why="no Python code in the response", found=False)
+        if ended and process.returncode == 0 and answer == mark:
+            return Ran(finished=True)
+        return Ran(finished=False, why=why or _why(process.returncode, errors, limits))
+
+
+def start(
+    fence: Fence | None, held: Held, limits: Limits, streams: tuple[Any, Any, Any], more: tuple[str, ...] = ()
+) -> subprocess.Popen[bytes]:
+    """Start the bare interpreter behind the fence, with these as stdin, stdout and stderr, and nothing of our environment."""
+    own = [python(), "-I", "-S", "-B", "-c", _BOOT]
+    command, passed = ([*own], ()) if fence is None else fence.command(own, held, limits.work_mb, more)
+    return subprocess.Popen(  # noqa: S603  our own words
+        command, cwd=held.folder(), env={"PATH": os.defpath}, stdin=streams[0], stdout=streams[1], stderr=streams[2],
+        start_new_session=True, pass_fds=passed, umask=0o022,
     )  # fmt: skip
+
+
+def _why(code: int, errors: IO[bytes], limits: Limits) -> str:
+    size = os.fstat(errors.fileno()).st_size
+    lines = os.pread(errors.fileno(), 2000, max(0, size - 2000)).decode("utf-8", "replace").strip().splitlines()
+    if code in {-signal.SIGXCPU, 128 + signal.SIGXCPU, -signal.SIGKILL, 128 + signal.SIGKILL}:
+        return f"killed at its limit of {limits.seconds} s CPU or of memory"
+    return lines[-1][:200] if lines else "it ended before its tests did"

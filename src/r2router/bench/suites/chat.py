@@ -12,8 +12,8 @@ import msgspec
 
 from r2router.bench.suite import BOM, Query, Suite
 from r2router.bench.suites import check_options
-from r2router.bench.suites.sample import normalised
 from r2router.errors import DataError
+from r2router.text import normalised
 
 _SECRET = re.compile(
     r"""

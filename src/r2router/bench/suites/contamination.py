@@ -10,8 +10,8 @@ from typing import Literal
 import msgspec
 
 from r2router.bench.suite import Query
-from r2router.bench.suites.sample import normalised
 from r2router.errors import DataError
+from r2router.text import normalised
 
 NGRAM = 8
 THRESHOLD = 0.8

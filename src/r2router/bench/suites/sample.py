@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from r2router.bench.suite import Query
 from r2router.errors import DataError
-
-
-def normalised(text: str) -> str:
-    """A text without what does not change its meaning to a reader: Unicode form, case, runs of white space, quotes' shapes."""
-    plain = unicodedata.normalize("NFKC", text).translate(_QUOTES)
-    return " ".join(plain.casefold().split())
-
-
-_QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-"})
+from r2router.text import normalised
 
 
 def distinct(queries: Iterable[Query]) -> tuple[list[Query], list[tuple[str, str]]]:

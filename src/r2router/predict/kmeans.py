@@ -1,4 +1,4 @@
-"""k-means: centres of groups of queries (Lloyd's algorithm from k-means++ starts)."""
+"""k-means: centres of groups of queries, by distance (Lloyd's algorithm from k-means++ starts) or by cosine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import numpy as np
 from r2router.types import FloatArray, IntArray
 
 _ROUNDS, _STILL = 100, 1e-4
-_MOST_QUERIES = 10_000  # more do not move the centres
+_COSINE_ROUNDS = 20
+MOST_QUERIES = 10_000
+"""Of a larger table so many rows, drawn at random, give the centres: more do not move them."""
 _FLOATS = 1 << 23  # numbers of the widest block held at once: 32 MB
 
 
@@ -18,7 +20,7 @@ def kmeans(x: FloatArray, k: int, seed: int, restarts: int = 1) -> tuple[FloatAr
     """
     x = np.asarray(x, dtype=np.float32)
     rng = np.random.default_rng(seed)
-    some = x if len(x) <= _MOST_QUERIES else x[rng.permutation(len(x))[:_MOST_QUERIES]]
+    some = x if len(x) <= MOST_QUERIES else x[rng.permutation(len(x))[:MOST_QUERIES]]
     tries = [_lloyd(some, _plus_plus(some, k, rng)) for _ in range(restarts)]
     centres = min(tries, key=lambda found: found[1])[0]
     return centres, nearest(x, centres)[0]
@@ -35,6 +37,20 @@ def nearest(x: FloatArray, centres: FloatArray) -> tuple[IntArray, FloatArray]:
         member[at : at + block] = far.argmin(axis=1)
         distance[at : at + block] = 2 * far.min(axis=1) + np.square(part).sum(axis=1)
     return member, np.maximum(distance, 0.0)
+
+
+def spherical_centres(x: FloatArray, k: int, rng: np.random.Generator) -> FloatArray:
+    """(k, d) float32 centres of norm 1 of (n, d) embeddings of norm 1; at most k distinct ones.
+
+    Spherical k-means (Dhillon and Modha, Machine Learning 42, 2001) from randomly drawn rows.
+    """
+    centres = x[rng.choice(len(x), k, replace=False)]
+    for _ in range(_COSINE_ROUNDS):
+        nearest = (x @ centres.T).argmax(axis=1)
+        sums = (nearest == np.arange(k)[:, None]).astype(x.dtype) @ x
+        norms = np.linalg.norm(sums, axis=1, keepdims=True)
+        centres = np.where(norms > 0, sums / np.where(norms > 0, norms, 1.0), centres)
+    return np.ascontiguousarray(centres, dtype=np.float32)
 
 
 def _plus_plus(x: FloatArray, k: int, rng: np.random.Generator) -> FloatArray:

@@ -11,9 +11,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from r2router.errors import ArtifactError
-from r2router.predict import Predictor, predictor_class
+from r2router.predict import Predictor
 from r2router.predict.curve_features import Heads
 from r2router.predict.linear import LinearPredictor, check_shapes, rows_of
+from r2router.router.learners import predictor_class
 from r2router.types import Arm, FloatArray, Forecast
 
 _BASE = "base."

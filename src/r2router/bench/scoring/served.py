@@ -1,0 +1,119 @@
+"""Our own scorers that parse or evaluate what an LLM wrote, kept running in a sandbox: `Served("module:function").call(data)`.
+
+The function takes and gives bytes. It is imported once, inside; each call has a process of its own there, so that an answer that takes it
+over changes no other's score, has no key to find, and nobody to tell.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import select
+import struct
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from r2router.bench.scoring.fence import Fence, Held
+from r2router.bench.scoring.sandbox import Limits, chosen, job_of, packed, start
+from r2router.bench.scoring.watch import end
+
+_TO_START = 120.0  # seconds: what is imported may be large, and the machine busy
+_MOST = 1 << 20
+
+
+class Lost(Exception):
+    """A call gave nothing: it took too long, too much, or ended. The message says which."""
+
+
+class Served:
+    """A function of ours in a sandbox, started at the first call and again where it was lost.
+
+    function: `module:name`; it takes bytes and gives bytes. preload: packages that are imported before the first call, once for all.
+    limits: of one call; `memory_mb` holds what is imported too.
+    """
+
+    def __init__(self, function: str, *, preload: tuple[str, ...] = (), limits: Limits | None = None) -> None:
+        self.function, self.preload = function, preload
+        self.limits = limits or Limits(seconds=10, memory_mb=2048)
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owner = 0
+
+    def call(self, data: bytes) -> bytes:
+        """The function's result. Raises `Lost` where there is none, and `DataError` where no sandbox works."""
+        fence = chosen()
+        assert fence is not None  # noqa: S101  chosen raises
+        with self._lock:
+            try:
+                process = self._running(fence)
+                result = _exchange(process, struct.pack("=I", len(data)) + data, 2.0 * self.limits.seconds + 10.0)
+            except (Lost, OSError) as error:
+                self._end()
+                raise Lost(str(error) or type(error).__name__) from None
+        if not result:
+            raise Lost(f"it gave nothing within its limits ({self.limits.seconds} s CPU, {self.limits.memory_mb} MB)")
+        if result[:1] != b"+":
+            raise Lost(result[1:300].decode("utf-8", "replace"))
+        return result[1:]
+
+    def close(self) -> None:
+        """End the sandbox; the next call starts it again."""
+        with self._lock:
+            self._end()
+
+    def _running(self, fence: Fence) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._owner == os.getpid() and self._process.poll() is None:
+            return self._process
+        self._end()
+        with Held(fence) as held:
+            package = str(Path(__file__).resolve().parents[2])
+            job = job_of(self.limits, fence, held, ("enter", "serve"), (package,))
+            del job["limits"]["RLIMIT_CPU"]  # each call has its own
+            job |= {"function": self.function, "preload": list(self.preload), "seconds": self.limits.seconds}
+            job["path"] = [*job["path"], str(Path(package).parent)]
+            pipe = subprocess.PIPE
+            process = start(fence, held, self.limits, (pipe, pipe, subprocess.DEVNULL), (package,))
+            self._process, self._owner = process, os.getpid()
+            atexit.register(self.close)
+            if _exchange(process, packed(job), _TO_START) != b"ready":
+                raise Lost(f"{self.function} could not be started in the sandbox")
+        return process
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None or self._owner != os.getpid():
+            return
+        for stream in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                if stream is not None:
+                    stream.close()
+        end(process)
+        atexit.unregister(self.close)
+
+
+def _exchange(process: subprocess.Popen[bytes], data: bytes, seconds: float) -> bytes:
+    """Write all of `data`, and read one message back. Raises `Lost` after so many seconds, or where the other side has ended."""
+    assert process.stdin is not None and process.stdout is not None  # noqa: S101  they are pipes
+    out, back = process.stdin.fileno(), process.stdout.fileno()
+    os.set_blocking(out, False)
+    deadline, left, got = time.monotonic() + seconds, memoryview(data), b""
+    while True:
+        ready: Any = select.select([back], [out] if left else [], [], max(0.0, deadline - time.monotonic()))
+        if not (ready[0] or ready[1]):
+            raise Lost(f"not done after {seconds:g} s")
+        if ready[1]:
+            left = left[os.write(out, left[: 1 << 16]) :]
+        if ready[0]:
+            part = os.read(back, 1 << 16)
+            if not part:
+                raise Lost("it ended")
+            got += part
+            size = struct.unpack("=I", got[:4])[0] if len(got) >= 4 else None
+            if size is not None and size > _MOST:
+                raise Lost("its result is too large")
+            if size is not None and len(got) >= 4 + size:
+                return got[4 : 4 + size]

@@ -1,0 +1,68 @@
+"""Learners and predictors by name, ours and those of other packages.
+
+Other packages add a learner class through the entry point group `r2router.learners`, and its predictor, by its `kind`, through
+`r2router.predictors`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from r2router.errors import ArtifactError, ConfigError
+from r2router.plugins import Registry
+from r2router.text import suggest
+
+LEARNERS = Registry(
+    "r2router.learners",
+    {
+        "blend": "r2router.predict.blend:Blend",
+        "principal": "r2router.predict.principal:PrincipalRidge",
+        "ridge": "r2router.predict.linear:Ridge",
+        "mlp": "r2router.predict.mlp:MLP",
+        "gbdt": "r2router.predict.gbdt:GBDT",
+        "knn": "r2router.predict.knn:KNN",
+        "carrot-knn": "r2router.baselines.carrot:CarrotKNN",
+        "carrot-linear": "r2router.baselines.carrot:CarrotLinear",
+        "mirt": "r2router.baselines.irt:MIRT",
+        "nirt": "r2router.baselines.irt:NIRT",
+        "unirouter": "r2router.baselines.clusters:UniRouter",
+        "mf": "r2router.baselines.factorisation:MatrixFactorisation",
+        "clusters": "r2router.baselines.clusters:Clusters",
+        "random": "r2router.baselines.chance:Random",
+    },
+)
+PREDICTORS = Registry(
+    "r2router.predictors",
+    {
+        "blend": "r2router.predict.blend:BlendPredictor",
+        "linear": "r2router.predict.linear:LinearPredictor",
+        "mlp": "r2router.predict.mlp:MLPPredictor",
+        "gbdt": "r2router.predict.gbdt:GBDTPredictor",
+        "knn": "r2router.predict.knn:KNNPredictor",
+        "released": "r2router.predict.released:ReleasedPredictor",
+        "carrot-knn": "r2router.baselines.carrot:CarrotKNNPredictor",
+        "carrot-linear": "r2router.baselines.carrot:CarrotLinearPredictor",
+        "mirt": "r2router.baselines.irt:MIRTPredictor",
+        "nirt": "r2router.baselines.irt:NIRTPredictor",
+        "clusters": "r2router.baselines.clusters:ClusterPredictor",
+        "random": "r2router.baselines.chance:RandomPredictor",
+        "extended": "r2router.router.extended:ExtendedPredictor",
+    },
+)
+
+
+def learner_class(name: str) -> type[Any]:
+    """The learner of that name. Raises `ConfigError` listing what there is."""
+    found: type[Any] | None = LEARNERS.find(name)
+    if found is None:
+        known = LEARNERS.names()
+        raise ConfigError(f"no learner {name!r}{suggest(name, known)}; there are: {', '.join(known)}")
+    return found
+
+
+def predictor_class(kind: str) -> type[Any]:
+    """The predictor of that kind. Raises `ArtifactError` for one that is not installed."""
+    found: type[Any] | None = PREDICTORS.find(kind)
+    if found is None:
+        raise ArtifactError(f"the router's predictor is of kind {kind!r}, which is not installed here")
+    return found

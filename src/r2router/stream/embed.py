@@ -1,0 +1,99 @@
+"""The embeddings of texts, on all processors or on a Ray cluster, a few batches ahead of their use."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from r2router.encode import Encoder, load_encoder
+from r2router.encode.embed import alone, embed_part, embedded, part_of, read_part
+from r2router.executors import Executor, Threads
+from r2router.stream.batch import Batch
+from r2router.types import FloatArray, IntArray
+
+Engine = Literal["threads", "ray"]
+
+_TEXTS = 32  # of a part where several threads share a batch
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A batch whose good rows have vectors. good: their numbers within the batch. counts: their tokens, where they are known."""
+
+    batch: Batch
+    good: IntArray
+    vectors: FloatArray
+    counts: FloatArray | IntArray | None
+
+
+def embedding(batches: Iterator[Batch], encoder: str, engine: Engine, workers: int | None) -> Iterator[Embedded]:
+    """The batches in order, each with its vectors. Texts are embedded by the encoder of a spec; what is embedded already stays.
+
+    workers: threads of the embedded encoder, by default one for each processor. Raises `EncoderError`.
+    """
+    first = next(batches, None)
+    if first is None:
+        return
+    if not isinstance(first.queries, list):
+        yield from map(_ready, _again(first, batches))
+    elif engine == "ray":
+        from r2router.executors.on_ray import OnRay
+
+        with OnRay() as ray:
+            yield from _over(_again(first, batches), encoder, ray, embed_part, None)
+    else:
+        own, most = alone(load_encoder(encoder))
+        threads = Threads(1 if most is None else workers or most)
+        yield from _over(_again(first, batches), encoder, threads, partial(_embed_here, own), None if most is None else _TEXTS)
+
+
+def _again(first: Batch, others: Iterator[Batch]) -> Iterator[Batch]:
+    yield first
+    yield from others
+
+
+def _good(batch: Batch) -> IntArray:
+    return np.array([i for i in range(len(batch)) if i not in batch.problems], dtype=np.intp)
+
+
+def _ready(batch: Batch) -> Embedded:
+    good = _good(batch)
+    vectors = np.asarray(batch.queries)
+    if len(good) < len(batch):
+        return Embedded(batch, good, vectors[good], None if batch.input_tokens is None else batch.input_tokens[good])
+    return Embedded(batch, good, vectors, batch.input_tokens)
+
+
+def _over(batches: Iterator[Batch], spec: str, executor: Executor, work: Callable[[bytes], bytes], size: int | None) -> Iterator[Embedded]:
+    """size: texts of a part; None: a batch is a part, so that an encoder that looks at many texts at once sees the same ones."""
+    waiting: deque[tuple[Batch, IntArray, int]] = deque()
+
+    def parts() -> Iterator[bytes]:
+        for batch in batches:
+            good = _good(batch)
+            texts = [batch.queries[i] for i in good]
+            step = max(size or len(texts), 1)
+            starts = range(0, max(len(texts), 1), step)  # at least one part, so that a batch without a good row keeps its turn
+            waiting.append((batch, good, len(starts)))
+            for at in starts:
+                yield part_of(spec, texts[at : at + step])
+
+    done = executor.map(work, parts())
+    for first in done:
+        batch, good, count = waiting.popleft()
+        found = [read_part(part) for part in (first, *islice(done, count - 1))]
+        counts, vectors = (np.concatenate(values) for values in zip(*found, strict=True))
+        yield Embedded(batch, good, vectors, counts)
+
+
+def _embed_here(encoder: Encoder, part: bytes) -> bytes:
+    """As `embed_part`, by an encoder that is loaded."""
+    _, texts = msgspec.msgpack.decode(part, type=tuple[str, list[str]])
+    return embedded(encoder, texts)

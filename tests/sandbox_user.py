@@ -1,0 +1,35 @@
+"""Runs programs behind a fence as some user: `python sandbox_user.py FENCE`, one JSON line in, one out. See `test_sandbox`."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+
+from r2router.bench.scoring import sandbox
+
+
+def main() -> None:
+    fence = next(fence for fence in sandbox.FENCES if fence.name == sys.argv[1])
+    say({"works": sandbox.why_not(fence) is None, "why": sandbox.why_not(fence), "uid": os.getuid()})
+    for line in sys.stdin:
+        asked = json.loads(line)
+        began = time.monotonic()
+        try:
+            ran = sandbox._run({"program": asked["program"]}, sandbox.Limits(**asked.get("limits", {})), fence)
+            told = {"finished": ran.finished, "why": ran.why}
+        except Exception as error:  # noqa: BLE001  whatever an attack brings about
+            told = {"finished": False, "why": f"ESCAPED: {error!r}"}
+        told |= {"seconds": time.monotonic() - began, "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+        say(told)
+
+
+def say(what: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
