@@ -86,6 +86,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndpoint]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     server = FakeEndpoint()
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
@@ -162,7 +163,7 @@ def test_passing_trouble_is_waited_out(endpoint: FakeEndpoint, trouble: Answer) 
 def test_lasting_trouble_is_reported(endpoint: FakeEndpoint) -> None:
     error = {"error": {"message": f"You exceeded\nyour quota; key {KEY}", "type": "insufficient_quota"}}
     message = failing(endpoint, *[status(429, error)] * 4)
-    assert message == f"{endpoint.url}/embeddings answered 429: You exceeded your quota; key *** (tried 4 times)"
+    assert message == f"{endpoint.url}/embeddings answered 429: You exceeded your quota; key *** (insufficient_quota) (tried 4 times)"
     assert len(endpoint.requests) == 4
 
 
@@ -200,12 +201,38 @@ def test_a_key_that_cannot_be_sent(endpoint: FakeEndpoint, monkeypatch: pytest.M
 
 
 def test_the_key_goes_to_no_host_that_the_user_did_not_name(endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("r2router.encode.openai.LOCAL_HOSTS", set())
+    monkeypatch.delenv("OPENAI_BASE_URL")
     encoder(endpoint).encode(["x"])
     assert "Authorization" not in endpoint.requests[-1][1]
     monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
     encoder(endpoint).encode(["x"])
     assert endpoint.requests[-1][1]["Authorization"] == f"Bearer {KEY}"
+
+
+def test_a_url_that_only_a_spec_names_gets_no_text_without_consent(endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A saved router holds such a spec: whoever trained it must not collect prompts."""
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    made = load_encoder(f"openai:embed-small@{endpoint.url}")
+    for named in (None, "https://api.openai.com/v1", "http://127.0.0.1:1/v1", endpoint.url.replace("127.0.0.1", "localhost")):
+        if named:
+            monkeypatch.setenv("R2ROUTER_EMBEDDINGS_URL", named)
+        with pytest.raises(ConfigError, match=f"R2ROUTER_EMBEDDINGS_URL={endpoint.url}"):
+            made.encode(["a secret"])
+    assert endpoint.requests == []
+    monkeypatch.setenv("R2ROUTER_EMBEDDINGS_URL", endpoint.url)
+    made.encode(["x"])
+    assert "Authorization" not in endpoint.requests[-1][1], "consent to prompts is none to the key"
+    monkeypatch.delenv("R2ROUTER_EMBEDDINGS_URL")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{endpoint.url}/")
+    load_encoder(f"openai:embed-small@{endpoint.url}").encode(["x"])
+    assert endpoint.requests[-1][1]["Authorization"] == f"Bearer {KEY}"
+
+
+def test_openai_itself_is_asked_by_a_spec_only_with_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "R2ROUTER_EMBEDDINGS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match="set OPENAI_API_KEY"):
+        load_encoder("openai:text-embedding-3-small").encode(["a secret"])
 
 
 def test_redirects_are_not_followed(endpoint: FakeEndpoint) -> None:

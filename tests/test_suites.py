@@ -59,7 +59,7 @@ def test_columns_are_mapped_as_elsewhere_and_options_get_letters(tmp_path: Path)
     first, second = load_queries([str(path)], columns={"text": "ask", "reference": "gold", "options": "choices"})
     assert first.text == "Which?\n\nA. dog\nB. cat" and (first.reference, first.scorer) == ("B", "choice") and second.reference == "A"
     assert scorer_named("choice").score(first, "the cat").quality == 1.0  # type: ignore[union-attr]
-    assert [q.reference for q in load_suite(f"file:{path}?text=ask&reference=gold").queries()] == ["cat", "0"]
+    assert [q.reference for q in load_suite(f"file:{path}?text=ask&reference=gold").queries()] == ["B", "A"]
     by_letter = lines(tmp_path / "l.jsonl", {"text": "Which?", "reference": "B", "options": {"A": "dog", "B": "cat"}})
     assert load_queries([str(by_letter)])[0].text == first.text
     for columns, what in (({"text": "asked"}, "no column 'asked'"), ({"txt": "ask"}, "'txt' is not a field")):

@@ -10,27 +10,33 @@ from typing import Any
 import msgspec
 
 from r2router.bench.suite import BOM, Query, Suite
-from r2router.bench.suites import check_options
+from r2router.bench.suites import check_options, whole_number
+from r2router.bench.suites.options import Cell, Reading, options_of, reading_of
 from r2router.errors import DataError
+from r2router.files import check_file, check_text
+from r2router.table.parquet_size import check_unpacked
 from r2router.text import suggest
 
 EXTENSIONS = (".jsonl", ".ndjson", ".csv", ".parquet")
 FIELDS = ("id", "text", "task", "reference", "system", "scorer", "options", "meta")
-_ALIASES = {"text": ("query", "question", "prompt"), "reference": ("answer",), "id": ("query_id",)}
+_ALIASES = {"text": ("query", "question", "prompt"), "reference": ("answer", "answerKey"), "id": ("query_id",), "options": ("choices",)}
 
 
 class RowFile:
     """One query a row. Columns are the fields of `Query`; only the text must be there.
 
     columns: our name -> the file's. Without a mapping `query`, `question` and `prompt` are taken for the text and `answer` for the
-    reference. `options`, a list of texts, are put under the text with letters, and a reference that is one of them (or its number)
-    becomes its letter. Columns that are nothing of ours go into `meta`, where scorers find them.
+    reference. `options` (or `choices`), a list of texts, are put under the text with letters, and a reference becomes the letter of its
+    option: see `r2router.bench.suites.options`. base: what numbers among the references are counted from, 0 or 1; None: the file shows
+    it. Columns that are nothing of ours go into `meta`, where scorers find them.
     """
 
-    def __init__(self, path: str | Path, columns: Mapping[str, str] | None = None) -> None:
+    def __init__(self, path: str | Path, columns: Mapping[str, str] | None = None, *, base: int | None = None) -> None:
         self.path = str(path)
         self.name = Path(self.path).stem
         self.columns = dict(columns or {})
+        self.base = base
+        self.notes: list[str] = []
         for ours in self.columns:
             if ours not in FIELDS:
                 raise DataError(
@@ -40,8 +46,11 @@ class RowFile:
     def queries(self) -> Iterable[Query]:
         """The queries in file order. Raises `DataError` naming file, line or row, and field."""
         seen: dict[str, str] = {}
-        for where, number, row in self._rows():
-            query = self._query(row, number, f"{self.path}, {where}")
+        rows = list(self._rows())
+        reading = reading_of((cell for where, _, row in rows if (cell := self._cell(row, f"{self.path}, {where}")) is not None), self.base)
+        self.notes = [] if reading.shown else ["whole numbers among the references are counted from 0; no row shows whether that is so"]
+        for where, number, row in rows:
+            query = self._query(row, number, f"{self.path}, {where}", reading)
             if query.id in seen:
                 raise DataError(f"{self.path}, {where}: id {query.id!r} is taken by {seen[query.id]}; give each query an id of its own")
             seen[query.id] = where
@@ -49,7 +58,14 @@ class RowFile:
         if not seen:
             raise DataError(f"{self.path}: no queries; a suite has one a row, with at least a text")
 
-    def _query(self, row: Mapping[str, Any], number: int, where: str) -> Query:
+    def _cell(self, row: Mapping[str, Any], where: str) -> Cell | None:
+        """The row's reference, where it has one and options."""
+        reference, options = (self._column(name, row) for name in ("reference", "options"))
+        if reference is None or options is None or row[reference] is None or (found := options_of(row[options])) is None:
+            return None
+        return Cell(where, row[reference], found)
+
+    def _query(self, row: Mapping[str, Any], number: int, where: str, reading: Reading) -> Query:
         taken = {ours: self._column(ours, row) for ours in FIELDS}
         fields = {ours: row[theirs] for ours, theirs in taken.items() if theirs is not None and row[theirs] is not None}
         used = set(taken.values())
@@ -62,10 +78,14 @@ class RowFile:
             raise DataError(f"{where}: meta must be an object")
         options = fields.pop("options", None)
         if options is not None:
-            if isinstance(options, dict) and list(options) == list(string.ascii_uppercase[: len(options)]):
-                options = list(options.values())  # as {"A": "...", "B": "..."}
-            fields |= _with_options(fields, options, where)
-            extra["options"] = options
+            found = options_of(options)
+            if found is None:
+                raise DataError(f"{where}: options must be a list of 2 to 26 texts, or an object of them by letter")
+            cell = self._cell(row, where)
+            fields |= {"text": lettered(str(fields.get("text", "")), found.texts)}
+            if cell is not None:
+                fields |= {"scorer": fields.get("scorer") or "choice", "reference": reading.letter(cell) or fields["reference"]}
+            extra["options"] = list(found.texts)
         if "text" not in fields:
             there = ", ".join(sorted(row)[:12])
             raise DataError(f"{where}: no text; there are: {there}; say which is it with --column text=NAME")
@@ -91,13 +111,14 @@ class RowFile:
             yield from self._frame(suffix)
             return
         decoder = msgspec.json.Decoder(dict[str, Any])
+        check_text(self.path)
         try:
             with Path(self.path).open("rb") as file:
                 for number, line in enumerate(file, 1):
                     if line.strip():
                         try:
                             yield f"line {number}", number, decoder.decode(line.removeprefix(BOM))
-                        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                             raise DataError(f"{self.path}, line {number}: {error}") from None
         except FileNotFoundError:
             raise DataError(f"{self.path}: no such file") from None
@@ -107,8 +128,14 @@ class RowFile:
     def _frame(self, suffix: str) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
         import polars as pl
 
-        if "://" not in self.path and not Path(self.path).is_file():
-            raise DataError(f"{self.path}: no such file")
+        if "://" not in self.path:
+            if not Path(self.path).exists():
+                raise DataError(f"{self.path}: no such file")
+            if suffix == ".parquet":
+                check_file(self.path)
+                check_unpacked(self.path)
+            else:
+                check_text(self.path)
         try:
             scan = pl.scan_parquet(self.path) if suffix == ".parquet" else pl.scan_csv(self.path, infer_schema=False)
             frame = scan.collect()
@@ -124,21 +151,10 @@ def lettered(text: str, options: Iterable[str]) -> str:
 
 
 def file_suite(name: str, what: str, options: Mapping[str, str]) -> Suite:
-    """`file:PATH?text=prompt&reference=gold`: the options map columns."""
-    check_options(name, options, FIELDS)
-    return RowFile(what, options)
-
-
-def _with_options(fields: Mapping[str, Any], options: Any, where: str) -> dict[str, Any]:
-    if not isinstance(options, list) or not 2 <= len(options) <= 26:
-        raise DataError(f"{where}: options must be a list of 2 to 26 texts")
-    texts = [str(o) for o in options]
-    changed: dict[str, Any] = {"text": lettered(str(fields.get("text", "")), texts)}
-    reference = fields.get("reference")
-    if reference is not None:
-        changed["scorer"] = fields.get("scorer") or "choice"
-        if reference in texts:
-            changed["reference"] = string.ascii_uppercase[texts.index(reference)]
-        elif reference.isdigit() and int(reference) < len(texts):
-            changed["reference"] = string.ascii_uppercase[int(reference)]
-    return changed
+    """`file:PATH?text=prompt&reference=gold`: the options map columns; `base` is 0 or 1, what numbers of options are counted from."""
+    check_options(name, options, (*FIELDS, "base"))
+    columns = {ours: theirs for ours, theirs in options.items() if ours != "base"}
+    base = whole_number(name, options, "base", 0) if "base" in options else None
+    if base not in (None, 0, 1):
+        raise DataError(f"suite {name!r}: base={base} must be 0 or 1")
+    return RowFile(what, columns, base=base)
