@@ -17,6 +17,7 @@ from r2router.figure import Figure
 from r2router.metrics.crossfit import Path, halves_of, mean_quality, paths_of
 from r2router.metrics.frontier import area_over_cost, area_over_log_cost, envelope_at, least_cost, upper_envelope
 from r2router.metrics.methods import KEEP, SETTINGS, FixedArms, Means, Method, Outcomes, Routed, methods, one_budget_each
+from r2router.text import html_table
 from r2router.types import Arm, BoolArray, FloatArray, IntArray, Progress
 
 __all__ = (
@@ -121,6 +122,14 @@ class Comparison:
         if gap.low > _NOTHING:
             return "above"
         return "below" if gap.high < -_NOTHING else "not clear"
+
+    def __repr__(self) -> str:
+        return f"Comparison({self.n} queries, base {self.base!r}, methods {', '.join(self.figures)})"
+
+    def _repr_html_(self) -> str:
+        names = list(dict.fromkeys(name for row in self.figures.values() for name in row))
+        rows = ((method, *(row.get(name, "") for name in names)) for method, row in self.figures.items())
+        return html_table(repr(self), ("method", *names), rows)
 
 
 def compare(  # noqa: PLR0913 - what is compared, by name
