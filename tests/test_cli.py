@@ -449,9 +449,18 @@ def test_evaluate_writes_reports(room: Path) -> None:
 
 
 def test_a_report_that_could_not_be_written_is_refused_before_the_work(room: Path) -> None:
-    fails("evaluate", "missing", "--table", "missing", "--report", "a.pdf", code=2, says="a.pdf: a report cannot be written as '.pdf'")
+    fails(
+        "evaluate",
+        "missing",
+        "--table",
+        "missing",
+        "--report",
+        "a.pdf",
+        code=2,
+        says="a.pdf: '.pdf' is not what is written here",
+    )
     fails("evaluate", "missing", "--table", "missing", "--report", "no/a.html", code=1, says="no/a.html: there is no folder no")
-    fails("evaluate", "missing", "--table", "missing", "--report", "router", code=2, says="router: a report cannot be written")
+    fails("evaluate", "missing", "--table", "missing", "--report", "router", code=2, says="router: a file without an ending")
 
 
 def test_evaluate_fits_the_baselines_too(room: Path) -> None:

@@ -362,7 +362,7 @@ def test_the_command_writes_what_the_other_commands_read(router: r2.Router, tmp_
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["--out", "x.csv"], "as .parquet"),
+        (["--out", "x.csv"], "not what is written here"),
         (["--out", "nowhere/x.parquet"], "does not exist"),
         (["--out", "x.parquet", "--queries", "0"], "queries is 0"),
         (["--out", "x.parquet", "--router", "nowhere"], "no such router"),
