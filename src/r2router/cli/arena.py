@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from r2router.cli.options import Wish, pairs, wishes
+from r2router.cli.outputs import OutputFile
 from r2router.cli.screen import note, progress, say, style
 
 _PATH = click.Path(path_type=Path)
@@ -28,8 +29,10 @@ Example:
       --name qwen3-235b=qwen/qwen3-235b-a22b-2507 --trained-on outcomes.parquet"""
 )
 @click.option("--prompts", type=_PATH, required=True, metavar="FILE", help="RouterArena's dataset/router_data.json.")
-@click.option("--out", type=_PATH, required=True, metavar="FILE", help="The prediction file.")
-@click.option("--config", type=_PATH, metavar="FILE", help="The config file that is submitted with it, named after the router.")
+@click.option("--out", type=OutputFile(".json"), required=True, metavar="FILE", help="The prediction file.")
+@click.option(
+    "--config", type=OutputFile(".json"), metavar="FILE", help="The config file that is submitted with it, named after the router."
+)
 @click.option("--arena", "checkout", type=_PATH, metavar="DIR", help="A copy of its repository: names and prices are checked against it.")
 @click.option("--name", "names", multiple=True, metavar="OURS=THEIRS", help="A model's name there. Repeatable.")
 @click.option("--trained-on", multiple=True, metavar="TABLE", help="A table the router was trained on, to be looked for. Repeatable.")
