@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from r2router.encode import embed, load_encoder
-from r2router.errors import DataError
+from r2router.errors import DataError, expect
 from r2router.evaluation.accuracy import accuracy, compliance
 from r2router.evaluation.baselines import fit_baselines, noise_lines
 from r2router.evaluation.contenders import Tried
@@ -47,6 +47,12 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
     scored on the same queries with the tokens really used; see `r2router.metrics.score` for what each figure is.
     Raises `DataError` where nothing can be compared.
     """
+    expect("router", router, Router, "a Router: evaluate(router, table)")
+    expect("table", table, Table, "a Table: evaluate(router, table)")
+    if train is not None:
+        expect("train", train, Table, "a Table")
+    for name, value in (("resamples", resamples), ("seed", seed)):
+        expect(name, value, int, "a whole number")
     if baselines and vectors is None:
         vectors = embed(load_encoder(router.encoder), table.queries, progress)
     judged = judge(router, table, vectors, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,6 +59,16 @@ class Report:
     regret: Figure | None = None
     noise: tuple[tuple[str, Figure, Figure], ...] = ()
 
+    def __repr__(self) -> str:
+        quality, cost = self.own
+        return (
+            f"Report({self.queries} queries x {len(self.arms)} arms; own policy: quality {quality.value:.3f} at "
+            f"{money(1000 * cost.value)} per 1,000 requests; print(report) shows all)"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
     @property
     def gap_closed(self) -> float:
         """Share of the way from the best mixture of fixed arms to the oracle that the router goes, by area; NaN where there is none."""
@@ -103,13 +114,13 @@ class Report:
         c = self.comparison
         lines = [
             f"{self.queries:,} queries, {len(self.arms)} arms.",
-            f"Best fixed arm: {c.best_arm}, quality {c.best[1]:.3f} at {money(c.best[0])} a request.",
+            f"Best fixed arm: {c.best_arm}, quality {c.best[1]:.3f} at {money(1000 * c.best[0])} per 1,000 requests.",
             "",
-            f"{'':28} {'area over log cost':>22} {'peak quality':>22} {'cost at 95 % quality':>30} {'of best arm':>12}",
+            f"{'':28} {'area over log cost':>22} {'peak quality':>22} {'$ per 1,000 at 95 % quality':>30} {'of best arm':>12}",
         ]
         for method, row in c.figures.items():
             cost = row["cost_at_keep"]
-            spent = f"{money(cost.value)} [{_usd(cost.low)}, {_usd(cost.high)}]" if math.isfinite(cost.value) else "never"
+            spent = f"{_usd(cost.value)} [{_usd(cost.low)}, {_usd(cost.high)}]" if math.isfinite(cost.value) else "never"
             share = f"{row['qnc'].value:.1%}" if math.isfinite(row["qnc"].value) else ""
             lines.append(f"{LABELS.get(method, method):28} {_cell(row['area']):>22} {_cell(row['peak']):>22} {spent:>30} {share:>12}")
         difference = c.differences["fixed"]["area"]
@@ -120,8 +131,8 @@ class Report:
             if math.isfinite(self.gap_closed)
             else ("" if math.isnan(difference.value) else "There is no gap to the oracle."),
             (
-                f"Own policy ({self.own_policy}): quality {_cell(self.own[0])} at {money(self.own[1].value)} "
-                f"[{money(self.own[1].low)}, {money(self.own[1].high)}] a request."
+                f"Own policy ({self.own_policy}): quality {_cell(self.own[0])} at {money(1000 * self.own[1].value)} "
+                f"[{money(1000 * self.own[1].low)}, {money(1000 * self.own[1].high)}] per 1,000 requests."
             ),
             "Arms it then uses: "
             + ", ".join(f"{arm} {share:.0%}" for arm, share in self.shares[:6])
@@ -155,7 +166,7 @@ def _task_line(t: TaskLine, compared: Comparison) -> str:
 
 
 def _usd(cost: float) -> str:
-    return "never" if math.isinf(cost) else money(cost)
+    return "never" if math.isinf(cost) else money(1000 * cost)
 
 
 def _verdict(difference: Figure) -> str:

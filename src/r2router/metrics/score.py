@@ -16,6 +16,7 @@ import numpy as np
 
 from r2router.figure import Figure
 from r2router.metrics.frontier import Sweep, area_over_cost, area_over_log_cost, envelope_at, least_cost, sweep, upper_envelope
+from r2router.text import html_table
 from r2router.types import Arm, BoolArray, FloatArray, IntArray, Progress
 
 _MOSTLY_SEEN = 0.95
@@ -176,6 +177,14 @@ class Comparison:
     best: tuple[float, float]
     low: float
     high: float
+
+    def __repr__(self) -> str:
+        return f"Comparison({self.n} queries, base {self.base!r}, methods {', '.join(self.figures)})"
+
+    def _repr_html_(self) -> str:
+        names = list(dict.fromkeys(name for row in self.figures.values() for name in row))
+        rows = ((method, *(row.get(name, "") for name in names)) for method, row in self.figures.items())
+        return html_table(repr(self), ("method", *names), rows)
 
 
 def compare(

@@ -18,7 +18,7 @@ import numpy as np
 from r2router.errors import ConfigError, MissingPrice
 from r2router.pool.prices import charge, genai_prices, read_prices, wrong_prices
 from r2router.pool.toml import read_models
-from r2router.text import listing, suggest
+from r2router.text import html_table, listing, suggest
 from r2router.types import MOST_TOKENS, Arm, BoolArray, Budget, FloatArray, IntArray, Model, NumberArray, Prices
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -119,6 +119,14 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"Pool({len(self.models)} models, {len(self.arms)} arms)"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for m in self.models:
+            prices = m.usd_per_million
+            usd = ("?", "?") if prices is None else (f"{prices.input:g}", f"{prices.output:g}")
+            rows.append((m.id, ", ".join(b.id for b in m.budgets), *usd, "yes" if m.available else "no"))
+        return html_table(repr(self), ("model", "budgets", "USD per million in", "out", "available"), rows)
 
     def __getitem__(self, model_id: str) -> Model:
         return self.models[self._model_index[model_id]]

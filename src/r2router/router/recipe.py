@@ -12,7 +12,7 @@ import numpy as np
 
 from r2router.decide import Value
 from r2router.encode import count_tokens, embed, load_encoder
-from r2router.errors import ConfigError, DataError, EncoderError, UsageError
+from r2router.errors import ConfigError, DataError, EncoderError, UsageError, expect
 from r2router.figure import Figure
 from r2router.metrics.calibrate import LEAST_VALUE, for_quality
 from r2router.metrics.score import KEEP, Outcomes, Routed, compare, methods
@@ -50,6 +50,14 @@ class Recipe(msgspec.Struct, frozen=True):
     digest: bool = True
 
     def __post_init__(self) -> None:
+        expect("encoder", self.encoder, str, 'the spec of an encoder, such as "minilm"')
+        if isinstance(self.learner, type) or not callable(getattr(self.learner, "fit", None)):
+            raise UsageError(f"learner is {self.learner!r}; give a learner, such as r2router.Ridge() or r2router.KNN()")
+        for name in ("folds", "seed", "resamples"):
+            expect(name, getattr(self, name), int, "a whole number")
+        expect("keep", self.keep, (int, float), "a number above 0 and up to 1")
+        if self.seed < 0:
+            raise ConfigError(f"Recipe(seed={self.seed}): a seed is at least 0")
         if self.folds < 0 or self.resamples < 0 or not 0 < self.keep <= 1:
             raise ConfigError(
                 f"Recipe(folds={self.folds}, keep={self.keep}, resamples={self.resamples}): folds and resamples are at least 0, "
@@ -62,6 +70,7 @@ class Recipe(msgspec.Struct, frozen=True):
         vectors: (n, d) embeddings of its queries, where they exist already; rows are used as they are.
         progress: called as work goes on. Raises `DataError`, `MissingPrice`, `EncoderError`.
         """
+        expect("table", table, Table, "a Table, as Table.read(file, pool) makes one")
         check_table(table)
         counts = count_tokens(table.queries)
         x, encoder = self._vectors(table, vectors, progress)
