@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from r2router.cli.options import Wish, wishes
+from r2router.cli.outputs import OutputFile
 from r2router.cli.route import as_json_text, decided, read_text
 from r2router.cli.screen import note, say, style
 
@@ -20,8 +21,8 @@ Examples:
 )
 @click.argument("text")
 @wishes
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Draw them as a web page of one file.")
-@click.option("--png", type=click.Path(path_type=Path), metavar="FILE", help="Draw them as a PNG (needs the [plot] extra).")
+@click.option("--html", type=OutputFile(".html", ".htm"), metavar="FILE", help="Draw them as a web page of one file.")
+@click.option("--png", type=OutputFile(".png"), metavar="FILE", help="Draw them as a PNG (needs the [plot] extra).")
 @click.option("--json", "as_json", is_flag=True, help="The curves as JSON: one object a model.")
 def curves(text: str, wish: Wish, html: Path | None, png: Path | None, as_json: bool) -> None:
     """Show each model's quality over cost for TEXT, and the choice.

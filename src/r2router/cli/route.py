@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from r2router.cli.options import Wish, wishes
+from r2router.cli.outputs import OutputAddress
 from r2router.cli.screen import note, progress, say, style
 
 if TYPE_CHECKING:
@@ -32,7 +33,10 @@ Examples:
 @click.option(
     "--input", "source", metavar="FILE", help="Route every row of FILE (.jsonl .csv .txt .parquet .npy) or of an address (s3://...)."
 )
-@click.option("--output", "target", metavar="FILE", help="Write results to FILE (.jsonl, .csv or .parquet); default: stdout.")
+@click.option(
+    "--output", "target", type=OutputAddress(".jsonl", ".ndjson", ".csv", ".parquet"), metavar="FILE",
+    help="Write results to FILE (.jsonl, .csv or .parquet); default: stdout.",
+)  # fmt: skip
 @click.option("--column", metavar="NAME", help="The column of --input to route; default: query, prompt, text, vector or embedding.")
 @click.option("--engine", type=click.Choice(["threads", "ray"]), default="threads", show_default=True, help="Where texts are embedded.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads that embed; default: one per processor.")

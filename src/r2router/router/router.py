@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
 import numpy as np
 
 from r2router.decide import NO_ARM, Best, Policy, Tradeoff, anchor_pairs, decide, ranked
@@ -313,9 +314,12 @@ class Router:
         return policy
 
     def with_policy(self, policy: Policy) -> Router:
-        """The same router with another policy of its own. Raises `PolicyError` where it is none."""
+        """The same router with another policy of its own; what the one before was set to keep is no longer said of it.
+
+        Raises `PolicyError` where it is none.
+        """
         self.resolve(policy)
-        return replace(self, policy=policy)
+        return replace(self, policy=policy, facts=msgspec.structs.replace(self.facts, promise=""))
 
     def with_pool(self, pool: Pool) -> Router:
         """The same router with other prices, capabilities or availability; the arms must be the same. Raises `ArtifactError`."""

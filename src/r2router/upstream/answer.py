@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -33,6 +33,49 @@ class Token(msgspec.Struct):
 
     token: str
     bytes: list[int] | None = None
+
+
+class _PlainDelta(msgspec.Struct):
+    """A delta that says nothing but text or thinking."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    reasoning_text: None = None
+    thinking: None = None
+    reasoning_details: None = None
+    refusal: None = None
+    usage: None = None
+
+
+class _PlainChoice(msgspec.Struct):
+    """The one choice of a chunk that says nothing but a delta."""
+
+    delta: _PlainDelta
+    index: Literal[0] = 0
+    finish_reason: None = None
+    finishReason: None = None  # noqa: N815  Gemini's
+    finish_details: None = None
+    message: None = None
+    text: None = None
+    logprobs: None = None
+    error: None = None
+    usage: None = None
+
+
+class _PlainChunk(msgspec.Struct):
+    """Nearly every chunk of nearly every stream: every field that means anything has its usual type here, or is absent."""
+
+    choices: tuple[_PlainChoice]
+    model: str | None = None
+    object: Literal["chat.completion.chunk"] | None = None
+    error: None = None
+    usage: None = None
+    x_groq: None = None
+    timings: None = None
+
+
+_plain = msgspec.json.Decoder(_PlainChunk)
 
 
 class _Said:
@@ -86,6 +129,27 @@ class Answer:
         self.model: str | None = None
         self.seen = False
 
+    def add_plain(self, data: bytes) -> bool:
+        """Take in a chunk of the usual kind, in a tenth of the time of `add`; false where it is of another kind."""
+        try:
+            chunk = _plain.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
+        if self.model is None and chunk.model:
+            return False
+        mine = self._choices.get(0)
+        if mine is None:
+            mine = self._choices[0] = _Choice()
+        self.seen = True
+        delta = chunk.choices[0].delta
+        self._left -= mine.deltas.add(delta.content or "", delta.reasoning_content or delta.reasoning or "")
+        self._check()
+        return True
+
+    def _check(self) -> None:
+        if self._left < 0:
+            raise TooMuch(f"said more than {self._most:,} characters, far more than what was asked for can be")
+
     def add(self, body: Any) -> Any:
         """Take in a whole reply or a chunk; gives the error that it reports instead, or None.
 
@@ -132,8 +196,7 @@ class Answer:
         if isinstance(logprobs := choice.get("logprobs"), dict):
             mine.tokens += (found := _tokens(logprobs.get("content")))
             self._left -= sum(map(len, found))
-        if self._left < 0:
-            raise TooMuch(f"said more than {self._most:,} characters, far more than what was asked for can be")
+        self._check()
 
     # -- what it came to ------------------------------------------------------------------------------------------------
 

@@ -150,7 +150,9 @@ class _Reader:
             self._take(body, data)
 
     def _line(self, line: bytes) -> None:
-        name, value = field(line)
+        if line[:7] == b"data: {" and not self._pending and not self._event and self.answer.add_plain(line[6:]):
+            return  # nearly always
+        name, value = field(line) if line else (b"", b"")
         if name == b"data" and value == b"[DONE]":
             self._dispatch()
             self.done = True
