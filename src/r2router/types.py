@@ -19,7 +19,6 @@ from r2router.rates import DEAREST as DEAREST
 from r2router.rates import Prices as Prices
 from r2router.rates import Rates as Rates
 from r2router.rates import Tier as Tier
-from r2router.spelling import MOST_TOKENS as MOST_TOKENS
 from r2router.spelling import tokens_of
 from r2router.text import html_table
 
