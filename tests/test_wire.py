@@ -16,7 +16,8 @@ pytest.importorskip("aiohttp", reason="calling LLMs needs the [bench] extra")
 
 from r2router.pool.prices import cost_usd
 from r2router.types import Prices
-from r2router.upstream.answer import BROKEN_OFF, Answer, mended
+from r2router.upstream.answer import BROKEN_OFF, Answer
+from r2router.upstream.content import mended
 from r2router.upstream.events import Lines
 from r2router.upstream.reader import read_reply
 from r2router.upstream.reply import Failed, Reply

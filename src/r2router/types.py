@@ -6,20 +6,18 @@ mixed up: the budget *asked for*, the tokens *forecast*, and the tokens *used*.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from r2router.rates import CACHE_WRITE as CACHE_WRITE
-from r2router.rates import CACHE_WRITE_1H as CACHE_WRITE_1H
-from r2router.rates import DEAREST as DEAREST
-from r2router.rates import Prices as Prices
-from r2router.rates import Rates as Rates
-from r2router.rates import Tier as Tier
-from r2router.spelling import tokens_of
+from r2router.arm import Arm as Arm  # noqa: PLC0414 - it is one of these words
+from r2router.arm import ArmField, plain
+from r2router.errors import ConfigError
 from r2router.text import html_table
 
 FloatArray = NDArray[np.floating[Any]]
@@ -42,27 +40,65 @@ HUGE = 1e15
 """Rows of embeddings with larger numbers are brought to norm 1 first: their squares could overflow float32."""
 
 UNLIMITED = "unlimited"
+CACHE_WRITE = 1.25  # times the input price: what Anthropic and Alibaba bill for a prompt that is written to their cache
+CACHE_WRITE_1H = 1.6  # times the price of a cache write: Anthropic's for one that is kept for an hour (twice the input price)
+DEAREST = 1e12  # US dollars per million tokens: above that a price is a slip, and sums of it would end at infinity
 
 
-class Arm(str):
-    """One choice of a router: a model under a budget, written `model@budget`.
+class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """US dollars per million tokens of each kind.
 
-    It is a string, so it prints, compares, sorts, hashes and serialises as one.
+    cached_input: input read from the provider's prompt cache; where it is not given, the input price (never less).
+    reasoning: thinking tokens; where it is not given, the output price, as nearly every provider bills today.
+    cache_write: input written to the prompt cache, to be kept for minutes; where it is not given, `CACHE_WRITE` times the input price.
     """
 
-    __slots__ = ()
-
-    @classmethod
-    def of(cls, model: str, budget: str) -> Arm:
-        return cls(f"{model}@{budget}")
-
-    @property
-    def model(self) -> str:
-        return self.partition("@")[0]
+    input: float
+    output: float
+    cached_input: float | None = None
+    reasoning: float | None = None
+    cache_write: float | None = None
 
     @property
-    def budget(self) -> str:
-        return self.partition("@")[2]
+    def each(self) -> tuple[float, float, float, float, float]:
+        """Input, output, cached input, reasoning and cache write, with what stands in where one is not given."""
+        return (
+            self.input,
+            self.output,
+            self.input if self.cached_input is None else self.cached_input,
+            self.output if self.reasoning is None else self.reasoning,
+            CACHE_WRITE * self.input if self.cache_write is None else self.cache_write,
+        )
+
+
+class Tier(Rates, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The rates of a request with more than `above` input tokens: they hold for the whole request, all its tokens."""
+
+    above: int
+
+
+class Prices(Rates, frozen=True, forbid_unknown_fields=True):
+    """What a model costs: rates, and other ones for long prompts.
+
+    tiers: by rising `above`. The last one whose `above` is less than a request's input tokens sets the rates of the whole request, as
+    Anthropic, Google and OpenAI bill (and as the genai-prices data is meant).
+    """
+
+    tiers: tuple[Tier, ...] = ()
+
+    def at(self, input_tokens: float) -> Rates:
+        """The rates of a request with so many input tokens."""
+        return next((tier for tier in reversed(self.tiers) if input_tokens > tier.above), self)
+
+    def scaled(self, factor: float) -> Prices:
+        """The same prices times a factor."""
+
+        def times(rates: Any) -> Any:
+            moved = {name: price * factor for name in Rates.__struct_fields__ if (price := getattr(rates, name)) is not None}
+            return msgspec.structs.replace(rates, **moved)
+
+        scaled: Prices = times(self)
+        return msgspec.structs.replace(scaled, tiers=tuple(times(tier) for tier in self.tiers))
 
 
 class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,8 +122,36 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         (`1.000`, `1,5k`, `500 tokens`): other names begin with a letter.
         """
         text = str(value)
-        tokens = tokens_of(text)
+        tokens = _tokens(text)
         return cls(text if tokens is None else str(tokens), tokens, control)
+
+
+_LIKE_A_NUMBER = re.compile(r"[+\u2212-]?(?:[.,]?\d|inf(?:inity)?$|nan$)", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"\+?(?P<whole>\d{1,3}(?:,\d{3})+|\d{1,12}(?:_\d{3})*)(?P<rest>\.\d{0,12})?(?P<power>[eE]\+?\d{1,2})?(?P<k>[kK])?", re.ASCII
+)
+_TWO_WAYS = re.compile(r"\+?\d{1,3}\.\d{3}")
+MOST_TOKENS = 10**9  # of a budget: no answer is longer
+
+
+def _tokens(text: str) -> int | None:
+    """The tokens that a budget stands for; None where it is a name. The one rule for tables, pools and everything else."""
+    if not (_LIKE_A_NUMBER.match(text) or text[:1].isnumeric()):
+        return None
+    match = _NUMBER.fullmatch(text)
+    if match is None or _TWO_WAYS.fullmatch(text):
+        raise ConfigError(f"budget {text!r} {_NO_NUMBER}")
+    plain = re.sub("[,_]", "", match["whole"]) + (match["rest"] or "") + (match["power"] or "")
+    number = Decimal(plain) * (1000 if match["k"] else 1)
+    if number > MOST_TOKENS or number != int(number):
+        raise ConfigError(f"budget {text!r} {_NO_NUMBER}")
+    return int(number)
+
+
+_NO_NUMBER = (
+    f"looks like a number and is not a whole number of tokens from 0 to {MOST_TOKENS:,}: write such a number as 1000, no limit as "
+    "'unlimited', and let a name begin with a letter"
+)
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -176,12 +240,6 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
         return html_table(f"{self!r}, means over the queries", head, rows)
 
 
-def plain(value: msgspec.Struct) -> dict[str, Any]:
-    """The fields of a struct in types that JSON has: numbers that are NaN or infinite become None."""
-    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(value, enc_hook=str))
-    return found
-
-
 class Curve(msgspec.Struct, frozen=True):
     """The forecast of one model over its budgets, for one query: what a person looks at.
 
@@ -210,7 +268,7 @@ class PathStep(msgspec.Struct, frozen=True):
     if TYPE_CHECKING:
         arm: Arm
     else:
-        arm: str  # see `_ArmField`
+        arm: str  # see `ArmField`
     lam: float
     value: float
     quality: float
@@ -259,7 +317,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     if TYPE_CHECKING:
         arm: Arm
     else:
-        arm: str  # see `_ArmField`
+        arm: str  # see `ArmField`
     model: str
     budget: str
     quality: float
@@ -285,25 +343,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         return plain(self)
 
 
-class _ArmField:
-    """A field of arms in a struct: kept as plain text, which msgspec can write and read (it refuses subclasses), and given as `Arm`."""
-
-    def __init__(self, kind: type[msgspec.Struct], name: str) -> None:
-        self._kept = kind.__dict__[name]
-        setattr(kind, name, self)
-
-    def __get__(self, owner: Any, kind: type | None = None) -> Any:
-        if owner is None:
-            return self
-        value = self._kept.__get__(owner)
-        return Arm(value) if isinstance(value, str) else tuple(map(Arm, value))
-
-    def __set__(self, owner: Any, value: Any) -> None:
-        self._kept.__set__(owner, str(value) if isinstance(value, str) else tuple(map(str, value)))
-
-
 for _kind, _name in ((PathStep, "arm"), (Decision, "arm"), (Decision, "fallbacks")):
-    _ArmField(_kind, _name)
+    ArmField(_kind, _name)
 
 
 class Choices(msgspec.Struct, frozen=True, eq=False):

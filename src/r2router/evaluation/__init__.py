@@ -12,6 +12,7 @@ from r2router.evaluation.accuracy import accuracy, compliance, skipped
 from r2router.evaluation.baselines import fit_baselines, noise_lines
 from r2router.evaluation.contenders import Tried
 from r2router.evaluation.experiment import failures, few
+from r2router.evaluation.left_out import left_out
 from r2router.evaluation.own_policy import OwnDecisions
 from r2router.evaluation.report import Report, TaskLine, leak
 from r2router.evaluation.router_forecasts import Judged, judge
@@ -82,7 +83,15 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         sources=table.sources,
         seed=seed,
         resamples=resamples,
-        notes=(*judged.notes, *own.notes(), *few(len(judged.tasks)), *failures(tried), *_how_fitted(tried, train), *skipped(judged.table)),
+        notes=(
+            *judged.notes,
+            *own.notes(),
+            *left_out(outcomes),
+            *few(len(judged.tasks)),
+            *failures(tried),
+            *_how_fitted(tried, train),
+            *skipped(judged.table),
+        ),
         accuracy=accuracy([forecast], outcomes, judged.table.output_tokens, min(resamples, 200), seed),
         compliance=tuple((str(arm), figure) for arm, figure in compliance(judged.table)),
         regret=own.regret(resamples, seed),

@@ -18,9 +18,8 @@ import numpy as np
 from r2router.errors import ConfigError, MissingPrice
 from r2router.pool.prices import charge, genai_prices, read_prices, wrong_prices
 from r2router.pool.toml import read_models
-from r2router.spelling import MOST_TOKENS
 from r2router.text import html_table, listing, suggest
-from r2router.types import UNLIMITED, Arm, BoolArray, Budget, FloatArray, IntArray, Model, NumberArray, Prices
+from r2router.types import MOST_TOKENS, UNLIMITED, Arm, BoolArray, Budget, FloatArray, IntArray, Model, NumberArray, Prices
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _NO_MODEL = "the pool has no model: give at least one [[model]]"
