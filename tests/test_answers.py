@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ EVIL = "\x1b[2J\x1b]0;owned\x07 3 \x9b31m \u202e"
 
 
 def record(query: Query, budget: str, response: str | None, **more: Any) -> Record:
-    key = f"{abs(hash((query.id, budget))):032x}"
+    key = hashlib.sha256(f"{query.id}@{budget}".encode()).hexdigest()[:32]
     made = {"model": "m", "control": "max_tokens", "output_tokens": 3, "charged_usd": 0.001} | more
     return Record(key=key, query=query_key(query), query_id=query.id, budget=budget, response=response, **made)
 
