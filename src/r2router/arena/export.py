@@ -14,9 +14,10 @@ from r2router.encode import count_tokens
 from r2router.errors import DataError, UsageError
 from r2router.files import whole_file
 from r2router.router.router import Router
-from r2router.table.rows import read_all_rows, sha256
+from r2router.table.rows import Reading, read_all_rows
+from r2router.table.sources import sha256
 from r2router.text import listing, suggest
-from r2router.types import Forecast, Progress
+from r2router.types import Progress
 
 _BATCH = 256
 _LEAST_LETTERS = 30  # of a training text that is looked for in the prompts: shorter ones stand in many
@@ -92,7 +93,7 @@ def export(
         counts = count_tokens([p.text for p in part])
         forecast = router.forecast([p.text for p in part])
         for i, prompt in enumerate(part):
-            d = router.explain(_row(forecast, i), policy, router.usable(require, exclude, counts[i : i + 1]))
+            d = router.explain(forecast[i : i + 1], policy, router.usable(require, exclude, counts[i : i + 1]))
             name = renamed.get(d.model, d.model)
             predictions.append(Prediction(prompt.index, prompt.text, name, str(d.arm), d.budget, d.max_tokens))
         if progress is not None:
@@ -104,23 +105,18 @@ def export(
     return Export(tuple(predictions), dict(Counter(p.prediction for p in predictions).most_common()), tuple(notes))
 
 
-def _row(forecast: Forecast, i: int) -> Forecast:
-    arrays = (getattr(forecast, name)[i : i + 1] for name in ("quality", "tokens", "spread", "familiar", "cost"))
-    return Forecast(forecast.arms, *arrays)
-
-
 def _provenance(router: Router, path: str | Path, prompts: Sequence[Prompt], tables: Sequence[str | Path]) -> Iterator[str]:
     """Notes on whether the router was trained on the prompts, as far as that can be known."""
     own = {digest: name for name, digest in router.facts.sources if digest}
     if sha256(Path(path)) in own:
         yield f"the router was trained on {path} itself: RouterArena refuses it"
     for table in tables:
-        rows, files, _ = read_all_rows(table, {})
-        if strange := [name for name, digest in files if digest not in own]:
+        rows = read_all_rows(table, Reading())
+        if strange := [name for name, digest in rows.files if digest not in own]:
             raise DataError(f"{strange[0]}: the router was not trained on this file: its sha256 is not on the router's card")
-        for _, digest in files:
+        for _, digest in rows.files:
             own.pop(digest, None)
-        trained = {plain for text in rows["query"].unique() if len(plain := _plain(text)) >= _LEAST_LETTERS}
+        trained = {plain for text in rows.frame["query"].unique() if len(plain := _plain(text)) >= _LEAST_LETTERS}
         if met := [p.index for p in prompts if not trained.isdisjoint(_parts(p.text))]:
             yield f"{len(met)} prompts hold a text that the router was trained on ({listing(met)}): RouterArena refuses such routers"
     if own:

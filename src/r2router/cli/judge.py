@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from r2router.cli.learn import check_out
-from r2router.cli.options import Data, Number, data, embeddings, paths_of, vectors
+from r2router.cli.options import Data, Number, data, embeddings, vectors
 from r2router.cli.report import check_reports, in_words, reports, typed, write_reports
 from r2router.cli.screen import note, progress, say
 
@@ -125,6 +125,13 @@ def calibrate(
     router.with_policy(found.policy).save(out or folder)
     say(f"{out or folder}: own policy is now: {policy_words(found.policy)}")
     say(f"On {found.n:,} queries that gives quality {found.quality:.3f} at {money(1000 * found.cost)} per 1,000 requests.")
+    if found.expected is not None:
+        gained, paid = found.expected
+        say(
+            "On other such queries, by setting each half and measuring on the other: quality "
+            f"{gained.value:.3f} [{gained.low:.3f}, {gained.high:.3f}] at {money(1000 * paid.value)} "
+            f"[{money(1000 * paid.low)}, {money(1000 * paid.high)}]. The target is met on average, not in every sample of queries."
+        )
 
 
 def _repriced(folder: Path, data: Data) -> Router:
@@ -139,9 +146,7 @@ def _repriced(folder: Path, data: Data) -> Router:
 
 def _outcomes(tables: Sequence[str], data: Data) -> Table:
     """Tables of any arms: the router takes those it knows, under its own prices."""
-    from r2router.table.table import Table
-
-    return Table.read(paths_of(tables), columns=data.columns, judge=data.judge)
+    return data.unpriced(tables)
 
 
 def _warn_if_trained_on(router: Router, table: Table) -> None:

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from r2router.errors import ArtifactError, SaveError, UsageError
+from r2router.files import check_file
 
 SCHEMA = 1
 """Version of the artifact's layout. A reader refuses a newer one; an older one is read as long as this file says how."""
@@ -199,6 +200,7 @@ def _identity(folder: Path) -> tuple[int, int, int] | None:
 
 
 def _read(path: Path, folder: Path) -> bytes:
+    check_file(path, ArtifactError)
     try:
         return path.read_bytes()
     except FileNotFoundError:

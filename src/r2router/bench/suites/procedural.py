@@ -17,6 +17,7 @@ import msgspec
 from r2router.bench.suite import Query, Suite
 from r2router.bench.suites import check_options, whole_number
 from r2router.errors import DataError, MissingExtra
+from r2router.files import check_text
 from r2router.text import suggest
 
 SYSTEM = "Solve the task step by step and show all your work. State the answer only at the end."
@@ -188,11 +189,12 @@ def _at_level(task: str, level: int) -> dict[str, Any]:
 
 
 def _from_file(path: Path) -> dict[str, Task]:
+    check_text(path)
     try:
         configs = msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
         raise DataError(f"{path}: {error}; it holds one object, task -> configuration") from None
     for task, config in configs.items():
         if (text := code_in(config)) is not None:
