@@ -467,7 +467,7 @@ def test_evaluate_fits_the_baselines_too(room: Path) -> None:
     args = ("evaluate", "router", "--table", "table.parquet", "--resamples", 2, "--json", "--baselines")
     got = json.loads(run(*args).stdout)
     assert {"MIRT", "MIRT on the same arms", "CARROT-Linear", "random"} <= set(got["figures"])
-    assert set(got["router_minus"]) == set(got["figures"]) - {"router"}
+    assert set(got["differences"]) == set(got["figures"]) - {"router"}
     assert any("cross-validation on these very queries" in note for note in got["notes"])
     other = json.loads(run(*args, "--train", "table.parquet").stdout)
     assert any("fitted on the training table" in note for note in other["notes"])

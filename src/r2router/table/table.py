@@ -185,7 +185,7 @@ class Table:
         return replace(self, pool=pool)
 
     def split(self, test: float = 0.2, seed: int = 42) -> tuple[Table, Table]:
-        """(train, test) by query, never by row; queries of the same text stay together.
+        """(train, test) by query, never by row; queries of the same text stay together, and so do near-duplicates (`groups_of`).
 
         A permutation by `numpy.random.default_rng(seed)`, as in the paper's released code. Raises `DataError` where one of the
         two parts would be empty.
