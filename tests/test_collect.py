@@ -39,7 +39,7 @@ from r2router.table.table import Table
 from r2router.types import Budget, Model, Prices, Provider, Tier
 from r2router.upstream.client import Failure, Reply, Request, Upstream
 from r2router.upstream.controls import CLOSINGS, SAFETY_CAP, WORDINGS, Controls
-from r2router.upstream.wire import Usage
+from r2router.upstream.usage import Usage
 
 BOTH = ("instruction", "max_tokens")
 PRICES = Prices(1.0, 10.0, cached_input=0.1)

@@ -86,6 +86,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndpoint]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     server = FakeEndpoint()
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
@@ -162,7 +163,7 @@ def test_passing_trouble_is_waited_out(endpoint: FakeEndpoint, trouble: Answer) 
 def test_lasting_trouble_is_reported(endpoint: FakeEndpoint) -> None:
     error = {"error": {"message": f"You exceeded\nyour quota; key {KEY}", "type": "insufficient_quota"}}
     message = failing(endpoint, *[status(429, error)] * 4)
-    assert message == f"{endpoint.url}/embeddings answered 429: You exceeded your quota; key *** (tried 4 times)"
+    assert message == f"{endpoint.url}/embeddings answered 429: You exceeded your quota; key *** (insufficient_quota) (tried 4 times)"
     assert len(endpoint.requests) == 4
 
 
@@ -200,7 +201,7 @@ def test_a_key_that_cannot_be_sent(endpoint: FakeEndpoint, monkeypatch: pytest.M
 
 
 def test_the_key_goes_to_no_host_that_the_user_did_not_name(endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("r2router.encode.openai.LOCAL_HOSTS", set())
+    monkeypatch.delenv("OPENAI_BASE_URL")
     encoder(endpoint).encode(["x"])
     assert "Authorization" not in endpoint.requests[-1][1]
     monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)

@@ -18,7 +18,7 @@ from r2router.errors import ConfigError, MissingExtra, MissingPrice
 from r2router.pool.pool import Pool, budget_order
 from r2router.pool.prices import cost_usd, dearest_usd, read_prices, write_prices
 from r2router.types import Arm, Budget, Model, Prices, Tier
-from r2router.upstream.wire import Usage
+from r2router.upstream.usage import Usage
 
 GOOD = """\
 # every key there is

@@ -120,7 +120,8 @@ def test_a_forecast_prices_what_is_forecast(plain: r2.Router) -> None:
 
 def test_a_long_prompt_is_forecast_and_capped_at_its_tier(fake_encoder: Any, tmp_path: Path) -> None:
     tiered = Prices(1.0, 10.0, tiers=(Tier(2.0, 15.0, above=1000),))
-    pool = r2.Pool([msgspec.structs.replace(m, usd_per_million=tiered) if m.id == "b" else m for m in PLAIN.models])
+    free = tuple(Budget.of(b) for b in (200, 800))  # without a cap of their own
+    pool = r2.Pool([msgspec.structs.replace(m, usd_per_million=tiered, budgets=free) if m.id == "b" else m for m in PLAIN.models])
     router = written(pool, QUALITY, TOKENS, input_tokens=InputTokens((1.0, 1.0, 1.0, 2.0), (0.0,) * 4, 0.0))
     short, long = router.forecast_vectors(ONE, 400).cost[0, 2:], router.forecast_vectors(ONE, 600).cost[0, 2:]
     np.testing.assert_allclose(short, [(400 + 2000) / 1e6, (800 + 8000) / 1e6])
@@ -128,7 +129,7 @@ def test_a_long_prompt_is_forecast_and_capped_at_its_tier(fake_encoder: Any, tmp
     forecast = router.forecast_vectors(ONE, 600)
     choices = router.decide(ONE, r2.Best(0.0145), 600)
     assert router.arms[choices.arm[0]] == "b@800"
-    (most,) = router._max_tokens(forecast, msgspec.structs.replace(choices, budget_tokens=np.array([math.nan])), r2.Best(0.0145))
+    (most,) = router.limits(forecast, choices, r2.Best(0.0145)).max_tokens
     assert most == 806 and (1200 * 2 + most * 15) / 1e6 <= 0.0145
 
 

@@ -19,11 +19,14 @@ import fake_endpoint
 from fake_endpoint import FAULTS, FakeEndpoint
 from r2router.errors import ConfigError
 from r2router.types import Model, Provider
-from r2router.upstream.client import BILLED_ATTEMPTS, Failure, Reply, Request, Upstream, _masked
+from r2router.upstream.client import BILLED_ATTEMPTS, Failure, Reply, Request, Upstream
+from r2router.upstream.endpoint import LONGEST_ANSWER, Mask
 from r2router.upstream.known import KNOWN, providers_of
 from r2router.upstream.limits import Gate, retry_after, seconds
-from r2router.upstream.reply import Failed, read_reply
-from r2router.upstream.wire import kind_of, said, usage_of
+from r2router.upstream.reader import read_reply
+from r2router.upstream.reply import Failed
+from r2router.upstream.usage import usage_of
+from r2router.upstream.wire import kind_of, said
 
 SECRET = "sk-very-secret-0123456789"
 
@@ -86,10 +89,8 @@ def test_it_reads_the_wire_format_as_the_official_client_does(stream: bool) -> N
 class _Response:
     """A stream that arrives in given parts."""
 
-    content_type = "text/event-stream"
-
     def __init__(self, parts: list[bytes]) -> None:
-        self.content, self._parts = self, parts
+        self.content, self._parts, self.headers = self, parts, {"Content-Type": "text/event-stream"}
 
     async def iter_any(self) -> Any:
         for part in self._parts:
@@ -116,9 +117,7 @@ def test_tokens_come_from_log_probabilities_where_there_are_some() -> None:
     smile = "🙂".encode()
     tokens = [{"token": "a", "bytes": [97]}, {"token": "?", "bytes": list(smile[:2])}, {"token": "?", "bytes": list(smile[2:])}]
     whole = {"choices": [{"index": 0, "message": {"content": "a🙂"}, "finish_reason": "stop", "logprobs": {"content": tokens}}]}
-    response = _Response([])
-    response.content_type = "application/json"
-    response.read = lambda: asyncio.sleep(0, json.dumps(whole).encode())  # type: ignore[attr-defined]
+    response = _Response([json.dumps(whole).encode()])
     reply = asyncio.run(read_reply(response, 0.0))  # type: ignore[arg-type]
     assert reply.pieces == ["a", "", "🙂"]
 
@@ -298,7 +297,7 @@ def test_usage_is_sound_or_absent(reported: Any) -> None:
     usage, wrong = usage_of(reported, 100, spoke=True)
     assert (usage is None) == bool(wrong)
     if usage is not None:
-        assert usage.input > 0 and 0 < usage.output <= 264 and 0 <= (usage.cached or 0) <= usage.input
+        assert usage.input > 0 and 0 < usage.output <= LONGEST_ANSWER and 0 <= (usage.cached or 0) <= usage.input
         assert 0 <= (usage.reasoning or 0) <= usage.output
 
 
@@ -330,7 +329,7 @@ def test_thinking_that_only_the_total_tells_of_is_counted(made: int, total: Any,
 @pytest.mark.parametrize("shown", [20, 19, 8])
 def test_no_part_of_a_key_is_left_where_an_error_is_cut_off(shown: int) -> None:
     key = "sk-very-secret-01234"
-    words = _masked(f"wrong key {key[:shown]}" + ("..." if shown < 20 else " given"), key)
+    words = Mask(key).error(f"wrong key {key[:shown]}" + ("..." if shown < 20 else " given"))
     assert "sk-v" not in words and "***" in words
 
 

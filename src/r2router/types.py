@@ -288,12 +288,31 @@ class PathStep(msgspec.Struct, frozen=True):
         return plain(self)
 
 
+class Enforcement(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request must carry so that an arm answers as it did when its curve was measured; None where nothing is to be sent.
+
+    max_tokens: the cap on output tokens, thinking included.
+    instruction: words to put behind the user's text, or behind the system prompt where `place` is `system`.
+    effort: the value of `reasoning_effort`.
+    thinking_tokens: the allowance for thinking; 0 switches it off.
+    closing: where the answer was cut off at max_tokens, continue it with these words and take what follows (prefix sharing).
+    """
+
+    max_tokens: int | None = None
+    instruction: str | None = None
+    place: Literal["user", "system"] = "user"
+    effort: str | None = None
+    thinking_tokens: int | None = None
+    closing: str | None = None
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What a router chose for one request, and why. msgspec writes it as it is, `json` by `to_dict()`.
 
     arm: the model under the budget. model, budget: the two parts of it.
     quality, tokens, cost, spread: what was forecast for the chosen arm (cost in US dollars for the whole request).
-    max_tokens: the output length to enforce, where the budget or the policy sets one.
+    max_tokens: the output length to enforce, where the budget or the policy sets one; room for the answer beside thinking included.
+    enforcement: that, and what else a request must carry: an instruction, an effort, an allowance for thinking.
     fallbacks: the next best arms, one per model, to try in this order if the chosen model fails.
     reason: one or two sentences for a person.
     met: whether the policy's wish (a quality floor) is forecast to be met.
@@ -319,6 +338,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     met: bool = True
     familiar: bool = True
+    enforcement: Enforcement = Enforcement()
 
     def __post_init__(self) -> None:
         for name in ("arm", "fallbacks"):
@@ -378,13 +398,3 @@ class Choices(msgspec.Struct, frozen=True, eq=False):
 
     def __len__(self) -> int:
         return len(self.arm)
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """What goes with `Choices`, lists of length n; of a query without an arm it means nothing.
-
-    max_tokens, fallbacks: as in `Decision`.
-    """
-
-    max_tokens: list[int | None]
-    fallbacks: list[tuple[Arm, ...]]

@@ -17,7 +17,7 @@ from r2router.pool.prices import cost_usd
 from r2router.types import Budget, Prices
 from r2router.upstream.controls import CLOSINGS
 from r2router.upstream.reply import Failure, Reply
-from r2router.upstream.wire import Usage
+from r2router.upstream.usage import Usage
 
 OVER_ALLOWANCE = "the endpoint did not keep to the allowance of"
 """How the note of an answer begins whose thinking went beyond what was asked for."""

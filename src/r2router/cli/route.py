@@ -15,7 +15,7 @@ from r2router.cli.screen import note, progress, say, style
 if TYPE_CHECKING:
     from r2router.report import Row, Style
     from r2router.router.router import Router
-    from r2router.types import BoolArray, Decision, Forecast
+    from r2router.types import BoolArray, Decision, Enforcement, Forecast
 
 
 @click.command(
@@ -125,9 +125,23 @@ def _words(decision: Decision, shown: Style) -> str:
         )
     if decision.max_tokens is not None:
         lines.append(f"limit      max_tokens {decision.max_tokens}")
+    if words := _request_words(decision.enforcement):
+        lines.append(f"request    {words}")
     for head, text in (("reason", decision.reason), ("fallbacks", ", ".join(decision.fallbacks) or "none")):
         lines += textwrap.wrap(text, max(shown.width, 40), initial_indent=f"{head:<11}", subsequent_indent=" " * 11, break_on_hyphens=False)
     return "\n".join(shown.plain(line) if "\x1b" not in line else line for line in lines)
+
+
+def _request_words(sent: Enforcement) -> str:
+    """What a request must carry beside max_tokens."""
+    words = []
+    if sent.effort is not None:
+        words.append(f"reasoning effort {sent.effort}")
+    if sent.thinking_tokens is not None:
+        words.append(f"{sent.thinking_tokens:,} thinking tokens" if sent.thinking_tokens else "no thinking")
+    if sent.instruction is not None:
+        words.append(f'"{sent.instruction}" behind the {"text" if sent.place == "user" else "system prompt"}')
+    return ", ".join(words)
 
 
 def _steps(rows: list[Row], shown: Style) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
+import msgspec
 import numpy as np
 
 from r2router.encode.post import post_json
@@ -16,16 +15,18 @@ from r2router.encode.rows import checked_unit_rows
 from r2router.encode.tokens import well_formed
 from r2router.errors import ConfigError, EncoderError
 from r2router.types import FloatArray
+from r2router.upstream.endpoint import Mask, check_url, key_of, most_embedding_bytes, origin
 
 DEFAULT_URL = "https://api.openai.com/v1"
-LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
+KEY = "OPENAI_API_KEY"
 
 
 class OpenAIEmbeddings:
     """Vectors of `model` from `base_url`; the key comes from OPENAI_API_KEY at every call and is kept nowhere.
 
-    base_url: where it is None, OPENAI_BASE_URL, else OpenAI's own. The key is only sent to that host and to this machine: a
-    router somebody else trained may name any URL, and must not collect keys with it.
+    base_url: where it is None, OPENAI_BASE_URL, else OpenAI's own. The key is only sent to the scheme, host and port that
+    OPENAI_BASE_URL names, else OpenAI's: a router somebody else trained may name any URL, also one of this machine, and must not
+    collect keys with it.
     batch, batch_chars: most texts and characters in one request. max_chars: what comes later in a text is not sent; endpoints
     refuse texts above their model's limit. timeout_s: for one attempt. attempts, backoff_s: a busy or failing endpoint (429, 5xx,
     dropped connection) is asked again after backoff_s, then twice that, ..., or what its Retry-After says, up to 20 s.
@@ -43,14 +44,13 @@ class OpenAIEmbeddings:
         attempts: int = 4,
         backoff_s: float = 0.5,
     ) -> None:
-        trusted = os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
-        self.base_url = _checked_url(base_url or trusted)
+        named = check_url(named_url(), "the URL in OPENAI_BASE_URL")
+        self.base_url = check_url(base_url, "the URL of an embeddings endpoint") if base_url else named
         self.model = model
         self.id = f"openai:{model}@{self.base_url}"
         self.batch, self.batch_chars, self.max_chars = batch, batch_chars, max_chars
         self.timeout_s, self.attempts, self.backoff_s = timeout_s, attempts, backoff_s
-        host = urlsplit(self.base_url)
-        self._may_have_key = host[:2] == urlsplit(trusted)[:2] or host.hostname in LOCAL_HOSTS
+        self._may_have_key = origin(self.base_url) == origin(named)
         self._dim = 0
         self._lock = threading.Lock()
 
@@ -94,9 +94,15 @@ class OpenAIEmbeddings:
     def _ask(self, texts: list[str]) -> FloatArray:
         url = f"{self.base_url}/embeddings"
         body = {"model": self.model, "input": texts, "encoding_format": "float"}
-        key = os.environ.get("OPENAI_API_KEY", "").strip() if self._may_have_key else ""
-        reply = post_json(url, body, key, timeout_s=self.timeout_s, attempts=self.attempts, backoff_s=self.backoff_s)
-        x = checked_unit_rows(_ordered(reply, len(texts), url), len(texts), url)
+        key, wrong = key_of(KEY) if self._may_have_key and os.environ.get(KEY, "").strip() else ("", "")
+        if wrong:
+            raise EncoderError(wrong)
+        most = most_embedding_bytes(len(texts), self._dim)
+        reply = post_json(url, body, key, timeout_s=self.timeout_s, attempts=self.attempts, backoff_s=self.backoff_s, most_bytes=most)
+        try:
+            x = checked_unit_rows(_ordered(reply, len(texts), url), len(texts), url)
+        except EncoderError as error:
+            raise EncoderError(Mask(key).error(str(error))) from None
         with self._lock:
             self._dim = self._dim or x.shape[1]
         if x.shape[1] != self._dim:
@@ -104,27 +110,30 @@ class OpenAIEmbeddings:
         return x
 
 
-def _checked_url(url: str) -> str:
-    """The base URL without a slash at its end. Raises `ConfigError`, never showing what may be a secret."""
-    try:
-        parts = urlsplit(url)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port or an address that is none
-        sound = False
-    if not sound:
-        raise ConfigError("the URL of an embeddings endpoint must begin with http:// or https://, as in http://127.0.0.1:8080/v1")
-    if parts.username is not None or parts.query:
-        raise ConfigError(f"the URL of the embeddings endpoint at {parts.hostname} must not hold a secret; put it in OPENAI_API_KEY")
-    return url.rstrip("/")
+def named_url() -> str:
+    """The embeddings endpoint that the environment names, for which its key is: OPENAI_BASE_URL, else OpenAI's own."""
+    return os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
+
+
+class _Row(msgspec.Struct):
+    index: int
+    embedding: list[float]
+
+
+class _Reply(msgspec.Struct):
+    data: list[_Row]
+
+
+_decoder = msgspec.json.Decoder(_Reply)
 
 
 def _ordered(reply: bytes, count: int, url: str) -> list[Any]:
     """The vectors of a reply in the order of the texts: rows may come in any order, each with its index."""
     try:
-        rows = {row["index"]: row["embedding"] for row in json.loads(reply)["data"]}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        rows = {row.index: row.embedding for row in _decoder.decode(reply).data}
+    except (msgspec.DecodeError, ValueError, RecursionError):
         start = reply[:60].decode("utf-8", "replace")
-        raise EncoderError(f"{url} did not answer with embeddings (data[].index, data[].embedding) but with {start!r}") from error
+        raise EncoderError(f"{url} did not answer with embeddings (data[].index, data[].embedding) but with {start!r}") from None
     if rows.keys() != set(range(count)):
         raise EncoderError(f"{url} answered {count} texts with {len(rows)} embeddings, or numbered them wrongly")
     return [rows[index] for index in range(count)]

@@ -1,66 +1,144 @@
-"""One JSON request with retries, on the standard library. Keys never reach a message, and never follow a redirect."""
+"""One JSON request with retries, on the standard library, by the rules for every endpoint (`upstream.endpoint`)."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import http.client
 import json
+import math
+import socket
+import threading
 import time
 import urllib.error
 import urllib.request
 from typing import Any
 
-from r2router._version import __version__
 from r2router.errors import EncoderError
+from r2router.upstream.endpoint import Inflate, Mask, TooMuch, headers
+from r2router.upstream.limits import retry_after
+from r2router.upstream.wire import one_line, said
 
 LONGEST_WAIT_S = 20.0
+_MOST_ERROR_BYTES = 65_536
+
+
+def post_json(url: str, body: Any, key: str, *, timeout_s: float, attempts: int, backoff_s: float, most_bytes: int) -> bytes:
+    """The reply of a successful request, of at most `most_bytes`. key: sent as a bearer token unless empty. timeout_s: of one attempt.
+
+    429, 5xx, timeouts and dropped connections are tried again, everything else fails at once. Raises `EncoderError`.
+    """
+    request = urllib.request.Request(url, json.dumps(body).encode())  # noqa: S310  the caller allows http and https only
+    for name, value in headers(key).items():
+        request.add_unredirected_header(name, value)
+    mask = Mask(key)
+    for attempt in range(1, max(1, attempts) + 1):
+        wait = min(backoff_s * 2 ** (attempt - 1), LONGEST_WAIT_S)
+        try:
+            with _Watch(timeout_s) as watch, watch.opener().open(request, timeout=timeout_s) as response:
+                reply = _read(response, most_bytes)
+                watch.check()
+                return reply
+        except urllib.error.HTTPError as error:
+            with error:
+                problem = _explain_status(error, url, keyed=bool(key))
+                retry = error.code == 429 or error.code >= 500
+                asked = retry_after(dict(error.headers.items()) if error.headers else {})
+                wait = wait if asked is None else min(asked, LONGEST_WAIT_S)
+        except TooMuch as error:
+            raise EncoderError(f"{url} {error}") from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = error.reason if isinstance(error, urllib.error.URLError) else error
+            late = isinstance(reason, TimeoutError) or watch.over
+            problem = f"{url} cannot be reached: {f'no answer in {timeout_s:g} s' if late else one_line(str(reason) or repr(reason), 200)}"
+            retry = late or isinstance(reason, (ConnectionResetError, BrokenPipeError, http.client.HTTPException))
+        if not retry:
+            raise EncoderError(mask.error(problem))
+        if attempt < attempts:
+            time.sleep(wait)
+    raise EncoderError(mask.error(f"{problem} (tried {attempts} times)"))
+
+
+def _read(response: http.client.HTTPResponse, most_bytes: int) -> bytes:
+    inflate, reply = Inflate(most_bytes, response.headers.get("Content-Encoding", "")), bytearray()
+    while data := response.read1(65_536):
+        for part in inflate.feed(data):
+            reply += part
+    if response.length:  # else it was chunked, or is all there
+        raise http.client.IncompleteRead(b"", response.length)
+    return bytes(reply)
+
+
+class _Watch:
+    """Ends an attempt when its time is over, however often the endpoint sends a byte: `over` says that it did.
+
+    A timeout of urllib is one of each read alone.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.over = False
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX) if math.isfinite(seconds) else threading.TIMEOUT_MAX, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> _Watch:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def check(self) -> None:
+        """Raise TimeoutError where the time was over, as what was read by then looks whole."""
+        if self.over:
+            raise TimeoutError
+
+    def _end(self) -> None:
+        self.over = True
+        for connected in self._sockets:
+            with contextlib.suppress(OSError):
+                connected.shutdown(socket.SHUT_RDWR)
+
+    def opener(self) -> urllib.request.OpenerDirector:
+        """An opener that follows no redirect: urllib would send the key on to wherever the endpoint points."""
+        return urllib.request.build_opener(_NoRedirect, _http(self._sockets), _https(self._sockets))
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """urllib would send the key on to wherever the endpoint points."""
-
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None
 
 
-def post_json(url: str, body: Any, key: str, *, timeout_s: float, attempts: int, backoff_s: float) -> bytes:
-    """The reply of a successful request. key: sent as a bearer token unless empty.
+def _http(sockets: list[socket.socket]) -> urllib.request.HTTPHandler:
+    class Connection(http.client.HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            sockets.append(self.sock)
 
-    429, 5xx, timeouts and dropped connections are tried again, everything else fails at once. Raises `EncoderError`.
-    """
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})  # noqa: S310  the caller allows http and https only
-    request.add_header("User-Agent", f"r2router/{__version__}")
-    if key:
-        if not (key.isascii() and key.isprintable()):
-            raise EncoderError("OPENAI_API_KEY holds characters that a key cannot have; set it again")
-        request.add_unredirected_header("Authorization", f"Bearer {key}")
-    opener = urllib.request.build_opener(_NoRedirect)
-    for attempt in range(1, max(1, attempts) + 1):
-        wait = min(backoff_s * 2 ** (attempt - 1), LONGEST_WAIT_S)
-        try:
-            with opener.open(request, timeout=timeout_s) as response:
-                reply: bytes = response.read()
-                return reply
-        except urllib.error.HTTPError as error:
-            with error:
-                problem = _explain_status(error, url, key)
-                retry = error.code == 429 or error.code >= 500
-                wait = _retry_after(error, wait)
-        except (OSError, http.client.HTTPException, UnicodeError) as error:
-            reason = error.reason if isinstance(error, urllib.error.URLError) else error
-            timed_out = isinstance(reason, TimeoutError)
-            problem = f"{url} cannot be reached: {f'no answer in {timeout_s:g} s' if timed_out else _one_line(str(reason) or repr(reason))}"
-            retry = timed_out or isinstance(reason, (ConnectionResetError, BrokenPipeError, http.client.HTTPException))
-        if not retry:
-            raise EncoderError(problem)
-        if attempt < attempts:
-            time.sleep(wait)
-    raise EncoderError(f"{problem} (tried {attempts} times)")
+    class Handler(urllib.request.HTTPHandler):
+        def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+            return self.do_open(functools.partial(Connection), req)
+
+    return Handler()
 
 
-def _explain_status(error: urllib.error.HTTPError, url: str, key: str) -> str:
+def _https(sockets: list[socket.socket]) -> urllib.request.HTTPSHandler:
+    class Connection(http.client.HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            sockets.append(self.sock)
+
+    class Handler(urllib.request.HTTPSHandler):
+        def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+            return self.do_open(functools.partial(Connection), req)
+
+    return Handler()
+
+
+def _explain_status(error: urllib.error.HTTPError, url: str, *, keyed: bool) -> str:
     """One line for an HTTP error. What the endpoint says about a key is not repeated: some quote it."""
     if error.code in (401, 403):
-        if key:
+        if keyed:
             return f"{url} refused the key in OPENAI_API_KEY ({error.code}); check that it is for this endpoint"
         return (
             f"{url} asks for a key ({error.code}): set OPENAI_API_KEY; it is only sent to the host of OPENAI_BASE_URL, so set that too "
@@ -68,28 +146,10 @@ def _explain_status(error: urllib.error.HTTPError, url: str, key: str) -> str:
         )
     if 300 <= error.code < 400:
         return f"{url} points elsewhere ({error.code}); give the final URL"
-    try:
-        said = error.read(65_536).decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException):
-        said = ""
-    try:
-        detail = json.loads(said)
-        detail = detail.get("error", detail)
-        said = str(detail.get("message", detail) if isinstance(detail, dict) else detail)
-    except (ValueError, AttributeError, RecursionError):
-        pass
-    said = _one_line(said.replace(key, "***") if key else said)
-    return f"{url} answered {error.code}{f': {said}' if said else ''}"
-
-
-def _one_line(text: str) -> str:
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= 200 else line[:197] + "..."
-
-
-def _retry_after(error: urllib.error.HTTPError, wait: float) -> float:
-    """Seconds to wait: what Retry-After says where it is a number, else `wait`."""
-    try:
-        return min(max(float(error.headers.get("Retry-After", wait)), 0.0), LONGEST_WAIT_S)
-    except ValueError:
-        return wait
+    begun = bytearray()
+    with contextlib.suppress(OSError, http.client.HTTPException, ValueError, TooMuch):  # its beginning says enough
+        inflate = Inflate(_MOST_ERROR_BYTES, error.headers.get("Content-Encoding", ""))
+        for part in inflate.feed(error.read(_MOST_ERROR_BYTES)):
+            begun += part
+    words = one_line(said(bytes(begun)), 200)
+    return f"{url} answered {error.code}{f': {words}' if words else ''}"

@@ -16,7 +16,7 @@ import msgspec
 
 from r2router.errors import ConfigError, MissingExtra
 from r2router.types import CACHE_WRITE_1H, DEAREST, FloatArray, Model, Prices, Rates, Tier
-from r2router.upstream.wire import Usage
+from r2router.upstream.usage import Usage
 
 # -- what a request costs ---------------------------------------------------------------------------------------------
 

@@ -51,6 +51,10 @@ def add_model(router: Router, model: Model | str, outcomes: Table, vectors: Floa
         prior_quality=np.concatenate([router.prior_quality, heads.mean]),
         prior_tokens=np.concatenate([router.prior_tokens, heads.tokens]),
         trained=None if router.trained is None else router.trained.joined(TrainedTexts.of(own.queries)),
+        controls=(
+            *(router.controls or [""] * len(router.arms)),
+            *(outcomes.controls.get(arm, "") for arm in own.arms),
+        ),
         facts=msgspec.structs.replace(router.facts, added=(*router.facts.added, _added(router, spec, own, heads, outcomes, x))),
     )
 

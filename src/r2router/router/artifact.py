@@ -18,11 +18,8 @@ import numpy as np
 
 from r2router.errors import ArtifactError, SaveError, UsageError
 
-SCHEMA = 2
-"""Version of the artifact's layout. A reader refuses a newer one; an older one is read as long as this file says how.
-
-2: a background of the familiarity, a digest of the training texts, and controls may be there.
-"""
+SCHEMA = 1
+"""Version of the artifact's layout. A reader refuses a newer one; an older one is read as long as this file says how."""
 
 T = TypeVar("T")
 

@@ -36,6 +36,7 @@ class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
     threshold: float | None
     facts: Facts
     ties: Literal["cheaper", "first"] = "cheaper"
+    controls: tuple[str, ...] = ()
     temperature: float = 0.0  # of the familiarity; routers saved before there was a background have none
 
 
@@ -65,6 +66,7 @@ def save(router: Router, folder: str | Path) -> None:
         threshold=None if router.familiarity is None else router.familiarity.threshold,
         facts=router.facts,
         ties=router.ties,
+        controls=router.controls,
         temperature=0.0 if router.familiarity is None else router.familiarity.temperature,
     )
     artifact.save(folder, manifest, arrays, write_card(router.pool, router.encoder, router.policy, router.facts), version=__version__)
@@ -83,6 +85,8 @@ def load(folder: str | Path) -> Router:
             raise ArtifactError(f"{folder}: {name} holds what cannot be; the artifact is damaged")
     if not len(manifest.input_tokens.factor) == len(manifest.input_tokens.overhead) == len(pool):
         raise ArtifactError(f"{folder}: input_tokens does not have one factor and overhead an arm; the artifact is damaged")
+    if len(manifest.controls) not in (0, len(pool)):
+        raise ArtifactError(f"{folder}: controls are not one per arm; the artifact is damaged")
     if not 0 < manifest.scale < math.inf:
         raise ArtifactError(f"{folder}: scale is {manifest.scale}, not US dollars above 0; the artifact is damaged")
     router = Router(
@@ -97,6 +101,7 @@ def load(folder: str | Path) -> Router:
         prior_tokens=arrays["prior.tokens"],
         familiarity=_saved_familiarity(folder, manifest, arrays),
         facts=manifest.facts,
+        controls=manifest.controls,
         trained=_saved_digest(folder, arrays),
         ties=manifest.ties,
     )

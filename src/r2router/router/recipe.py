@@ -91,6 +91,7 @@ class Recipe(msgspec.Struct, frozen=True):
             prior_tokens=tokens,
             familiarity=Familiarity.fit(x, self.seed, self._background(encoder, vectors is None)),
             facts=self._facts(table, folds, figures),
+            controls=tuple(table.controls.get(arm, "") for arm in table.arms) if table.controls else (),
             trained=TrainedTexts.of(table.queries) if self.digest and not table.simulated else None,
         )
 

@@ -19,12 +19,25 @@ from r2router.pool.pool import Pool
 from r2router.predict import Predictor
 from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
+from r2router.router.arm_controls import ArmControls, Limits
 from r2router.router.card import Facts
 from r2router.router.checks import check_forecast, check_query, checked_counts, checked_mask, checked_vectors
 from r2router.router.reason import reason
 from r2router.router.trained import TrainedTexts
 from r2router.text import money
-from r2router.types import Arm, BoolArray, Choices, Curve, Decision, FloatArray, Forecast, IntArray, Limits, Model, NumberArray, PathStep
+from r2router.types import (
+    Arm,
+    BoolArray,
+    Choices,
+    Curve,
+    Decision,
+    FloatArray,
+    Forecast,
+    IntArray,
+    Model,
+    NumberArray,
+    PathStep,
+)
 
 if TYPE_CHECKING:
     from r2router.table.table import Table
@@ -43,6 +56,7 @@ class Router:
     policy: the policy used where none is given.
     scale: US dollars, what `Tradeoff` divides cost by where it has no scale of its own.
     prior_quality, prior_tokens: (arms,) the means that stand in for forecasts on unfamiliar queries.
+    controls: how the budget of each arm was enforced when its outcomes were collected (`Controls.signature`); empty where not recorded.
     trained: a digest of the training texts; None where none was kept.
     ties: what a `Tradeoff` does with equals (`"first"` only in a faithful import of the paper's release).
     """
@@ -58,6 +72,7 @@ class Router:
     prior_tokens: FloatArray
     familiarity: Familiarity | None
     facts: Facts
+    controls: tuple[str, ...] = ()
     trained: TrainedTexts | None = None
     ties: Literal["cheaper", "first"] = "cheaper"
 
@@ -196,7 +211,7 @@ class Router:
         if at == NO_ARM:
             raise self._infeasible(forecast, policy, usable)
         order = ranked(policy, forecast, usable, self.pool.model_of_arm, _MOST_FALLBACKS + 1)
-        arm = self.chosen_arms(choice)[0]
+        arm, most = self.chosen_arms(choice)[0], self._arm_controls.max_tokens(forecast, choice, policy)[0]
         return Decision(
             arm=arm,
             model=arm.model,
@@ -205,30 +220,19 @@ class Router:
             tokens=float(choice.tokens[0]),
             cost=float(choice.cost[0]),
             spread=float(forecast.spread[0, at]),
-            max_tokens=self._max_tokens(forecast, choice, policy)[0],
+            max_tokens=most,
             fallbacks=self._fallbacks(choice, order)[0],
             reason=reason(policy, forecast, at, arm, choice, order[0].tolist(), self.arms),
             met=bool(choice.met[0]),
             familiar=bool(forecast.familiar[0]),
+            enforcement=self._arm_controls.enforcement(choice, most),
         )
 
     def limits(self, forecast: Forecast, choices: Choices, policy: Policy | None = None, usable: BoolArray | None = None) -> Limits:
         """What goes with choices that `choose` made of the same forecast, policy and mask: as in `Decision`, for n queries."""
         policy = self.resolve(policy)
         order = ranked(policy, forecast, self._mask(usable, forecast), self.pool.model_of_arm, _MOST_FALLBACKS + 1)
-        return Limits(self._max_tokens(forecast, choices, policy), self._fallbacks(choices, order))
-
-    def _max_tokens(self, forecast: Forecast, choices: Choices, policy: Policy) -> list[int | None]:
-        """The output length to enforce: the budget where `max_tokens` enforces it, and what a cap can pay for."""
-        arm, rows = choices.arm, np.arange(len(choices))
-        most = np.where(self._cut[arm] & ~np.isnan(choices.budget_tokens), choices.budget_tokens, np.inf)
-        price = self.pool.dearest_output[arm]
-        if isinstance(policy, Best):
-            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                more = (policy.max_cost - forecast.cost[rows, arm]) / price
-                affordable = np.maximum(forecast.tokens[rows, arm] + more, 1.0)
-            most = np.where(price > 0, np.minimum(most, affordable), most)
-        return [int(n) if n < math.inf else None for n in most.tolist()]
+        return Limits(self._arm_controls.max_tokens(forecast, choices, policy), self._fallbacks(choices, order))
 
     def _fallbacks(self, choices: Choices, order: IntArray) -> list[tuple[Arm, ...]]:
         """order: (n, k) as `ranked` gives it."""
@@ -333,9 +337,8 @@ class Router:
         return None if mask.all() else mask
 
     @cached_property
-    def _cut(self) -> BoolArray:
-        """(arms,) true where `max_tokens` enforces the budget."""
-        return np.array(["max_tokens" in budget.control for budget in self.pool.budgets])
+    def _arm_controls(self) -> ArmControls:
+        return ArmControls.of(self.pool, self.controls)
 
     @cached_property
     def _contexts(self) -> FloatArray:

@@ -20,7 +20,7 @@ from r2router.errors import ConfigError, DataError
 from r2router.pool.pool import Pool, budget_order
 from r2router.table.judges import check_one_judge, rows_of_judge
 from r2router.table.refused import refuse_address, refuse_fields, refuse_json
-from r2router.text import suggest
+from r2router.text import listing, suggest
 from r2router.types import Budget, FloatArray, Model
 
 COLUMNS: dict[str, Any] = {
@@ -38,6 +38,7 @@ COLUMNS: dict[str, Any] = {
     "error": pl.String,
     "sample": pl.String,
     "judge": pl.String,
+    "control": pl.String,
     "simulated": pl.String,
 }
 _REQUIRED = ("query", "model", "budget", "quality")
@@ -141,6 +142,17 @@ def pivot(rows: pl.DataFrame, pool: Pool, names: Sequence[str]) -> dict[str, tup
         arrays[name] = array
     words = {"query_ids": "query_id", "queries": "query", "tasks": "task"}
     return {ours: tuple(queries[theirs]) for ours, theirs in words.items()} | arrays
+
+
+def controls_of(rows: pl.DataFrame) -> tuple[dict[str, str], list[str]]:
+    """(arm -> how its budget was enforced, notes on arms with several ways, of which the most frequent counts)."""
+    known = rows.filter(pl.col("control").is_not_null() & pl.col("error").is_null())
+    arm = pl.concat_str("model", "budget", separator="@").alias("arm")
+    counts = known.group_by(arm, "control", maintain_order=True).len().sort("len", descending=True, maintain_order=True)
+    mixed = counts.filter(pl.col("arm").is_duplicated())["arm"].unique(maintain_order=True).to_list()
+    notes = [f"the budgets of {listing(mixed)} were enforced in several ways; the most frequent one counts"] if mixed else []
+    first = counts.unique("arm", keep="first", maintain_order=True)
+    return dict(zip(first["arm"].to_list(), first["control"].to_list(), strict=True)), notes
 
 
 def simulations_of(rows: pl.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:

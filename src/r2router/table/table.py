@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ class Table:
     sources: where the rows came from: (path, sha256) pairs.
     notes: what was unusual in them, in words.
     simulations: how its simulated rows were made; empty where all outcomes are real.
+    controls: arm -> how its budget was enforced when it was collected (column `control`), where that is recorded.
     held_out: it is the test part of a `split`, so that a router of the other part has not seen it, though both are from one file.
     """
 
@@ -49,6 +50,7 @@ class Table:
     notes: tuple[str, ...] = ()
     simulations: tuple[str, ...] = ()
     held_out: bool = False
+    controls: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(
@@ -96,7 +98,7 @@ class Table:
         drop_unknown: bool = False,
     ) -> Table:
         """A table from checked rows of the long format (see `r2router.table.rows.read_rows`)."""
-        from r2router.table.rows import arms_of, fit_to_pool, pivot, simulations_of
+        from r2router.table.rows import arms_of, controls_of, fit_to_pool, pivot, simulations_of
 
         if pool is None:
             pool = Pool(arms_of(rows))
@@ -105,7 +107,9 @@ class Table:
         rows, dropped = fit_to_pool(rows, pool, drop_unknown=drop_unknown)
         columns: dict[str, Any] = pivot(rows, pool, ARRAYS)
         made, made_note = simulations_of(rows)
-        return cls(pool=pool, **columns, sources=tuple(sources), notes=(*made_note, *notes, *dropped), simulations=made)
+        controls, mixed = controls_of(rows)
+        notes = (*made_note, *notes, *dropped, *mixed)
+        return cls(pool=pool, **columns, sources=tuple(sources), notes=notes, simulations=made, controls=controls)
 
     # -- shape ---------------------------------------------------------------------------------------------------
 

@@ -71,6 +71,8 @@ def write_table(table: Table, path: str | Path) -> None:
         "budget_tokens": pl.Series([b.tokens for b in budgets], dtype=pl.Int64).gather(at_arm),
         **{name: pl.Series(getattr(table, name)[seen]).fill_nan(None) for name in _NUMBERS},
     }
+    if table.controls:
+        columns["control"] = pl.Series([table.controls.get(arm) for arm in arms], dtype=pl.String).gather(at_arm)
     if table.simulated:  # a column, and not metadata of the file: it also outlives filters, joins and other formats
         columns["simulated"] = pl.repeat("; ".join(table.simulations), len(at_row), dtype=pl.String, eager=True)
     write_frame(pl.DataFrame(columns), path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 import time
 from collections.abc import Mapping
@@ -13,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from r2router._version import __version__
-from r2router.errors import ConfigError, MissingExtra
+from r2router.errors import MissingExtra
 from r2router.types import Provider
+from r2router.upstream.endpoint import LONGEST_ANSWER, Mask, check_provider, headers, key_of
 from r2router.upstream.limits import LONGEST_PAUSE_S, Closed, Gate
-from r2router.upstream.reply import BILLED_ATTEMPTS, Failed, Failure, Reply, Request, read_reply, refusal
-from r2router.upstream.wire import MAYBE_BILLED, TRANSIENT, Usage, said, sum_usage
+from r2router.upstream.reader import read_reply, refusal
+from r2router.upstream.reply import BILLED_ATTEMPTS, Failed, Failure, Reply, Request
+from r2router.upstream.usage import Usage, sum_usage
+from r2router.upstream.wire import MAYBE_BILLED, TRANSIENT, one_line
 
 if TYPE_CHECKING:
     import aiohttp
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 6
 CONNECT_S = 15.0
+SLOWEST_TOKENS_S = 1.0
+"""A call may take the provider's `timeout_s` and the time that its longest answer needs at so many tokens per second."""
+LONGEST_CALL_S = 7200.0
+"""The most of that time."""
 LONGEST_BACKOFF_S = 30.0
 
 
@@ -47,7 +52,7 @@ class Upstream:
         except ImportError:
             raise MissingExtra("calling LLMs needs aiohttp and tenacity: pip install 'r2router[bench]'") from None
         for name, provider in providers.items():
-            _check_url(name, provider.base_url)
+            check_provider(name, provider)
         self.providers = dict(providers)
         self.gates = {name: Gate(p.concurrency) for name, p in providers.items()}
         self.attempts, self.backoff_s = max(1, attempts), backoff_s
@@ -120,9 +125,9 @@ class Upstream:
         url = f"{settings.base_url.rstrip('/')}/models"
         http = self._aiohttp
         try:
-            headers = _headers(provider, settings)
+            key = _key(provider, settings)
             timeout = http.ClientTimeout(total=CONNECT_S)
-            async with self._open().get(url, headers=headers, allow_redirects=False, timeout=timeout) as response:
+            async with self._open().get(url, headers=headers(key), allow_redirects=False, timeout=timeout) as response:
                 if response.status == 401:  # 403 may be about the list of models alone
                     raise await refusal(response)
         except Failed as failed:
@@ -137,8 +142,8 @@ class Upstream:
         """One attempt, as soon as the provider's gate lets it through. Raises `Failed`."""
         provider, gate = self.providers[request.provider], self.gates[request.provider]
         url = f"{provider.base_url.rstrip('/')}/chat/completions"
-        headers = _headers(request.provider, provider)
-        body = request.body
+        key = _key(request.provider, provider)
+        mask, body = Mask(key), request.body
         if provider.stream:
             body = {**body, "stream": True, "stream_options": {"include_usage": True}}
         try:
@@ -146,61 +151,70 @@ class Upstream:
         except Closed:
             raise Failed("interrupted", "was not called again: the run was interrupted") from None
         try:
-            return await self._send(url, headers, body, provider, gate)
+            return _masked(await self._send(url, headers(key), body, provider, gate), mask)
         except Failed as failed:
-            failed.message = f"{url} {_masked(failed.message, headers.get('Authorization', '').removeprefix('Bearer '))}"
+            failed.message = f"{url} {mask.error(failed.message)}"
             if failed.kind == "rate_limit":
                 gate.refused(began, self.backoff_s if failed.wait is None else failed.wait)
             raise
         finally:
             gate.leave()
 
-    async def _send(self, url: str, headers: dict[str, str], body: dict[str, Any], provider: Provider, gate: Gate) -> Reply:
-        http = self._aiohttp
+    async def _send(self, url: str, sent: dict[str, str], body: dict[str, Any], provider: Provider, gate: Gate) -> Reply:
+        http, data = self._aiohttp, msgspec.json.encode(body)
+        cap = _cap(body)
+        longest = provider.timeout_s + min((cap or LONGEST_ANSWER) / SLOWEST_TOKENS_S, LONGEST_CALL_S)
         begin = time.perf_counter()
         begun = False  # whether the endpoint has accepted the request: from then on it may bill for it
         try:
             async with self._open().post(
                 url,
-                data=msgspec.json.encode(body),
-                headers=headers,
+                data=data,
+                headers=sent,
                 allow_redirects=False,
-                timeout=http.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=provider.timeout_s),
+                timeout=http.ClientTimeout(total=longest, sock_connect=CONNECT_S, sock_read=provider.timeout_s),
             ) as response:
                 gate.read(response.headers)
                 if response.status != 200:
                     raise await refusal(response)
                 begun = True
-                reply = await read_reply(response, begin)
+                reply = await read_reply(response, begin, cap=cap, sent=len(data))
         except http.ConnectionTimeoutError:
             raise Failed("connection", f"cannot be reached in {CONNECT_S:g} s") from None
         except TimeoutError:
-            raise Failed("timeout", f"was silent for {provider.timeout_s:g} s") from None
+            late = time.perf_counter() - begin >= longest
+            raise Failed("timeout", f"took more than {longest:,.0f} s" if late else f"was silent for {provider.timeout_s:g} s") from None
         except http.ClientConnectorError as error:
             raise Failed("connection", f"cannot be reached: {_why(error.os_error)}") from None
         except (http.ClientError, OSError, ValueError) as error:
             what = str(error) or type(error).__name__
-            raise Failed("cut" if begun else "connection", f"broke off: {said(what.encode())}") from None
+            raise Failed("cut" if begun else "connection", f"broke off: {one_line(what)}") from None
         gate.succeeded()
         return reply
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:  # made here, as it belongs to the loop that runs
             connector = self._aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
-            self._session = self._aiohttp.ClientSession(connector=connector, cookie_jar=self._aiohttp.DummyCookieJar())
+            self._session = self._aiohttp.ClientSession(
+                connector=connector, cookie_jar=self._aiohttp.DummyCookieJar(), auto_decompress=False
+            )
         return self._session
 
 
-def _headers(name: str, provider: Provider) -> dict[str, str]:
-    headers = {"Content-Type": "application/json", "User-Agent": f"r2router/{__version__}"}
-    if provider.key:
-        key = os.environ.get(provider.key, "").strip()
-        if not key:
-            raise Failed("key", f"needs a key: set the environment variable {provider.key} (provider {name!r} of the pool)")
-        if not (key.isascii() and key.isprintable()):
-            raise Failed("key", f"cannot be called: {provider.key} holds characters that a key cannot have; set it again")
-        headers["Authorization"] = f"Bearer {key}"
-    return headers
+def _key(name: str, provider: Provider) -> str:
+    """The key of a provider, empty where it needs none. Raises `Failed`."""
+    if not provider.key:
+        return ""
+    key, wrong = key_of(provider.key)
+    if wrong:
+        raise Failed("key", f"needs a key: {wrong} (provider {name!r} of the pool)")
+    return key
+
+
+def _cap(body: dict[str, Any]) -> int | None:
+    """The most output tokens that a request asks for."""
+    cap = body.get("max_completion_tokens") or body.get("max_tokens")
+    return cap if isinstance(cap, int) else None
 
 
 def _why(error: OSError) -> str:
@@ -208,26 +222,9 @@ def _why(error: OSError) -> str:
     return "connection refused" if isinstance(error, ConnectionRefusedError) else str(error.strerror or error)
 
 
-def _masked(words: str, key: str) -> str:
-    """Words without the key, nor the beginning of it where they were cut off within it."""
-    if not key:
-        return words
-    words = words.replace(key, "***")
-    cut = next((n for n in range(min(len(key), len(words)) - 1, 3, -1) if words.endswith(f"{key[:n]}...")), 0)
-    return f"{words[: -cut - 3]}***..." if cut else words
-
-
-def _check_url(name: str, url: str) -> None:
-    from urllib.parse import urlsplit
-
-    try:
-        parts = urlsplit(url)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        sound = False
-    if not sound:
-        raise ConfigError(f"provider {name!r}: base_url must begin with http:// or https://, as in http://127.0.0.1:8080/v1")
-    if parts.username is not None or parts.query:
-        raise ConfigError(f"provider {name!r}: base_url must not hold a secret; name an environment variable as its key")
-    if parts.path.rstrip("/").endswith("/chat/completions"):
-        raise ConfigError(f"provider {name!r}: base_url must end before /chat/completions: {url.partition('/chat/completions')[0]}")
+def _masked(reply: Reply, mask: Mask) -> Reply:
+    """A reply without the key: some endpoints, and models that are told it, send it back."""
+    pieces = mask.pieces(reply.pieces)
+    names = ("reasoning", "usage_error", "finish_reason", "model")
+    words = {name: mask(said) for name in names if (said := getattr(reply, name))}
+    return msgspec.structs.replace(reply, text="".join(pieces), pieces=pieces, **words)

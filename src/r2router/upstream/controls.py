@@ -5,13 +5,14 @@ The request fields are those of each provider's own documentation; `Provider.dia
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+import re
+from typing import Any, Literal, Protocol, get_args
 from urllib.parse import urlsplit
 
 import msgspec
 
 from r2router.errors import ConfigError
-from r2router.types import Budget, Dialect, Model, Provider
+from r2router.types import Budget, Control, Dialect, Enforcement, Model, Provider
 from r2router.upstream.reply import Request
 
 WORDINGS: dict[str, str] = {
@@ -83,6 +84,21 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             return model.max_output_tokens or thinking + SAFETY_CAP
         return max(1, thinking + self.answer_room if "thinking_tokens" in budget.control else budget.tokens or 0)
 
+    def enforcement(self, model: Model, budget: Budget) -> Enforcement:
+        """What enforces a budget, whoever sends the request: the one rule for collecting and for decisions."""
+        knobs, tokens = budget.control, budget.tokens
+        words = None
+        if "instruction" in knobs and tokens is not None:
+            words = WORDINGS[self.wording].format(k=tokens, words=max(1, round(0.75 * tokens)))
+        return Enforcement(
+            max_tokens=self.cap(model, budget),
+            instruction=words,
+            place=self.place if words else "user",
+            effort=budget.id if "reasoning_effort" in knobs else None,
+            thinking_tokens=tokens if "thinking_tokens" in knobs else None,
+            closing=CLOSINGS[self.closing] if "prefix_sharing" in knobs else None,
+        )
+
     def signature(self, model: Model, budget: Budget) -> str:
         """The whole way in which a budget is enforced, in one line: part of the key of a call."""
         knobs = []
@@ -134,13 +150,13 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def request(self, model: Model, provider: Provider, query: Prompt, budget: Budget) -> Request:
         """The call of one arm on one query; not for prefix sharing."""
-        body: dict[str, Any] = {"model": model.upstream or model.id, "messages": self._messages(query, budget)}
-        knobs, tokens = budget.control, budget.tokens
-        if "reasoning_effort" in knobs:
-            body |= {"reasoning": {"effort": budget.id}} if provider.dialect == "openrouter" else {"reasoning_effort": budget.id}
-        if "thinking_tokens" in knobs and tokens is not None:
-            body |= thinking_fields(provider.dialect, tokens)  # which lie below the cap, so that thinking cannot eat all of it
-        body[_cap_field(provider)] = self.cap(model, budget)
+        sent = self.enforcement(model, budget)
+        body: dict[str, Any] = {"model": model.upstream or model.id, "messages": _instructed(query, sent)}
+        if sent.effort is not None:
+            body |= {"reasoning": {"effort": sent.effort}} if provider.dialect == "openrouter" else {"reasoning_effort": sent.effort}
+        if sent.thinking_tokens is not None:
+            body |= thinking_fields(provider.dialect, sent.thinking_tokens)  # which lie below the cap, so that thinking cannot eat it all
+        body[_cap_field(provider)] = sent.max_tokens
         if (temperature := _temperature(self, budget)) is not None:
             body["temperature"] = temperature
         return Request(provider=model.provider, body=body)
@@ -163,13 +179,53 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             said["prefix"] = True
         return Request(provider=model.provider, body=body | {"messages": [*_chat(query.text, query.system), said]})
 
-    def _messages(self, query: Prompt, budget: Budget) -> list[dict[str, Any]]:
-        if "instruction" not in budget.control or budget.tokens is None:
-            return _chat(query.text, query.system)
-        words = WORDINGS[self.wording].format(k=budget.tokens, words=max(1, round(0.75 * budget.tokens)))
-        if self.place == "user":
-            return _chat(f"{query.text}\n\n{words}", query.system)
-        return _chat(query.text, f"{query.system}\n\n{words}" if query.system else words)
+
+class Collected(msgspec.Struct, frozen=True):
+    """How the outcomes of an arm were collected. cap: the safety cap, where one was recorded."""
+
+    controls: Controls
+    knobs: tuple[Control, ...]
+    cap: int | None = None
+
+    @classmethod
+    def parse(cls, signature: str) -> Collected | None:
+        """Back from `Controls.signature`; None where it says nothing that is understood."""
+        found = _SIGNATURE.fullmatch(signature)
+        if found is None:
+            return None
+        choices: dict[str, Any] = {"temperature": None if found["temperature"] == "None" else float(found["temperature"])}
+        knobs: list[Control] = []
+        for part in [] if found["knobs"] == "none" else found["knobs"].split("+"):
+            name, *words = part.split(":")
+            names, known = _CHOICES.get(name, ()), [control for control in _CONTROLS if control == name]
+            if not known or len(words) != len(names):
+                return None
+            knobs += known
+            choices |= {of: int(word) if word.isdigit() else word for of, word in zip(names, words, strict=True)}
+        try:
+            return cls(msgspec.convert(choices, Controls), tuple(knobs), int(found["cap"]) if found["cap"] else None)
+        except (msgspec.ValidationError, ConfigError):
+            return None
+
+    def enforcement(self, model: Model, budget: Budget) -> Enforcement:
+        """As `Controls.enforcement`, of a budget of the arm's model; without a cap where neither the budget nor the record has one."""
+        own = msgspec.structs.replace(budget, control=self.knobs)
+        found = self.controls.enforcement(model, own)
+        return msgspec.structs.replace(found, max_tokens=self.cap) if self.controls.is_safety_cap(own) else found
+
+
+_CONTROLS: tuple[Control, ...] = get_args(Control)
+_SIGNATURE = re.compile(r"(?P<knobs>[a-z0-9_:+-]{1,200});temperature=(?P<temperature>None|\d(\.\d{1,17})?)(;cap=(?P<cap>\d{1,9}))?")
+_CHOICES = {"instruction": ("wording", "place"), "prefix_sharing": ("closing", "answer_tokens"), "thinking_tokens": ("answer_room",)}
+
+
+def _instructed(query: Prompt, sent: Enforcement) -> list[dict[str, Any]]:
+    words = sent.instruction
+    if words is None:
+        return _chat(query.text, query.system)
+    if sent.place == "user":
+        return _chat(f"{query.text}\n\n{words}", query.system)
+    return _chat(query.text, f"{query.system}\n\n{words}" if query.system else words)
 
 
 def thinking_fields(dialect: Dialect, tokens: int) -> dict[str, Any]:

@@ -13,7 +13,10 @@ from collections.abc import Mapping
 LONGEST_PAUSE_S = 120.0
 LONGEST_ASKED_S = 600.0
 """A `Retry-After` above this is a quota that is used up for now, and no pause."""
-_PARTS = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+_ABSURD_S = 32 * 86_400.0
+"""A `Retry-After` above this, more than a month, says nothing: no quota is counted in longer spans."""
+_PARTS = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|h|m|s)")
+_COUNT = re.compile(r"[0-9]{1,18}")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -102,7 +105,7 @@ class Gate:
         """Heed `x-ratelimit-remaining-*`: where less is left than calls are under way, wait for the reset."""
         for what in ("requests", "tokens"):
             left = headers.get(f"x-ratelimit-remaining-{what}")
-            if left is None or not left.strip().isdigit():
+            if left is None or not _COUNT.fullmatch(left.strip()):  # which `str.isdigit` is not: it takes '²'
                 continue
             needed = self.active if what == "requests" else 1
             if int(left) < needed and (reset := seconds(headers.get(f"x-ratelimit-reset-{what}", ""))) is not None:
@@ -118,23 +121,29 @@ class Gate:
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that `retry-after-ms` or `retry-after` (seconds or a date) ask for; None where neither does."""
+    asked = _asked(headers)
+    return max(0.0, asked) if asked is not None and asked <= _ABSURD_S else None
+
+
+def _asked(headers: Mapping[str, str]) -> float | None:
+    ms, after = headers.get("retry-after-ms"), headers.get("retry-after")
     try:
-        if (ms := headers.get("retry-after-ms")) is not None:
-            return max(0.0, float(ms) / 1000)
-        if (after := headers.get("retry-after")) is None:
+        if ms is not None:
+            return float(ms) / 1000 if ms.isascii() else None
+        if after is None or not after.isascii():
             return None
         try:
-            return max(0.0, float(after))
+            return float(after)
         except ValueError:
             return max(0.0, email.utils.parsedate_to_datetime(after).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, IndexError):  # dates are read by a parser that meets little care
         return None
 
 
 def seconds(text: str) -> float | None:
     """A duration as rate-limit headers write it: `1s`, `6m0s`, `20ms`, or plain seconds; None where it is none of these."""
     text = text.strip()
-    if re.fullmatch(r"\d+(\.\d+)?", text):
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
         return float(text)
     if not re.fullmatch(rf"({_PARTS.pattern})+", text):
         return None

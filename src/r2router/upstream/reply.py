@@ -1,18 +1,14 @@
-"""A call and what comes of it: the request, the reply or the failure, and reading them off a response."""
+"""A call and what comes of it: the request, the reply or the failure."""
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from r2router.upstream.limits import LONGEST_ASKED_S, retry_after
-from r2router.upstream.wire import Answer, FailureKind, Usage, kind_of, said, usage_of
-
-if TYPE_CHECKING:
-    import aiohttp
-
+from r2router.upstream.limits import LONGEST_ASKED_S
+from r2router.upstream.usage import Usage
+from r2router.upstream.wire import FailureKind, kind_of
 
 BILLED_ATTEMPTS = 3
 """Attempts of one call that may be billed without an answer: more of them cost more than they are likely to bring."""
@@ -76,15 +72,7 @@ class Failed(Exception):
         self.wait = wait
 
 
-async def refusal(response: aiohttp.ClientResponse) -> Failed:
-    """What an HTTP error means."""
-    words = said(await response.content.read(65_536))
-    if 300 <= response.status < 400:
-        return Failed("model", f"points elsewhere ({response.status}); give the final URL")
-    return _failed(response.status, words, keyed="Authorization" in response.request_info.headers, wait=retry_after(response.headers))
-
-
-def _failed(status: int, words: str, *, keyed: bool = True, wait: float | None = None) -> Failed:
+def http_failure(status: int, words: str, *, keyed: bool = True, wait: float | None = None) -> Failed:
     """What is said about a key is not repeated: some endpoints quote it."""
     kind = kind_of(status, words)
     if kind == "rate_limit" and wait is not None and wait > LONGEST_ASKED_S:
@@ -94,80 +82,3 @@ def _failed(status: int, words: str, *, keyed: bool = True, wait: float | None =
         return Failed(kind, f"refused the key ({status}): {mend}")
     mend = "; check base_url, which stands without /chat/completions" if status == 404 and "model" not in words.lower() else ""
     return Failed(kind, f"answered {status}{f': {words}' if words else ''}{mend}", wait)
-
-
-async def read_reply(response: aiohttp.ClientResponse, begin: float) -> Reply:
-    """The reply of a successful request, whole or streamed. Raises `Failed`."""
-    answer = Answer()
-    try:
-        return await _read(answer, response, begin)
-    except Failed as failed:
-        failed.usage = usage_of(answer.usage, spoke=False)[0]
-        raise
-
-
-async def _read(answer: Answer, response: aiohttp.ClientResponse, begin: float) -> Reply:
-    first: float | None = None
-    if response.content_type == "text/event-stream":
-        rest = b""
-        async for data in response.content.iter_any():
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                if line[:5] == b"data:":  # comments and empty lines say nothing
-                    _add_event(answer, line)
-            if first is None and (answer.pieces or answer.reasoning):
-                first = time.perf_counter() - begin
-        if rest[:5] == b"data:":
-            _add_event(answer, rest)
-        if answer.finish_reason is None:
-            raise Failed("cut", "broke off in the middle of an answer")
-    else:
-        _add(answer, await response.read())
-        if answer.finish_reason is None and not answer.pieces:
-            raise Failed("malformed", "answered without a choice")
-    text, reasoning = "".join(answer.pieces), "".join(answer.reasoning)
-    usage, wrong = usage_of(answer.usage, spoke=bool(text or reasoning))
-    return Reply(
-        text=text,
-        reasoning=reasoning,
-        pieces=_pieces(answer, text),
-        finish_reason=answer.finish_reason,
-        usage=usage,
-        usage_error=wrong,
-        latency_s=time.perf_counter() - begin,
-        ttft_s=first,
-        model=answer.model,
-    )
-
-
-def _add_event(answer: Answer, line: bytes) -> None:
-    data = line[5:].strip()
-    if data and data != b"[DONE]":
-        _add(answer, data)
-
-
-def _add(answer: Answer, data: bytes) -> None:
-    try:
-        error = answer.add(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Failed("malformed", f"answered with what is no reply: {said(data[:80])!r}") from None
-    if error is not None:  # behind a status of 200: as relays do, and engines that fail on the way
-        code = error.get("code") if isinstance(error, dict) else None
-        if isinstance(code, int) and 400 <= code < 600 and not answer.pieces:
-            raise _failed(code, said(data))
-        raise Failed("cut", f"reported an error within an answer: {said(data)}")
-
-
-def _pieces(answer: Answer, text: str) -> list[str]:
-    """The text token by token, from the tokens that came with log-probabilities where those make up the text."""
-    if not answer.tokens or b"".join(answer.tokens).decode("utf-8", "replace") != text:
-        return answer.pieces
-    pieces, rest = [], b""
-    for token in answer.tokens:
-        rest += token
-        try:
-            pieces.append(rest.decode())
-            rest = b""
-        except UnicodeDecodeError:  # a character of several tokens: it is there with the last of them
-            pieces.append("")
-    return pieces

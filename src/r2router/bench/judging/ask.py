@@ -19,7 +19,8 @@ from r2router.pool.pool import Pool
 from r2router.text import listing, suggest
 from r2router.types import Budget, Model, Provider
 from r2router.upstream.reply import Failure, Reply, Request
-from r2router.upstream.wire import FailureKind, sum_usage
+from r2router.upstream.usage import sum_usage
+from r2router.upstream.wire import FailureKind
 
 TOKENS = 400
 """The most tokens of a verdict."""
