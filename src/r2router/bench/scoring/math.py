@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from r2router.bench.scoring.answers import marked_answers, no_reference, reference_answer
+from r2router.bench.scoring.exact import Exact
 from r2router.bench.scoring.numeric import Numeric, reference_number
 from r2router.bench.scoring.served import Lost, Served
 from r2router.bench.suite import Query, Score
@@ -21,7 +22,7 @@ _LONGEST = 2000
 
 
 class Math:
-    """1 where the response's formula is equal to the reference; a reference that is a number is left to `numeric`.
+    """1 where the response's formula is the reference or equal to it; a reference that is a number is left to `numeric`.
 
     What is compared is what stands in the last box or behind the last mark of an answer, or else the end of the response.
     """
@@ -40,6 +41,8 @@ class Math:
         reference, answer = reference_answer(query.reference or ""), answered(response)
         if not answer:
             return Score(quality=0.0, judge=NAME, reason="no answer in the response")
+        if Exact().score(query, response).quality == 1.0:
+            return Score(quality=1.0, judge=NAME)
         try:
             return msgspec.json.decode(self._inside.call(msgspec.json.encode((reference, answer))), type=Score)
         except (Lost, msgspec.DecodeError) as error:  # an answer that cannot be compared in time is not the reference
