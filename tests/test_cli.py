@@ -316,10 +316,79 @@ def test_train_holds_out_a_part_and_evaluates_on_it(room: Path, world: Any) -> N
     assert given.exit_code == 0, given.output
     held_out = [r.stdout.partition("On what was held out")[2] for r in (result, given)]
     assert held_out[0] == held_out[1], "the embeddings that were given follow their queries"
+    assert Table.read("new.held-out.parquet").query_ids == Table.read("table.parquet", prices="prices.csv").split(0.25, 3)[1].query_ids
+    later = ("--vectors", "given.held-out.vectors.npy", "--seed", 3)
+    again = run("evaluate", "given", "--table", "given.held-out.parquet", *later)
+    assert again.exit_code == 0 and again.stdout.strip() in held_out[1].strip(" :\n"), again.output
+    fails(*args[:1], "new.held-out.parquet", *args[2:], "new", code=2, says="new.held-out.parquet: is read here")
     np.save("short.npy", world.vectors[:-1])
     for wrong, says in ((("--test", 0), "test is 0.0; the share of queries"), (("--vectors", "short.npy"), "one row for each of the 240")):
         failed = run(*args, "worse", *wrong)
         assert (failed.exit_code, failed.stdout) == (2, "") and says in failed.stderr
+
+
+def test_split_writes_a_part_to_train_on_and_one_to_judge_by(room: Path) -> None:
+    result = run("split", "table.parquet", "--test", 0.25, "--seed", 3)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "table.train.parquet: 180 queries, to train on\ntable.test.parquet: 60 queries, to judge by\n"
+    expected = Table.read("table.parquet").split(0.25, 3)
+    assert [Table.read(f"table.{part}.parquet").query_ids for part in ("train", "test")] == [part.query_ids for part in expected]
+    fails("split", "table.test.parquet", "--out", "table.parquet", code=2, says="table.test.parquet: is read here")
+    fails("split", "table.parquet", "--out", "parts.xlsx", code=2, says="cannot tell its format")
+    fails("split", "table.parquet", "--test", 1, code=2, says="between 0 and 1")
+    bundled = run("split", "r2bench-mini", "--out", "mini.csv")
+    assert bundled.exit_code == 0 and "--pool r2bench-mini" in bundled.stderr, bundled.output
+
+
+def test_foreign_tables_are_told_in_the_words_of_the_command_line(room: Path) -> None:
+    lines = ["prompt,llm,budget,score,output_tokens", *(f"what is {i}?,small@7b,1k,{i},5" for i in range(50, 101))]
+    Path("t.csv").write_text("\n".join(lines), encoding="utf-8")
+    Path("p.csv").write_text("model,input_usd_per_million,output_usd_per_million\nsmall-7b,1,2\n", encoding="utf-8")
+    args = ["train", "t.csv", "--prices", "p.csv", "--encoder", "fake", "--folds", 0, "--out", "foreign"]
+    for mend in ("--column query=prompt", "--column model=llm", "--column quality=score", "--rename small@7b=small-7b", "--scale 100"):
+        failed = run(*args)
+        assert failed.exit_code == 2 and mend in failed.stderr, failed.output
+        args += mend.split()
+    done = run(*args)
+    assert done.exit_code == 0, done.output
+    assert Router.load("foreign").arms == ("small-7b@1000",)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("evaluate", "router", "--table", "pipe.parquet"),
+        ("train", "pipe.csv", "--prices", "prices.csv", "--out", "new"),
+        ("train", "table.parquet", "--prices", "pipe.csv", "--out", "new"),
+        ("train", "table.parquet", "--prices", "prices.csv", "--out", "new", "--vectors", "pipe.npy"),
+        ("pool", "check", "pipe.toml"),
+        ("split", "pipe.jsonl"),
+        ("suite", "pipe.jsonl"),
+        ("suite", "pipe.csv"),
+        ("suite", "chat:pipe.jsonl"),
+        ("collect", "--suite", "pipe.jsonl", "--pool", "pool.toml", "--out", "run", "--dry-run"),
+        ("compact", "piped"),
+        ("route", "--input", "pipe.parquet"),
+        ("route", "--input", "pipe.npy"),
+        ("route", "--router", "piped", "hello"),
+        ("arena", "read", "pipe.json"),
+        ("import", "ucf", "piped", "--out", "new"),
+    ],
+    ids=lambda args: " ".join(args[:3]),
+)
+def test_no_command_waits_for_a_pipe(room: Path, args: tuple[str, ...]) -> None:
+    for name in ("pipe.parquet", "pipe.csv", "pipe.npy", "pipe.toml", "pipe.jsonl", "pipe.json"):
+        os.mkfifo(name)
+    Path("piped").mkdir()
+    for name in ("router.json", "weights.safetensors", "queries.jsonl", "journal.jsonl", "config.json", "scaler.pkl"):
+        os.mkfifo(Path("piped") / name)
+    signal.alarm(30)  # a hang ends here, and not with the run
+    try:
+        result = run(*args)
+    finally:
+        signal.alarm(0)
+    assert result.exit_code == 2 and result.stderr.startswith(("error: ", "reading")), result.output
+    assert "is a pipe" in result.stderr
 
 
 def test_train_on_a_foreign_table_with_a_pool(room: Path) -> None:

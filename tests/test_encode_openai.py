@@ -209,6 +209,32 @@ def test_the_key_goes_to_no_host_that_the_user_did_not_name(endpoint: FakeEndpoi
     assert endpoint.requests[-1][1]["Authorization"] == f"Bearer {KEY}"
 
 
+def test_a_url_that_only_a_spec_names_gets_no_text_without_consent(endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A saved router holds such a spec: whoever trained it must not collect prompts."""
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    made = load_encoder(f"openai:embed-small@{endpoint.url}")
+    for named in (None, "https://api.openai.com/v1", "http://127.0.0.1:1/v1", endpoint.url.replace("127.0.0.1", "localhost")):
+        if named:
+            monkeypatch.setenv("R2ROUTER_EMBEDDINGS_URL", named)
+        with pytest.raises(ConfigError, match=f"R2ROUTER_EMBEDDINGS_URL={endpoint.url}"):
+            made.encode(["a secret"])
+    assert endpoint.requests == []
+    monkeypatch.setenv("R2ROUTER_EMBEDDINGS_URL", endpoint.url)
+    made.encode(["x"])
+    assert "Authorization" not in endpoint.requests[-1][1], "consent to prompts is none to the key"
+    monkeypatch.delenv("R2ROUTER_EMBEDDINGS_URL")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{endpoint.url}/")
+    load_encoder(f"openai:embed-small@{endpoint.url}").encode(["x"])
+    assert endpoint.requests[-1][1]["Authorization"] == f"Bearer {KEY}"
+
+
+def test_openai_itself_is_asked_by_a_spec_only_with_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "R2ROUTER_EMBEDDINGS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match="set OPENAI_API_KEY"):
+        load_encoder("openai:text-embedding-3-small").encode(["a secret"])
+
+
 def test_redirects_are_not_followed(endpoint: FakeEndpoint) -> None:
     for code in (301, 302, 307, 308):
         message = failing(endpoint, status(code, b"", Location=f"{endpoint.url}/elsewhere"))

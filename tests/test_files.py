@@ -12,9 +12,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2router.errors import ConfigError, DataError, SaveError
-from r2router.files import check_file, check_text, leftovers, whole_file
+from r2router import files
+from r2router.bench.record import read_records
+from r2router.bench.suite import JsonLines
+from r2router.bench.suites.chat import ChatLog
+from r2router.bench.suites.file import RowFile
+from r2router.errors import ConfigError, DataError, JournalError, SaveError
+from r2router.files import check_file, check_text, leftovers, open_file, whole_file
 from r2router.text import clean
+
+
+def suite_rows(path: Path) -> Any:
+    return RowFile(path).queries()
+
+
+def suite_lines(path: Path) -> Any:
+    return JsonLines(path).queries()
+
+
+def chat_lines(path: Path) -> Any:
+    return ChatLog(path).queries()
+
+
+def journal_records(path: Path) -> Any:
+    yield from read_records(path)
+    raise JournalError(f"{path}: a torn tail is left out")  # where the last line is the deep one
 
 
 def test_no_temporary_name_can_be_guessed(tmp_path: Path) -> None:
@@ -79,6 +101,28 @@ def test_only_files_are_read(tmp_path: Path) -> None:
     check_text(tmp_path / "nothing")
     (tmp_path / "file").write_text("a,b\n", encoding="utf-8")
     check_text(tmp_path / "file")
+
+
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    monkeypatch.setattr(files, "PATIENCE_S", 0.05)
+    with pytest.raises(DataError, match="nothing came from it"):
+        open_file(tmp_path / "pipe.txt")
+    with pytest.raises(DataError, match="device"):
+        open_file("/dev/zero")
+
+
+@pytest.mark.parametrize("read", [suite_rows, suite_lines, chat_lines, journal_records])
+def test_deep_json_in_a_line_is_an_error_in_words(read: Any, tmp_path: Path) -> None:
+    for deep in ("[" * 10**5 + "]" * 10**5, '{"a":' * 10**5 + "1" + "}" * 10**5):
+        path = tmp_path / "x.jsonl"
+        line = '{"text": "a", "messages": [], "key": "00", "model": "m", "budget": "b", "x": ' + deep + "}\n"
+        path.write_text('{"format": "r2router-journal", "version": 1}\n' * (read is journal_records) + line * 2, encoding="utf-8")
+        with pytest.raises((DataError, JournalError), match=r"x\.jsonl"):
+            list(read(path))
+        path.write_text(deep, encoding="utf-8")
+        with pytest.raises((DataError, JournalError), match=r"x\.jsonl"):
+            list(read(path))
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import gzip
 import itertools
 import json
@@ -20,13 +21,17 @@ from types import TracebackType
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("aiohttp", reason="calling LLMs needs the [bench] extra")
 
+from r2router.cli import main
 from r2router.encode import OpenAIEmbeddings
 from r2router.errors import ConfigError, EncoderError
+from r2router.router.router import Router
+from r2router.starter import starter
 from r2router.types import Provider
 from r2router.upstream.client import Upstream
 from r2router.upstream.endpoint import Inflate, Mask, TooMuch, looks_like_a_key
@@ -429,3 +434,20 @@ def test_a_key_is_for_one_origin(monkeypatch: pytest.MonkeyPatch) -> None:
         OpenAIEmbeddings("m", other.url).encode(["x"])
     assert all(KEY in head for head in named.heads) and len(named.heads) == 2
     assert not any("uthorization" in head or base64.b64encode(KEY.encode()).decode() in head for head in other.heads)
+
+
+def test_a_saved_router_sends_no_text_to_an_endpoint_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_BASE_URL", "R2ROUTER_EMBEDDINGS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    own = starter()
+    with Raw(json.dumps({"data": [{"index": 0, "embedding": [1.0] * own.dim}]}).encode()) as fake:
+        dataclasses.replace(own, encoder=f"openai:m@{fake.url}").save(tmp_path / "router")
+        with pytest.raises(ConfigError, match=f"R2ROUTER_EMBEDDINGS_URL={fake.url}"):
+            Router.load(tmp_path / "router").route("a secret")
+        refused = CliRunner().invoke(main, ["route", "a secret", "--router", str(tmp_path / "router")])
+        assert refused.exit_code == 2 and "R2ROUTER_EMBEDDINGS_URL" in refused.stderr and fake.heads == []
+        monkeypatch.setenv("R2ROUTER_EMBEDDINGS_URL", fake.url)
+        agreed = CliRunner().invoke(main, ["route", "hello", "--router", str(tmp_path / "router")])
+        assert agreed.exit_code == 0 and "sends every text to" in agreed.stderr, agreed.output
+    assert len(fake.heads) == 1 and KEY not in fake.heads[0]

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from r2router.errors import ConfigError, MissingExtra, MissingPrice
 from r2router.pool.pool import Pool, budget_order
 from r2router.pool.prices import cost_usd, dearest_usd, read_prices, write_prices
+from r2router.pool.toml import read_providers
 from r2router.types import Arm, Budget, Model, Prices, Tier
 from r2router.upstream.usage import Usage
 
@@ -429,6 +430,28 @@ def test_tokens_of_any_shape_that_fits(shape: tuple[int, ...]) -> None:
     for name in whole:
         tokens: dict[str, Any] = {k: np.full((3, 2) if k != name else shape, v) for k, v in whole.items()}
         np.testing.assert_allclose(pool.cost(**tokens), expected, rtol=1e-12)
+
+
+def test_a_literal_key_in_a_pool_file_is_named_by_its_line_and_not_shown(write: Any) -> None:
+    key = "sk-proj-LITERALSECRET123456789"
+    text = f'''[provider.y]
+base_url = "http://127.0.0.1:1/v1"
+key = "GOOD_KEY"
+[provider.x]
+base_url = "http://127.0.0.1:2/v1"
+key = "{key}"
+[[model]]
+id = "m"
+provider = "x"
+budgets = [1]
+'''
+    for read in (Pool.read, read_providers):
+        with pytest.raises(ConfigError, match="line 6: provider 'x': key must be the name of an environment variable") as error:
+            read(write(text))
+        assert key not in str(error.value) and key not in repr(error.value.__context__)
+        with pytest.raises(ConfigError, match="line 5: provider 'x': base_url must begin with http") as error:
+            read(write(text.replace(key, "MY_KEY").replace("http://127.0.0.1:2/v1", f"{key}@host")))
+        assert key not in str(error.value)
 
 
 # -- tiers and cache writes: a long prompt has prices of its own ---------------------------------------------------------

@@ -389,7 +389,7 @@ def test_nothing_in_nothing_out(tmp_path: Path, router: Router) -> None:
         ("a.xlsx", b"", "cannot tell its format"),
         ("a.npy", b"not numpy", "not a whole .npy"),
         ("a.npy", b"", "not a whole .npy"),
-        ("a.parquet", b"PAR1 no", "cannot be read as Parquet"),
+        ("a.parquet", b"PAR1 no", "cannot be read as parquet"),
         ("a.csv", b"", "file is empty"),
         ("a.csv", b"question,x\n1,2\n", "no column query, prompt, text"),
         ("a.csv", b'query\n"' + b"x" * 40_000_000, "not valid CSV"),

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from r2router.errors import ConfigError, DataError, MissingPrice, SaveError
 from r2router.pool.pool import Pool
-from r2router.table import rows as table_file
 from r2router.table.table import ARRAYS, Table
 from r2router.types import Budget, Model, Prices
 
@@ -725,14 +724,14 @@ def test_the_real_tables(shared: Path) -> None:
 def test_reading_is_not_done_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done in Python must not grow with the rows: of 200 arms times 100 queries, a handful of passes at most."""
     asked = 0
-    real = table_file.Budget.of
+    real = Budget.of
 
     def counting(*args: Any) -> Any:
         nonlocal asked
         asked += 1
         return real(*args)
 
-    monkeypatch.setattr(table_file.Budget, "of", counting)
+    monkeypatch.setattr(Budget, "of", counting)
     frame = pl.DataFrame({"query": [f"q{i}" for i in range(100)]}).join(pl.DataFrame({"budget": range(1, 201)}), how="cross")
     Table.read(frame.with_columns(model=pl.lit("a"), quality=pl.lit(1.0)))
     assert asked <= 3 * 200

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import select
 import shutil
 import stat
 from collections.abc import Iterator
@@ -92,10 +93,28 @@ def check_file(path: str | Path, kind: type[R2Error] = DataError, *, pipes: bool
     except OSError:
         return
     if stat.S_ISDIR(mode):
-        raise kind(f"{path}: is a folder, which cannot be read here; name a file")
+        raise kind(f"{path}: cannot be read: it is a folder; name a file")
     what = next((what for matches, what in _KINDS if matches(mode)), "")
     if what and not (pipes and stat.S_ISFIFO(mode)):
-        raise kind(f"{path}: is {what}, which cannot be read here; save what it gives as a file, and name that")
+        raise kind(f"{path}: cannot be read: it is {what}; save what it gives as a file, and name that")
+
+
+def open_file(path: str | Path) -> BinaryIO:
+    """A file or pipe to read. Raises `DataError` where it is a device or the like, or a pipe that nothing comes from for a while."""
+    check_file(path, pipes=True)
+    file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
+    if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+        waiting = select.poll()
+        waiting.register(file, select.POLLIN)
+        if not waiting.poll(1000 * PATIENCE_S):
+            file.close()
+            raise DataError(f"{path}: is a pipe, and nothing came from it in {PATIENCE_S:g} seconds")
+        os.set_blocking(file.fileno(), True)
+    return file
+
+
+PATIENCE_S = 10.0
+"""Seconds to wait for the first byte of a pipe."""
 
 
 def check_text(path: str | Path, kind: type[R2Error] = DataError) -> None:

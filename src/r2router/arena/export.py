@@ -14,7 +14,8 @@ from r2router.encode import count_tokens
 from r2router.errors import DataError, UsageError
 from r2router.files import whole_file
 from r2router.router.router import Router
-from r2router.table.rows import read_all_rows, sha256
+from r2router.table.rows import Reading, read_all_rows
+from r2router.table.sources import sha256
 from r2router.text import listing, suggest
 from r2router.types import Forecast, Progress
 
@@ -115,12 +116,12 @@ def _provenance(router: Router, path: str | Path, prompts: Sequence[Prompt], tab
     if sha256(Path(path)) in own:
         yield f"the router was trained on {path} itself: RouterArena refuses it"
     for table in tables:
-        rows, files, _ = read_all_rows(table, {})
-        if strange := [name for name, digest in files if digest not in own]:
+        rows = read_all_rows(table, Reading())
+        if strange := [name for name, digest in rows.files if digest not in own]:
             raise DataError(f"{strange[0]}: the router was not trained on this file: its sha256 is not on the router's card")
-        for _, digest in files:
+        for _, digest in rows.files:
             own.pop(digest, None)
-        trained = {plain for text in rows["query"].unique() if len(plain := _plain(text)) >= _LEAST_LETTERS}
+        trained = {plain for text in rows.frame["query"].unique() if len(plain := _plain(text)) >= _LEAST_LETTERS}
         if met := [p.index for p in prompts if not trained.isdisjoint(_parts(p.text))]:
             yield f"{len(met)} prompts hold a text that the router was trained on ({listing(met)}): RouterArena refuses such routers"
     if own:

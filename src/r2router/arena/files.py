@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from r2router.errors import DataError
+from r2router.files import check_file
 
 
 class Prompt(msgspec.Struct, frozen=True):
@@ -34,6 +35,7 @@ def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
 
 def read_json(path: str | Path) -> Any:
     """The content of a JSON file. Raises `DataError`."""
+    check_file(path)
     try:
         return msgspec.json.decode(Path(path).read_bytes())
     except OSError as error:

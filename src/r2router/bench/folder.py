@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import polars as pl
 from r2router.bench.judging.kept import Kept
 from r2router.bench.plan import query_key
 from r2router.bench.record import Record, read_records
-from r2router.bench.scoring import scorer_named
+from r2router.bench.scoring import check_choice, sandbox_in_force, scorer_named
 from r2router.bench.spread import Answer, score_answers
 from r2router.bench.suite import JsonLines, Query, Score
 from r2router.bench.thinking import without_thinking
@@ -92,20 +92,26 @@ class Compacted(msgspec.Struct, frozen=True):
 
 
 def compact(
-    folder: str | Path, out: str | Path | None = None, *, scorer: str = "", scorers: Sequence[str] = (), spread: Executor | None = None
-) -> Compacted:
+    folder: str | Path, out: str | Path | None = None, *, scorer: str = "", scorers: Sequence[str] = (), trust_code: bool = False,
+    spread: Executor | None = None, say: Callable[[str], None] = lambda _: None,
+) -> Compacted:  # fmt: skip
     """Write the collection as one Parquet table, and say what it holds.
 
     Each cell has a row for everyone who judged it: its query's own scorer (or `scorer`), further `scorers`, and every LLM judge whose
-    judgements are in the folder; a cell that nobody judged has one row without a quality. spread: where the scorers run; by default in this
-    process. Raises `DataError`, `JournalError`, `SaveError`.
+    judgements are in the folder; a cell that nobody judged has one row without a quality. trust_code: the queries may name `code-trusted`.
+    spread: where the scorers run; by default in this process. say: called with a line about the sandbox, where one is needed. Raises
+    `DataError`, `JournalError`, `SaveError`.
     """
     folder = Path(folder)
     for name in (scorer, *scorers):
         if name:
             scorer_named(name)
     by_words: dict[str, list[Query]] = {}
-    for query in queries_of(folder):
+    queries = queries_of(folder)
+    check_choice(queries, trust_code=trust_code)
+    if (told := sandbox_in_force({*scorers, *(q.scorer or scorer for q in queries)})) is not None:
+        say(told)
+    for query in queries:
         by_words.setdefault(query_key(query), []).append(query)
     kept = Kept(folder)
     answers = (

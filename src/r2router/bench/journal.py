@@ -27,6 +27,7 @@ from r2router.bench.in_flight import InFlight
 from r2router.bench.record import FORMAT, VERSION, Header, Record, Seen, record_of, seen_of, whole_lines
 from r2router.bench.spend_limit import NANOS, dollars
 from r2router.errors import JournalError, SaveError
+from r2router.files import check_file
 
 _FOLD = 200_000  # keys in a set, of some 100 bytes each, before they join the sorted array, at 8 bytes each
 
@@ -250,6 +251,7 @@ class Journal:
 
 def _look(path: Path) -> IO[bytes]:
     """The journal to read, or an empty one where there is none."""
+    check_file(path, JournalError)
     try:
         return path.open("rb")
     except (FileNotFoundError, NotADirectoryError):
@@ -260,6 +262,7 @@ def _look(path: Path) -> IO[bytes]:
 
 def _open(path: Path) -> IO[bytes]:
     """The journal, locked. Raises `JournalError` where another process has it."""
+    check_file(path, JournalError)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")

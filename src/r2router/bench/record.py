@@ -9,6 +9,7 @@ from typing import IO, Literal
 import msgspec
 
 from r2router.errors import JournalError
+from r2router.files import check_file
 
 VERSION = 1
 FORMAT = "r2router-journal"
@@ -90,12 +91,13 @@ seen_of = msgspec.json.Decoder(Seen)
 def read_records(path: str | Path) -> Iterator[Record]:
     """The records of a journal in order, also while another process writes it. Raises `JournalError`."""
     path = Path(path)
+    check_file(path, JournalError)
     try:
         with path.open("rb") as file:
             for _, line in whole_lines(path, file):
                 try:
                     yield record_of.decode(line)
-                except msgspec.ValidationError as error:
+                except (msgspec.ValidationError, RecursionError) as error:
                     raise JournalError(
                         f"{path}: a record cannot be read ({error}); restore the file from a copy, or take that line out"
                     ) from None
@@ -123,7 +125,7 @@ def whole_lines(path: Path, file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
 def _whole(line: bytes) -> bool:
     try:
         seen_of.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return line.endswith(b"\n")
 
@@ -131,7 +133,7 @@ def _whole(line: bytes) -> bool:
 def _check_head(path: Path, head: bytes) -> None:
     try:
         header = msgspec.json.decode(head, type=Header)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         header = None
     if header is None or header.format != FORMAT:
         raise JournalError(f"{path}: is not a journal of r2router; choose another folder")

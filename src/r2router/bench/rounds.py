@@ -23,6 +23,7 @@ from r2router.bench.folder import answer_of
 from r2router.bench.journal import Journal
 from r2router.bench.plan import UNCAPPED, Plan, Work, chain_budget
 from r2router.bench.record import Record, read_records
+from r2router.bench.scoring import check_choice
 from r2router.bench.spend_limit import dollars
 from r2router.bench.spread import score_answers
 from r2router.bench.status import Report, Status
@@ -55,6 +56,7 @@ async def collect_rounds(  # noqa: PLR0913 - what `collect` takes, and how to ch
     this process. Raises as `collect` does.
     """
     settings, stop = settings or Settings(), stop or asyncio.Event()
+    check_choice(plan.queries)
     field = _Field.of(plan, settings.seed, spread or Here())
     asked = np.zeros(field.askable.shape, dtype=np.bool_)
     total, number = Status(planned=0, spent_usd=journal.spent, limit_usd=max_spend), 0

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from r2router.errors import DataError
+from r2router.files import check_text
 
 BOM = b"\xef\xbb\xbf"
 """What some editors write before the first line of a file."""
@@ -76,6 +77,7 @@ class JsonLines:
         """The queries in file order. Raises `DataError` naming file, line and field."""
         seen: dict[str, int] = {}
         decoder = msgspec.json.Decoder(dict[str, Any])
+        check_text(self.path)
         try:
             with self.path.open("rb") as file:
                 for number, line in enumerate(file, 1):
@@ -99,7 +101,7 @@ def _query(decoder: msgspec.json.Decoder[dict[str, Any]], line: bytes, number: s
     try:
         fields = decoder.decode(line.removeprefix(BOM))
         query = msgspec.convert({"id": number, **fields}, Query)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{where}: {error}") from None
     if not query.text.strip() or not query.id:
         raise DataError(f"{where}: text and id must not be empty")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from r2router.cli.learn import check_out
-from r2router.cli.options import NO_PRICES, Data, data, paths_of
+from r2router.cli.options import NO_PRICES, Data, data
 from r2router.cli.screen import note, say, style
 
 if TYPE_CHECKING:
@@ -39,10 +39,9 @@ def add(folder: Path, tables: tuple[str, ...], models: tuple[str, ...], data: Da
     """
     check_out(out or folder)
     from r2router.router.router import Router
-    from r2router.table.table import Table
 
     router = Router.load(folder)
-    table = Table.read(paths_of(tables), columns=data.columns)
+    table = data.unpriced(tables)
     for text in table.notes:
         note(f"note: {text}")
     for model in _wanted(router, table, models, data):

@@ -28,6 +28,7 @@ from r2router.cli.reproduce import reproduce
 from r2router.cli.route import route
 from r2router.cli.screen import note
 from r2router.cli.simulate import simulate
+from r2router.cli.split import split
 from r2router.cli.suite import suite
 from r2router.errors import R2Error, UsageError
 
@@ -103,7 +104,7 @@ def main() -> None:
 
 
 COMMANDS = (
-    *(route, curves, path, train, evaluate, calibrate, add, reproduce),
+    *(route, curves, path, train, evaluate, calibrate, split, add, reproduce),
     *(suite, collect, compact, judge, agreement, pool, import_, simulate, arena),
 )
 for command in COMMANDS:

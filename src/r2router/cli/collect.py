@@ -110,8 +110,9 @@ Example:
 @click.argument("folder", type=_FOLDER, metavar="DIR")
 @click.option("--out", type=_FOLDER, metavar="FILE", help="The Parquet file; by default DIR/outcomes.parquet.")
 @click.option("--scorer", default="", metavar="NAME", help="Judges queries that name none of their own: exact, numeric, choice, ...")
+@click.option("--trust-code", is_flag=True, help="Let queries name code-trusted, which runs answers even where no sandbox works.")
 @_engine("Where scorers run: in this process, or on a Ray cluster.")
-def compact(folder: Path, out: Path | None, scorer: str, engine: str) -> None:
+def compact(folder: Path, out: Path | None, scorer: str, trust_code: bool, engine: str) -> None:
     """Make one table of the collection in DIR.
 
     It may still be going on. Local scorers judge the answers again each time, so a better scorer needs no new call.
@@ -121,7 +122,7 @@ def compact(folder: Path, out: Path | None, scorer: str, engine: str) -> None:
     from r2router.bench.folder import compact as make
 
     with open_spread(engine) as spread:
-        made = make(folder, out, scorer=scorer, spread=spread)
+        made = make(folder, out, scorer=scorer, trust_code=trust_code, spread=spread, say=lambda told: note(f"note: {told}"))
     say(f"{out or folder / OUTCOMES}: {made.rows:,} rows, {made.judged:,} judged, {made.errors:,} errors")
     if made.errors == made.rows:
         note("note: no call gave an answer: the errors are in the table; --retry-failed asks again what may pass")

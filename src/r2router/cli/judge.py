@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from r2router.cli.learn import check_out
-from r2router.cli.options import Data, Number, data, embeddings, paths_of, vectors
+from r2router.cli.options import Data, Number, data, embeddings, vectors
 from r2router.cli.report import check_reports, in_words, reports, typed, write_reports
 from r2router.cli.screen import note, progress, say
 
@@ -139,9 +139,7 @@ def _repriced(folder: Path, data: Data) -> Router:
 
 def _outcomes(tables: Sequence[str], data: Data) -> Table:
     """Tables of any arms: the router takes those it knows, under its own prices."""
-    from r2router.table.table import Table
-
-    return Table.read(paths_of(tables), columns=data.columns, judge=data.judge)
+    return data.unpriced(tables)
 
 
 def _warn_if_trained_on(router: Router, table: Table) -> None:

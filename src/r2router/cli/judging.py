@@ -38,10 +38,11 @@ Examples:
 @click.option("--yes", is_flag=True, help="Spend without asking first.")
 @click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Calls at once at each provider; by default the pool's.")
 @click.option("--retry-failed", is_flag=True, help="Ask judges again that failed.")
+@click.option("--trust-code", is_flag=True, help="Let queries name code-trusted, which runs answers even where no sandbox works.")
 @click.option("--out", type=_FOLDER, metavar="FILE", help="The Parquet file; by default DIR/outcomes.parquet.")
 def judge(  # noqa: PLR0913, PLR0917  one parameter an option
     folder: Path, judges: tuple[str, ...], pool_file: Path | None, prompt: str, tokens: int, max_spend: float | None, dry_run: bool,
-    yes: bool, concurrency: int | None, retry_failed: bool, out: Path | None,
+    yes: bool, concurrency: int | None, retry_failed: bool, trust_code: bool, out: Path | None,
 ) -> None:  # fmt: skip
     """Judge the answers in DIR, by LLM or by scorer.
 
@@ -64,7 +65,7 @@ def judge(  # noqa: PLR0913, PLR0917  one parameter an option
         status = _ask(plan, folder, max_spend, dry_run=dry_run, yes=yes, retry_failed=retry_failed)
     if dry_run:
         return
-    made = compact(folder, out, scorers=scorers)
+    made = compact(folder, out, scorers=scorers, trust_code=trust_code, say=lambda told: note(f"note: {told}"))
     say(f"{out or folder / 'outcomes.parquet'}: {made.rows:,} rows, {made.judged:,} judged, {made.errors:,} errors")
     if status is not None:
         _finish(status)

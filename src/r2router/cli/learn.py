@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from r2router.cli.options import Data, Number, data, embeddings, vectors
+from r2router.cli.options import Data, Number, data, embeddings, paths_of, vectors
 from r2router.cli.report import in_words
 from r2router.cli.screen import note, progress, say, style
 
@@ -38,7 +39,12 @@ Examples:
 @click.option("--learner", metavar="NAME[:KEY=VALUE,...]", help="How to learn, for example ridge:alpha=30; by default the best measured.")
 @click.option("--encoder", metavar="ENCODER", help="What turns texts into vectors; by default the embedded MiniLM.")
 @vectors
-@click.option("--test", type=Number(0, 1), metavar="SHARE", help="Hold out this share of the queries, and evaluate on it in the end.")
+@click.option(
+    "--test",
+    type=Number(0, 1),
+    metavar="SHARE",
+    help="Hold out this share of the queries, evaluate on it, and keep it in DIR.held-out.parquet.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the folds, the bootstrap and what is held out.")
 @click.option("--folds", type=click.IntRange(min=0), default=5, show_default=True, help="Of the cross-validation; 0 leaves it out.")
 def train(  # noqa: PLR0913, PLR0917 - one an option
@@ -59,6 +65,7 @@ def train(  # noqa: PLR0913, PLR0917 - one an option
     """
     data.check_priced(tables)
     check_out(out)
+    kept = None if test is None else _check_kept(out, paths_of(tables))
     given: dict[str, Any] = {"seed": seed, "folds": folds}
     given |= {} if learner is None else {"learner": learner_of(learner)}
     given |= {} if encoder is None else {"encoder": encoder}
@@ -67,7 +74,8 @@ def train(  # noqa: PLR0913, PLR0917 - one an option
     recipe = Recipe(**given)
     x = None if vectors is None else embeddings(vectors)
     note(f"reading {', '.join(tables)}")
-    table = data.read(tables)
+    rows = data.rows(tables, keep=test is not None)
+    table = data.table(tables, rows)
     table.check_vectors(x)
     train, held_out = (table, None) if test is None else table.split(test, seed)
     note(f"training on {len(train):,} queries and {len(train.arms)} arms")
@@ -75,12 +83,27 @@ def train(  # noqa: PLR0913, PLR0917 - one an option
         router = recipe.fit(train, _of(train, table, x), progress=shown)
     router.save(out)
     _introduce(router, out)
-    if held_out is not None:
+    if held_out is not None and kept is not None:
         from r2router.evaluation import evaluate
+        from r2router.table.split import write_part
 
+        x_held_out = _of(held_out, table, x)
+        write_part(rows.frame, held_out.query_ids, kept, x_held_out)
         with progress() as shown:
-            report = evaluate(router, held_out, vectors=_of(held_out, table, x), seed=seed, progress=shown)
+            report = evaluate(router, held_out, vectors=x_held_out, seed=seed, progress=shown)
         say(f"\nOn what was held out: {in_words(report)}")
+        more = "" if x is None else f" --vectors {shlex.quote(str(kept.with_suffix('.vectors.npy')))}"
+        note(f"kept for later: r2router evaluate {shlex.quote(str(out))} --table {shlex.quote(str(kept))}{more}")
+
+
+def _check_kept(out: Path, sources: Sequence[str]) -> Path:
+    """Where the held-out part is kept: beside the router's folder, which may be given to others. Never one of the files that are read."""
+    from r2router.errors import DataError
+
+    kept = out.with_name(f"{out.name}.held-out.parquet")
+    if any(kept.exists() and Path(source).exists() and kept.samefile(source) for source in sources):
+        raise DataError(f"{kept}: is read here, and would be written over with what is held out of it; choose another --out")
+    return kept
 
 
 def _of(part: Table, table: Table, vectors: FloatArray | None) -> FloatArray | None:

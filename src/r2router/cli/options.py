@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from r2router.decide import Policy
     from r2router.pool.pool import Pool
     from r2router.router.router import Router
+    from r2router.table.rows import Reading, Rows
     from r2router.table.table import Table
     from r2router.types import FloatArray
 
@@ -58,9 +59,13 @@ class Wish:
 def load(folder: Path | None) -> Router:
     """A saved router, or the bundled one where no folder is given."""
     if folder is not None:
+        from r2router.cli.screen import note
         from r2router.router.router import Router
 
-        return Router.load(folder)
+        router = Router.load(folder)
+        if router.encoder.startswith("openai:"):
+            note(f"note: this router sends every text to an embeddings endpoint: {router.encoder}")
+        return router
     from r2router.starter import starter
 
     return starter()
@@ -71,7 +76,9 @@ def embeddings(file: Path) -> FloatArray:
     import numpy as np
 
     from r2router.errors import DataError
+    from r2router.files import check_file
 
+    check_file(file)
     try:
         return np.load(file, allow_pickle=False)
     except FileNotFoundError:
@@ -125,14 +132,29 @@ def wishes(command: F) -> F:
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
-    """How outcome tables are to be read. pool: a TOML file. prices: a CSV or "genai-prices". columns: ours -> theirs. judge: whose rows."""
+class Texts:
+    """How foreign tables are to be understood; see `r2router.table.rows.Reading`."""
 
-    pool: Path | None
-    prices: str | None
     columns: dict[str, str]
-    drop_unknown: bool
     judge: str | None
+    scale: float
+    rename: dict[str, str]
+
+    def as_reading(self, *, keep: bool = False) -> Reading:
+        """The same for the library. keep: keep the other columns of the sources too."""
+        from r2router.table.rows import Reading
+
+        return Reading(self.columns, self.judge, self.scale, self.rename, keep)
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """How outcome tables are to be read. pool: a TOML file or a bundled table's name. prices: a CSV or "genai-prices"."""
+
+    pool: str | None
+    prices: str | None
+    drop_unknown: bool
+    texts: Texts
 
     def check_priced(self, sources: Sequence[str]) -> None:
         """A usage error where nothing says what the sources' models cost. A bundled table that stands alone brings its own prices.
@@ -145,18 +167,37 @@ class Data:
 
     def read(self, sources: Sequence[str]) -> Table:
         """The table of these sources."""
+        return self.table(sources, self.rows(sources))
+
+    def rows(self, sources: Sequence[str], *, keep: bool = False) -> Rows:
+        """The checked rows of these sources. keep: with their other columns too."""
+        from r2router.table.rows import read_rows
+
+        return read_rows(paths_of(sources), self.texts.as_reading(keep=keep))
+
+    def table(self, sources: Sequence[str], rows: Rows) -> Table:
+        """The table of the rows of these sources, under the pool or the prices that were given, or those that come with it."""
         from r2router.table.table import Table
 
         pool = _own_pool(sources) if self.pool is None else self.priced(self.pool)
+        given: dict[str, Any] = {"sources": rows.files, "notes": rows.notes}
         if pool is None or (self.pool is None and self.prices is not None):
-            return Table.read(paths_of(sources), prices=self.prices, columns=self.columns, judge=self.judge)
-        return Table.read(paths_of(sources), pool, columns=self.columns, judge=self.judge, drop_unknown=self.drop_unknown)
+            return Table.from_rows(rows.frame, prices=self.prices, **given)
+        return Table.from_rows(rows.frame, pool, drop_unknown=self.drop_unknown, **given)
 
-    def priced(self, file: Path) -> Pool:
-        """The pool of a file, under other prices where some are given."""
+    def unpriced(self, sources: Sequence[str]) -> Table:
+        """The table of any arms: whoever takes it knows prices of its own."""
+        from r2router.table.table import Table
+
+        rows = self.rows(sources)
+        return Table.from_rows(rows.frame, sources=rows.files, notes=rows.notes)
+
+    def priced(self, file: str) -> Pool:
+        """The pool of a file or of a bundled table, under other prices where some are given."""
+        from r2router.mini import mini_pool
         from r2router.pool.pool import Pool
 
-        pool = Pool.read(file)
+        pool = Pool.read(file) if _bundled(file) is None else mini_pool(file)
         return pool if self.prices is None else pool.with_prices(self.prices)
 
 
@@ -170,7 +211,7 @@ def paths_of(sources: Sequence[str]) -> list[str]:
 
 def _path_of(source: str) -> str:
     from r2router.errors import DataError
-    from r2router.mini import TABLES
+    from r2router.table.bundled import TABLES
     from r2router.text import suggest
 
     if (bundled := _bundled(source)) is not None:
@@ -188,31 +229,55 @@ def _own_pool(sources: Sequence[str]) -> Pool | None:
 
 
 def _bundled(source: str) -> Path | None:
-    from r2router.mini import TABLES
+    from r2router.table.bundled import TABLES
 
     return None if Path(source).exists() else TABLES.get(source)
 
 
-_DATA = (
+_PRICES = (
     click.option("--prices", metavar="CSV|genai-prices", help="Prices in US dollars per million tokens: a CSV, or the word genai-prices."),
-    click.option("--pool", type=_FOLDER, metavar="TOML", help="The models, their budgets and prices, in a file."),
-    click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="A column's name there (quality=score). Repeatable."),
-    click.option("--judge", metavar="NAME", help="Whose scores count, where a table has those of several judges."),
-    click.option("--drop-unknown", is_flag=True, help="Leave out rows of models that --pool does not list, instead of stopping."),
+    click.option("--pool", metavar="TOML", help="The models, their budgets and prices: a file, or the name of a bundled table."),
 )
+_TEXTS = (
+    click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="A column's name there (quality=score). Repeatable."),
+    click.option("--scale", type=Number(), default=1.0, metavar="N", help="The quality of a right answer there: 100 for percentages."),
+    click.option("--rename", multiple=True, metavar="OLD=NEW", help="Another name for a model or budget of the table. Repeatable."),
+    click.option("--judge", metavar="NAME", help="Whose scores count, where a table has those of several judges."),
+)
+_DROP = (click.option("--drop-unknown", is_flag=True, help="Leave out rows of models that --pool does not list, instead of stopping."),)
 
 
-def data(command: F) -> F:
-    """Give a command --prices, --pool, --column, --judge and --drop-unknown; it gets them as one `data`."""
+def reading(command: F) -> F:
+    """Give a command --column, --scale, --rename and --judge; it gets them as one `reading`."""
 
     @functools.wraps(command)
     def inner(*args: Any, **kwargs: Any) -> Any:
-        pool, prices, columns, judge, drop = (kwargs.pop(name) for name in ("pool", "prices", "columns", "judge", "drop_unknown"))
+        texts = _texts(kwargs)
+        return command(*args, reading=texts, **kwargs)
+
+    return _with(inner, _TEXTS)  # type: ignore[return-value]
+
+
+def data(command: F) -> F:
+    """Give a command what `reading` gives, --prices, --pool and --drop-unknown; it gets them as one `data`."""
+
+    @functools.wraps(command)
+    def inner(*args: Any, **kwargs: Any) -> Any:
+        texts = _texts(kwargs)
+        pool, prices, drop = (kwargs.pop(name) for name in ("pool", "prices", "drop_unknown"))
         if drop and pool is None:
             raise click.UsageError("--drop-unknown needs --pool: without a pool every model of the table is known")
-        return command(*args, data=Data(pool, prices, pairs("--column", columns, "quality=score"), drop, judge), **kwargs)
+        return command(*args, data=Data(pool, prices, drop, texts), **kwargs)
 
-    return _with(inner, _DATA)  # type: ignore[return-value]
+    return _with(inner, (*_PRICES, *_TEXTS, *_DROP))  # type: ignore[return-value]
+
+
+def _texts(given: dict[str, Any]) -> Texts:
+    """What `_TEXTS` gave, taken out of a command's arguments."""
+    columns, judge, scale, rename = (given.pop(name) for name in ("columns", "judge", "scale", "rename"))
+    if scale == 0:
+        raise click.UsageError("--scale 0: give the quality of a right answer, for example 100")
+    return Texts(pairs("--column", columns, "quality=score"), judge, scale, pairs("--rename", rename, "meta@70b=meta-70b", "OLD=NEW"))
 
 
 vectors = click.option(
@@ -226,12 +291,12 @@ def _with(command: F, options: Sequence[Callable[[Any], Any]]) -> F:
     return command
 
 
-def pairs(option: str, texts: Sequence[str], example: str) -> dict[str, str]:
+def pairs(option: str, texts: Sequence[str], example: str, form: str = "OURS=THEIRS") -> dict[str, str]:
     """ours -> theirs, of an option that is given as OURS=THEIRS any number of times."""
     found = {}
     for text in texts:
         ours, equals, theirs = text.partition("=")
         if not (ours and equals and theirs):
-            raise click.UsageError(f"{option} {text!r}: write OURS=THEIRS, for example {example}")
+            raise click.UsageError(f"{option} {text!r}: write {form}, for example {example}")
         found[ours] = theirs
     return found

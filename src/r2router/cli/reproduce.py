@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,14 +71,14 @@ def reproduce(experiment: str, tables: tuple[str, ...], data: Data, files: tuple
     for option, value, only in (("--other-judge", asked["other_judge"], "judge"), ("--also-encoder", asked["encoders"], "encoder")):
         if value and experiment != only:
             raise click.UsageError(f"{option} is for the experiment {only!r}; {experiment!r} would not look at it")
-    if asked["other_judge"] is not None and asked["other_judge"] == data.judge:
-        raise click.UsageError(f"--judge and --other-judge are both {data.judge!r}: name two judges")
+    if asked["other_judge"] is not None and asked["other_judge"] == data.texts.judge:
+        raise click.UsageError(f"--judge and --other-judge are both {data.texts.judge!r}: name two judges")
     data.check_priced(tables)
     learner = None if asked["learner"] is None else learner_of(asked["learner"])
     table = _of_tasks(data.read(tables), asked["tasks"])
     other = None
     if asked["other_judge"] is not None:
-        other = _of_tasks(Data(data.pool, data.prices, data.columns, data.drop_unknown, asked["other_judge"]).read(tables), asked["tasks"])
+        other = _of_tasks(replace(data, texts=replace(data.texts, judge=asked["other_judge"])).read(tables), asked["tasks"])
     given = {name: asked[name] for name in ("encoder", "encoders", "cache")}
     with progress() as shown:
         findings = run(

@@ -19,6 +19,8 @@ from r2router.upstream.endpoint import Mask, check_url, key_of, most_embedding_b
 
 DEFAULT_URL = "https://api.openai.com/v1"
 KEY = "OPENAI_API_KEY"
+ALLOWED = "R2ROUTER_EMBEDDINGS_URL"
+"""The environment variable that names an endpoint which may see prompts, and no key."""
 
 
 class OpenAIEmbeddings:
@@ -44,23 +46,26 @@ class OpenAIEmbeddings:
         attempts: int = 4,
         backoff_s: float = 0.5,
     ) -> None:
-        named = check_url(named_url(), "the URL in OPENAI_BASE_URL")
-        self.base_url = check_url(base_url, "the URL of an embeddings endpoint") if base_url else named
+        trusted = check_url(named_url(), "the URL in OPENAI_BASE_URL")
+        self.base_url = check_url(base_url, "the URL of an embeddings endpoint") if base_url else trusted
+        self._named = True
         self.model = model
         self.id = f"openai:{model}@{self.base_url}"
         self.batch, self.batch_chars, self.max_chars = batch, batch_chars, max_chars
         self.timeout_s, self.attempts, self.backoff_s = timeout_s, attempts, backoff_s
-        self._may_have_key = origin(self.base_url) == origin(named)
+        self._may_have_key = origin(self.base_url) == origin(trusted)
         self._dim = 0
         self._lock = threading.Lock()
 
     @classmethod
     def of(cls, spec: str) -> OpenAIEmbeddings:
-        """From `MODEL` or `MODEL@URL`. Raises `ConfigError`."""
+        """From `MODEL` or `MODEL@URL`, which may stand in a file of somebody else's. Raises `ConfigError`."""
         model, at, url = spec.partition("@http")
         if not model:
             raise ConfigError("encoder 'openai' needs a model, as in openai:text-embedding-3-small or openai:MODEL@http://HOST/v1")
-        return cls(model, f"http{url}" if at else None)
+        made = cls(model, f"http{url}" if at else None)
+        made._named = False  # texts go there once the environment names it too
+        return made
 
     def __repr__(self) -> str:
         return f"OpenAIEmbeddings({self.model!r}, {self.base_url!r})"
@@ -92,6 +97,8 @@ class OpenAIEmbeddings:
             yield chunk
 
     def _ask(self, texts: list[str]) -> FloatArray:
+        if not self._named:
+            _check_named(self.base_url)
         url = f"{self.base_url}/embeddings"
         body = {"model": self.model, "input": texts, "encoding_format": "float"}
         key, wrong = key_of(KEY) if self._may_have_key and os.environ.get(KEY, "").strip() else ("", "")
@@ -113,6 +120,19 @@ class OpenAIEmbeddings:
 def named_url() -> str:
     """The embeddings endpoint that the environment names, for which its key is: OPENAI_BASE_URL, else OpenAI's own."""
     return os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
+
+
+def _check_named(url: str) -> None:
+    """Raise `ConfigError` where the environment names no endpoint of this origin: nobody has agreed that it may see prompts."""
+    named = [os.environ.get("OPENAI_BASE_URL"), os.environ.get(ALLOWED), DEFAULT_URL if os.environ.get(KEY, "").strip() else None]
+    if origin(url) in [origin(check_url(one, "the URL of an embeddings endpoint")) for one in named if one]:
+        return
+    if url == DEFAULT_URL:
+        raise ConfigError(f"embeddings of {url} need a key: set {KEY}; every text is sent there")
+    raise ConfigError(
+        f"every text would be sent to {url}, an endpoint that only the encoder's name asks for: where you trust it, set {ALLOWED}={url}; "
+        f"or OPENAI_BASE_URL, for {KEY} to be sent there too"
+    )
 
 
 class _Row(msgspec.Struct):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from r2router.errors import ArtifactError
+from r2router.files import check_file
 from r2router.types import FloatArray
 
 _MOST_BYTES = 8 << 20  # the released files have 5 and 64 kB; 4096-d float64 embeddings would make 0.5 MB
@@ -27,6 +28,7 @@ def bad(where: Path | str, what: str) -> ArtifactError:
 
 
 def read_bytes(path: Path) -> bytes:
+    check_file(path, ArtifactError)
     try:
         with path.open("rb") as file:
             raw = file.read(_MOST_BYTES + 1)

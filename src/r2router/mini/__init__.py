@@ -5,19 +5,12 @@ It ships with the package, so that every command that takes a table can be tried
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from r2router.errors import DataError
 from r2router.pool.pool import Pool
+from r2router.table.bundled import TABLES
 from r2router.table.table import Table
 
-_HERE = Path(__file__).parent
-
-TABLES: dict[str, Path] = {
-    "r2bench-mini": _HERE / "prefix_sharing.parquet",
-    "r2bench-mini-instruction": _HERE / "instruction.parquet",
-}
-"""The tables by name: budgets enforced by cutting one long answer (all queries), and by words and a hard cap (a part of the queries)."""
+__all__ = ["TABLES", "mini", "mini_pool"]
 
 
 def mini(name: str = "r2bench-mini") -> Table:

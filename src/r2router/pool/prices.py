@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from r2router.errors import ConfigError, MissingExtra
+from r2router.files import check_text
 from r2router.types import CACHE_WRITE_1H, DEAREST, FloatArray, Model, Prices, Rates, Tier
 from r2router.upstream.usage import Usage
 
@@ -91,6 +92,7 @@ def read_prices(path: str | Path) -> tuple[dict[str, Prices], dict[str, tuple[st
     column.
     """
     path = Path(path)
+    check_text(path, ConfigError)
     prices: dict[str, Prices] = {}
     details: dict[str, tuple[str, str]] = {}
     tiers: dict[str, list[tuple[str, Tier]]] = {}

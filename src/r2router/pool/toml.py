@@ -14,6 +14,7 @@ from r2router.errors import ConfigError
 from r2router.files import check_text
 from r2router.text import suggest
 from r2router.types import Budget, Control, Model, Prices, Provider, Tier
+from r2router.upstream.endpoint import check_provider
 
 _LARGEST = 4 << 20  # bytes: thousands of models
 _LONGEST_LINE = 4_000  # characters
@@ -95,13 +96,20 @@ def _read(path: Path) -> tuple[_PoolFile, str]:
         if len(line) > _LONGEST_LINE or len(_DOTTED.findall(line)) > _MOST_DOTS:
             raise ConfigError(f"{path}, line {number}: is longer or nested deeper than any line of a pool file")
     try:
-        return msgspec.convert(tomllib.loads(text), _PoolFile), text
+        file = msgspec.convert(tomllib.loads(text), _PoolFile)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     except RecursionError:
         raise ConfigError(f"{path}: nested too deeply to be a pool file") from None
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}{_explain(str(error), text)}") from None
+    for name, provider in file.provider.items():
+        try:
+            check_provider(name, provider)
+        except ConfigError as error:
+            key = "key" if " key " in str(error).partition(";")[0] else "base_url"
+            raise ConfigError(f"{path}, line {_provider_line(text, [key], name)}: {error}") from None
+    return file, text
 
 
 _PATH = re.compile(r"(?P<what>.*?) - at `\$(?P<path>[^`]*)`")
@@ -134,10 +142,13 @@ def _explain(message: str, text: str) -> str:
     return f", line {line}: {what}{hint} (at {path or 'the top'})"
 
 
-def _provider_line(text: str, keys: Sequence[str]) -> int:
-    """The line of a provider's key, which no model has; of the first provider, where it cannot be found."""
-    pattern = rf"\s*{re.escape(keys[-1])}\s*=" if keys else r"\s*\[\s*provider\b"
-    return next((n for n, row in enumerate(text.splitlines(), 1) if re.match(pattern, row)), 1)
+def _provider_line(text: str, keys: Sequence[str], name: str = "") -> int:
+    """The line of a provider's key, which no model has, in the table of that name or any; of the table, where it cannot be found."""
+    rows = text.splitlines()
+    table = rf"\s*\[\s*provider\s*\.\s*[\"']?{re.escape(name)}[\"']?\s*\]" if name else r"\s*\[\s*provider\b"
+    first = next((n for n, row in enumerate(rows) if re.match(table, row)), 0)
+    pattern = rf"\s*{re.escape(keys[-1])}\s*=" if keys else table
+    return next((n for n, row in enumerate(rows[first:], first + 1) if re.match(pattern, row)), first + 1)
 
 
 def _line_of(text: str, number: int | None, keys: Sequence[str]) -> int:

@@ -1,7 +1,8 @@
 """The folder a router is saved in: router.json + weights.safetensors + card.md. Data only; nothing in it is ever executed.
 
 router.json carries the schema version, everything but the arrays, and the sha256, names and shapes of what weights.safetensors
-holds. Saving writes a new folder beside the old one and swaps them, so that a full disk or a kill leaves the old router whole.
+holds. The hashes show that the parts belong together and arrived whole; they do not show who made them, as whoever alters a router can
+state new ones. Saving writes a new folder beside the old one and swaps them, so that a full disk or a kill leaves the old router whole.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 import numpy as np
 
 from r2router.errors import ArtifactError, SaveError, UsageError
+from r2router.files import check_file
 
 SCHEMA = 1
 """Version of the artifact's layout. A reader refuses a newer one; an older one is read as long as this file says how."""
@@ -198,6 +200,7 @@ def _identity(folder: Path) -> tuple[int, int, int] | None:
 
 
 def _read(path: Path, folder: Path) -> bytes:
+    check_file(path, ArtifactError)
     try:
         return path.read_bytes()
     except FileNotFoundError:

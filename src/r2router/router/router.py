@@ -316,7 +316,10 @@ class Router:
 
     @classmethod
     def load(cls, folder: str | Path) -> Router:
-        """A saved router. Raises `ArtifactError` where it is damaged, altered, newer than this version, or not a router."""
+        """A saved router. Raises `ArtifactError` where it is damaged, altered, newer than this version, or not a router.
+
+        That its hashes are right shows that it arrived whole, not who made it.
+        """
         from r2router.router.folder import load
 
         return load(folder)

@@ -17,7 +17,7 @@ from r2router.router.router import Router
 from r2router.simulate.arms import MOST_BUDGETS, world
 from r2router.simulate.noise import Noise
 from r2router.simulate.points import among, remembered
-from r2router.table.rows import simulation_note
+from r2router.table.arrays import simulation_note
 from r2router.table.table import Table
 from r2router.types import FloatArray, IntArray, Progress
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from r2router.errors import DataError
 from r2router.stream.batch import ID_COLUMNS, TEXT_COLUMNS, TEXTS, VECTOR_COLUMNS, Batch, Row, chosen, text_batch
+from r2router.table.parquet_size import check_unpacked
 from r2router.types import FloatArray
 
 _VECTOR_BYTES = 16 << 20  # of a batch
@@ -51,6 +52,7 @@ def parquet(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
     """A column of texts, or of lists of numbers; the other columns are kept."""
     import polars as pl
 
+    check_unpacked(path, in_parts=True)
     try:
         yield from scanned(str(path), pl.scan_parquet(path, glob=False, hive_partitioning=False), dim, column)
     except pl.exceptions.PolarsError as error:

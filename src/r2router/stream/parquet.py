@@ -13,6 +13,7 @@ import polars as pl
 
 from r2router.errors import DataError, SaveError
 from r2router.stream.write import COLUMNS, Columns, as_text, listed
+from r2router.table.write import polars_errors
 
 _PART = 100_000  # rows of a part: few enough to hold, enough that a long output has few parts
 _PART_BYTES = 64 << 20  # of a part with long texts
@@ -41,11 +42,11 @@ class Parquet:
     def close(self) -> None:
         self.write({name: [] for name in COLUMNS})  # so that there is at least one part, also of an empty input
         self._flush()
-        with writing():
+        with polars_errors():
             pl.concat(_alike([pl.scan_parquet(path, glob=False) for path in sorted(self._parts.iterdir())])).sink_parquet(self._target)
 
     def _flush(self) -> None:
-        with writing():
+        with polars_errors():
             frames = [frame.lazy() for frame in self._held]
             pl.concat(_alike(frames)).collect().write_parquet(self._parts / f"{self._count:09}.parquet")
         self._held.clear()
@@ -102,12 +103,3 @@ def parquet_at(address: str) -> Iterator[Parquet]:
             parquet.close()
         except OSError as error:
             raise SaveError(f"{address}: cannot be written ({error})") from None
-
-
-@contextmanager
-def writing() -> Iterator[None]:
-    """What polars could not write, say for a full disk, becomes the `OSError` that it is."""
-    try:
-        yield
-    except pl.exceptions.PolarsError as error:
-        raise OSError(str(error).splitlines()[0]) from None

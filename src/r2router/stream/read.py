@@ -12,9 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from r2router.errors import DataError, UsageError
+from r2router.files import check_file
 from r2router.stream.batch import Batch
 from r2router.stream.columns import npy, parquet, remote
 from r2router.stream.texts import csv_lines, json_lines, plain_lines
+
+PIPED = (".jsonl", ".ndjson", ".csv", ".txt")
+"""What may also come from a named pipe."""
 
 READERS = {".jsonl": json_lines, ".ndjson": json_lines, ".csv": csv_lines, ".txt": plain_lines, ".parquet": parquet, ".npy": npy}
 
@@ -34,8 +38,7 @@ def batches(path: str | Path, dim: int, column: str | None = None) -> Iterator[B
         raise DataError(f"{path}: cannot tell its format from {kind!r}: name it {', '.join(READERS)}")
     if not path.exists():
         raise DataError(f"{path}: no such file")
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder; name a file")
+    check_file(path, pipes=kind in PIPED)
     if column is not None and kind in (".npy", ".txt"):
         raise UsageError(f"{path}: {kind} has no columns, so that column {column!r} means nothing")
     try:

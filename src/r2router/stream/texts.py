@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import BinaryIO
 import msgspec
 
 from r2router.errors import DataError
+from r2router.files import open_file
 from r2router.stream.batch import ID_COLUMNS, TEXT_COLUMNS, Batch, Row, chosen, grouped, unreadable
 
 _LONGEST = 32 << 20  # bytes of one line or field; a longer one is no query, and reading it whole could fill the memory
@@ -55,7 +57,7 @@ def csv_lines(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
 def _csv_rows(path: Path, column: str | None) -> Iterator[Row]:
     csv.field_size_limit(_LONGEST)  # the limit is the csv module's, for the whole process; its 128 kB are less than a long prompt
     size = _size(path)
-    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+    with io.TextIOWrapper(open_file(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(_counted(file, position := [0]))
         try:
             head = next(reader, None)
@@ -95,7 +97,7 @@ def _counted(lines: Iterator[str], position: list[int]) -> Iterator[str]:
 def _raw_lines(path: Path) -> Iterator[tuple[bytes | None, float]]:
     """(each line without its end, the share read); None for a line that is too long to be kept."""
     size, read = _size(path), 0
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while raw := file.readline(_LONGEST):
             first, read = not read, read + len(raw)
             whole = len(raw) < _LONGEST or raw.endswith(b"\n")

@@ -111,8 +111,6 @@ FORMATS = (".jsonl", ".ndjson", ".csv", ".parquet")
 @contextmanager
 def writer(target: str | Path | BinaryIO) -> Iterator[Writer]:
     """A writer to a path or an address (by its extension) or of JSON lines to an open file. Raises `DataError`, `SaveError`."""
-    from r2router.stream.parquet import Parquet, parquet_at
-
     if not isinstance(target, (str, Path)):
         lines = JsonLines(target)
         yield lines
@@ -122,11 +120,15 @@ def writer(target: str | Path | BinaryIO) -> Iterator[Writer]:
     if kind not in FORMATS:
         raise DataError(f"{target}: cannot tell the output's format from {kind!r}: name it {', '.join(FORMATS)}")
     if isinstance(target, str):
+        from r2router.stream.parquet import parquet_at
+
         with parquet_at(target) as remote:
             yield remote
         return
     with whole_file(target) as file:
         if kind == ".parquet":
+            from r2router.stream.parquet import Parquet
+
             parquet = Parquet(Path(file.name), str(file.name))
             try:
                 yield parquet

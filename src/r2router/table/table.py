@@ -62,6 +62,8 @@ class Table:
         columns: Mapping[str, str] | None = None,
         judge: str | None = None,
         drop_unknown: bool = False,
+        scale: float = 1.0,
+        rename: Mapping[str, str] | None = None,
     ) -> Table:
         """A table from one or several files (Parquet, CSV, JSON lines, a wide R2-Bench CSV, `hf://`) or data frames.
 
@@ -70,21 +72,23 @@ class Table:
         columns: our name -> the source's name, for foreign layouts: `{"query": "prompt", "quality": "score"}`.
         judge: whose rows to take, where several judges scored the same cells; `""` for rows that name none. See `judges`.
         drop_unknown: leave out rows whose arm is not in the pool, instead of raising.
+        scale: the quality that a right answer has in the source, where that is not 1: 100 for percentages.
+        rename: name of a model or budget in the source -> its name here, for names that hold `@` or white space.
 
         Raises `DataError` naming source, row and column; `ConfigError` and `MissingPrice` as `Pool` does.
         """
-        from r2router.table.rows import read_rows
+        from r2router.table.rows import Reading, read_rows
 
-        rows, read_sources, notes = read_rows(sources, columns or {}, judge)
-        return cls.from_rows(rows, pool, prices=prices, sources=read_sources, notes=notes, drop_unknown=drop_unknown)
+        rows = read_rows(sources, Reading(columns or {}, judge, scale, rename or {}))
+        return cls.from_rows(rows.frame, pool, prices=prices, sources=rows.files, notes=rows.notes, drop_unknown=drop_unknown)
 
     @staticmethod
     def judges(sources: Any, *, columns: Mapping[str, str] | None = None) -> dict[str, int]:
         """Scored rows of each judge in the sources, the most first; `""` stands for rows that name none. Raises `DataError`."""
         from r2router.table.judges import count_judges
-        from r2router.table.rows import read_all_rows
+        from r2router.table.rows import Reading, read_all_rows
 
-        return count_judges(read_all_rows(sources, columns or {})[0])
+        return count_judges(read_all_rows(sources, Reading(columns or {})).frame)
 
     @classmethod
     def from_rows(
@@ -98,7 +102,7 @@ class Table:
         drop_unknown: bool = False,
     ) -> Table:
         """A table from checked rows of the long format (see `r2router.table.rows.read_rows`)."""
-        from r2router.table.rows import arms_of, controls_of, fit_to_pool, pivot, simulations_of
+        from r2router.table.arrays import arms_of, controls_of, fit_to_pool, pivot, simulations_of
 
         if pool is None:
             pool = Pool(arms_of(rows))
@@ -177,19 +181,10 @@ class Table:
         A permutation by `numpy.random.default_rng(seed)`, as in the paper's released code. Raises `DataError` where one of the
         two parts would be empty.
         """
-        if not 0 < test < 1:
-            raise DataError(f"test is {test}; the share of queries held out lies between 0 and 1, for example 0.2")
-        first: dict[str, int] = {}
-        group = np.array([first.setdefault(text, len(first)) for text in self.queries], dtype=np.intp)
-        order = np.random.default_rng(seed).permutation(len(first))
-        train_groups = order[: int((1 - test) * len(first) + 1e-9)]  # 0.9 of 10 is 9, whatever 1 - 0.9 comes to in binary
-        in_train = np.isin(group, train_groups)
-        if in_train.all() or not in_train.any():
-            raise DataError(f"{len(first)} distinct queries cannot be split {1 - test:g} to {test:g}: one part would be empty")
-        rows = np.flatnonzero(in_train), np.flatnonzero(~in_train)
-        if len(first) == len(self):  # the permutation's own order, so that rows come as the paper's code has them
-            rows = train_groups, order[len(train_groups) :]
-        return self.take(rows[0]), replace(self.take(rows[1]), held_out=True)
+        from r2router.table.split import split_queries
+
+        train, held_out = split_queries(self.queries, test, seed)
+        return self.take(train), replace(self.take(held_out), held_out=True)
 
     # -- money ---------------------------------------------------------------------------------------------------
 

@@ -33,11 +33,12 @@ class Served:
     """A function of ours in a sandbox, started at the first call and again where it was lost.
 
     function: `module:name`; it takes bytes and gives bytes. preload: packages that are imported before the first call, once for all.
-    limits: of one call; `memory_mb` holds what is imported too.
+    prepare: the name of a function beside it that is called with the same bytes first, in the process that all calls come from, to keep
+    what later calls need too; it must hold against whatever the bytes are. limits: of one call; `memory_mb` holds imports too.
     """
 
-    def __init__(self, function: str, *, preload: tuple[str, ...] = (), limits: Limits | None = None) -> None:
-        self.function, self.preload = function, preload
+    def __init__(self, function: str, *, preload: tuple[str, ...] = (), prepare: str = "", limits: Limits | None = None) -> None:
+        self.function, self.preload, self.prepare = function, preload, prepare
         self.limits = limits or Limits(seconds=10, memory_mb=2048)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -73,7 +74,7 @@ class Served:
             package = str(Path(__file__).resolve().parents[2])
             job = job_of(self.limits, fence, held, ("enter", "serve"), (package,))
             del job["limits"]["RLIMIT_CPU"]  # each call has its own
-            job |= {"function": self.function, "preload": list(self.preload), "seconds": self.limits.seconds}
+            job |= {"function": self.function, "preload": list(self.preload), "prepare": self.prepare, "seconds": self.limits.seconds}
             job["path"] = [*job["path"], str(Path(package).parent)]
             pipe = subprocess.PIPE
             process = start(fence, held, self.limits, (pipe, pipe, subprocess.DEVNULL), (package,))

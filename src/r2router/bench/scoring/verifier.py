@@ -6,7 +6,11 @@ the entry and verifying the answer happen in a sandbox, for every task; and to t
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from types import CodeType
 from typing import Any
 
@@ -15,7 +19,7 @@ import msgspec
 from r2router.bench.scoring.answers import final_answer, first_line
 from r2router.bench.scoring.served import Lost, Served
 from r2router.bench.suite import Query, Score
-from r2router.bench.suites.procedural import Maker, entry_of, made
+from r2router.bench.suites.procedural import Maker, code_in, entry_of, made
 from r2router.bench.thinking import without_thinking
 from r2router.errors import R2Error
 
@@ -28,6 +32,7 @@ _STRING = re.compile(r"'[^'\\\n]*'|\"[^\"\\\n]*\"")
 _CALL = re.compile(r"([^\W\d]\w*|[\])}'\"])\s*\(")
 _CODE = re.compile(r"__|[^\W\d]\s*\.\s*[^\W\d]|[\])']\s*\.\s*[^\W\d]|\b(?:lambda|for|if|import|yield|await|async)\b|:=|[;\\`@#$?{}\"]")
 _PREFIXED = re.compile(r"\w'")  # f'...' holds code
+_asked = msgspec.json.Decoder(tuple[Query, str])
 _PLAIN = re.compile(rf"(?:{_FUNCTIONS})")
 
 
@@ -41,7 +46,7 @@ class Verifier:
     name = NAME
 
     def __init__(self) -> None:
-        self._inside = Served("r2router.bench.scoring.verifier:verify", preload=("reasoning_gym",))
+        self._inside = Served("r2router.bench.scoring.verifier:verify", preload=("reasoning_gym",), prepare="prepare")
 
     def score(self, query: Query, response: str) -> Score:
         """In [0, 1]; no quality where no sandbox works, the entry cannot be made again, or the verifier fails on it."""
@@ -57,9 +62,23 @@ class Verifier:
             return Score(quality=None, judge=NAME, error=str(error))
 
 
+def prepare(data: bytes) -> None:
+    """Make a query's entry and keep it for all answers to it, where its settings can run nothing."""
+    with contextlib.suppress(Exception):  # whatever is wrong is said by `verify`
+        query, _ = _asked.decode(data)
+        maker = Maker.of(query)
+        if code_in(maker.config) is None:
+            _entry(maker.dataset, maker.config_json, maker.seed, maker.index)
+
+
+@lru_cache(maxsize=1000)
+def _entry(dataset: str, config_json: str, seed: int, index: int) -> Mapping[str, Any]:
+    return entry_of(Maker(generator="", dataset=dataset, config=json.loads(config_json), seed=seed, index=index))
+
+
 def verify(data: bytes) -> bytes:
     """Score a (query, response); this is what runs in the sandbox."""
-    query, response = msgspec.json.decode(data, type=tuple[Query, str])
+    query, response = _asked.decode(data)
     try:
         score = _verified(query, response)
     except R2Error as error:
@@ -69,7 +88,7 @@ def verify(data: bytes) -> bytes:
 
 def _verified(query: Query, response: str) -> Score:
     maker = Maker.of(query)
-    entry = entry_of(maker)
+    entry = _entry(maker.dataset, maker.config_json, maker.seed, maker.index)
     if entry["question"].strip() != query.text.strip():
         return Score(quality=None, judge=NAME, error=f"another version of reasoning-gym makes another question ({maker.generator})")
     dataset = made(maker.dataset, maker.config_json, maker.seed)

@@ -13,6 +13,7 @@ import msgspec
 from r2router.bench.suite import BOM, Query, Suite
 from r2router.bench.suites import check_options
 from r2router.errors import DataError
+from r2router.files import check_text
 from r2router.text import normalised
 
 _SECRET = re.compile(
@@ -60,6 +61,7 @@ class ChatLog:
         self.left_out = self.hidden = self.repeated = 0
         seen: set[tuple[str, str]] = set()
         decoder = msgspec.json.Decoder(dict[str, Any])
+        check_text(self.path)
         try:
             with self.path.open("rb") as file:
                 for number, line in enumerate(file, 1):
@@ -85,7 +87,7 @@ class ChatLog:
     def _query(self, decoder: msgspec.json.Decoder[dict[str, Any]], line: bytes, number: int) -> Query | None:
         try:
             entry = decoder.decode(line.removeprefix(BOM))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DataError(f"{self.path}, line {number}: {error}") from None
         messages = _messages(entry)
         if messages is None:

@@ -13,6 +13,8 @@ from r2router.bench.suite import BOM, Query, Suite
 from r2router.bench.suites import check_options, whole_number
 from r2router.bench.suites.options import Cell, Reading, options_of, reading_of
 from r2router.errors import DataError
+from r2router.files import check_file, check_text
+from r2router.table.parquet_size import check_unpacked
 from r2router.text import suggest
 
 EXTENSIONS = (".jsonl", ".ndjson", ".csv", ".parquet")
@@ -109,13 +111,14 @@ class RowFile:
             yield from self._frame(suffix)
             return
         decoder = msgspec.json.Decoder(dict[str, Any])
+        check_text(self.path)
         try:
             with Path(self.path).open("rb") as file:
                 for number, line in enumerate(file, 1):
                     if line.strip():
                         try:
                             yield f"line {number}", number, decoder.decode(line.removeprefix(BOM))
-                        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                             raise DataError(f"{self.path}, line {number}: {error}") from None
         except FileNotFoundError:
             raise DataError(f"{self.path}: no such file") from None
@@ -125,8 +128,14 @@ class RowFile:
     def _frame(self, suffix: str) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
         import polars as pl
 
-        if "://" not in self.path and not Path(self.path).is_file():
-            raise DataError(f"{self.path}: no such file")
+        if "://" not in self.path:
+            if not Path(self.path).exists():
+                raise DataError(f"{self.path}: no such file")
+            if suffix == ".parquet":
+                check_file(self.path)
+                check_unpacked(self.path)
+            else:
+                check_text(self.path)
         try:
             scan = pl.scan_parquet(self.path) if suffix == ".parquet" else pl.scan_csv(self.path, infer_schema=False)
             frame = scan.collect()

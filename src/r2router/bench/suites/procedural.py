@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -16,10 +17,12 @@ import msgspec
 from r2router.bench.suite import Query, Suite
 from r2router.bench.suites import check_options, whole_number
 from r2router.errors import DataError, MissingExtra
+from r2router.files import check_text
 from r2router.text import suggest
 
 SYSTEM = "Solve the task step by step and show all your work. State the answer only at the end."
 SEED = 20261124
+_CALLS = re.compile(r"[()\[\]{}'\"`\\@:;=\n]|__")  # without these, no expression calls anything
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -186,13 +189,32 @@ def _at_level(task: str, level: int) -> dict[str, Any]:
 
 
 def _from_file(path: Path) -> dict[str, Task]:
+    check_text(path)
     try:
         configs = msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
         raise DataError(f"{path}: {error}; it holds one object, task -> configuration") from None
+    for task, config in configs.items():
+        if (text := code_in(config)) is not None:
+            raise DataError(f"{path}: {task}: {text!r:.60} may not stand there: some generators evaluate their settings as code")
     return {task: Task(config) for task, config in configs.items()}
+
+
+def code_in(config: Mapping[str, Any]) -> str | None:
+    """The first text in a generator's settings that could call something if it were evaluated; None where there is none."""
+    return next((text for text in _texts(config) if _CALLS.search(text)), None)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a value as JSON has it, keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from (text for pair in value.items() for part in pair for text in _texts(part))
+    elif isinstance(value, list):
+        yield from (text for part in value for text in _texts(part))
 
 
 def _gym() -> Any:

@@ -74,10 +74,11 @@ def units_of(question: str, response: str, entry: str, test: str) -> list[Unit] 
     if at:
         return [*head, *_notebook(blocks, trees, at[-1])]
     bare = _statements(outside)
+    bare = bare if wanted & _defined(bare) else _statements(_without_margins(outside)) or bare
     helpers = _notebook(blocks, trees, None)
     if wanted & _defined(bare):
         return [*head, *helpers, *_each(bare)]
-    for text in [text for _, text in reversed(blocks)] + [outside]:
+    for text in sorted([text for _, text in reversed(blocks)] + [outside], key=_unlike_a_body):
         if entry and (whole := _continued(asked, text, entry)) is not None:
             return [*helpers, (whole, 0, True)]
     if entry:
@@ -167,6 +168,14 @@ def _head(asked: str) -> list[Unit]:
     return _each(tree.body[:-1]) if tree is not None else []
 
 
+def _unlike_a_body(text: str) -> int:
+    """0 for what can only be the rest of a function: it is indented; 1 for what gives something back; 2 for the rest."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    if lines and lines[0][0].isspace():
+        return 0
+    return 1 if any(line.lstrip().startswith(("return", "yield")) for line in lines) else 2
+
+
 def _continued(asked: str, text: str, entry: str) -> _ast.Module | None:
     """The question's code and the text behind it, as far as both are one program that defines `entry`."""
     before = asked.split("\n")
@@ -177,6 +186,8 @@ def _continued(asked: str, text: str, entry: str) -> _ast.Module | None:
         return None
     rest = [line for line in lines[1:] if line.strip()]
     step = rest[0][: len(rest[0]) - len(rest[0].lstrip())] if rest else ""
+    if any("\t" in line for line in lines) and "\t" not in asked:
+        lines = [line.expandtabs(4) for line in lines]
     as_block = [f"    {line}" if line.strip() else "" for line in lines]
     forms = [lines] if lines[0][:1].isspace() else [[(step or "    ") + lines[0], *lines[1:]], as_block]
     for form in forms:
@@ -306,6 +317,21 @@ def _statements(text: str) -> list[_ast.stmt]:
         found += [s for s in tree.body if _defines(s)] if tree is not None else []
         at += max(1, used)
     return found
+
+
+def _without_margins(text: str) -> str:
+    """The text with each run of indented lines moved to the margin: code that Markdown marks by its indentation."""
+    found: list[str] = []
+    run: list[str] = []
+    for line in [*text.split("\n"), "end"]:
+        if line[:1].isspace() or not line:
+            run.append(line)
+            continue
+        moved = _dedented("\n".join(run)) if run else None
+        found += run if moved is None else moved.split("\n")
+        run = []
+        found.append(line)
+    return "\n".join(found[:-1])
 
 
 def _longest(lines: list[str]) -> tuple[_ast.Module | None, int]:

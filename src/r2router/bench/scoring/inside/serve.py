@@ -34,9 +34,12 @@ def main(job: dict[str, Any]) -> None:
         except ImportError:
             pass  # the function says so
     function = getattr(importlib.import_module(module), name)
+    prepare = getattr(importlib.import_module(module), job["prepare"]) if job["prepare"] else None
     _send(said, b"ready")
     while len(head := requests.read(4)) == 4:
         data = requests.read(struct.unpack("=I", head)[0])
+        if prepare is not None:
+            prepare(data)
         _send(said, _apart(function, data, job["seconds"], (said, silent)))
 
 
