@@ -1,7 +1,7 @@
 """How often scorers agree with the grades of a record of real answers: python scripts/compare_scorers.py DIR [N].
 
-DIR holds zeroeval.parquet and reasoning_gym.parquet (docs/decisions/0021), with query_id, task, reference, response, quality. Answers of which
-the end is there are drawn at random (seed 1), N of each kind (300); formulas at most 60 of a task.
+DIR holds zeroeval.parquet and reasoning_gym.parquet (docs/decisions/0021), with query_id, task, reference, response, quality.
+Answers of which the end is there are drawn at random (seed 1), N of each kind (300); formulas at most 60 of a task.
 """
 
 from __future__ import annotations

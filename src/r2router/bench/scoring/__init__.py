@@ -26,7 +26,7 @@ SCORERS: dict[str, str] = {
 NEED_REFERENCE = frozenset({"exact", "numeric", "choice", "math"})
 """Scorers that compare with the query's reference, and give no score without one."""
 
-SANDBOXED = frozenset({"code", "reasoning-gym"})
+SANDBOXED = frozenset({"code", "math", "reasoning-gym"})
 """Scorers that run or evaluate what an LLM wrote: in a sandbox, or not at all."""
 
 TRUSTING = frozenset({"code-trusted"})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math_verify
+import contextlib
+
 import msgspec
 
 from r2router.bench.scoring.answers import first_line
@@ -11,11 +12,14 @@ from r2router.bench.suite import Score
 NAME = "math"
 _SECONDS = 5
 
-math_verify.parse("$\\frac{x}{2}$")  # its grammar is built once, not for each answer
-
 
 def verify(data: bytes) -> bytes:
     """Compare (reference, answer)."""
+    try:
+        import math_verify
+    except ImportError:
+        why = "math-verify is not installed; pip install 'r2router[bench]'"
+        return msgspec.json.encode(Score(quality=None, judge=NAME, error=why))
     reference, answer = msgspec.json.decode(data, type=tuple[str, str])
     wanted = _read(_boxed(reference))
     if not wanted:
@@ -31,4 +35,10 @@ def _boxed(text: str) -> str:
 
 
 def _read(text: str) -> list[object]:
+    import math_verify
+
     return math_verify.parse(text, parsing_timeout=_SECONDS)
+
+
+with contextlib.suppress(ImportError):  # its grammar is built once, before the processes of the answers begin
+    _read(r"$\frac{x}{2}$")
