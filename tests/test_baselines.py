@@ -19,10 +19,11 @@ from r2router.baselines.clusters import ClusterPredictor, cluster_means
 from r2router.baselines.irt import MIRTPredictor, NIRTPredictor, _principal, _relevance
 from r2router.errors import ConfigError
 from r2router.metrics.frontier import sweep
+from r2router.pool.pool import Pool
 from r2router.predict.kmeans import kmeans, nearest
 from r2router.table.table import Table
 from r2router.testing import learners as suite
-from r2router.types import FloatArray
+from r2router.types import Budget, FloatArray, Model, Prices
 
 sklearn_needed = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed (bench group)")
 torch_needed = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed ([torch] extra)")
@@ -43,7 +44,7 @@ def unit(x: FloatArray) -> FloatArray:
         *[(kind, f, 0) for kind in (MIRT, NIRT, MatrixFactorisation) for f in ("dim", "epochs", "batch_size", "patience")],
         *[(MIRT, f, v) for f in ("learning_rate", "validation") for v in (0.0, -1.0, float("inf"), float("nan"))],
         *[(kind, "seed", -1) for kind in (MIRT, UniRouter, Clusters, Random)],
-        *[(UniRouter, "clusters", 0), (UniRouter, "queries", 0), (UniRouter, "sharpness", -1.0), (CarrotKNN, "k", 0)],
+        *[(UniRouter, "clusters", 0), (UniRouter, "queries", 0), (UniRouter, "sharpness", -1.0), (CarrotKNN, "k", -1)],
         *[(Clusters, f, 0) for f in ("clusters", "nearest", "restarts")],
         *[(Clusters, "sharpness", v) for v in (float("inf"), float("nan"))],
     ],
@@ -480,3 +481,27 @@ def test_a_spec_survives_the_router_file(learner: Any) -> None:
 
     spec = msgspec.to_builtins(learner)
     assert msgspec.convert(spec, learner_class(spec["learner"])) == learner
+
+
+def test_the_number_of_neighbours_is_chosen_by_what_was_held_out() -> None:
+    """Where every query is like all others many neighbours are best; where kinds are small and clear, few."""
+    from r2router.baselines.carrot import _by_cross_validation
+
+    rng = np.random.default_rng(0)
+    n = 300
+    pool = Pool([Model(id="m", budgets=(Budget.of(50),), usd_per_million=Prices(input=1.0, output=1.0))])
+    nothing, ids = np.full((n, 1), np.nan), tuple(f"q{i:04d}" for i in range(n))
+
+    def table(quality: FloatArray) -> Table:
+        return Table(pool, ids, ids, ("",) * n, quality[:, None], nothing, nothing, np.full((n, 1), 20.0), nothing, nothing)
+
+    kind = np.arange(n) % 30
+    centres = rng.normal(size=(30, 16))
+    x = (centres[kind] + rng.normal(0, 0.01, (n, 16))).astype(np.float32)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    of_kind, of_chance = (rng.random(30) < 0.5).astype(float)[kind], (rng.random(n) < 0.5).astype(float)
+    assert _by_cross_validation(x, table(of_kind)) == 5
+    assert _by_cross_validation(x, table(of_chance)) >= 80
+    order = rng.permutation(n)
+    assert _by_cross_validation(x[order], table(of_kind).take(order)) == 5
+    assert CarrotKNN(k=0).fit(x, table(of_kind)).predict(x).quality[:, 0] == pytest.approx(of_kind, abs=1e-6)

@@ -449,16 +449,25 @@ def test_evaluate_writes_reports(room: Path) -> None:
 
 
 def test_a_report_that_could_not_be_written_is_refused_before_the_work(room: Path) -> None:
-    fails("evaluate", "missing", "--table", "missing", "--report", "a.pdf", code=2, says="a.pdf: a report cannot be written as '.pdf'")
+    fails(
+        "evaluate",
+        "missing",
+        "--table",
+        "missing",
+        "--report",
+        "a.pdf",
+        code=2,
+        says="a.pdf: '.pdf' is not what is written here",
+    )
     fails("evaluate", "missing", "--table", "missing", "--report", "no/a.html", code=1, says="no/a.html: there is no folder no")
-    fails("evaluate", "missing", "--table", "missing", "--report", "router", code=2, says="router: a report cannot be written")
+    fails("evaluate", "missing", "--table", "missing", "--report", "router", code=2, says="router: a file without an ending")
 
 
 def test_evaluate_fits_the_baselines_too(room: Path) -> None:
     args = ("evaluate", "router", "--table", "table.parquet", "--resamples", 2, "--json", "--baselines")
     got = json.loads(run(*args).stdout)
     assert {"MIRT", "MIRT on the same arms", "CARROT-Linear", "random"} <= set(got["figures"])
-    assert set(got["router_minus"]) == set(got["figures"]) - {"router"}
+    assert set(got["differences"]) == set(got["figures"]) - {"router"}
     assert any("cross-validation on these very queries" in note for note in got["notes"])
     other = json.loads(run(*args, "--train", "table.parquet").stdout)
     assert any("fitted on the training table" in note for note in other["notes"])

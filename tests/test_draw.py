@@ -18,6 +18,7 @@ from r2router.errors import MissingExtra
 from r2router.report import Chart, Line, Point, Row, Style, curve_chart, curve_rows, grid, image, page, plot, svg
 from r2router.report.chart import linear_ticks, log_ticks, tick_money
 from r2router.report.terminal import pad, width
+from r2router.text import cost_column, request_cost
 from r2router.types import Arm, Curve, Decision
 
 NAN = math.nan
@@ -231,3 +232,25 @@ def test_drawing_needs_no_query_text() -> None:
     anything: Any = curve_chart("", curve_rows(curves()))
     assert anything.mark is None
     assert "chosen:" not in page(anything)
+
+
+@pytest.mark.parametrize(
+    ("usd", "words", "short"),
+    [
+        (0.0, "$0", "$0"),
+        (0.00132, "$0.00132", "$0.00132"),
+        (0.000214, "$0.214 per 1,000 requests", "$0.214/1,000"),
+        (2.14e-7, "$0.214 per million requests", "$0.214/million"),
+        (12.5, "$12.5", "$12.5"),
+        (float("inf"), "$inf", "$inf"),
+    ],
+)
+def test_costs_of_a_request_have_few_zeros(usd: float, words: str, short: str) -> None:
+    assert (request_cost(usd), request_cost(usd, short=True)) == (words, short)
+
+
+def test_a_column_of_costs_has_one_unit() -> None:
+    assert cost_column([0.00132, 2.0, float("nan")]) == ("cost", ["$0.00132", "$2.00", "unknown"])
+    assert cost_column([0.0, 2.0e-6, 0.009]) == ("cost per 1,000", ["$0", "$0.00200", "$9.00"])
+    assert cost_column([2.14e-7]) == ("cost per million", ["$0.214"])
+    assert cost_column([]) == ("cost", [])

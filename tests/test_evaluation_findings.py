@@ -43,16 +43,20 @@ def with_figures(report: Report, **changed: Figure) -> Report:
     """The report as if the router's differences to the mixture, or its own figures, were these."""
     c = report.comparison
     gaps = {**c.differences, "fixed": {**c.differences["fixed"], **{k: v for k, v in changed.items() if k != "own"}}}
-    figures = c.figures if "own" not in changed else {**c.figures, "router": {**c.figures["router"], "cost_at_keep": changed["own"]}}
+    figures = c.figures
+    if "own" in changed:
+        costs = {"router": changed["own"], "fixed": Figure("c", 0.003, 0.003, 0.003)}
+        figures = {**c.figures, **{m: {**c.figures[m], "cost_at_keep": cost} for m, cost in costs.items()}}
     return replace(report, comparison=replace(c, differences=gaps, figures=figures))
 
 
 def test_the_curves_hold_every_method_and_every_fixed_arm(report: Report) -> None:
     plot = next(p for s in report.findings().sections for p in s.parts if isinstance(p, Plot))
     *lines, arms = plot.series
-    assert [line.name for line in lines] == ["router", "best mixture of fixed arms", "one budget an LLM", "oracle (knows the answers)"]
-    assert [line.strong for line in lines] == [True, False, False, False]
-    cost, quality = report.comparison.points["fixed"]
+    mixtures = ["best mixture of fixed arms", "mixture that knows these outcomes"]
+    assert [line.name for line in lines] == ["router", *mixtures, "one budget per LLM", "oracle (knows the answers)"]
+    assert [line.strong for line in lines] == [True, False, False, False, False]
+    cost, quality = report.comparison.points["fixed known"]
     assert arms.labels == report.fixed_arms == report.arms
     np.testing.assert_allclose(arms.x, 1000 * cost)
     np.testing.assert_allclose(arms.y, quality)
@@ -74,15 +78,16 @@ def test_the_tables_are_the_reports_figures(report: Report) -> None:
     cost = router.cells[at["cost at 95 %"]]
     assert isinstance(cost, Figure)
     assert cost.value == pytest.approx(1000 * c.figures["router"]["cost_at_keep"].value)
-    assert row(figures, "best mixture of fixed arms").cells[-1] == c.differences["fixed"]["area"]
+    for label, m in (("best mixture of fixed arms", "fixed"), ("mixture that knows these outcomes", "fixed known")):
+        assert row(figures, label).cells[-2:] == (c.differences[m]["area"], c.differences[m]["area_zero"])
     costs = grid(found, "What a quality costs")
     whole = row(costs, "router").cells[2]
     assert isinstance(whole, Figure) and whole.value == pytest.approx(1000 * least_cost(*c.points["router"], c.best[1]))
-    fixed_cost, fixed_quality = c.points["fixed"]
+    fixed_cost, fixed_quality = c.points["fixed known"]
     assert row(costs, "one fixed arm").cells[2] == pytest.approx(1000 * fixed_cost[fixed_quality == fixed_quality.max()].min())
     spends = grid(found, "What a spend buys")
     assert row(spends, "one fixed arm").cells[-1] == pytest.approx(c.best[1])
-    assert row(spends, "best mixture of fixed arms").cells[-1] == pytest.approx(c.best[1])
+    assert row(spends, "mixture that knows these outcomes").cells[-1] == pytest.approx(c.best[1])
     assert sum(r.cells[0] for r in grid(found, "Decisions").rows) == pytest.approx(1)  # type: ignore[misc]
     assert [r.name for r in grid(found, "By task").rows] == ["task 0", "task 1"]
     assert found.command == "typed"
@@ -142,7 +147,9 @@ def test_where_it_does_not_help_is_said(report: Report) -> None:
         one = report.tasks[0]
         assert one.comparison is not None
         gap = Figure("area", (low + high) / 2, low, high, 40)
-        return replace(one, task=name, comparison=replace(one.comparison, differences={"fixed": {"area": gap}}))
+        return replace(
+            one, task=name, comparison=replace(one.comparison, differences={"fixed": {"area": gap}, "fixed known": {"area": gap}})
+        )
 
     lost = replace(report, tasks=(task("law", -0.2, -0.1), task("art", -0.1, 0.1), task("math", 0.1, 0.2)))
     words = " ".join(answers_of(lost))
@@ -176,8 +183,8 @@ def test_free_arms_and_a_single_arm_are_no_wrong_numbers(world: Any) -> None:
     for odd in (replace(table, pool=free), replace(table, pool=one, **cut)):
         router = Recipe(encoder="given:test", folds=0).fit(odd, vectors=world.vectors)
         found = evaluate(router, odd, vectors=world.vectors, resamples=10).findings()
-        assert "cannot be said" in found.answers[0]
-        assert "as much as the best mixture" in found.answers[1]
+        assert "was trained on" in found.answers[0] and "cannot be said" in found.answers[1]
+        assert "as much as the best mixture" in found.answers[2]
         assert not any("No clear difference" in answer for answer in found.answers)
         assert all(r.cells[-1] is None for r in grid(found, "By task").rows)
         shown = report_page(found) + report_text(found, Style(80))

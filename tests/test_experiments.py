@@ -95,7 +95,8 @@ def test_main_has_every_baseline_in_both_forms_and_what_bounds_them() -> None:
     assert value(table[OURS].cells[area]) > value(table["random on the same arms"].cells[area])
     differences = rows(grid(found, "Ours minus"))
     for name, row in differences.items():
-        assert value(row.cells[0]) == pytest.approx(value(table[OURS].cells[area]) - value(table[name].cells[area])), name
+        gap = value(table[OURS].cells[area]) - value(table[name].cells[area])
+        assert value(row.cells[1]) == pytest.approx(gap, abs=0.05), f"{name}: settings kept by the other half give nearly the same"
     assert [r.name for r in grid(found, "Area by task").rows] == ["code", "facts", "sums"]
     assert len(grid(found, "Kept to the budget").rows) == 9
     assert not any("not available" in note for note in found.notes)
@@ -109,7 +110,7 @@ def test_main_also_gives_baselines_a_budget_that_costs_less_for_nearly_the_quali
     found = run("main", (x, replace(table, quality=np.clip(quality, 0, 1))))
     thrifty, usual = rows(grid(found, "Ours minus baselines with a thriftier")), rows(grid(found, "Ours minus the other"))
     assert set(thrifty) == set(BASELINES)
-    assert value(thrifty["MIRT"].cells[0]) < value(usual["MIRT"].cells[0])
+    assert value(thrifty["MIRT"].cells[1]) < value(usual["MIRT"].cells[1])
     assert sum(answer.startswith("Were each LLM at a thriftier budget") for answer in found.answers) == 1
 
 
@@ -288,7 +289,7 @@ def test_a_task_with_three_queries_is_not_judged_by_itself() -> None:
     tasks = tuple("tiny" if i < 3 else "usual" for i in range(len(table)))
     found = run("main", (x, replace(table, tasks=tasks)))
     shown = rows(grid(found, "Area by task"))
-    assert value(shown["usual"].cells[1]) > 0 and shown["tiny"].cells[1:] == (None, None, None, None)
+    assert value(shown["usual"].cells[1]) > 0 and shown["tiny"].cells[1:] == (None,) * 6
 
 
 def test_a_table_with_a_single_task_has_none_to_leave_out() -> None:
@@ -370,7 +371,7 @@ def test_what_cannot_be_compared_is_not_called_a_loss_or_a_gain() -> None:
     assert wrong.answers[0].startswith("No arm has a quality above 0") and len(wrong.answers) == 1
     same = run("main", (x, replace(table, quality=np.full((45, 9), 0.3))))
     assert same.answers[0].startswith("All fixed arms have the same mean quality, 0.300")
-    assert "Below the mixture on 0 of 3 tasks." in same.answers
+    assert any(answer.startswith("On 3 tasks against the mixture") and "clearly below on 0" in answer for answer in same.answers)
 
 
 def test_an_oracle_on_models_leaves_out_queries_without_any() -> None:
@@ -385,7 +386,7 @@ def test_a_task_too_small_to_judge_stands_in_ood_without_a_figure() -> None:
     x, table = world()
     few = tuple("rare" if i < 3 else task for i, task in enumerate(table.tasks))
     cells = rows(grid(run("ood", (x, replace(table, tasks=few))), "Area, ours minus mixture"))
-    assert cells["rare"].cells == (None,) and cells["sums"].cells[0] is not None
+    assert cells["rare"].cells == (None, None) and cells["sums"].cells[0] is not None
 
 
 def test_an_encoder_that_is_not_there_is_said_and_the_rest_goes_on() -> None:
@@ -427,5 +428,7 @@ def test_differences_between_learners_and_forms_are_paired_and_have_intervals() 
     areas = rows(grid(late, "Figures, averaged"))
     for name, row in rows(grid(late, "Area, ours minus the other")).items():
         for other, cell in zip(("Uni-R2Router", "UniRouter"), row.cells, strict=True):
-            assert value(cell) == pytest.approx(value(areas[f"ours, {name}"].cells[0]) - value(areas[f"{other}, {name}"].cells[0]))
+            gap = value(areas[f"ours, {name}"].cells[0]) - value(areas[f"{other}, {name}"].cells[0])
+            if other == "Uni-R2Router":  # which has all arms; the other begins at a higher cost, and is compared from there on
+                assert value(cell) == pytest.approx(gap, abs=0.05)
             assert cell.low <= cell.high  # type: ignore[union-attr]

@@ -136,10 +136,10 @@ def memory_below(megabytes: float) -> Iterator[None]:
 
 
 def bomb(begin: bytes, megabytes: int) -> bytes:
+    """So many megabytes of blanks in a few hundred kilobytes; the same packed block again and again, and no end."""
     packer = zlib.compressobj(9, wbits=31)
-    packed = [packer.compress(begin)]
-    packed += [packer.compress(b" " * 1_000_000) for _ in range(megabytes)]
-    return b"".join([*packed, packer.flush()])
+    start = packer.compress(begin) + packer.flush(zlib.Z_FULL_FLUSH)
+    return start + (packer.compress(b" " * 1_000_000) + packer.flush(zlib.Z_FULL_FLUSH)) * megabytes
 
 
 # -- too much -----------------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def without_end(begin: bytes, again: bytes) -> Callable[[], Iterator[bytes]]:
         without_end(b"", event("word ")),
         without_end(event("7", "stop"), event("", "stop")),
         without_end(b"", b": nothing\n\n"),
-        without_end(b"", b"data: {}\n\n"),
+        without_end(b"", b"data: {%b}\n\n" % (b" " * 90)),
         without_end(b"data: {\n", b"data: 1,\n"),
         without_end(b"", event("")),
         without_end(b"", b'data: {"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}}]}\n\n'),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -146,6 +147,17 @@ def test_a_report_says_on_how_many_queries_a_cap_leaves_no_arm(router: r2.Router
     assert any("240 of 240" in note for note in nothing.notes) and nothing.shares == ()
     assert np.isnan(nothing.own[0].value)
     assert str(nothing)
+
+
+def test_the_best_arm_does_not_vanish_because_a_table_lacks_it_on_some_queries(router: r2.Router, table: r2.Table) -> None:
+    best = router.pool.index["large@800"]
+    quality = table.quality.copy()
+    quality[: len(quality) // 10, best] = np.nan
+    report = r2.evaluate(router, replace(table, quality=quality), resamples=2)
+    assert "large@800" not in report.fixed_arms
+    assert any("large@800 (90%)" in note for note in report.notes)
+    assert any(re.search(r"216 queries that both answered, large@800 is 0\.(19|20)", note) for note in report.notes), report.notes
+    assert not any("fixed arms here" in note for note in r2.evaluate(router, table, resamples=2).notes)
 
 
 # -- masks and forecasts ------------------------------------------------------------------------------------------------

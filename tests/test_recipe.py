@@ -37,7 +37,7 @@ def test_the_default_beats_the_mixture_and_holds_plain_ridge(shared: Path, name:
         assert isinstance(found["router"], Routed)
         result = compare(found, outcomes, resamples=0, seed=0)
         area[type(learner).__name__] = result.figures["router"]["area"].value
-    fixed = result.figures["fixed"]["area"].value
+    fixed = result.figures["fixed known"]["area"].value
     margin = {"tts_knowledge": 0.006, "jhu_concise_cot": 0.013}[name]
     assert area["Blend"] > fixed + margin
     assert area["Blend"] > area["Ridge"] - 0.002

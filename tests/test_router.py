@@ -201,6 +201,87 @@ def test_large_vectors_that_are_finite_are_no_error(plain: r2.Router) -> None:
     assert len(plain.decide(np.full((2, DIM), 3e38))) == 2
 
 
+@pytest.mark.parametrize("size", [1e16, 1e20, 1e38])
+def test_large_vectors_are_decided_by_their_direction(world: Any, fake_encoder: Any, size: float) -> None:
+    router = r2.Recipe(encoder="fake", folds=0).fit(world.table, vectors=world.vectors)
+    x = world.vectors[:3].copy()
+    x[1] *= np.float32(size) / np.abs(x[1]).max()
+    found, expected = router.forecast_vectors(x), router.forecast_vectors(world.vectors[:3])
+    np.testing.assert_allclose(found.quality, expected.quality, rtol=1e-4)
+    assert found.familiar.tolist() == expected.familiar.tolist()
+
+
+# -- in Python and in notebooks ---------------------------------------------------------------------------------------------
+
+
+def test_many_texts_give_many_decisions(world: Any, fake_encoder: Any) -> None:
+    router = r2.Recipe(encoder="fake", folds=0).fit(world.table, vectors=world.vectors)
+    texts = [f"topic {i % 6} what?" for i in range(9)]
+    for policy in (None, r2.Best(0.0003), r2.Cheapest(0.9)):
+        many = router.route_many(texts, policy, exclude=["thinker"])
+        for text, d in zip(texts, many, strict=True):
+            one = router.route(text, policy, exclude=["thinker"])
+            assert (d.arm, d.max_tokens, d.fallbacks, d.met, d.familiar) == (one.arm, one.max_tokens, one.fallbacks, one.met, one.familiar)
+    assert router.route_many([]) == []
+    with pytest.raises(r2.QueryError, match="one text"):
+        router.route_many("topic 1")  # type: ignore[arg-type]
+    with pytest.raises(r2.QueryError, match="query 1 is empty"):
+        router.route_many(["topic 1", " "])
+    with pytest.raises(r2.NoFeasibleArm, match=r"^text 0: no arm costs at most"):
+        router.route_many(texts, r2.Best(1e-12))
+
+
+def test_a_decision_goes_through_json_and_msgspec(plain: r2.Router) -> None:
+    decision = plain.route("why?")
+    as_dict = json.loads(json.dumps(decision.to_dict(), allow_nan=False))
+    assert as_dict == json.loads(msgspec.json.encode(decision))
+    assert (as_dict["arm"], tuple(as_dict["fallbacks"])) == (decision.arm, decision.fallbacks)
+    again = msgspec.json.decode(msgspec.json.encode(plain.route("why?", r2.Best(0.002))), type=r2.Decision)
+    assert isinstance(again.arm, r2.Arm) and all(isinstance(a, r2.Arm) for a in again.fallbacks)
+    assert json.loads(msgspec.json.encode(plain.path("why?")))[0]["arm"] == plain.path("why?")[0].arm
+    with pytest.raises(AttributeError):
+        decision.arm = "x"  # type: ignore[misc]
+
+
+def test_reprs_are_short_and_notebooks_get_tables(world: Any, plain: r2.Router) -> None:
+    report = r2.evaluate(r2.Recipe(encoder="given:x", folds=0).fit(world.table, vectors=world.vectors), world.table, vectors=world.vectors)
+    forecast = plain.forecast(["why?", "who?"])
+    for value in (plain, plain.pool, world.table, report, report.comparison, forecast, plain.choose(forecast)):
+        assert len(repr(value)) < 250 and "\n" not in repr(value)
+    for value in (plain, plain.pool, world.table, report, report.comparison, forecast):
+        assert value._repr_html_().startswith("<p")
+    odd = r2.Pool([r2.Model(id="<b>", budgets=(r2.Budget("1", 1),), usd_per_million=r2.Prices(1, 1))])
+    assert "<b>" not in odd._repr_html_()
+
+
+WRONG = {
+    "learner": lambda r, t: r2.Recipe(learner="ridge"),
+    "learner ": lambda r, t: r2.Recipe(learner=r2.Ridge),
+    "encoder": lambda r, t: r2.Recipe(encoder=3),
+    "folds": lambda r, t: r2.Recipe(folds="5"),
+    "keep": lambda r, t: r2.Recipe(keep=None),
+    "seed": lambda r, t: r2.Recipe(seed=1.5),
+    "table": lambda r, t: r2.Recipe(folds=0).fit("x.csv"),
+    "table ": lambda r, t: r2.evaluate(r, "x.csv"),
+    "router": lambda r, t: r2.evaluate(t, r),
+    "train": lambda r, t: r2.evaluate(r, t, train="x.csv"),
+    "resamples": lambda r, t: r2.evaluate(r, t, resamples="5"),
+    "test": lambda r, t: t.split(test="x"),
+    "test ": lambda r, t: t.split(test=True),
+    "seed ": lambda r, t: t.split(seed="a"),
+    "pool": lambda r, t: r.with_pool("pool.toml"),
+    "outcomes": lambda r, t: r.add_model("x", "outcomes.csv"),
+    "folder": lambda r, t: r2.Router.load(3),
+    "folder ": lambda r, t: r.save(None),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_type_is_named(name: str, world: Any, plain: r2.Router) -> None:
+    with pytest.raises(r2.UsageError, match=rf"^{name.strip()} is .*; give "):
+        WRONG[name](plain, world.table)
+
+
 def test_no_query_is_no_decision(plain: r2.Router) -> None:
     assert len(plain.forecast([])) == 0
     assert len(plain.decide(np.empty((0, DIM)))) == 0

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2router.metrics.frontier import envelope_at
-from r2router.metrics.score import KEEP, FixedArms, Outcomes, Routed, compare, methods, one_budget_each
+from r2router.metrics.score import KEEP, FixedArms, Means, Outcomes, Routed, compare, methods, one_budget_each
 from r2router.types import Arm, FloatArray
 
 NAN = math.nan
@@ -106,7 +106,9 @@ def test_a_query_on_which_nothing_was_observed_is_an_error() -> None:
 
 def test_what_a_router_is_shown_beside() -> None:
     found = outcomes(np.random.default_rng(0).random((20, 4)), [1.0, 2.0, 3.0, 4.0], "a@1 a@2 b@1 b@2")
-    assert list(methods(found, found.quality, found.cost)) == ["router", "fixed", "one budget", "oracle"]
+    assert list(methods(found, found.quality, found.cost)) == ["router", "fixed known", "one budget", "oracle"]
+    means = Means(found.quality.mean(axis=0), found.cost.mean(axis=0))
+    assert list(methods(found, found.quality, found.cost, means)) == ["router", "fixed", "fixed known", "one budget", "oracle"]
 
 
 # -- figures ----------------------------------------------------------------------------------------------------------
@@ -122,7 +124,7 @@ def test_figures_by_hand() -> None:
     result = figures(found, found.quality, found.cost)
     assert (result.low, result.high, result.best_arm) == (1.0, pytest.approx(math.e), "m1@1")
     assert result.best == (pytest.approx(math.e), 1.0)
-    fixed, oracle = result.figures["fixed"], result.figures["oracle"]
+    fixed, oracle = result.figures["fixed known"], result.figures["oracle"]
     # fixed arms: a line from (1, 0.5) to (e, 1); its mean over log cost is 0.5 + 0.5 (e - 2) / (e - 1)
     assert fixed["area"].value == pytest.approx(0.5 + 0.5 * (math.e - 2) / (math.e - 1))
     assert fixed["audc"].value == pytest.approx(0.75)
@@ -135,8 +137,8 @@ def test_figures_by_hand() -> None:
     assert oracle["cost_at_keep"].value == pytest.approx(1 + 0.9 * (middle - 1))
     assert oracle["peak"].value == 1.0
     assert result.figures["router"]["area"].value == oracle["area"].value, "true forecasts are the oracle"
-    assert result.differences["fixed"]["area"].value == pytest.approx(oracle["area"].value - fixed["area"].value)
-    assert set(result.differences) == {"fixed", "one budget", "oracle"}
+    assert result.differences["fixed known"]["area"].value == pytest.approx(oracle["area"].value - fixed["area"].value)
+    assert set(result.differences) == {"fixed known", "one budget", "oracle"}
 
 
 def test_a_thrifty_budget_is_the_cheapest_that_is_nearly_as_good() -> None:
@@ -152,9 +154,12 @@ def test_draws_in_which_only_the_router_never_gets_there_count_against_it() -> N
     forecast = np.tile([0.0, 1.0], (n, 1))
     forecast[0] = [1.0, 0.0]  # a query that it never gets right: within 5 % on the data, but not in a draw that has it three times
     result = compare(
-        {"router": Routed.of(forecast, found.cost, found), "fixed": FixedArms(found, found.fixed_arms())}, found, resamples=400, seed=0
+        {"router": Routed.of(forecast, found.cost, found), "fixed known": FixedArms(found, found.fixed_arms())},
+        found,
+        resamples=400,
+        seed=0,
     )
-    cost, cheaper = result.figures["router"]["cost_at_keep"], result.differences["fixed"]["cheaper"]
+    cost, cheaper = result.figures["router"]["cost_at_keep"], result.differences["fixed known"]["cheaper"]
     assert math.isfinite(cost.value) and math.isinf(cost.high)
     assert cheaper.value > 0 and cheaper.low == 0.0
 
@@ -164,7 +169,7 @@ def test_a_quality_that_is_never_reached_costs_endlessly() -> None:
     backwards = np.array([[1.0, 0.0], [1.0, 0.0]])
     result = figures(found, backwards, found.cost)
     assert math.isinf(result.figures["router"]["cost_at_keep"].value) and math.isinf(result.figures["router"]["qnc"].value)
-    assert result.differences["fixed"]["qnc"].value == math.inf and math.isnan(result.differences["fixed"]["cheaper"].value)
+    assert result.differences["fixed known"]["qnc"].value == math.inf and math.isnan(result.differences["fixed known"]["cheaper"].value)
     assert result.figures["router"]["peak"].value == 0.0
 
 
@@ -172,7 +177,7 @@ def test_a_quality_that_is_never_reached_costs_endlessly() -> None:
 def test_the_oracle_is_at_least_the_router_and_the_router_at_least_the_worst(world: Any) -> None:
     found, quality, cost = world
     result = figures(found, quality, cost)
-    oracle, router, fixed = (result.figures[m] for m in ("oracle", "router", "fixed"))
+    oracle, router, fixed = (result.figures[m] for m in ("oracle", "router", "fixed known"))
     for name in ("area", "audc", "peak"):
         for other in (router, fixed):
             assert oracle[name].value >= other[name].value - 1e-9, name
@@ -198,7 +203,7 @@ def test_forecasts_of_the_arms_means_are_the_mixture_of_fixed_arms() -> None:
     same = np.broadcast_to(quality.mean(axis=0), quality.shape)
     result = figures(found, same, cost)
     for name in ("area", "audc", "peak", "cost_at_keep", "qnc"):
-        assert result.figures["router"][name].value == pytest.approx(result.figures["fixed"][name].value), name
+        assert result.figures["router"][name].value == pytest.approx(result.figures["fixed known"][name].value), name
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e3])
@@ -306,7 +311,7 @@ def test_some_rows_are_scored_as_if_there_were_no_others(noisy: Any) -> None:
     whole = compare(methods(found, quality, cost), found, 0, 0, rows=rows)
     alone = compare(methods(part, quality[rows], cost[rows]), part, 0, 0)
     assert whole.n == 30 and (whole.low, whole.high, whole.best_arm) == (alone.low, alone.high, alone.best_arm)
-    for method in ("router", "fixed", "oracle"):
+    for method in ("fixed known", "oracle"):  # a router's settings are fixed by its forecasts for all queries
         for name in ("area", "gap_closed", "peak", "cost_at_keep"):
             assert whole.figures[method][name].value == pytest.approx(alone.figures[method][name].value), (method, name)
 
@@ -316,7 +321,7 @@ def test_costs_at_shares_of_the_best_arms_quality(noisy: Any) -> None:
     for row in figures(found, quality, cost).figures.values():
         assert row["cost_at_90"].value <= row["cost_at_keep"].value <= row["cost_at_100"].value
         assert row["qnc"].value <= row["qnc_100"].value
-    fixed = figures(found, quality, cost).figures["fixed"]
+    fixed = figures(found, quality, cost).figures["fixed known"]
     assert fixed["qnc_100"].value == pytest.approx(1.0) and fixed["gap_closed"].value == 0.0
     assert figures(found, quality, cost).figures["oracle"]["gap_closed"].value == 1.0
 
@@ -326,10 +331,12 @@ def test_the_papers_area_spans_the_costs_of_all_compared_methods() -> None:
     quality, cost = np.tile([0.4, 0.6, 1.0], (4, 1)), np.tile([1.0, 2.0, 4.0], (4, 1))
     quality[:2, 2] = NAN
     found = outcomes(quality, cost)
-    result = compare({"router": Routed.of(found.quality, found.cost, found), "fixed": FixedArms(found, found.fixed_arms())}, found, 0, 0)
+    result = compare(
+        {"router": Routed.of(found.quality, found.cost, found), "fixed known": FixedArms(found, found.fixed_arms())}, found, 0, 0
+    )
     # the router's points: (1, .4), (2, .6), (3, .8), a straight line; fixed arms end at (2, .6) and stay there up to cost 3
     assert result.figures["router"]["audc"].value == pytest.approx(0.6)
-    assert result.figures["fixed"]["audc"].value == pytest.approx((0.5 + 0.6) / 2)
+    assert result.figures["fixed known"]["audc"].value == pytest.approx((0.5 + 0.6) / 2)
     assert (result.low, result.high) == (1.0, 2.0), "the area over log cost stays between the fixed arms"
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from r2router.errors import DataError, UsageError
-from r2router.evaluation.accuracy import accuracy, compliance
-from r2router.evaluation.contenders import Contender, Data, Plan, attempt, beside, comparable, held_out, transfer
+from r2router.evaluation.accuracy import accuracy, compliance, skipped
+from r2router.evaluation.contenders import Contender, Data, Plan, attempt, comparable, held_out, transfer
 from r2router.evaluation.operating_points import asked_cost, operating_point, shares_grid
 from r2router.evaluation.typing_noise import NOISES, noisy
-from r2router.metrics.score import Outcomes, compare, one_budget_each
+from r2router.metrics.score import Outcomes, Routed, compare, one_budget_each
 from r2router.pool.pool import Pool
 from r2router.predict.linear import Ridge
 from r2router.table.table import Table
@@ -104,7 +104,7 @@ def test_one_that_fails_says_why_and_the_others_go_on(data: Data) -> None:
 
     tried = attempt([Contender("broken", Broken()), Contender("ridge", Ridge())], data, Plan(folds=3).folds_of(data))
     assert tried[0].failed == "no such thing" and not tried[1].failed
-    assert list(comparable(tried, data.outcomes)) == ["ridge", "fixed", "oracle"]
+    assert list(comparable(tried, data, Plan(folds=3).folds_of(data))) == ["ridge", "fixed", "fixed known", "oracle"]
 
 
 def test_a_fit_on_one_table_is_tried_on_another(data: Data) -> None:
@@ -116,8 +116,9 @@ def test_a_fit_on_one_table_is_tried_on_another(data: Data) -> None:
 
 def test_the_same_plan_gives_the_same_numbers(data: Data) -> None:
     def figures() -> Any:
-        tried = attempt([Contender("ridge", Ridge())], data, Plan(seeds=(0, 1), folds=3).folds_of(data))
-        return compare(comparable(tried, data.outcomes), data.outcomes, 10, 0, base="ridge").figures
+        folds = Plan(seeds=(0, 1), folds=3).folds_of(data)
+        tried = attempt([Contender("ridge", Ridge())], data, folds)
+        return compare(comparable(tried, data, folds), data.outcomes, 10, 0, base="ridge").figures
 
     assert figures() == figures()
 
@@ -191,6 +192,16 @@ def test_compliance_counts_answers_up_to_a_tenth_above_the_budget() -> None:
     assert figure.low == pytest.approx(0.2307, abs=1e-3) and figure.high == pytest.approx(0.8824, abs=1e-3), "Wilson's interval for 3 of 5"
 
 
+def test_a_cell_without_a_token_is_no_answer_and_is_said_to_be_left_out() -> None:
+    _, table = made_up(10)
+    assert skipped(table) == []
+    column = next(i for i, b in enumerate(table.pool.budgets) if b.tokens == 50)
+    table.output_tokens[:, column] = [10, 50, 0, 0, 400, 400, 0.5, 50, 50, math.nan]
+    found = dict(compliance(table))[table.arms[column]]
+    assert (found.value, found.n) == (pytest.approx(4 / 6), 6)
+    assert skipped(table) == ["3 cells with fewer than one used token are left out of compliance and of the error of tokens"]
+
+
 # -- noise ------------------------------------------------------------------------------------------------------------
 
 
@@ -229,7 +240,7 @@ def test_an_operating_point_costs_three_ways(data: Data) -> None:
     assert point.regret.value >= 0
     limited = np.isfinite(asked_cost(data.table.pool, data.input_tokens)[rows, arms[0]]).all()
     assert math.isnan(point.asked.value) or limited
-    oracle = replace(tried, routed=(beside(data.outcomes)["oracle"][0],) * 2)
+    oracle = replace(tried, routed=(Routed.oracle(data.outcomes),) * 2)
     best = operating_point(oracle, data, 0.9, 20, 0)
     assert best is not None and best.regret.value == pytest.approx(0, abs=1e-12)
     assert operating_point(tried, data, 5.0, 20, 0) is None, "nobody gets to five times the best"

@@ -16,7 +16,8 @@ pytest.importorskip("aiohttp", reason="calling LLMs needs the [bench] extra")
 
 from r2router.pool.prices import cost_usd
 from r2router.types import Prices
-from r2router.upstream.answer import BROKEN_OFF, mended
+from r2router.upstream.answer import BROKEN_OFF, Answer
+from r2router.upstream.content import mended
 from r2router.upstream.events import Lines
 from r2router.upstream.reader import read_reply
 from r2router.upstream.reply import Failed, Reply
@@ -396,3 +397,47 @@ def test_no_json_is_more_than_a_failure(body: Any) -> None:
         if isinstance(one, Reply) and one.usage is not None:
             assert one.usage.input > 0 and one.usage.output >= (one.usage.reasoning or 0) >= 0
             assert one.usage.input >= (one.usage.cached or 0) + (one.usage.cache_write or 0)
+
+
+odd = (
+    st.none()
+    | st.just("")
+    | st.text(max_size=3)
+    | st.integers(0, 2)
+    | st.just({})
+    | st.just([])
+    | st.just({"type": "stop"})
+    | st.just(USAGE)
+)
+said = st.dictionaries(
+    st.sampled_from(
+        ["content", "reasoning_content", "reasoning", "reasoning_text", "thinking", "reasoning_details", "refusal", "usage", "role"]
+    ),
+    odd,
+)
+a_choice = st.dictionaries(
+    st.sampled_from(["index", "finish_reason", "finishReason", "finish_details", "message", "text", "logprobs", "error", "usage"]),
+    odd,
+    max_size=3,
+)
+a_chunk = st.dictionaries(st.sampled_from(["model", "object", "error", "usage", "x_groq", "timings"]), odd, max_size=2)
+
+
+@given(st.lists(st.tuples(a_chunk, a_choice, said), max_size=3))
+def test_the_quick_way_reads_what_the_careful_way_reads(chunks: list[tuple[Any, Any, Any]]) -> None:
+    quick, careful = Answer(1000), Answer(1000)
+    for chunk, choice, delta in chunks:
+        body = {**chunk, "choices": [{**choice, "delta": delta}]}
+        if quick.add_plain(json.dumps(body).encode()):
+            assert not careful.add(body)
+        else:
+            assert quick.add(body) == careful.add(body)
+    for name in ("finish_reason", "begun", "broken_off", "model", "usage", "seen"):
+        assert getattr(quick, name) == getattr(careful, name)
+    assert (quick.pieces(), quick.reasoning()) == (careful.pieces(), careful.reasoning())
+
+
+def test_the_usual_chunks_go_the_quick_way() -> None:
+    answer = Answer(1000)
+    assert all(answer.add_plain(json.dumps(says(words)).encode()) for words in ("7", None, ""))
+    assert not answer.add_plain(json.dumps(says("7", "stop")).encode())

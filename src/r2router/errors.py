@@ -19,6 +19,8 @@ Each message is one or two lines: what is wrong, where (file, line or field, val
 `UsageError` ends a command with exit code 2, every other `R2Error` with 1.
 """
 
+from __future__ import annotations
+
 
 class R2Error(Exception):
     """Base of all errors raised on purpose."""
@@ -74,3 +76,12 @@ class NoFeasibleArm(R2Error):
 
 class SaveError(R2Error):
     """Something could not be written; what was there before is untouched."""
+
+
+def expect(what: str, value: object, kind: type | tuple[type, ...], hint: str) -> None:
+    """Raise `UsageError` where an argument is of another type, a flag where a number is wanted too. hint: what to give instead."""
+    wrong_flag = isinstance(value, bool) and bool not in (kind if isinstance(kind, tuple) else (kind,))
+    if wrong_flag or not isinstance(value, kind):
+        shown = repr(value)
+        shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+        raise UsageError(f"{what} is {shown}, of type {type(value).__name__}; give {hint}")

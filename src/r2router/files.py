@@ -1,23 +1,31 @@
 """Files: written so that nothing is lost, and looked at before they are read.
 
 A file that is written is there as a whole, or what was there before stays. What is read must be a file: a pipe that nobody writes to
-or a device would be waited on, or read, for ever.
+or a device would be waited on, or read, for ever. What an output must not replace stands here too (`check_output`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
 import select
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from r2router.errors import DataError, R2Error, SaveError
+from r2router.errors import ConfigError, DataError, R2Error, SaveError
+
+try:
+    import fcntl
+
+    _FLOCK = True
+except ImportError:  # Windows
+    _FLOCK = False
 
 _LONGEST_NAME = 200  # bytes of the target's name within that of the partial file: names end at 255 on most file systems
 
@@ -27,15 +35,16 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     """A file to write that takes its name only when all of it is on the disk; otherwise what was there before stays.
 
     Until then it is called `.NAME.<16 hex digits>.partial`, in the same folder. It is created exclusively and its name cannot be
-    guessed, so that nobody else's link or file is ever written to. It keeps the permissions of the file that it replaces.
-    Raises `SaveError` where that does not work.
+    guessed, so that nobody else's link or file is ever written to. It keeps the permissions of the file that it replaces. What killed
+    writers of the same file left behind is cleared away. Raises `SaveError` where that does not work.
     """
     path = Path(os.path.realpath(path))  # a link stays a link
     if path.exists() and not path.is_file():
         raise SaveError(f"{path}: is not a file that can be replaced")
-    partial = path.with_name(f"{_prefix(path)}{secrets.token_hex(8)}.partial")
+    partial = _partial(path)
     try:
         file = partial.open("xb")
+        _mark_as_used(file.fileno())
     except OSError as error:
         raise _unsaved(path, error) from None
     try:
@@ -51,11 +60,64 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
         partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def scratch_folder(path: str | Path) -> Iterator[Path]:
+    """A folder beside `path` for parts of it, which is gone afterwards; what killed writers left is cleared away. Raises `SaveError`."""
+    path = Path(os.path.realpath(path))
+    folder = _partial(path)
+    try:
+        folder.mkdir(mode=0o700)
+        fd = os.open(folder, os.O_RDONLY) if _FLOCK else -1
+    except OSError as error:
+        raise _unsaved(path, error) from None
+    try:
+        if fd >= 0:
+            _mark_as_used(fd)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if fd >= 0:
+            os.close(fd)
+
+
 def leftovers(path: str | Path) -> list[Path]:
-    """The partial files that killed writers of `path` left behind; also those of a writer that is still at work."""
+    """The partial files and folders that killed writers of `path` left behind; also those of a writer that is still at work."""
     path = Path(os.path.realpath(path))
     name = re.compile(re.escape(_prefix(path)) + r"[0-9a-f]{16}\.partial")
     return sorted(p for p in path.parent.iterdir() if name.fullmatch(p.name)) if path.parent.is_dir() else []
+
+
+def _partial(path: Path) -> Path:
+    """A name for a partial file or folder; what killed writers left under such names is cleared away first."""
+    for left in leftovers(path):
+        with contextlib.suppress(OSError):
+            _clear(left)
+    return path.with_name(f"{_prefix(path)}{secrets.token_hex(8)}.partial")
+
+
+def _clear(left: Path) -> None:
+    """Remove what a killed writer left; one that is at work holds a lock on it."""
+    if not _FLOCK:  # Windows itself keeps an open file from being removed
+        if left.is_file():
+            left.unlink()
+        return
+    fd = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
+            shutil.rmtree(f"{left}.parts", ignore_errors=True)
+    finally:
+        os.close(fd)
+
+
+def _mark_as_used(fd: int) -> None:
+    """Lock a partial file or folder for as long as this process has it open."""
+    if _FLOCK:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _prefix(path: Path) -> str:
@@ -69,6 +131,52 @@ def _through(file: BinaryIO) -> None:
 
 def _unsaved(path: Path, error: OSError) -> SaveError:
     return SaveError(f"{path}: cannot be written ({error.strerror or error}); what was there before is untouched")
+
+
+# -- what an output must not replace --------------------------------------------------------------------------------
+
+_COLLECTION = ("journal.jsonl", "judgements.jsonl")  # whose folder is a collection
+_OF_COLLECTION = (*_COLLECTION, *(f"{name}.in-flight" for name in _COLLECTION), "queries.jsonl", "outcomes.parquet")
+_ROUTER = "router.json"  # whose folder is a saved router
+_JOURNAL_MARK = b'{"format":"r2router-'
+
+
+def check_output(path: str | Path, endings: Sequence[str] = (), reads: Iterable[str | Path] = ()) -> None:
+    """Refuse a file that must not be written: the one rule of every command that writes one.
+
+    endings: the formats that can be written, as `.csv`; the name must end in one of them. reads: files that the same command reads.
+    A file of a collection or of a saved router belongs to its folder, and is never replaced by anything else. Raises `ConfigError`.
+    """
+    path = Path(path)
+    if endings and path.suffix.lower() not in endings:
+        kind = repr(path.suffix) if path.suffix else "a file without an ending"
+        raise ConfigError(f"{path}: {kind} is not what is written here; name it {', '.join(endings)}")
+    for read in reads:
+        if _same(path, read):
+            raise ConfigError(f"{path}: is read by this command, and would be replaced by its own output; choose another name")
+    if whose := _owner(Path(os.path.realpath(path))):
+        raise ConfigError(f"{path}: belongs to {whose} and must not be replaced; choose another name")
+
+
+def _same(a: str | Path, b: str | Path) -> bool:
+    try:
+        return os.path.samefile(a, b)
+    except (OSError, ValueError):
+        return False
+
+
+def _owner(path: Path) -> str:
+    """What a file belongs to, of what cannot be made again; nothing where it may be replaced."""
+    collected = any((path.parent / name).exists() for name in _COLLECTION)
+    if collected and path.name in _OF_COLLECTION:
+        return f"the collection {path.parent}"
+    if (path.parent / _ROUTER).exists() and path.exists():
+        return f"the saved router {path.parent}"
+    try:
+        with path.open("rb") as file:
+            return "a collection: it is a journal" if path.is_file() and file.read(len(_JOURNAL_MARK)) == _JOURNAL_MARK else ""
+    except OSError:
+        return ""
 
 
 # -- what is read ---------------------------------------------------------------------------------------------------

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import html
 import math
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def money(usd: float, up: bool = False) -> str:
@@ -17,6 +18,34 @@ def money(usd: float, up: bool = False) -> str:
     if up and float(shown) < usd:
         shown = f"{usd + 10.0**-places:.{places}f}"
     return f"${shown}"
+
+
+def request_cost(usd: float, short: bool = False) -> str:
+    """What a request costs, in the unit in which it is read: $0.00132, $0.214 per 1,000 requests. short: $0.214/1,000."""
+    plain = usd == 0 or not math.isfinite(usd)
+    units = ((1, ""), (1_000, "1,000"), (1_000_000, "million"))
+    requests, name = next((u for u in units if plain or abs(usd) * u[0] >= _READABLE), units[-1])
+    words = "" if not name else f"/{name}" if short else f" per {name} requests"
+    return f"{money(usd * requests)}{words}"
+
+
+def cost_column(costs: Iterable[float]) -> tuple[str, list[str]]:
+    """(head, cells) of a column of costs of a request, all in one unit: that in which the least of them can be read."""
+    costs = list(costs)
+    least = min((abs(c) for c in costs if math.isfinite(c) and c), default=1.0)
+    requests = 1 if least >= _READABLE else 1_000 if least >= _READABLE / 1_000 else 1_000_000
+    head = {1: "cost", 1_000: "cost per 1,000", 1_000_000: "cost per million"}[requests]
+    return head, ["unknown" if math.isnan(c) else money(c * requests) for c in costs]
+
+
+_READABLE = 0.001  # US dollars; what is less has zeros that must be counted
+
+
+def html_table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A small table for a notebook, everything escaped."""
+    cells = "".join(f"<th>{html.escape(name)}</th>" for name in head)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<p>{html.escape(title)}</p><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def normalised(text: str) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2router.errors import ConfigError
+from r2router.text import html_table
 
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
@@ -32,6 +33,9 @@ Dialect = Literal["openai", "openrouter", "anthropic", "gemini", "deepseek", "qw
 
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, how many steps of it are done, and how many there are."""
+
+HUGE = 1e15
+"""Rows of embeddings with larger numbers are brought to norm 1 first: their squares could overflow float32."""
 
 UNLIMITED = "unlimited"
 CACHE_WRITE = 1.25  # times the input price: what Anthropic and Alibaba bill for a prompt that is written to their cache
@@ -239,6 +243,21 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
     def __len__(self) -> int:
         return len(self.quality)
 
+    def __getitem__(self, rows: slice) -> Forecast:
+        """The forecasts of some of the queries."""
+        cost = self.cost if self.cost is _NO_COST else self.cost[rows]
+        return Forecast(self.arms, self.quality[rows], self.tokens[rows], self.spread[rows], self.familiar[rows], cost)
+
+    def __repr__(self) -> str:
+        return f"Forecast({len(self)} queries x {len(self.arms)} arms)"
+
+    def _repr_html_(self) -> str:
+        head = ("arm", "quality", "output tokens", "USD per 1,000 requests")
+        cost = self.cost if self.cost.shape == self.quality.shape else np.full(self.quality.shape, np.nan)
+        means = [a.mean(axis=0).tolist() if len(self) else [np.nan] * len(self.arms) for a in (self.quality, self.tokens, 1000 * cost)]
+        rows = ((arm, f"{q:.3f}", f"{t:,.0f}", f"{c:.3g}") for arm, q, t, c in zip(self.arms, *means, strict=True))
+        return html_table(f"{self!r}, means over the queries", head, rows)
+
 
 def plain(value: msgspec.Struct) -> dict[str, Any]:
     """The fields of a struct in types that JSON has: numbers that are NaN or infinite become None."""
@@ -398,3 +417,16 @@ class Choices(msgspec.Struct, frozen=True, eq=False):
 
     def __len__(self) -> int:
         return len(self.arm)
+
+    def __repr__(self) -> str:
+        return f"Choices({len(self)} queries, {len(set(self.arm.tolist()))} different arms)"
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What goes with `Choices`, lists of length n; of a query without an arm it means nothing.
+
+    max_tokens, fallbacks: as in `Decision`.
+    """
+
+    max_tokens: list[int | None]
+    fallbacks: list[tuple[Arm, ...]]

@@ -17,7 +17,7 @@ from r2router.router.router import Router
 from r2router.table.rows import Reading, read_all_rows
 from r2router.table.sources import sha256
 from r2router.text import listing, suggest
-from r2router.types import Forecast, Progress
+from r2router.types import Progress
 
 _BATCH = 256
 _LEAST_LETTERS = 30  # of a training text that is looked for in the prompts: shorter ones stand in many
@@ -93,7 +93,7 @@ def export(
         counts = count_tokens([p.text for p in part])
         forecast = router.forecast([p.text for p in part])
         for i, prompt in enumerate(part):
-            d = router.explain(_row(forecast, i), policy, router.usable(require, exclude, counts[i : i + 1]))
+            d = router.explain(forecast[i : i + 1], policy, router.usable(require, exclude, counts[i : i + 1]))
             name = renamed.get(d.model, d.model)
             predictions.append(Prediction(prompt.index, prompt.text, name, str(d.arm), d.budget, d.max_tokens))
         if progress is not None:
@@ -103,11 +103,6 @@ def export(
         notes.append(f"{listing(own)}: named as the router names them; RouterArena takes the names in its universal_model_names.py")
     notes.append("RouterArena calls models without a budget: ask them under r2router_budget, or the results are not this router's")
     return Export(tuple(predictions), dict(Counter(p.prediction for p in predictions).most_common()), tuple(notes))
-
-
-def _row(forecast: Forecast, i: int) -> Forecast:
-    arrays = (getattr(forecast, name)[i : i + 1] for name in ("quality", "tokens", "spread", "familiar", "cost"))
-    return Forecast(forecast.arms, *arrays)
 
 
 def _provenance(router: Router, path: str | Path, prompts: Sequence[Prompt], tables: Sequence[str | Path]) -> Iterator[str]:

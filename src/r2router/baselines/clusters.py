@@ -63,7 +63,9 @@ class Clusters(msgspec.Struct, frozen=True, tag="clusters", tag_field="learner",
     The nearest are weighted by the softmax of `sharpness` times the similarity, as its code does. Its score (accuracy and cost, each
     scaled to [0, 1] within a cluster, mixed by alpha) is one fixed way to trade them; here a policy does that.
 
-    clusters: how many; fewer on small tables, where each would have fewer than five queries. nearest: how many count (its top-p).
+    clusters, nearest: how many, and how many of them count (its top-p). 60 and 4 stand in its configuration files at commit 1875e94 of
+    ZhangYiqun018/AvengersPro, 25 and 3 at commit 2b3b3ab of giteehubby/Avengers-pro. Fewer on small tables, where each cluster would have
+    fewer than five queries.
     restarts: of k-means. seed: of k-means.
     """
 

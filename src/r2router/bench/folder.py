@@ -9,24 +9,25 @@ outcomes.parquet    the table, made by `compact`
 from __future__ import annotations
 
 import os
-import tempfile
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from r2router.bench.judging.kept import Kept
 from r2router.bench.plan import query_key
-from r2router.bench.record import Record, read_records
+from r2router.bench.record import Record, number_of, read_records, read_seen
 from r2router.bench.scoring import check_choice, sandbox_in_force, scorer_named
 from r2router.bench.spread import Answer, score_answers
 from r2router.bench.suite import JsonLines, Query, Score
 from r2router.bench.thinking import without_thinking
 from r2router.errors import DataError, SaveError
 from r2router.executors import Executor, Here, batched
-from r2router.files import whole_file
+from r2router.files import check_output, scratch_folder, whole_file
 
 JOURNAL, QUERIES, OUTCOMES = "journal.jsonl", "queries.jsonl", "outcomes.parquet"
 
@@ -48,47 +49,70 @@ _PART = 100_000
 _UNJUDGED = (Score(quality=None, judge=""),)
 
 
-def remember(folder: Path, queries: Iterable[Query]) -> None:
-    """Keep the queries in the folder, beside those of earlier runs. Raises `DataError` where an id stands for other words there."""
+def remember(folder: Path, queries: Iterable[Query]) -> int:
+    """Keep the queries in the folder, beside those of earlier runs; gives how many have another reference, scorer or task than before.
+
+    What is scored against is no part of a call, so the answers stay and are scored by what the queries say now. Raises `DataError` where
+    an id stands for other words there.
+    """
     path = folder / QUERIES
     known = {q.id: q for q in JsonLines(path).queries()} if path.exists() else {}
-    fresh = []
+    fresh, changed = not path.exists(), 0
     for query in queries:
-        if query.id not in known:
-            fresh.append(query)
-        elif query_key(known[query.id]) != query_key(query):
+        if (before := known.get(query.id)) is None:
+            fresh = True
+        elif query_key(before) != query_key(query):
             raise DataError(f"{folder}: query {query.id!r} was collected with other words before; choose another folder or another id")
+        else:
+            changed += before != query
         known[query.id] = query
-    if fresh or not path.exists():
+    if fresh or changed:
         encoder = msgspec.json.Encoder()
         with whole_file(path) as file:
             file.writelines(encoder.encode(q) + b"\n" for q in known.values())
+    return changed
 
 
 def queries_of(folder: Path) -> list[Query]:
     """The queries of a collection. Raises `DataError`."""
     if not (folder / QUERIES).exists():
-        raise DataError(f"{folder}: is no collection ({QUERIES} is missing); make one with r2router collect")
+        raise DataError(f"{folder}: {_no_queries(folder)}")
     return list(JsonLines(folder / QUERIES).queries())
 
 
+def _no_queries(folder: Path) -> str:
+    if (folder / JOURNAL).exists():
+        return f"{QUERIES} is lost; the answers are there: run the same r2router collect again, which writes it and asks nothing twice"
+    return f"is no collection ({QUERIES} is missing); make one with r2router collect"
+
+
 def last_records(path: Path) -> Iterator[Record]:
-    """The records that count: where a key has several, as failed calls were made again, the answer, else the last error."""
-    best: dict[str, tuple[bool, int]] = {}
-    for number, record in enumerate(read_records(path)):
-        if record.error is not None or record.key in best:
-            best[record.key] = max(best.get(record.key, (False, -1)), (record.error is None, number))
-    for number, record in enumerate(read_records(path)):
-        if record.key not in best or best[record.key][1] == number:
+    """The records that count, one per key: where it has several, as calls were made again, the last answer, else the last error."""
+    keys, ranks = array("Q"), array("b")
+    for seen in read_seen(path):
+        keys.append(number_of(seen.key))
+        ranks.append(0 if seen.error is not None else 1 if seen.doubt else 2)
+    if not keys:
+        return
+    order = np.lexsort((np.arange(len(keys)), np.frombuffer(ranks, dtype=np.int8), np.frombuffer(keys, dtype=np.uint64)))
+    sorted_keys = np.frombuffer(keys, dtype=np.uint64)[order]
+    counts = np.zeros(len(keys), dtype=np.bool_)
+    counts[order[np.append(sorted_keys[1:] != sorted_keys[:-1], True)]] = True
+    for record, does in zip(read_records(path), counts, strict=False):  # what was added meanwhile is for the next time
+        if does:
             yield record
 
 
 class Compacted(msgspec.Struct, frozen=True):
-    """What a compacted table holds: rows, those with a quality, and those with an error instead of an answer."""
+    """What a compacted table holds: rows, those with a quality, and those with an error instead of an answer.
+
+    left_out: answers that have no row, as the folder's queries do not have theirs.
+    """
 
     rows: int = 0
     judged: int = 0
     errors: int = 0
+    left_out: int = 0
 
 
 def compact(
@@ -113,36 +137,48 @@ def compact(
         say(told)
     for query in queries:
         by_words.setdefault(query_key(query), []).append(query)
-    kept = Kept(folder)
-    answers = (
-        ((record, query), answer_of(record, query, query.scorer or scorer, *scorers))
-        for record in last_records(folder / JOURNAL)
-        if record.kind == "cell"
-        for query in by_words.get(record.query, ())
-    )
+    kept, left_out = Kept(folder), 0
+
+    def cells() -> Iterator[tuple[tuple[Record, Query], Answer]]:
+        nonlocal left_out
+        for record in last_records(folder / JOURNAL):
+            if record.kind != "cell":
+                continue
+            found = by_words.get(record.query, ())
+            left_out += not found
+            for query in found:
+                yield (record, query), answer_of(record, query, query.scorer or scorer, *scorers)
+
     rows = (
         _row(record, query, score)
-        for (record, query), local in score_answers(answers, spread or Here())
+        for (record, query), local in score_answers(cells(), spread or Here())
         for score in (*local, *_kept(kept, record, query)) or _UNJUDGED
     )
+    if out is not None and not _is_own(folder, out):
+        check_output(out, (".parquet",))
     target = Path(os.path.realpath(out if out is not None else folder / OUTCOMES))
     counts = [0, 0, 0]
     try:
-        with tempfile.TemporaryDirectory(prefix=".compact-", dir=target.parent) as parts:
+        with scratch_folder(target) as parts:
             for number, part in enumerate(batched(rows, _PART)):
                 frame = pl.DataFrame(part, schema=SCHEMA)
-                frame.write_parquet(Path(parts) / f"{number:06}.parquet")
+                frame.write_parquet(parts / f"{number:06}.parquet")
                 for i, column in enumerate(("model", "quality", "error")):
                     counts[i] += len(frame) - frame[column].null_count()
             if not counts[0]:
                 raise DataError(f"{folder}: nothing has been collected yet")
-            whole = Path(parts) / "whole"
-            pl.scan_parquet(sorted(Path(parts).glob("*.parquet")), glob=False).sink_parquet(whole)
+            whole = parts / "whole"
+            pl.scan_parquet(sorted(parts.glob("*.parquet")), glob=False).sink_parquet(whole)
             os.replace(whole, target)
     except (OSError, pl.exceptions.PolarsError) as error:  # polars has a full disk as an error of its own
         why = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise SaveError(f"{target}: cannot be written ({why}); what was there before is untouched") from None
-    return Compacted(*counts)
+    return Compacted(counts[0], counts[1], counts[2], left_out)
+
+
+def _is_own(folder: Path, out: str | Path) -> bool:
+    """Whether a path is the folder's own table."""
+    return os.path.realpath(out) == os.path.realpath(folder / OUTCOMES)
 
 
 def answer_of(record: Record, query: Query, *scorers: str) -> Answer:

@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 
 from r2router.bench.in_flight import InFlight
-from r2router.bench.record import FORMAT, VERSION, Header, Record, Seen, record_of, seen_of, whole_lines
+from r2router.bench.record import FORMAT, VERSION, Header, Record, Seen, number_of, record_of, seen_of, whole_lines
 from r2router.bench.spend_limit import NANOS, dollars
 from r2router.errors import JournalError, SaveError
 from r2router.files import check_file
@@ -86,7 +86,7 @@ class Journal:
 
     def has(self, key: str) -> bool:
         """Whether a call is done."""
-        number = _number(key)
+        number = number_of(key)
         if number in self._new:
             return True
         at = int(np.searchsorted(self._old, np.uint64(number)))
@@ -94,7 +94,7 @@ class Journal:
 
     def chain(self, key: str) -> Record | None:
         """The recorded chain of this key, answer or error, so that it need not be paid for again."""
-        offset = self._chains.get(_number(key))
+        offset = self._chains.get(number_of(key))
         if offset is None:
             return None
         with self.path.open("rb") as file:
@@ -120,9 +120,9 @@ class Journal:
             if seen.kind == "lost" or self._open(seen):
                 continue
             self._mark(seen)
-            keys.append(_number(seen.key))
+            keys.append(number_of(seen.key))
             if seen.kind == "chain":
-                self._chains[_number(seen.key)] = offset
+                self._chains[number_of(seen.key)] = offset
             self._count(seen)
         if self._end < size and self._mends:
             self.notes.append(f"{self.path}: its last line was torn by a kill or a full disk; {size - self._end} bytes were taken away")
@@ -157,7 +157,7 @@ class Journal:
     def _mark(self, seen: Seen | Record) -> None:
         if seen.kind != "cell":
             return
-        (self._failed.discard if seen.error is None else self._failed.add)(_number(seen.key))
+        (self._failed.discard if seen.error is None else self._failed.add)(number_of(seen.key))
 
     def _count(self, seen: Seen | Record) -> None:
         if seen.error is None and seen.kind != "lost":
@@ -198,7 +198,7 @@ class Journal:
                     done.set_result(None)
 
     def _take(self, record: Record, offset: int) -> None:
-        number = _number(record.key)
+        number = number_of(record.key)
         self._new.add(number)
         if len(self._new) >= _FOLD:
             fresh = np.fromiter(self._new, dtype=np.uint64, count=len(self._new))
@@ -288,7 +288,3 @@ def _lock(file: IO[bytes]) -> None:
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
         return
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _number(key: str) -> int:
-    return int(key[:16], 16)

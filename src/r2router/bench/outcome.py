@@ -23,7 +23,7 @@ OVER_ALLOWANCE = "the endpoint did not keep to the allowance of"
 """How the note of an answer begins whose thinking went beyond what was asked for."""
 ABOVE_CAP = "the endpoint did not keep max_tokens"
 """How the note of an answer begins that is longer than its cap."""
-CUT = ("length", "max_tokens", "MAX_TOKENS")
+CUT = ("length", "max_tokens", "MAX_TOKENS", "model_length", "max_output_tokens", "token_limit")
 """Finish reasons of an answer that was cut off at its allowance."""
 
 

@@ -15,12 +15,13 @@ import numpy as np
 
 from r2router.bench.journal import Journal
 from r2router.bench.suite import Query
-from r2router.errors import DataError, MissingPrice
+from r2router.errors import ConfigError, DataError, MissingPrice
 from r2router.pool.pool import Pool
 from r2router.pool.prices import dearest_usd
 from r2router.text import listing
 from r2router.types import UNLIMITED, Arm, Budget, Model, Prices, Provider
 from r2router.upstream.controls import Controls
+from r2router.upstream.endpoint import check_provider
 from r2router.upstream.known import providers_of
 
 UNCAPPED = (100.0, 800.0)
@@ -74,7 +75,7 @@ class Plan:
                 "never zero)"
             )
         for model in self.models:
-            self.controls.check(model, self.providers[model.provider])
+            _check(model, self.providers[model.provider], self.controls)
 
     @cached_property
     def models(self) -> tuple[Model, ...]:
@@ -150,6 +151,39 @@ class Plan:
     def most_usd(self, model: Model, input_tokens: float, output_tokens: float) -> float:
         """US dollars of a call with so many tokens at its dearest: nothing cached, thinking at its own price."""
         return dearest_usd(model.usd_per_million or Prices(0, 0), input_tokens, output_tokens)
+
+
+def refused(pool: Pool, given: Mapping[str, Provider]) -> tuple[list[str], list[str]]:
+    """(mistakes, what is missing): why the models of a pool could not be asked under the usual controls, each in a line.
+
+    A provider that nobody knows is missing and no mistake, as a model can be routed to without one.
+    """
+    wrong, missing = [], []
+    for model in pool.models:
+        if not (model.available and model.provider):
+            continue
+        try:
+            provider = providers_of([model], given)[model.provider]
+        except ConfigError as error:
+            missing.append(str(error))
+            continue
+        try:
+            _check(model, provider, Controls())
+        except ConfigError as error:
+            wrong.append(str(error))
+    return wrong, missing
+
+
+def _check(model: Model, provider: Provider, controls: Controls) -> None:
+    """Raise `ConfigError` where a budget could not be enforced, or several would be the same request."""
+    check_provider(model.provider, provider)
+    controls.check(model, provider)
+    silent = [b.id for b in model.budgets if not b.control or (b.tokens is None and "reasoning_effort" not in b.control)]
+    if len(silent) > 1:
+        raise ConfigError(
+            f"model {model.id!r}: nothing is sent for the budgets {', '.join(silent)}, so they would be the same paid request: add "
+            "control, for example ['instruction', 'max_tokens'], or keep one of them"
+        )
 
 
 def input_bytes(query: Query) -> int:

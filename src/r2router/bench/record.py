@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Literal
@@ -86,6 +87,24 @@ class Seen(msgspec.Struct):
 
 record_of = msgspec.json.Decoder(Record)
 seen_of = msgspec.json.Decoder(Seen)
+
+
+def number_of(key: str) -> int:
+    """A key as a number of 64 bits, its first 16 hex digits; of what is none, a hash."""
+    try:
+        return int(key[:16], 16)
+    except ValueError:
+        return int(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest(), 16)
+
+
+def read_seen(path: Path) -> Iterator[Seen]:
+    """As `read_records`, but only what is needed of each."""
+    try:
+        with path.open("rb") as file:
+            for _, line in whole_lines(path, file):
+                yield seen_of.decode(line)
+    except FileNotFoundError:
+        raise JournalError(f"{path}: no such journal; collect first") from None
 
 
 def read_records(path: str | Path) -> Iterator[Record]:

@@ -17,13 +17,14 @@ import click
 from r2router._version import __version__
 from r2router.cli.add import add
 from r2router.cli.arena import arena
-from r2router.cli.collect import collect, compact
+from r2router.cli.collect import collect
+from r2router.cli.compact import compact
 from r2router.cli.curves import curves, path
 from r2router.cli.judge import calibrate, evaluate
 from r2router.cli.judging import agreement, judge
 from r2router.cli.learn import import_, train
+from r2router.cli.outputs import TYPED
 from r2router.cli.pool import pool
-from r2router.cli.report import TYPED
 from r2router.cli.reproduce import reproduce
 from r2router.cli.route import route
 from r2router.cli.screen import note

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from r2router.cli.options import Wish, pairs, wishes
+from r2router.cli.outputs import OutputFile
 from r2router.cli.screen import note, progress, say, style
 
 _PATH = click.Path(path_type=Path)
@@ -27,8 +28,10 @@ Example:
       --name gemini-2.5-flash=google/gemini-2.5-flash --trained-on outcomes.parquet"""
 )
 @click.option("--prompts", type=_PATH, required=True, metavar="FILE", help="RouterArena's dataset/router_data.json.")
-@click.option("--out", type=_PATH, required=True, metavar="FILE", help="The prediction file.")
-@click.option("--config", type=_PATH, metavar="FILE", help="The config file that is submitted with it, named after the router.")
+@click.option("--out", type=OutputFile(".json"), required=True, metavar="FILE", help="The prediction file.")
+@click.option(
+    "--config", type=OutputFile(".json"), metavar="FILE", help="The config file that is submitted with it, named after the router."
+)
 @click.option("--name", "names", multiple=True, metavar="OURS=THEIRS", help="A model's name there. Repeatable.")
 @click.option("--trained-on", multiple=True, metavar="TABLE", help="A table the router was trained on, to be looked for. Repeatable.")
 @wishes

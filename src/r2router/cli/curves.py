@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from r2router.cli.options import Wish, wishes
+from r2router.cli.outputs import OutputFile
 from r2router.cli.route import as_json_text, decided, read_text
 from r2router.cli.screen import note, say, style
 
@@ -20,8 +21,8 @@ Examples:
 )
 @click.argument("text")
 @wishes
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Draw them as a web page of one file.")
-@click.option("--png", type=click.Path(path_type=Path), metavar="FILE", help="Draw them as a PNG (needs the [plot] extra).")
+@click.option("--html", type=OutputFile(".html", ".htm"), metavar="FILE", help="Draw them as a web page of one file.")
+@click.option("--png", type=OutputFile(".png"), metavar="FILE", help="Draw them as a PNG (needs the [plot] extra).")
 @click.option("--json", "as_json", is_flag=True, help="The curves as JSON: one object a model.")
 def curves(text: str, wish: Wish, html: Path | None, png: Path | None, as_json: bool) -> None:
     """Show each model's quality over cost for TEXT, and the choice.
@@ -31,6 +32,7 @@ def curves(text: str, wish: Wish, html: Path | None, png: Path | None, as_json: 
     from r2router.files import whole_file
     from r2router.report import curve_chart, curve_rows, grid, image, page, plot
     from r2router.router.router import curves_of
+    from r2router.text import cost_column
 
     text = read_text(text)
     router = wish.router()
@@ -51,12 +53,13 @@ def curves(text: str, wish: Wish, html: Path | None, png: Path | None, as_json: 
     shown = style()
     say(plot(chart, shown))
     cells, last = [], ""
-    for row in rows:
-        model, *rest = row.cells()
+    head, costs = cost_column(row.cost for row in rows)
+    for row, cost in zip(rows, costs, strict=True):
+        model, *rest, _ = row.cells()
         mark = shown.arrow if row.chosen else ("•" if shown.unicode else "*") if row.best else "-" if not row.usable else ""
-        cells.append((mark, "" if model == last else model, *rest))
+        cells.append((mark, "" if model == last else model, *rest, cost))
         last = model
-    table = grid(("", "model", "budget", "quality", "tokens", "cost"), cells, shown, right=frozenset({4, 5}))
+    table = grid(("", "model", "budget", "quality", "tokens", head), cells, shown, right=frozenset({4, 5}))
     say(f"\n{table}\n")
     off = "" if all(r.usable for r in rows) else "   - cannot be chosen"
     say(f"{shown.arrow} chosen   {'•' if shown.unicode else '*'} best for some trade-off{off}")
@@ -85,11 +88,13 @@ def path(text: str, folder: Path | None, require: tuple[str, ...], exclude: tupl
     """
     from r2router.cli.options import load
     from r2router.report.terminal import grid
-    from r2router.text import money
+    from r2router.text import cost_column, money
 
     steps = load(folder).path(read_text(text), require=require, exclude=exclude)
     if as_json:
         say(as_json_text(steps))
         return
-    cells = [(s.arm, f"{s.lam:.4f}", money(s.value), f"{s.quality:.2f}", money(s.cost)) for s in steps]
-    say(grid(("arm", "from lambda", "worth", "quality", "cost"), cells, style(), right=frozenset({1, 2, 3, 4})))
+    head, costs = cost_column(s.cost for s in steps)
+    rows = zip(steps, costs, strict=True)
+    cells = [(s.arm, f"{s.lam:.4f}", money(s.value), f"{s.quality:.2f}", cost) for s, cost in rows]
+    say(grid(("arm", "from lambda", "worth", "quality", head), cells, style(), right=frozenset({1, 2, 3, 4})))

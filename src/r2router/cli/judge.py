@@ -125,6 +125,13 @@ def calibrate(
     router.with_policy(found.policy).save(out or folder)
     say(f"{out or folder}: own policy is now: {policy_words(found.policy)}")
     say(f"On {found.n:,} queries that gives quality {found.quality:.3f} at {money(1000 * found.cost)} per 1,000 requests.")
+    if found.expected is not None:
+        gained, paid = found.expected
+        say(
+            "On other such queries, by setting each half and measuring on the other: quality "
+            f"{gained.value:.3f} [{gained.low:.3f}, {gained.high:.3f}] at {money(1000 * paid.value)} "
+            f"[{money(1000 * paid.low)}, {money(1000 * paid.high)}]. The target is met on average, not in every sample of queries."
+        )
 
 
 def _repriced(folder: Path, data: Data) -> Router:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from r2router.cli.collect import agree, dollars, run_plan, say_errors, show_estimate, whatever_stopped
+from r2router.cli.keys import agree_to_keys, send_key_option
 from r2router.cli.options import Number
+from r2router.cli.outputs import OutputFile
+from r2router.cli.running import agree, dollars, run_plan, say_errors, show_estimate, whatever_stopped
 from r2router.cli.screen import note, say, style
 
 if TYPE_CHECKING:
@@ -36,13 +38,17 @@ Examples:
 @click.option("--max-spend", type=Number(), metavar="USD", help="Stop before judging DIR has cost more than this, earlier runs included.")
 @click.option("--dry-run", is_flag=True, help="Say what it will cost, and ask nothing.")
 @click.option("--yes", is_flag=True, help="Spend without asking first.")
+@send_key_option
 @click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Calls at once at each provider; by default the pool's.")
 @click.option("--retry-failed", is_flag=True, help="Ask judges again that failed.")
 @click.option("--trust-code", is_flag=True, help="Let queries name code-trusted, which runs answers even where no sandbox works.")
-@click.option("--out", type=_FOLDER, metavar="FILE", help="The Parquet file; by default DIR/outcomes.parquet.")
+@click.option(
+    "--out", type=OutputFile(".parquet", own="outcomes.parquet"), metavar="FILE", help="The Parquet file; by default DIR/outcomes.parquet."
+)
 def judge(  # noqa: PLR0913, PLR0917  one parameter an option
     folder: Path, judges: tuple[str, ...], pool_file: Path | None, prompt: str, tokens: int, max_spend: float | None, dry_run: bool,
-    yes: bool, concurrency: int | None, retry_failed: bool, trust_code: bool, out: Path | None,
+    yes: bool, send_keys: tuple[str, ...], concurrency: int | None, retry_failed: bool, trust_code: bool,
+    out: Path | None,
 ) -> None:  # fmt: skip
     """Judge the answers in DIR, by LLM or by scorer.
 
@@ -62,7 +68,7 @@ def judge(  # noqa: PLR0913, PLR0917  one parameter an option
         if pool_file is None:
             raise click.UsageError(f"--judge {models[0]}: an LLM judge needs --pool; scorers are: {', '.join(SCORERS)}")
         plan = _plan(folder, models, pool_file, prompt, tokens, concurrency)
-        status = _ask(plan, folder, max_spend, dry_run=dry_run, yes=yes, retry_failed=retry_failed)
+        status = _ask(plan, folder, max_spend, dry_run=dry_run, yes=yes, send_keys=send_keys, retry_failed=retry_failed)
     if dry_run:
         return
     made = compact(folder, out, scorers=scorers, trust_code=trust_code, say=lambda told: note(f"note: {told}"))
@@ -126,7 +132,9 @@ def _plan(folder: Path, models: list[str], pool_file: Path, prompt: str, tokens:
     return plan
 
 
-def _ask(plan: JudgePlan, folder: Path, max_spend: float | None, *, dry_run: bool, yes: bool, retry_failed: bool) -> Status | None:
+def _ask(
+    plan: JudgePlan, folder: Path, max_spend: float | None, *, dry_run: bool, yes: bool, send_keys: tuple[str, ...], retry_failed: bool
+) -> Status | None:
     """Ask the judges what they have not said yet; None where there is nothing to ask, or it is not to be."""
     from r2router.bench.journal import Journal
     from r2router.bench.judging.ask import JudgeEngine
@@ -146,6 +154,7 @@ def _ask(plan: JudgePlan, folder: Path, max_spend: float | None, *, dry_run: boo
         if not yes and high > 0:
             limited = "" if max_spend is None else f", never above {dollars(max_spend)} in all"
             agree(f"spend about {dollars(expected)} (up to {dollars(high)}{limited}) on judging?")
+        agree_to_keys(plan.providers, send_keys)
         return asyncio.run(run_plan(plan, journal, lambda: JudgeEngine(Upstream(plan.providers)), max_spend, expected))
 
 

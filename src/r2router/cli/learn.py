@@ -154,7 +154,7 @@ def _introduce(router: Router, out: Path) -> None:
         note(f"note: {text}")
     queries = f", {facts.queries:,} queries" if facts.queries else ""
     say(f"{out}: {len(router.pool.models)} models, {len(router.arms)} arms{queries}")
-    say(f"own policy: {policy_words(router.policy)}")
+    say(f"own policy: {policy_words(router.policy)}" + (f"; {facts.promise}" if facts.promise else ""))
     if facts.figures:
         say(f"\nMeasured by {facts.folds}-fold cross-validation on the training queries:")
         rows = [(f.name, *_written(f)) for f in facts.figures]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from r2router.cli.keys import send_key_option
 from r2router.cli.screen import note, say, style
 
 if TYPE_CHECKING:
@@ -20,25 +21,43 @@ def pool() -> None:
 
 @pool.command(
     epilog="""\b
-Example:
-  r2router pool check pool.toml"""
+Examples:
+  r2router pool check pool.toml
+  r2router pool check pool.toml --call"""
 )
 @click.argument("file", type=click.Path(path_type=Path))
-def check(file: Path) -> None:
+@click.option("--call", is_flag=True, help="Ask each model one short question, to see whether it answers.")
+@click.option("--yes", is_flag=True, help="With --call: spend without asking first.")
+@send_key_option
+def check(file: Path, call: bool, yes: bool, send_keys: tuple[str, ...]) -> None:
     """Show a pool FILE, and what is wrong or missing in it.
 
-    A mistake ends with exit code 2 and names the line; what is merely unwise is a note.
+    A mistake ends with exit code 2 and names the line; so does what r2router collect would refuse. What is merely unwise is a note.
     """
+    from r2router.bench.plan import refused
+    from r2router.errors import ConfigError
     from r2router.pool.pool import Pool
+    from r2router.pool.toml import read_providers
     from r2router.report.terminal import grid
 
-    found = Pool.read(file)
+    found, providers = Pool.read(file), read_providers(file)
     head = ("model", "provider", "budgets", "control", "in", "out", "can", "")
     say(grid(head, [_cells(m) for m in found.models], style(), right=frozenset({4, 5})))
     say(f"\n{len(found.models)} models, {len(found)} arms. Prices: US dollars per million tokens.")
     for model in found.models:
         for problem in _doubts(model):
             note(f"note: {model.id}: {problem}")
+    wrong, missing = refused(found, providers)
+    for problem in missing:
+        note(f"note: it cannot be called: {problem}")
+    for problem in wrong[:-1]:
+        note(f"error: {file}: {problem}")
+    if wrong:
+        raise ConfigError(f"{file}: {wrong[-1]}")
+    if call:
+        from r2router.cli.smoke import ask_each
+
+        ask_each(found, providers, yes=yes, send_keys=send_keys)
 
 
 def _cells(model: Model) -> tuple[str, ...]:

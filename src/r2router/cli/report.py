@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from r2router.cli.outputs import TYPED, OutputFile
 from r2router.cli.screen import note, style
 
 if TYPE_CHECKING:
     from r2router.evaluation.report import Report
     from r2router.report.findings import Findings
 
-TYPED = "r2router.typed"
-"""Where a context keeps what was typed."""
-
 reports = click.option(
     "--report",
     "files",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=OutputFile(".html", ".json", ".svg", ".png"),
     metavar="FILE",
     help="Write a report: .html for people, .json for programs, .svg or .png for the plots. Repeatable.",
 )

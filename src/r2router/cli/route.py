@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from r2router.cli.options import Wish, wishes
+from r2router.cli.outputs import OutputAddress
 from r2router.cli.screen import note, progress, say, style
 
 if TYPE_CHECKING:
@@ -32,7 +33,10 @@ Examples:
 @click.option(
     "--input", "source", metavar="FILE", help="Route every row of FILE (.jsonl .csv .txt .parquet .npy) or of an address (s3://...)."
 )
-@click.option("--output", "target", metavar="FILE", help="Write results to FILE (.jsonl, .csv or .parquet); default: stdout.")
+@click.option(
+    "--output", "target", type=OutputAddress(".jsonl", ".ndjson", ".csv", ".parquet"), metavar="FILE",
+    help="Write results to FILE (.jsonl, .csv or .parquet); default: stdout.",
+)  # fmt: skip
 @click.option("--column", metavar="NAME", help="The column of --input to route; default: query, prompt, text, vector or embedding.")
 @click.option("--engine", type=click.Choice(["threads", "ray"]), default="threads", show_default=True, help="Where texts are embedded.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads that embed; default: one per processor.")
@@ -112,11 +116,11 @@ def as_json_text(value: object) -> str:
 
 def _words(decision: Decision, shown: Style) -> str:
     """The arm on a line of its own, so that a script can take the first line; then why."""
-    from r2router.text import money
+    from r2router.text import request_cost
 
     lines = [shown.paint(decision.arm, bold=True), ""]
     spread = "" if math.isnan(decision.spread) else f" ± {decision.spread:.2f}"
-    rest = f"{money(decision.cost)}, {decision.tokens:,.0f} output tokens"
+    rest = f"{request_cost(decision.cost)}, {decision.tokens:,.0f} output tokens"
     if decision.familiar:
         lines.append(f"forecast   quality {decision.quality:.2f}{spread}, {rest}")
     else:
@@ -146,15 +150,17 @@ def _request_words(sent: Enforcement) -> str:
 
 def _steps(rows: list[Row], shown: Style) -> str:
     from r2router.report.terminal import grid
+    from r2router.text import cost_column
 
     full, empty = "█·" if shown.unicode else "#."
     cells = []
-    for row in rows:
+    head, costs = cost_column(row.cost for row in rows)
+    for row, cost in zip(rows, costs, strict=True):
         bar = round(12 * row.quality)
-        model, budget, quality, tokens, cost = row.cells()
+        model, budget, quality, tokens, _ = row.cells()
         mark = shown.arrow if row.chosen else ""
         cells.append((mark, f"{model}@{budget}", full * bar + empty * (12 - bar), quality, tokens, cost))
-    return grid(("", "arm", "", "quality", "tokens", "cost"), cells, shown, right=frozenset({4, 5}))
+    return grid(("", "arm", "", "quality", "tokens", head), cells, shown, right=frozenset({4, 5}))
 
 
 def _route_rows(source: str, wish: Wish, *, target: str | None, **options: Any) -> bool:
@@ -179,9 +185,9 @@ def _route_rows(source: str, wish: Wish, *, target: str | None, **options: Any) 
         note(f"{found.rows:,} rows in {target}{mean}")
     if found.left_out:
         note(f"warning: columns that first come later than the header was written are left out: {', '.join(found.left_out)}")
-    if found.unfamiliar:
-        odd = found.unfamiliar / found.routed
-        mark = "warning: " if odd >= 0.5 else ""
+    mostly = 2 * found.unfamiliar >= found.routed > 0
+    if mostly or (found.unfamiliar and target is not None):
+        mark = "warning: " if mostly else ""
         note(f"{mark}{_share(found.unfamiliar, found.routed)} are unlike the training data; they get the safe choice (familiar: false)")
     failed = bool(found.failed)
     if found.unmet:

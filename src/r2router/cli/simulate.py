@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from r2router.cli.options import embeddings, load, paths_of
+from r2router.cli.outputs import OutputFile, check_written
 from r2router.cli.screen import note, progress, say
 
 if TYPE_CHECKING:
@@ -24,7 +25,11 @@ Examples:
   r2router train made-up.parquet --prices made-up.prices.csv --vectors made-up.vectors.npy --out router/"""
 )
 @click.option(
-    "--out", type=_PATH, required=True, metavar="FILE", help="The table to write, a .parquet; what belongs to it stands beside it."
+    "--out",
+    type=OutputFile(".parquet"),
+    required=True,
+    metavar="FILE",
+    help="The table to write, a .parquet; what belongs to it stands beside it.",
 )
 @click.option("--router", "folder", type=_PATH, metavar="DIR", help="Whose curves are the truth; by default the bundled starter router.")
 @click.option("--like", metavar="TABLE", help="A real table, whose noise, tasks and queries' lengths are taken.")
@@ -53,8 +58,8 @@ def simulate(  # noqa: PLR0913, PLR0917 - one argument an option
     Beside out.parquet it writes out.vectors.npy (the embeddings of its queries, whose texts mean nothing), out.prices.csv and, with
     --truth, out.truth.parquet.
     """
-    if out.suffix.lower() != ".parquet":
-        raise click.UsageError(f"--out {out}: a table is written as .parquet")
+    for beside in _beside(out, truth):
+        check_written(beside)
     if not out.absolute().parent.is_dir():
         raise click.UsageError(f"--out {out}: the folder {out.absolute().parent} does not exist")
     from r2router.simulate import simulate as made_up

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from r2router.cli.options import pairs
+from r2router.cli.outputs import OutputFile
 from r2router.cli.screen import note, say, style
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ Examples:
 @click.option("--sample", "size", type=click.IntRange(min=1), metavar="N", help="So many at random, each task with its share.")
 @click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Of the sample.")
 @click.option("--against", multiple=True, metavar="SUITE", help="Training queries, to find repeated and nearly repeated ones. Repeatable.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the queries as JSON lines.")
+@click.option("--out", type=OutputFile(".jsonl", ".ndjson"), metavar="FILE", help="Write the queries as JSON lines (.jsonl).")
 def suite(
     specs: tuple[str, ...], columns: tuple[str, ...], scorer: str, once: bool, size: int | None, seed: int, against: tuple[str, ...],
     out: Path | None,

@@ -7,21 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from r2router.encode import embed, load_encoder
-from r2router.errors import DataError
-from r2router.evaluation.accuracy import accuracy, compliance
+from r2router.errors import DataError, expect
+from r2router.evaluation.accuracy import accuracy, compliance, skipped
 from r2router.evaluation.baselines import fit_baselines, noise_lines
 from r2router.evaluation.contenders import Tried
 from r2router.evaluation.experiment import failures, few
+from r2router.evaluation.left_out import left_out
 from r2router.evaluation.own_policy import OwnDecisions
 from r2router.evaluation.report import Report, TaskLine, leak
+from r2router.evaluation.router_forecasts import Judged, judge
 from r2router.evaluation.router_forecasts import calibrate as calibrate
-from r2router.evaluation.router_forecasts import judge
 from r2router.evaluation.tables_and_plots import LEAST_QUERIES
-from r2router.metrics.score import Comparison, Method, Outcomes, compare, methods
+from r2router.metrics.score import Comparison, Means, Method, compare, methods
 from r2router.router.card import policy_words
 from r2router.router.router import Router
 from r2router.table.table import Table
-from r2router.types import FloatArray, Forecast, Progress
+from r2router.types import FloatArray, Progress
 
 
 def evaluate(  # noqa: PLR0913 - what is asked for, by name
@@ -43,10 +44,17 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
     (outcomes of the same arms), or else by five-fold cross-validation on the table itself. noise: also count the decisions that stay
     when the queries are typed in another way, for which they are embedded four times more. resamples: bootstrap draws.
 
-    The router, the best fixed arm, the best mixture of fixed arms, the same forecasts with one budget an LLM, and the oracle are
-    scored on the same queries with the tokens really used; see `r2router.metrics.score` for what each figure is.
+    The router, the best fixed arm, the mixture of fixed arms that the router's training outcomes choose and the one that knows these
+    outcomes, the same forecasts with one budget per LLM, and the oracle are scored on the same queries with the tokens really used;
+    see `r2router.metrics.score` for what each figure is. The verdict is against the mixture that the training outcomes choose.
     Raises `DataError` where nothing can be compared.
     """
+    expect("router", router, Router, "a Router: evaluate(router, table)")
+    expect("table", table, Table, "a Table: evaluate(router, table)")
+    if train is not None:
+        expect("train", train, Table, "a Table")
+    for name, value in (("resamples", resamples), ("seed", seed)):
+        expect(name, value, int, "a whole number")
     if baselines and vectors is None:
         vectors = embed(load_encoder(router.encoder), table.queries, progress)
     judged = judge(router, table, vectors, progress)
@@ -55,7 +63,8 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         raise DataError("no arm was observed on 95 % of the queries: there is no fixed arm to compare with")
     if progress is not None:
         progress("scoring", 0, 1)
-    found: dict[str, Method | Sequence[Method]] = {**methods(outcomes, forecast.quality, forecast.cost)}
+    means = _means(router, judged)
+    found: dict[str, Method | Sequence[Method]] = {**methods(outcomes, forecast.quality, forecast.cost, means)}
     tried = fit_baselines(router, judged, train, vectors, seed, progress) if baselines and vectors is not None else []
     found |= {t.contender.name: t.routed for t in tried if not t.failed}
     comparison = compare(found, outcomes, resamples, seed)
@@ -69,12 +78,20 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         own=own.point(resamples, seed),
         own_costs=own.other_costs(resamples, seed),
         shares=own.shares(),
-        tasks=_by_task(judged.tasks, outcomes, forecast, resamples, seed),
+        tasks=_by_task(judged, means, resamples, seed),
         unfamiliar=float(1 - forecast.familiar.mean()),
         sources=table.sources,
         seed=seed,
         resamples=resamples,
-        notes=(*judged.notes, *own.notes(), *few(len(judged.tasks)), *failures(tried), *_how_fitted(tried, train)),
+        notes=(
+            *judged.notes,
+            *own.notes(),
+            *left_out(outcomes),
+            *few(len(judged.tasks)),
+            *failures(tried),
+            *_how_fitted(tried, train),
+            *skipped(judged.table),
+        ),
         accuracy=accuracy([forecast], outcomes, judged.table.output_tokens, min(resamples, 200), seed),
         compliance=tuple((str(arm), figure) for arm, figure in compliance(judged.table)),
         regret=own.regret(resamples, seed),
@@ -83,6 +100,13 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         trained_on=trained_on(router, table),
         trained_share=trained_share(router, table),
     )
+
+
+def _means(router: Router, judged: Judged) -> Means | None:
+    """What the router's training outcomes say of each arm, whatever the query; None where it knows of none that could be scored."""
+    cost = router.pool.cost(judged.input_tokens.mean(axis=0, keepdims=True), router.prior_tokens[None])[0]
+    known = np.isfinite(router.prior_quality) & np.isfinite(cost)
+    return Means(router.prior_quality, cost) if (judged.outcomes.seen & known).any(axis=1).all() else None
 
 
 def _how_fitted(tried: Sequence[Tried], train: Table | None) -> list[str]:
@@ -114,18 +138,19 @@ def leak_words(router: Router, table: Table) -> str:
     return leak(trained_on(router, table), trained_share(router, table))
 
 
-def _by_task(tasks: Sequence[str], outcomes: Outcomes, forecast: Forecast, resamples: int, seed: int) -> tuple[TaskLine, ...]:
-    names = sorted(set(tasks))
+def _by_task(judged: Judged, means: Means | None, resamples: int, seed: int) -> tuple[TaskLine, ...]:
+    names = sorted(set(judged.tasks))
     if len(names) < 2:
         return ()
     lines = []
     for name in names:
-        rows = np.flatnonzero(np.array(tasks) == name)
-        part = outcomes.take(rows)
+        rows = np.flatnonzero(np.array(judged.tasks) == name)
+        part, forecast = judged.outcomes.take(rows), judged.forecast
         if len(rows) < LEAST_QUERIES or not len(part.fixed_arms()):
             lines.append(TaskLine(name, len(rows), None))
             continue
-        found = methods(part, forecast.quality[rows], forecast.cost[rows])
-        result: Comparison = compare({k: found[k] for k in ("router", "fixed", "oracle")}, part, min(resamples, 200), seed)
+        found = methods(part, forecast.quality[rows], forecast.cost[rows], means)
+        found.pop("one budget", None)
+        result: Comparison = compare(found, part, min(resamples, 200), seed)
         lines.append(TaskLine(name, len(rows), result))
     return tuple(lines)

@@ -57,17 +57,24 @@ def _figures(sums: tuple[FloatArray, ...], weight: FloatArray) -> list[float]:
 def compliance(table: Table) -> list[tuple[Arm, Figure]]:
     """For each arm whose budget is a number of tokens: the share of answers that keep to it, with a Wilson 95 % interval.
 
-    An arm that was never observed has no figure. Thinking counts where the source's output tokens hold it.
+    An arm that was never observed has no figure. Thinking counts where the source's output tokens hold it. A cell with fewer than one used
+    token is no answer and does not count; `skipped` says how many there are.
     """
     found = []
     for column, (arm, budget) in enumerate(zip(table.arms, table.pool.budgets, strict=True)):
         used = table.output_tokens[:, column]
-        used = used[~np.isnan(used)]
+        used = used[used >= 1]
         if not budget.tokens or not len(used):
             continue
         share = float((used <= COMPLIES * budget.tokens).mean())
         found.append((arm, _wilson("compliance", share, len(used))))
     return found
+
+
+def skipped(table: Table) -> list[str]:
+    """A note on cells with fewer than one used token, which count neither in compliance nor in the error of tokens."""
+    few = int((table.output_tokens < 1).sum())
+    return [f"{few:,} cells with fewer than one used token are left out of compliance and of the error of tokens"] if few else []
 
 
 def _wilson(name: str, share: float, n: int) -> Figure:

@@ -18,6 +18,7 @@ from r2router.metrics.score import Method, Routed, compare
 from r2router.predict.crossval import fold_of
 from r2router.router.router import Router
 from r2router.table.table import Table
+from r2router.table.twins import groups_of
 from r2router.types import FloatArray, Progress
 
 _FOLDS = 5
@@ -34,7 +35,7 @@ def fit_baselines(
     contenders = [*published(), *same_arms()]
     data = Data(judged.table, vectors[judged.rows], judged.input_tokens, judged.outcomes, load_encoder(router.encoder))
     if train is None:
-        fold = fold_of(data.table.queries, min(_FOLDS, len(set(data.table.queries))), seed)
+        fold = fold_of(data.table.queries, min(_FOLDS, int(groups_of(data.table.queries).max(initial=0)) + 1), seed)
         return attempt(contenders, data, [fold], progress)
     if router.encoder.startswith("given:"):
         raise ConfigError("this router's embeddings are made elsewhere, so baselines cannot be fitted on --train: leave it out")

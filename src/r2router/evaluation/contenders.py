@@ -6,6 +6,7 @@ LLM, which is chosen on the training part; what it chooses is then scored with t
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,12 +18,13 @@ import numpy as np
 
 from r2router.encode import Encoder, count_tokens, embed, load_encoder
 from r2router.errors import ArtifactError, ConfigError, DataError, UsageError
-from r2router.metrics.score import FixedArms, Method, Outcomes, Routed, one_budget_each
+from r2router.metrics.score import FixedArms, Means, Method, Outcomes, Routed, one_budget_each
 from r2router.predict import Learner, Predictor
-from r2router.predict.crossval import fold_of
+from r2router.predict.crossval import fold_means, fold_of
 from r2router.predict.input_tokens import InputTokens
 from r2router.router.recipe import check_table
 from r2router.table.table import Table
+from r2router.table.twins import groups_of
 from r2router.types import Arm, FloatArray, Forecast, IntArray, Progress
 
 Form = Literal["arms", "one budget", "concise", "thrifty"]
@@ -97,8 +99,9 @@ class Plan:
 
     def folds_of(self, data: Data) -> list[IntArray]:
         """For each seed the (n,) fold of every query. Raises `DataError` where there are fewer distinct queries than folds."""
-        if len(set(data.table.queries)) < self.folds:
-            raise DataError(f"{len(set(data.table.queries))} distinct queries cannot be held out in {self.folds} parts: use fewer folds")
+        distinct = int(groups_of(data.table.queries).max(initial=-1)) + 1
+        if distinct < self.folds:
+            raise DataError(f"{distinct} distinct queries cannot be held out in {self.folds} parts: use fewer folds")
         return [fold_of(data.table.queries, self.folds, seed) for seed in self.seeds]
 
 
@@ -141,7 +144,7 @@ class Tried:
 
     def paid(self, outcomes: Outcomes) -> Tried:
         """The same decisions, with other outcomes of the same cells."""
-        return replace(self, routed=tuple(Routed(outcomes, r.sweep) for r in self.routed))
+        return replace(self, routed=tuple(replace(r, outcomes=outcomes) for r in self.routed))
 
 
 class Unsaved:
@@ -264,12 +267,21 @@ def _route(forecast: Forecast, outcomes: Outcomes) -> Routed:
     return Routed.of(forecast.quality, np.where(np.isnan(forecast.quality), np.inf, forecast.cost), outcomes)
 
 
-def comparable(tried: Sequence[Tried], outcomes: Outcomes) -> dict[str, Sequence[Method]]:
-    """What can be compared: name -> one method a seed, with the best mixture of fixed arms and the oracle."""
+def comparable(tried: Sequence[Tried], data: Data, folds: Sequence[IntArray]) -> dict[str, Sequence[Method]]:
+    """What can be compared: name -> one method per seed, with the mixtures of fixed arms and the oracle."""
     found: dict[str, Sequence[Method]] = {t.contender.name: t.routed for t in tried if not t.failed}
-    return found | beside(outcomes)
+    return found | beside(data, folds)
 
 
-def beside(outcomes: Outcomes) -> dict[str, Sequence[Method]]:
-    """What every comparison shows too: the best mixture of fixed arms, and the oracle."""
-    return {"fixed": [FixedArms(outcomes, outcomes.fixed_arms())], "oracle": [Routed.of(outcomes.quality, outcomes.cost, outcomes)]}
+def beside(data: Data, folds: Sequence[IntArray]) -> dict[str, Sequence[Method]]:
+    """What every comparison shows too, on the queries that are held out: the mixture of fixed arms that the other folds choose (one per
+    seed), the one that knows the outcomes, and the oracle.
+    """
+    rows = held(folds)
+    outcomes, mixtures = data.outcomes.take(rows), list[Method]()
+    for fold in folds:
+        quality, cost = (fold_means(a, fold)[rows] for a in (data.outcomes.quality, data.outcomes.cost))
+        with contextlib.suppress(ValueError):  # a query whose arms nobody saw in the other folds: there is no such mixture
+            mixtures.append(Routed.mixture(Means(quality, cost), outcomes))
+    chosen: dict[str, Sequence[Method]] = {"fixed": mixtures} if len(mixtures) == len(folds) else {}
+    return chosen | {"fixed known": [FixedArms(outcomes, outcomes.fixed_arms())], "oracle": [Routed.oracle(outcomes)]}

@@ -14,6 +14,7 @@ SAME_ARMS = " on the same arms"
 BASELINES: dict[str, Learner] = {
     "CARROT-KNN (k = 5)": CarrotKNN(k=5),
     "CARROT-KNN (k = 256)": CarrotKNN(k=256),
+    "CARROT-KNN (k by cross-validation)": CarrotKNN(k=0),
     "CARROT-Linear": CarrotLinear(),
     "MIRT": MIRT(),
     "NIRT": NIRT(),
@@ -21,8 +22,13 @@ BASELINES: dict[str, Learner] = {
     "UniRouter": UniRouter(),
     "RouteLLM-style MF": MatrixFactorisation(),
     "Avengers-Pro-style clusters": Clusters(),
+    "Avengers-Pro-style clusters (25, nearest 3)": Clusters(clusters=25, nearest=3),
     "random": Random(),
 }
+
+PUBLISHED, ON_SAME_ARMS = "published form", "same arms"
+GROUPS: dict[str, list[str]] = {PUBLISHED: list(BASELINES), ON_SAME_ARMS: [name + SAME_ARMS for name in BASELINES]}
+"""The baselines' names in either form: a claim about the best of a group finds the best again in every bootstrap draw."""
 
 
 def ours(learner: Learner | None = None) -> Contender:

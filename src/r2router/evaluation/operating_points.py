@@ -43,7 +43,7 @@ def operating_point(tried: Tried, data: Data, share: float, resamples: int, seed
     """The cheapest setting that keeps that share of the best fixed arm's quality on these queries; None where none does."""
     outcomes = data.outcomes
     best = float(np.nanmax(np.nanmean(outcomes.quality[:, outcomes.fixed_arms()], axis=0)))
-    oracle, rows = Routed.of(outcomes.quality, outcomes.cost, outcomes).sweep, np.arange(len(data))
+    oracle, rows = Routed.oracle(outcomes).sweep, np.arange(len(data))
     asked = asked_cost(data.table.pool, data.input_tokens)
     parts: list[list[FloatArray]] = []
     arms, settings = [], []

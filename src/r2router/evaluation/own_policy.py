@@ -81,6 +81,6 @@ class OwnDecisions:
         if not isinstance(self.router.policy, Value) or not len(self.rows):
             return None
         value, outcomes = self.router.policy.usd, self.judged.outcomes
-        best = Routed.of(outcomes.quality, outcomes.cost, outcomes).sweep.at(value)[self.rows]
+        best = Routed.oracle(outcomes).sweep.at(value)[self.rows]
         worth = value * outcomes.quality[self.rows, best] - outcomes.cost[self.rows, best]
         return mean_figure("regret", worth - (value * self.quality - self.cost), resamples, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,6 +59,16 @@ class Report:
     regret: Figure | None = None
     noise: tuple[tuple[str, Figure, Figure], ...] = ()
 
+    def __repr__(self) -> str:
+        quality, cost = self.own
+        return (
+            f"Report({self.queries} queries x {len(self.arms)} arms; own policy: quality {quality.value:.3f} at "
+            f"{money(1000 * cost.value)} per 1,000 requests; print(report) shows all)"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
     @property
     def gap_closed(self) -> float:
         """Share of the way from the best mixture of fixed arms to the oracle that the router goes, by area; NaN where there is none."""
@@ -76,12 +87,18 @@ class Report:
             "best_fixed_arm": {"arm": c.best_arm, "cost_usd": c.best[0], "quality": c.best[1]},
             "cost_range_usd": [c.low, c.high],
             "figures": {m: {k: _plain(f) for k, f in row.items()} for m, row in c.figures.items()},
-            "router_minus": {m: {k: _plain(f) for k, f in row.items()} for m, row in c.differences.items()},
+            "differences": {m: {k: _plain(f) for k, f in row.items()} for m, row in c.differences.items()},
+            "verdict": c.verdict,
             "gap_closed": _number(self.gap_closed),
             "own_policy": {"policy": self.own_policy, "quality": _plain(self.own[0]), "cost_usd": _plain(self.own[1]), **self._costs()},
             "shares": dict(self.shares),
             "tasks": {
-                t.task: {"queries": t.queries, "figures": t.comparison and {m: _plain(f["area"]) for m, f in t.comparison.figures.items()}}
+                t.task: {
+                    "queries": t.queries,
+                    "figures": t.comparison and {m: _plain(f["area"]) for m, f in t.comparison.figures.items()},
+                    "differences": t.comparison and {m: {"area": _plain(f["area"])} for m, f in t.comparison.differences.items()},
+                    "verdict": t.comparison and t.comparison.verdict,
+                }
                 for t in self.tasks
             },
             "forecasts": {name: _plain(f) for name, f in self.accuracy.items()},
@@ -99,29 +116,38 @@ class Report:
     def _costs(self) -> dict[str, Any]:
         return {f"cost_{name}_usd": _plain(figure) for name, figure in self.own_costs.items()}
 
+    def _knowing(self) -> list[str]:
+        """The same against the mixture that nobody can have, where the verdict is against another."""
+        c = self.comparison
+        if c.mixture == "fixed known":
+            return []
+        gap = c.differences["fixed known"]
+        return [f"Router minus {_MIXTURES['fixed known']}: {_cell(gap['area'], sign=True)}."]
+
     def __str__(self) -> str:
         c = self.comparison
         lines = [
             f"{self.queries:,} queries, {len(self.arms)} arms.",
-            f"Best fixed arm: {c.best_arm}, quality {c.best[1]:.3f} at {money(c.best[0])} a request.",
+            f"Best fixed arm: {c.best_arm}, quality {c.best[1]:.3f} at {money(1000 * c.best[0])} per 1,000 requests.",
             "",
-            f"{'':28} {'area over log cost':>22} {'peak quality':>22} {'cost at 95 % quality':>30} {'of best arm':>12}",
+            f"{'':28} {'area over log cost':>22} {'peak quality':>22} {'$ per 1,000 at 95 % quality':>30} {'of best arm':>12}",
         ]
         for method, row in c.figures.items():
             cost = row["cost_at_keep"]
-            spent = f"{money(cost.value)} [{_usd(cost.low)}, {_usd(cost.high)}]" if math.isfinite(cost.value) else "never"
+            spent = f"{_usd(cost.value)} [{_usd(cost.low)}, {_usd(cost.high)}]" if math.isfinite(cost.value) else "never"
             share = f"{row['qnc'].value:.1%}" if math.isfinite(row["qnc"].value) else ""
             lines.append(f"{LABELS.get(method, method):28} {_cell(row['area']):>22} {_cell(row['peak']):>22} {spent:>30} {share:>12}")
-        difference = c.differences["fixed"]["area"]
+        difference = c.differences[c.mixture]["area"]
         lines += [
             "",
-            f"Router minus best mixture (paired, by area): {_cell(difference, sign=True)}: {_verdict(difference)}",
+            f"Router minus {_MIXTURES[c.mixture]} (paired, by area): {_cell(difference, sign=True)}: {_VERDICTS[c.verdict]}",
+            *self._knowing(),
             f"Of the gap from there to the oracle it closes {self.gap_closed:.1%}."
             if math.isfinite(self.gap_closed)
             else ("" if math.isnan(difference.value) else "There is no gap to the oracle."),
             (
-                f"Own policy ({self.own_policy}): quality {_cell(self.own[0])} at {money(self.own[1].value)} "
-                f"[{money(self.own[1].low)}, {money(self.own[1].high)}] a request."
+                f"Own policy ({self.own_policy}): quality {_cell(self.own[0])} at {money(1000 * self.own[1].value)} "
+                f"[{money(1000 * self.own[1].low)}, {money(1000 * self.own[1].high)}] per 1,000 requests."
             ),
             "Arms it then uses: "
             + ", ".join(f"{arm} {share:.0%}" for arm, share in self.shares[:6])
@@ -133,7 +159,7 @@ class Report:
             lines.append(f"{self.unfamiliar:.1%} of the queries are unlike the training data and got the safe choice.")
         shown = [(t, t.comparison) for t in self.tasks if t.comparison is not None]
         if shown:
-            lines += ["", f"{'task':28} {'queries':>8} {'router':>8} {'mixture':>8} {'oracle':>8}   router minus mixture"]
+            lines += ["", f"{'task':28} {'queries':>8} {'router':>8} {'mixture':>8} {'oracle':>8}   {'router minus mixture':24} verdict"]
         lines += [_task_line(t, compared) for t, compared in shown]
         if len(shown) < len(self.tasks):
             small = len(self.tasks) - len(shown)
@@ -142,6 +168,7 @@ class Report:
         lines += [
             "",
             f"Intervals: 95 %, bootstrap over queries, {self.resamples} draws, seed {self.seed}. Cost: tokens used at the router's prices.",
+            "Curves have at most twelve settings, fixed without these outcomes; differences keep those that another half of queries keeps.",
         ]
         lines += [f"Note: {note}" for note in self.notes]
         return "\n".join(lines)
@@ -149,23 +176,23 @@ class Report:
 
 def _task_line(t: TaskLine, compared: Comparison) -> str:
     area = {m: f["area"].value for m, f in compared.figures.items()}
-    difference = _cell(compared.differences["fixed"]["area"], sign=True)
-    router, mixture, oracle = ("-" if math.isnan(area[m]) else f"{area[m]:.3f}" for m in ("router", "fixed", "oracle"))
-    return f"{t.task[:28]:28} {t.queries:>8,} {router:>8} {mixture:>8} {oracle:>8}   {difference}"
+    difference = _cell(compared.differences[compared.mixture]["area"], sign=True)
+    router, mixture, oracle = ("-" if math.isnan(area[m]) else f"{area[m]:.3f}" for m in ("router", compared.mixture, "oracle"))
+    verdict = {"not clear": "", "not known": ""}.get(compared.verdict, compared.verdict)
+    return f"{t.task[:28]:28} {t.queries:>8,} {router:>8} {mixture:>8} {oracle:>8}   {difference:24} {verdict}".rstrip()
 
 
 def _usd(cost: float) -> str:
-    return "never" if math.isinf(cost) else money(cost)
+    return "never" if math.isinf(cost) else money(1000 * cost)
 
 
-def _verdict(difference: Figure) -> str:
-    if math.isnan(difference.value):
-        return "all fixed arms cost the same, or one is free."
-    if difference.low > 0:
-        return "routing pays here."
-    if difference.high < 0:
-        return "routing loses here; use the fixed arms."
-    return "no clear difference on so many queries."
+_MIXTURES = {"fixed": "best mixture, chosen by the training outcomes", "fixed known": "best mixture, chosen with these outcomes known"}
+_VERDICTS = {
+    "above": "routing pays here.",
+    "below": "routing loses here; use the fixed arms.",
+    "not clear": "no clear difference on so many queries.",
+    "not known": "all fixed arms cost the same, or one is free.",
+}
 
 
 def _cell(figure: Figure, sign: bool = False) -> str:

@@ -24,18 +24,23 @@ if TYPE_CHECKING:
 _LEVELS = (0.9, KEEP, 1.0)  # shares of the best fixed arm's quality
 _SPENDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # shares of the best fixed arm's cost
 _MEANINGS = f"""\
-Quality is the mean score of the answers, from 0 to 1. Cost is what the tokens really used cost at the router's prices. An arm is a model
-under a budget; a fixed arm is always that one, observed on at least 95 % of the queries.
+Quality is the mean score of the answers, from 0 to 1. Cost is what the tokens really used cost at the router's prices. An arm is a
+model under a budget; a fixed arm is always that one, observed on at least 95 % of the queries.
 
-The best mixture of fixed arms sends a share of the requests to each of two, chosen with knowledge of these very queries' mean results,
-which no user has: it is the line that a router has to beat. One budget an LLM: the same forecasts, choosing among each model's best arm
-only. The oracle knows every answer in advance: no router can do better.
+The best mixture of fixed arms sends a share of the requests to each of two, chosen by the outcomes that the router was trained on: it
+is the line that a router has to beat. Beside it stands the mixture that knows these very queries' mean results, which no user has; on
+few queries it wins over everything. One budget per LLM: the same forecasts, choosing among each model's best arm only. The oracle knows
+every answer in advance: no router can do better.
 
-Area over log cost: mean quality between the cost of the cheapest and of the dearest fixed arm, every tenfold counting the same. Of the
-gap to the oracle: the share of the way from the best mixture to the oracle, by that area. AUDC: area over linear cost, between the least
-and the largest cost of all methods shown (the paper's). Peak: the highest mean quality at any cost. Cost at {100 * KEEP:.0f} %: the least
-at which {100 * KEEP:.0f} % of the best fixed arm's quality is reached, mixtures of two operating points allowed. QNC: that cost as a share
-of the best fixed arm's.
+Every curve has at most twelve settings, at equal steps of log forecast spend, so that they are fixed without these outcomes; the
+mixture and the oracle that know them have all. Area over log cost: mean quality between the cost of the cheapest and of the dearest
+fixed arm, every tenfold counting the same, and 0 below a method's cheapest setting; how much of the range it has stands beside it. The
+difference of areas is over the costs that both methods reach, with the settings that the other half of the queries keeps. Of the gap to
+the oracle: the share of the way from the mixture that knows these outcomes to the oracle, by area. Our AUDC: area over linear cost,
+between the least and the largest cost of all methods shown; without mixing, as trapezoids from setting to setting. Peak: the highest
+mean quality of any setting. Cost at {100 * KEEP:.0f} %: the least at which {100 * KEEP:.0f} % of the best fixed arm's quality is
+reached, mixtures of two settings allowed. Our QNC: that cost as a share of the best fixed arm's; to match, without mixing: the cheapest
+single setting with all of that arm's quality.
 """
 
 
@@ -88,7 +93,7 @@ def _sections(report: Report) -> list[Section]:
 def _curves(report: Report) -> Plot:
     c = report.comparison
     plot = deferral_plot(c, drawn(c), title="Mean quality that a mean cost buys")
-    cost, quality = c.points["fixed"]
+    cost, quality = c.points["fixed known"]
     arms = Series("fixed arms", tuple((REQUESTS * cost).tolist()), tuple(quality.tolist()), labels=report.fixed_arms, style="points")
     about = f"{plot.about} Higher and further left is better. Between two operating points of a line anything can be had by mixing them."
     return msgspec.structs.replace(plot, series=(*plot.series, arms), about=about)
@@ -103,17 +108,17 @@ def _figures(report: Report) -> Grid:
     kinds = [FIGURES.get(name, (name, ".3f", "")) for name in names]
     rows = []
     for method, found in c.figures.items():
-        minus = c.differences[method]["area"] if method in c.differences else None
+        minus = [c.differences[method][name] if method in c.differences else None for name in ("area", "area_zero")]
         values = [shown(name, found.get(name)) for name in names]
-        rows.append(_row(method, (*values, minus)))
-    gap = f"Of the gap by area from the best mixture to the oracle the router closes {100 * report.gap_closed:.1f} %. "
+        rows.append(_row(method, (*values, *minus)))
+    gap = f"Of the gap by area from the mixture that knows these outcomes to the oracle the router closes {100 * report.gap_closed:.1f} %. "
     closed = gap if math.isfinite(report.gap_closed) else ""
     return Grid(
         title="Every method on the same queries",
-        columns=(*(kind[0] for kind in kinds), "router minus it, by area"),
+        columns=(*(kind[0] for kind in kinds), "router minus it, area where both have it", "router minus it, 0 below the cheapest"),
         rows=tuple(rows),
-        formats=(*(kind[1] for kind in kinds), "+.3f"),
-        better=(*(kind[2] for kind in kinds), ""),
+        formats=(*(kind[1] for kind in kinds), "+.3f", "+.3f"),
+        better=(*(kind[2] for kind in kinds), "", ""),
         about=f"Costs are US dollars per 1,000 requests. {closed}What each figure is stands at the end, under What the words mean.",
     )
 
@@ -125,7 +130,7 @@ def _costs(report: Report) -> Grid:
     for method, figures in c.figures.items():
         costs = (figures["cost_at_90"], figures["cost_at_keep"], figures["cost_at_100"])
         rows.append(_row(method, tuple(shown("cost_at_keep", cost) for cost in costs)))
-    cost, quality = c.points["fixed"]
+    cost, quality = c.points["fixed known"]
     alone = [REQUESTS * float(min(cost[quality >= level * c.best[1]], default=math.nan)) for level in _LEVELS]
     return Grid(
         title="What a quality costs, US dollars per 1,000 requests",
@@ -143,7 +148,7 @@ def _qualities(report: Report) -> Grid:
     spends = np.array([share * c.best[0] for share in _SPENDS])
     shares = ", ".join(f"{100 * share:.0f}" for share in _SPENDS[:-1])
     rows = [_row(method, tuple(envelope_at(*points, spends).tolist())) for method, points in c.points.items()]
-    cost, quality = c.points["fixed"]
+    cost, quality = c.points["fixed known"]
     alone = [float(max(quality[cost <= spend], default=math.nan)) for spend in spends]
     return Grid(
         title="What a spend buys, mean quality",
@@ -160,27 +165,27 @@ def _tasks(tasks: tuple[TaskLine, ...]) -> Grid:
     for task in tasks:
         if task.comparison is None:
             rows.append(
-                Row(task.task, (float(task.queries), None, None, None, None, "fewer than 10 queries, or no arm seen on nearly all"))
+                Row(task.task, (float(task.queries), None, None, None, None, None, "fewer than 10 queries, or no arm seen on nearly all"))
             )
             continue
         area = {m: row["area"] for m, row in task.comparison.figures.items()}
-        gap = task.comparison.differences["fixed"]["area"]
-        verdict = _verdict(gap)
-        shown = (area["router"].value, area["fixed"].value, area["oracle"].value)
-        rows.append(Row(task.task, (float(task.queries), *shown, msgspec.structs.replace(gap, n=0), verdict)))
+        mixture = task.comparison.mixture
+        gaps = (msgspec.structs.replace(task.comparison.differences[m]["area"], n=0) for m in (mixture, "fixed known"))
+        shown = (area["router"].value, area[mixture].value, area["oracle"].value)
+        rows.append(Row(task.task, (float(task.queries), *shown, *gaps, _VERDICTS[task.comparison.verdict])))
     return Grid(
         title="By task, area over log cost",
-        columns=("queries", "router", "best mixture", "oracle", "router minus mixture", "so routing"),
+        columns=("queries", "router", "best mixture", "oracle", "router minus mixture", "minus knowing one", "so routing"),
         rows=tuple(rows),
-        formats=(",.0f", ".3f", ".3f", ".3f", "+.3f", ""),
-        about="Each task has its own best mixture, chosen with knowledge of the task; the router is not told the task.",
+        formats=(",.0f", ".3f", ".3f", ".3f", "+.3f", "+.3f", ""),
+        about=(
+            "The mixture is chosen by the router's training outcomes of all tasks; the knowing one by this task's outcomes. The router is "
+            "not told the task."
+        ),
     )
 
 
-def _verdict(gap: Figure) -> str | None:
-    if math.isnan(gap.value):
-        return None
-    return "helps" if gap.low > 0 else "loses" if gap.high < 0 else "no clear difference"
+_VERDICTS = {"above": "helps", "below": "loses", "not clear": "no clear difference", "not known": None}
 
 
 def _shares(report: Report) -> Grid:

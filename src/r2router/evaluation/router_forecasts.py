@@ -10,14 +10,17 @@ import numpy as np
 from r2router.decide import Value
 from r2router.encode import count_tokens
 from r2router.errors import DataError, UsageError
+from r2router.figure import Figure
 from r2router.metrics.calibrate import for_quality, for_spend
-from r2router.metrics.score import Outcomes, Routed
+from r2router.metrics.crossfit import halves_of
+from r2router.metrics.score import Outcomes, Routed, interval
 from r2router.router.router import Router
 from r2router.table.table import ARRAYS, Table
 from r2router.text import listing
 from r2router.types import FloatArray, Forecast, IntArray, Progress
 
 _BATCH = 512
+_DRAWS = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,13 +84,19 @@ def judge(router: Router, table: Table, vectors: FloatArray | None = None, progr
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """A policy that meets a target on a table, and what it gives there: mean quality and mean US dollars a request of n queries."""
+    """A policy that meets a target on a table.
+
+    quality, cost: what it gives on the n queries that it was set on, mean quality and mean US dollars per request. expected: the same two
+    on other queries of the kind, with 95 % intervals: each half is measured at what the other half sets. None where a half cannot meet
+    the target.
+    """
 
     policy: Value
     quality: float
     cost: float
     n: int
     notes: tuple[str, ...]
+    expected: tuple[Figure, Figure] | None = None
 
 
 def calibrate(
@@ -107,12 +116,41 @@ def calibrate(
     if (spend is None) == (quality is None):
         raise UsageError("calibrate to either a spend or a quality: give one of the two")
     judged = judge(router, table, vectors, progress)
-    outcomes = judged.outcomes
-    routed = Routed.of(judged.forecast.quality, judged.forecast.cost, outcomes)
+    outcomes, forecast = judged.outcomes, judged.forecast
     gained, paid = np.nan_to_num(outcomes.quality), np.nan_to_num(outcomes.cost)
-    policy = for_quality(routed.sweep, gained, quality) if quality is not None else for_spend(routed.sweep, paid, (spend or 0.0) / 1000)
-    arm, rows = routed.sweep.at(policy.usd), np.arange(len(outcomes.quality))
-    return Calibration(policy, float(gained[rows, arm].mean()), float(paid[rows, arm].mean()), len(rows), judged.notes)
+
+    def routed(rows: IntArray) -> Routed:
+        return Routed.of(forecast.quality[rows], forecast.cost[rows], outcomes.take(rows))
+
+    def policy(rows: IntArray) -> Value:
+        steps = routed(rows).sweep
+        return for_quality(steps, gained[rows], quality) if quality is not None else for_spend(steps, paid[rows], (spend or 0.0) / 1000)
+
+    every = np.arange(len(outcomes.quality))
+    found, measured = policy(every), np.full((2, len(every)), np.nan)
+    arm = routed(every).sweep.at(found.usd)
+    halves = [np.flatnonzero(half) for half in halves_of(outcomes, every)[:2]]
+    try:
+        for own, other in zip(halves, halves[::-1], strict=True):
+            there = routed(own).sweep.at(policy(other).usd)
+            measured[:, own] = gained[own, there], paid[own, there]
+    except UsageError:
+        measured[:] = np.nan
+    expected = tuple(_mean(name, row) for name, row in zip(("quality", "cost"), measured, strict=True))
+    return Calibration(
+        found,
+        float(gained[every, arm].mean()),
+        float(paid[every, arm].mean()),
+        len(every),
+        judged.notes,
+        (expected[0], expected[1]) if np.isfinite(measured).all() else None,
+    )
+
+
+def _mean(name: str, values: FloatArray) -> Figure:
+    """A mean with its bootstrap interval."""
+    rng, n = np.random.default_rng(0), len(values)
+    return interval(name, float(values.mean()), np.array([values[rng.integers(n, size=n)].mean() for _ in range(_DRAWS)]), n)
 
 
 def align(table: Table, router: Router) -> tuple[Table, list[str]]:

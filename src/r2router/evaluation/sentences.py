@@ -23,7 +23,7 @@ _SLIVER = 0.02  # a range of spends shorter than this share of the whole (by log
 def answers_of(report: Report) -> tuple[str, ...]:
     """Is routing worth it, what it saves, where it does not help, and what the router does as it is set."""
     c = report.comparison
-    found = [_leak(report), _verdict(c.differences["fixed"]["area"]), _saving(c), _no_help(report), _as_set(report)]
+    found = [_leak(report), _verdict(c), _saving(c), _no_help(report), _as_set(report)]
     return tuple(answer for answer in found if answer)
 
 
@@ -33,26 +33,34 @@ def _leak(report: Report) -> str:
     return leak(report.trained_on, report.trained_share)
 
 
-def _verdict(gap: Figure) -> str:
+def _verdict(c: Comparison) -> str:
     """By the paired difference of areas between the router and the best mixture."""
-    if not math.isfinite(gap.value):
+    gap = c.differences[c.mixture]["area"]
+    if c.verdict == "not known":
         return "Whether routing is worth it cannot be said by area: all fixed arms cost the same, or one is free."
-    if gap.low > 0:
-        return f"Routing is worth it here: at equal spend the mean quality is {_figure(gap)} above the best mixture of fixed arms."
-    if gap.high < 0:
+    chosen = "the best mixture of fixed arms"
+    if c.mixture == "fixed":
+        chosen += " that the router's training outcomes choose"
+    knowing = c.differences["fixed known"]["area"]
+    beside = f" Against the mixture that knows these outcomes it is {_figure(knowing, '+')}." if c.mixture == "fixed" else ""
+    if c.verdict == "above":
+        return f"Routing is worth it here: at equal spend the mean quality is {_figure(gap)} above {chosen}.{beside}"
+    if c.verdict == "below":
         below = Figure("", -gap.value, -gap.high, -gap.low)
-        return f"Routing loses here: at equal spend the mean quality is {_figure(below)} below the best mixture of fixed arms. Use those."
-    return f"It is not clear that routing is worth it here: {_figure(gap, '+')} against the best mixture of fixed arms at equal spend."
+        return f"Routing loses here: at equal spend the mean quality is {_figure(below)} below {chosen}. Use that.{beside}"
+    return f"It is not clear that routing is worth it here: {_figure(gap, '+')} against {chosen} at equal spend.{beside}"
 
 
 def _saving(c: Comparison) -> str:
     """In dollars, at the same quality."""
     level = f"{100 * KEEP:.0f} % of the quality of the best fixed arm ({c.best_arm}, {c.best[1]:.3f})"
-    router, mixture = (c.figures[m]["cost_at_keep"] for m in ("router", "fixed"))
+    router, mixture = (c.figures[m]["cost_at_keep"] for m in ("router", c.mixture))
     if not math.isfinite(router.value):
         return f"The router never reaches {level}."
     whole = f"Always {c.best_arm} costs {_usd(c.best[0])} at its full quality."
-    gap = c.differences["fixed"]["cost_at_keep"]
+    if not math.isfinite(mixture.value):
+        return f"At {level}, the router costs {_usd(router.value)} per 1,000 requests; the best mixture never gets there. {whole}"
+    gap = c.differences[c.mixture]["cost_at_keep"]
     if abs(gap.value) <= _EQUAL * mixture.value:
         return f"At {level}, the router costs {_usd(router.value)} per 1,000 requests, as much as the best mixture. {whole}"
     less = gap.value <= 0
@@ -65,10 +73,10 @@ def _saving(c: Comparison) -> str:
 
 def _no_help(report: Report) -> str:
     """Tasks and spends without a gain."""
-    compared = [(t, t.comparison.differences["fixed"]["area"]) for t in report.tasks if t.comparison is not None]
-    known = [(t, gap) for t, gap in compared if math.isfinite(gap.value)]
-    worse = [t for t, gap in known if gap.high < 0]
-    unclear = [t for t, gap in known if not (gap.high < 0 or gap.low > 0)]
+    compared = [(t, t.comparison.verdict) for t in report.tasks if t.comparison is not None]
+    known = [(t, verdict) for t, verdict in compared if verdict != "not known"]
+    worse = [t for t, verdict in known if verdict == "below"]
+    unclear = [t for t, verdict in known if verdict == "not clear"]
     words = []
     if worse:
         words.append(f"It loses on {len(worse)} of {len(known)} tasks: {_names(worse)}.")
@@ -88,7 +96,7 @@ def _without_gain(c: Comparison) -> list[str]:
     if not 0 < c.low < c.high:
         return []
     at = np.geomspace(c.low, c.high, 400)
-    gain = envelope_at(*c.points["router"], at) - envelope_at(*c.points["fixed"], at)
+    gain = envelope_at(*c.points["router"], at) - envelope_at(*c.points[c.mixture], at)
     behind = np.concatenate([[False], ~(gain > _EQUAL), [False]])
     starts, ends = np.flatnonzero(~behind[:-1] & behind[1:]), np.flatnonzero(behind[:-1] & ~behind[1:]) - 1
     words = []

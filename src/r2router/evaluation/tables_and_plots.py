@@ -21,17 +21,22 @@ REQUESTS = 1000
 LABELS = {
     "router": "router",
     "fixed": "best mixture of fixed arms",
-    "one budget": "one budget an LLM",
+    "fixed known": "mixture that knows these outcomes",
+    "one budget": "one budget per LLM",
     "oracle": "oracle (knows the answers)",
 }
 """What readers call the methods; one that is not here stands under its own name."""
 
 FIGURES: dict[str, tuple[str, str, Better]] = {
     "area": ("area over log cost", ".3f", "more"),
+    "area_zero": ("area, 0 below its cheapest", ".3f", "more"),
+    "covers": ("has that range", "share", "more"),
     "gap_closed": ("of the gap to the oracle", "share", "more"),
-    "audc": ("AUDC", ".3f", "more"),
-    "qnc": ("QNC (95 %)", ".3f", "less"),
-    "qnc_100": ("QNC (100 %)", ".3f", "less"),
+    "audc": ("our AUDC", ".3f", "more"),
+    "audc_points": ("AUDC without mixing", ".3f", "more"),
+    "qnc": ("our QNC (95 %)", ".3f", "less"),
+    "qnc_100": ("our QNC (100 %)", ".3f", "less"),
+    "qnc_points": ("QNC to match, without mixing", ".3f", "less"),
     "peak": ("peak", ".3f", "more"),
     "cost_at_90": ("cost at 90 %", "money", "less"),
     "cost_at_keep": ("cost at 95 %", "money", "less"),
@@ -45,10 +50,22 @@ FIGURES: dict[str, tuple[str, str, Better]] = {
 """Figure name -> the head of its column, how it is written, and which way is better."""
 
 MEANINGS = (
-    "Area: mean quality over log cost between the cheapest and the dearest fixed arm. AUDC: area over linear cost, between the least and "
-    "the largest cost of all methods shown (the paper's). QNC: least cost that reaches 95 % (100 %) of the best fixed arm's quality, over "
-    "that arm's cost. Mixtures of operating points are allowed to every method. Costs: US dollars per 1,000 requests, of the tokens used."
+    "Every method has at most twelve settings, fixed by its forecasts alone, and may mix two of them; the mixture that knows these "
+    "outcomes and the oracle have all. Area: mean quality over log cost between the cheapest and the dearest fixed arm, 0 below a method's "
+    "cheapest setting; how much of that range it has stands beside it. Our AUDC: area over linear cost, between the least and the largest "
+    "cost of all methods shown, and beside it the same without mixing, as trapezoids from setting to setting. Our QNC: least cost that "
+    "reaches 95 % (100 %) of the best fixed arm's quality, over that arm's cost; to match, without mixing: the cheapest single setting "
+    "with all of that quality. Costs: US dollars per 1,000 requests, of the tokens used."
 )
+RANGES = (
+    "The first area is over the costs that both methods reach, with settings kept by what they gave on the other half of the queries; the "
+    "second over all costs of fixed arms, 0 below a method's cheapest setting."
+)
+
+
+def difference_head(name: str) -> str:
+    """The head of a column of differences."""
+    return "area, where both have it" if name == "area" else FIGURES[name][0]
 
 
 def grid(
@@ -84,7 +101,7 @@ def scaled(figure: Figure, factor: float) -> Figure:
 
 def drawn(comparison: Comparison, most: int = 6) -> list[str]:
     """The methods that fit into one picture: the base and what it is always shown beside, then the cheapest at 95 % of the others."""
-    always = [m for m in (comparison.base, "fixed", "one budget", "oracle") if m in comparison.figures]
+    always = [m for m in (comparison.base, "fixed", "fixed known", "one budget", "oracle") if m in comparison.figures]
     rest = [m for m in comparison.figures if m not in always]
     rest.sort(key=lambda m: (comparison.figures[m]["cost_at_keep"].value, -comparison.figures[m]["area"].value))
     return [*always, *rest[: most - len(always)]]

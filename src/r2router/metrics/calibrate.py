@@ -15,18 +15,19 @@ from r2router.decide import Value
 from r2router.errors import UsageError
 from r2router.metrics.frontier import Sweep
 from r2router.text import money
-from r2router.types import FloatArray, IntArray
+from r2router.types import FloatArray
 
 LEAST_VALUE = 1e-6
 """US dollars. A value of zero would not tell a good arm from a bad one where both cost the same, such as nothing."""
 
+_SURE = 1.645  # standard errors to the lower limit of a one-sided 95 % confidence interval
 _ROUNDING = 1e-9  # what sums over many queries may be off by
 
 
 def for_quality(choices: Sweep, quality: FloatArray, target: float) -> Value:
     """The least value at which the mean of the (n, arms) quality reaches `target`. Raises `UsageError` naming the most there is."""
     _check("quality", target)
-    stops = _stops(choices.value)
+    stops = choices.stops
     reached = isotonic(choices.totals(quality)[stops])
     enough = reached >= target - _ROUNDING
     if not enough[-1]:
@@ -35,10 +36,28 @@ def for_quality(choices: Sweep, quality: FloatArray, target: float) -> Value:
     return Value(_between(choices.value, int(stops[np.argmax(enough)])))
 
 
+def for_share(choices: Sweep, gain: FloatArray, cost: FloatArray, most: float) -> tuple[Value, bool]:
+    """The least value at which the mean of the (n, arms) gain is surely at least 0, and whether that is sure.
+
+    Sure is what the lower limit of a one-sided 95 % confidence interval reaches, so that it holds for other queries of the kind too and
+    not in every second sample of them. Where no value is so sure, or the mean (n, arms) cost would then exceed `most` US dollars per
+    request, it is the least value at which the mean itself reaches 0. Raises `UsageError` where none does.
+    """
+    stops, n = choices.stops, len(gain)
+    mean, square = (choices.totals(a)[stops] for a in (gain, gain**2))
+    error = np.sqrt(np.maximum(square - mean**2, 0.0) / max(n - 1, 1))
+    for sure in (True, False):
+        enough = isotonic(mean - sure * _SURE * error) >= -_ROUNDING
+        steps = int(stops[np.argmax(enough)])
+        if enough[-1] and (not sure or choices.totals(cost)[steps] <= most):
+            return Value(_between(choices.value, steps)), sure
+    raise UsageError("no policy keeps that share of the best fixed arm's quality, not even on average")
+
+
 def for_spend(choices: Sweep, cost: FloatArray, usd_per_request: float) -> Value:
     """The largest value at which the mean of the (n, arms) cost stays within the target. Raises `UsageError` naming the least."""
     _check("US dollars a request", usd_per_request)
-    stops = _stops(choices.value)
+    stops = choices.stops
     spent = isotonic(choices.totals(cost)[stops])
     within = spent <= usd_per_request * (1 + _ROUNDING)
     if not within[0]:
@@ -66,12 +85,6 @@ def isotonic(y: FloatArray) -> FloatArray:
 def _check(what: str, target: float) -> None:
     if not 0 <= target < math.inf:
         raise UsageError(f"the target is {target} ({what}); it must be a finite number of at least 0")
-
-
-def _stops(values: FloatArray) -> IntArray:
-    """Numbers of steps after which a value can stop: queries that step together cannot be parted."""
-    apart = values[1:] > values[:-1] * (1 + _ROUNDING)
-    return np.flatnonzero(np.concatenate([[True], apart, [True]])) if len(values) else np.zeros(1, dtype=np.intp)
 
 
 def _between(values: FloatArray, steps: int) -> float:

@@ -14,6 +14,9 @@ import numpy as np
 
 from r2router.types import FloatArray, IntArray
 
+_ROUNDING = 1e-9
+"""Values whose ratio is nearer to 1 are the same value, rounded differently."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sweep:
@@ -28,6 +31,12 @@ class Sweep:
     before: IntArray
     after: IntArray
     value: FloatArray
+
+    @property
+    def stops(self) -> IntArray:
+        """Numbers of steps after which a value can stop, from 0 to all: queries whose choice changes at one value change together."""
+        apart = self.value[1:] > self.value[:-1] * (1 + _ROUNDING)
+        return np.flatnonzero(np.concatenate([[True], apart, [True]])) if len(self.value) else np.zeros(1, dtype=np.intp)
 
     def totals(self, outcome: FloatArray, weight: FloatArray | None = None) -> FloatArray:
         """(steps + 1,) weighted mean over queries of an (n, arms) outcome, before the first step and after each.
@@ -52,6 +61,15 @@ class Sweep:
         upto = int(np.searchsorted(self.value, value, side="left"))
         arm[self.row[:upto]] = self.after[:upto]  # a query's steps come in order, so its last assignment stands
         return arm
+
+    def after_steps(self, steps: IntArray) -> IntArray:
+        """(n, k) the arm of each query after so many steps each; `steps` rises."""
+        arm, done = self.start.copy(), 0
+        found = np.empty((len(arm), len(steps)), dtype=np.intp)
+        for column, upto in enumerate(steps.tolist()):
+            arm[self.row[done:upto]] = self.after[done:upto]  # a query's steps come in order, so its last assignment stands
+            found[:, column], done = arm, upto
+        return found
 
 
 def sweep(quality: FloatArray, cost: FloatArray) -> Sweep:

@@ -18,8 +18,8 @@ import numpy as np
 from r2router.errors import ConfigError, MissingPrice
 from r2router.pool.prices import charge, genai_prices, read_prices, wrong_prices
 from r2router.pool.toml import read_models
-from r2router.text import listing, suggest
-from r2router.types import MOST_TOKENS, Arm, BoolArray, Budget, FloatArray, IntArray, Model, NumberArray, Prices
+from r2router.text import html_table, listing, suggest
+from r2router.types import MOST_TOKENS, UNLIMITED, Arm, BoolArray, Budget, FloatArray, IntArray, Model, NumberArray, Prices
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _NO_MODEL = "the pool has no model: give at least one [[model]]"
@@ -59,7 +59,7 @@ class Pool:
         models, locate = read_models(path)
         if not models:
             raise ConfigError(f"{path}: {_NO_MODEL}")
-        if wrong := _wrong(models):
+        if wrong := _wrong(models) or _silent(models):
             number, key, what = wrong
             raise ConfigError(f"{path}{locate(number, key)}: {what}")
         return cls(models)
@@ -119,6 +119,14 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"Pool({len(self.models)} models, {len(self.arms)} arms)"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for m in self.models:
+            prices = m.usd_per_million
+            usd = ("?", "?") if prices is None else (f"{prices.input:g}", f"{prices.output:g}")
+            rows.append((m.id, ", ".join(b.id for b in m.budgets), *usd, "yes" if m.available else "no"))
+        return html_table(repr(self), ("model", "budgets", "USD per million in", "out", "available"), rows)
 
     def __getitem__(self, model_id: str) -> Model:
         return self.models[self._model_index[model_id]]
@@ -279,3 +287,17 @@ def _wrong_budgets(model: Model) -> str:
         if meant.tokens not in {None, budget.tokens}:
             return f"model {model.id!r}: budget {budget.id!r} says {budget.tokens} tokens; a budget that is a number is so many tokens"
     return ""
+
+
+def _silent(models: Sequence[Model]) -> tuple[int, str, str] | None:
+    """The first budget for which its controls would send nothing: a name, where they need a number; as `_wrong`."""
+    for number, model in enumerate(models):
+        for budget in model.budgets:
+            if budget.control and budget.tokens is None and budget.id != UNLIMITED and "reasoning_effort" not in budget.control:
+                knobs = " and ".join(budget.control)
+                what = (
+                    f"model {model.id!r}: budget {budget.id!r} is no number, so {knobs} would send nothing: write a number of tokens, "
+                    "'unlimited', or take control = ['reasoning_effort'] for efforts"
+                )
+                return number, "budgets", what
+    return None

@@ -7,16 +7,29 @@ from collections.abc import Sequence
 import numpy as np
 
 from r2router.predict import Learner
+from r2router.predict.means import fair_means
 from r2router.table.table import Table
+from r2router.table.twins import groups_of
 from r2router.types import FloatArray, Forecast, IntArray, Progress
 
 
 def fold_of(texts: Sequence[str], folds: int, seed: int) -> IntArray:
-    """(n,) the fold of each query, seeded; queries of the same text share one, so that none is forecast from its own twin."""
-    first: dict[str, int] = {}
-    group = np.array([first.setdefault(text, len(first)) for text in texts], dtype=np.intp)
-    fold = np.arange(len(first)) % folds
+    """(n,) the fold of each query, seeded; near-duplicates share one (`groups_of`), so that no query is forecast from its own twin."""
+    group = groups_of(texts)
+    fold = np.arange(int(group.max(initial=-1)) + 1) % folds
     return np.random.default_rng(seed).permutation(fold)[group]
+
+
+def fold_means(values: FloatArray, fold: IntArray) -> FloatArray:
+    """(n, arms) mean of each arm over the queries of the other folds, made comparable (see `fair_means`); NaN where it has none.
+
+    fold: (n,) as by `fold_of`; a query of fold -1 is learned from, and its own row is NaN.
+    """
+    means = np.full(values.shape, np.nan)
+    for number in range(int(fold.max(initial=-1)) + 1):
+        if (own := fold == number).any() and not own.all():
+            means[own] = fair_means(values[~own])
+    return means
 
 
 def out_of_fold(learner: Learner, x: FloatArray, table: Table, folds: int, seed: int, progress: Progress | None = None) -> Forecast:

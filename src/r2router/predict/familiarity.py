@@ -10,6 +10,7 @@ neither the centres nor the threshold had seen. Where no background can be embed
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -21,6 +22,7 @@ _MOST_QUERIES = 20_000  # more do not move the centres
 _FEW_QUERIES = 2_000  # up to here one tenth is too few to tell where the last percents begin
 _ODD_SHARE = 0.02
 _SOFTNESS = 0.06  # of the kernel, as a share of the variance of the embeddings
+_TINY = 1e-30  # a density of nothing
 _OWN_SHARE = 0.25  # a background prompt nearer than that share of unseen training queries is of the training data's own kind
 
 
@@ -28,7 +30,7 @@ def _no_background() -> FloatArray:
     return np.empty((0, 0), dtype=np.float32)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Familiarity:
     """centres: (k, d) float32, rows of norm 1. threshold: the least score that counts as familiar.
 
@@ -43,15 +45,17 @@ class Familiarity:
 
     def score(self, x: FloatArray) -> FloatArray:
         """(n,) how much (n, d) embeddings of norm 1 are like the training queries."""
-        near = x @ self.centres.T
         if not len(self.background):
-            return np.asarray(np.maximum.reduce(near, axis=1))
-        return self._soft(near) - self._soft(x @ self.background.T)
+            return np.asarray(np.maximum.reduce(x @ self.centres.T, axis=1))
+        cosine = x @ self._both.T  # one product and one exponential for both: this stands in the way of every decision
+        near = np.exp((cosine - np.maximum.reduce(cosine, axis=1)[:, None]) / np.float32(self.temperature))
+        own = np.add.reduce(near[:, : len(self.centres)], axis=1) / len(self.centres)
+        others = np.add.reduce(near[:, len(self.centres) :], axis=1) / len(self.background)
+        return np.asarray(self.temperature * np.log(np.maximum(own, _TINY) / np.maximum(others, _TINY)))
 
-    def _soft(self, cosine: FloatArray) -> FloatArray:
-        """temperature x log of the mean of exp(cosine / temperature): a maximum without corners."""
-        top = np.maximum.reduce(cosine, axis=1)
-        return np.asarray(top + self.temperature * np.log(np.exp((cosine - top[:, None]) / self.temperature).mean(axis=1)))
+    @cached_property
+    def _both(self) -> FloatArray:
+        return np.concatenate([self.centres, self.background])
 
     def knows(self, x: FloatArray) -> BoolArray:
         """(n,) true where familiar."""

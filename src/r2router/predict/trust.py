@@ -42,7 +42,8 @@ def worth_trusting(
         lengths = np.exp(mean_length + shift_t)
         lengths *= tokens / lengths.mean(axis=0)
         steps = sweep((mean_quality + shift_q)[:, known], table.pool.cost(inputs, lengths)[:, known])
-        return area_over_log_cost(steps.totals(cost), steps.totals(y[judged][:, known]), low, high)
+        at = steps.stops  # queries of the same forecast change together, whatever the order of their rows
+        return area_over_log_cost(steps.totals(cost)[at], steps.totals(y[judged][:, known])[at], low, high)
 
     rows = np.arange(len(judged))
     ours = area(rows)

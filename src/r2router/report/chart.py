@@ -11,7 +11,7 @@ from itertools import groupby
 import numpy as np
 
 from r2router.metrics.frontier import upper_envelope
-from r2router.text import money
+from r2router.text import money, request_cost
 from r2router.types import Arm, BoolArray, Curve, Decision
 
 _FREE_STEP = 3.0  # how far left of the cheapest other point something that costs nothing is drawn: log 0 is nowhere
@@ -174,7 +174,7 @@ class Row:
         if math.isnan(self.quality):
             return self.model, self.budget, "unknown", "unknown", "unknown"
         spread = "" if math.isnan(self.spread) else f" ± {self.spread:.2f}"
-        return self.model, self.budget, f"{self.quality:.2f}{spread}", f"{self.tokens:,.0f}", money(self.cost)
+        return self.model, self.budget, f"{self.quality:.2f}{spread}", f"{self.tokens:,.0f}", request_cost(self.cost, short=True)
 
 
 def curve_rows(curves: Sequence[Curve], decision: Decision | None = None, usable: BoolArray | None = None) -> list[Row]:

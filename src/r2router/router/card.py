@@ -34,7 +34,8 @@ class Facts(msgspec.Struct, frozen=True):
     """Where a router comes from.
 
     sources: (file name, sha256) of its tables. tasks: (task, queries). learner: the learner's spec. figures: cross-validated on
-    the training queries. limits: what a user must know, in sentences. added: models taken in since, without retraining.
+    the training queries. promise: what the own policy was set to keep. limits: what a user must know, in sentences. added: models taken
+    in since, without retraining.
     """
 
     title: str = "An r2router router"
@@ -49,6 +50,7 @@ class Facts(msgspec.Struct, frozen=True):
     folds: int = 0
     figures: tuple[Figure, ...] = ()
     limits: tuple[str, ...] = ()
+    promise: str = ""
     added: tuple[Added, ...] = ()
 
 
@@ -56,6 +58,8 @@ def write_card(pool: Pool, encoder: str, policy: Policy, facts: Facts) -> str:
     """The card as Markdown."""
     lines = [f"# {facts.title}", ""]
     lines += [f"{len(pool.models)} models, {len(pool)} arms (model x budget); encoder `{encoder}`; own policy: {policy_words(policy)}.", ""]
+    if facts.promise:
+        lines += [f"About that policy: {facts.promise}.", ""]
     if facts.queries:
         lines += [
             "## Trained on",
@@ -70,7 +74,14 @@ def write_card(pool: Pool, encoder: str, policy: Policy, facts: Facts) -> str:
     if facts.figures:
         lines += [f"## Measured ({facts.folds}-fold cross-validation on the training queries)", ""]
         lines += _rows(facts.figures)
-        lines += ["", "Cost is what the tokens used would cost at the prices below; the interval is a bootstrap over queries.", ""]
+        lines += [
+            "",
+            (
+                "Cost is what the tokens used would cost at the prices below; the interval is a bootstrap over queries. Curves have at "
+                "most twelve settings."
+            ),
+            "",
+        ]
     if facts.added:
         lines += ["## Added later", "", "Without retraining; all that stands above is of the router without these models.", ""]
     for one in facts.added:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from r2router.errors import QueryError
-from r2router.types import Arm, BoolArray, FloatArray, Forecast, NumberArray
+from r2router.types import HUGE, Arm, BoolArray, FloatArray, Forecast, NumberArray
 
 
 def check_query(text: object, number: int | None) -> None:
@@ -52,8 +52,13 @@ def checked_vectors(vectors: FloatArray, dim: int, encoder: str) -> FloatArray:
     if x.ndim != 2 or x.shape[1] != dim:
         raise QueryError(f"embeddings have shape {np.shape(vectors)}; this router ({encoder}) needs (n, {dim})")
     # one cheap pass: a NaN or infinity anywhere makes the product one; so may very large values, hence the second look
-    if not math.isfinite(np.vdot(x, x)) and not np.isfinite(x).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        doubtful = not np.vdot(x, x) <= HUGE
+    if doubtful and not np.isfinite(x).all():
         raise QueryError("embeddings hold NaN or infinite values; check the encoder that made them")
+    if doubtful and (odd := np.abs(x).max(axis=1) > HUGE).any():  # the direction is what counts, and squares must not overflow
+        x, large = x.copy(), x[odd].astype(np.float64)
+        x[odd] = large / np.linalg.norm(large, axis=1, keepdims=True)
     return x
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from r2router.decide import NO_ARM, Best, Cheapest, Policy, Tradeoff, Value
-from r2router.text import money
+from r2router.text import money, request_cost
 from r2router.types import Arm, Choices, Forecast
 
 
@@ -14,18 +14,18 @@ def reason(policy: Policy, forecast: Forecast, at: int, arm: Arm, choice: Choice
     quality, cost = float(choice.quality[0]), float(choice.cost[0])
     aim = _aim(policy, bool(choice.met[0]))
     if forecast.familiar[0]:
-        words = [f"{aim}: {arm} is forecast at quality {quality:.2f} for {money(cost)}."]
+        words = [f"{aim}: {arm} is forecast at quality {quality:.2f} for {request_cost(cost)}."]
     else:
         words = ["The query is unlike the training data, so how well it will be answered is not known."]
         words.append(
-            f"The safe choice goes by the arms' averages over the training queries. {aim}: {arm}, {quality:.2f} for {money(cost)}."
+            f"The safe choice goes by the arms' averages over the training queries. {aim}: {arm}, {quality:.2f} for {request_cost(cost)}."
         )
     if arm != arms[at]:
         words.append(f"The cap falls between two budgets of {arm.model}, so the answer may be {arm.budget} tokens long.")
     if others := [i for i in order if i not in (at, NO_ARM)]:
         other = others[0]
         gap, ratio = float(forecast.quality[0, other]) - quality, float(forecast.cost[0, other]) / cost if cost > 0 else np.inf
-        price = f"{ratio:.2g}x the cost" if np.isfinite(ratio) else money(float(forecast.cost[0, other]))
+        price = f"{ratio:.2g}x the cost" if np.isfinite(ratio) else request_cost(float(forecast.cost[0, other]))
         words.append(f"Next best is {arms[other]}: {gap:+.2f} quality at {price}.")
     return " ".join(words)
 

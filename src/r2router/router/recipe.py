@@ -12,14 +12,14 @@ import numpy as np
 
 from r2router.decide import Value
 from r2router.encode import count_tokens, embed, load_encoder
-from r2router.errors import ConfigError, DataError, EncoderError, UsageError
+from r2router.errors import ConfigError, DataError, EncoderError, UsageError, expect
 from r2router.figure import Figure
-from r2router.metrics.calibrate import LEAST_VALUE, for_quality
-from r2router.metrics.score import KEEP, Outcomes, Routed, compare, methods
+from r2router.metrics.calibrate import LEAST_VALUE, for_share
+from r2router.metrics.score import KEEP, Comparison, Means, Outcomes, Routed, compare, methods
 from r2router.predict import Learner
 from r2router.predict.background import BACKGROUND
 from r2router.predict.blend import Blend
-from r2router.predict.crossval import out_of_fold
+from r2router.predict.crossval import fold_means, fold_of, out_of_fold
 from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
 from r2router.predict.means import fair_means
@@ -28,7 +28,18 @@ from r2router.router.card import Facts
 from r2router.router.router import Router
 from r2router.router.trained import TrainedTexts
 from r2router.table.table import Table
+from r2router.table.twins import groups_of
 from r2router.types import FloatArray, Forecast, Progress
+
+PROMISES = {
+    "sure": "it is set to keep {:.0%} of the best fixed arm's quality with 95 % confidence, by the lower limit of cross-validated quality",
+    "average": (
+        "it is set to keep {:.0%} of the best fixed arm's quality on average, by cross-validation: in about every second sample of queries "
+        "it falls a little short; being surer would cost more than that arm"
+    ),
+    "best": "it is set to the value at which the best fixed arm is the choice by the arms' means",
+}
+"""What a router's own policy was set to keep, in words for the card."""
 
 
 class Recipe(msgspec.Struct, frozen=True):
@@ -50,6 +61,14 @@ class Recipe(msgspec.Struct, frozen=True):
     digest: bool = True
 
     def __post_init__(self) -> None:
+        expect("encoder", self.encoder, str, 'the spec of an encoder, such as "minilm"')
+        if isinstance(self.learner, type) or not callable(getattr(self.learner, "fit", None)):
+            raise UsageError(f"learner is {self.learner!r}; give a learner, such as r2router.Ridge() or r2router.KNN()")
+        for name in ("folds", "seed", "resamples"):
+            expect(name, getattr(self, name), int, "a whole number")
+        expect("keep", self.keep, (int, float), "a number above 0 and up to 1")
+        if self.seed < 0:
+            raise ConfigError(f"Recipe(seed={self.seed}): a seed is at least 0")
         if self.folds < 0 or self.resamples < 0 or not 0 < self.keep <= 1:
             raise ConfigError(
                 f"Recipe(folds={self.folds}, keep={self.keep}, resamples={self.resamples}): folds and resamples are at least 0, "
@@ -62,6 +81,7 @@ class Recipe(msgspec.Struct, frozen=True):
         vectors: (n, d) embeddings of its queries, where they exist already; rows are used as they are.
         progress: called as work goes on. Raises `DataError`, `MissingPrice`, `EncoderError`.
         """
+        expect("table", table, Table, "a Table, as Table.read(file, pool) makes one")
         check_table(table)
         counts = count_tokens(table.queries)
         x, encoder = self._vectors(table, vectors, progress)
@@ -73,11 +93,14 @@ class Recipe(msgspec.Struct, frozen=True):
         tokens = np.maximum(fair_means(table.output_tokens), np.exp(log_bounds(table.output_tokens)[0]))
         cost = np.maximum(fair_means(outcomes.cost), 0.0)
         best = int(np.lexsort((cost, -np.where(np.isnan(quality) | np.isnan(cost), -1.0, quality)))[0])
-        policy, figures = Value(_steady_value(quality, cost, best)), tuple[Figure, ...]()
-        folds = min(self.folds, len(set(table.queries)))
+        policy, promise, figures = Value(_steady_value(quality, cost, best)), PROMISES["best"], tuple[Figure, ...]()
+        folds = min(self.folds, int(groups_of(table.queries).max(initial=0)) + 1)
         if folds >= 2:
             forecast = out_of_fold(self.learner, x, table, folds, self.seed, progress)
-            policy, figures = self._judge(forecast, estimates, outcomes, table, float(quality[best]), policy)
+            fold = fold_of(table.queries, folds, self.seed)
+            means = Means(fold_means(outcomes.quality, fold), fold_means(outcomes.cost, fold))
+            expected = table.pool.cost(estimates, forecast.tokens)
+            policy, promise, figures = self._judge(msgspec.structs.replace(forecast, cost=expected), outcomes, means, best, policy)
         predictor = self.learner.fit(x, table)
         return Router(
             pool=table.pool,
@@ -90,7 +113,7 @@ class Recipe(msgspec.Struct, frozen=True):
             prior_quality=quality,
             prior_tokens=tokens,
             familiarity=Familiarity.fit(x, self.seed, self._background(encoder, vectors is None)),
-            facts=self._facts(table, folds, figures),
+            facts=self._facts(table, folds, figures, promise),
             controls=tuple(table.controls.get(arm, "") for arm in table.arms) if table.controls else (),
             trained=TrainedTexts.of(table.queries) if self.digest and not table.simulated else None,
         )
@@ -120,25 +143,30 @@ class Recipe(msgspec.Struct, frozen=True):
             return None
 
     def _judge(
-        self, forecast: Forecast, estimates: FloatArray, outcomes: Outcomes, table: Table, best: float, fallback: Value
-    ) -> tuple[Value, tuple[Figure, ...]]:
-        """The policy and the figures that out-of-fold forecasts support."""
-        expected = table.pool.cost(estimates, forecast.tokens)
-        scored = np.flatnonzero((outcomes.seen & ~np.isnan(forecast.quality) & ~np.isnan(expected)).any(axis=1))
-        if not len(scored):
-            return fallback, ()
-        seen = Outcomes(outcomes.arms, outcomes.quality[scored], outcomes.cost[scored])
-        routed = Routed.of(forecast.quality[scored], expected[scored], seen)
-        try:
-            policy = for_quality(routed.sweep, np.nan_to_num(seen.quality), self.keep * best)
-        except UsageError:
-            policy = fallback
-        if not len(seen.fixed_arms()):
-            return policy, ()
-        result = compare(methods(seen, forecast.quality[scored], expected[scored]), seen, self.resamples, self.seed)
-        return policy, _card_figures(result.figures, result.differences)
+        self, forecast: Forecast, outcomes: Outcomes, means: Means, best: int, fallback: Value
+    ) -> tuple[Value, str, tuple[Figure, ...]]:
+        """The policy, what it promises, and the figures that out-of-fold forecasts (with their cost) support.
 
-    def _facts(self, table: Table, folds: int, figures: tuple[Figure, ...]) -> Facts:
+        best: the fixed arm whose quality counts.
+        """
+        scored = np.flatnonzero((outcomes.seen & ~np.isnan(forecast.quality) & ~np.isnan(forecast.cost)).any(axis=1))
+        if not len(scored):
+            return fallback, PROMISES["best"], ()
+        seen, quality, cost = outcomes.take(scored), forecast.quality[scored], forecast.cost[scored]
+        means = Means(means.quality[scored], means.cost[scored])
+        routed = Routed.of(quality, cost, seen)
+        reference = np.where(seen.seen[:, best], seen.quality[:, best], np.nanmean(outcomes.quality[:, best]))
+        gain = np.nan_to_num(seen.quality) - self.keep * reference[:, None]
+        try:
+            policy, sure = for_share(routed.sweep, gain, np.nan_to_num(seen.cost), float(np.nanmean(outcomes.cost[:, best])))
+            promise = PROMISES["sure" if sure else "average"].format(self.keep)
+        except UsageError:
+            policy, promise = fallback, PROMISES["best"]
+        if not len(seen.fixed_arms()):
+            return policy, promise, ()
+        return policy, promise, _card_figures(compare(methods(seen, quality, cost, means), seen, self.resamples, self.seed))
+
+    def _facts(self, table: Table, folds: int, figures: tuple[Figure, ...], promise: str) -> Facts:
         return Facts(
             trained=datetime.datetime.now(datetime.UTC).date().isoformat(),
             queries=len(table),
@@ -150,24 +178,29 @@ class Recipe(msgspec.Struct, frozen=True):
             seed=self.seed,
             folds=folds if figures else 0,
             figures=figures,
+            promise=promise,
         )
 
 
 _CARD_LABELS = {
     "router": "this router",
-    "fixed": "best mixture of fixed arms",
-    "one budget": "same forecasts, one budget an LLM",
+    "fixed": "best mixture of fixed arms, chosen on other folds",
+    "fixed known": "best mixture of fixed arms, these outcomes known",
+    "one budget": "same forecasts, one budget per LLM",
     "oracle": "oracle",
 }
 
 
-def _card_figures(figures: dict[str, dict[str, Figure]], differences: dict[str, dict[str, Figure]]) -> tuple[Figure, ...]:
+def _card_figures(found: Comparison) -> tuple[Figure, ...]:
     rows = []
     for method, label in _CARD_LABELS.items():
-        for name, words in (("area", "mean quality over log cost"), ("cost_at_keep", "USD a request at 95 % of the best arm's quality")):
-            if method in figures:
-                rows.append(_finite(msgspec.structs.replace(figures[method][name], name=f"{words}: {label}")))
-    rows.append(msgspec.structs.replace(differences["fixed"]["area"], name="mean quality over log cost: router minus best mixture"))
+        for name, words in (("area", "mean quality over log cost"), ("cost_at_keep", "USD per request at 95 % of the best arm's quality")):
+            if method in found.figures:
+                rows.append(_finite(msgspec.structs.replace(found.figures[method][name], name=f"{words}: {label}")))
+    for method in ("fixed", "fixed known"):
+        if method in found.differences:
+            name = f"mean quality over log cost: router minus {_CARD_LABELS[method].removesuffix(' of fixed arms')}"
+            rows.append(msgspec.structs.replace(found.differences[method]["area"], name=name))
     return tuple(rows)
 
 

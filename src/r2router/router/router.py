@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -9,11 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
 import numpy as np
 
 from r2router.decide import NO_ARM, Best, Policy, Tradeoff, anchor_pairs, decide, ranked
 from r2router.encode import Encoder, count_tokens, load_encoder
-from r2router.errors import ArtifactError, NoFeasibleArm, PolicyError, QueryError
+from r2router.errors import ArtifactError, NoFeasibleArm, PolicyError, QueryError, expect
 from r2router.metrics.frontier import sweep
 from r2router.pool.pool import Pool
 from r2router.predict import Predictor
@@ -75,6 +77,12 @@ class Router:
     controls: tuple[str, ...] = ()
     trained: TrainedTexts | None = None
     ties: Literal["cheaper", "first"] = "cheaper"
+
+    def __repr__(self) -> str:
+        return f"Router({len(self.pool.models)} models, {len(self.arms)} arms, encoder={self.encoder!r}, policy={self.policy!r})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(repr(self))}</p>{self.pool._repr_html_()}"
 
     @property
     def arms(self) -> tuple[Arm, ...]:
@@ -153,6 +161,29 @@ class Router:
         counts = count_tokens([text])
         forecast = self.forecast_vectors(self._encoder.encode([text]), counts)
         return self.explain(forecast, policy, self.usable(require, exclude, counts))
+
+    def route_many(
+        self, texts: Sequence[str], policy: Policy | None = None, *, require: Iterable[str] = (), exclude: Iterable[str] = ()
+    ) -> list[Decision]:
+        """One decision per text, in order; see `route`. For files, and rows that may fail, `r2router.stream.route_file`.
+
+        Raises as `route`; the message of `NoFeasibleArm` begins with the number of the text, from 0.
+        """
+        if isinstance(texts, str):
+            raise QueryError("texts is one text; give a list of them, or use route(text)")
+        texts, require, exclude = list(texts), tuple(require), tuple(exclude)
+        if not texts:
+            return []
+        forecast, counts = self.forecast(texts), count_tokens(texts)
+        usable = self.usable(require, exclude, counts)
+        found = []
+        for i in range(len(texts)):
+            mask = usable[i : i + 1] if usable is not None and usable.ndim == 2 else usable
+            try:
+                found.append(self.explain(forecast[i : i + 1], policy, mask))
+            except NoFeasibleArm as error:
+                raise NoFeasibleArm(f"text {i}: {error}") from None
+        return found
 
     def choose(self, forecast: Forecast, policy: Policy | None = None, usable: BoolArray | None = None) -> Choices:
         """The one place where a decision is made: the arms for n forecasts of this router, as arrays.
@@ -283,12 +314,16 @@ class Router:
         return policy
 
     def with_policy(self, policy: Policy) -> Router:
-        """The same router with another policy of its own. Raises `PolicyError` where it is none."""
+        """The same router with another policy of its own; what the one before was set to keep is no longer said of it.
+
+        Raises `PolicyError` where it is none.
+        """
         self.resolve(policy)
-        return replace(self, policy=policy)
+        return replace(self, policy=policy, facts=msgspec.structs.replace(self.facts, promise=""))
 
     def with_pool(self, pool: Pool) -> Router:
         """The same router with other prices, capabilities or availability; the arms must be the same. Raises `ArtifactError`."""
+        expect("pool", pool, Pool, "a Pool, as Pool.read(file) makes one")
         if pool.arms != self.arms:
             raise ArtifactError("the pool's arms are not the router's, in the same order: train a router on this pool")
         return replace(self, pool=pool)
@@ -303,6 +338,10 @@ class Router:
         where its outcomes are missing or too few (`arrival.LEAST_QUERIES`), `MissingPrice`, `EncoderError`.
         """
         from r2router.router.add_model import add_model
+        from r2router.table.table import Table
+
+        expect("model", model, (Model, str), "a Model, or the id of one in the outcomes' pool")
+        expect("outcomes", outcomes, Table, "a Table, as Table.read(file, pool) makes one")
 
         return add_model(self, model, outcomes, vectors)
 
@@ -311,6 +350,8 @@ class Router:
     def save(self, folder: str | Path) -> None:
         """Write router.json, weights.safetensors and card.md. Raises `SaveError`; an older router there then survives."""
         from r2router.router.folder import save
+
+        expect("folder", folder, (str, Path), "the path of a folder")
 
         save(self, folder)
 
@@ -321,6 +362,8 @@ class Router:
         That its hashes are right shows that it arrived whole, not who made it.
         """
         from r2router.router.folder import load
+
+        expect("folder", folder, (str, Path), "the path of a folder")
 
         return load(folder)
 

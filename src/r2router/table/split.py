@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from r2router.errors import DataError
+from r2router.table.twins import groups_of
 from r2router.types import IntArray
 
 if TYPE_CHECKING:
@@ -17,20 +18,20 @@ if TYPE_CHECKING:
 
 
 def split_queries(queries: Sequence[str], test: float, seed: int) -> tuple[IntArray, IntArray]:
-    """(train, test) numbers of queries; those of the same text stay together.
+    """(train, test) numbers of queries; near-duplicates stay together (`groups_of`).
 
     A permutation by `numpy.random.default_rng(seed)`, as in the paper's released code. Raises `DataError` where a part would be empty.
     """
     if not 0 < test < 1:
         raise DataError(f"test is {test}; the share of queries held out lies between 0 and 1, for example 0.2")
-    first: dict[str, int] = {}
-    group = np.array([first.setdefault(text, len(first)) for text in queries], dtype=np.intp)
-    order = np.random.default_rng(seed).permutation(len(first))
-    train_groups = order[: int((1 - test) * len(first) + 1e-9)]  # 0.9 of 10 is 9, whatever 1 - 0.9 comes to in binary
+    group = groups_of(queries)
+    groups = int(group.max(initial=-1)) + 1
+    order = np.random.default_rng(seed).permutation(groups)
+    train_groups = order[: int((1 - test) * groups + 1e-9)]  # 0.9 of 10 is 9, whatever 1 - 0.9 comes to in binary
     in_train = np.isin(group, train_groups)
     if in_train.all() or not in_train.any():
-        raise DataError(f"{len(first)} distinct queries cannot be split {1 - test:g} to {test:g}: one part would be empty")
-    if len(first) == len(queries):  # the permutation's own order, so that rows come as the paper's code has them
+        raise DataError(f"{groups} distinct queries cannot be split {1 - test:g} to {test:g}: one part would be empty")
+    if groups == len(queries):  # the permutation's own order, so that rows come as the paper's code has them
         return train_groups, order[len(train_groups) :]
     return np.flatnonzero(in_train), np.flatnonzero(~in_train)
 

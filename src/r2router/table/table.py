@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from r2router.errors import DataError
+from r2router.errors import DataError, expect
 from r2router.pool.pool import Pool
+from r2router.text import html_table
 from r2router.types import Arm, FloatArray, IntArray, Prices
 
 if TYPE_CHECKING:
@@ -126,6 +127,14 @@ class Table:
             f"{'Simulated ' if self.simulated else ''}Table({len(self)} queries x {len(self.arms)} arms, {seen:.0%} of the cells observed)"
         )
 
+    def _repr_html_(self) -> str:
+        rows = []
+        for number, arm in enumerate(self.arms):
+            quality = self.quality[:, number]
+            seen = quality[np.isfinite(quality)]
+            rows.append((arm, f"{len(seen):,}", f"{seen.mean():.3f}" if len(seen) else ""))
+        return html_table(repr(self), ("arm", "queries with a quality", "mean quality"), rows)
+
     @property
     def arms(self) -> tuple[Arm, ...]:
         return self.pool.arms
@@ -176,11 +185,13 @@ class Table:
         return replace(self, pool=pool)
 
     def split(self, test: float = 0.2, seed: int = 42) -> tuple[Table, Table]:
-        """(train, test) by query, never by row; queries of the same text stay together.
+        """(train, test) by query, never by row; queries of the same text stay together, and so do near-duplicates (`groups_of`).
 
         A permutation by `numpy.random.default_rng(seed)`, as in the paper's released code. Raises `DataError` where one of the
         two parts would be empty.
         """
+        expect("test", test, (int, float, np.integer, np.floating), "the share of queries held out, such as 0.2")
+        expect("seed", seed, (int, np.integer), "a whole number of at least 0")
         from r2router.table.split import split_queries
 
         train, held_out = split_queries(self.queries, test, seed)

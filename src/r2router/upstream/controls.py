@@ -125,6 +125,8 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 raise ConfigError(f"{arm}: {knobs[0]} needs a budget that is a number of tokens")
             if "reasoning_effort" in knobs and provider.dialect in _NO_EFFORT:
                 raise ConfigError(f"{arm}: {provider.dialect} endpoints ignore reasoning_effort; control it by thinking_tokens")
+            if "thinking_tokens" in knobs and (budget.tokens or 0) >= self.cap(model, budget):
+                raise ConfigError(f"{arm}: max_output_tokens ({model.max_output_tokens}) leaves no room for an answer behind the thinking")
             if "thinking_tokens" in knobs:
                 self._check_thinking(arm, budget.tokens or 0, provider)
             if "prefix_sharing" in knobs and provider.dialect in _NO_PIECES:

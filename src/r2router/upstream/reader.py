@@ -9,7 +9,8 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from r2router.upstream.answer import Answer, decoded
+from r2router.upstream.answer import Answer
+from r2router.upstream.content import decoded
 from r2router.upstream.endpoint import LONGEST_ANSWER, MB, Inflate, TooMuch, least_tokens, most_kept_bytes, most_stream_bytes
 from r2router.upstream.events import BOM, Lines, field, is_blank, is_json
 from r2router.upstream.limits import retry_after
@@ -150,7 +151,9 @@ class _Reader:
             self._take(body, data)
 
     def _line(self, line: bytes) -> None:
-        name, value = field(line)
+        if line[:7] == b"data: {" and not self._pending and not self._event and self.answer.add_plain(line[6:]):
+            return  # nearly always
+        name, value = field(line) if line else (b"", b"")
         if name == b"data" and value == b"[DONE]":
             self._dispatch()
             self.done = True

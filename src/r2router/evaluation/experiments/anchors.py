@@ -88,9 +88,10 @@ def run(study: Study) -> Findings:
         raise DataError("no model of this table has three budgets: there is nothing between two anchors to interpolate")
     counts = [k for k in (2, 3, 4, 6, 8, 12, 16, 24, 32) if k < most]
     contenders = [Contender(f"{k} heads a model", Interpolated(study.learner, k)) for k in counts]
-    tried = attempt([Contender(OURS, study.learner), *contenders], data, plan.folds_of(data), study.progress)
+    folds = plan.folds_of(data)
+    tried = attempt([Contender(OURS, study.learner), *contenders], data, folds, study.progress)
     needed(tried[0])
-    found = comparable(tried, data.outcomes)
+    found = comparable(tried, data, folds)
     result = compare(found, data.outcomes, plan.resamples, 0, base=OURS, progress=study.progress)
     order = [c.name for c in contenders if c.name in found] + [OURS]
     x = [*(k for k, c in zip(counts, contenders, strict=True) if c.name in found), most]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from r2router.evaluation.accuracy import COMPLIES, compliance
+from r2router.evaluation.accuracy import COMPLIES, compliance, skipped
 from r2router.evaluation.contenders import Data
 from r2router.evaluation.experiment import Study
 from r2router.evaluation.tables_and_plots import LEAST_QUERIES, REQUESTS, line, scaled, signed
@@ -64,7 +64,9 @@ def run(study: Study) -> Findings:
         sections.append(Section("By task", (tasks,)))
     asked = " that were asked of the same queries" if apart else ""
     told = [answers[i] for i in order] or [f"No LLM has two budgets{asked}: there are points, and no curves."]
-    return study.findings("curves", "What budgets are worth", QUESTION, told, sections, notes=_other_queries(data, apart))
+    return study.findings(
+        "curves", "What budgets are worth", QUESTION, told, sections, notes=[*_other_queries(data, apart), *skipped(data.table)]
+    )
 
 
 _BANDS = (

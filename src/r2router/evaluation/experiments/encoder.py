@@ -37,7 +37,7 @@ def run(study: Study) -> Findings:
         notes += failures(tried)
         found |= {t.contender.name: t.routed for t in tried if not t.failed}
     base = f"ours on {specs[0]}"
-    result = compare(found | beside(data.outcomes), data.outcomes, plan.resamples, 0, base=base, progress=study.progress)
+    result = compare(found | beside(data, plan.folds_of(data)), data.outcomes, plan.resamples, 0, base=base, progress=study.progress)
     rows = result.figures
     answers = [f"{base} minus {m}: area {signed(result.differences[m]['area'])}." for m in found if m != base]
     parts = (

@@ -8,7 +8,7 @@ from r2router.errors import DataError
 from r2router.evaluation.contenders import Tried, attempt, comparable, needed
 from r2router.evaluation.experiment import Study, failures
 from r2router.evaluation.experiments.main import differences_table, figures_table, headlines, verdict
-from r2router.evaluation.methods import OURS, everybody
+from r2router.evaluation.methods import GROUPS, OURS, everybody
 from r2router.figure import Figure
 from r2router.metrics.score import compare, interval
 from r2router.report.findings import Findings, Grid, Row, Section, Words
@@ -24,12 +24,13 @@ def run(study: Study) -> Findings:
         raise DataError("the table has one judge's scores only: name two of its judges with --judge A --other-judge B")
     if other.table.arms != data.table.arms or other.table.query_ids != data.table.query_ids:
         raise DataError("the two judges did not score the same queries and arms: nothing can be compared")
-    tried = attempt(everybody(study.learner), data, study.plan.folds_of(data), study.progress)
+    folds = study.plan.folds_of(data)
+    tried = attempt(everybody(study.learner), data, folds, study.progress)
     needed(tried[0])
     draws = study.plan.resamples
-    own = compare(comparable(tried, data.outcomes), data.outcomes, draws, 0, base=OURS)
+    own = compare(comparable(tried, data, folds), data.outcomes, draws, 0, base=OURS)
     tried = [t if t.failed else Tried.of(t.contender, t.forecasts, other.outcomes) for t in tried]
-    result = compare(comparable(tried, other.outcomes), other.outcomes, draws, 0, base=OURS)
+    result = compare(comparable(tried, other, folds), other.outcomes, draws, 0, base=OURS, groups=GROUPS)
     rows = tuple(Row(m, (own.figures[m]["area"], result.figures[m]["area"])) for m in result.figures if m in own.figures)
     both = Grid("Area by either judge", ("judge of the training", "other judge"), rows, (".3f", ".3f"), ("more", "more"))
     sections = (

@@ -10,13 +10,23 @@ import numpy as np
 
 from r2router.encode import embed
 from r2router.encode.registry import Given
-from r2router.evaluation.accuracy import accuracy, compliance
+from r2router.evaluation.accuracy import accuracy, compliance, skipped
 from r2router.evaluation.contenders import Data, Form, Tried, attempt, comparable, needed
 from r2router.evaluation.experiment import Study, failures
-from r2router.evaluation.methods import BASELINES, ONE_BUDGET, OURS, SAME_ARMS, everybody, published
+from r2router.evaluation.methods import BASELINES, GROUPS, ONE_BUDGET, OURS, PUBLISHED, SAME_ARMS, everybody, published
 from r2router.evaluation.operating_points import SHARES, Point, operating_point, points_grid, shares_grid
 from r2router.evaluation.robustness import noisy_views, robustness_grid
-from r2router.evaluation.tables_and_plots import FIGURES, LABELS, LEAST_QUERIES, MEANINGS, as_much, deferral_plot, grid, signed
+from r2router.evaluation.tables_and_plots import (
+    LABELS,
+    LEAST_QUERIES,
+    MEANINGS,
+    RANGES,
+    as_much,
+    deferral_plot,
+    difference_head,
+    grid,
+    signed,
+)
 from r2router.figure import Figure
 from r2router.metrics.score import Comparison, Method, Outcomes, compare
 from r2router.report.findings import Findings, Grid, Plot, Row, Section, Words
@@ -25,8 +35,8 @@ from r2router.types import FloatArray, IntArray
 
 QUESTION = "Is routing over (model, budget) pairs worth more than routing over models, whatever the router?"
 
-_FIGURES = ("area", "gap_closed", "audc", "qnc", "qnc_100", "peak", "cost_at_keep")
-_DIFFERENCES = ("area", "audc", "qnc", "cheaper")
+_FIGURES = ("area", "covers", "gap_closed", "audc", "audc_points", "qnc", "qnc_100", "qnc_points", "peak", "cost_at_keep")
+_DIFFERENCES = ("area", "area_zero", "audc", "qnc", "cheaper")
 _TASK_DRAWS = 200
 _EQUAL = 1e-9  # qualities that differ by less are rounded differently and no more
 
@@ -43,18 +53,19 @@ def against(study: Study, name: str, title: str, question: str, form: Form) -> F
     folds = plan.folds_of(data)
     mine = needed(attempt(contenders[:1], data, folds, study.progress, _views(study))[0])
     tried = [mine, *attempt(contenders[1:], data, folds, study.progress)]
-    found = comparable(tried, data.outcomes)
-    result = compare(found, data.outcomes, plan.resamples, 0, base=OURS, progress=study.progress)
-    answers, thriftier = headlines(result, task_lines(study, found)), list[Grid]()
+    found = comparable(tried, data, folds)
+    result = compare(found, data.outcomes, plan.resamples, 0, base=OURS, groups=GROUPS, progress=study.progress)
+    tasks = by_task(study, found)
+    answers, thriftier = headlines(result, tasks), list[Grid]()
     if form == "one budget":
         answers, thriftier = _thrifty(study, mine, folds, answers)
     sections = [
         Section("Quality and cost", (curves(result, data.outcomes), figures_table(result, tried))),
         Section("Ours against each", (differences_table(result), Words(verdict(result)), *thriftier)),
-        *one_by_one(study, mine, found, result),
+        *one_by_one(study, mine, tasks),
         *reviewers(study, tried),
     ]
-    return study.findings(name, title, question, answers, sections, notes=failures(tried))
+    return study.findings(name, title, question, answers, sections, notes=[*failures(tried), *skipped(data.table)])
 
 
 def _thrifty(study: Study, mine: Tried, folds: Sequence[IntArray], answers: list[str]) -> tuple[list[str], list[Grid]]:
@@ -62,21 +73,22 @@ def _thrifty(study: Study, mine: Tried, folds: Sequence[IntArray], answers: list
     more, the grid); the best budget by quality may cost several times as much for next to nothing.
     """
     tried = attempt(published("thrifty"), study.data, folds, study.progress)
-    found = comparable([mine, *tried], study.data.outcomes)
-    result = compare(found, study.data.outcomes, study.plan.resamples, 0, base=OURS, progress=study.progress)
-    names, lines = ("area", "qnc", "cheaper"), []
+    found = comparable([mine, *tried], study.data, folds)
+    result = compare(found, study.data.outcomes, study.plan.resamples, 0, base=OURS, groups=GROUPS, progress=study.progress)
+    names, lines = ("area", "area_zero", "qnc", "cheaper"), []
     for t in tried:
         row = result.differences.get(t.contender.name)
-        cells = (f"not available: {t.failed}", None, None) if row is None else tuple(_difference(name, row[name]) for name in names)
+        cells = (f"not available: {t.failed}", None, None, None) if row is None else tuple(_difference(name, row[name]) for name in names)
         lines.append(Row(t.contender.name, cells))
     about = (
         "Each LLM at its cheapest budget that keeps 95 % of its best quality in the training part. The last column is the other's cost at "
         "95 % over ours."
     )
-    heads = tuple(FIGURES[name][0] for name in names)
-    shown = Grid("Ours minus baselines with a thriftier budget an LLM, paired", heads, tuple(lines), ("+.3f", "+.3f", ".2f"), about=about)
-    rival = best_of(result, list(BASELINES))
-    times = result.differences[rival]["cheaper"] if rival is not None else None
+    heads = tuple(difference_head(name) for name in names)
+    shown = Grid(
+        "Ours minus baselines with a thriftier budget an LLM, paired", heads, tuple(lines), ("+.3f", "+.3f", "+.3f", ".2f"), about=about
+    )
+    rival, times = _best(result)
     if times is None or not math.isfinite(times.value) or result.best[1] <= 0:
         return answers, [shown]
     said = f"Were each LLM at a thriftier budget, the best baseline, {rival}, would cost {as_much(times)} as much."
@@ -103,7 +115,7 @@ def best_of(result: Comparison, names: Sequence[str], figure: str = "cost_at_kee
 def curves(result: Comparison, outcomes: Outcomes) -> Plot:
     """The plot a reader sees first: ours, the best of each kind of baseline, the mixture and the oracle."""
     best = [best_of(result, list(BASELINES)), best_of(result, [n + SAME_ARMS for n in BASELINES])]
-    shown = [m for m in (OURS, *best, ONE_BUDGET, "fixed", "oracle") if m is not None and m in result.figures]
+    shown = [m for m in (OURS, *best, ONE_BUDGET, "fixed", "fixed known", "oracle") if m is not None and m in result.figures]
     return deferral_plot(result, list(dict.fromkeys(shown)), outcomes)
 
 
@@ -112,16 +124,16 @@ def figures_table(result: Comparison, tried: Sequence[Tried]) -> Grid:
     rows: dict[str, Mapping[str, Figure] | str] = {}
     for t in tried:
         rows[t.contender.name] = t.failed or result.figures[t.contender.name]
-    rows |= {m: result.figures[m] for m in ("fixed", "oracle")}
+    rows |= {m: result.figures[m] for m in ("fixed", "fixed known", "oracle") if m in result.figures}
     return grid("Figures", rows, _FIGURES, strong=[OURS], about=MEANINGS)
 
 
 def differences_table(result: Comparison) -> Grid:
     """Ours minus each other method, paired over queries."""
     rows = tuple(Row(LABELS.get(m, m), tuple(_difference(f, row[f]) for f in _DIFFERENCES)) for m, row in result.differences.items())
-    heads = tuple(FIGURES[name][0] for name in _DIFFERENCES)
-    about = "The last column is the other's cost at 95 % over ours."
-    return Grid("Ours minus the other, paired", heads, rows, ("+.3f", "+.3f", "+.3f", ".2f"), about=about)
+    heads = tuple(difference_head(name) for name in _DIFFERENCES)
+    about = f"{RANGES} The last column is the other's cost at 95 % over ours."
+    return Grid("Ours minus the other, paired", heads, rows, ("+.3f", "+.3f", "+.3f", "+.3f", ".2f"), about=about)
 
 
 def _difference(name: str, figure: Figure) -> Figure | str | None:
@@ -151,10 +163,10 @@ def _ahead(figure: str, difference: Figure) -> bool:
     return difference.high < 0 if figure == "qnc" else difference.low > 0
 
 
-def headlines(result: Comparison, tasks: Sequence[tuple[str, Figure]]) -> list[str]:
+def headlines(result: Comparison, tasks: Sequence[tuple[str, Comparison | None]]) -> list[str]:
     """What came out, the most important first."""
     ours, said = result.figures[OURS], _alike(result)
-    at, rival = ours["cost_at_keep"], best_of(result, list(BASELINES))
+    at = ours["cost_at_keep"]
     if result.best[1] <= 0:
         return said
     if math.isfinite(at.value):
@@ -164,29 +176,53 @@ def headlines(result: Comparison, tasks: Sequence[tuple[str, Figure]]) -> list[s
             f"1,000 requests with ours [{_usd(at.low)}, {_usd(at.high)}]; that LLM alone costs {money(1000 * result.best[0])} at its full "
             "quality."
         )
-        said += _mixture(result)
-        said += _rival(result, rival)
+        said += [text for m, words in _MIXTURES.items() for text in _mixture(result, m, words)]
+        said += _rival(result)
     else:
         said.append("Ours does not reach 95 % of the best LLM's quality: routing does not help here at that level.")
-    gain, closed = result.differences["fixed"]["area"], ours["gap_closed"]
-    if math.isnan(gain.value):
+    if math.isnan(ours["area"].value):
         said.append("Areas are not available: fewer than two arms of different cost were observed on nearly all queries, or one is free.")
         return said
-    clear = "clearly" if gain.low > 0 or gain.high < 0 else "not clearly"
-    side = "as high as" if abs(gain.value) <= _EQUAL else "above" if gain.value > 0 else "below"
-    gap = f" and closes {closed.value:.1%} [{closed.low:.1%}, {closed.high:.1%}] of the gap from there to the oracle"
-    curve = side if side == "as high as" else f"{clear} {side}"
-    said.append(f"Its curve is {curve} the best mixture of fixed arms (area {signed(gain)}){gap if math.isfinite(closed.value) else ''}.")
-    known = [(task, figure) for task, figure in tasks if math.isfinite(figure.value)]
-    worse = [task for task, figure in known if figure.value < -_EQUAL]
-    if known:
-        said.append(f"Below the mixture on {len(worse)} of {len(known)} tasks{': ' + ', '.join(worse) if worse else ''}.")
+    return [*said, _above(result), *_on_tasks(tasks)]
+
+
+_MIXTURES = {"fixed": "chosen on the other folds", "fixed known": "chosen with these outcomes known"}
+
+
+def _above(result: Comparison) -> str:
+    """Where its curve lies."""
+    sides = {"above": "clearly above", "below": "clearly below", "not clear": "not clearly above or below", "not known": "beside"}
+    gaps = {m: result.differences[m]["area"] for m in _MIXTURES if m in result.differences}
+    words = [f"{signed(gap)} against the one {_MIXTURES[m]}" for m, gap in gaps.items()]
+    same = all(abs(v) <= _EQUAL for gap in gaps.values() for v in (gap.value, gap.low, gap.high) if not math.isnan(v))
+    side = "as high as" if same else sides[result.verdict]
+    closed = result.figures[OURS]["gap_closed"]
+    gap = f" It closes {closed.value:.1%} [{closed.low:.1%}, {closed.high:.1%}] of the gap from there to the oracle."
+    return f"Its curve is {side} the best mixture of fixed arms (area {', '.join(words)}).{gap if math.isfinite(closed.value) else ''}"
+
+
+def _on_tasks(tasks: Sequence[tuple[str, Comparison | None]]) -> list[str]:
+    """On how many tasks ours is clearly above or below each mixture, and on how many it has less area, clearly or not."""
+    known = [(task, part) for task, part in tasks if part is not None and math.isfinite(part.figures[OURS]["area"].value)]
+    said = []
+    for m, words in _MIXTURES.items():
+        gaps = [(task, part.differences[m]["area"]) for task, part in known if m in part.differences]
+        if not gaps:
+            continue
+        above = sum(gap.low > _EQUAL for _, gap in gaps)
+        below = [task for task, gap in gaps if gap.high < -_EQUAL]
+        under = sum(gap.value < -_EQUAL for _, gap in gaps)
+        named = f" ({', '.join(below)})" if below else ""
+        said.append(
+            f"On {len(gaps)} tasks against the mixture {words}: clearly above on {above}, clearly below on {len(below)}{named}; "
+            f"the difference is negative, clearly or not, on {under}."
+        )
     return said
 
 
 def _alike(result: Comparison) -> list[str]:
     """Said first where the arms do not differ, so that nothing can be gained by choosing among them."""
-    quality = result.points["fixed"][1]
+    quality = result.points["fixed known"][1]
     if result.best[1] <= 0:
         return ["No arm has a quality above 0 on nearly all queries: there is nothing that a router could keep, and nothing to compare."]
     if len(quality) > 1 and float(quality.max() - quality.min()) <= _EQUAL:
@@ -194,23 +230,32 @@ def _alike(result: Comparison) -> list[str]:
     return []
 
 
-def _mixture(result: Comparison) -> list[str]:
+def _mixture(result: Comparison, mixture: str, words: str) -> list[str]:
     """What that quality costs without any router, which is what ours must beat before all else."""
-    cost, times = result.figures["fixed"]["cost_at_keep"].value, result.differences["fixed"]["cheaper"]
+    if mixture not in result.differences:
+        return []
+    cost, times = result.figures[mixture]["cost_at_keep"].value, result.differences[mixture]["cheaper"]
     if not math.isfinite(times.value):
         return []
-    clear = "" if times.low > 1 or times.high < 1 or math.isnan(times.low) else ", which is no clear difference"
-    cost_there = f"costs {money(1000 * cost)} there: {as_much(times)} as much{clear}."
-    return [f"The best mixture of fixed arms, chosen with these outcomes known, {cost_there}"]
+    clear = "" if times.low > 1 + _EQUAL or times.high < 1 - _EQUAL else ", which is no clear difference"
+    return [f"The best mixture of fixed arms, {words}, costs {money(1000 * cost)} there: {as_much(times)} as much{clear}."]
 
 
-def _rival(result: Comparison, rival: str | None) -> list[str]:
+def _best(result: Comparison) -> tuple[str, Figure | None]:
+    """The best baseline in its published form, and how many times as much it costs; the best is found again in every draw."""
+    if PUBLISHED not in result.best_of:
+        return "", None
+    name, less = result.best_of[PUBLISHED]
+    return name, less["cheaper"]
+
+
+def _rival(result: Comparison) -> list[str]:
     """What the best baseline in its published form costs at that quality."""
-    if rival is None:
+    rival, times = _best(result)
+    if times is None:
         return ["No baseline in its published form is available on this table."]
     if not math.isfinite(result.figures[rival]["cost_at_keep"].value):
         return ["No baseline in its published form gets to that quality."]
-    times = result.differences[rival]["cheaper"]
     if math.isnan(times.value):
         return []  # at no cost there is no ratio
     return [f"The best baseline in its published form there, {rival}, costs {as_much(times)} as much."]
@@ -220,17 +265,12 @@ def _usd(cost: float) -> str:
     return money(1000 * cost) if math.isfinite(cost) else "never"
 
 
-def task_lines(study: Study, found: Mapping[str, Sequence[Method]]) -> list[tuple[str, Figure]]:
-    """For each task the difference of area, ours minus the mixture of fixed arms."""
-    return [(task, result.differences["fixed"]["area"]) for task, result in by_task(study, found) if result is not None]
-
-
 def by_task(study: Study, found: Mapping[str, Sequence[Method]]) -> list[tuple[str, Comparison | None]]:
     """For each task ours beside the mixture and the oracle; None where it has too few queries, or no arm seen on nearly all of them."""
     names = sorted(set(study.data.table.tasks))
     if len(names) < 2:
         return []
-    tasks, few = np.array(study.data.table.tasks), {m: found[m] for m in (OURS, "fixed", "oracle")}
+    tasks, few = np.array(study.data.table.tasks), {m: found[m] for m in (OURS, *_MIXTURES, "oracle") if m in found}
     lines: list[tuple[str, Comparison | None]] = []
     for task in names:
         rows = np.flatnonzero(tasks == task)
@@ -244,23 +284,26 @@ def by_task(study: Study, found: Mapping[str, Sequence[Method]]) -> list[tuple[s
     return lines
 
 
-def one_by_one(study: Study, mine: Tried, found: Mapping[str, Sequence[Method]], result: Comparison) -> list[Section]:
+def one_by_one(study: Study, mine: Tried, tasks: Sequence[tuple[str, Comparison | None]]) -> list[Section]:
     """The dial in dollars, tasks, arms used."""
     data, draws = study.data, study.plan.resamples
     points = [(f"{share:.0%} of the best LLM's quality", operating_point(mine, data, share, draws, 0)) for share in SHARES]
     sections = [Section("In dollars", (points_grid(points),))]
-    lines = by_task(study, found)
-    if lines:
+    if tasks:
         rows = []
-        for task, part in lines:
+        for task, part in tasks:
             if part is None:
-                rows.append(Row(task, (float(study.data.table.tasks.count(task)), None, None, None, None)))
+                rows.append(Row(task, (float(study.data.table.tasks.count(task)), *[None] * 6)))
                 continue
-            area = [*(part.figures[m]["area"] for m in (OURS, "fixed", "oracle")), part.differences["fixed"]["area"]]
-            rows.append(Row(task, (float(part.n), *(msgspec.structs.replace(figure, n=0) for figure in area))))
-        heads = ("queries", "ours", "mixture", "oracle", "ours minus mixture")
-        about = f"Not available where a task has fewer than {LEAST_QUERIES} queries, or no arm that was observed on nearly all of them."
-        formats = (",.0f", ".3f", ".3f", ".3f", "+.3f")
+            area = [part.figures[m]["area"] if m in part.figures else None for m in (OURS, *_MIXTURES, "oracle")]
+            area += [part.differences[m]["area"] if m in part.differences else None for m in _MIXTURES]
+            rows.append(Row(task, (float(part.n), *(None if f is None else msgspec.structs.replace(f, n=0) for f in area))))
+        heads = ("queries", "ours", "mixture", "knowing mixture", "oracle", "ours minus mixture", "minus knowing one")
+        about = (
+            f"Not available where a task has fewer than {LEAST_QUERIES} queries, or no arm that was observed on nearly all of them. The "
+            "first mixture is chosen by all queries of the other folds, of whatever task; the knowing one by this task's outcomes."
+        )
+        formats = (",.0f", ".3f", ".3f", ".3f", ".3f", "+.3f", "+.3f")
         sections.append(Section("By task", (Grid("Area by task", heads, tuple(rows), formats, about=about),)))
     usual = points[1][1]
     if usual is not None:
@@ -301,6 +344,6 @@ def reviewers(study: Study, tried: Sequence[Tried]) -> list[Section]:
     return [Section("For reviewers", (*parts, spent), folded=True)]
 
 
-def judged(data: Data, tried: Sequence[Tried], resamples: int, base: str = OURS) -> Comparison:
-    """A comparison of what was tried, with the mixture and the oracle."""
-    return compare(comparable(tried, data.outcomes), data.outcomes, resamples, 0, base=base)
+def judged(data: Data, tried: Sequence[Tried], folds: Sequence[IntArray], resamples: int, base: str = OURS) -> Comparison:
+    """A comparison of what was tried, with the mixtures and the oracle."""
+    return compare(comparable(tried, data, folds), data.outcomes, resamples, 0, base=base, groups=GROUPS)

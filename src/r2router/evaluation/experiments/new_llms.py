@@ -118,11 +118,12 @@ def run(study: Study) -> Findings:
     for size, kind in itertools.product(sizes, ("ours", "Uni-R2Router", "UniRouter")):
         found[f"{kind}, {size} queries"] = _each(study, data, folds, models, kind, size, notes)
     result = compare(
-        {k: v for k, v in found.items() if v} | beside(data.outcomes),
+        {k: v for k, v in found.items() if v} | beside(data, folds),
         data.outcomes,
         plan.resamples,
         0,
         base=_WITHOUT,
+        cases=True,
         progress=study.progress,
     )
     curves = []
@@ -158,7 +159,7 @@ def _against(found: Mapping[str, Sequence[Method]], data: Data, sizes: Sequence[
         have = {name: found[name] for name in names.values() if found[name]}
         if names["ours"] not in have:
             continue
-        gaps = compare(have, data.outcomes, resamples, 0, base=names["ours"]).differences
+        gaps = compare(have, data.outcomes, resamples, 0, base=names["ours"], cases=True).differences
         rows.append(Row(f"{size} queries", tuple(gaps[names[k]]["area"] if names[k] in gaps else None for k in others)))
     return Grid("Area, ours minus the other, paired", others, tuple(rows), ("+.3f",) * 2)
 

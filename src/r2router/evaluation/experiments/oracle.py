@@ -27,10 +27,10 @@ def run(study: Study) -> Findings:
     if not len(best):
         raise DataError("no arm was observed on 95 % of the queries: one budget an LLM cannot be chosen")
     found: dict[str, Method] = {
-        _CURVES: Routed.of(outcomes.quality, outcomes.cost, outcomes),
-        _POINTS: Routed.of(outcomes.quality, outcomes.cost, outcomes, best),
-        _BRIEF: Routed.of(outcomes.quality, outcomes.cost, outcomes, brief),
-        "fixed": FixedArms(outcomes, outcomes.fixed_arms()),
+        _CURVES: Routed.oracle(outcomes),
+        _POINTS: Routed.oracle(outcomes, best),
+        _BRIEF: Routed.oracle(outcomes, brief),
+        "fixed known": FixedArms(outcomes, outcomes.fixed_arms()),
     }
     result = compare(found, outcomes, study.plan.resamples, 0, base=_CURVES)
     gap = result.differences[_POINTS]

@@ -41,9 +41,10 @@ def run(study: Study) -> Findings:
         for form in forms
         for name, learner in names.items()
     ]
-    tried = attempt(contenders, data, plan.folds_of(data), study.progress)
+    folds = plan.folds_of(data)
+    tried = attempt(contenders, data, folds, study.progress)
     needed(tried[0])
-    found = comparable(tried, data.outcomes)
+    found = comparable(tried, data, folds)
     result = compare(found, data.outcomes, plan.resamples, 0, base=OURS, progress=study.progress)
     rows = {t.contender.name: t.failed or result.figures[t.contender.name] for t in tried}
     draws = min(plan.resamples, 100)
@@ -64,7 +65,7 @@ def run(study: Study) -> Findings:
         Section(
             "Quality and cost",
             (
-                deferral_plot(result, [*shown, "fixed", "oracle"]),
+                deferral_plot(result, [*shown, "fixed", "fixed known", "oracle"]),
                 grid("Figures", rows, ("area", "gap_closed", "audc", "qnc", "peak"), [OURS], MEANINGS),
             ),
         ),

@@ -28,10 +28,11 @@ _DRAWS = 5
 def run(study: Study) -> Findings:
     """Each model half as dear or dear by half more, then all at random; forecasts stay, only prices move."""
     data, plan = study.data, study.plan
-    tried = needed(attempt([ours(study.learner)], data, plan.folds_of(data), study.progress)[0])
+    folds = plan.folds_of(data)
+    tried = needed(attempt([ours(study.learner)], data, folds, study.progress)[0])
     usual = operating_point(tried, data, 0.95, plan.resamples, 0) or operating_point(tried, data, 0.9, plan.resamples, 0)
     values = usual.values if usual is not None else tuple(float(np.median(r.sweep.value)) for r in tried.routed)
-    rows, lost = [], []
+    rows, lost, above = [], [], 0
     moves = _moves(data.table.pool)
     for done, (label, factor) in enumerate(moves):
         unpaid = np.full_like(data.table.cost_usd, np.nan)  # what was paid, was paid at the old prices
@@ -39,21 +40,22 @@ def run(study: Study) -> Findings:
         informed = _informed(tried, now)
         same = [a.sweep.at(v) == b.sweep.at(v) for a, b, v in zip(tried.routed, informed.routed, values, strict=True)]
         stale = tried.paid(now.outcomes)
-        found: dict[str, Sequence[Method]] = {OURS: informed.routed, "stale": stale.routed, **beside(now.outcomes)}
+        found: dict[str, Sequence[Method]] = {OURS: informed.routed, "stale": stale.routed, **beside(now, folds)}
         result = compare(found, now.outcomes, min(plan.resamples, 200), 0, base=OURS)
         kept = mean_figure("unchanged", np.mean(same, axis=0), plan.resamples, 0)
-        rows.append(Row(label, (kept, result.differences["fixed"]["area"], result.differences["stale"]["area"])))
+        gaps = [result.differences[m]["area"] if m in result.differences else None for m in ("fixed", "fixed known", "stale")]
+        rows.append(Row(label, (kept, *gaps)))
+        above += result.verdict == "above"
         lost.append(result.differences["stale"]["area"])
         if study.progress is not None:
             study.progress("moving prices", done + 1, len(moves))
-    columns = ("decisions unchanged", "ours minus mixture (area)", "knowing the prices minus not (area)")
+    columns = ("decisions unchanged", "ours minus mixture (area)", "ours minus knowing mixture", "knowing the prices minus not (area)")
     about = "Decisions at the value of an answer that keeps 95 % of the best LLM's quality at the old prices. Nothing is fitted again."
-    grid = Grid("When prices move", columns, tuple(rows), ("share", "+.3f", "+.4f"), ("", "more", "more"), about)
+    grid = Grid("When prices move", columns, tuple(rows), ("share", "+.3f", "+.3f", "+.4f"), ("", "more", "more", "more"), about)
     least, most = min(lost, key=lambda f: f.value), max(lost, key=lambda f: f.value)
     kept_shares = [row.cells[0].value for row in rows]  # type: ignore[union-attr]
-    ahead = sum(row.cells[1].low > 0 for row in rows)  # type: ignore[union-attr]
     answers = [
-        _verdict(ahead, len(rows)),
+        _verdict(above, len(rows)),
         f"{min(kept_shares):.0%} to {max(kept_shares):.0%} of decisions stay as they were.",
     ]
     if not math.isnan(least.value):
