@@ -38,6 +38,10 @@ def test_the_mark_of_an_answer_is_known_in_many_phrasings(mark: str, behind: str
     assert score("choice", letter, "B") == 1.0, letter
 
 
+def test_a_reason_behind_the_answer_is_passed_over() -> None:
+    assert score("numeric", "Answer: x=12, since 2x=24", "12") == 1.0 == score("numeric", "The answer is 5 because 5 + 3 = 8", "5")
+
+
 def test_a_heading_of_four_hashes_is_no_answer() -> None:
     assert final_answer("#### Step 3: multiply\nso 15") is None and final_answer("x\n#### 42\n") == "42"
     assert score("numeric", "#### Step 2: add\n\n5 + 6 = 11", "11") == 1.0

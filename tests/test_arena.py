@@ -50,6 +50,78 @@ def scored(path: Path, **odd: Any) -> Path:
     return write(path, [*entries, entries[0] | {"prediction": "c", "accuracy": 1.0, "cost": 99.0, "for_optimality": True}])
 
 
+def repository(path: Path, names: list[str], mapping: dict[str, str] | None = None, costs: list[str] | None = None) -> Path:
+    """A folder with what RouterArena's check reads of its repository; made up, in its form."""
+    (path / "model_cost").mkdir(parents=True)
+    code = f"import os\n\nuniversal_names = {names!r}\n\nmapping: dict[str, str] = {mapping or {}!r}\n\nraise SystemExit('never run')\n"
+    (path / "universal_model_names.py").write_text(code, encoding="utf-8")
+    write(path / "model_cost" / "cost.json", {name: {"input_token_price_per_million": 1} for name in (names if costs is None else costs)})
+    return path
+
+
+def refused(predictions: Path, config: Path, prompts: Path, names: set[str]) -> list[str]:
+    """What RouterArena's check_config_prediction_files.py would find wrong, by its rules of 2026."""
+    asked = {e["global index"]: e["prompt_formatted"] for e in json.loads(prompts.read_text())}
+    entries, models = json.loads(predictions.read_text()), json.loads(config.read_text())["pipeline_params"]["models"]
+    wrong = [m for m in models if m not in names]
+    wrong += [e["global index"] for e in entries if asked.get(e["global index"]) != e["prompt"] or e["prediction"] not in models]
+    return wrong + ([] if len(entries) == len(asked) else ["size"])
+
+
+def test_what_is_checked_against_a_copy_passes_its_check(router: r2.Router, prompts: Path, tmp_path: Path) -> None:
+    router.save(tmp_path / "router")
+    copy = repository(tmp_path / "RouterArena", ["maker/small", "large", "thinker-2"], {"maker/thinker": "thinker-2"})
+    words = [
+        "arena",
+        "export",
+        "--prompts",
+        str(prompts),
+        "--out",
+        str(tmp_path / "mine.json"),
+        "--config",
+        str(tmp_path / "c" / "mine.json"),
+    ]
+    (tmp_path / "c").mkdir()
+    words += ["--arena", str(copy), "--router", str(tmp_path / "router")]
+    result = CliRunner().invoke(main, [*words, "--name", "small=maker/small", "--name", "thinker=maker/thinker"])
+    assert result.exit_code == 0, result.output
+    known = {"maker/small", "large", "thinker-2", "maker/thinker"}
+    assert refused(tmp_path / "mine.json", tmp_path / "c" / "mine.json", prompts, known) == []
+
+
+def test_models_that_its_check_refuses_are_named(router: r2.Router, prompts: Path, tmp_path: Path) -> None:
+    chosen = next(iter(export(router, prompts).models))
+    copy = repository(tmp_path / "a", [f"{chosen}-1", "x"])
+    with pytest.raises(UsageError, match=rf"'{chosen}'.*not among the models of .*did you mean '{chosen}-1'.*--name"):
+        export(router, prompts, arena=copy)
+    with pytest.raises(UsageError, match="without a price"):
+        export(router, prompts, arena=repository(tmp_path / "b", ["small", "large", "thinker"], costs=["other"]))
+    with pytest.raises(DataError, match="copy of RouterArena's repository"):
+        export(router, prompts, arena=tmp_path / "nowhere")
+    (tmp_path / "b" / "universal_model_names.py").write_text("universal_names = [open('x')]", encoding="utf-8")
+    with pytest.raises(DataError, match="more than names"):
+        export(router, prompts, arena=tmp_path / "b")
+
+
+def test_both_files_are_named_after_the_router(prompts: Path, tmp_path: Path) -> None:
+    words = ["arena", "export", "--prompts", str(prompts), "--out", str(tmp_path / "mine.json"), "--config", str(tmp_path / "yours.json")]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0
+    assert "finds both files by the router's name" in result.output
+
+
+@pytest.mark.parametrize("field", ["accuracy", "cost"])
+def test_right_and_wrong_may_be_true_and_false(tmp_path: Path, field: str) -> None:
+    numbers, path = read_results(scored(tmp_path / "a.json")), scored(tmp_path / "b.json")
+    entries = [e | {field: bool(e[field])} for e in json.loads(path.read_text())]
+    write(path, entries)
+    if field == "accuracy":
+        assert read_results(path).accuracy == numbers.accuracy
+    else:
+        with pytest.raises(DataError, match="'cost' is True"):
+            read_results(path)
+
+
 # -- predictions ----------------------------------------------------------------------------------------------------------
 
 
@@ -213,7 +285,7 @@ def test_means_are_read_without_inventing_intervals(tmp_path: Path) -> None:
         (METRICS | {"optimality": 3}, "'optimality' is 3"),
         ([{"global index": "a", "prediction": "m", "accuracy": None, "cost": None}], "has not scored yet"),
         ([{"global index": "a", "accuracy": 1, "cost": 1}], "entry 0: 'prediction' is None"),
-        ([{"global index": "a", "prediction": "m", "accuracy": True, "cost": 1}], "entry 0: 'accuracy' is True"),
+        ([{"global index": "a", "prediction": "m", "accuracy": "yes", "cost": 1}], "entry 0: 'accuracy' is 'yes'"),
         ([{"global index": "a", "prediction": "m", "accuracy": 1, "cost": -1}], "entry 0: 'cost' is -1; it must be a number from 0$"),
         ([], "is not a list"),
     ],

@@ -15,6 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from r2router.arm import Arm as Arm  # noqa: PLC0414 - it is one of these words
+from r2router.arm import ArmField, plain
 from r2router.errors import ConfigError
 from r2router.text import html_table
 
@@ -41,27 +43,6 @@ UNLIMITED = "unlimited"
 CACHE_WRITE = 1.25  # times the input price: what Anthropic and Alibaba bill for a prompt that is written to their cache
 CACHE_WRITE_1H = 1.6  # times the price of a cache write: Anthropic's for one that is kept for an hour (twice the input price)
 DEAREST = 1e12  # US dollars per million tokens: above that a price is a slip, and sums of it would end at infinity
-
-
-class Arm(str):
-    """One choice of a router: a model under a budget, written `model@budget`.
-
-    It is a string, so it prints, compares, sorts, hashes and serialises as one.
-    """
-
-    __slots__ = ()
-
-    @classmethod
-    def of(cls, model: str, budget: str) -> Arm:
-        return cls(f"{model}@{budget}")
-
-    @property
-    def model(self) -> str:
-        return self.partition("@")[0]
-
-    @property
-    def budget(self) -> str:
-        return self.partition("@")[2]
 
 
 class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -259,12 +240,6 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
         return html_table(f"{self!r}, means over the queries", head, rows)
 
 
-def plain(value: msgspec.Struct) -> dict[str, Any]:
-    """The fields of a struct in types that JSON has: numbers that are NaN or infinite become None."""
-    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(value, enc_hook=str))
-    return found
-
-
 class Curve(msgspec.Struct, frozen=True):
     """The forecast of one model over its budgets, for one query: what a person looks at.
 
@@ -293,7 +268,7 @@ class PathStep(msgspec.Struct, frozen=True):
     if TYPE_CHECKING:
         arm: Arm
     else:
-        arm: str  # see `_ArmField`
+        arm: str  # see `ArmField`
     lam: float
     value: float
     quality: float
@@ -342,7 +317,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     if TYPE_CHECKING:
         arm: Arm
     else:
-        arm: str  # see `_ArmField`
+        arm: str  # see `ArmField`
     model: str
     budget: str
     quality: float
@@ -368,25 +343,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         return plain(self)
 
 
-class _ArmField:
-    """A field of arms in a struct: kept as plain text, which msgspec can write and read (it refuses subclasses), and given as `Arm`."""
-
-    def __init__(self, kind: type[msgspec.Struct], name: str) -> None:
-        self._kept = kind.__dict__[name]
-        setattr(kind, name, self)
-
-    def __get__(self, owner: Any, kind: type | None = None) -> Any:
-        if owner is None:
-            return self
-        value = self._kept.__get__(owner)
-        return Arm(value) if isinstance(value, str) else tuple(map(Arm, value))
-
-    def __set__(self, owner: Any, value: Any) -> None:
-        self._kept.__set__(owner, str(value) if isinstance(value, str) else tuple(map(str, value)))
-
-
 for _kind, _name in ((PathStep, "arm"), (Decision, "arm"), (Decision, "fallbacks")):
-    _ArmField(_kind, _name)
+    ArmField(_kind, _name)
 
 
 class Choices(msgspec.Struct, frozen=True, eq=False):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from r2router.arena.checkout import check_models
 from r2router.arena.files import Prompt, read_prompts
 from r2router.decide import Policy
 from r2router.encode import count_tokens
@@ -60,7 +61,7 @@ class Export(msgspec.Struct, frozen=True):
             file.write(msgspec.json.format(msgspec.json.encode(config), indent=2))
 
 
-def export(
+def export(  # noqa: PLR0913 - all but two are optional, and given by name
     router: Router,
     prompts: str | Path,
     *,
@@ -69,12 +70,14 @@ def export(
     trained_on: Sequence[str | Path] = (),
     require: Iterable[str] = (),
     exclude: Iterable[str] = (),
+    arena: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Export:
     """The router's decision on every prompt of a file.
 
     policy: by default the router's own. names: our model's id -> RouterArena's name; others keep their id. require, exclude: as in
         `Router.route`.
+    arena: a copy of RouterArena's repository, whose lists of names and prices the chosen models are checked against, as its own check does.
     trained_on: the tables that the router was trained on, whose texts are then looked for among the prompts. A router keeps the sha256
         of its tables and none of their texts, so without them that cannot be checked, and a note says so.
 
@@ -99,8 +102,12 @@ def export(
         if progress is not None:
             progress("routing", at + len(part), len(asked))
     chosen = {p.r2router_arm.partition("@")[0] for p in predictions}
-    if own := sorted(chosen - set(renamed)):
-        notes.append(f"{listing(own)}: named as the router names them; RouterArena takes the names in its universal_model_names.py")
+    if arena is not None:
+        check_models({p.prediction for p in predictions}, arena)
+    elif own := sorted(chosen - set(renamed)):
+        notes.append(
+            f"{listing(own)}: named as the router names them; RouterArena takes those of its universal_model_names.py (arena=, --arena)"
+        )
     notes.append("RouterArena calls models without a budget: ask them under r2router_budget, or the results are not this router's")
     return Export(tuple(predictions), dict(Counter(p.prediction for p in predictions).most_common()), tuple(notes))
 

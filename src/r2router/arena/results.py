@@ -74,7 +74,7 @@ def read_results(path: str | Path, robustness: str | Path | None = None, *, seed
         return _metrics(content, path)
     entries = [e for e in entries_of(path, content) if not e.get("for_optimality")]
     names = [text_of(e, ("prediction",), f"{path}, entry {i}") for i, e in enumerate(entries)]
-    accuracy = np.array([number_of(e, "accuracy", 1.0, f"{path}, entry {i}") for i, e in enumerate(entries)])
+    accuracy = np.array([number_of(e, "accuracy", 1.0, f"{path}, entry {i}", flags=True) for i, e in enumerate(entries)])
     cost = np.array([number_of(e, "cost", math.inf, f"{path}, entry {i}") for i, e in enumerate(entries)])
     scored = ~np.isnan(accuracy)
     if not scored.any() or not (cost > 0).any():

@@ -24,18 +24,22 @@ def arena() -> None:
 @arena.command(
     epilog="""\b
 Example:
-  r2router arena export --prompts router_data.json --router router/ --out predictions/mine.json --config config/mine.json \\
-      --name gemini-2.5-flash=google/gemini-2.5-flash --trained-on outcomes.parquet"""
+  r2router arena export --arena RouterArena/ --prompts RouterArena/dataset/router_data.json --router router/ \\
+      --out RouterArena/router_inference/predictions/mine.json --config RouterArena/router_inference/config/mine.json \\
+      --name qwen3-235b=qwen/qwen3-235b-a22b-2507 --trained-on outcomes.parquet"""
 )
 @click.option("--prompts", type=_PATH, required=True, metavar="FILE", help="RouterArena's dataset/router_data.json.")
 @click.option("--out", type=OutputFile(".json"), required=True, metavar="FILE", help="The prediction file.")
 @click.option(
     "--config", type=OutputFile(".json"), metavar="FILE", help="The config file that is submitted with it, named after the router."
 )
+@click.option("--arena", "checkout", type=_PATH, metavar="DIR", help="A copy of its repository: names and prices are checked against it.")
 @click.option("--name", "names", multiple=True, metavar="OURS=THEIRS", help="A model's name there. Repeatable.")
 @click.option("--trained-on", multiple=True, metavar="TABLE", help="A table the router was trained on, to be looked for. Repeatable.")
 @wishes
-def export(prompts: Path, out: Path, config: Path | None, names: tuple[str, ...], trained_on: tuple[str, ...], wish: Wish) -> None:
+def export(
+    prompts: Path, out: Path, config: Path | None, checkout: Path | None, names: tuple[str, ...], trained_on: tuple[str, ...], wish: Wish
+) -> None:
     """Write the router's choice for every prompt of RouterArena.
 
     RouterArena knows models and no budgets, so each prediction has the budget in fields of its own (r2router_budget and others), which
@@ -53,11 +57,14 @@ def export(prompts: Path, out: Path, config: Path | None, names: tuple[str, ...]
             trained_on=trained_on,
             require=wish.require,
             exclude=wish.exclude,
+            arena=checkout,
             progress=shown,
         )
     found.write(out)
     if config is not None:
         found.write_config(config, config.stem)
+        if config.stem != out.stem.removesuffix("-robustness"):
+            note(f"note: RouterArena finds both files by the router's name, and {config.name} and {out.name} have two: name them alike")
     for text in found.notes:
         note(f"note: {text}")
     say(f"{out}: {len(found.predictions):,} predictions")

@@ -31,7 +31,7 @@ def curves(text: str, wish: Wish, html: Path | None, png: Path | None, as_json: 
     """
     from r2router.files import whole_file
     from r2router.report import curve_chart, curve_rows, grid, image, page, plot
-    from r2router.router.router import curves_of
+    from r2router.router.curves import curves_of
     from r2router.text import cost_column
 
     text = read_text(text)

@@ -87,7 +87,7 @@ def _route_text(text: str, wish: Wish, as_json: bool) -> None:
         say(as_json_text(decision))
         return
     from r2router.report.chart import curve_rows
-    from r2router.router.router import curves_of
+    from r2router.router.curves import curves_of
 
     shown = style()
     rows = [r for r in curve_rows(curves_of(router.pool, forecast), decision, usable) if r.best or r.chosen]

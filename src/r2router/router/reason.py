@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from r2router.decide import NO_ARM, Best, Cheapest, Policy, Tradeoff, Value
+from r2router.errors import NoFeasibleArm
 from r2router.text import money, request_cost
-from r2router.types import Arm, Choices, Forecast
+from r2router.types import Arm, BoolArray, Choices, Forecast
 
 
 def reason(policy: Policy, forecast: Forecast, at: int, arm: Arm, choice: Choices, order: list[int], arms: tuple[Arm, ...]) -> str:
@@ -46,3 +47,18 @@ def _aim(policy: Policy, met: bool) -> str:
             return f"Best arm forecast to cost at most {money(cap)}"
         case _:
             return f"By {type(policy).__name__}"
+
+
+def infeasible(arms: tuple[Arm, ...], forecast: Forecast, policy: Policy | None, usable: BoolArray | None) -> NoFeasibleArm:
+    """Why no arm was chosen for the first query; policy: None where any would do."""
+    cost = forecast.cost[0] if usable is None else np.where(np.atleast_2d(usable)[0], forecast.cost[0], np.nan)
+    cost = np.where(np.isnan(forecast.quality[0]) | ~np.isfinite(cost), np.nan, cost)
+    what = f"no arm costs at most {money(policy.max_cost)}" if isinstance(policy, Best) else "no arm is available for this request"
+    if np.isnan(cost).all():
+        why = "is unavailable, excluded, lacks a required capability, has too small a context or was never observed"
+        return NoFeasibleArm(f"{what}: every model {why}")
+    if not isinstance(policy, Best):
+        return NoFeasibleArm(f"{type(policy).__name__} chose no arm that may be used, though there are {int(np.isfinite(cost).sum())}")
+    cheapest = int(np.nanargmin(cost))
+    least = money(float(cost[cheapest]), up=True)
+    return NoFeasibleArm(f"{what}; the cheapest is {arms[cheapest]} at {least}: raise the cap to at least that")

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
-from r2router.decide import NO_ARM, Best, Policy, Tradeoff, anchor_pairs, decide, ranked
+from r2router.decide import NO_ARM, Policy, Tradeoff, anchor_pairs, decide, ranked
 from r2router.encode import Encoder, count_tokens, load_encoder
 from r2router.errors import ArtifactError, NoFeasibleArm, PolicyError, QueryError, expect
-from r2router.metrics.frontier import sweep
 from r2router.pool.pool import Pool
 from r2router.predict import Predictor
 from r2router.predict.familiarity import Familiarity
@@ -24,9 +23,9 @@ from r2router.predict.input_tokens import InputTokens
 from r2router.router.arm_controls import ArmControls, Limits
 from r2router.router.card import Facts
 from r2router.router.checks import check_forecast, check_query, checked_counts, checked_mask, checked_vectors
-from r2router.router.reason import reason
+from r2router.router.curves import curves_of, path_of
+from r2router.router.reason import infeasible, reason
 from r2router.router.trained import TrainedTexts
-from r2router.text import money
 from r2router.types import (
     Arm,
     BoolArray,
@@ -136,18 +135,7 @@ class Router:
 
     def path(self, text: str, *, require: Iterable[str] = (), exclude: Iterable[str] = ()) -> list[PathStep]:
         """Every arm that is best for some trade-off, from the cheapest to the best, exactly (no grid of lambdas)."""
-        forecast = self.forecast(text)
-        usable = self.usable(require, exclude, count_tokens([text]))
-        cost = forecast.cost if usable is None else np.where(usable, forecast.cost, np.inf)
-        if not (np.isfinite(cost) & ~np.isnan(forecast.quality)).any():
-            raise self._infeasible(forecast, None, usable)
-        steps = sweep(forecast.quality, cost)
-        arms = [int(steps.start[0]), *steps.after.tolist()]
-        values = [0.0, *steps.value.tolist()]
-        return [
-            PathStep(self.arms[a], self.scale / (self.scale + v), v, float(forecast.quality[0, a]), float(cost[0, a]))
-            for a, v in zip(arms, values, strict=True)
-        ]
+        return path_of(self.arms, self.scale, self.forecast(text), self.usable(require, exclude, count_tokens([text])))
 
     # -- decisions -----------------------------------------------------------------------------------------------
 
@@ -240,7 +228,7 @@ class Router:
         choice = self._choose(forecast, policy, usable)
         at = int(choice.arm[0])
         if at == NO_ARM:
-            raise self._infeasible(forecast, policy, usable)
+            raise infeasible(self.arms, forecast, policy, usable)
         order = ranked(policy, forecast, usable, self.pool.model_of_arm, _MOST_FALLBACKS + 1)
         arm, most = self.chosen_arms(choice)[0], self._arm_controls.max_tokens(forecast, choice, policy)[0]
         return Decision(
@@ -407,27 +395,3 @@ class Router:
 
     def _counts(self, given: NumberArray | float | None, n: int) -> FloatArray:
         return checked_counts(self.input_tokens.typical if given is None else given, n, len(self.arms))
-
-    def _infeasible(self, forecast: Forecast, policy: Policy | None, usable: BoolArray | None) -> NoFeasibleArm:
-        """Why no arm was chosen for the first query; policy: None where any would do."""
-        cost = forecast.cost[0] if usable is None else np.where(np.atleast_2d(usable)[0], forecast.cost[0], np.nan)
-        cost = np.where(np.isnan(forecast.quality[0]) | ~np.isfinite(cost), np.nan, cost)
-        what = f"no arm costs at most {money(policy.max_cost)}" if isinstance(policy, Best) else "no arm is available for this request"
-        if np.isnan(cost).all():
-            why = "is unavailable, excluded, lacks a required capability, has too small a context or was never observed"
-            return NoFeasibleArm(f"{what}: every model {why}")
-        if not isinstance(policy, Best):
-            return NoFeasibleArm(f"{type(policy).__name__} chose no arm that may be used, though there are {int(np.isfinite(cost).sum())}")
-        cheapest = int(np.nanargmin(cost))
-        least = money(float(cost[cheapest]), up=True)
-        return NoFeasibleArm(f"{what}; the cheapest is {self.arms[cheapest]} at {least}: raise the cap to at least that")
-
-
-def curves_of(pool: Pool, forecast: Forecast) -> list[Curve]:
-    """The curves of the first query of a forecast."""
-    curves = []
-    for number, model in enumerate(pool.models):
-        at = np.flatnonzero(pool.model_of_arm == number)
-        values = (tuple(a[0, at].tolist()) for a in (forecast.quality, forecast.tokens, forecast.cost, forecast.spread))
-        curves.append(Curve(model.id, tuple(b.id for b in model.budgets), *values))
-    return curves
