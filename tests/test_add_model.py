@@ -324,7 +324,7 @@ def test_the_card_tells_when_and_on_what(base: Router, tmp_path: Path, graded: G
     base.add_model(NEW, only(table), x).save(tmp_path / "router")
     card = (tmp_path / "router" / "card.md").read_text(encoding="utf-8")
     assert "## Added later" in card
-    assert "from 120 graded queries (task 0: 60, task 1: 60)" in card
+    assert "from 120 graded queries (`task 0`: 60, `task 1`: 60)" in card
     mean = only(table).quality[:, 0].mean()
     assert f"mean quality as graded: thinker@low | {mean:.4g}" in card
     assert "left-out forecasts explain" in card

@@ -164,12 +164,23 @@ def test_executions_are_found() -> None:
     assert not any(executions(ast.parse("import pickletools\nnp.load(f, allow_pickle=False)\nre.compile('x')")))
 
 
+@pytest.mark.parametrize("script", [".ci/run", "Makefile"])
+def test_whatever_is_installed_is_known_by_its_hash(script: str) -> None:
+    commands = (ROOT / script).read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    installs = [line for line in commands if re.search(r"\bpip\b.*\b(install|download)\b", line) and not line.lstrip().startswith("#")]
+    assert installs
+    for line in installs:
+        ours = "--no-deps" in line and re.search(r"--editable \.|build/wheel/\*\.whl", line)  # what was built from this tree
+        assert ours or "--require-hashes" in line, line
+
+
 # -- dependencies ---------------------------------------------------------------------------------------------------
 
 MODULE_OF = {
     "lazy-loader": "lazy_loader",
     "sentence-transformers": "sentence_transformers",
     "genai-prices": "genai_prices",
+    "math-verify": "math_verify",
     "reasoning-gym": "reasoning_gym",
 }
 

@@ -271,7 +271,7 @@ for _ in range(8):
         m = mmap.mmap(-1, 200 << 20)
         for i in range(0, len(m), 4096): m[i] = 1
         time.sleep(30)
-time.sleep(3)
+time.sleep(9)
 """,
     "many processes": """
 import os, time
@@ -279,7 +279,7 @@ for _ in range(8):
     if not os.fork():
         x = b"x" * (200 << 20)
         time.sleep(30)
-time.sleep(3)
+time.sleep(9)
 """,
     "a mounted file system": """
 import ctypes
@@ -291,7 +291,7 @@ assert c.unshare(0x10020000) == 0 and c.mount(b"none", b"/tmp", b"tmpfs", 0, b"s
 
 @pytest.mark.parametrize("hoard", HOARDS)
 def test_memory_is_limited_wherever_it_is_taken(user: User, hoard: str) -> None:
-    stopped(user.run(HOARDS[hoard], seconds=3))
+    stopped(user.run(HOARDS[hoard], seconds=6))
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ ctypes.CDLL(None).prctl(1, 0)
 """
 
 
-@pytest.mark.parametrize("then", ["", "time.sleep(60)", "os._exit(0)", "os.setsid()"], ids=["ends", "hangs", "exits", "leaves"])
+@pytest.mark.parametrize("then", ["", "time.sleep(60)", "os._exit(0)", "os.setsid(); time.sleep(60)"], ids=["ends", "hangs", "exits", "leaves"])
 def test_nothing_outlives_it(user: User, then: str) -> None:
     name = f"61.{os.getpid()}{time.monotonic_ns()}"
     user.run(LEAVES.format(name=name) + then)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import html
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -83,3 +84,19 @@ def clean(text: str, keep: str = "") -> str:
 
 def _spelled(character: str) -> str:
     return "".join(f"\\u{unit:04x}" for unit in memoryview(character.encode("utf-16-le", "surrogatepass")).cast("H"))
+
+
+def markdown(text: str) -> str:
+    """Foreign words as Markdown that shows them and does nothing: no markup, HTML or link of theirs works, and no line ends early."""
+    plain = clean(" ".join(text.split()))
+    plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("://", ":&#47;&#47;")
+    return re.sub(r"([\\`*\[\]|~#!]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", plain)
+
+
+def code(text: str, *, cell: bool = False) -> str:
+    """Foreign words as a code span of Markdown that they cannot end. cell: in a table, whose columns they cannot end either."""
+    plain = clean(" ".join(text.split())) or " "
+    fence = "`" * (max(map(len, re.findall("`+", plain)), default=0) + 1)
+    space = " " if plain.startswith("`") or plain.endswith("`") else ""
+    span = f"{fence}{space}{plain}{space}{fence}"
+    return span.replace("|", "\\|") if cell else span

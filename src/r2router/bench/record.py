@@ -99,6 +99,7 @@ def number_of(key: str) -> int:
 
 def read_seen(path: Path) -> Iterator[Seen]:
     """As `read_records`, but only what is needed of each."""
+    check_file(path, JournalError)
     try:
         with path.open("rb") as file:
             for _, line in whole_lines(path, file):

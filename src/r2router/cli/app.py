@@ -16,6 +16,7 @@ import click
 
 from r2router._version import __version__
 from r2router.cli.add import add
+from r2router.cli.answers import answers
 from r2router.cli.arena import arena
 from r2router.cli.collect import collect
 from r2router.cli.compact import compact
@@ -106,7 +107,7 @@ def main() -> None:
 
 COMMANDS = (
     *(route, curves, path, train, evaluate, calibrate, split, add, reproduce),
-    *(suite, collect, compact, judge, agreement, pool, import_, simulate, arena),
+    *(suite, collect, compact, answers, judge, agreement, pool, import_, simulate, arena),
 )
 for command in COMMANDS:
     main.add_command(command)

@@ -11,7 +11,7 @@ from r2router.decide import Best, Cheapest, Policy, Tradeoff, Value
 from r2router.figure import Figure
 from r2router.pool.pool import Pool
 from r2router.pool.prices import price_words
-from r2router.text import money
+from r2router.text import code, markdown, money
 
 
 class Added(msgspec.Struct, frozen=True):
@@ -56,21 +56,30 @@ class Facts(msgspec.Struct, frozen=True):
 
 def write_card(pool: Pool, encoder: str, policy: Policy, facts: Facts) -> str:
     """The card as Markdown."""
-    lines = [f"# {facts.title}", ""]
-    lines += [f"{len(pool.models)} models, {len(pool)} arms (model x budget); encoder `{encoder}`; own policy: {policy_words(policy)}.", ""]
+    lines = [f"# {markdown(facts.title)}", ""]
+    lines += [
+        (
+            f"{len(pool.models)} models, {len(pool)} arms (model x budget); encoder {code(encoder)}; "
+            f"own policy: {markdown(policy_words(policy))}."
+        ),
+        "",
+    ]
     if facts.promise:
-        lines += [f"About that policy: {facts.promise}.", ""]
+        lines += [f"About that policy: {markdown(facts.promise)}.", ""]
     if facts.queries:
         lines += [
             "## Trained on",
             "",
-            f"{facts.queries:,} queries, {facts.observed:.0%} of the (query, arm) cells observed; {facts.trained}; seed {facts.seed}.",
+            (
+                f"{facts.queries:,} queries, {facts.observed:.0%} of the (query, arm) cells observed; "
+                f"{markdown(facts.trained)}; seed {facts.seed}."
+            ),
             "",
         ]
-        lines += [f"- task `{task or 'unnamed'}`: {n:,} queries" for task, n in facts.tasks]
-        lines += [f"- `{name}`" + (f", sha256 {digest}" if digest else "") for name, digest in facts.sources]
-        lines += [f"- note: {note}" for note in facts.notes]
-        lines += [f"- learner: `{msgspec.json.encode(facts.learner).decode()}`", ""]
+        lines += [f"- task {code(task or 'unnamed')}: {n:,} queries" for task, n in facts.tasks]
+        lines += [f"- {code(name)}" + (f", sha256 {markdown(digest)}" if digest else "") for name, digest in facts.sources]
+        lines += [f"- note: {markdown(note)}" for note in facts.notes]
+        lines += [f"- learner: {code(msgspec.json.encode(facts.learner).decode())}", ""]
     if facts.figures:
         lines += [f"## Measured ({facts.folds}-fold cross-validation on the training queries)", ""]
         lines += _rows(facts.figures)
@@ -85,25 +94,29 @@ def write_card(pool: Pool, encoder: str, policy: Policy, facts: Facts) -> str:
     if facts.added:
         lines += ["## Added later", "", "Without retraining; all that stands above is of the router without these models.", ""]
     for one in facts.added:
-        tasks = ", ".join(f"{task or 'unnamed'}: {n:,}" for task, n in one.tasks)
-        lines += [f"### {one.model}", "", f"Added {one.added} from {one.queries:,} graded queries ({tasks}).", ""]
-        lines += [f"- `{name}`" + (f", sha256 {digest}" if digest else "") for name, digest in one.sources]
-        lines += [f"- note: {note}" for note in one.notes]
+        tasks = ", ".join(f"{code(task or 'unnamed')}: {n:,}" for task, n in one.tasks)
+        lines += [f"### {code(one.model)}", "", f"Added {markdown(one.added)} from {one.queries:,} graded queries ({tasks}).", ""]
+        lines += [f"- {code(name)}" + (f", sha256 {markdown(digest)}" if digest else "") for name, digest in one.sources]
+        lines += [f"- note: {markdown(note)}" for note in one.notes]
         lines += ["", *_rows(one.figures), ""]
     lines += ["## Limits", ""]
-    lines += [f"- {limit}" for limit in facts.limits or ("Nothing is known about queries unlike those it was trained on.",)]
+    lines += [f"- {markdown(limit)}" for limit in facts.limits or ("Nothing is known about queries unlike those it was trained on.",)]
     lines += ["", "## Arms", "", "| model | budgets | USD per million tokens in / out | available |", "| --- | --- | --- | --- |"]
     for m in pool.models:
         prices = m.usd_per_million
         price = "unknown" if prices is None else f"{price_words(prices, 'input')} / {price_words(prices, 'output')}"
-        lines.append(f"| {m.id} | {', '.join(b.id for b in m.budgets)} | {price} | {'yes' if m.available else 'no'} |")
+        budgets = ", ".join(code(b.id, cell=True) for b in m.budgets)
+        lines.append(f"| {code(m.id, cell=True)} | {budgets} | {price} | {'yes' if m.available else 'no'} |")
     return "\n".join(lines) + "\n"
 
 
 def _rows(figures: tuple[Figure, ...]) -> list[str]:
     """A table of figures."""
     head = ["| figure | value | 95 % interval | queries |", "| --- | --- | --- | --- |"]
-    return head + [f"| {f.name} | {_or_none(f.value)}{f.unit} | {_or_none(f.low)} to {_or_none(f.high)} | {f.n:,} |" for f in figures]
+    return head + [
+        f"| {markdown(f.name)} | {_or_none(f.value)}{markdown(f.unit)} | {_or_none(f.low)} to {_or_none(f.high)} | {f.n:,} |"
+        for f in figures
+    ]
 
 
 def _or_none(number: float) -> str:

@@ -112,8 +112,7 @@ class Bubblewrap(Fence):
             words += ["--unshare-user"]
         words += ["--die-with-parent", "--new-session", "--clearenv", "--setenv", "PATH", "/usr/bin:/bin", "--setenv", "HOME", _WORK]
         words += ["--perms", "1777", "--size", str(work_mb << 20), "--tmpfs", _WORK]
-        paths = [*(path for path, _ in links()), *(path for _, path in binds(more))]
-        for folder in sorted({str(parent) for path in paths for parent in Path(path).parents} - {"/", _WORK}):
+        for folder in above(more):
             words += ["--perms", "0755", "--dir", folder]  # by itself it makes what lies above a bind for the caller's eyes only
         for path, target in links():
             words += ["--symlink", target, path]
@@ -195,6 +194,13 @@ def binds(more: tuple[str, ...] = ()) -> list[tuple[str, str]]:
         if not any(path.is_relative_to(there) for there in wanted):
             wanted.append(path)
     return [(str(p.resolve()), str(p)) for p in (*wanted, *_DEVICES)]
+
+
+@cache
+def above(more: tuple[str, ...] = ()) -> list[str]:
+    """The folders in which something is bound or linked, outermost first."""
+    paths = [*(path for path, _ in links()), *(path for _, path in binds(more))]
+    return sorted({str(parent) for path in paths for parent in Path(path).parents} - {"/", _WORK})
 
 
 def _stranger() -> int:

@@ -51,7 +51,14 @@ class Ran(msgspec.Struct, frozen=True):
     found: bool = True
 
 
-_BOOT = "import marshal,sys\nj=marshal.load(sys.stdin.buffer)\nfor c in j['stages']:\n n={'__name__':'inside'}\n exec(c,n)\n n['main'](j)"
+_BOOT = """\
+import marshal, sys
+job = marshal.load(sys.stdin.buffer)
+for stage in job['stages']:
+    names = {'__name__': 'inside'}
+    exec(marshal.loads(stage), names)
+    names['main'](job)
+"""
 """What the bare interpreter is told on its command line: the stages are our own compiled modules, and come on stdin with the job."""
 
 
@@ -67,10 +74,10 @@ else:
 
 
 @cache
-def stage(name: str) -> Any:
+def stage(name: str) -> bytes:
     """The compiled code of a module of `inside`."""
     path = files("r2router.bench.scoring").joinpath("inside", f"{name}.py")
-    return compile(path.read_text(encoding="utf-8"), f"inside/{name}.py", "exec", dont_inherit=True)
+    return marshal.dumps(compile(path.read_text(encoding="utf-8"), f"inside/{name}.py", "exec", dont_inherit=True))
 
 
 @cache

@@ -43,9 +43,10 @@ def end(process: subprocess.Popen[bytes]) -> None:
 def children(pid: int) -> list[int]:
     """The children of a process; empty where this system does not tell."""
     found: list[int] = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            found += [int(word) for word in path.read_bytes().split()]
+    with contextlib.suppress(OSError):  # it may end at any time
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                found += [int(word) for word in (task / "children").read_bytes().split()]
     return found
 
 

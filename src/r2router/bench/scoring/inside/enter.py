@@ -6,7 +6,11 @@ Whatever fails here ends the process before anything of the answer is looked at.
 from __future__ import annotations
 
 import posix
-from typing import Any
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing takes longer to import than all that is done here
+    from typing import Any
 
 _BIND, _REC, _REMOUNT, _RDONLY, _NOSUID, _NODEV = 0x1000, 0x4000, 0x20, 1, 2, 4
 _DETACH, _AT_FDCWD, _AT_RECURSIVE = 2, -100, 0x8000
@@ -80,22 +84,47 @@ def _mount(source: str | None, target: str, kind: str | None, flags: int, data: 
 
 def _freeze(path: str, attributes: int) -> None:
     """Read-only, with every mount below."""
-    import ctypes
-
-    wanted = (ctypes.c_uint64 * 4)(attributes, 0, 0, 0)
-    _call("mount_setattr", _AT_FDCWD, path.encode(), _AT_RECURSIVE, wanted, ctypes.c_size_t(32), number=_MOUNT_SETATTR)
+    wanted = attributes.to_bytes(8, sys.byteorder) + bytes(24)
+    _call("mount_setattr", _AT_FDCWD, path.encode(), _AT_RECURSIVE, wanted, len(wanted), number=_MOUNT_SETATTR)
 
 
-def _call(name: str, *values: Any, number: int | None = None) -> int:
+def _call(name: str, *values: int | bytes | None, number: int | None = None) -> int:
     """A function of the C library, or a system call by number. Raises `OSError`."""
-    import ctypes
+    if not _library:
+        _library.append(_open_library())
+    done: int = _library[0](name if number is None else "syscall", values if number is None else (number, *values))
+    if done & 0x80000000:  # a C function gives an int, which fills half of it
+        import _ctypes
 
-    library = ctypes.CDLL(None, use_errno=True)
-    done: int = library.syscall(ctypes.c_long(number), *values) if number is not None else getattr(library, name)(*values)
-    if done < 0:
-        error = ctypes.get_errno()
+        error = _ctypes.get_errno()
         raise OSError(error, f"{name}: {posix.strerror(error)}")
     return done
+
+
+_library: list[Any] = []
+
+
+def _open_library() -> Any:
+    """What calls a C function by its name. Of ctypes only its core is used: all of it takes half as long as the interpreter's start."""
+    import _ctypes
+
+    class Long(_ctypes._SimpleCData):  # type: ignore[type-arg]
+        _type_ = "l"
+
+    class Function(_ctypes.CFuncPtr):
+        _flags_ = 1 | 8  # called as C is, and errno is kept
+        _restype_ = Long
+
+    handle: Any = _ctypes.dlopen(None, 2)  # type: ignore[arg-type]  # what is loaded already
+    found: dict[str, Any] = {}
+
+    def call(name: str, values: tuple[int | bytes | None, ...]) -> Any:
+        if name not in found:
+            made: Any = Function
+            found[name] = made(_ctypes.dlsym(handle, name))
+        return found[name](*[Long(value) if isinstance(value, int) else value for value in values])
+
+    return call
 
 
 def _leave_first_process() -> None:
@@ -120,22 +149,27 @@ def _drop_bounds() -> None:
 
 
 def _drop_capabilities() -> None:
-    import ctypes
-
     _call("prctl", _AMBIENT, 4, 0, 0, 0)  # clear all
-    _call("capset", (ctypes.c_uint32 * 2)(_CAP_VERSION, 0), (ctypes.c_uint32 * 6)())
+    _call("capset", _CAP_VERSION.to_bytes(4, sys.byteorder) + bytes(4), bytes(24))
 
 
 def _install(program: bytes) -> None:
     """The filter of system calls, for this process and all that it starts."""
-    import ctypes
+    import _ctypes
 
-    class Filter(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_ushort), ("program", ctypes.c_void_p))
+    class Byte(_ctypes._SimpleCData):  # type: ignore[type-arg]
+        _type_ = "c"
 
-    held = ctypes.create_string_buffer(program, len(program))
+    class Held(_ctypes.Array):  # type: ignore[type-arg]
+        _type_ = Byte
+        _length_ = len(program)
+
+    held: Any = Held()
+    held.raw = program
+    order = sys.byteorder
+    given = (len(program) // 8).to_bytes(2, order) + bytes(6) + _ctypes.addressof(held).to_bytes(8, order)
     _call("prctl", _SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    _call("prctl", _SET_SECCOMP, 2, ctypes.byref(Filter(len(program) // 8, ctypes.addressof(held))), 0, 0)
+    _call("prctl", _SET_SECCOMP, 2, given, 0, 0)
 
 
 def _limit(limits: dict[str, int]) -> None:

@@ -10,7 +10,10 @@ from __future__ import annotations
 import _ast
 import posix
 import sys
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing takes longer to import than all that is done here
+    from typing import Any
 
 _TREE_ONLY, _FUTURE_ANNOTATIONS = 0x400, 0x1000000  # flags of `compile`
 _LANGUAGES = {"", "code", "text", "txt", "plaintext", "ipython", "sage"}  # and whatever begins with py
