@@ -1,12 +1,11 @@
 """Routing quality on the real outcome tables, by repeated cross-validation by query: 5 seeds x 5 folds, MiniLM embeddings.
 
-Out-of-fold forecasts of each learner are scored with the tokens really used, beside the best mixture of fixed arms (which knows the
-means of the very queries it is scored on), one budget an LLM, and the oracle. `area` is mean quality over log cost between the
-cheapest and the dearest fixed arm, mixtures allowed; `qnc` the cost at 95 % of the best fixed arm's quality over that arm's cost,
-or never where its curve does not get there; `gap_closed` the share of the way from the mixture to the oracle, by area.
-
-A method's figure is its mean over the seeds; intervals are 95 % percentiles of a bootstrap over queries in which all methods and seeds
-see the same draws, so that differences are paired. The tables lie in `../shared/data` and are no part of the project.
+Out-of-fold forecasts of each learner are scored with the tokens really used, beside the best mixture of fixed arms that the other folds
+choose, the one that knows the means of the very queries it is scored on, one budget per LLM, and the oracle. Figures, settings and
+intervals are those of `r2router.metrics.score`: a curve has at most twelve settings, fixed by its forecasts; `area` of a difference is
+over the costs that both methods have, with the settings that the other half of the queries keeps; a bootstrap draw takes queries and
+one of the seeds. `kept` is how often a router's own policy keeps 95 % of the best fixed arm's quality on held-out queries (40 % of the
+table, one split per seed), and at which share of that arm's cost. The tables lie in `../shared/data` and are no part of the project.
 """
 
 from __future__ import annotations
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from r2router.metrics.score import Method, Outcomes
+    from r2router.figure import Figure
+    from r2router.metrics.score import Comparison, Method, Outcomes
     from r2router.pool.pool import Pool
     from r2router.table.table import Table
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 TABLES = ("tts_knowledge", "jhu_concise_cot")
 SEEDS, FOLDS, DRAWS = 5, 5, 500
 FIGURES = ("area", "qnc", "peak", "gap_closed")
+SPLITS = 30
 SLOW = 150.0
 """Seconds that a learner may take on a table, apart from the two that the target is about; it then gets fewer seeds."""
 
@@ -63,7 +64,7 @@ def judge(args: argparse.Namespace) -> measure.Figures:
     import numpy as np
 
     from r2router.encode import count_tokens, load_encoder
-    from r2router.metrics.score import FixedArms, Outcomes
+    from r2router.metrics.score import Outcomes
     from r2router.predict.input_tokens import InputTokens
 
     table = read(args.table)
@@ -74,17 +75,50 @@ def judge(args: argparse.Namespace) -> measure.Figures:
     outcomes = Outcomes.of(table.arms, table.quality, table.cost(estimates))
     made = _forecasts(x, table, estimates, args.small)
     draws = 20 if args.small else DRAWS
-    figures = _compare(_methods(outcomes, made), outcomes, draws)
-    figures |= {"queries": len(table), "arms": len(table.arms), "folds": FOLDS, "draws": draws}
+    found = _methods(table, outcomes, made)
+    result = _compare(found, outcomes, draws)
+    figures = _figures(result) | {"queries": len(table), "arms": len(table.arms), "folds": FOLDS, "draws": draws}
     figures["learners"] = {
         name: {"spec": m.spec, "seeds": len(m.forecasts), "s_a_seed": m.fit_s / len(m.forecasts)} for name, m in made.items()
     }
-    fixed = FixedArms(outcomes, outcomes.fixed_arms())
-    cost, quality = fixed.points(np.ones(len(table)))
-    best = int(np.lexsort((cost, -quality))[0])
-    figures["best_fixed_arm"] = {"arm": outcomes.arms[fixed.arms[best]], "quality": float(quality[best]), "cost_usd": float(cost[best])}
-    figures["tasks"] = _by_task(table, outcomes, made, draws)
+    figures["best_fixed_arm"] = {"arm": result.best_arm, "quality": result.best[1], "cost_usd": result.best[0]}
+    figures["tasks"] = _by_task(table, outcomes, found, draws)
     return figures
+
+
+def kept(args: argparse.Namespace) -> measure.Figures:
+    """How often the own policy keeps its share, over splits of one table."""
+    import numpy as np
+
+    from r2router.encode import load_encoder
+    from r2router.evaluation.own_policy import OwnDecisions
+    from r2router.evaluation.router_forecasts import judge as judged_by
+    from r2router.metrics.score import KEEP, FixedArms
+    from r2router.router.recipe import Recipe
+
+    table = read(args.table)
+    at = {query: i for i, query in enumerate(table.query_ids)}
+    x = load_encoder("minilm").encode(table.queries)
+    rows, promises = [], []
+    for seed in range(2 if args.small else SPLITS):
+        train, test = table.split(test=0.4, seed=seed)
+        mine, theirs = ([at[q] for q in part.query_ids] for part in (train, test))
+        router = Recipe(resamples=0, digest=False).fit(train, x[mine])
+        found = judged_by(router, test, x[theirs])
+        own = OwnDecisions.of(router, found)
+        fixed = FixedArms(found.outcomes, found.outcomes.fixed_arms())
+        cost, quality = fixed.points(np.ones(len(found.tasks)))
+        best = int(np.lexsort((cost, -quality))[0])
+        rows.append((own.quality.mean() / quality[best], own.cost.mean() / cost[best]))
+        promises.append(router.facts.promise)
+    ratio, share = np.array(rows).T
+    return {
+        "splits": len(rows),
+        "kept": float((ratio >= KEEP - 1e-9).mean()),
+        "quality_share": {"value": float(ratio.mean()), "low": float(np.quantile(ratio, 0.05)), "high": float(np.quantile(ratio, 0.95))},
+        "cost_share": {"value": float(share.mean()), "low": float(np.quantile(share, 0.05)), "high": float(np.quantile(share, 0.95))},
+        "promises": {p: promises.count(p) for p in sorted(set(promises))},
+    }
 
 
 def read(name: str) -> Table:
@@ -118,43 +152,38 @@ def _forecasts(x: Floats, table: Table, estimates: Floats, small: bool) -> dict[
     return made
 
 
-def _methods(outcomes: Outcomes, made: dict[str, Made], rows: Any = slice(None)) -> dict[str, list[Method]]:
-    """What is compared: name -> one method a seed. rows: of the forecasts, that the outcomes are."""
-    from r2router.metrics.score import FixedArms, Routed, one_budget_each
+def _methods(table: Table, outcomes: Outcomes, made: dict[str, Made]) -> dict[str, Sequence[Method]]:
+    """What is compared: name -> one method per seed."""
+    from r2router.metrics.score import FixedArms, Means, Routed, one_budget_each
+    from r2router.predict.crossval import fold_means, fold_of
 
-    found: dict[str, list[Method]] = {name: [Routed.of(q[rows], c[rows], outcomes) for q, c in m.forecasts] for name, m in made.items()}
-    one = one_budget_each(outcomes)
-    if len(one) and outcomes.seen[:, one].any(axis=1).all():
-        found["one budget"] = [Routed.of(q[rows], c[rows], outcomes, one) for q, c in made["default"].forecasts]
-    found["mixture"] = [FixedArms(outcomes, outcomes.fixed_arms())]
-    found["oracle"] = [Routed.of(outcomes.quality, outcomes.cost, outcomes)]
-    return found
+    found: dict[str, Sequence[Method]] = {name: [Routed.of(q, c, outcomes) for q, c in m.forecasts] for name, m in made.items()}
+    one, mixtures = [], []
+    for seed, (quality, cost) in enumerate(made["default"].forecasts):
+        fold = fold_of(table.queries, FOLDS, seed)
+        means = Means(fold_means(outcomes.quality, fold), fold_means(outcomes.cost, fold))
+        mixtures.append(Routed.mixture(means, outcomes))
+        one.append(Routed.of(quality, cost, outcomes, one_budget_each(outcomes, means=means)))
+    found |= {"one budget": one, "fixed": mixtures}
+    return found | {"fixed known": [FixedArms(outcomes, outcomes.fixed_arms())], "oracle": [Routed.oracle(outcomes)]}
 
 
-def _compare(found: dict[str, list[Method]], outcomes: Outcomes, draws: int) -> measure.Figures:
+def _compare(found: dict[str, Sequence[Method]], outcomes: Outcomes, draws: int, rows: Any = None) -> Comparison:
+    from r2router.metrics.score import compare
+
+    return compare(found, outcomes, draws, 0, base="default", rows=rows)
+
+
+def _figures(result: Comparison) -> measure.Figures:
     """Every figure of every method and the paired differences of the default, each with its interval."""
-    import numpy as np
-
-    n = len(outcomes.quality)
-    rng = np.random.default_rng(0)
-    weights = [np.ones(n), *(rng.multinomial(n, np.full(n, 1 / n)).astype(np.float64) for _ in range(draws))]
-    values = {name: np.array([figures_of(seeds, found["mixture"][0], w) for w in weights]) for name, seeds in found.items()}
-    low, gap = values["mixture"][:, :1], values["oracle"][:, :1] - values["mixture"][:, :1]
-    for name, v in values.items():
-        closed = np.divide(v[:, :1] - low, gap, out=np.full_like(gap, np.nan), where=gap > 0)
-        values[name] = np.concatenate([v, closed], axis=1)
-    others = [name for name in found if name != "default"]
     return {
-        "methods": {name: _intervals(v) for name, v in values.items()},
-        "default_minus": {name: _intervals(_difference(values["default"], values[name])) for name in others},
+        "methods": {m: {name: _figure(row[name]) for name in FIGURES} for m, row in result.figures.items()},
+        "default_minus": {m: {name: _figure(row[name]) for name in (*FIGURES, "area_zero")} for m, row in result.differences.items()},
     }
 
 
-def _difference(one: Floats, other: Floats) -> Floats:
-    """one - other; 0 where both are infinite (neither reaches the quality)."""
-    import numpy as np
-
-    return np.subtract(one, other, out=np.zeros_like(one), where=~(np.isinf(one) & np.isinf(other)))
+def _figure(figure: Figure) -> dict[str, float]:
+    return {"value": figure.value, "low": figure.low, "high": figure.high}
 
 
 def figures_of(seeds: Sequence[Method], fixed: Method, weight: Floats) -> list[float]:
@@ -177,33 +206,16 @@ def figures_of(seeds: Sequence[Method], fixed: Method, weight: Floats) -> list[f
     return [float(v) for v in np.mean(rows, axis=0)]
 
 
-def _intervals(values: Floats) -> measure.Figures:
-    """Figures of (1 + draws, figures) values, the first row of which is the data's own. An infinite one becomes null: never reached."""
-    import numpy as np
-
-    found: measure.Figures = {}
-    for i, name in enumerate(FIGURES):
-        drawn = values[1:, i][~np.isnan(values[1:, i])]  # a draw without a gap between mixture and oracle has no share of it
-        low, high = math.nan, math.nan
-        if len(drawn):
-            low, high = float(np.quantile(drawn, 0.025, method="lower")), float(np.quantile(drawn, 0.975, method="higher"))
-        found[name] = {"value": float(values[0, i]), "low": low, "high": high}
-    return found
-
-
-def _by_task(table: Table, outcomes: Outcomes, made: dict[str, Made], draws: int) -> measure.Figures:
+def _by_task(table: Table, outcomes: Outcomes, found: dict[str, Sequence[Method]], draws: int) -> measure.Figures:
     """The same for each task of the table, on which nothing is fitted anew."""
     import numpy as np
 
-    from r2router.metrics.score import Outcomes
-
     tasks = np.array(table.tasks)
-    few = {name: made[name] for name in ("default", "ridge")}
+    few = {name: found[name] for name in ("default", "ridge", "fixed", "fixed known", "oracle")}
     figures: measure.Figures = {}
     for task in sorted(set(table.tasks)):
         rows = np.flatnonzero(tasks == task)
-        part = Outcomes(outcomes.arms, outcomes.quality[rows], outcomes.cost[rows])
-        figures[task] = {"queries": len(rows), **_compare(_methods(part, few, rows), part, draws)}
+        figures[task] = {"queries": len(rows), **_figures(_compare(few, outcomes, draws, rows))}
     return figures
 
 
@@ -214,8 +226,14 @@ def drive(run: measure.Run) -> measure.Figures:
         return {"skipped": "the outcome tables are not here"}
     with ThreadPoolExecutor(2) as pool:
         figures = dict(zip(TABLES, pool.map(lambda name: run.case("judge", "--table", name, threads=1), TABLES), strict=True))
-    for name in TABLES:
+        splits = list(pool.map(lambda name: run.case("kept", "--table", name, threads=1), TABLES))
+    for name, part in zip(TABLES, splits, strict=True):
+        figures[name]["kept"] = part
         _show(name, figures[name])
+        if "splits" in part:
+            print(
+                f"own policy: kept in {part['kept']:.0%} of {part['splits']} splits, at {interval(part['cost_share'], '.2f')} of the cost"
+            )
     return figures
 
 
@@ -234,10 +252,16 @@ def _show(name: str, figures: measure.Figures) -> None:
     rows = [(m, *(interval(row[f], ".3f") for f in FIGURES)) for m, row in figures["methods"].items()]
     rows += [(f"default - {m}", *(interval(row[f], "+.3f") for f in FIGURES)) for m, row in figures["default_minus"].items()]
     measure.table(("", *FIGURES), rows)
-    for part in ("ridge", "mixture"):
+    for part in ("ridge", "fixed", "fixed known"):
         rows = [(t, str(f["queries"]), interval(f["default_minus"][part]["area"], "+.3f")) for t, f in figures["tasks"].items()]
         measure.table((f"area, default - {part}", "queries", "difference"), rows)
 
 
 if __name__ == "__main__":
-    measure.run(__file__, __doc__, {"judge": judge}, drive, lambda p: p.add_argument("--table", choices=TABLES, help=argparse.SUPPRESS))
+    measure.run(
+        __file__,
+        __doc__,
+        {"judge": judge, "kept": kept},
+        drive,
+        lambda p: p.add_argument("--table", choices=TABLES, help=argparse.SUPPRESS),
+    )

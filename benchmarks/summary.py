@@ -103,13 +103,38 @@ ROWS = (
     Row("... streamed", "collect", "streamed.own_ms_per_call", "{:.2f} ms", at_most=1),
     Row("... memory at the end over memory at a tenth", "collect", "whole.growth", "{:.2f}", at_most=1.1),
     Row("... as Ray work on this machine", "collect", "ray.calls_per_s", "{:,.0f} a second"),
+    Row(
+        "scoring 1,000 programs, over the time before the sandbox: bubblewrap",
+        "score_code",
+        "bubblewrap.over_before",
+        "{:.2f}",
+        at_most=1.1,
+    ),
+    Row("... util-linux alone", "score_code", "util-linux.over_before", "{:.2f}", at_most=1.1),
+    Row("... time, bubblewrap", "score_code", "bubblewrap.s", "{:.0f} s"),
     Row("opening a journal of 1,000,000 records, 1.2 GiB", "collect", "journal.open_s", "{:.1f} s"),
     Row("area over plain ridge on `tts_knowledge`", "quality", "tts_knowledge.default_minus.ridge.area", "{:+.4f}", at_least=0),
-    Row("area over the best mixture of fixed arms", "quality", "tts_knowledge.default_minus.mixture.area", "{:+.4f}", at_least=0),
+    Row(
+        "area over the best mixture of fixed arms",
+        "quality",
+        "tts_knowledge.default_minus.fixed.area",
+        "{:+.4f}",
+        at_least=0,
+    ),
     Row("area over plain ridge on `jhu_concise_cot`", "quality", "jhu_concise_cot.default_minus.ridge.area", "{:+.4f}", at_least=0),
-    Row("area over the best mixture of fixed arms", "quality", "jhu_concise_cot.default_minus.mixture.area", "{:+.4f}", at_least=0),
+    Row(
+        "area over the best mixture of fixed arms",
+        "quality",
+        "jhu_concise_cot.default_minus.fixed.area",
+        "{:+.4f}",
+        at_least=0,
+    ),
     Row("gap from the mixture to the oracle closed, `tts_knowledge`", "quality", f"tts_knowledge.{_GAP}", "{:.1%}", at_least=0.1),
     Row("... `jhu_concise_cot`", "quality", f"jhu_concise_cot.{_GAP}", "{:.1%}", at_least=0.4),
+    Row("routers that know nothing called better, of all draws", "nulls", "all.above", "{:.0f}"),
+    Row("... of so many draws", "nulls", "all.draws", "{:.0f}"),
+    Row("own policy keeps 95 % on held-out queries, `tts_knowledge`", "quality", "tts_knowledge.kept.kept", "{:.0%} of splits"),
+    Row("... `jhu_concise_cot`", "quality", "jhu_concise_cot.kept.kept", "{:.0%} of splits"),
     Row("decisions unchanged by typos, `tts_knowledge`", "robustness", "tts_knowledge.default.typo.unchanged", "{:.1%}", at_least=0.9),
     Row("... by other case", "robustness", "tts_knowledge.default.case.unchanged", "{:.1%}", at_least=0.9),
     Row("... by filler words", "robustness", "tts_knowledge.default.filler.unchanged", "{:.1%}", at_least=0.9),
@@ -196,7 +221,8 @@ LABELS: dict[str, Callable[[dict[str, Any]], str]] = {
     "knn": lambda f: "k nearest neighbours",
     "gbdt": lambda f: "boosted trees",
     "one budget": lambda f: "default's forecasts, one budget an LLM",
-    "mixture": lambda f: "best mixture of fixed arms",
+    "fixed": lambda f: "best mixture of fixed arms, chosen on other folds",
+    "fixed known": lambda f: "best mixture of fixed arms, these outcomes known",
     "oracle": lambda f: "oracle",
 }
 FORMS = {"area": ".4f", "qnc": ".3f", "peak": ".3f", "gap_closed": ".1%"}
@@ -219,14 +245,18 @@ def _quality(records: dict[str, Any]) -> Iterator[str]:
             seeds = figures["learners"].get("default" if method == "one budget" else method, {}).get("seeds", "")
             cells = [interval(row[key], form) for key, form in FORMS.items()]
             lines.append(f"| {LABELS[method](figures)} | {seeds} | {' | '.join(cells)} |")
-        for method in ("ridge", "mixture", "one budget"):
+        for method in ("ridge", "fixed", "fixed known", "one budget"):
             if method in figures["default_minus"]:
                 row = figures["default_minus"][method]
                 cells = [interval(row[key], f"+{form}") for key, form in FORMS.items()]
                 lines.append(f"| default minus {method} | | {' | '.join(cells)} |")
-        lines += ["", "| task | queries | area, default | default minus ridge | default minus mixture |", "| --- | --- | --- | --- | --- |"]
+        lines += [
+            "",
+            "| task | queries | area, default | minus ridge | minus mixture | minus knowing mixture |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
         for task, row in figures["tasks"].items():
-            minus = [interval(row["default_minus"][method]["area"], "+.3f") for method in ("ridge", "mixture")]
+            minus = [interval(row["default_minus"][method]["area"], "+.3f") for method in ("ridge", "fixed", "fixed known")]
             cells = [interval(row["methods"]["default"]["area"], ".3f"), *minus]
             lines.append(f"| {task} | {row['queries']} | {' | '.join(cells)} |")
         yield "\n".join(lines)
