@@ -354,6 +354,29 @@ def test_foreign_tables_are_told_in_the_words_of_the_command_line(room: Path) ->
     assert Router.load("foreign").arms == ("small-7b@1000",)
 
 
+def test_files_of_queries_and_embeddings_that_cannot_be_are_named(room: Path) -> None:
+    for name in ("u.csv", "u.jsonl", "u.txt"):
+        Path(name).write_text("query\nwhat is it?\n", encoding="utf-16")
+        fails("route", "--router", "router", "--input", name, code=2, says="UTF-16")
+    head = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000000, 384), }"
+    Path("huge.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head)
+    result = run("train", "table.parquet", "--prices", "prices.csv", "--encoder", "fake", "--out", "new", "--vectors", "huge.npy")
+    assert result.exit_code == 2 and "not a whole .npy file" in result.stderr
+
+
+def test_names_of_others_do_not_act_on_the_terminal(room: Path) -> None:
+    rows = pl.read_parquet("table.parquet").with_columns(task=pl.lit("evil\x1b[2J\x9b31m\u202etask"))
+    rows.write_parquet("evil\x1b[2J.parquet")
+    result = run("evaluate", "router", "--table", "evil\x1b[2J.parquet", "--resamples", 5, "--report", "page.html")
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert result.exit_code == 0 and "evil" in page
+    failed = run("evaluate", "router", "--table", "nowhere\x1b[2J\x07\u202e.parquet")
+    assert failed.exit_code == 2 and "nowhere\\u001b[2J" in failed.stderr
+    for text in (result.output, failed.output):
+        assert not set("\x1b\x9b\x07\u202e") & set(text)
+    assert not set("\x1b\x9b\x07") & set(page)
+
+
 @pytest.mark.parametrize(
     "args",
     [
