@@ -300,6 +300,13 @@ def test_a_draw_takes_one_of_the_seeds() -> None:
     assert whole.high - whole.low < 0.1, "cases are averaged over in every draw"
 
 
+def test_two_that_get_there_with_different_seeds_have_no_difference_of_costs() -> None:
+    found = outcomes_of(np.tile([0.0, 1.0], (20, 1)), np.tile([1.0, 2.0], (20, 1)))
+    right, wrong = Routed.oracle(found), Routed.of(-found.quality, found.cost, found, np.array([0]))
+    result = compare({"router": [right, wrong], "other": [wrong, right]}, found, 5, 0)
+    assert np.isnan(result.differences["other"]["cost_at_keep"].value) and np.isnan(result.differences["other"]["cheaper"].value)
+
+
 def test_the_best_of_a_group_is_found_again_in_every_draw() -> None:
     """Of twenty blind rivals one is cheapest by luck; who knows that luck comes again is too sure. The re-chosen best is never dearer."""
     rng = np.random.default_rng(1)

@@ -57,14 +57,20 @@ def _by_cross_validation(x: FloatArray, table: Table) -> int:
     place = np.empty(len(table), dtype=np.intp)
     place[np.argsort(np.array(table.query_ids), kind="stable")] = np.random.default_rng(0).permutation(len(table))
     fold, error = place % _FOLDS, np.zeros(len(_NUMBERS))
+    known = np.isfinite(table.quality).any(axis=1) & np.isfinite(table.output_tokens).any(axis=1)
+    unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     for number in range(_FOLDS):
-        own, rest = np.flatnonzero((fold == number) & (place < _SCORED)), np.flatnonzero(fold != number)
-        known = np.isfinite(table.quality[rest]).any(axis=1) & np.isfinite(table.output_tokens[rest]).any(axis=1)
-        if not len(own) or not known.any():
+        own, rest = np.flatnonzero(known & (fold == number) & (place < _SCORED)), np.flatnonzero(known & (fold != number))
+        if not len(own) or not len(rest):
             continue
-        for at, k in enumerate(_NUMBERS):
-            forecast = _neighbours(x[rest], table.take(rest), k).predict(x[own]).quality
-            error[at] += np.nansum(np.square(forecast - table.quality[own]))
+        nearest = np.argsort(-(unit[own] @ unit[rest].T), axis=1, kind="stable")[:, : _NUMBERS[-1]]
+        overall = np.nanmean(table.quality[rest], axis=0) if np.isfinite(table.quality[rest]).any(axis=0).all() else 0.5
+        for arm, target in enumerate(table.quality[own].T):
+            cells = table.quality[rest, arm][nearest]
+            count, total = np.isfinite(cells).cumsum(axis=1), np.nan_to_num(cells).cumsum(axis=1)
+            at = np.minimum(_NUMBERS, nearest.shape[1]) - 1
+            mean = np.where(count[:, at] > 0, total[:, at] / np.maximum(count[:, at], 1), np.broadcast_to(overall, len(table.arms))[arm])
+            error += np.nansum(np.square(mean - target[:, None]), axis=0)
     return _NUMBERS[int(error.argmin())]
 
 

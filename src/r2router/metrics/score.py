@@ -233,7 +233,8 @@ class _Look:
             chosen = {m: several[(repetition or 0) % len(several)] for m, several in self.found.items()}
             return self._with_best(*self._one(chosen, weight))
         parts = [self._one({m: several[i % len(several)] for m, several in self.found.items()}, weight) for i in range(self.repetitions)]
-        figures, less, curves = ({m: np.mean([part[k][m] for part in parts], axis=0) for m in parts[0][k]} for k in range(3))
+        with np.errstate(invalid="ignore"):  # ours never gets there with one seed, the other with another: no mean difference
+            figures, less, curves = ({m: np.mean([part[k][m] for part in parts], axis=0) for m in parts[0][k]} for k in range(3))
         for m, row in less.items():  # a ratio of mean costs, no mean of ratios
             row[-1] = _ratio(figures[m][_REACH], figures[self.base][_REACH])
         return self._with_best(figures, less, curves)
