@@ -333,7 +333,7 @@ def test_split_writes_a_part_to_train_on_and_one_to_judge_by(room: Path) -> None
     assert result.stdout == "table.train.parquet: 180 queries, to train on\ntable.test.parquet: 60 queries, to judge by\n"
     expected = Table.read("table.parquet").split(0.25, 3)
     assert [Table.read(f"table.{part}.parquet").query_ids for part in ("train", "test")] == [part.query_ids for part in expected]
-    fails("split", "table.test.parquet", "--out", "table.parquet", code=2, says="table.test.parquet: is read here")
+    fails("split", "table.test.parquet", "--out", "table.parquet", code=2, says="table.test.parquet: is read by this command")
     fails("split", "table.parquet", "--out", "parts.xlsx", code=2, says="cannot tell its format")
     fails("split", "table.parquet", "--test", 1, code=2, says="between 0 and 1")
     bundled = run("split", "r2bench-mini", "--out", "mini.csv")
