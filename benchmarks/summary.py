@@ -103,6 +103,15 @@ ROWS = (
     Row("... streamed", "collect", "streamed.own_ms_per_call", "{:.2f} ms", at_most=1),
     Row("... memory at the end over memory at a tenth", "collect", "whole.growth", "{:.2f}", at_most=1.1),
     Row("... as Ray work on this machine", "collect", "ray.calls_per_s", "{:,.0f} a second"),
+    Row(
+        "scoring 1,000 programs, over the time before the sandbox: bubblewrap",
+        "score_code",
+        "bubblewrap.over_before",
+        "{:.2f}",
+        at_most=1.1,
+    ),
+    Row("... util-linux alone", "score_code", "util-linux.over_before", "{:.2f}", at_most=1.1),
+    Row("... time, bubblewrap", "score_code", "bubblewrap.s", "{:.0f} s"),
     Row("opening a journal of 1,000,000 records, 1.2 GiB", "collect", "journal.open_s", "{:.1f} s"),
     Row("area over plain ridge on `tts_knowledge`", "quality", "tts_knowledge.default_minus.ridge.area", "{:+.4f}", at_least=0),
     Row(

@@ -349,7 +349,7 @@ def test_adding_is_worth_it_on_real_data(shared: Path) -> None:
     router = Recipe(folds=0).fit(without(train, "gpt-4"))
     added = router.add_model("gpt-4", only(train.take(range(100)), "gpt-4"))
     before, after = (evaluate(one, test, resamples=1).comparison.figures["router"]["peak"].value for one in (router, added))
-    assert after > before + 0.1
+    assert after > before + 0.05  # of at most twelve settings each, so that neither peak is picked from hundreds
     assert added.route("What is two and two?", Tradeoff(0.5)).arm in added.arms
 
 

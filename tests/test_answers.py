@@ -134,7 +134,7 @@ def test_what_is_read_is_never_written_over(run_folder: Path) -> None:
     for name in ("outcomes.parquet", "queries.jsonl", "journal.jsonl"):
         before = (run_folder / name).read_bytes()
         result = shown(run_folder, "--out", run_folder / name)
-        assert result.exit_code == 2 and "is read here" in result.output
+        assert result.exit_code == 2 and "must not be replaced" in result.output
         assert (run_folder / name).read_bytes() == before
     assert shown(run_folder, "--out", "x.txt").exit_code == 2
 

@@ -333,7 +333,7 @@ def test_split_writes_a_part_to_train_on_and_one_to_judge_by(room: Path) -> None
     assert result.stdout == "table.train.parquet: 180 queries, to train on\ntable.test.parquet: 60 queries, to judge by\n"
     expected = Table.read("table.parquet").split(0.25, 3)
     assert [Table.read(f"table.{part}.parquet").query_ids for part in ("train", "test")] == [part.query_ids for part in expected]
-    fails("split", "table.test.parquet", "--out", "table.parquet", code=2, says="table.test.parquet: is read here")
+    fails("split", "table.test.parquet", "--out", "table.parquet", code=2, says="table.test.parquet: is read by this command")
     fails("split", "table.parquet", "--out", "parts.xlsx", code=2, says="cannot tell its format")
     fails("split", "table.parquet", "--test", 1, code=2, says="between 0 and 1")
     bundled = run("split", "r2bench-mini", "--out", "mini.csv")
@@ -352,6 +352,29 @@ def test_foreign_tables_are_told_in_the_words_of_the_command_line(room: Path) ->
     done = run(*args)
     assert done.exit_code == 0, done.output
     assert Router.load("foreign").arms == ("small-7b@1000",)
+
+
+def test_files_of_queries_and_embeddings_that_cannot_be_are_named(room: Path) -> None:
+    for name in ("u.csv", "u.jsonl", "u.txt"):
+        Path(name).write_text("query\nwhat is it?\n", encoding="utf-16")
+        fails("route", "--router", "router", "--input", name, code=2, says="UTF-16")
+    head = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000000, 384), }"
+    Path("huge.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head)
+    result = run("train", "table.parquet", "--prices", "prices.csv", "--encoder", "fake", "--out", "new", "--vectors", "huge.npy")
+    assert result.exit_code == 2 and "not a whole .npy file" in result.stderr
+
+
+def test_names_of_others_do_not_act_on_the_terminal(room: Path) -> None:
+    rows = pl.read_parquet("table.parquet").with_columns(task=pl.lit("evil\x1b[2J\x9b31m\u202etask"))
+    rows.write_parquet("evil\x1b[2J.parquet")
+    result = run("evaluate", "router", "--table", "evil\x1b[2J.parquet", "--resamples", 5, "--report", "page.html")
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert result.exit_code == 0 and "evil" in page
+    failed = run("evaluate", "router", "--table", "nowhere\x1b[2J\x07\u202e.parquet")
+    assert failed.exit_code == 2 and "nowhere\\u001b[2J" in failed.stderr
+    for text in (result.output, failed.output):
+        assert not set("\x1b\x9b\x07\u202e") & set(text)
+    assert not set("\x1b\x9b\x07") & set(page)
 
 
 @pytest.mark.parametrize(

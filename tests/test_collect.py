@@ -26,12 +26,13 @@ from fake_endpoint import FAULTS, FakeEndpoint
 from r2router.bench.collect import collect
 from r2router.bench.folder import JOURNAL, compact, remember
 from r2router.bench.journal import Journal
-from r2router.bench.outcome import answer_record
+from r2router.bench.outcome import answer_record, forced_record
 from r2router.bench.plan import Plan, estimate
 from r2router.bench.record import read_records
 from r2router.bench.spend_limit import NANOS, Hold, SpendLimit, dollars, nanos
 from r2router.bench.status import Status
 from r2router.bench.suite import JsonLines, Query
+from r2router.bench.thinking import without_thinking
 from r2router.cli import main
 from r2router.errors import ConfigError, DataError, MissingPrice
 from r2router.pool.pool import Pool
@@ -106,6 +107,28 @@ def test_thinking_left_in_the_answer_that_ate_the_allowance_shows_as_such(text: 
     work = next(plan.work())
     record = answer_record(plan, work, work.budgets[0], "0" * 32, reply, NANOS)
     assert (record.starved, record.truncated, record.response) == (starved, finish == "length", text)
+
+
+@pytest.mark.parametrize(
+    ("cut", "closed"), [("<think>2 + 2", True), ("[THINK]2 + 2", True), ("<think>2</think>It is", False), ("2 + 2", False)]
+)
+def test_an_answer_forced_behind_thinking_that_was_cut_is_an_answer(cut: str, closed: bool) -> None:
+    plan = Plan(queries(1), Pool([model()]), {"here": Provider(base_url="http://x/v1")})
+    work = next(plan.work())
+    reply = Reply(
+        text=" 4",
+        reasoning="",
+        pieces=[" 4"],
+        finish_reason="stop",
+        usage=Usage(9, 2),
+        usage_error="",
+        latency_s=0.1,
+        ttft_s=None,
+        model="m",
+    )
+    chain = answer_record(plan, work, work.budgets[0], "0" * 32, reply, 1)
+    response = forced_record(plan, work, work.budgets[0], "1" * 32, chain, cut, reply, 1).response or ""
+    assert without_thinking(response).endswith("Therefore, the final answer is 4") and ("\n</think>" in response) == closed
 
 
 # -- a table out of calls -------------------------------------------------------------------------------------------

@@ -165,6 +165,15 @@ def test_a_bundled_table_is_named_and_not_its_path() -> None:
         assert [source for source, _ in Table.read(path).sources] == [name]
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_name_is_no_pattern(suffix: str, tmp_path: Path) -> None:
+    frame = pl.DataFrame({"query": ["a"], "model": ["m"], "budget": ["10"], "quality": [1.0]})
+    for name in ("t[1]", "t*", "t1"):
+        write_frame(frame.with_columns(query=pl.lit(name)), tmp_path / f"{name}{suffix}")
+    assert Table.read(tmp_path / f"t[1]{suffix}").queries == ("t[1]",)
+    assert Table.read(tmp_path / f"t*{suffix}").queries == ("t*",)
+
+
 # -- encodings --------------------------------------------------------------------------------------------------------
 
 

@@ -180,6 +180,7 @@ MODULE_OF = {
     "lazy-loader": "lazy_loader",
     "sentence-transformers": "sentence_transformers",
     "genai-prices": "genai_prices",
+    "math-verify": "math_verify",
     "reasoning-gym": "reasoning_gym",
 }
 

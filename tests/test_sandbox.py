@@ -330,7 +330,9 @@ ctypes.CDLL(None).prctl(1, 0)
 """
 
 
-@pytest.mark.parametrize("then", ["", "time.sleep(60)", "os._exit(0)", "os.setsid()"], ids=["ends", "hangs", "exits", "leaves"])
+@pytest.mark.parametrize(
+    "then", ["", "time.sleep(60)", "os._exit(0)", "os.setsid(); time.sleep(60)"], ids=["ends", "hangs", "exits", "leaves"]
+)
 def test_nothing_outlives_it(user: User, then: str) -> None:
     name = f"61.{os.getpid()}{time.monotonic_ns()}"
     user.run(LEAVES.format(name=name) + then)

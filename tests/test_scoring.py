@@ -37,7 +37,7 @@ def test_every_scorer_is_known_by_its_name_and_others_are_refused() -> None:
         scorer_named("numerc")
 
 
-@pytest.mark.parametrize("scorer", ["exact", "numeric", "choice", "code"])
+@pytest.mark.parametrize("scorer", ["exact", "numeric", "choice", "math", "code"])
 def test_without_a_reference_or_tests_there_is_no_score(scorer: str) -> None:
     made = scorer_named(scorer).score(Query(id="q", text="?"), "5")
     assert made.quality is None and made.error  # type: ignore[union-attr]
@@ -181,6 +181,26 @@ def test_letters_beyond_the_options_do_not_count_and_an_option_may_be_named_by_i
     assert score("choice", "cat or dog", "B", options=["dog", "cat"]) == 0.0
     assert score("choice", "b", "B") == 1.0 and score("choice", "(b)", "B") == 1.0
     assert score("choice", "B", "Paris") is None
+
+
+# -- math -----------------------------------------------------------------------------------------------------------
+
+
+@needs_fence
+@pytest.mark.parametrize(
+    ("response", "reference", "right"),
+    [
+        ("\\boxed{\\pi/4}", "\\frac{\\pi}{4}", 1.0), ("\\boxed{1+2x}", "2x+1", 1.0), ("The answer is $(3, 4)$.", "(3,4)", 1.0),
+        ("\\boxed{(4,3)}", "(3,4)", 0.0), ("\\boxed{[1,2]}", "[1,2)", 0.0), ("\\boxed{3}", "\\sqrt{3}", 0.0),
+        ("The answer is \\sqrt{3}.", "\\sqrt{3}", 1.0),
+        ("The answer is 0.75", "\\frac{3}{4}", 1.0), ("", "x^2", 0.0), ("<think>\\boxed{x^2}", "x^2", 0.0),
+        ("\\boxed{x^{9^{9^{9^9}}}}", "x^2", 0.0),
+        ("__import__('os').system('exit')", "x^2", 0.0), ("(" * 5000, "x^2", 0.0),
+    ],
+)  # fmt: skip
+def test_formulas_are_compared_by_their_meaning(response: str, reference: str, right: float) -> None:
+    pytest.importorskip("math_verify", reason="the [bench] extra is not installed")
+    assert score("math", response, reference) == right
 
 
 # -- code -----------------------------------------------------------------------------------------------------------

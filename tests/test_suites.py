@@ -270,7 +270,7 @@ def test_every_benchmark_is_read_from_its_layout(tmp_path: Path) -> None:
         assert query.reference == letter and query.scorer == "choice"
     assert len({q.reference for q in gpqa}) > 1  # the right answer is not always the first
     assert musr.text == 'Long, "quoted"\n\nstory.\n\nWho?\n\nA. Ann\nB. O\'Neil' and musr.reference == "B"
-    assert [(q.reference, q.scorer) for q in found["math"][:3]] == [("\\frac{1}{2}", "numeric"), ("x^2", "exact"), ("1,000", "numeric")]
+    assert [(q.reference, q.scorer) for q in found["math"][:3]] == [("\\frac{1}{2}", "numeric"), ("x^2", "math"), ("1,000", "numeric")]
     assert scorer_named("numeric").score(found["math"][0], "\\boxed{0.5}").quality == 1.0  # type: ignore[union-attr]
     assert (hermes.text, hermes.system, hermes.reference, hermes.scorer) == ("Why?", "Be brief.", "So.", "")
     assert found["ragbench"][0].text.startswith("[1] one\n\n[2] two\n\n") and found["ragbench"][0].reference == "Ann."

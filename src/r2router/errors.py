@@ -11,7 +11,7 @@
     │   ├── MissingPrice        a price is needed and unknown (an unknown price is never zero)
     │   └── MissingExtra        an optional dependency is not installed (names the extra)
     ├── EncoderError            texts could not be turned into vectors (endpoint down, wrong key, bad reply)
-    ├── CollectError            a collection could not go on (endpoint down, wrong key, spending limit)
+    ├── CollectError            a collection could not go on (endpoint down, wrong key, spend limit)
     ├── NoFeasibleArm           no arm meets a hard limit (names the cheapest one)
     └── SaveError               something could not be written; what was there before is untouched
 

@@ -7,7 +7,7 @@ import contextlib
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -118,7 +118,7 @@ class _Run:
         await self.stop.wait()
         self.engine.stop()
 
-    def count_there(self, queue: Iterator[Work]) -> None:
+    def count_there(self, queue: Iterable[Work]) -> None:
         """Count what earlier runs have done of work that was not come to."""
         for work in queue:
             for budget in work.budgets:
@@ -129,8 +129,11 @@ class _Run:
         """Do work until there is none, or none that can be done."""
         for work in queue:
             if self.stop.is_set() or {"", _provider(work.model.provider)} & self.status.stopped.keys():  # a queue is of one provider
+                self.count_there([work])
                 return
-            if not self._stopped(work):
+            if self._stopped(work):
+                self.count_there([work])
+            else:
                 await (self._shared(work) if work.shared else self._single(work))
 
     # -- one piece of work -------------------------------------------------------------------------------------------

@@ -12,6 +12,14 @@ _DIGITS = 20
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
+def _write_at_begin(fd: int, data: bytes) -> None:
+    if hasattr(os, "pwrite"):  # not on Windows
+        os.pwrite(fd, data, 0)
+        return
+    os.lseek(fd, 0, os.SEEK_SET)
+    os.write(fd, data)
+
+
 class InFlight:
     """A file `NAME.in-flight` of one number, nano-dollars, beside a journal whose lock the caller has; there only while it is above 0.
 
@@ -31,8 +39,7 @@ class InFlight:
         try:
             if self._fd is None:
                 self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | _NOFOLLOW, 0o644)
-            os.lseek(self._fd, 0, os.SEEK_SET)
-            os.write(self._fd, f"{nano:0{_DIGITS}d}\n".encode())
+            _write_at_begin(self._fd, f"{nano:0{_DIGITS}d}\n".encode())
         except OSError as error:
             raise SaveError(
                 f"{self.path}: cannot be written ({error.strerror or error}); no call is made that could not be counted"

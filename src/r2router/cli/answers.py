@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from r2router.cli.options import Number, paths_of
+from r2router.cli.outputs import OutputFile
 from r2router.cli.screen import note, say, style
 
 _EXCERPT = 400  # characters of a text, unless all of it is asked for
@@ -32,7 +33,12 @@ Examples:
 @click.option("--limit", type=click.IntRange(1, _MOST), default=20, show_default=True, help="The most answers shown at once.")
 @click.option("--skip", type=click.IntRange(min=0), default=0, show_default=True, help="Leave out so many first: the next page.")
 @click.option("--full", is_flag=True, help="Show all of each text; by default its beginning.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write all that were found: .csv, .jsonl or .parquet.")
+@click.option(
+    "--out",
+    type=OutputFile(".csv", ".jsonl", ".ndjson", ".parquet"),
+    metavar="FILE",
+    help="Write all that were found: .csv, .jsonl or .parquet.",
+)
 def answers(  # noqa: PLR0913, PLR0917 - one an option
     source: str,
     failed: bool,
@@ -51,13 +57,10 @@ def answers(  # noqa: PLR0913, PLR0917 - one an option
     query, its reference, and why it is worth what it is: the judge's reason, or the error of a call that failed.
     """
     from r2router.bench.answers import Filter, find_answers
-    from r2router.table.write import check_format, write_frame
+    from r2router.table.write import write_frame
 
     wanted = Filter(arms=arms, tasks=tasks, failed=failed, below_quality=below_quality, text=text)
     (path,) = paths_of([source])
-    if out is not None:
-        check_format(out)
-        _check_output(out, Path(path))
     found = find_answers(path, wanted, first=0 if out else skip, most=None if out else limit)
     for words in found.notes:
         note(f"note: {words}")
@@ -70,15 +73,6 @@ def answers(  # noqa: PLR0913, PLR0917 - one an option
     last = skip + len(found.rows)
     more = f"; the next: --skip {last}" if last < found.found else ""
     say(f"{len(found.rows):,} of {found.found:,} found among {found.asked:,} answers{more}")
-
-
-def _check_output(out: Path, source: Path) -> None:
-    """Refuse to write over what is read."""
-    from r2router.errors import DataError
-
-    parts = list(source.iterdir()) if source.is_dir() else [source]
-    if out.exists() and any(part.exists() and out.samefile(part) for part in parts):
-        raise DataError(f"{out}: is read here, and would be written over; choose another --out")
 
 
 def _shown(number: int, row: dict[str, Any], full: bool) -> str:

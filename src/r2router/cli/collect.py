@@ -203,7 +203,11 @@ def _finish(status: Status, out: Path) -> None:
     say(f"{out}: {cells}, {status.failed:,} failed, {dollars(status.spent_usd)} spent in all")
     say_errors(status)
     if status.stopped:
-        again = ", with --retry-failed to ask again what failed" if status.failed else ""
+        again = (
+            ", with --retry-failed to ask again what failed"
+            if status.failed or any(name.startswith("model ") for name in status.stopped)
+            else ""
+        )
         raise CollectError(f"{whatever_stopped(status)}. What was answered is kept: run the same command again to go on{again}")
     if status.done < status.planned:
         raise CollectError("interrupted. What was answered is kept: run the same command again to go on")

@@ -56,12 +56,12 @@ def judge(  # noqa: PLR0913, PLR0917  one parameter an option
     table has a row for each judge of an answer. A judge that fails gives no score.
     """
     from r2router.bench.folder import compact, queries_of
-    from r2router.bench.scoring import SCORERS
+    from r2router.bench.scoring import NEED_REFERENCE, SCORERS
     from r2router.errors import DataError
 
     scorers = [j for j in judges if j in SCORERS]
     models = [j for j in dict.fromkeys(judges) if j not in SCORERS]
-    if any(s in ("exact", "numeric", "choice") for s in scorers) and all(q.reference is None for q in queries_of(folder)):
+    if any(s in NEED_REFERENCE for s in scorers) and all(q.reference is None for q in queries_of(folder)):
         raise DataError(f"{folder}: no query has a reference to score against; judge with an LLM (--judge MODEL --pool TOML)")
     status = None
     if models:

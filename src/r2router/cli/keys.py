@@ -71,7 +71,7 @@ def _agreed(key: str, host: str) -> bool:
     except click.Abort:
         if sys.stdin.isatty():
             raise
-        click.echo(err=True)
+        note("")
         raise click.UsageError(
             f"the pool sends the key in {key} to {host}, which is no known provider's: give --send-key {key}={host} if you want that"
         ) from None

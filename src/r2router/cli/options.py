@@ -83,7 +83,7 @@ def embeddings(file: Path) -> FloatArray:
         return np.load(file, allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"{file}: no such file") from None
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, MemoryError):  # memory: its header may claim any size
         raise DataError(f"{file}: not a whole .npy file of numbers; numpy.save writes one") from None
 
 

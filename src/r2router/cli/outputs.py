@@ -46,16 +46,19 @@ class OutputAddress(click.ParamType):  # type: ignore[type-arg]  # generic from 
         return str(value)
 
 
-def check_written(path: Path, *endings: str, own: str = "") -> None:
-    """Refuse a file that the command must not write; every other word of the command that names a file counts as read."""
+def check_written(path: Path, *endings: str, own: str = "", typed: bool = True) -> None:
+    """Refuse a file that the command must not write; every other word of the command that names a file counts as read.
+
+    typed: whether the path itself is one of the words.
+    """
     from r2router.files import check_output
 
     if own and path.name == own and (path.parent / "journal.jsonl").exists():
         return
-    check_output(path, endings, _other_words(path))
+    check_output(path, endings, _other_words(path if typed else None))
 
 
-def _other_words(path: Path) -> list[str]:
+def _other_words(path: Path | None) -> list[str]:
     """What else was typed, as far as it may name a file: `q.jsonl`, `--suite=q.jsonl`, `chat:q.jsonl?size=3`."""
     ctx = click.get_current_context(silent=True)
     words = shlex.split(str(ctx.meta.get(TYPED, ""))) if ctx is not None else []
@@ -64,7 +67,7 @@ def _other_words(path: Path) -> list[str]:
     for word in words:
         plain = word.partition("?")[0]
         for part in {word, plain, word.partition("=")[2], plain.partition(":")[2]}:
-            if part and Path(part) == path and not mine:
+            if part and path is not None and Path(part) == path and not mine:
                 mine += 1
             elif part:
                 found.append(part)

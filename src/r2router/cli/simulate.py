@@ -59,7 +59,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - one argument an option
     --truth, out.truth.parquet.
     """
     for beside in _beside(out, truth):
-        check_written(beside)
+        check_written(beside, typed=False)
     if not out.absolute().parent.is_dir():
         raise click.UsageError(f"--out {out}: the folder {out.absolute().parent} does not exist")
     from r2router.simulate import simulate as made_up

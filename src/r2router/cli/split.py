@@ -8,7 +8,10 @@ from pathlib import Path
 import click
 
 from r2router.cli.options import Number, Texts, embeddings, paths_of, reading, vectors
+from r2router.cli.outputs import OutputFile, check_written
 from r2router.cli.screen import note, say
+
+FORMATS = (".parquet", ".csv", ".jsonl", ".ndjson")
 
 
 @click.command(
@@ -21,7 +24,7 @@ Examples:
 @click.argument("tables", nargs=-1, required=True, metavar="TABLE...")
 @click.option("--test", type=Number(0, 1), default=0.2, show_default=True, metavar="SHARE", help="The share of the queries held out.")
 @click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Of the draw; the same seed gives the same parts.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="NAME.parquet (.csv, .jsonl) gives NAME.train.parquet, ...")
+@click.option("--out", type=OutputFile(*FORMATS), metavar="FILE", help="NAME.parquet (.csv, .jsonl) gives NAME.train.parquet, ...")
 @reading
 @vectors
 def split(tables: tuple[str, ...], test: float, seed: int, out: Path | None, reading: Texts, vectors: Path | None) -> None:
@@ -31,17 +34,13 @@ def split(tables: tuple[str, ...], test: float, seed: int, out: Path | None, rea
     them with all its rows; queries of the same text stay together. All columns are kept, under the names that r2router uses, so that
     the parts are read without --column, --scale or --rename.
     """
-    from r2router.errors import DataError
     from r2router.table.bundled import TABLES
     from r2router.table.split import split_table
 
     paths = paths_of(tables)
     target = Path(f"{Path(tables[0]).stem}.parquet") if out is None else out
-    for source in paths:
-        for part in ("train", "test"):
-            made = target.with_suffix(f".{part}{target.suffix}")
-            if made.exists() and Path(source).exists() and made.samefile(source):
-                raise DataError(f"{made}: is read here, and would be written over; choose another --out")
+    for part in ("train", "test"):
+        check_written(target.with_suffix(f".{part}{target.suffix}"), *FORMATS, typed=False)
     x = None if vectors is None else embeddings(vectors)
     made_parts = split_table(paths, target, test=test, seed=seed, reading=reading.as_reading(), vectors=x)
     for (path, queries), what in zip(made_parts, ("to train on", "to judge by"), strict=True):

@@ -34,7 +34,9 @@ class Parquet:
     def write(self, columns: Columns) -> None:
         plain: dict[str, Sequence[Any]] = {**listed(columns), **{k: v for k, v in columns.items() if isinstance(v, pl.Series)}}
         plain["id"] = [None if v is None else str(v) for v in plain["id"]]
+        fallbacks = _lists("fallbacks", plain.pop("fallbacks"))
         series = [pl.Series(k, v, dtype=_TYPES[k], strict=False) if k in _TYPES else _own(k, v) for k, v in plain.items()]
+        series.append(fallbacks)
         self._held.append(pl.DataFrame(series))
         if sum(map(len, self._held)) >= _PART or sum(f.estimated_size() for f in self._held) >= _PART_BYTES:
             self._flush()
@@ -55,6 +57,13 @@ class Parquet:
     def discard(self) -> None:
         """Remove the parts."""
         shutil.rmtree(self._parts, ignore_errors=True)
+
+
+def _lists(name: str, values: Sequence[Sequence[str] | None]) -> pl.Series:
+    """A column of lists of texts. Few different ones recur, and polars makes a series for each that it is given."""
+    at = {value: number for number, value in enumerate(dict.fromkeys(tuple(v) for v in values if v is not None))}
+    known = pl.Series(name, list(at), dtype=pl.List(pl.String))
+    return known.gather(pl.Series([None if v is None else at[tuple(v)] for v in values], dtype=pl.UInt32))
 
 
 def _own(name: str, values: Sequence[Any]) -> pl.Series:

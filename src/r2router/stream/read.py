@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from r2router.errors import DataError, UsageError
-from r2router.files import check_file
+from r2router.files import check_file, check_text
 from r2router.stream.batch import Batch
 from r2router.stream.columns import npy, parquet, remote
 from r2router.stream.texts import csv_lines, json_lines, plain_lines
@@ -39,6 +39,8 @@ def batches(path: str | Path, dim: int, column: str | None = None) -> Iterator[B
     if not path.exists():
         raise DataError(f"{path}: no such file")
     check_file(path, pipes=kind in PIPED)
+    if kind in PIPED and path.is_file():
+        check_text(path)
     if column is not None and kind in (".npy", ".txt"):
         raise UsageError(f"{path}: {kind} has no columns, so that column {column!r} means nothing")
     try:

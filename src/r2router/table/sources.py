@@ -103,7 +103,7 @@ _Read = tuple[pl.DataFrame, Iterable[str], tuple[str, ...]]
 
 
 def _parquet(path: str, wanted: Wanted) -> _Read:
-    scan = pl.scan_parquet(path)
+    scan = pl.scan_parquet(path, glob="://" in path)  # a file of ours may be called a[1].parquet
     names = scan.collect_schema().names()
     chosen = [name for name in names if wanted(name)]
     if "://" not in path:
@@ -120,7 +120,7 @@ def _csv(path: str, wanted: Wanted) -> _Read:
         head = file.readline(_LONGEST_HEADER)
     _check_columns(path, _MOST_COLUMNS + 1 if len(head) == _LONGEST_HEADER else head.count(b",") + 1)
     try:
-        return _chosen(pl.scan_csv(path, infer_schema=False), wanted, ())
+        return _chosen(pl.scan_csv(path, infer_schema=False, glob=False), wanted, ())
     except pl.exceptions.ComputeError as error:
         if "utf-8" not in str(error).lower():
             raise
@@ -133,10 +133,13 @@ def _csv(path: str, wanted: Wanted) -> _Read:
 
 
 def _json_lines(path: str, wanted: Wanted) -> _Read:
+    source: Any = path
     if "://" not in path:
         check_text(path)
         _check_lines(path)
-    return _chosen(pl.scan_ndjson(path, infer_schema_length=None), wanted, ())
+        if set(path) & set("*?["):  # which polars would take for a pattern
+            source = io.BytesIO(Path(path).read_bytes())
+    return _chosen(pl.scan_ndjson(source, infer_schema_length=None), wanted, ())
 
 
 def _chosen(scan: pl.LazyFrame, wanted: Wanted, notes: tuple[str, ...]) -> _Read:

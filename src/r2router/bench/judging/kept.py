@@ -15,6 +15,7 @@ from r2router.bench.plan import content_key, query_key
 from r2router.bench.record import Record, read_records
 from r2router.bench.suite import Query, Score
 from r2router.bench.thinking import without_thinking
+from r2router.text import clean
 
 JUDGEMENTS = "judgements.jsonl"
 NO_ANSWER = "the response is empty"
@@ -68,6 +69,6 @@ class Kept:
 def _score(record: Record, judge: str) -> Score:
     verdict = None if record.response is None else read_verdict(record.response, record.finish_reason)
     if verdict is None:
-        return Score(quality=None, judge=judge, error=f"the judge failed: {record.error or 'no score in its reply'}")
+        return Score(quality=None, judge=judge, error=clean(f"the judge failed: {record.error or 'no score in its reply'}"))
     note = f" ({record.note})" if record.note.startswith(SHORTENED) else ""
-    return Score(quality=verdict.score, judge=judge, reason=verdict.reason + note)
+    return Score(quality=verdict.score, judge=judge, reason=clean(verdict.reason, keep="\n") + note)

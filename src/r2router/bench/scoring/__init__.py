@@ -17,15 +17,16 @@ SCORERS: dict[str, str] = {
     "exact": "r2router.bench.scoring.exact:Exact",
     "numeric": "r2router.bench.scoring.numeric:Numeric",
     "choice": "r2router.bench.scoring.choice:Choice",
+    "math": "r2router.bench.scoring.math:Math",
     "code": "r2router.bench.scoring.code:Code",
     "code-trusted": "r2router.bench.scoring.code:TrustedCode",
     "reasoning-gym": "r2router.bench.scoring.verifier:Verifier",
 }
 
-NEED_REFERENCE = frozenset({"exact", "numeric", "choice"})
+NEED_REFERENCE = frozenset({"exact", "numeric", "choice", "math"})
 """Scorers that compare with the query's reference, and give no score without one."""
 
-SANDBOXED = frozenset({"code", "reasoning-gym"})
+SANDBOXED = frozenset({"code", "math", "reasoning-gym"})
 """Scorers that run or evaluate what an LLM wrote: in a sandbox, or not at all."""
 
 TRUSTING = frozenset({"code-trusted"})

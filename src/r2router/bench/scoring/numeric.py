@@ -85,6 +85,8 @@ _ABOUT = re.compile(r"\\approx|\u2248|~=|\\simeq")
 
 def _of_line(line: str, boxed: bool) -> list[Reading]:
     found = []
+    said = _REASON.split(line, maxsplit=1)[0]
+    line = said if not boxed and _DIGIT.search(said) else line
     for part in _ABOUT.split(_readable(line, grouped=True)):
         sides = [side for side in _EQUALS.split(part) if _DIGIT.search(side)]
         if not sides or _SEVERAL.search(part):
@@ -94,6 +96,7 @@ def _of_line(line: str, boxed: bool) -> list[Reading]:
     return found
 
 
+_REASON = re.compile(r"[,;.]?\s(?:since|because|given|where|which|while|but)\s", re.IGNORECASE)
 _EQUALS = re.compile(r"(?<![<>!])=+>?")
 _SEVERAL = re.compile(r"=[^=\n]{1,80}\b(?:or|and)\b[^=\n]{1,80}=|=[^=\n,]{1,40},\s?[a-zA-Z]\s?=")
 

@@ -137,7 +137,8 @@ class RowFile:
             else:
                 check_text(self.path)
         try:
-            scan = pl.scan_parquet(self.path) if suffix == ".parquet" else pl.scan_csv(self.path, infer_schema=False)
+            glob = "://" in self.path  # a file of ours may be called a[1].csv
+            scan = pl.scan_parquet(self.path, glob=glob) if suffix == ".parquet" else pl.scan_csv(self.path, infer_schema=False, glob=glob)
             frame = scan.collect()
         except (pl.exceptions.PolarsError, OSError) as error:
             raise DataError(f"{self.path}: cannot be read ({str(error).splitlines()[0]})") from None

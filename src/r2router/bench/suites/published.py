@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import re
 import string
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -17,7 +16,7 @@ import msgspec
 import numpy as np
 
 from r2router.bench.scoring.answers import final_answer
-from r2router.bench.scoring.numeric import Numeric
+from r2router.bench.scoring.numeric import reference_number
 from r2router.bench.suite import Query, Suite
 from r2router.bench.suites import check_options, whole_number
 from r2router.bench.suites.file import lettered
@@ -130,13 +129,9 @@ def _musr(row: Row, task: str, number: int) -> Fields:
     return _choice(f"musr-{task}-{number}", f"{row['narrative']}\n\n{row['question']}", options, letter) | {"task": f"musr/{task}"}
 
 
-_NUMBER = re.compile(r"-?(?:[.\d](?:[\d.,]|\{,\}|\\!)*|\\[dt]?frac(?:\{\d+\}\{\d+\}|\d\d))")
-
-
 def _math(row: Row, task: str, number: int) -> Fields:
     answer = final_answer(row["solution"]) if "\\boxed" in row["solution"] else None
-    numeric = answer is not None and _NUMBER.fullmatch(answer) is not None
-    scorer = Numeric().name if numeric else "exact" if answer is not None else ""
+    scorer = "" if answer is None else "math" if reference_number(answer) is None else "numeric"
     meta = {"level": row["level"]}
     return {
         "id": f"math-{task}-{number}",
