@@ -168,9 +168,8 @@ def test_one_forecast_for_all_is_the_mixture_whatever_the_order_of_rows(good_fir
     assert result.verdict == "not clear"
 
 
-@given(st.integers(0, 10_000), st.sampled_from(["fine", "coarse", "constant"]), st.integers(100, 160))
+@given(st.integers(0, 10_000), st.sampled_from(["fine", "coarse", "constant"]), st.integers(2, 40))
 def test_figures_do_not_depend_on_the_order_of_rows(seed: int, kind: str, n: int) -> None:
-    # below about 40 queries, where a half has a handful, 2 % of made-up tables still depend on it: not mended yet
     rng = np.random.default_rng(seed)
     quality, cost = made_up(n, rng, arms=5)
     forecast, spend = rng.random((n, 5)), cost * rng.uniform(0.5, 2, cost.shape)

@@ -58,7 +58,9 @@ def paths_of(method: Method, weight: FloatArray, halves: Sequence[BoolArray]) ->
     for at, own in enumerate(shown):
         other = shown[at ^ 1]  # halves come in pairs
         if own is not None and other is not None:
-            kept = upper_envelope(*other)
+            cost, quality = other
+            # rounded, so that the order in which rows are summed decides no tie
+            kept = upper_envelope(np.round(cost / max(float(np.abs(cost).max()), 1e-300), 12), np.round(quality, 12))
             paths.append((own[0][kept], own[1][kept]))
     return paths
 
