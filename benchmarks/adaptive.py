@@ -3,7 +3,7 @@
 A real outcome table is replayed as if it were unknown: 20 % of the queries are held out (5 seeds, each a split and an order of its own),
 and of the others cells are revealed at their recorded cost until a share of the full grid's cost is spent. The default learner is
 trained on what was revealed and scored on the held-out queries, whose outcomes are all known: `area` is mean quality over log cost between
-the cheapest and the dearest fixed arm, mixtures allowed.
+the cheapest and the most expensive fixed arm, mixtures allowed.
 
 `decision`: the adaptive way with its default settings. `price`: the same with explore = 1: by price alone, without forecasts. `queries`:
 random queries with all arms, the usual grid on fewer of them. `cells`: random cells. `coarse`: ends and middle of each model's budgets

@@ -14,7 +14,7 @@ import click
 from r2router.cli import main as r2router
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
-HEAD = "# The command line\n\nMade by `make docs` from the help texts; what is wrong here is mended there.\n"
+HEAD = "# The command line\n\nMade by `make docs` from the help texts; edit the help text to change it.\n"
 
 
 def sections(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[str]:

@@ -334,7 +334,7 @@ def test_split_writes_a_part_to_train_on_and_one_to_judge_by(room: Path) -> None
     expected = Table.read("table.parquet").split(0.25, 3)
     assert [Table.read(f"table.{part}.parquet").query_ids for part in ("train", "test")] == [part.query_ids for part in expected]
     fails("split", "table.test.parquet", "--out", "table.parquet", code=2, says="table.test.parquet: is read by this command")
-    fails("split", "table.parquet", "--out", "parts.xlsx", code=2, says="cannot tell its format")
+    fails("split", "table.parquet", "--out", "parts.xlsx", code=2, says="is not what is written here")
     fails("split", "table.parquet", "--test", 1, code=2, says="between 0 and 1")
     bundled = run("split", "r2bench-mini", "--out", "mini.csv")
     assert bundled.exit_code == 0 and "--pool r2bench-mini" in bundled.stderr, bundled.output

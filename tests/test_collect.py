@@ -735,7 +735,7 @@ def test_a_run_says_what_its_errors_were(tmp_path: Path) -> None:
     with FakeEndpoint(context=9) as fake:
         done = cli(*files(tmp_path, fake.url), "--yes")
     assert done.exit_code == 0 and "24 failed (context); the first: " in done.stderr and "maximum context length" in done.stderr
-    assert "about $0 and 0 s to come" in done.stderr
+    assert "about $0 and 0 s remaining" in done.stderr
     assert "no call gave an answer" in cli("compact", str(tmp_path / "run")).stderr
 
 

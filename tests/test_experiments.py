@@ -87,7 +87,7 @@ def test_main_has_every_baseline_in_both_forms_and_what_bounds_them() -> None:
     table = rows(grid(found, "Figures"))
     for name in BASELINES:
         assert name in table and f"{name} on the same arms" in table
-    assert {"best mixture of fixed arms", "oracle (knows the answers)", OURS, "ours, one budget an LLM"} <= set(table)
+    assert {"best mixture of fixed arms", "oracle (knows the answers)", OURS, "ours, one budget per LLM"} <= set(table)
     area = grid(found, "Figures").columns.index("area over log cost")
     oracle = value(table["oracle (knows the answers)"].cells[area])
     for row in table.values():
@@ -103,7 +103,7 @@ def test_main_has_every_baseline_in_both_forms_and_what_bounds_them() -> None:
 
 
 def test_main_also_gives_baselines_a_budget_that_costs_less_for_nearly_the_quality() -> None:
-    """Where the dearest budget adds next to nothing, most of the distance to the published form is that of its budget."""
+    """Where the most expensive budget adds next to nothing, most of the distance to the published form is that of its budget."""
     x, table = world()
     quality = table.quality.copy()
     quality[:, 2::3] = quality[:, 1::3] + 1e-6  # 400 tokens are hardly better than 100
@@ -111,7 +111,7 @@ def test_main_also_gives_baselines_a_budget_that_costs_less_for_nearly_the_quali
     thrifty, usual = rows(grid(found, "Ours minus baselines with a thriftier")), rows(grid(found, "Ours minus the other"))
     assert set(thrifty) == set(BASELINES)
     assert value(thrifty["MIRT"].cells[1]) < value(usual["MIRT"].cells[1])
-    assert sum(answer.startswith("Were each LLM at a thriftier budget") for answer in found.answers) == 1
+    assert sum(answer.startswith("If each LLM used its cheapest budget") for answer in found.answers) == 1
 
 
 def test_main_says_what_the_quality_costs_without_any_router_and_at_which_prices() -> None:
@@ -150,7 +150,7 @@ def test_the_curves_are_the_means_of_every_arm_the_cheapest_first() -> None:
 
 
 def test_a_budget_that_was_asked_of_harder_queries_only_is_on_no_curve() -> None:
-    """Means of different queries compare the queries: all budgets alike, the dearest one asked where all are wrong."""
+    """Means of different queries compare the queries: all budgets alike, the most expensive one asked where all are wrong."""
     x, table = world()
     quality = np.tile((np.arange(60) % 2)[:, None].astype(float), (1, 9))
     quality[np.arange(60) % 2 == 1, 2] = np.nan  # m0@400 saw the hard half only
@@ -377,7 +377,7 @@ def test_what_cannot_be_compared_is_not_called_a_loss_or_a_gain() -> None:
 def test_an_oracle_on_models_leaves_out_queries_without_any() -> None:
     x, table = world()
     quality = table.quality.copy()
-    quality[7, [0, 2, 3, 5, 6, 8]] = np.nan  # the cheapest and the dearest budget of every model
+    quality[7, [0, 2, 3, 5, 6, 8]] = np.nan  # the cheapest and the most expensive budget of every model
     found = run("oracle", (x, replace(table, quality=quality)))
     assert any(note.startswith("1 queries are left out") for note in found.notes)
 

@@ -230,7 +230,7 @@ def test_several_judges_and_prompts_have_names_of_their_own(run: Path) -> None:
 
 def test_the_limit_holds_for_judging_alone(run: Path) -> None:
     with FakeJudge() as fake:
-        stopped = judge(run, fake, "--max-spend", "0.0065")  # one at its dearest, and a few as they are
+        stopped = judge(run, fake, "--max-spend", "0.0065")  # one at its maximum cost, and a few as they are
         assert stopped.exit_code == 1 and "spend limit" in stopped.output
         assert 0 < Kept(run).spent_usd <= 0.0065
         assert judge(run, fake).exit_code == 0

@@ -36,7 +36,7 @@ QUICK: dict[str, list[Any]] = {  # settings for small tables, where the defaults
     "unirouter": [UniRouter(), UniRouter(queries=100)],
     "mf": [MatrixFactorisation(dim=32)],
 }
-CONSTANT_TOKENS = ("mirt", "nirt", "unirouter", "mf")  # as published, tokens are a constant an arm
+CONSTANT_TOKENS = ("mirt", "nirt", "unirouter", "mf")  # as published, tokens are a constant per arm
 LEARNS = dict.fromkeys(CONSTANT_TOKENS, ("quality",)) | {"random": ()}  # by definition it knows nothing of the query
 
 

@@ -15,7 +15,7 @@
     ├── NoFeasibleArm           no arm meets a hard limit (names the cheapest one)
     └── SaveError               something could not be written; what was there before is untouched
 
-Each message is one or two lines: what is wrong, where (file, line or field, value), and the mend.
+Each message is one or two lines: what is wrong, where (file, line or field, value), and how to fix it.
 `UsageError` ends a command with exit code 2, every other `R2Error` with 1.
 """
 

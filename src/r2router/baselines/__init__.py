@@ -1,6 +1,6 @@
 """The published routers that ours is compared with, as learners behind the same protocol: same tables, embeddings, costs and figures.
 
-Fitted on the arms of a table with one budget an LLM they are what was published; fitted on all (model, budget) arms they get what ours
+Fitted on the arms of a table with one budget per LLM they are what was published; fitted on all (model, budget) arms they get what ours
 gets. Settings are the published ones where they are known; `docs/decisions/0009-baselines.md` says where ours differ, and why.
 
 | learner | what it is | tokens | source |

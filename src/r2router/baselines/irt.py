@@ -3,7 +3,7 @@
 Both fit binary cross-entropy to the quality by Adam, with the settings of the R2-Router comparison: 32 dimensions, 200 epochs, batches
 of 128 queries, 3e-3. There an ability is a projection of a text about the LLM; an arm has no text, so its ability is free.
 Every arm starts at its mean quality, so that stopping early cannot leave one without it.
-Tokens are a constant an arm: its mean over the training queries.
+Tokens are a constant per arm: its mean over the training queries.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 class Answers(msgspec.Struct, frozen=True):
     """What was found. rows: in the order of the source, with the columns of a compacted table. found: how many there are of them in all.
 
-    asked: how many answers the source has. notes: what is missing from it, and the mend.
+    asked: how many answers the source has. notes: what is missing from it, and how to fix it.
     """
 
     rows: pl.DataFrame

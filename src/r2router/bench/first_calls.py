@@ -20,7 +20,7 @@ _SLACK = 16
 
 
 class FirstCalls:
-    """What is known of one model from this run's calls. dearer: the most that a call was charged for its dearest case, at least 1."""
+    """What is known of one model from this run's calls. dearer: the most that a call was charged for its maximum cost, at least 1."""
 
     def __init__(self) -> None:
         self.dearer = 1.0

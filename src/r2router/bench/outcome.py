@@ -33,7 +33,7 @@ def is_cut(reply: Reply) -> bool:
 
 
 def answer_record(plan: Plan, work: Work, budget: Budget, key: str, reply: Reply, most: int) -> Record:
-    """An answer that came in one call. most: nano-dollars of one attempt at its dearest."""
+    """An answer that came in one call. most: nano-dollars of one attempt at its maximum cost."""
     usage, cap = reply.usage, plan.calls_per_answer * plan.cap(work.model, budget)
     cut = is_cut(reply)
     said = split_thinking(reply.text)
@@ -157,7 +157,7 @@ def _record(plan: Plan, work: Work, budget: Budget, key: str, *, usage: Usage | 
 
 
 def _paid(work: Work, reply: Reply, most: int) -> dict[str, Any]:
-    """What a successful call cost, and what the spend limit counts: what was reported, and unknown amounts at their dearest."""
+    """What a successful call cost, and what the spend limit counts: what was reported, and unknown amounts at their maximum cost."""
     known = cost_usd(_prices(work), reply.usage) if reply.usage else None
     lost = _lost(work, reply, most)
     return {
@@ -171,7 +171,7 @@ def _paid(work: Work, reply: Reply, most: int) -> dict[str, Any]:
 
 
 def _lost(work: Work, result: Reply | Failure, most: int) -> int:
-    """Nano-dollars of failed attempts that may be billed: each at its dearest, or what they reported where that is more."""
+    """Nano-dollars of failed attempts that may be billed: each at its maximum cost, or what they reported where that is more."""
     return max(result.unsure * most, nanos(cost_usd(_prices(work), result.lost)) if result.lost else 0)
 
 

@@ -141,15 +141,15 @@ class Plan:
         return self.controls.cap(model, budget)
 
     def ceiling_usd(self, work: Work, cap: int, more_input: int = 0) -> float:
-        """US dollars of one call at its dearest: an input token for each byte of the request, also where the prompt is written to a cache,
-        and all of its cap.
+        """The most one call can cost, in US dollars: an input token for each byte of the request, also where the prompt is written to a
+        cache, and all of its cap.
         """
         inputs = max(input_bytes(work.query), (1 + INPUT_SPREAD) * self.input_tokens(work.query_key)) + more_input
         prices = work.model.usd_per_million or Prices(0, 0)
         return dearest_usd(prices, inputs, cap, writes=prices.cache_write is not None)
 
     def most_usd(self, model: Model, input_tokens: float, output_tokens: float) -> float:
-        """US dollars of a call with so many tokens at its dearest: nothing cached, thinking at its own price."""
+        """US dollars of a call with so many tokens at its maximum cost: nothing cached, thinking at its own price."""
         return dearest_usd(model.usd_per_million or Prices(0, 0), input_tokens, output_tokens)
 
 

@@ -102,7 +102,7 @@ def _adaptive(
 
 
 def _mean_cost(cost: FloatArray) -> FloatArray:
-    """(arms,) the mean of what was paid; for an arm not asked yet, that of the dearest."""
+    """(arms,) the mean of what was paid; for an arm not asked yet, that of the most expensive."""
     known = ~np.isnan(cost)
     mean = np.where(known, cost, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     return np.where(known.any(axis=0), mean, mean.max(initial=0.0))

@@ -24,7 +24,7 @@ def nanos(usd: float) -> int:
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """Money set aside for a call. most: nano-dollars of one attempt at its dearest; attempts: so many of them may be billed."""
+    """Money set aside for a call. most: nano-dollars of one attempt at its maximum cost; attempts: so many of them may be billed."""
 
     most: int = 0
     attempts: int = 0

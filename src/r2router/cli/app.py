@@ -1,6 +1,6 @@
 """The command `r2router` itself: its subcommands, and what happens when one of them fails.
 
-Exit codes: 0 done; 1 the work failed; 2 the words or files are wrong; 130 interrupted. An error is one or two lines on stderr; a
+Exit codes: 0 done; 1 the work failed; 2 invalid arguments or input files; 130 interrupted. An error is one or two lines on stderr; a
 traceback is shown only with R2ROUTER_DEBUG=1 in the environment.
 """
 

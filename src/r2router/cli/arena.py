@@ -80,7 +80,7 @@ Examples:
 @click.argument("results", type=_PATH)
 @click.option("--robustness", type=_PATH, metavar="FILE", help="The predictions on the reworded prompts.")
 @click.option("--json", "as_json", is_flag=True, help="Every figure as JSON.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed of the bootstrap.")
 def read(results: Path, robustness: Path | None, as_json: bool, seed: int) -> None:
     """Show the figures of RESULTS: a scored prediction file, or a metrics.json."""
     from r2router.arena import read_results

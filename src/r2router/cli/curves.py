@@ -23,7 +23,7 @@ Examples:
 @wishes
 @click.option("--html", type=OutputFile(".html", ".htm"), metavar="FILE", help="Draw them as a web page of one file.")
 @click.option("--png", type=OutputFile(".png"), metavar="FILE", help="Draw them as a PNG (needs the [plot] extra).")
-@click.option("--json", "as_json", is_flag=True, help="The curves as JSON: one object a model.")
+@click.option("--json", "as_json", is_flag=True, help="The curves as JSON: one object per model.")
 def curves(text: str, wish: Wish, html: Path | None, png: Path | None, as_json: bool) -> None:
     """Show each model's quality over cost for TEXT, and the choice.
 

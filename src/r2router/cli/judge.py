@@ -37,7 +37,7 @@ Examples:
 @click.option("--train", "trained", multiple=True, metavar="FILE", help="Outcomes that the baselines learn from. Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Every figure as JSON.")
 @click.option("--resamples", type=click.IntRange(min=1), default=500, show_default=True, help="Bootstrap draws behind the intervals.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed of the bootstrap.")
 def evaluate(  # noqa: PLR0913, PLR0917 - one an option
     folder: Path,
     tables: tuple[str, ...],
@@ -53,10 +53,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one an option
 ) -> None:
     """Score the router in DIR on outcomes it has not seen.
 
-    Beside it stands what it has to beat: the best fixed arm, the best mixture of fixed arms, and one budget a model. Costs use the
+    Beside it stands what it has to beat: the best fixed arm, the best mixture of fixed arms, and one budget per model. Costs use the
     router's own prices unless --prices or --pool gives others for the same arms.
 
-    With --baselines the routers of the literature are compared too, each on one budget a model and on the same arms. They learn from
+    With --baselines the routers of the literature are compared too, each on one budget per model and on the same arms. They learn from
     --train; without it, from the other four fifths of --table, five times over.
     """
     from r2router.evaluation import evaluate as judge

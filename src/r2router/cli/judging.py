@@ -86,7 +86,7 @@ Examples:
 @click.argument("source", type=_FOLDER, metavar="DIR|FILE")
 @click.option("--human", type=_FOLDER, metavar="FILE", help="Scores by people: query_id, model, budget, quality (.csv .jsonl .parquet).")
 @click.option("--resamples", type=click.IntRange(min=1), default=500, show_default=True, help="Bootstrap draws behind the intervals.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed of the bootstrap.")
 @click.option("--json", "as_json", is_flag=True, help="Every figure as JSON.")
 def agreement(source: Path, human: Path | None, resamples: int, seed: int, as_json: bool) -> None:
     """How far the judges of a collection agree.

@@ -168,7 +168,7 @@ def _words(status: Status) -> str:
     left = status.seconds_to_come
     wait = "" if left is None else f" and {_duration(left)}"
     limit = "" if status.limit_usd is None else f" of {dollars(status.limit_usd)}"
-    return f"{status.failed:,} failed, {dollars(status.spent_usd)}{limit} spent, about {dollars(status.to_come_usd)}{wait} to come"
+    return f"{status.failed:,} failed, {dollars(status.spent_usd)}{limit} spent, about {dollars(status.to_come_usd)}{wait} remaining"
 
 
 def say_errors(status: Status) -> None:
@@ -202,7 +202,7 @@ def agree(question: str) -> None:
         if sys.stdin.isatty():
             raise
         note("")
-        raise click.UsageError("nobody is there to answer: give --yes to spend without being asked") from None
+        raise click.UsageError("cannot ask for confirmation (no terminal); pass --yes to spend without being asked") from None
     if not yes:
         raise CollectError("nothing was spent, as you said no")
 

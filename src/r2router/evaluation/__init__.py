@@ -113,7 +113,7 @@ def _how_fitted(tried: Sequence[Tried], train: Table | None) -> list[str]:
     if not tried:
         return []
     how = "by five-fold cross-validation on these very queries, each forecast without itself" if train is None else "on the training table"
-    return [f"the baselines are fitted {how}; those of one budget an LLM have each LLM at its best budget there"]
+    return [f"the baselines are fitted {how}; those of one budget per LLM have each LLM at its best budget there"]
 
 
 def trained_on(router: Router, table: Table) -> tuple[str, ...]:

@@ -119,7 +119,7 @@ class Contender:
             return train.table.arms
         chosen = one_budget_each(train.outcomes, _CHOICE[self.form])
         if not len(chosen):
-            raise DataError("no arm was observed on 95 % of the queries: one budget an LLM cannot be chosen")
+            raise DataError("no arm was observed on 95 % of the queries: one budget per LLM cannot be chosen")
         return tuple(train.table.arms[i] for i in chosen)
 
 

@@ -1,4 +1,4 @@
-"""Who is compared: our learner and the paper's baselines, each on one budget an LLM (as published) and on the same arms as ours."""
+"""Who is compared: our learner and the paper's baselines, each on one budget per LLM (as published) and on the same arms as ours."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from r2router.predict import Learner
 from r2router.router.recipe import Recipe
 
 OURS = "ours"
-ONE_BUDGET = "ours, one budget an LLM"
+ONE_BUDGET = "ours, one budget per LLM"
 SAME_ARMS = " on the same arms"
 
 BASELINES: dict[str, Learner] = {
@@ -37,7 +37,7 @@ def ours(learner: Learner | None = None) -> Contender:
 
 
 def published(form: Form = "one budget") -> list[Contender]:
-    """The baselines with one budget an LLM, as they were published."""
+    """The baselines with one budget per LLM, as they were published."""
     return [Contender(name, learner, form) for name, learner in BASELINES.items()]
 
 

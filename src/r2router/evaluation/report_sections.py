@@ -33,7 +33,7 @@ few queries it wins over everything. One budget per LLM: the same forecasts, cho
 every answer in advance: no router can do better.
 
 Every curve has at most twelve settings, at equal steps of log forecast spend, so that they are fixed without these outcomes; the
-mixture and the oracle that know them have all. Area over log cost: mean quality between the cost of the cheapest and of the dearest
+mixture and the oracle that know them have all. Area over log cost: mean quality between the cost of the cheapest and of the most expensive
 fixed arm, every tenfold counting the same, and 0 below a method's cheapest setting; how much of the range it has stands beside it. The
 difference of areas is over the costs that both methods reach, with the settings that the other half of the queries keeps. Of the gap to
 the oracle: the share of the way from the mixture that knows these outcomes to the oracle, by area. Our AUDC: area over linear cost,

@@ -59,7 +59,7 @@ def _saving(c: Comparison) -> str:
         return f"The router never reaches {level}."
     whole = f"Always {c.best_arm} costs {_usd(c.best[0])} at its full quality."
     if not math.isfinite(mixture.value):
-        return f"At {level}, the router costs {_usd(router.value)} per 1,000 requests; the best mixture never gets there. {whole}"
+        return f"At {level}, the router costs {_usd(router.value)} per 1,000 requests; the best mixture never reaches it. {whole}"
     gap = c.differences[c.mixture]["cost_at_keep"]
     if abs(gap.value) <= _EQUAL * mixture.value:
         return f"At {level}, the router costs {_usd(router.value)} per 1,000 requests, as much as the best mixture. {whole}"

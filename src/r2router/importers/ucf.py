@@ -70,7 +70,7 @@ def read_release(folder: str | Path) -> UcfRelease:
     """The release in `folder`: `config.json` beside `checkpoints/`, or the checkpoints folder itself.
 
     In the second case `config.json` is looked for inside it, then in its parent. Raises `ArtifactError` naming the file
-    and the mend where one is missing, too large, damaged, of the wrong shape, or holds anything but Ridge regressors.
+    and how to fix it where one is missing, too large, damaged, of the wrong shape, or holds anything but Ridge regressors.
     """
     folder = Path(folder).resolve()
     checkpoints = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder

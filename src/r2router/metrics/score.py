@@ -53,7 +53,7 @@ NAMES = (
 )
 """The figures of one method; all but those in `_points` are of the best mixtures of its settings.
 
-area: mean quality over log cost between the cheapest and the dearest fixed arm, 0 below the method's cheapest setting. covers: the
+area: mean quality over log cost between the cheapest and the most expensive fixed arm, 0 below the method's cheapest setting. covers: the
 share of that range that lies above its cheapest setting. gap_closed: the share of the way from the best mixture of fixed arms that
 knows the outcomes to the oracle that its area goes. audc: area under the deferral curve over linear cost, from the smallest to the
 largest cost of all compared methods, 0 below the method's cheapest setting. audc_points: the same by trapezoids from setting to
@@ -323,7 +323,7 @@ def _covers(start: float, low: float, high: float) -> float:
 
 
 def _trapezoids(cost: FloatArray, quality: FloatArray, low: float, high: float) -> float:
-    """Area under the settings by rising cost, as they are: no mixtures, nothing left out; flat after the dearest."""
+    """Area under the settings by rising cost, as they are: no mixtures, nothing left out; flat after the most expensive."""
     order = np.lexsort((quality, cost))
     c, q = np.append(cost[order], high), np.append(quality[order], quality[order][-1])
     return float(((q[1:] + q[:-1]) / 2 @ np.diff(c)) / (high - low))

@@ -195,7 +195,7 @@ class Pool:
 
     @cached_property
     def dearest_output(self) -> FloatArray:
-        """(arms,) US dollars per output token, in the dearest tier."""
+        """(arms,) US dollars per output token, in the most expensive tier."""
         return np.array([self.usd_per_token[1], *(np.where(np.isinf(above), 0.0, each[1]) for above, each in self.tiers)]).max(axis=0)
 
     @cached_property

@@ -43,7 +43,7 @@ def cost_usd(prices: Prices, usage: Usage) -> float:
 
 
 def dearest_usd(prices: Prices, input_tokens: float, output_tokens: float, *, writes: bool = False) -> float:
-    """US dollars of a call with at most so many tokens at its dearest: nothing cached, thinking at its own price, any tier it may reach.
+    """The most a call with so many tokens can cost, in US dollars: nothing cached, thinking at its own price, any tier it may reach.
 
     writes: also where the endpoint writes the prompt to its cache by itself, and bills that.
     """

@@ -1,4 +1,4 @@
-"""Gradient-boosted trees: one ensemble an arm for quality and one for log tokens. LightGBM grows them, numpy serves.
+"""Gradient-boosted trees: one ensemble per arm for quality and one for log tokens. LightGBM grows them, numpy serves.
 
 The paper's ablation ("LightGBM heads"). Trees chase noise sooner than linear heads do, so each ensemble is cut where it is best on
 held-out queries, which may be before its first tree: then it is its arm's mean.

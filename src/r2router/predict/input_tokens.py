@@ -16,7 +16,7 @@ from r2router.types import FloatArray, NumberArray
 
 
 class InputTokens(msgspec.Struct, frozen=True, dict=True):
-    """factor, overhead: one number an arm. typical: the mean count of the training queries, for requests without a text."""
+    """factor, overhead: one number per arm. typical: the mean count of the training queries, for requests without a text."""
 
     factor: tuple[float, ...]
     overhead: tuple[float, ...]

@@ -109,7 +109,7 @@ def _vectors(router: Router, outcomes: Table, vectors: FloatArray | None, rows: 
         return embed(load_encoder(router.encoder), [outcomes.queries[i] for i in rows])
     x = np.asarray(vectors, dtype=np.float32)
     if x.shape != (len(outcomes), router.dim) or not np.isfinite(x).all():
-        raise DataError(f"vectors have shape {x.shape}; expected finite values of shape ({len(outcomes)}, {router.dim}), a row a query")
+        raise DataError(f"vectors have shape {x.shape}; expected finite values of shape ({len(outcomes)}, {router.dim}), one row per query")
     return x[rows]
 
 

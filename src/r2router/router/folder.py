@@ -80,7 +80,7 @@ def load(folder: str | Path) -> Router:
     predictor = predictor_class(manifest.predictor).from_arrays(pool.arms, own)
     for name, most in (("prior.quality", 1.0), ("prior.tokens", np.finfo(np.float64).max)):
         if name not in arrays or arrays[name].shape != (len(pool),):
-            raise ArtifactError(f"{folder}: {name} is missing or not one number an arm; the artifact is damaged")
+            raise ArtifactError(f"{folder}: {name} is missing or not one number per arm; the artifact is damaged")
         if ((arrays[name] < 0) | (arrays[name] > most)).any():  # NaN is an arm that was never observed
             raise ArtifactError(f"{folder}: {name} holds what cannot be; the artifact is damaged")
     if not len(manifest.input_tokens.factor) == len(manifest.input_tokens.overhead) == len(pool):

@@ -30,7 +30,7 @@ def from_wide(source: Source, columns: Mapping[str, str], scale: float) -> pl.Da
     """The long form of one LLM's wide file. Raises `DataError`."""
     name, frame = source.name, source.frame
     if "://" in name and (Path(name).suffix.lower() not in FORMATS or any(c in name for c in "*?[")):
-        raise DataError(f"{name}: a wide table is of the LLM that its file is named after: give the files one by one, or their folder")
+        raise DataError(f"{name}: wide files take the model name from the file name: give the files one by one, or their folder")
     query = columns.get("query") or next((c for c in QUERY_NAMES if c in frame.columns), None)
     if query is None or query not in frame.columns:
         raise DataError(f"{name}: no column with the query's text; name it: --column query=NAME (columns={{'query': 'NAME'}})")

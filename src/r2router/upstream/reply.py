@@ -76,7 +76,7 @@ def http_failure(status: int, words: str, *, keyed: bool = True, wait: float | N
     """What is said about a key is not repeated: some endpoints quote it."""
     kind = kind_of(status, words)
     if kind == "rate_limit" and wait is not None and wait > LONGEST_ASKED_S:
-        return Failed("credit", f"answered {status}, and asks to wait {wait / 60:,.0f} minutes: go on then")
+        return Failed("credit", f"answered {status}, and asks to wait {wait / 60:,.0f} minutes; rerun after that")
     if kind == "key":
         mend = "check the key, and that it is for this endpoint" if keyed else "name its key's environment variable in the pool"
         return Failed(kind, f"refused the key ({status}): {mend}")

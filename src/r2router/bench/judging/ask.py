@@ -176,7 +176,7 @@ def _repair(request: Request, first: Reply) -> Request:
 
 
 def _no_verdict(first: Reply, second: Reply | Failure | None, why: str) -> Failure:
-    """Of kind malformed whatever happened but an interrupt, so that the calls that were paid for stay in the books, each at its dearest."""
+    """Of kind malformed, except for an interrupt, so that calls that were paid for are counted, each at its maximum cost."""
     attempts, unsure = first.attempts, first.unsure + 1
     if second is not None:
         attempts, unsure = attempts + second.attempts, unsure + second.unsure + isinstance(second, Reply)

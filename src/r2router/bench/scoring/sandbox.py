@@ -102,7 +102,7 @@ def why_not(fence: Fence) -> str | None:
 
 
 def refusal() -> str:
-    """Why no fence works here, and the mend."""
+    """Why no fence works here, and how to fix it."""
     reasons = "; ".join(why for fence in FENCES if (why := why_not(fence)))
     return f"nothing is run: no sandbox works here ({reasons}); install bubblewrap, allow user namespaces, or use another machine"
 

@@ -21,7 +21,7 @@ QUESTION = "What does a longer answer buy, of each LLM?"
 
 
 def run(study: Study) -> Findings:
-    """Quality, cost and tokens of every arm, drawn as a curve an LLM, over all queries and on each task."""
+    """Quality, cost and tokens of every arm, drawn as one curve per LLM, over all queries and on each task."""
     data = study.data
     n, resamples = len(data), study.plan.resamples
     draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
@@ -136,7 +136,7 @@ def _bare(figure: Figure | None) -> Figure | None:
 
 
 def _tasks(data: Data, curves: dict[str, list[int]]) -> Grid | None:
-    """Task x model: quality at the cheapest and the dearest budget."""
+    """Task x model: quality at the cheapest and the most expensive budget."""
     names = np.array(data.table.tasks)
     sizes = {str(task): int((names == task).sum()) for task in np.unique(names)}
     tasks = [task for task, size in sizes.items() if size >= LEAST_QUERIES]
@@ -148,5 +148,5 @@ def _tasks(data: Data, curves: dict[str, list[int]]) -> Grid | None:
         found = _means(data.outcomes.quality[names == task], np.ones((1, sizes[task])))[0]
         rows.append(Row(task, (float(sizes[task]), *(float(found[a]) for a in ends))))
     heads = ("queries", *(str(data.table.arms[a]) for a in ends))
-    about = "Mean quality at each LLM's cheapest and dearest budget."
+    about = "Mean quality at each LLM's cheapest and most expensive budget."
     return Grid("Where length pays", heads, tuple(rows), (",.0f", *(".2f" for _ in ends)), about=about)

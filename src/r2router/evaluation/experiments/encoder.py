@@ -18,7 +18,7 @@ _RIVAL = "CARROT-Linear"
 
 
 def run(study: Study) -> Findings:
-    """Ours and CARROT-Linear (one budget an LLM) on each encoder: the study's own, wordllama, and those that were asked for."""
+    """Ours and CARROT-Linear (one budget per LLM) on each encoder: the study's own, wordllama, and those that were asked for."""
     data, plan = study.data, study.plan
     found: dict[str, Sequence[Method]] = {}
     notes: list[str] = []

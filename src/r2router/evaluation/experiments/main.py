@@ -47,7 +47,7 @@ def run(study: Study) -> Findings:
 
 
 def against(study: Study, name: str, title: str, question: str, form: Form) -> Findings:
-    """Ours beside the baselines on one budget an LLM, chosen as `form` says, and on the same arms."""
+    """Ours beside the baselines on one budget per LLM, chosen as `form` says, and on the same arms."""
     data, plan = study.data, study.plan
     contenders = [c if c.form == "arms" or c.name == ONE_BUDGET else type(c)(c.name, c.learner, form) for c in everybody(study.learner)]
     folds = plan.folds_of(data)
@@ -86,12 +86,12 @@ def _thrifty(study: Study, mine: Tried, folds: Sequence[IntArray], answers: list
     )
     heads = tuple(difference_head(name) for name in names)
     shown = Grid(
-        "Ours minus baselines with a thriftier budget an LLM, paired", heads, tuple(lines), ("+.3f", "+.3f", "+.3f", ".2f"), about=about
+        "Ours minus baselines with a thriftier budget per LLM, paired", heads, tuple(lines), ("+.3f", "+.3f", "+.3f", ".2f"), about=about
     )
     rival, times = _best(result)
     if times is None or not math.isfinite(times.value) or result.best[1] <= 0:
         return answers, [shown]
-    said = f"Were each LLM at a thriftier budget, the best baseline, {rival}, would cost {as_much(times)} as much."
+    said = f"If each LLM used its cheapest budget that keeps 95 %, the best baseline, {rival}, would cost {as_much(times)} as much."
     at = next((i + 1 for i, answer in enumerate(answers) if "published form" in answer), len(answers))
     return [*answers[:at], said, *answers[at:]], [shown]
 
@@ -139,7 +139,7 @@ def differences_table(result: Comparison) -> Grid:
 def _difference(name: str, figure: Figure) -> Figure | str | None:
     """A difference, or who it is that never gets to the quality."""
     if math.isinf(figure.value):
-        return "it never gets there" if (figure.value < 0) == (name == "qnc") else "ours never gets there"
+        return "it never reaches the target quality" if (figure.value < 0) == (name == "qnc") else "ours never reaches the target quality"
     return None if math.isnan(figure.value) else figure
 
 

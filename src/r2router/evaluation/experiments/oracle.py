@@ -18,14 +18,14 @@ _CURVES, _POINTS, _BRIEF = "oracle on (model, budget)", "oracle on models at the
 
 
 def run(study: Study) -> Findings:
-    """Oracles on all arms, on one budget an LLM, and the mixture of fixed arms."""
+    """Oracles on all arms, on one budget per LLM, and the mixture of fixed arms."""
     outcomes = study.data.outcomes
     best, brief = one_budget_each(outcomes), one_budget_each(outcomes, "cheapest")
     everywhere = outcomes.seen[:, best].any(axis=1) & outcomes.seen[:, brief].any(axis=1)
     left = int((~everywhere).sum())
     outcomes = outcomes.take(np.flatnonzero(everywhere)) if left else outcomes  # an oracle on models must have one of each query
     if not len(best):
-        raise DataError("no arm was observed on 95 % of the queries: one budget an LLM cannot be chosen")
+        raise DataError("no arm was observed on 95 % of the queries: one budget per LLM cannot be chosen")
     found: dict[str, Method] = {
         _CURVES: Routed.oracle(outcomes),
         _POINTS: Routed.oracle(outcomes, best),

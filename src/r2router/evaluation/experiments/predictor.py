@@ -32,12 +32,12 @@ def learners() -> dict[str, Learner]:
 
 
 def run(study: Study) -> Findings:
-    """The default, ridge, neighbours, LightGBM and the paper's MLP heads, each on all arms and on one budget an LLM."""
+    """The default, ridge, neighbours, LightGBM and the paper's MLP heads, each on all arms and on one budget per LLM."""
     data, plan = study.data, study.plan
     forms: tuple[Form, ...] = ("arms", "one budget")
     names = {OURS: study.learner, **learners()}
     contenders = [
-        Contender(name if form == "arms" else f"{name}, one budget an LLM", learner, form)
+        Contender(name if form == "arms" else f"{name}, one budget per LLM", learner, form)
         for form in forms
         for name, learner in names.items()
     ]
@@ -75,4 +75,4 @@ def run(study: Study) -> Findings:
 
 
 def _label(name: str, form: Form) -> str:
-    return name if form == "arms" else f"{name}, one budget an LLM"
+    return name if form == "arms" else f"{name}, one budget per LLM"

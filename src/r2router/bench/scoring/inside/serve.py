@@ -82,7 +82,7 @@ def _work(function: Any, data: bytes, seconds: int, put: int, ours: tuple[int, .
             resource.setrlimit(which, (most, most))
         try:
             result = b"+" + function(data)
-        except Exception as error:  # noqa: BLE001  it is told, not raised: nobody is there to catch it
+        except Exception as error:  # noqa: BLE001  it is told, not raised: nothing would catch it
             result = f"-{type(error).__name__}: {str(error)[:200]}".encode("utf-8", "replace")
         while result:
             result = result[os.write(put, result) :]
