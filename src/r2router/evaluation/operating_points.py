@@ -9,7 +9,7 @@ import numpy as np
 
 from r2router.errors import UsageError
 from r2router.evaluation.contenders import Data, Tried
-from r2router.evaluation.tables_and_plots import REQUESTS, scaled
+from r2router.evaluation.tables_and_plots import REQUESTS
 from r2router.figure import Figure
 from r2router.metrics.calibrate import for_quality
 from r2router.metrics.score import Routed, interval
@@ -86,11 +86,11 @@ def points_grid(points: Sequence[tuple[str, Point | None]]) -> Grid:
         if point is None:
             rows.append(Row(label, ("never reached", None, None, None, None)))
             continue
-        asked = None if np.isnan(point.asked.value) else scaled(point.asked, REQUESTS)
+        asked = None if np.isnan(point.asked.value) else point.asked.scaled(REQUESTS)
         rows.append(
             Row(
                 label,
-                (point.quality, scaled(point.used, REQUESTS), scaled(point.forecast, REQUESTS), asked, scaled(point.regret, REQUESTS)),
+                (point.quality, point.used.scaled(REQUESTS), point.forecast.scaled(REQUESTS), asked, point.regret.scaled(REQUESTS)),
             )
         )
     columns = ("quality", "by tokens used", "by tokens forecast", "by budget asked", "regret to the oracle")

@@ -130,13 +130,13 @@ class Report:
             f"{self.queries:,} queries, {len(self.arms)} arms.",
             f"Best fixed arm: {c.best_arm}, quality {c.best[1]:.3f} at {money(1000 * c.best[0])} per 1,000 requests.",
             "",
-            f"{'':28} {'area over log cost':>22} {'peak quality':>22} {'$ per 1,000 at 95 % quality':>30} {'of best arm':>12}",
+            f"{'':34} {'area over log cost':>22} {'peak quality':>22} {'$ per 1,000 at 95 % quality':>30} {'of best arm':>12}",
         ]
         for method, row in c.figures.items():
             cost = row["cost_at_keep"]
             spent = f"{_usd(cost.value)} [{_usd(cost.low)}, {_usd(cost.high)}]" if math.isfinite(cost.value) else "never"
             share = f"{row['qnc'].value:.1%}" if math.isfinite(row["qnc"].value) else ""
-            lines.append(f"{LABELS.get(method, method):28} {_cell(row['area']):>22} {_cell(row['peak']):>22} {spent:>30} {share:>12}")
+            lines.append(f"{LABELS.get(method, method):34} {_cell(row['area']):>22} {_cell(row['peak']):>22} {spent:>30} {share:>12}")
         difference = c.differences[c.mixture]["area"]
         lines += [
             "",

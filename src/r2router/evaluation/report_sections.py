@@ -11,7 +11,7 @@ import numpy as np
 
 from r2router._version import __version__
 from r2router.evaluation.sentences import answers_of
-from r2router.evaluation.tables_and_plots import FIGURES, LABELS, REQUESTS, deferral_plot, drawn, grid, scaled, shown
+from r2router.evaluation.tables_and_plots import FIGURES, LABELS, REQUESTS, deferral_plot, drawn, grid, shown
 from r2router.figure import Figure
 from r2router.metrics.frontier import envelope_at
 from r2router.metrics.score import KEEP
@@ -213,7 +213,7 @@ def _forecasts(report: Report) -> list[Grid]:
         grid("The router's forecasts on all observed arms", {"router": report.accuracy}, ("ece", "rmse", "token_factor", "token_bias"))
     ]
     if report.regret is not None:
-        row = Row("own policy", (scaled(report.regret, REQUESTS),))
+        row = Row("own policy", (report.regret.scaled(REQUESTS),))
         about = "US dollars per 1,000 requests by which the oracle does better, at the same value of a fully right answer."
         parts.append(Grid("Regret to the oracle", ("regret",), (row,), ("money",), ("less",), about))
     if report.own_costs:

@@ -90,13 +90,7 @@ def shown(name: str, figure: Figure | None) -> Figure | str | None:
         return None
     if math.isinf(figure.value):
         return "never"
-    return scaled(figure, REQUESTS) if FIGURES.get(name, ("", ""))[1] == "money" else figure
-
-
-def scaled(figure: Figure, factor: float) -> Figure:
-    """The figure and its interval times a positive factor."""
-    value, low, high = (factor * v for v in (figure.value, figure.low, figure.high))
-    return msgspec.structs.replace(figure, value=value, low=low, high=high)
+    return figure.scaled(REQUESTS) if FIGURES.get(name, ("", ""))[1] == "money" else figure
 
 
 def drawn(comparison: Comparison, most: int = 6) -> list[str]:

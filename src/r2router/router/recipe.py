@@ -194,9 +194,11 @@ _CARD_LABELS = {
 def _card_figures(found: Comparison) -> tuple[Figure, ...]:
     rows = []
     for method, label in _CARD_LABELS.items():
-        for name, words in (("area", "mean quality over log cost"), ("cost_at_keep", "USD per request at 95 % of the best arm's quality")):
-            if method in found.figures:
-                rows.append(_finite(msgspec.structs.replace(found.figures[method][name], name=f"{words}: {label}")))
+        if method in found.figures:
+            figures = found.figures[method]
+            cost = _finite(figures["cost_at_keep"].scaled(1000))
+            rows.append(_finite(msgspec.structs.replace(figures["area"], name=f"mean quality over log cost: {label}")))
+            rows.append(msgspec.structs.replace(cost, name=f"USD per 1,000 requests at 95 % of the best arm's quality: {label}"))
     for method in ("fixed", "fixed known"):
         if method in found.differences:
             name = f"mean quality over log cost: router minus {_CARD_LABELS[method].removesuffix(' of fixed arms')}"

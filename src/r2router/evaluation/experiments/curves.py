@@ -8,7 +8,7 @@ import numpy as np
 from r2router.evaluation.accuracy import COMPLIES, compliance, skipped
 from r2router.evaluation.contenders import Data
 from r2router.evaluation.experiment import Study
-from r2router.evaluation.tables_and_plots import LEAST_QUERIES, REQUESTS, line, scaled, signed
+from r2router.evaluation.tables_and_plots import LEAST_QUERIES, REQUESTS, line, signed
 from r2router.figure import Figure
 from r2router.metrics.score import interval
 from r2router.report.findings import Findings, Grid, Plot, Row, Section
@@ -124,7 +124,7 @@ def _arms(data: Data, quality: FloatArray, cost: FloatArray, tokens: FloatArray,
             interval(name, v[0, a], v[1:, a], 0) for name, v in (("quality", quality), ("cost", cost), ("tokens", tokens))
         )
         arm = data.table.arms[a]
-        rows.append(Row(str(arm), (float(seen), score, scaled(spent, REQUESTS), used, _bare(keeps.get(arm)))))
+        rows.append(Row(str(arm), (float(seen), score, spent.scaled(REQUESTS), used, _bare(keeps.get(arm)))))
     heads = ("queries", "quality", "cost", "output tokens", "keep to the budget")
     about = f"Keep to the budget: answers of at most {COMPLIES} times its tokens. Costs: US dollars per {REQUESTS:,} requests."
     return Grid("Every arm", heads, tuple(rows), (",.0f", ".3f", "money", ",.0f", "share"), ("", "more", "less", "", ""), about)
