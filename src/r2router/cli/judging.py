@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from r2router.bench.judging.ask import JudgePlan
     from r2router.bench.judging.bias import LengthBias
     from r2router.bench.status import Status
+    from r2router.figure import Figure
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -179,15 +180,19 @@ def _show(pairs: list[Agreement], biases: list[LengthBias]) -> None:
             f"{p.a}, {p.b}",
             f"{p.n:,}",
             f"{p.queries:,}",
-            str(p.pearson),
-            str(p.spearman),
-            str(p.kappa),
-            str(p.weighted_kappa),
-            str(p.difference),
+            _value(p.pearson),
+            _value(p.spearman),
+            _value(p.kappa),
+            _value(p.weighted_kappa),
+            _value(p.difference),
         )
         for p in pairs
     ]
     say(grid(head, rows, shown, right=frozenset({1, 2})))
     columns = ("judge", "given the scores of", "answers", "score and length", "given those scores")
-    lengths = [(b.judge, b.reference, f"{b.n:,}", str(b.plain), str(b.given)) for b in biases]
+    lengths = [(b.judge, b.reference, f"{b.n:,}", _value(b.plain), _value(b.given)) for b in biases]
     say("\nRank correlation of scores with the length of responses:\n" + grid(columns, lengths, shown, right=frozenset({2})))
+
+
+def _value(figure: Figure) -> str:
+    return "-" if figure.value != figure.value else f"{figure.value:.2f} ({figure.low:.2f} to {figure.high:.2f})"
