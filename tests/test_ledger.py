@@ -80,7 +80,7 @@ def check_books(query: Callable[..., list[tuple[Any, ...]]]) -> None:
     rows = query(both)
     sums = {tuple(int(x) if i else x for i, x in enumerate(row[1:])) for row in rows if row[0] == "s"}
     windows = {tuple(row[1:]) for row in rows if row[0] == "w" and row[4] > 0}
-    assert sums == windows, (sums ^ windows)
+    assert sums == windows, sums ^ windows
     over = query(
         "SELECT w.id, w.spent, w.reserved FROM windows w JOIN keys k ON k.id = w.scope WHERE k.shadow = 0 AND w.spent + w.reserved > "
         "CASE WHEN w.period = 'total' THEN k.total_nanos WHEN length(w.period) = 10 THEN k.day_nanos "

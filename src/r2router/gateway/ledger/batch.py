@@ -244,10 +244,11 @@ class Batch:
 
     def _begin(self, opened: Opened, period: Period) -> Row:
         row = Row(
-            id=opened.id, time=_us(opened.time), day=period.day, month=period.month, minute=period.minute, writer=self._writer, state="open",
-            key_id=opened.key, session=opened.session, preset=opened.preset, asked=opened.asked, arm=opened.arm, endpoint=opened.endpoint,
-            reserved=opened.reserved or 0, reserved_tokens=opened.tokens, priced=int(opened.reserved is not None),
-            price_version=opened.price_version, forecast_quality=opened.forecast_quality, forecast=opened.forecast,
+            id=opened.id, time=_us(opened.time), day=period.day, month=period.month, minute=period.minute, writer=self._writer,
+            state="open", key_id=opened.key, session=opened.session, preset=opened.preset, asked=opened.asked, arm=opened.arm,
+            endpoint=opened.endpoint, reserved=opened.reserved or 0, reserved_tokens=opened.tokens,
+            priced=int(opened.reserved is not None), price_version=opened.price_version, forecast_quality=opened.forecast_quality,
+            forecast=opened.forecast,
         )  # fmt: skip
         self._rows[row.id] = row
         self._changed[row.id] = True

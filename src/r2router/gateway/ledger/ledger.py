@@ -161,7 +161,5 @@ def _zone(database: Database, asked: str | None) -> str:
         database.rollback()
         raise
     if asked is not None and found != asked:
-        raise LedgerError(
-            f"{database.where}: this ledger counts days in {found}, not in {asked}: keep {found}, or begin a new ledger"
-        )
+        raise LedgerError(f"{database.where}: this ledger counts days in {found}, not in {asked}: keep {found}, or begin a new ledger")
     return found
