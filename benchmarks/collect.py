@@ -128,8 +128,8 @@ def large_journal(args: argparse.Namespace) -> measure.Figures:
     """Opening a journal of many records: what a resumed collection begins with."""
     import msgspec
 
+    from r2router.bench.call_key import content_key
     from r2router.bench.journal import Journal
-    from r2router.bench.plan import content_key
     from r2router.bench.record import FORMAT, VERSION, Record
 
     records = 20_000 if args.small else 1_000_000

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from r2router.bench.answers import Filter, find_answers
+from r2router.bench.call_key import query_key
 from r2router.bench.folder import compact
-from r2router.bench.plan import query_key
 from r2router.bench.record import FORMAT, VERSION, Header, Record
 from r2router.bench.suite import Query
 from r2router.cli import main

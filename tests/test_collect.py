@@ -24,10 +24,11 @@ pytest.importorskip("aiohttp", reason="collecting needs the [bench] extra")
 import fake_endpoint
 from fake_endpoint import FAULTS, FakeEndpoint
 from r2router.bench.collect import collect
+from r2router.bench.estimate import estimate
 from r2router.bench.folder import JOURNAL, compact, remember
 from r2router.bench.journal import Journal
 from r2router.bench.outcome import answer_record, forced_record
-from r2router.bench.plan import Plan, estimate
+from r2router.bench.plan import Plan
 from r2router.bench.record import read_records
 from r2router.bench.spend_limit import NANOS, Hold, SpendLimit, dollars, nanos
 from r2router.bench.status import Status

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("aiohttp", reason="the bench room needs the [bench] extra")
 
+from r2router.bench.call_key import content_key, query_key
 from r2router.bench.journal import Journal
-from r2router.bench.plan import content_key, query_key
 from r2router.bench.record import Record, read_records
 from r2router.bench.suite import Query
 from r2router.errors import JournalError, SaveError

@@ -19,12 +19,12 @@ pytest.importorskip("aiohttp", reason="judging needs the [bench] extra")
 
 from fake_endpoint import FakeEndpoint
 from fake_judge import FakeJudge, by_length
+from r2router.bench.call_key import query_key
 from r2router.bench.folder import JOURNAL, compact
 from r2router.bench.judging.agreement import agreements, kappa, pearson, read_ratings, spearman
 from r2router.bench.judging.bias import length_biases, partial_correlation
 from r2router.bench.judging.kept import JUDGEMENTS, Kept
 from r2router.bench.judging.prompt import PROMPTS, REPAIR, SCHEMA, marked_anew, shortened
-from r2router.bench.plan import query_key
 from r2router.bench.record import read_records
 from r2router.bench.suite import Query
 from r2router.bench.thinking import without_thinking

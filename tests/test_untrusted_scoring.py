@@ -31,7 +31,7 @@ NINE = (
 
 def folder_of(tmp_path: Path, query: dict[str, Any], answer: str) -> Path:
     """A run folder as a colleague might send it."""
-    from r2router.bench.plan import query_key
+    from r2router.bench.call_key import query_key
 
     made = Query(**query)
     record = {

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from r2router.bench.call_key import query_key
 from r2router.bench.folder import JOURNAL, OUTCOMES, SCHEMA, last_records, queries_of
-from r2router.bench.plan import query_key
 from r2router.errors import DataError
 from r2router.table.bundled import shown_name
 from r2router.table.rows import COLUMNS, FILE, ROW, Reading, read_all_rows

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from r2router.bench.call_key import chain_budget
 from r2router.bench.engine import Engine
 from r2router.bench.first_calls import FIRST, FirstCalls
 from r2router.bench.journal import Journal
@@ -24,7 +25,7 @@ from r2router.bench.outcome import (
     is_cut,
     natural_record,
 )
-from r2router.bench.plan import Plan, Work, chain_budget
+from r2router.bench.plan import Plan, Work
 from r2router.bench.record import Record
 from r2router.bench.spend_limit import NANOS, Hold, SpendLimit, dollars, nanos
 from r2router.bench.status import PACE_FROM, Report, Status

@@ -18,8 +18,8 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from r2router.bench.call_key import query_key
 from r2router.bench.judging.kept import Kept
-from r2router.bench.plan import query_key
 from r2router.bench.record import Record, number_of, read_records, read_seen
 from r2router.bench.scoring import check_choice, sandbox_in_force, scorer_named
 from r2router.bench.spread import Answer, score_answers

@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
+from r2router.bench.call_key import chain_budget
 from r2router.bench.first_calls import is_above
-from r2router.bench.plan import Plan, Work, chain_budget
+from r2router.bench.plan import Plan, Work
 from r2router.bench.record import Record
 from r2router.bench.spend_limit import NANOS, nanos
 from r2router.bench.thinking import split_thinking

@@ -16,12 +16,15 @@ from typing import Any
 import numpy as np
 
 from r2router.bench.adaptive import Known, Settings, asking_order, next_round
+from r2router.bench.call_cost import max_usd
+from r2router.bench.call_key import chain_budget
 from r2router.bench.collect import collect
 from r2router.bench.engine import Engine
+from r2router.bench.estimate import UNCAPPED
 from r2router.bench.first_calls import FirstCalls
 from r2router.bench.folder import answer_of
 from r2router.bench.journal import Journal
-from r2router.bench.plan import UNCAPPED, Plan, Work, chain_budget
+from r2router.bench.plan import Plan, Work
 from r2router.bench.record import Record, read_records
 from r2router.bench.scoring import check_choice
 from r2router.bench.spend_limit import dollars
@@ -200,10 +203,10 @@ class _Field:
     def _guess(self, model: Model, budget: Budget) -> float:
         """US dollars of a call before any was made: half of what its answer may have at most."""
         if "prefix_sharing" in budget.control:
-            return self.plan.most_usd(model, float(self.counts.mean()) + (budget.tokens or 0), self.plan.controls.answer_tokens)
+            return max_usd(model, float(self.counts.mean()) + (budget.tokens or 0), self.plan.controls.answer_tokens)
         cap = self.plan.cap(model, budget)
         length = min(UNCAPPED[1], cap) if self.plan.controls.is_safety_cap(budget) else 0.5 * cap
-        return self.plan.most_usd(model, float(self.counts.mean()), length)
+        return max_usd(model, float(self.counts.mean()), length)
 
 
 def _add(total: Status, part: Status) -> None:

@@ -60,9 +60,9 @@ def collect(  # noqa: PLR0913, PLR0917  one parameter an option
     Every answer is kept. Each call is on the disk before it counts, so a run that is killed, or stopped by its limit, goes on where it
     was. Keys come from the environment variables that the pool names.
     """
+    from r2router.bench.estimate import estimate
     from r2router.bench.folder import JOURNAL
     from r2router.bench.journal import Journal
-    from r2router.bench.plan import estimate
     from r2router.bench.suites import load_queries
     from r2router.upstream.wire import ASKED_AGAIN
 

@@ -138,10 +138,10 @@ def _ask(
     plan: JudgePlan, folder: Path, max_spend: float | None, *, dry_run: bool, yes: bool, send_keys: tuple[str, ...], retry_failed: bool
 ) -> Status | None:
     """Ask the judges what they have not said yet; None where there is nothing to ask, or it is not to be."""
+    from r2router.bench.estimate import estimate
     from r2router.bench.journal import Journal
     from r2router.bench.judging.ask import JudgeEngine
     from r2router.bench.judging.kept import JUDGEMENTS
-    from r2router.bench.plan import estimate
     from r2router.upstream.client import Upstream
     from r2router.upstream.wire import ASKED_AGAIN
 

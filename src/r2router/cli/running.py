@@ -16,8 +16,9 @@ from r2router.cli.screen import note, say, style
 
 if TYPE_CHECKING:
     from r2router.bench.engine import Engine
+    from r2router.bench.estimate import Estimate
     from r2router.bench.journal import Journal
-    from r2router.bench.plan import Estimate, Plan
+    from r2router.bench.plan import Plan
     from r2router.bench.status import Status
 
 _PLAIN_EVERY = 10.0  # seconds between lines where stderr is a file

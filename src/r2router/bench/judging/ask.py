@@ -7,11 +7,12 @@ from pathlib import Path
 
 import msgspec
 
+from r2router.bench.call_key import query_key
 from r2router.bench.engine import Engine
 from r2router.bench.folder import JOURNAL, last_records, queries_of
 from r2router.bench.judging.prompt import REPAIR, SCHEMA, SHORTENED, Prompt, marked_anew, shortened
 from r2router.bench.judging.verdict import NOT_WHOLE, read_verdict
-from r2router.bench.plan import Plan, Work, query_key
+from r2router.bench.plan import Plan, Work
 from r2router.bench.suite import Query
 from r2router.bench.thinking import without_thinking
 from r2router.errors import ConfigError, DataError

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from r2router.bench.call_key import content_key, query_key
 from r2router.bench.judging.prompt import DEFAULT, PROMPTS, SHORTENED, Prompt
 from r2router.bench.judging.verdict import read_verdict
-from r2router.bench.plan import content_key, query_key
 from r2router.bench.record import Record, read_records
 from r2router.bench.suite import Query, Score
 from r2router.bench.thinking import without_thinking
