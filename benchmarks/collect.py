@@ -39,7 +39,7 @@ def endpoint() -> Iterator[str]:
 
 def plan_of(url: str, calls: int, stream: bool) -> Any:
     """So many calls: queries of about 30 words, two budgets."""
-    from r2router.bench.plan import Plan
+    from r2router.bench.plan import CollectionPlan
     from r2router.bench.suite import Query
     from r2router.pool.pool import Pool
     from r2router.types import Budget, Model, Prices, Provider
@@ -48,7 +48,7 @@ def plan_of(url: str, calls: int, stream: bool) -> Any:
     budgets = tuple(Budget.of(b, ("instruction", "max_tokens")) for b in BUDGETS)
     model = Model(id="m", budgets=budgets, provider="here", upstream="m", usd_per_million=Prices(1.0, 4.0))
     queries = [Query(id=f"q{i}", text=f"{i} {words}?", task="t") for i in range(calls // len(BUDGETS))]
-    return Plan(queries, Pool([model]), {"here": Provider(base_url=url, concurrency=CONCURRENCY, stream=stream)})
+    return CollectionPlan(queries, Pool([model]), {"here": Provider(base_url=url, concurrency=CONCURRENCY, stream=stream)})
 
 
 def rss_mib() -> float:

@@ -51,7 +51,7 @@ def experiment(args: argparse.Namespace) -> measure.Figures:
 def _run(name: str, table: str, small: bool, *, cache: Any, task: str | None = None) -> tuple[Any, float]:
     import numpy as np
 
-    from r2router.evaluation.contenders import Plan
+    from r2router.evaluation.contenders import HoldOutPlan
     from r2router.evaluation.experiments import reproduce
     from r2router.table.table import Table
 
@@ -64,7 +64,7 @@ def _run(name: str, table: str, small: bool, *, cache: Any, task: str | None = N
         outcomes = outcomes.take(np.random.default_rng(0).permutation(len(outcomes))[:80])
     if cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
-    plan = Plan(seeds=(0,), folds=2, resamples=5) if small else Plan(seeds=(0,)) if name == "predictor" else Plan()
+    plan = HoldOutPlan(seeds=(0,), folds=2, resamples=5) if small else HoldOutPlan(seeds=(0,)) if name == "predictor" else HoldOutPlan()
     only = f" --task {task}" if task else ""
     command = f"r2router reproduce {name} {table}.parquet --prices prices.csv{only}"
     found = reproduce(name, outcomes, plan=plan, cache=cache, command=command)

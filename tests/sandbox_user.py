@@ -18,7 +18,7 @@ def main() -> None:
         asked = json.loads(line)
         began = time.monotonic()
         try:
-            ran = sandbox._run({"program": asked["program"]}, sandbox.Limits(**asked.get("limits", {})), fence)
+            ran = sandbox._run({"program": asked["program"]}, sandbox.SandboxLimits(**asked.get("limits", {})), fence)
             told = {"finished": ran.finished, "why": ran.why}
         except Exception as error:  # noqa: BLE001  whatever an attack brings about
             told = {"finished": False, "why": f"ESCAPED: {error!r}"}

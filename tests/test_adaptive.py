@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2router.bench.adaptive import Known, Settings, allocate, asking_order, contention, next_round
+from r2router.bench.adaptive import RoundState, Settings, allocate, asking_order, contention, next_round
 from r2router.bench.replay import hide, replay
 from r2router.errors import ConfigError, DataError
 from r2router.pool.pool import Pool
@@ -43,14 +43,14 @@ def made_up(n: int = 300, seed: int = 0) -> tuple[Table, FloatArray]:
     return table, x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-def known(table: Table, x: FloatArray, asked: Any, **more: Any) -> Known:
+def known(table: Table, x: FloatArray, asked: Any, **more: Any) -> RoundState:
     """Everything may be asked, at one dollar, each arm by itself."""
     arms = len(table.arms)
     fields = {
         "unit": np.arange(arms), "askable": np.ones(asked.shape, dtype=bool), "usd": np.ones(asked.shape[1]),
         "order": asking_order(table.tasks, 0),
     }  # fmt: skip
-    return Known(hide(table, asked[:, (fields | more)["unit"]]), x, table.input_tokens, asked=asked, **fields | more)
+    return RoundState(hide(table, asked[:, (fields | more)["unit"]]), x, table.input_tokens, asked=asked, **fields | more)
 
 
 # -- the parts ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from r2router import GBDT, KNN, MLP, Blend, Pool, PrincipalRidge, Recipe, Ridge,
 from r2router.cli import main
 from r2router.errors import ArtifactError, ConfigError, DataError, EncoderError, MissingPrice, UsageError
 from r2router.predict import Learner
-from r2router.predict.curve_features import Known, _ridge, learn_heads
+from r2router.predict.curve_features import KnownArms, _ridge, learn_heads
 from r2router.predict.linear import LinearPredictor
 from r2router.predict.principal import Basis
 from r2router.router.add_model import LEAST_QUERIES
@@ -92,7 +92,7 @@ def test_left_out_forecasts_are_those_of_a_refit(seed: int, n: int, k: int) -> N
     assert ((y - fit.left_out) ** 2).mean() <= ((y - y.mean(axis=0)) ** 2).mean() * (n / (n - 1)) ** 2 + 1e-12
 
 
-def made_up(n: int, rng: np.random.Generator, slope: float) -> tuple[FloatArray, Table, Known, FloatArray]:
+def made_up(n: int, rng: np.random.Generator, slope: float) -> tuple[FloatArray, Table, KnownArms, FloatArray]:
     """Queries of random difficulty that two known arms and, times a slope, a new one share; the new arm's true quality."""
     x = rng.normal(size=(n, 6))
     hard = np.clip(0.15 * rng.normal(size=n), -0.3, 0.3)
@@ -104,7 +104,7 @@ def made_up(n: int, rng: np.random.Generator, slope: float) -> tuple[FloatArray,
     outcome = (rng.random(n) < truth).astype(float)[:, None]
     tokens = np.full((n, 1), 50.0)
     table = Table(pool, ids, ids, ("",) * n, outcome, nothing, nothing, tokens, nothing, nothing)
-    return x, table, Known(quality, observed, np.array([0.5, 0.6]), np.array([0.5]), 0.05), truth
+    return x, table, KnownArms(quality, observed, np.array([0.5, 0.6]), np.array([0.5]), 0.05), truth
 
 
 def forecasts(x: FloatArray, heads: Any, quality: FloatArray) -> FloatArray:
@@ -164,7 +164,7 @@ def test_over_linear_heads_the_new_ones_are_columns(world: Any, fake_encoder: An
     assert isinstance(base.predictor, LinearPredictor)
     assert isinstance(added.predictor, LinearPredictor)
     known = known_quality(base.predictor, x)
-    heads = learn_heads(x, only(table), Known(known, np.full(known.shape, np.nan), base.prior_quality, np.full(2, 0.5), 0.1))
+    heads = learn_heads(x, only(table), KnownArms(known, np.full(known.shape, np.nan), base.prior_quality, np.full(2, 0.5), 0.1))
     arms = only(table).arms
     folded = extend(base.predictor, arms, heads).predict(x)
     beside = known @ heads.on_quality + x @ heads.on_vector + heads.bias

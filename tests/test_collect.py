@@ -28,7 +28,7 @@ from r2router.bench.estimate import estimate
 from r2router.bench.folder import JOURNAL, compact, remember
 from r2router.bench.journal import Journal
 from r2router.bench.outcome import answer_record, forced_record
-from r2router.bench.plan import Plan
+from r2router.bench.plan import CollectionPlan
 from r2router.bench.record import read_records
 from r2router.bench.spend_limit import NANOS, Hold, SpendLimit, dollars, nanos
 from r2router.bench.status import Status
@@ -57,12 +57,12 @@ def queries(n: int) -> list[Query]:
     return [Query(id=f"q{i}", text=f"What is {i} + {i}?", task=f"task {i % 3}", reference=str(2 * i), scorer="numeric") for i in range(n)]
 
 
-def plan_for(fake: Any, n: int = 10, models: Sequence[Model] = (), controls: Controls | None = None, **settings: Any) -> Plan:
+def plan_for(fake: Any, n: int = 10, models: Sequence[Model] = (), controls: Controls | None = None, **settings: Any) -> CollectionPlan:
     provider = Provider(base_url=fake.url, **{"timeout_s": 0.3, "concurrency": 16, **settings})
-    return Plan(queries(n), Pool(models or [model()]), {"here": provider}, controls or Controls())
+    return CollectionPlan(queries(n), Pool(models or [model()]), {"here": provider}, controls or Controls())
 
 
-def run(plan: Plan, folder: Path, **more: Any) -> Status:
+def run(plan: CollectionPlan, folder: Path, **more: Any) -> Status:
     async def go() -> Status:
         with Journal(folder / JOURNAL) as journal:
             remember(folder, plan.queries)
@@ -93,7 +93,7 @@ def table(folder: Path) -> pl.DataFrame:
     ],
 )
 def test_thinking_left_in_the_answer_that_ate_the_allowance_shows_as_such(text: str, finish: str | None, starved: bool) -> None:
-    plan = Plan(queries(1), Pool([model()]), {"here": Provider(base_url="http://x/v1")})
+    plan = CollectionPlan(queries(1), Pool([model()]), {"here": Provider(base_url="http://x/v1")})
     reply = Reply(
         text=text,
         reasoning="",
@@ -114,7 +114,7 @@ def test_thinking_left_in_the_answer_that_ate_the_allowance_shows_as_such(text: 
     ("cut", "closed"), [("<think>2 + 2", True), ("[THINK]2 + 2", True), ("<think>2</think>It is", False), ("2 + 2", False)]
 )
 def test_an_answer_forced_behind_thinking_that_was_cut_is_an_answer(cut: str, closed: bool) -> None:
-    plan = Plan(queries(1), Pool([model()]), {"here": Provider(base_url="http://x/v1")})
+    plan = CollectionPlan(queries(1), Pool([model()]), {"here": Provider(base_url="http://x/v1")})
     work = next(plan.work())
     reply = Reply(
         text=" 4",
@@ -165,7 +165,7 @@ def test_the_same_words_are_asked_once_and_give_a_row_to_each_query(tmp_path: Pa
     twins = [Query(id="a", text="twice", reference="1", scorer="numeric"), Query(id="b", text="twice", reference="7", scorer="numeric")]
     with FakeEndpoint() as fake:
         base = plan_for(fake)
-        status = run(Plan(twins, base.pool, base.providers), tmp_path)
+        status = run(CollectionPlan(twins, base.pool, base.providers), tmp_path)
     assert (status.done, status.calls) == (4, 2)
     rows = table(tmp_path)
     assert rows["query_id"].to_list() == ["a", "a", "b", "b"] and rows["response"].n_unique() <= 2
@@ -174,7 +174,7 @@ def test_the_same_words_are_asked_once_and_give_a_row_to_each_query(tmp_path: Pa
 def test_samples_are_calls_of_their_own(tmp_path: Path) -> None:
     with FakeEndpoint() as fake:
         base = plan_for(fake, 3)
-        run(Plan(base.queries, base.pool, base.providers, samples=2), tmp_path)
+        run(CollectionPlan(base.queries, base.pool, base.providers, samples=2), tmp_path)
     assert table(tmp_path)["sample"].to_list() == [0, 1] * 6 and fake.requests == 12
 
 
@@ -382,7 +382,7 @@ def test_an_answer_is_continued_in_the_endpoints_own_way(dialect: Any, more: dic
 def test_a_model_without_a_price_or_an_unknown_wording_is_refused() -> None:
     unpriced = Model(id="m", budgets=(Budget.of(5),), provider="groq")
     with pytest.raises(MissingPrice, match="0 for a model of your own"):
-        Plan(queries(1), Pool([unpriced]), {})
+        CollectionPlan(queries(1), Pool([unpriced]), {})
     with pytest.raises(ConfigError, match="there are: paper"):
         Controls(wording="papre")
 
@@ -439,7 +439,7 @@ def test_a_prompt_beyond_the_context_is_an_error_of_its_cell_alone(tmp_path: Pat
     long = Query(id="long", text="x" * 4000)
     with FakeEndpoint(context=200) as fake:
         base = plan_for(fake, 3, [model(), model("chained", (0, 9), ("prefix_sharing",))])
-        status = run(Plan([*base.queries, long], base.pool, base.providers), tmp_path)
+        status = run(CollectionPlan([*base.queries, long], base.pool, base.providers), tmp_path)
     assert (status.done, status.failed, status.stopped) == (16, 4, {})
     failed = table(tmp_path).filter(pl.col("error").is_not_null())
     assert set(failed["query_id"]) == {"long"} and all("context length" in e for e in failed["error"])
@@ -451,7 +451,7 @@ def test_a_wrong_key_stops_its_provider_at_once_and_the_others_go_on(tmp_path: P
     with FakeEndpoint(key="another") as locked, FakeEndpoint() as free:
         providers = {"here": Provider(base_url=free.url), "there": Provider(base_url=locked.url, key="FAKE_KEY")}
         pool = Pool([model(), Model(id="n", budgets=(Budget.of(9),), provider="there", usd_per_million=PRICES)])
-        status = run(Plan(queries(5), pool, providers), tmp_path)
+        status = run(CollectionPlan(queries(5), pool, providers), tmp_path)
         assert locked.requests == 0  # the probe saw it
     assert (status.done, status.planned) == (10, 15)
     assert list(status.stopped) == ["provider 'there'"] and "refused the key" in status.stopped["provider 'there'"]
@@ -503,7 +503,7 @@ class Dying:
 
 
 def test_what_may_have_been_billed_before_an_endpoint_went_away_is_charged(tmp_path: Path) -> None:
-    plan = Plan(queries(3), Pool([model()]), {"here": Provider(base_url="http://127.0.0.1:9/v1", concurrency=1)})
+    plan = CollectionPlan(queries(3), Pool([model()]), {"here": Provider(base_url="http://127.0.0.1:9/v1", concurrency=1)})
     with Journal(tmp_path / JOURNAL) as journal:
         status = asyncio.run(collect(plan, journal, Dying(), max_spend=1.0))
         (record,) = read_records(tmp_path / JOURNAL)
@@ -600,7 +600,7 @@ def test_an_estimate_prices_each_prompt_by_its_own_length(tmp_path: Path) -> Non
         prompts = plan_for(fake, 200, [msgspec.structs.replace(model(budgets=(8,)), usd_per_million=tiered)])
         assert estimate(prompts, journal) == plain
         long = Query(id="long", text="one two three four five six " * 1000, reference="1", scorer="numeric")
-        with_long = Plan([*prompts.queries, long], prompts.pool, prompts.providers)
+        with_long = CollectionPlan([*prompts.queries, long], prompts.pool, prompts.providers)
         assert estimate(with_long, journal)[0].usd > 6000 * 1000 / 1e6
         work = list(with_long.work())[-1]
         assert with_long.ceiling_usd(work, 8) > (6000 * 1000 + 8 * 10_000) / 1e6
@@ -614,7 +614,7 @@ def test_the_estimate_brackets_what_it_comes_to_and_learns_from_the_journal(tmp_
         run(plan, tmp_path / "whole")
         paid = sum(r.charged_usd for r in read_records(tmp_path / "whole" / JOURNAL))
         assert sum(e.low_usd for e in guess) < paid < sum(e.high_usd for e in guess)
-        half = Plan(plan.queries[:20], plan.pool, plan.providers)
+        half = CollectionPlan(plan.queries[:20], plan.pool, plan.providers)
         run(half, tmp_path / "half")
         with Journal(tmp_path / "half" / JOURNAL) as journal:
             better = [e for e in estimate(plan, journal) if e.model == "m"]

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2router.errors import MissingExtra
-from r2router.report import Chart, Line, Point, Row, Style, curve_chart, curve_rows, grid, image, page, plot, svg
+from r2router.report import Chart, ChartPoint, CurveRow, Line, Style, curve_chart, curve_rows, grid, image, page, plot, svg
 from r2router.report.chart import linear_ticks, log_ticks, tick_money
 from r2router.report.terminal import pad, width
 from r2router.text import cost_column, request_cost
@@ -57,7 +57,7 @@ def chart(title: str = "Who wrote Faust?") -> Chart:
 
 
 def hostile(title: str) -> Chart:
-    line = Line(f"{title} model", (Point(0.001, 0.2, title, title), Point(0.01, 0.4, title, title)))
+    line = Line(f"{title} model", (ChartPoint(0.001, 0.2, title, title), ChartPoint(0.01, 0.4, title, title)))
     return Chart(title, (line,), line.points[0], title)
 
 
@@ -118,12 +118,12 @@ def test_money_on_an_axis_is_short() -> None:
 
 
 def test_what_costs_nothing_stands_left_of_everything() -> None:
-    free = Chart("x", (Line("free", (Point(0.0, 0.2), Point(0.0, 0.3))), Line("paid", (Point(0.01, 0.5),))))
+    free = Chart("x", (Line("free", (ChartPoint(0.0, 0.2), ChartPoint(0.0, 0.3))), Line("paid", (ChartPoint(0.01, 0.5),))))
     low, high, _, _ = free.span()
     assert low < free.across(0.0) < free.across(0.01) < high
     assert free.x_ticks(6)[0] == (free.across(0.0), "$0")
     assert "$0" in plot(free, PLAIN)
-    only = Chart("x", (Line("free", (Point(0.0, 0.2),)),))
+    only = Chart("x", (Line("free", (ChartPoint(0.0, 0.2),)),))
     assert "free" in plot(only, PLAIN)
     assert "NaN" not in svg(only).replace("nan", "NaN")
 
@@ -161,7 +161,7 @@ def test_colours_only_where_they_are_wanted() -> None:
 
 
 def test_more_models_than_colours_or_letters() -> None:
-    lines = tuple(Line(f"model-{i}", (Point(10.0 ** (-i / 20), i / 70), Point(2 * 10.0 ** (-i / 20), i / 69))) for i in range(60))
+    lines = tuple(Line(f"model-{i}", (ChartPoint(10.0 ** (-i / 20), i / 70), ChartPoint(2 * 10.0 ** (-i / 20), i / 69))) for i in range(60))
     big = Chart("many", lines)
     assert "model-59" in plot(big, Style(80, colour=True))
     assert svg(big).count("<polyline") == 60
@@ -186,7 +186,7 @@ def test_a_query_cannot_steer_the_terminal(text: str) -> None:
 
 @given(st.text(max_size=60).filter(lambda t: not re.search("[\ud800-\udfff]", t)))
 def test_a_query_cannot_break_the_page(text: str) -> None:
-    drawn = page(hostile(text), [Row(text, text, 0.2, 0.1, 5.0, 0.1, chosen=True, best=True, usable=True)])
+    drawn = page(hostile(text), [CurveRow(text, text, 0.2, 0.1, 5.0, 0.1, chosen=True, best=True, usable=True)])
     assert drawn.count("<script") == 0
     harmless = "".join(c for c in drawn if c == "\n" or c.isprintable())  # XML knows no control characters; HTML does
     body = harmless.split("<body>")[1].split("</body>")[0]
@@ -216,7 +216,7 @@ def test_a_png_of_any_title(title: str) -> None:
 
 def test_a_png_of_nothing_and_of_free_models() -> None:
     pytest.importorskip("matplotlib")
-    for drawn in (Chart("x", ()), Chart("x", (Line("free", (Point(0.0, 0.2),)),))):
+    for drawn in (Chart("x", ()), Chart("x", (Line("free", (ChartPoint(0.0, 0.2),)),))):
         assert image(drawn).startswith(b"\x89PNG")
 
 

@@ -19,7 +19,7 @@ from r2router.errors import MissingExtra
 from r2router.figure import Figure
 from r2router.report import Style, plot_png, plot_svg, report_page, report_text
 from r2router.report.cells import NOTHING, cells, count, number
-from r2router.report.findings import Findings, Grid, Plot, Row, Section, Series, Words
+from r2router.report.findings import Findings, Grid, GridRow, Plot, Section, Series, Words
 from r2router.report.place import NARROW, WIDE, Place, Size, labels
 from r2router.report.plots import plot_chart
 from r2router.report.svg import svg
@@ -44,9 +44,9 @@ def grid(**changed: object) -> Grid:
         "title": "Figures",
         "columns": ("area", "cost", "share", "words"),
         "rows": (
-            Row("ours", (Figure("area", 0.2712, 0.262, 0.2801, 705), 0.00132, 0.271, "fine"), strong=True),
-            Row("theirs", (Figure("area", 0.25, 0.24, 0.26, 705), 0.01, NAN, None)),
-            Row("oracle", (Figure("area", 0.5, NAN, NAN, 705), 0.0001, 1.0, ""), bound=True),
+            GridRow("ours", (Figure("area", 0.2712, 0.262, 0.2801, 705), 0.00132, 0.271, "fine"), strong=True),
+            GridRow("theirs", (Figure("area", 0.25, 0.24, 0.26, 705), 0.01, NAN, None)),
+            GridRow("oracle", (Figure("area", 0.5, NAN, NAN, 705), 0.0001, 1.0, ""), bound=True),
         ),
         "formats": (".3f", "money", "share", ""),
         "better": ("more", "less", "more", ""),
@@ -145,14 +145,14 @@ def test_how_numbers_are_written(value: float, form: str, shown: str) -> None:
 
 def test_an_interval_ends_where_a_quality_is_never_reached() -> None:
     figures = (Figure("f", 1.5, 1.0, math.inf), Figure("f", -0.5, -math.inf, -0.1), Figure("f", 1.0, math.inf, math.inf))
-    rows = tuple(Row(str(i), (figure,)) for i, figure in enumerate(figures))
+    rows = tuple(GridRow(str(i), (figure,)) for i, figure in enumerate(figures))
     assert [row[0].interval for row in cells(Grid("g", ("x",), rows, (".1f",)))] == ["[1.0, never]", "[never, -0.1]", ""]
 
 
 def test_intervals_and_what_is_missing() -> None:
     form = {"columns": ("x",), "formats": ("share",), "better": ()}
     rows = [Figure("f", 0.27, 0.26, 0.28), Figure("f", 0.27, NAN, 0.28), Figure("f", 0.27), Figure("f", NAN, NAN, NAN), None, NAN]
-    shown = [row[0] for row in cells(grid(**form, rows=tuple(Row(str(i), (v,)) for i, v in enumerate(rows))))]
+    shown = [row[0] for row in cells(grid(**form, rows=tuple(GridRow(str(i), (v,)) for i, v in enumerate(rows))))]
     assert [f"{c.text} {c.interval}".strip() for c in shown] == [
         "27.0 % [26.0, 28.0]",
         "27.0 % [\u2013, 28.0]",
@@ -162,14 +162,14 @@ def test_intervals_and_what_is_missing() -> None:
         NOTHING,
     ]
     assert [c.missing for c in shown] == [False] * 3 + [True] * 3
-    plain = cells(grid(columns=("x",), formats=(), better=(), rows=(Row("a", (Figure("f", 12.0, 10.0, 14.0, unit=" %"),)),)))
+    plain = cells(grid(columns=("x",), formats=(), better=(), rows=(GridRow("a", (Figure("f", 12.0, 10.0, 14.0, unit=" %"),)),)))
     assert (plain[0][0].text, plain[0][0].interval) == ("12 %", "[10, 14]")
 
 
 def test_the_best_of_a_column_leaves_bounds_and_gaps_out() -> None:
     best = [[cell.best for cell in row] for row in cells(grid())]
     assert best == [[True, True, False, False], [False] * 4, [False] * 4], "one known share alone is no contest"
-    tie = grid(columns=("x",), formats=(".2f",), better=("less",), rows=tuple(Row("r", (v,)) for v in (0.101, 0.102, 0.2)))
+    tie = grid(columns=("x",), formats=(".2f",), better=("less",), rows=tuple(GridRow("r", (v,)) for v in (0.101, 0.102, 0.2)))
     assert [row[0].best for row in cells(tie)] == [True, True, False], "what reads the same is equally good"
     assert not any(cell.best for row in cells(replace(tie, rows=tie.rows[:2])) for cell in row), "where all are equal nothing is best"
 
@@ -178,7 +178,7 @@ def test_n_is_said_once_where_all_are_equal() -> None:
     assert count(cells(grid())) == 705
     page = report_page(found())
     assert page.count("705") == 1
-    mixed = grid(rows=(Row("a", (Figure("f", 1, 0, 2, 10), 1.0, 1.0, "")), Row("b", (Figure("f", 1, 0, 2, 20), 1.0, 1.0, ""))))
+    mixed = grid(rows=(GridRow("a", (Figure("f", 1, 0, 2, 10), 1.0, 1.0, "")), GridRow("b", (Figure("f", 1, 0, 2, 20), 1.0, 1.0, ""))))
     assert count(cells(mixed)) is None
     words = Reader(report_page(Findings("n", "t", "q", (), (Section("s", (mixed,)),)))).words
     assert "n 10" in words and "n 20" in words and "behind every figure" not in words
@@ -187,7 +187,7 @@ def test_n_is_said_once_where_all_are_equal() -> None:
 
 def test_findings_that_do_not_fit_together_are_refused() -> None:
     with pytest.raises(ValueError, match="'theirs': 1 cells for 4"):
-        grid(rows=(Row("theirs", (0.1,)),))
+        grid(rows=(GridRow("theirs", (0.1,)),))
     with pytest.raises(ValueError, match="formats"):
         grid(formats=("money",))
     with pytest.raises(ValueError, match="series 'a'"):
@@ -273,7 +273,7 @@ def test_next_to_nothing_is_still_a_page() -> None:
     empty = Plot("nothing", "x", "y", ())
     odd = Plot("odd", "x", "y", (Series("none", (), ()), Series("unknown", (1.0, NAN), (NAN, 2.0))), log_x=True)
     same = Plot("same", "x", "y", (Series("one", (5.0, 5.0), (2.0, 2.0)),))
-    parts = (empty, odd, same, grid(rows=()), Grid("no columns", (), (Row("a", ()),)))
+    parts = (empty, odd, same, grid(rows=()), Grid("no columns", (), (GridRow("a", ()),)))
     bare = Findings("n", "", "", (), (Section("s", parts), Section("none", ())))
     Reader(report_page(bare))
     assert "nan" not in svg(plot_chart(odd)) + svg(plot_chart(same))

@@ -20,7 +20,7 @@ from r2router.figure import Figure
 from r2router.metrics.frontier import least_cost
 from r2router.metrics.score import Comparison
 from r2router.report import Style, report_page, report_text
-from r2router.report.findings import Findings, Grid, Plot, Row
+from r2router.report.findings import Findings, Grid, GridRow, Plot
 from r2router.table.table import ARRAYS
 
 
@@ -35,7 +35,7 @@ def grid(found: Findings, title: str) -> Grid:
     return next(p for s in found.sections for p in s.parts if isinstance(p, Grid) and p.title.startswith(title))
 
 
-def row(found: Grid, name: str) -> Row:
+def row(found: Grid, name: str) -> GridRow:
     return next(r for r in found.rows if r.name == name)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from r2router.errors import ConfigError, DataError
-from r2router.evaluation.contenders import Data, Plan
+from r2router.evaluation.contenders import EmbeddedTable, HoldOutPlan
 from r2router.evaluation.experiments import EXPERIMENTS, reproduce
 from r2router.evaluation.experiments.anchors import anchor_arms, neighbours
 from r2router.evaluation.experiments.judge import agreement
@@ -22,11 +22,11 @@ from r2router.evaluation.methods import BASELINES, OURS
 from r2router.pool.pool import Pool
 from r2router.predict.linear import Ridge
 from r2router.report import report_page
-from r2router.report.findings import Findings, Grid, Plot, Row, Words
+from r2router.report.findings import Findings, Grid, GridRow, Plot, Words
 from r2router.table.table import Table
 from r2router.types import Arm, Budget, FloatArray, Model, Prices
 
-SMALL = Plan(seeds=(0,), folds=3, resamples=8)
+SMALL = HoldOutPlan(seeds=(0,), folds=3, resamples=8)
 DIM = 6
 
 
@@ -56,7 +56,7 @@ def grid(found: Findings, title: str) -> Grid:
     return next(p for s in found.sections for p in s.parts if isinstance(p, Grid) and p.title.startswith(title))
 
 
-def rows(table: Grid) -> dict[str, Row]:
+def rows(table: Grid) -> dict[str, GridRow]:
     return {row.name: row for row in table.rows}
 
 
@@ -126,7 +126,7 @@ def test_the_curves_are_the_means_of_every_arm_the_cheapest_first() -> None:
     made = world()
     found = run("curves", made)
     table = made[1]
-    costs = Data.of(table, vectors=made[0]).outcomes.cost
+    costs = EmbeddedTable.of(table, vectors=made[0]).outcomes.cost
     for name, row in rows(grid(found, "Every arm")).items():
         column = [str(arm) for arm in table.arms].index(name)
         assert row.cells[0] == len(table)

@@ -30,7 +30,7 @@ from fake_endpoint import FakeEndpoint
 from r2router.bench.collect import collect
 from r2router.bench.folder import JOURNAL, compact, last_records, remember
 from r2router.bench.journal import Journal
-from r2router.bench.plan import Plan
+from r2router.bench.plan import CollectionPlan
 from r2router.bench.record import read_records
 from r2router.bench.spend_limit import NANOS
 from r2router.bench.status import Status
@@ -48,11 +48,13 @@ IN, OUT = 1_000, 10_000  # nano-dollars per token: $1 and $10 per million
 BOTH = ("instruction", "max_tokens")
 
 
-def plan_of(n: int, concurrency: int = 4, budgets: tuple[int | str, ...] = (8, 20), control: Any = BOTH, url: str = "http://x/v1") -> Plan:
+def plan_of(
+    n: int, concurrency: int = 4, budgets: tuple[int | str, ...] = (8, 20), control: Any = BOTH, url: str = "http://x/v1"
+) -> CollectionPlan:
     made = tuple(Budget.of(b, control) for b in budgets)
     model = Model(id="m", budgets=made, provider="here", upstream="m", usd_per_million=Prices(1.0, 10.0))
     queries = [Query(id=f"q{i}", text=f"What is {i} + {i}?", reference=str(2 * i), scorer="numeric") for i in range(n)]
-    return Plan(queries, Pool([model]), {"here": Provider(base_url=url, concurrency=concurrency, timeout_s=5)})
+    return CollectionPlan(queries, Pool([model]), {"here": Provider(base_url=url, concurrency=concurrency, timeout_s=5)})
 
 
 class Endpoint:
@@ -290,7 +292,7 @@ def test_a_run_that_the_limit_ends_counts_what_is_there(tmp_path: Path) -> None:
 )
 def test_every_request_has_a_cap(budget: Any, control: Any, most: int | None, cap: int) -> None:
     made = Model(id="m", budgets=(Budget.of(budget, control),), provider="p", usd_per_million=Prices(1, 1), max_output_tokens=most)
-    plan = Plan([Query(id="q", text="hi")], Pool([made]), {"p": Provider(base_url="http://x/v1")})
+    plan = CollectionPlan([Query(id="q", text="hi")], Pool([made]), {"p": Provider(base_url="http://x/v1")})
     body = plan.controls.request(made, plan.providers["p"], plan.queries[0], made.budgets[0]).body
     assert body["max_tokens"] == cap == plan.cap(made, made.budgets[0])
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2router.bench.suites import load_suite
-from r2router.bench.suites.options import Cell, Options, reading_of
+from r2router.bench.suites.options import Options, ReferenceCell, reading_of
 from r2router.errors import DataError
 
 ABCD = ["igneous", "oxygen", "copper", "helium"]
@@ -90,7 +90,7 @@ def test_numbers_that_show_no_base_are_said(tmp_path: Path) -> None:
 @given(st.lists(st.tuples(st.integers(2, 6), st.integers(0, 5)), min_size=1, max_size=20), st.sampled_from([0, 1]), st.booleans())
 def test_a_base_that_the_column_shows_is_found(rows: list[tuple[int, int]], base: int, written: bool) -> None:
     right = [(n, i % n) for n, i in rows]
-    cells = [Cell("x", str(i + base) if written else i + base, Options(tuple("abcdef"[:n]))) for n, i in right]
+    cells = [ReferenceCell("x", str(i + base) if written else i + base, Options(tuple("abcdef"[:n]))) for n, i in right]
     shown = any(i == 0 for _, i in right) if base == 0 else any(i == n - 1 for n, i in right)
     if not shown and (written or base == 1):
         return  # nothing to tell it by

@@ -16,7 +16,7 @@ pytest.importorskip("aiohttp", reason="collecting needs the [bench] extra")
 from fake_endpoint import FakeEndpoint
 from r2router.bench.adaptive import Settings
 from r2router.bench.journal import Journal
-from r2router.bench.plan import Plan
+from r2router.bench.plan import CollectionPlan
 from r2router.bench.record import read_records
 from r2router.bench.rounds import collect_rounds
 from r2router.bench.suite import JsonLines
@@ -78,7 +78,7 @@ def test_the_command_spends_what_it_may_and_most_of_it_on_many_cheap_answers(tmp
 def test_a_run_that_was_broken_off_chooses_the_same_afterwards(tmp_path: Path, after: int) -> None:
     def collect(folder: Path, url: str, limit: float, calls: int | None = None) -> Any:
         words = files(folder, url)
-        plan = Plan(list(JsonLines(words[2]).queries()), Pool.read(words[4]), read_providers(words[4]))
+        plan = CollectionPlan(list(JsonLines(words[2]).queries()), Pool.read(words[4]), read_providers(words[4]))
 
         async def go() -> Any:
             stop = asyncio.Event()

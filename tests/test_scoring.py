@@ -17,13 +17,13 @@ from r2router.bench.scoring.answers import final_answer
 from r2router.bench.scoring.choice import picked_letter
 from r2router.bench.scoring.inside.program import units_of
 from r2router.bench.scoring.numeric import answered_numbers
-from r2router.bench.scoring.sandbox import Limits, isolation, run
+from r2router.bench.scoring.sandbox import SandboxLimits, isolation, run
 from r2router.bench.suite import Query
 from r2router.errors import DataError
 
 HUMANEVAL = Path(__file__).parents[1] / "../shared/questions/humaneval.jsonl"
 needs_fence = pytest.mark.skipif(isolation() is None, reason="no sandbox works here")
-QUICK = Limits(seconds=2)
+QUICK = SandboxLimits(seconds=2)
 
 
 def score(scorer: str, response: str, reference: str | None, text: str = "?", **meta: object) -> float | None:

@@ -17,7 +17,7 @@ pytest.importorskip("aiohttp", reason="collecting needs the [bench] extra")
 from fake_endpoint import FakeEndpoint
 from r2router.bench.folder import compact
 from r2router.bench.scoring import scorer_named
-from r2router.bench.spread import Answer, score_answers
+from r2router.bench.spread import ScoringTask, score_answers
 from r2router.bench.suite import Query, Score
 from r2router.encode import load_encoder
 from r2router.encode.embed import embed_texts
@@ -36,10 +36,10 @@ class Late:
         yield from map(work, held)
 
 
-def answers(n: int) -> Iterator[tuple[int, Answer]]:
+def answers(n: int) -> Iterator[tuple[int, ScoringTask]]:
     for i in range(n):
         query = Query(id=f"q{i}", text="?", reference=str(i % 7), meta={"large": 2**70})
-        yield i, Answer(query, f"The answer is {i % 5}.", (("numeric", "exact") if i % 3 else ())[: 1 + i % 2])
+        yield i, ScoringTask(query, f"The answer is {i % 5}.", (("numeric", "exact") if i % 3 else ())[: 1 + i % 2])
 
 
 @pytest.mark.parametrize("spread", [Here(), Late(), Threads(3)])
@@ -54,7 +54,7 @@ def test_scores_are_those_of_the_scorers_in_order(spread: Here) -> None:
 def test_a_stream_is_read_a_part_at_a_time() -> None:
     read = 0
 
-    def counted() -> Iterator[tuple[int, Answer]]:
+    def counted() -> Iterator[tuple[int, ScoringTask]]:
         nonlocal read
         for item in answers(100_000):
             read += 1

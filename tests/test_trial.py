@@ -12,7 +12,7 @@ import pytest
 
 from r2router.errors import DataError, UsageError
 from r2router.evaluation.accuracy import accuracy, compliance, skipped
-from r2router.evaluation.contenders import Contender, Data, Plan, attempt, comparable, held_out, transfer
+from r2router.evaluation.contenders import Contender, EmbeddedTable, HoldOutPlan, attempt, comparable, held_out, transfer
 from r2router.evaluation.operating_points import asked_cost, operating_point, shares_grid
 from r2router.evaluation.typing_noise import NOISES, noisy
 from r2router.metrics.score import Outcomes, Routed, compare, one_budget_each
@@ -47,21 +47,21 @@ class Spy(msgspec.Struct, frozen=True):
 
 
 @pytest.fixture(scope="module")
-def data() -> Data:
+def data() -> EmbeddedTable:
     x, table = made_up(90)
-    return Data.of(table, vectors=x)
+    return EmbeddedTable.of(table, vectors=x)
 
 
-def test_no_query_is_forecast_by_what_was_fitted_on_it(data: Data) -> None:
+def test_no_query_is_forecast_by_what_was_fitted_on_it(data: EmbeddedTable) -> None:
     spy = Spy(seen=[])
-    fold = Plan(folds=3).folds_of(data)[0]
+    fold = HoldOutPlan(folds=3).folds_of(data)[0]
     held_out(Contender("spy", spy), data, fold)
     for number, (ids, _) in enumerate(spy.seen):
         own = {data.table.query_ids[i] for i in np.flatnonzero(fold == number)}
         assert not ids & own and ids | own == set(data.table.query_ids)
 
 
-def test_a_query_of_fold_minus_one_is_only_learned_from(data: Data) -> None:
+def test_a_query_of_fold_minus_one_is_only_learned_from(data: EmbeddedTable) -> None:
     spy, fold = Spy(seen=[]), np.full(len(data), -1)
     fold[:20] = 0
     made = held_out(Contender("spy", spy), data, fold)[""]
@@ -71,8 +71,8 @@ def test_a_query_of_fold_minus_one_is_only_learned_from(data: Data) -> None:
 
 
 @pytest.mark.parametrize(("form", "choose"), [("one budget", "best"), ("concise", "cheapest")])
-def test_one_budget_an_llm_is_chosen_on_the_training_part(data: Data, form: Any, choose: Any) -> None:
-    spy, fold = Spy(seen=[]), Plan(folds=3).folds_of(data)[0]
+def test_one_budget_an_llm_is_chosen_on_the_training_part(data: EmbeddedTable, form: Any, choose: Any) -> None:
+    spy, fold = Spy(seen=[]), HoldOutPlan(folds=3).folds_of(data)[0]
     made = held_out(Contender("spy", spy, form), data, fold)[""]
     for number, (_, arms) in enumerate(spy.seen):
         train = data.take(np.flatnonzero(fold != number))
@@ -83,13 +83,13 @@ def test_one_budget_an_llm_is_chosen_on_the_training_part(data: Data, form: Any,
     assert len({a.model for a in spy.seen[0][1]}) == len(spy.seen[0][1]) == 3
 
 
-def test_costs_are_forecast_from_tokens_at_the_pools_prices(data: Data) -> None:
-    made = held_out(Contender("ridge", Ridge(alpha=1.0)), data, Plan(folds=3).folds_of(data)[0])[""]
+def test_costs_are_forecast_from_tokens_at_the_pools_prices(data: EmbeddedTable) -> None:
+    made = held_out(Contender("ridge", Ridge(alpha=1.0)), data, HoldOutPlan(folds=3).folds_of(data)[0])[""]
     np.testing.assert_allclose(made.cost, (data.input_tokens * 1.0 + made.tokens * 2.0) / 1e6)
 
 
-def test_other_views_are_forecast_by_the_same_fit(data: Data) -> None:
-    fold = Plan(folds=3).folds_of(data)[0]
+def test_other_views_are_forecast_by_the_same_fit(data: EmbeddedTable) -> None:
+    fold = HoldOutPlan(folds=3).folds_of(data)[0]
     views = {"same": data.x, "other": data.x[::-1].copy()}
     made = held_out(Contender("ridge", Ridge(alpha=1.0)), data, fold, views)
     assert np.array_equal(made["same"].quality, made[""].quality) and not np.array_equal(made["other"].quality, made[""].quality)
@@ -97,26 +97,26 @@ def test_other_views_are_forecast_by_the_same_fit(data: Data) -> None:
     assert set(tried.views) == {"same", "other"}
 
 
-def test_one_that_fails_says_why_and_the_others_go_on(data: Data) -> None:
+def test_one_that_fails_says_why_and_the_others_go_on(data: EmbeddedTable) -> None:
     class Broken(msgspec.Struct, frozen=True):
         def fit(self, x: FloatArray, table: Any) -> Any:
             raise DataError("no such thing")
 
-    tried = attempt([Contender("broken", Broken()), Contender("ridge", Ridge())], data, Plan(folds=3).folds_of(data))
+    tried = attempt([Contender("broken", Broken()), Contender("ridge", Ridge())], data, HoldOutPlan(folds=3).folds_of(data))
     assert tried[0].failed == "no such thing" and not tried[1].failed
-    assert list(comparable(tried, data, Plan(folds=3).folds_of(data))) == ["ridge", "fixed", "fixed known", "oracle"]
+    assert list(comparable(tried, data, HoldOutPlan(folds=3).folds_of(data))) == ["ridge", "fixed", "fixed known", "oracle"]
 
 
-def test_a_fit_on_one_table_is_tried_on_another(data: Data) -> None:
+def test_a_fit_on_one_table_is_tried_on_another(data: EmbeddedTable) -> None:
     train, test = data.take(np.arange(60)), data.take(np.arange(60, 90))
     tried = transfer(Contender("ridge", Ridge(alpha=1.0)), train, test)
     expected = Ridge(alpha=1.0).fit(train.x, train.table).predict(test.x)
     np.testing.assert_array_equal(tried.forecasts[0].quality, expected.quality)
 
 
-def test_the_same_plan_gives_the_same_numbers(data: Data) -> None:
+def test_the_same_plan_gives_the_same_numbers(data: EmbeddedTable) -> None:
     def figures() -> Any:
-        folds = Plan(seeds=(0, 1), folds=3).folds_of(data)
+        folds = HoldOutPlan(seeds=(0, 1), folds=3).folds_of(data)
         tried = attempt([Contender("ridge", Ridge())], data, folds)
         return compare(comparable(tried, data, folds), data.outcomes, 10, 0, base="ridge").figures
 
@@ -126,24 +126,24 @@ def test_the_same_plan_gives_the_same_numbers(data: Data) -> None:
 @pytest.mark.parametrize("wrong", [{"seeds": ()}, {"folds": 1}, {"resamples": 0}])
 def test_senseless_plans_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        Plan(**wrong)
+        HoldOutPlan(**wrong)
 
 
-def test_too_few_queries_for_the_folds_are_refused(data: Data) -> None:
+def test_too_few_queries_for_the_folds_are_refused(data: EmbeddedTable) -> None:
     with pytest.raises(DataError, match="fewer folds"):
-        Plan(folds=5).folds_of(data.take(np.arange(3)))
+        HoldOutPlan(folds=5).folds_of(data.take(np.arange(3)))
 
 
 def test_vectors_must_be_one_a_query() -> None:
     x, table = made_up(30)
     with pytest.raises(DataError, match="one row for each of the 30"):
-        Data.of(table, vectors=x[:20])
+        EmbeddedTable.of(table, vectors=x[:20])
 
 
 def test_queries_without_any_outcome_are_left_out() -> None:
     x, table = made_up(30)
     table.quality[3] = math.nan
-    assert len(Data.of(table, vectors=x)) == 29
+    assert len(EmbeddedTable.of(table, vectors=x)) == 29
 
 
 # -- forecasts --------------------------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def test_what_was_not_observed_does_not_count_in_accuracy() -> None:
     assert found["token_bias"].value == pytest.approx(1.0)
 
 
-def test_perfect_forecasts_are_calibrated_and_constant_ones_off_by_their_bias(data: Data) -> None:
+def test_perfect_forecasts_are_calibrated_and_constant_ones_off_by_their_bias(data: EmbeddedTable) -> None:
     quality, tokens = data.table.quality, data.table.output_tokens
     perfect = accuracy([Forecast.of(data.table.arms, quality, tokens, tokens)], data.outcomes, tokens, 5, 0)
     assert perfect["ece"].value == pytest.approx(0) and perfect["token_factor"].value == pytest.approx(1)
@@ -230,8 +230,8 @@ def test_typos_change_about_one_letter_in_thirty() -> None:
 # -- operating points -------------------------------------------------------------------------------------------------
 
 
-def test_an_operating_point_costs_three_ways(data: Data) -> None:
-    tried = attempt([Contender("ridge", Ridge())], data, Plan(seeds=(0, 1), folds=3).folds_of(data))[0]
+def test_an_operating_point_costs_three_ways(data: EmbeddedTable) -> None:
+    tried = attempt([Contender("ridge", Ridge())], data, HoldOutPlan(seeds=(0, 1), folds=3).folds_of(data))[0]
     point = operating_point(tried, data, 0.9, 20, 0)
     assert point is not None
     arms, rows = point.arms, np.arange(len(data))

@@ -24,7 +24,7 @@ from r2router.upstream.endpoint import LONGEST_ANSWER, Mask
 from r2router.upstream.known import KNOWN, providers_of
 from r2router.upstream.limits import Gate, retry_after, seconds
 from r2router.upstream.reader import read_reply
-from r2router.upstream.reply import Failed
+from r2router.upstream.reply import AttemptFailed
 from r2router.upstream.usage import usage_of
 from r2router.upstream.wire import kind_of, said
 
@@ -134,7 +134,7 @@ def test_tokens_come_from_log_probabilities_where_there_are_some() -> None:
 )
 def test_an_error_behind_a_good_status_is_the_error_it_says(error: Any, kind: str) -> None:
     response = _Response([b"data: " + json.dumps({"error": error}).encode() + b"\n\n"])
-    with pytest.raises(Failed) as failed:
+    with pytest.raises(AttemptFailed) as failed:
         asyncio.run(read_reply(response, 0.0))  # type: ignore[arg-type]
     assert failed.value.kind == kind and "sk-1" not in failed.value.message
 

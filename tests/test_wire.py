@@ -16,11 +16,11 @@ pytest.importorskip("aiohttp", reason="calling LLMs needs the [bench] extra")
 
 from r2router.pool.prices import cost_usd
 from r2router.types import Prices
-from r2router.upstream.answer import BROKEN_OFF, Answer
+from r2router.upstream.answer import BROKEN_OFF, ReplyBuilder
 from r2router.upstream.content import mended
 from r2router.upstream.events import Lines
 from r2router.upstream.reader import read_reply
-from r2router.upstream.reply import Failed, Reply
+from r2router.upstream.reply import AttemptFailed, Reply
 from r2router.upstream.usage import Usage, usage_of
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
@@ -40,11 +40,11 @@ class _Response:
             yield packet
 
 
-def read(*packets: bytes, **asked: Any) -> Reply | Failed:
+def read(*packets: bytes, **asked: Any) -> Reply | AttemptFailed:
     """The reply, or how it failed."""
     try:
         return asyncio.run(read_reply(_Response(packets), 0.0, **asked))  # type: ignore[arg-type]
-    except Failed as failed:
+    except AttemptFailed as failed:
         return failed
 
 
@@ -190,7 +190,7 @@ def test_what_follows_the_end_is_not_waited_for() -> None:
 )
 def test_what_is_no_answer_says_why(body: bytes, kind: str, words: str) -> None:
     failed = read(body)
-    assert isinstance(failed, Failed), failed
+    assert isinstance(failed, AttemptFailed), failed
     assert failed.kind == kind and words in failed.message
 
 
@@ -199,7 +199,7 @@ def test_what_is_no_answer_says_why(body: bytes, kind: str, words: str) -> None:
 def test_an_answer_that_the_engine_broke_off_is_no_outcome(reason: str, stream: bool) -> None:
     whole = {"choices": [{"message": {"content": "The ans"}, "finish_reason": reason}], "usage": USAGE}
     failed = read(sse(says("The ans"), says(None, reason), END) if stream else json.dumps(whole).encode())
-    assert isinstance(failed, Failed) and failed.kind == "cut" and reason in failed.message
+    assert isinstance(failed, AttemptFailed) and failed.kind == "cut" and reason in failed.message
     assert failed.usage == Usage(10, 5), "it is billed"
 
 
@@ -393,7 +393,7 @@ def test_input_is_bounded_by_the_request_and_output_by_what_was_said() -> None:
 def test_no_json_is_more_than_a_failure(body: Any) -> None:
     found = read(json.dumps(body).encode()), read(sse(body, body, says("7", "stop"), END))
     for one in found:
-        assert isinstance(one, (Reply, Failed))
+        assert isinstance(one, (Reply, AttemptFailed))
         if isinstance(one, Reply) and one.usage is not None:
             assert one.usage.input > 0 and one.usage.output >= (one.usage.reasoning or 0) >= 0
             assert one.usage.input >= (one.usage.cached or 0) + (one.usage.cache_write or 0)
@@ -425,7 +425,7 @@ a_chunk = st.dictionaries(st.sampled_from(["model", "object", "error", "usage", 
 
 @given(st.lists(st.tuples(a_chunk, a_choice, said), max_size=3))
 def test_the_quick_way_reads_what_the_careful_way_reads(chunks: list[tuple[Any, Any, Any]]) -> None:
-    quick, careful = Answer(1000), Answer(1000)
+    quick, careful = ReplyBuilder(1000), ReplyBuilder(1000)
     for chunk, choice, delta in chunks:
         body = {**chunk, "choices": [{**choice, "delta": delta}]}
         if quick.add_plain(json.dumps(body).encode()):
@@ -438,6 +438,6 @@ def test_the_quick_way_reads_what_the_careful_way_reads(chunks: list[tuple[Any, 
 
 
 def test_the_usual_chunks_go_the_quick_way() -> None:
-    answer = Answer(1000)
+    answer = ReplyBuilder(1000)
     assert all(answer.add_plain(json.dumps(says(words)).encode()) for words in ("7", None, ""))
     assert not answer.add_plain(json.dumps(says("7", "stop")).encode())

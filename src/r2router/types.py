@@ -378,13 +378,3 @@ class Choices(msgspec.Struct, frozen=True, eq=False):
 
     def __repr__(self) -> str:
         return f"Choices({len(self)} queries, {len(set(self.arm.tolist()))} different arms)"
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """What goes with `Choices`, lists of length n; of a query without an arm it means nothing.
-
-    max_tokens, fallbacks: as in `Decision`.
-    """
-
-    max_tokens: list[int | None]
-    fallbacks: list[tuple[Arm, ...]]

@@ -9,7 +9,7 @@ It is for evaluation only (`r2router.table.refused`): no outcome table is made o
 """
 
 from r2router.arena.export import Export, Prediction, export
-from r2router.arena.files import Prompt, read_prompts
+from r2router.arena.files import ArenaPrompt, read_prompts
 from r2router.arena.results import Results, arena_score, read_results
 
-__all__ = ["Export", "Prediction", "Prompt", "Results", "arena_score", "export", "read_prompts", "read_results"]
+__all__ = ["ArenaPrompt", "Export", "Prediction", "Results", "arena_score", "export", "read_prompts", "read_results"]

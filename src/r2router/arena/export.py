@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from r2router.arena.checkout import check_models
-from r2router.arena.files import Prompt, read_prompts
+from r2router.arena.files import ArenaPrompt, read_prompts
 from r2router.decide import Policy
 from r2router.encode import count_tokens
 from r2router.errors import DataError, UsageError
@@ -112,7 +112,7 @@ def export(  # noqa: PLR0913 - all but two are optional, and given by name
     return Export(tuple(predictions), dict(Counter(p.prediction for p in predictions).most_common()), tuple(notes))
 
 
-def _provenance(router: Router, path: str | Path, prompts: Sequence[Prompt], tables: Sequence[str | Path]) -> Iterator[str]:
+def _provenance(router: Router, path: str | Path, prompts: Sequence[ArenaPrompt], tables: Sequence[str | Path]) -> Iterator[str]:
     """Notes on whether the router was trained on the prompts, as far as that can be known."""
     own = {digest: name for name, digest in router.facts.sources if digest}
     if sha256(Path(path)) in own:

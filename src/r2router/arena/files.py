@@ -13,14 +13,14 @@ from r2router.errors import DataError
 from r2router.files import check_file
 
 
-class Prompt(msgspec.Struct, frozen=True):
+class ArenaPrompt(msgspec.Struct, frozen=True):
     """One prompt. index: its `global index`, which begins with the data set that it comes from."""
 
     index: str
     text: str
 
 
-def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
+def read_prompts(path: str | Path) -> tuple[ArenaPrompt, ...]:
     """The prompts of a file as RouterArena's `prep_datasets.py` writes it. Raises `DataError` naming file, entry and field."""
     prompts, seen = [], set[str]()
     for number, entry in enumerate(entries_of(path)):
@@ -29,7 +29,7 @@ def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
         if index in seen:
             raise DataError(f"{path}, entry {number}: global index {index!r} is there twice; a prompt has one entry")
         seen.add(index)
-        prompts.append(Prompt(index, text))
+        prompts.append(ArenaPrompt(index, text))
     return tuple(prompts)
 
 

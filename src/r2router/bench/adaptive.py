@@ -53,7 +53,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Known:
+class RoundState:
     """What is known before a round.
 
     table: all n queries, with NaN where an arm was not asked. vectors: (n, d) embeddings. input_tokens: (n, arms) estimates.
@@ -82,7 +82,7 @@ def asking_order(tasks: Sequence[str], seed: int) -> IntArray:
     return np.argsort(place, kind="stable")
 
 
-def next_round(known: Known, spent: float, limit: float, settings: Settings) -> IntArray:
+def next_round(known: RoundState, spent: float, limit: float, settings: Settings) -> IntArray:
     """(k, 2) the (query, unit) pairs to ask next, query by query; empty when nothing more fits.
 
     spent, limit: US dollars, so far and in all. By expected costs they stay within `limit`, but for the first round, whose costs are
@@ -135,7 +135,7 @@ def contention(quality: FloatArray, cost: FloatArray, spread: FloatArray, rng: n
     return np.maximum(share, 0.0) / share.sum()
 
 
-def _worth(known: Known, settings: Settings) -> FloatArray:
+def _worth(known: RoundState, settings: Settings) -> FloatArray:
     """(units,) what the variance of a unit's outcomes counts."""
     table, arms, units = known.table, len(known.unit), known.askable.shape[1]
     worth = np.ones(arms)
@@ -151,7 +151,7 @@ def _worth(known: Known, settings: Settings) -> FloatArray:
     return np.asarray(np.bincount(known.unit, worth, units), dtype=np.float64)
 
 
-def _pairs(known: Known, worth: FloatArray, spend: float) -> IntArray:
+def _pairs(known: RoundState, worth: FloatArray, spend: float) -> IntArray:
     """The pairs that an allocation of so many US dollars adds: of each unit the first queries, in the order of asking, not asked yet."""
     counts = allocate(worth, known.usd, known.asked.sum(axis=0), known.askable.sum(axis=0), max(spend, 0.0))
     open_ = (known.askable & ~known.asked)[known.order]

@@ -25,7 +25,7 @@ from r2router.bench.outcome import (
     is_cut,
     natural_record,
 )
-from r2router.bench.plan import Plan, Work
+from r2router.bench.plan import CollectionPlan, Work
 from r2router.bench.record import Record
 from r2router.bench.spend_limit import NANOS, Hold, SpendLimit, dollars, nanos
 from r2router.bench.status import PACE_FROM, Report, Status
@@ -42,7 +42,7 @@ _UNCUT = 3
 
 
 async def collect(
-    plan: Plan,
+    plan: CollectionPlan,
     journal: Journal,
     engine: Engine,
     *,
@@ -86,7 +86,7 @@ async def collect(
 class _Run:
     def __init__(
         self,
-        plan: Plan,
+        plan: CollectionPlan,
         journal: Journal,
         engine: Engine,
         max_spend: float | None,

@@ -11,7 +11,7 @@ import numpy as np
 from r2router.bench.call_cost import INPUT_SPREAD, max_usd
 from r2router.bench.call_key import chain_budget
 from r2router.bench.journal import Journal
-from r2router.bench.plan import Plan
+from r2router.bench.plan import CollectionPlan
 from r2router.metrics.intervals import Z
 from r2router.types import Budget, Model
 from r2router.upstream.controls import Controls
@@ -34,7 +34,7 @@ class Estimate(msgspec.Struct, frozen=True):
     measured: int = 0
 
 
-def estimate(plan: Plan, journal: Journal) -> list[Estimate]:
+def estimate(plan: CollectionPlan, journal: Journal) -> list[Estimate]:
     """What is left of a plan, arm by arm; chains that several arms share stand by themselves.
 
     Where the journal has at least `MEASURED_FROM` calls of an arm, their mean, with a 95 % interval for the sum of the calls to come.
@@ -55,7 +55,7 @@ def estimate(plan: Plan, journal: Journal) -> list[Estimate]:
     return [_of_arm(plan, journal, *arms[arm], left[arm]) for arm in sorted(left, key=lambda arm: order[arm[0]])]
 
 
-def _of_arm(plan: Plan, journal: Journal, model: Model, budget: Budget, inputs: list[int]) -> Estimate:
+def _of_arm(plan: CollectionPlan, journal: Journal, model: Model, budget: Budget, inputs: list[int]) -> Estimate:
     calls = len(inputs)
     n, total, squares = journal.charged.get((model.id, budget.id), (0.0, 0.0, 0.0))
     if n >= MEASURED_FROM:

@@ -22,7 +22,7 @@ from r2router.bench.call_key import query_key
 from r2router.bench.judging.kept import Kept
 from r2router.bench.record import Record, number_of, read_records, read_seen
 from r2router.bench.scoring import check_choice, sandbox_in_force, scorer_named
-from r2router.bench.spread import Answer, score_answers
+from r2router.bench.spread import ScoringTask, score_answers
 from r2router.bench.suite import JsonLines, Query, Score
 from r2router.bench.thinking import without_thinking
 from r2router.errors import DataError, SaveError
@@ -139,7 +139,7 @@ def compact(
         by_words.setdefault(query_key(query), []).append(query)
     kept, left_out = Kept(folder), 0
 
-    def cells() -> Iterator[tuple[tuple[Record, Query], Answer]]:
+    def cells() -> Iterator[tuple[tuple[Record, Query], ScoringTask]]:
         nonlocal left_out
         for record in last_records(folder / JOURNAL):
             if record.kind != "cell":
@@ -181,10 +181,10 @@ def _is_own(folder: Path, out: str | Path) -> bool:
     return os.path.realpath(out) == os.path.realpath(folder / OUTCOMES)
 
 
-def answer_of(record: Record, query: Query, *scorers: str) -> Answer:
+def answer_of(record: Record, query: Query, *scorers: str) -> ScoringTask:
     """A record for local scorers to score, by name, where not empty; for none of them where there is no answer."""
     names = () if _unanswered(record) else tuple(name for name in dict.fromkeys(scorers) if name)
-    return Answer(query, record.response or "", names)
+    return ScoringTask(query, record.response or "", names)
 
 
 def _unanswered(record: Record) -> bool:

@@ -10,7 +10,7 @@ import msgspec
 
 from r2router.bench.call_key import chain_budget
 from r2router.bench.first_calls import is_above
-from r2router.bench.plan import Plan, Work
+from r2router.bench.plan import CollectionPlan, Work
 from r2router.bench.record import Record
 from r2router.bench.spend_limit import NANOS, nanos
 from r2router.bench.thinking import split_thinking
@@ -33,7 +33,7 @@ def is_cut(reply: Reply) -> bool:
     return reply.finish_reason in CUT
 
 
-def answer_record(plan: Plan, work: Work, budget: Budget, key: str, reply: Reply, most: int) -> Record:
+def answer_record(plan: CollectionPlan, work: Work, budget: Budget, key: str, reply: Reply, most: int) -> Record:
     """An answer that came in one call. most: nano-dollars of one attempt at its maximum cost."""
     usage, cap = reply.usage, plan.calls_per_answer * plan.cap(work.model, budget)
     cut = is_cut(reply)
@@ -66,7 +66,7 @@ def answer_record(plan: Plan, work: Work, budget: Budget, key: str, reply: Reply
     )
 
 
-def failure_record(plan: Plan, work: Work, budget: Budget, key: str, failure: Failure, most: int) -> Record:
+def failure_record(plan: CollectionPlan, work: Work, budget: Budget, key: str, failure: Failure, most: int) -> Record:
     """A call that gave nothing: an error, and never a quality."""
     lost = _lost(work, failure, most)
     return _record(
@@ -75,7 +75,7 @@ def failure_record(plan: Plan, work: Work, budget: Budget, key: str, failure: Fa
     )  # fmt: skip
 
 
-def chain_record(plan: Plan, work: Work, key: str, result: Reply | Failure, most: int) -> Record:
+def chain_record(plan: CollectionPlan, work: Work, key: str, result: Reply | Failure, most: int) -> Record:
     """The long answer that several budgets are cut from; an error where its tokens cannot be told apart."""
     chain = chain_budget(work.budgets)
     if isinstance(result, Failure):
@@ -98,7 +98,7 @@ def chain_record(plan: Plan, work: Work, key: str, result: Reply | Failure, most
     return msgspec.structs.replace(record, kind="chain", control="greedy")
 
 
-def natural_record(plan: Plan, work: Work, budget: Budget, key: str, chain: Record) -> Record:
+def natural_record(plan: CollectionPlan, work: Work, budget: Budget, key: str, chain: Record) -> Record:
     """The chain itself, where it ended within the budget: nothing more was called or paid."""
     usage = Usage(chain.input_tokens or 0, chain.output_tokens or 0)
     return _record(
@@ -108,7 +108,7 @@ def natural_record(plan: Plan, work: Work, budget: Budget, key: str, chain: Reco
     )  # fmt: skip
 
 
-def forced_record(plan: Plan, work: Work, budget: Budget, key: str, chain: Record, cut: str, reply: Reply, most: int) -> Record:
+def forced_record(plan: CollectionPlan, work: Work, budget: Budget, key: str, chain: Record, cut: str, reply: Reply, most: int) -> Record:
     """A cut of the chain and the short answer behind it.
 
     The arm's tokens are what it would have used alone: input = prompt and closing words, output = cut + forced answer. Its latency
@@ -135,7 +135,7 @@ def forced_record(plan: Plan, work: Work, budget: Budget, key: str, chain: Recor
     )
 
 
-def _record(plan: Plan, work: Work, budget: Budget, key: str, *, usage: Usage | None = None, **fields: Any) -> Record:
+def _record(plan: CollectionPlan, work: Work, budget: Budget, key: str, *, usage: Usage | None = None, **fields: Any) -> Record:
     if usage is not None:
         fields |= {
             "input_tokens": usage.input,

@@ -33,7 +33,7 @@ class Work(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Plan:
+class CollectionPlan:
     """Queries x models x budgets x samples, and the way they are asked.
 
     queries: what is asked.

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from r2router.bench.adaptive import Known, Settings, asking_order, next_round
+from r2router.bench.adaptive import RoundState, Settings, asking_order, next_round
 from r2router.errors import DataError
 from r2router.table.table import ARRAYS, Table
 from r2router.types import BoolArray, FloatArray, IntArray
@@ -89,7 +89,7 @@ def _adaptive(
         while spent < _ENOUGH * budget:
             if not len(under_way):
                 usd = _mean_cost(np.where(seen, cost, np.nan))
-                known = Known(hide(table, seen), vectors, input_tokens, arms, seen.copy(), askable, usd, order)
+                known = RoundState(hide(table, seen), vectors, input_tokens, arms, seen.copy(), askable, usd, order)
                 under_way = next_round(known, spent, budget, settings)
             total = spent + np.cumsum(cost[under_way[:, 0], under_way[:, 1]])
             upto = int(np.searchsorted(total, budget, side="right"))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from r2router.bench.adaptive import Known, Settings, asking_order, next_round
+from r2router.bench.adaptive import RoundState, Settings, asking_order, next_round
 from r2router.bench.call_cost import max_usd
 from r2router.bench.call_key import chain_budget
 from r2router.bench.collect import collect
@@ -24,7 +24,7 @@ from r2router.bench.estimate import UNCAPPED
 from r2router.bench.first_calls import FirstCalls
 from r2router.bench.folder import answer_of
 from r2router.bench.journal import Journal
-from r2router.bench.plan import Plan, Work
+from r2router.bench.plan import CollectionPlan, Work
 from r2router.bench.record import Record, read_records
 from r2router.bench.scoring import check_choice
 from r2router.bench.spend_limit import dollars
@@ -41,7 +41,7 @@ _ENOUGH = 0.99  # of the limit: what is left buys less than a round is worth
 
 
 async def collect_rounds(  # noqa: PLR0913 - what `collect` takes, and how to choose
-    plan: Plan,
+    plan: CollectionPlan,
     journal: Journal,
     engine: Engine,
     *,
@@ -95,7 +95,7 @@ async def collect_rounds(  # noqa: PLR0913 - what `collect` takes, and how to ch
 class _Field:
     """All that a plan could ask. arms: of each unit, as (model, budgets); unit: (arms,) of the pool's arms."""
 
-    plan: Plan
+    plan: CollectionPlan
     units: list[tuple[Model, tuple[Budget, ...]]]
     unit: IntArray
     askable: BoolArray
@@ -106,7 +106,7 @@ class _Field:
     qualities: dict[tuple[str, int], float | None] = field(default_factory=dict)  # what a scorer said, once
 
     @classmethod
-    def of(cls, plan: Plan, seed: int, spread: Executor) -> _Field:
+    def of(cls, plan: CollectionPlan, seed: int, spread: Executor) -> _Field:
         """Embeds the queries, once."""
         units: list[tuple[Model, tuple[Budget, ...]]] = []
         unit: list[int] = []
@@ -130,7 +130,7 @@ class _Field:
             found |= {(self.plan.queries[row].id, model.id, b.id) for b in budgets}
         return frozenset(found)
 
-    def known(self, journal: Path, asked: BoolArray) -> tuple[Known, float]:
+    def known(self, journal: Path, asked: BoolArray) -> tuple[RoundState, float]:
         """What the records of the cells asked so far tell, and the US dollars that they were charged; nothing else is looked at."""
         rows, spent = dict[str, list[tuple[int, int]]](), 0.0
         if asked.any():
@@ -155,7 +155,7 @@ class _Field:
         table = Table(self.plan.pool, ids, texts, tasks, **means, cached_tokens=nothing, reasoning_tokens=nothing)
         inputs = InputTokens.fit(self.counts, table).estimate(self.counts)
         usd = np.array([self._usd(*unit, charged) for unit in self.units])
-        return Known(table, self.vectors, inputs, self.unit, asked.copy(), self.askable, usd, self.order), spent
+        return RoundState(table, self.vectors, inputs, self.unit, asked.copy(), self.askable, usd, self.order), spent
 
     def _rows(self, asked: BoolArray) -> dict[str, list[tuple[int, int]]]:
         """The (row, arm) cells of each key asked so far; a chain has none of its own."""

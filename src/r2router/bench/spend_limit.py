@@ -35,7 +35,7 @@ class Hold(msgspec.Struct, frozen=True):
         return self.most * self.attempts
 
 
-class Ledger(Protocol):
+class SpendRecord(Protocol):
     """Who knows what has been charged, and remembers through a kill what is under way."""
 
     spent_nanos: int
@@ -48,7 +48,7 @@ class Ledger(Protocol):
 class SpendLimit:
     """limit_usd: US dollars, or None for no limit. ledger: what was spent, and where the money under way is written down."""
 
-    def __init__(self, limit_usd: float | None, ledger: Ledger) -> None:
+    def __init__(self, limit_usd: float | None, ledger: SpendRecord) -> None:
         self.limit = None if limit_usd is None else math.floor(limit_usd * NANOS + 1e-6)
         self.ledger = ledger
         self._held = 0

@@ -16,7 +16,7 @@ T = TypeVar("T")
 _ANSWERS = 64  # a part: some seconds of running code, and little beside the cost of sending for anything else
 
 
-class Answer(msgspec.Struct, frozen=True):
+class ScoringTask(msgspec.Struct, frozen=True):
     """A response to be scored by each of the scorers."""
 
     query: Query
@@ -24,11 +24,11 @@ class Answer(msgspec.Struct, frozen=True):
     scorers: tuple[str, ...]
 
 
-_answers = msgspec.json.Decoder(list[Answer])
+_answers = msgspec.json.Decoder(list[ScoringTask])
 _scores = msgspec.json.Decoder(list[list[Score]])
 
 
-def score_answers(answers: Iterable[tuple[T, Answer]], spread: Executor) -> Iterator[tuple[T, list[Score]]]:
+def score_answers(answers: Iterable[tuple[T, ScoringTask]], spread: Executor) -> Iterator[tuple[T, list[Score]]]:
     """Each item with its answer's scores, in order; scorers that ask an LLM are passed over. A stream is read little ahead."""
     taken: deque[T] = deque()
 
@@ -47,6 +47,6 @@ def score_part(part: bytes) -> bytes:
     return msgspec.json.encode([_scored(answer) for answer in _answers.decode(part)])
 
 
-def _scored(answer: Answer) -> list[Score]:
+def _scored(answer: ScoringTask) -> list[Score]:
     found = (scorer_named(name).score(answer.query, answer.response) for name in answer.scorers)
     return [score for score in found if isinstance(score, Score)]

@@ -14,7 +14,7 @@ from r2router.cli.running import agree, dollars, engine_option, opener_of, run_p
 from r2router.cli.screen import note, say
 
 if TYPE_CHECKING:
-    from r2router.bench.plan import Plan
+    from r2router.bench.plan import CollectionPlan
     from r2router.bench.status import Status
     from r2router.bench.suite import Query
     from r2router.upstream.controls import Controls
@@ -126,7 +126,7 @@ def _check_folder(out: Path) -> None:
             raise SaveError(f"{out / name}: is there, but no {JOURNAL}, so it is none of a collection's; choose another folder")
 
 
-def _remember(out: Path, plan: Plan) -> None:
+def _remember(out: Path, plan: CollectionPlan) -> None:
     """Keep the queries in the folder; say what is different in them from now on."""
     from r2router.bench.folder import remember
 
@@ -168,17 +168,17 @@ def _right(query: Query, response: str) -> bool:
     return isinstance(score, Score) and score.quality == 1
 
 
-def _plan(queries: list[Query], pool_file: Path, samples: int, concurrency: int | None, controls: Controls) -> Plan:
+def _plan(queries: list[Query], pool_file: Path, samples: int, concurrency: int | None, controls: Controls) -> CollectionPlan:
     import msgspec
 
-    from r2router.bench.plan import Plan
+    from r2router.bench.plan import CollectionPlan
     from r2router.pool.pool import Pool
     from r2router.pool.toml import read_providers
 
-    plan = Plan(queries, Pool.read(pool_file), read_providers(pool_file), controls, samples)
+    plan = CollectionPlan(queries, Pool.read(pool_file), read_providers(pool_file), controls, samples)
     if concurrency is not None:
         faster = {n: msgspec.structs.replace(p, concurrency=concurrency) for n, p in plan.providers.items()}
-        plan = Plan(queries, plan.pool, faster, controls, samples)
+        plan = CollectionPlan(queries, plan.pool, faster, controls, samples)
     return plan
 
 

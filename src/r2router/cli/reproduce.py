@@ -62,7 +62,7 @@ def reproduce(experiment: str, tables: tuple[str, ...], data: Data, files: tuple
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # before numpy is loaded
         os.environ.setdefault(name, "1")  # its arrays are small: threads that wait for each other take several times as long
-    from r2router.evaluation.contenders import Plan
+    from r2router.evaluation.contenders import HoldOutPlan
     from r2router.evaluation.experiments import check_name
     from r2router.evaluation.experiments import reproduce as run
 
@@ -84,7 +84,7 @@ def reproduce(experiment: str, tables: tuple[str, ...], data: Data, files: tuple
         findings = run(
             experiment,
             table,
-            plan=Plan(tuple(range(asked["seeds"])), asked["folds"], asked["resamples"]),
+            plan=HoldOutPlan(tuple(range(asked["seeds"])), asked["folds"], asked["resamples"]),
             vectors=None if asked["vectors"] is None else embeddings(asked["vectors"]),
             learner=learner,
             other=other,

@@ -14,7 +14,7 @@ from r2router.cli.outputs import OutputAddress
 from r2router.cli.screen import note, progress, say, style
 
 if TYPE_CHECKING:
-    from r2router.report import Row, Style
+    from r2router.report import CurveRow, Style
     from r2router.router.router import Router
     from r2router.types import BoolArray, Decision, Enforcement, Forecast
 
@@ -148,7 +148,7 @@ def _request_words(sent: Enforcement) -> str:
     return ", ".join(words)
 
 
-def _steps(rows: list[Row], shown: Style) -> str:
+def _steps(rows: list[CurveRow], shown: Style) -> str:
     from r2router.report.terminal import grid
     from r2router.text import cost_column
 

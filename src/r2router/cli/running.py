@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from r2router.bench.engine import Engine
     from r2router.bench.estimate import Estimate
     from r2router.bench.journal import Journal
-    from r2router.bench.plan import Plan
+    from r2router.bench.plan import CollectionPlan
     from r2router.bench.status import Status
 
 _PLAIN_EVERY = 10.0  # seconds between lines where stderr is a file
@@ -53,7 +53,7 @@ def show_estimate(left: list[Estimate], journal: Journal, planned: int, what: st
 # -- meanwhile ------------------------------------------------------------------------------------------------------
 
 
-def say_limit(plan: Plan, max_spend: float | None) -> None:
+def say_limit(plan: CollectionPlan, max_spend: float | None) -> None:
     """Before spending: what a limit rests on where only a safety cap ends an answer."""
     arms = [(m, b) for m in plan.models for b in m.budgets if plan.controls.is_safety_cap(b)]
     if not arms:
@@ -67,14 +67,20 @@ def say_limit(plan: Plan, max_spend: float | None) -> None:
     )
 
 
-def opener_of(engine: str, plan: Plan) -> Callable[[], Engine]:
+def opener_of(engine: str, plan: CollectionPlan) -> Callable[[], Engine]:
     from r2router.bench.engine import open_engine
 
     return lambda: open_engine(engine, plan.providers)
 
 
 async def run_plan(
-    plan: Plan, journal: Journal, opener: Callable[[], Engine], max_spend: float | None, expected: float, *, adaptive: str | None = None
+    plan: CollectionPlan,
+    journal: Journal,
+    opener: Callable[[], Engine],
+    max_spend: float | None,
+    expected: float,
+    *,
+    adaptive: str | None = None,
 ) -> Status:
     """Ask what is left of a plan, and show how far it is; the engine is opened in the loop that uses it.
 

@@ -15,7 +15,7 @@ from r2router.cli.running import agree, dollars, opener_of, run_plan
 from r2router.cli.screen import say, style
 
 if TYPE_CHECKING:
-    from r2router.bench.plan import Plan
+    from r2router.bench.plan import CollectionPlan
     from r2router.bench.record import Record
     from r2router.pool.pool import Pool
     from r2router.types import Provider
@@ -31,7 +31,7 @@ def ask_each(pool: Pool, providers: Mapping[str, Provider], *, yes: bool, send_k
     """
     from r2router.bench.folder import JOURNAL
     from r2router.bench.journal import Journal
-    from r2router.bench.plan import Plan as Asked
+    from r2router.bench.plan import CollectionPlan as Asked
     from r2router.bench.record import read_records
     from r2router.bench.suite import Query
     from r2router.errors import CollectError, ConfigError
@@ -56,7 +56,7 @@ def ask_each(pool: Pool, providers: Mapping[str, Provider], *, yes: bool, send_k
     say(f"all {len(models)} models answered, for {dollars(status.spent_usd)}")
 
 
-def _show(plan: Plan, found: dict[str, Record]) -> None:
+def _show(plan: CollectionPlan, found: dict[str, Record]) -> None:
     from r2router.report.terminal import grid
 
     rows: list[tuple[str, ...]] = []

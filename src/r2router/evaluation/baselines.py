@@ -8,7 +8,7 @@ import numpy as np
 
 from r2router.encode import count_tokens, embed, load_encoder
 from r2router.errors import ConfigError
-from r2router.evaluation.contenders import Data, Tried, attempt, transfer
+from r2router.evaluation.contenders import EmbeddedTable, Tried, attempt, transfer
 from r2router.evaluation.methods import published, same_arms
 from r2router.evaluation.router_forecasts import Judged, align
 from r2router.evaluation.typing_noise import NOISES, noisy
@@ -33,13 +33,13 @@ def fit_baselines(
     the table that was judged. Raises `ConfigError` where the training queries cannot be embedded.
     """
     contenders = [*published(), *same_arms()]
-    data = Data(judged.table, vectors[judged.rows], judged.input_tokens, judged.outcomes, load_encoder(router.encoder))
+    data = EmbeddedTable(judged.table, vectors[judged.rows], judged.input_tokens, judged.outcomes, load_encoder(router.encoder))
     if train is None:
         fold = fold_of(data.table.queries, min(_FOLDS, int(groups_of(data.table.queries).max(initial=0)) + 1), seed)
         return attempt(contenders, data, [fold], progress)
     if router.encoder.startswith("given:"):
         raise ConfigError("this router's embeddings are made elsewhere, so baselines cannot be fitted on --train: leave it out")
-    learned = Data.of(align(train, router)[0], data.encoder, progress=progress)
+    learned = EmbeddedTable.of(align(train, router)[0], data.encoder, progress=progress)
     tried = []
     for number, contender in enumerate(contenders):
         tried.append(transfer(contender, learned, data))

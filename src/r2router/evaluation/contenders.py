@@ -35,7 +35,7 @@ _CHOICE: dict[Form, Literal["best", "cheapest", "thrifty"]] = {"one budget": "be
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Data:
+class EmbeddedTable:
     """What an experiment works on: a table, (n, d) embeddings of its queries, (n, arms) input tokens, and what really happened."""
 
     table: Table
@@ -45,7 +45,9 @@ class Data:
     encoder: Encoder
 
     @classmethod
-    def of(cls, table: Table, encoder: Encoder | None = None, vectors: FloatArray | None = None, progress: Progress | None = None) -> Data:
+    def of(
+        cls, table: Table, encoder: Encoder | None = None, vectors: FloatArray | None = None, progress: Progress | None = None
+    ) -> EmbeddedTable:
         """Embed a table's queries (unless `vectors` are given) and price its outcomes; queries without any outcome are left out.
 
         encoder: by default the embedded one.
@@ -66,27 +68,27 @@ class Data:
     def __len__(self) -> int:
         return len(self.table)
 
-    def take(self, rows: IntArray) -> Data:
+    def take(self, rows: IntArray) -> EmbeddedTable:
         """Some queries, by row number."""
-        return Data(self.table.take(rows), self.x[rows], self.input_tokens[rows], self.outcomes.take(rows), self.encoder)
+        return EmbeddedTable(self.table.take(rows), self.x[rows], self.input_tokens[rows], self.outcomes.take(rows), self.encoder)
 
-    def with_arms(self, arms: Sequence[str]) -> Data:
+    def with_arms(self, arms: Sequence[str]) -> EmbeddedTable:
         """Some arms only; queries on which none of them was observed are left out."""
         table = self.table.with_arms(arms)
         keep = np.array([i for i, arm in enumerate(self.table.arms) if arm in table.pool.index], dtype=np.intp)
         found = self.outcomes
         outcomes = Outcomes(table.arms, found.quality[:, keep], found.cost[:, keep])
-        data = Data(table, self.x, self.input_tokens[:, keep], outcomes, self.encoder)
+        data = EmbeddedTable(table, self.x, self.input_tokens[:, keep], outcomes, self.encoder)
         seen = np.flatnonzero(outcomes.seen.any(axis=1))
         return data if len(seen) == len(data) else data.take(seen)
 
-    def with_table(self, table: Table) -> Data:
+    def with_table(self, table: Table) -> EmbeddedTable:
         """The same queries and arms with other outcomes or prices."""
         return replace(self, table=table, outcomes=Outcomes.of(table.arms, table.quality, table.cost(self.input_tokens)))
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class HoldOutPlan:
     """How queries are held out. seeds: of the repetitions. folds: each query is held out once a seed. resamples: bootstrap draws."""
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -97,7 +99,7 @@ class Plan:
         if not self.seeds or self.folds < 2 or self.resamples < 1:
             raise UsageError("an experiment needs at least one seed, two folds and one bootstrap draw")
 
-    def folds_of(self, data: Data) -> list[IntArray]:
+    def folds_of(self, data: EmbeddedTable) -> list[IntArray]:
         """For each seed the (n,) fold of every query. Raises `DataError` where there are fewer distinct queries than folds."""
         distinct = int(groups_of(data.table.queries).max(initial=-1)) + 1
         if distinct < self.folds:
@@ -113,7 +115,7 @@ class Contender:
     learner: Learner
     form: Form = "arms"
 
-    def arms(self, train: Data) -> tuple[Arm, ...]:
+    def arms(self, train: EmbeddedTable) -> tuple[Arm, ...]:
         """The arms it may choose, as the training part shows them. Raises `DataError` where no arm was seen on nearly all queries."""
         if self.form == "arms":
             return train.table.arms
@@ -162,7 +164,7 @@ class Unsaved:
 
 def held_out(
     contender: Contender,
-    data: Data,
+    data: EmbeddedTable,
     fold: IntArray,
     views: Mapping[str, FloatArray] = MappingProxyType({}),
     step: Callable[[], object] = int,
@@ -181,13 +183,13 @@ def held_out(
     return found
 
 
-def _fit(contender: Contender, train: Data) -> tuple[Predictor, IntArray]:
+def _fit(contender: Contender, train: EmbeddedTable) -> tuple[Predictor, IntArray]:
     """The contender's predictor, and which columns of the table its arms are."""
     table = train.table.with_arms(contender.arms(train))
     return contender.learner.fit(train.x, table), np.array([train.table.pool.index[arm] for arm in table.arms])
 
 
-def transfer(contender: Contender, train: Data, test: Data) -> Tried:
+def transfer(contender: Contender, train: EmbeddedTable, test: EmbeddedTable) -> Tried:
     """A contender that is fitted on one table and tried on another one of the same arms."""
     begin = time.monotonic()
     try:
@@ -217,7 +219,7 @@ def held(folds: Sequence[IntArray]) -> IntArray:
 
 def attempt(
     contenders: Iterable[Contender],
-    data: Data,
+    data: EmbeddedTable,
     folds: Sequence[IntArray],
     progress: Progress | None = None,
     views: Mapping[str, FloatArray] | None = None,
@@ -255,13 +257,13 @@ def _route(forecast: Forecast, outcomes: Outcomes) -> Routed:
     return Routed.of(forecast.quality, np.where(np.isnan(forecast.quality), np.inf, forecast.cost), outcomes)
 
 
-def comparable(tried: Sequence[Tried], data: Data, folds: Sequence[IntArray]) -> dict[str, Sequence[Method]]:
+def comparable(tried: Sequence[Tried], data: EmbeddedTable, folds: Sequence[IntArray]) -> dict[str, Sequence[Method]]:
     """What can be compared: name -> one method per seed, with the mixtures of fixed arms and the oracle."""
     found: dict[str, Sequence[Method]] = {t.contender.name: t.routed for t in tried if not t.failed}
     return found | beside(data, folds)
 
 
-def beside(data: Data, folds: Sequence[IntArray]) -> dict[str, Sequence[Method]]:
+def beside(data: EmbeddedTable, folds: Sequence[IntArray]) -> dict[str, Sequence[Method]]:
     """What every comparison shows too, on the queries that are held out: the mixture of fixed arms that the other folds choose (one per
     seed), the one that knows the outcomes, and the oracle.
     """

@@ -12,7 +12,7 @@ import msgspec
 
 from r2router._version import __version__
 from r2router.encode import Encoder, load_encoder
-from r2router.evaluation.contenders import Contender, Data, Plan, Tried
+from r2router.evaluation.contenders import Contender, EmbeddedTable, HoldOutPlan, Tried
 from r2router.pool.pool import Pool
 from r2router.predict import Learner
 from r2router.report.findings import Findings, Section
@@ -28,12 +28,12 @@ class Study:
     spec. other: the same queries and arms scored by another judge. command: what was typed.
     """
 
-    data: Data
-    plan: Plan = field(default_factory=Plan)
+    data: EmbeddedTable
+    plan: HoldOutPlan = field(default_factory=HoldOutPlan)
     learner: Learner = field(default_factory=lambda: Recipe().learner)
     encoders: tuple[str, ...] = ()
     load: Callable[[str], Encoder] = load_encoder
-    other: Data | None = None
+    other: EmbeddedTable | None = None
     command: str = ""
     progress: Progress | None = None
 

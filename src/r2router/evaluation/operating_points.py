@@ -8,21 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from r2router.errors import UsageError
-from r2router.evaluation.contenders import Data, Tried
+from r2router.evaluation.contenders import EmbeddedTable, Tried
 from r2router.evaluation.tables_and_plots import REQUESTS
 from r2router.figure import Figure
 from r2router.metrics.calibrate import for_quality
 from r2router.metrics.intervals import mean
 from r2router.metrics.score import Routed
 from r2router.pool.pool import Pool
-from r2router.report.findings import Grid, Row
+from r2router.report.findings import Grid, GridRow
 from r2router.types import FloatArray, IntArray
 
 SHARES = (0.9, 0.95, 1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Point:
+class OperatingPoint:
     """One setting of the dial, averaged over the repetitions.
 
     share: of the best fixed arm's quality that is kept. quality, used, forecast, asked: mean quality, and US dollars a request by the
@@ -40,7 +40,7 @@ class Point:
     values: tuple[float, ...]
 
 
-def operating_point(tried: Tried, data: Data, share: float, resamples: int, seed: int) -> Point | None:
+def operating_point(tried: Tried, data: EmbeddedTable, share: float, resamples: int, seed: int) -> OperatingPoint | None:
     """The cheapest setting that keeps that share of the best fixed arm's quality on these queries; None where none does."""
     outcomes = data.outcomes
     best = float(np.nanmax(np.nanmean(outcomes.quality[:, outcomes.fixed_arms()], axis=0)))
@@ -62,7 +62,7 @@ def operating_point(tried: Tried, data: Data, share: float, resamples: int, seed
     means = np.mean(parts, axis=0)
     names = ("quality", "used", "forecast", "asked", "regret")
     figures = {name: mean(name, values, resamples, seed) for name, values in zip(names, means, strict=True)}
-    return Point(share, **figures, arms=np.array(arms), values=tuple(settings))
+    return OperatingPoint(share, **figures, arms=np.array(arms), values=tuple(settings))
 
 
 def asked_cost(pool: Pool, input_tokens: FloatArray) -> FloatArray:
@@ -71,16 +71,16 @@ def asked_cost(pool: Pool, input_tokens: FloatArray) -> FloatArray:
     return pool.cost(input_tokens, np.broadcast_to(tokens, input_tokens.shape))
 
 
-def points_grid(points: Sequence[tuple[str, Point | None]]) -> Grid:
+def points_grid(points: Sequence[tuple[str, OperatingPoint | None]]) -> Grid:
     """What each setting gives, in dollars per 1,000 requests."""
     rows = []
     for label, point in points:
         if point is None:
-            rows.append(Row(label, ("never reached", None, None, None, None)))
+            rows.append(GridRow(label, ("never reached", None, None, None, None)))
             continue
         asked = None if np.isnan(point.asked.value) else point.asked.scaled(REQUESTS)
         rows.append(
-            Row(
+            GridRow(
                 label,
                 (point.quality, point.used.scaled(REQUESTS), point.forecast.scaled(REQUESTS), asked, point.regret.scaled(REQUESTS)),
             )
@@ -99,7 +99,7 @@ def shares_grid(arms: Sequence[str], chosen: IntArray, most: int = 12) -> Grid:
     """How often each arm was chosen, the most used first, and how many arms that comes to."""
     count = np.bincount(chosen.ravel(), minlength=len(arms)) / chosen.size
     order = np.argsort(-count, kind="stable")
-    rows = [Row(str(arms[i]), (float(count[i]),)) for i in order[:most] if count[i] > 0]
+    rows = [GridRow(str(arms[i]), (float(count[i]),)) for i in order[:most] if count[i] > 0]
     used = count[count > 0]
     effective = float(np.exp(-(used * np.log(used)).sum()))
     about = f"{len(used)} of {len(arms)} arms are used at all; by entropy as many as {effective:.1f} used alike. One would be a collapse."

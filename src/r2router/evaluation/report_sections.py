@@ -15,7 +15,7 @@ from r2router.evaluation.tables_and_plots import FIGURES, LABELS, REQUESTS, defe
 from r2router.figure import Figure
 from r2router.metrics.frontier import envelope_at
 from r2router.metrics.score import KEEP
-from r2router.report.findings import Findings, Grid, Plot, Row, Section, Series, Words
+from r2router.report.findings import Findings, Grid, GridRow, Plot, Section, Series, Words
 from r2router.text import money
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _costs(report: Report) -> Grid:
     return Grid(
         title="What a quality costs, US dollars per 1,000 requests",
         columns=tuple(f"{100 * level:.0f} % of the best ({level * c.best[1]:.3f})" for level in _LEVELS),
-        rows=(*rows, Row("one fixed arm", tuple(alone))),
+        rows=(*rows, GridRow("one fixed arm", tuple(alone))),
         formats=("money",) * len(_LEVELS),
         better=tuple("less" for _ in _LEVELS),
         about=f"The best fixed arm is {c.best_arm}: quality {c.best[1]:.3f}.",
@@ -153,7 +153,7 @@ def _qualities(report: Report) -> Grid:
     return Grid(
         title="What a spend buys, mean quality",
         columns=tuple(money(REQUESTS * spend) for spend in spends),
-        rows=(*rows, Row("one fixed arm", tuple(alone))),
+        rows=(*rows, GridRow("one fixed arm", tuple(alone))),
         formats=(".3f",) * len(spends),
         better=tuple("more" for _ in spends),
         about=f"US dollars per 1,000 requests: {shares} and 100 % of what always {c.best_arm} costs.",
@@ -165,14 +165,16 @@ def _tasks(tasks: tuple[TaskLine, ...]) -> Grid:
     for task in tasks:
         if task.comparison is None:
             rows.append(
-                Row(task.task, (float(task.queries), None, None, None, None, None, "fewer than 10 queries, or no arm seen on nearly all"))
+                GridRow(
+                    task.task, (float(task.queries), None, None, None, None, None, "fewer than 10 queries, or no arm seen on nearly all")
+                )
             )
             continue
         area = {m: row["area"] for m, row in task.comparison.figures.items()}
         mixture = task.comparison.mixture
         gaps = (msgspec.structs.replace(task.comparison.differences[m]["area"], n=0) for m in (mixture, "fixed known"))
         shown = (area["router"].value, area[mixture].value, area["oracle"].value)
-        rows.append(Row(task.task, (float(task.queries), *shown, *gaps, _VERDICTS[task.comparison.verdict])))
+        rows.append(GridRow(task.task, (float(task.queries), *shown, *gaps, _VERDICTS[task.comparison.verdict])))
     return Grid(
         title="By task, area over log cost",
         columns=("queries", "router", "best mixture", "oracle", "router minus mixture", "minus knowing one", "so routing"),
@@ -192,7 +194,7 @@ def _shares(report: Report) -> Grid:
     return Grid(
         title=f"Decisions under the router's own policy: {report.own_policy}",
         columns=("share of the queries",),
-        rows=tuple(Row(arm, (share,)) for arm, share in report.shares),
+        rows=tuple(GridRow(arm, (share,)) for arm, share in report.shares),
         formats=("share",),
         about=f"{len(report.shares)} of {len(report.arms)} arms are used.",
     )
@@ -202,7 +204,7 @@ def _noise(report: Report) -> Grid:
     return Grid(
         title="The router's own decisions under noise",
         columns=("decisions unchanged", "change of area"),
-        rows=tuple(Row(kind, (same, area)) for kind, same, area in report.noise),
+        rows=tuple(GridRow(kind, (same, area)) for kind, same, area in report.noise),
         formats=("share", "+.4f"),
         about="typos: one letter in thirty. case: all small or all capitals. filler: polite words. paraphrase: common phrases swapped.",
     )
@@ -213,7 +215,7 @@ def _forecasts(report: Report) -> list[Grid]:
         grid("The router's forecasts on all observed arms", {"router": report.accuracy}, ("ece", "rmse", "token_factor", "token_bias"))
     ]
     if report.regret is not None:
-        row = Row("own policy", (report.regret.scaled(REQUESTS),))
+        row = GridRow("own policy", (report.regret.scaled(REQUESTS),))
         about = "US dollars per 1,000 requests by which the oracle does better, at the same value of a fully right answer."
         parts.append(Grid("Regret to the oracle", ("regret",), (row,), ("money",), ("less",), about))
     if report.own_costs:
@@ -224,13 +226,13 @@ def _forecasts(report: Report) -> list[Grid]:
         }
         cells = tuple(shown("cost_at_keep", figure) for figure in costs.values())
         about = "US dollars per 1,000 requests. The first is what counts; the last is not available where a chosen budget is no number."
-        parts.append(Grid("Cost three ways", tuple(costs), (Row("own policy", cells),), ("money",) * 3, about=about))
+        parts.append(Grid("Cost three ways", tuple(costs), (GridRow("own policy", cells),), ("money",) * 3, about=about))
     if report.compliance:
         about = "Share of answers with at most 1.1 times the tokens asked for."
-        rows = tuple(Row(arm, (figure,)) for arm, figure in report.compliance)
+        rows = tuple(GridRow(arm, (figure,)) for arm, figure in report.compliance)
         parts.append(Grid("Kept to the budget", ("compliance",), rows, ("share",), ("more",), about))
     return parts
 
 
-def _row(method: str, values: tuple[Figure | float | str | None, ...]) -> Row:
-    return Row(LABELS.get(method, method), values, strong=method == "router", bound=method == "oracle")
+def _row(method: str, values: tuple[Figure | float | str | None, ...]) -> GridRow:
+    return GridRow(LABELS.get(method, method), values, strong=method == "router", bound=method == "oracle")

@@ -10,7 +10,7 @@ import numpy as np
 
 from r2router.figure import Figure
 from r2router.metrics.score import Band, Comparison, Outcomes
-from r2router.report.findings import Better, Grid, Plot, Row, Series
+from r2router.report.findings import Better, Grid, GridRow, Plot, Series
 
 LEAST_QUERIES = 10
 """A task with fewer has no figures of its own: they would be noise with an interval."""
@@ -79,7 +79,7 @@ def grid(
             cells: tuple[Figure | float | str | None, ...] = (f"not available: {figures}", *([None] * (len(names) - 1)))
         else:
             cells = tuple(shown(name, figures.get(name)) for name in names)
-        lines.append(Row(LABELS.get(label, label), cells, label in bold, label == "oracle"))
+        lines.append(GridRow(LABELS.get(label, label), cells, label in bold, label == "oracle"))
     heads, formats, better = zip(*(FIGURES[name] for name in names), strict=True)
     return Grid(title, heads, tuple(lines), formats, better, about)
 

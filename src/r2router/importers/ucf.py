@@ -50,7 +50,7 @@ class UcfRelease:
     embedding_model: str
 
 
-class _ModelEntry(msgspec.Struct):
+class _UcfModel(msgspec.Struct):
     openrouter_id: str
     input_price_per_million: Annotated[float, msgspec.Meta(ge=0)]
     output_price_per_million: Annotated[float, msgspec.Meta(ge=0)]
@@ -63,7 +63,7 @@ class _Config(msgspec.Struct):
     embedding_dim: Annotated[int, msgspec.Meta(ge=1)]
     default_lambda: Annotated[float, msgspec.Meta(ge=0, le=1)]
     token_limits: list[Annotated[int, msgspec.Meta(ge=1)] | Literal["unlimited"]]
-    models: Annotated[dict[str, _ModelEntry], msgspec.Meta(min_length=1, max_length=1_000)]
+    models: Annotated[dict[str, _UcfModel], msgspec.Meta(min_length=1, max_length=1_000)]
 
 
 def read_release(folder: str | Path) -> UcfRelease:

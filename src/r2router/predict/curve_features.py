@@ -26,7 +26,7 @@ _POWER = 2.0  # of the prior variance over directions, as in `PrincipalRidge`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Known:
+class KnownArms:
     """What a router knows of A arms on the n graded queries, and what it expects of k arms that it does not know.
 
     quality: (n, A) its forecasts. observed: (n, A) what these arms really gave there; NaN where that was not seen.
@@ -42,7 +42,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Heads:
+class CurveHeads:
     """Linear heads of k arms over A known arms: quality first, then log tokens.
 
     on_quality: (A, 2k) weights on the known arms' forecasts. on_vector: (d, 2k) weights on the embedding. bias: (2k,). spread: (k,)
@@ -61,7 +61,7 @@ class Heads:
     left_out: FloatArray
 
 
-def learn_heads(x: FloatArray, table: Table, known: Known) -> Heads:
+def learn_heads(x: FloatArray, table: Table, known: KnownArms) -> CurveHeads:
     """Heads of the table's arms from (n, d) embeddings of its n queries. NaN for an arm without any outcome."""
     features = np.concatenate([known.quality, x], axis=1, dtype=np.float64)
     scale, arms = _scale(features, known.quality.shape[1]), len(table.arms)
@@ -85,7 +85,7 @@ def learn_heads(x: FloatArray, table: Table, known: Known) -> Heads:
     bias[arms:] += log_smearing(np.clip(features @ weight[:, arms:] + bias[arms:], low, high), np.exp(length))
     never = np.isnan(table.quality).all(axis=0), np.isnan(log_length).all(axis=0)
     bias[np.concatenate(never)] = np.nan
-    return Heads(
+    return CurveHeads(
         on_quality=weight[: known.quality.shape[1]],
         on_vector=weight[known.quality.shape[1] :],
         bias=bias,
@@ -106,7 +106,7 @@ def _scale(features: FloatArray, known: int) -> FloatArray:
     return np.repeat(factors, [known, features.shape[1] - known])
 
 
-def _luck(known: Known, quality: FloatArray) -> FloatArray:
+def _luck(known: KnownArms, quality: FloatArray) -> FloatArray:
     """(n, k) what the outcomes owe to the draw of queries, as far as outcomes of known arms on the same ones tell.
 
     Where known arms did better than forecast, a new one did too. The surprises are zero on average, so a forecast leaves them out; but

@@ -4,7 +4,7 @@
 `report_page`, `plot_svg` and `plot_png`. Nothing here opens a file or a window, and nothing is fetched from anywhere.
 """
 
-from r2router.report.chart import Chart, Line, Point, Row, curve_chart, curve_rows
+from r2router.report.chart import Chart, ChartPoint, CurveRow, Line, curve_chart, curve_rows
 from r2router.report.findings_page import report_page
 from r2router.report.findings_text import report_text
 from r2router.report.html import page
@@ -15,9 +15,9 @@ from r2router.report.terminal import Style, grid, plot
 
 __all__ = [
     "Chart",
+    "ChartPoint",
+    "CurveRow",
     "Line",
-    "Point",
-    "Row",
     "Style",
     "curve_chart",
     "curve_rows",

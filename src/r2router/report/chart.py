@@ -18,7 +18,7 @@ _FREE_STEP = 3.0  # how far left of the cheapest other point something that cost
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class ChartPoint:
     """x: US dollars, at least 0. y: quality. label: its name beside the line's. note: what a person reads on hovering over it.
 
     A y that is not finite is a gap in the line.
@@ -43,13 +43,13 @@ class Line:
     """
 
     name: str
-    points: tuple[Point, ...]
+    points: tuple[ChartPoint, ...]
     band: tuple[tuple[float, float, float], ...] = ()
     joined: bool = True
     dots: bool = True
     strong: bool = False
 
-    def runs(self) -> list[list[Point]]:
+    def runs(self) -> list[list[ChartPoint]]:
         """The stretches between gaps."""
         return [list(run) for known, run in groupby(self.points, lambda p: p.known) if known]
 
@@ -63,7 +63,7 @@ class Chart:
 
     title: str
     lines: tuple[Line, ...]
-    mark: Point | None = None
+    mark: ChartPoint | None = None
     about: str = ""
     x_label: str = "cost of one request, US dollars (log scale)"
     y_label: str = "quality"
@@ -156,7 +156,7 @@ def tick_money(usd: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CurveRow:
     """One arm in the table below the curves. best: it is the best for some trade-off. usable: it could have been chosen."""
 
     model: str
@@ -177,7 +177,7 @@ class Row:
         return self.model, self.budget, f"{self.quality:.2f}{spread}", f"{self.tokens:,.0f}", request_cost(self.cost, short=True)
 
 
-def curve_rows(curves: Sequence[Curve], decision: Decision | None = None, usable: BoolArray | None = None) -> list[Row]:
+def curve_rows(curves: Sequence[Curve], decision: Decision | None = None, usable: BoolArray | None = None) -> list[CurveRow]:
     """A row an arm, in the pool's order; a budget between two anchors that was chosen stands after the lower one.
 
     usable: (arms,) false where an arm could not be chosen.
@@ -192,15 +192,15 @@ def curve_rows(curves: Sequence[Curve], decision: Decision | None = None, usable
         arm = Arm.of(curve.model, curve.budgets[i])
         chosen = decision is not None and decision.arm == arm
         numbers = (curve.quality[i], curve.spread[i], curve.tokens[i], curve.cost[i])
-        rows.append(Row(curve.model, curve.budgets[i], *numbers, chosen, at in best, bool(may[at])))
+        rows.append(CurveRow(curve.model, curve.budgets[i], *numbers, chosen, at in best, bool(may[at])))
     if decision is not None and not any(r.chosen for r in rows):
         numbers = (decision.quality, decision.spread, decision.tokens, decision.cost)
         after = max((n for n, r in enumerate(rows) if r.model == decision.model and r.cost <= decision.cost), default=len(rows) - 1)
-        rows.insert(after + 1, Row(decision.model, decision.budget, *numbers, True, False, True))
+        rows.insert(after + 1, CurveRow(decision.model, decision.budget, *numbers, True, False, True))
     return rows
 
 
-def curve_chart(title: str, rows: Sequence[Row], about: str = "") -> Chart:
+def curve_chart(title: str, rows: Sequence[CurveRow], about: str = "") -> Chart:
     """One line a model through the arms that could be chosen and whose forecast is known."""
     drawn = [r for r in rows if r.usable and math.isfinite(r.quality) and math.isfinite(r.cost)]
     lines = []
@@ -211,7 +211,7 @@ def curve_chart(title: str, rows: Sequence[Row], about: str = "") -> Chart:
     return Chart(title, tuple(lines), mark, about)
 
 
-def _point(row: Row) -> Point:
+def _point(row: CurveRow) -> ChartPoint:
     model, budget, quality, tokens, cost = row.cells()
     note = f"{model}@{budget}: quality {quality}, {cost}, {tokens} output tokens"
-    return Point(row.cost, row.quality, f"{model}@{budget}", note)
+    return ChartPoint(row.cost, row.quality, f"{model}@{budget}", note)

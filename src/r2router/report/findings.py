@@ -51,7 +51,7 @@ class Plot(msgspec.Struct, frozen=True, tag="plot"):
     about: str = ""
 
 
-class Row(msgspec.Struct, frozen=True):
+class GridRow(msgspec.Struct, frozen=True):
     """A line of a grid: figures, plain numbers, words, or None where something is not available.
 
     strong: the line to look at. bound: not in the running for the best of a column, as an oracle is not.
@@ -72,7 +72,7 @@ class Grid(msgspec.Struct, frozen=True, tag="grid"):
 
     title: str
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[GridRow, ...]
     formats: tuple[str, ...] = ()
     better: tuple[Better, ...] = ()
     about: str = ""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from r2router.report import svg as drawn
-from r2router.report.chart import Chart, Row
+from r2router.report.chart import Chart, CurveRow
 from r2router.report.place import NARROW
 from r2router.report.svg import DARK, LIGHT, legible, svg, swatch
 
@@ -48,15 +48,15 @@ def picture(chart: Chart) -> dict[str, Any]:
     return {"wide": svg(chart), "narrow": svg(chart, NARROW), "legend": legend}
 
 
-def page(chart: Chart, rows: Sequence[Row] = ()) -> str:
+def page(chart: Chart, rows: Sequence[CurveRow] = ()) -> str:
     """The chart and a table of the rows as a whole document."""
     return render("curves.html", chart=chart, rows=[(row, _kind(row), _note(row), row.cells()) for row in rows])
 
 
-def _kind(row: Row) -> str:
+def _kind(row: CurveRow) -> str:
     """The CSS class of a row."""
     return "chosen" if row.chosen else "" if row.usable else "off"
 
 
-def _note(row: Row) -> str:
+def _note(row: CurveRow) -> str:
     return "chosen" if row.chosen else "cannot be chosen" if not row.usable else "best for some trade-off" if row.best else ""

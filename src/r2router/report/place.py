@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r2router.report.chart import Chart, Point
+from r2router.report.chart import Chart, ChartPoint
 from r2router.report.thin import thin
 from r2router.types import FloatArray
 
@@ -70,7 +70,7 @@ class Label:
     leader: pixels from the point to the end of a thin line that leads to the text; empty where it stands beside its point.
     """
 
-    point: Point
+    point: ChartPoint
     text: str
     dx: float
     dy: float
@@ -100,7 +100,7 @@ def labels(chart: Chart, size: Size = WIDE) -> list[Label]:
     return found
 
 
-def _spots(point: Point, *, leaders: bool) -> Iterator[Label]:
+def _spots(point: ChartPoint, *, leaders: bool) -> Iterator[Label]:
     """Where a point's name may stand, the best place first. leaders: further away too, with a line to the point."""
     text = shorten(point.label, 32)
     if not text:
@@ -135,7 +135,7 @@ def _touches(box: _Box, ink: FloatArray) -> bool:
 _Box = tuple[float, float, float, float]
 
 
-def _around(point: Point, room: float, place: Place) -> _Box:
+def _around(point: ChartPoint, room: float, place: Place) -> _Box:
     x, y = place.x(point.x), place.y(point.y)
     return x - room, y - room, x + room, y + room
 

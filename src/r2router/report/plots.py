@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from r2router.report.cells import number
-from r2router.report.chart import Chart, Line, Point
+from r2router.report.chart import Chart, ChartPoint, Line
 from r2router.report.findings import Plot, Series
 from r2router.report.png import image
 from r2router.report.svg import alone
@@ -54,9 +54,9 @@ def _line(series: Series, in_money: bool) -> Line:
     )
 
 
-def _point(series: Series, i: int, in_money: bool) -> Point:
+def _point(series: Series, i: int, in_money: bool) -> ChartPoint:
     x, y = series.x[i], series.y[i]
     label = series.labels[i] if series.labels else ""
     band = f" [{number(series.low[i])}, {number(series.high[i])}]" if series.low and series.high else ""
     where = money(x) if in_money else number(x)
-    return Point(x, y, label, f"{label or series.name}: {number(y)}{band} at {where}")
+    return ChartPoint(x, y, label, f"{label or series.name}: {number(y)}{band} at {where}")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from r2router.report.chart import Chart, Line, Point
+from r2router.report.chart import Chart, ChartPoint, Line
 from r2router.report.place import BOTTOM, LEFT, RIGHT, TOP, WIDE, Label, Place, Size, labels, shorten
 
 PALETTE = (
@@ -148,7 +148,7 @@ def _line(line: Line, number: int, place: Place) -> Markup:
     return fill("<g>{drawn}</g>", drawn=Markup("").join(drawn))
 
 
-def _dot(point: Point, number: int, place: Place) -> Markup:
+def _dot(point: ChartPoint, number: int, place: Place) -> Markup:
     x, y = place.x(point.x), place.y(point.y)
     dot = fill('<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>', x=x, y=y, colour=_colour(number))
     if not place.size.hover:
@@ -157,13 +157,13 @@ def _dot(point: Point, number: int, place: Place) -> Markup:
     return fill(group, note=point.note, x=x, y=y, dot=dot)
 
 
-def _spot(point: Point, number: int, place: Place) -> Markup:
+def _spot(point: ChartPoint, number: int, place: Place) -> Markup:
     """A dot that is seen under the mouse only."""
     spot = '<circle class="spot" cx="{x:.1f}" cy="{y:.1f}" r="7" fill="{colour}"><title>{note}</title></circle>'
     return fill(spot, x=place.x(point.x), y=place.y(point.y), colour=_colour(number), note=point.note)
 
 
-def _spread(points: Sequence[Point], place: Place) -> list[Point]:
+def _spread(points: Sequence[ChartPoint], place: Place) -> list[ChartPoint]:
     """Some of the points, evenly over the picture."""
     step = (place.size.width - LEFT - RIGHT) / _SPOTS
     return list({int(place.x(p.x) // step): p for p in points}.values())
@@ -196,7 +196,7 @@ def _label(name: Label, place: Place) -> Markup:
     return fill(leader, x=x, y=y, to_x=x + name.leader[0], to_y=y + name.leader[1]) + shown
 
 
-def _mark(mark: Point, place: Place) -> Markup:
+def _mark(mark: ChartPoint, place: Place) -> Markup:
     """A ring around the chosen point, and its name on the side where there is room."""
     x, y = place.x(mark.x), place.y(mark.y)
     side, anchor = (-14, "end") if x > place.size.width * 0.6 else (14, "start")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from r2router.report.chart import Chart, Line, Point
+from r2router.report.chart import Chart, ChartPoint, Line
 from r2router.text import clean
 
 _PALETTE = (33, 208, 35, 161, 98, 137, 37, 169, 142, 244, 74, 130)  # of the 256 colours: readable on black and on white
@@ -125,7 +125,7 @@ class _Canvas:
         self.dots[cell] = bits | _DOT[x % 2][y % 4], owner
 
 
-def _some(points: list[Point], many: int = 5) -> list[Point]:
+def _some(points: list[ChartPoint], many: int = 5) -> list[ChartPoint]:
     """A few points of a long line, to tell whose it is."""
     if len(points) <= many:
         return points

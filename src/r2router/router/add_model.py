@@ -15,7 +15,7 @@ from r2router.errors import ConfigError, DataError
 from r2router.figure import Figure
 from r2router.metrics.intervals import interval, weights
 from r2router.pool.pool import Pool
-from r2router.predict.curve_features import Heads, Known, learn_heads
+from r2router.predict.curve_features import CurveHeads, KnownArms, learn_heads
 from r2router.predict.input_tokens import InputTokens
 from r2router.predict.variance import UNKNOWN_VARIANCE
 from r2router.router.card import Added
@@ -122,7 +122,7 @@ def _input_tokens(router: Router, counts: IntArray, own: Table) -> InputTokens:
     return InputTokens((factor,) * len(own.arms), (overhead,) * len(own.arms), router.input_tokens.typical)
 
 
-def _known(router: Router, quality: FloatArray, observed: Table, new_cost: FloatArray) -> Known:
+def _known(router: Router, quality: FloatArray, observed: Table, new_cost: FloatArray) -> KnownArms:
     """What the router knows of its own arms on the graded queries, and what it expects of arms of that cost.
 
     Expected is a line of quality over log cost through the known arms' means, each LLM one vote; how far LLMs lie from it is how far the
@@ -147,10 +147,10 @@ def _known(router: Router, quality: FloatArray, observed: Table, new_cost: Float
         new = np.clip(np.nan_to_num(np.log(spent) - centre), off.min(), off.max())
     squares = float(votes @ (np.nan_to_num(mean) - level - slope * off) ** 2)
     variance = (squares + UNKNOWN_VARIANCE) / max(len(set(model[usable].tolist())), 1)
-    return Known(quality, seen, mean, np.asarray(level + slope * new), variance)
+    return KnownArms(quality, seen, mean, np.asarray(level + slope * new), variance)
 
 
-def _added(router: Router, spec: Model, own: Table, heads: Heads, outcomes: Table, x: FloatArray) -> Added:
+def _added(router: Router, spec: Model, own: Table, heads: CurveHeads, outcomes: Table, x: FloatArray) -> Added:
     """What the card says of the new model."""
     return Added(
         model=spec.id,
@@ -179,7 +179,7 @@ def _notes(router: Router, spec: Model, own: Table, outcomes: Table, x: FloatArr
     return notes
 
 
-def _figures(own: Table, heads: Heads) -> list[Figure]:
+def _figures(own: Table, heads: CurveHeads) -> list[Figure]:
     """The arms' means as graded, and how much of the outcomes' variance forecasts explain that did not see them."""
     n, seen = len(own), np.isfinite(own.quality)
     drawn = weights(n, _DRAWS, 0)

@@ -16,7 +16,7 @@ from r2router.types import Arm, BoolArray, Choices, Enforcement, FloatArray, For
 from r2router.upstream.controls import Collected, Controls
 
 
-class Limits(msgspec.Struct, frozen=True):
+class RequestLimits(msgspec.Struct, frozen=True):
     """What goes with `Choices`, lists of length n; of a query without an arm it means nothing.
 
     max_tokens, fallbacks: as in `Decision`.

@@ -12,7 +12,7 @@ import numpy as np
 
 from r2router.errors import ArtifactError
 from r2router.predict import Predictor
-from r2router.predict.curve_features import Heads
+from r2router.predict.curve_features import CurveHeads
 from r2router.predict.linear import LinearPredictor, check_shapes, rows_of
 from r2router.router.learners import predictor_class
 from r2router.types import Arm, FloatArray, Forecast
@@ -83,7 +83,7 @@ def known_quality(predictor: Predictor, x: FloatArray) -> FloatArray:
     return np.asarray(np.nan_to_num(base.predict(x).quality), dtype=np.float64)
 
 
-def extend(predictor: Predictor, added: tuple[Arm, ...], heads: Heads) -> Predictor:
+def extend(predictor: Predictor, added: tuple[Arm, ...], heads: CurveHeads) -> Predictor:
     """The predictor with k added arms behind its own. The heads must have been learned on its `known_quality`."""
     arms = (*predictor.arms, *added)
     own = {name: getattr(heads, name) for name in ("on_quality", "on_vector", "bias", "spread", "low", "high")}
@@ -93,7 +93,7 @@ def extend(predictor: Predictor, added: tuple[Arm, ...], heads: Heads) -> Predic
     return _folded(predictor, arms, heads) if isinstance(predictor, LinearPredictor) else ExtendedPredictor(arms, predictor, own)
 
 
-def _folded(base: LinearPredictor, arms: tuple[Arm, ...], heads: Heads) -> LinearPredictor:
+def _folded(base: LinearPredictor, arms: tuple[Arm, ...], heads: CurveHeads) -> LinearPredictor:
     """The same heads as columns of the linear predictor they stand on."""
     old = len(base.arms)
     weight = heads.on_vector + base.weight[:, :old].astype(np.float64) @ heads.on_quality

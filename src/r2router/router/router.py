@@ -20,7 +20,7 @@ from r2router.pool.pool import Pool
 from r2router.predict import Predictor
 from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
-from r2router.router.arm_controls import ArmControls, Limits
+from r2router.router.arm_controls import ArmControls, RequestLimits
 from r2router.router.card import Facts
 from r2router.router.checks import check_forecast, check_query, checked_counts, checked_mask, checked_vectors
 from r2router.router.curves import curves_of, path_of
@@ -247,11 +247,11 @@ class Router:
             enforcement=self._arm_controls.enforcement(choice, most),
         )
 
-    def limits(self, forecast: Forecast, choices: Choices, policy: Policy | None = None, usable: BoolArray | None = None) -> Limits:
+    def limits(self, forecast: Forecast, choices: Choices, policy: Policy | None = None, usable: BoolArray | None = None) -> RequestLimits:
         """What goes with choices that `choose` made of the same forecast, policy and mask: as in `Decision`, for n queries."""
         policy = self.resolve(policy)
         order = ranked(policy, forecast, self._mask(usable, forecast), self.pool.model_of_arm, _MOST_FALLBACKS + 1)
-        return Limits(self._arm_controls.max_tokens(forecast, choices, policy), self._fallbacks(choices, order))
+        return RequestLimits(self._arm_controls.max_tokens(forecast, choices, policy), self._fallbacks(choices, order))
 
     def _fallbacks(self, choices: Choices, order: IntArray) -> list[tuple[Arm, ...]]:
         """order: (n, k) as `ranked` gives it."""

@@ -3,8 +3,8 @@
 A row that cannot be routed (empty, malformed, over the cap) comes out with an `error` and stops nothing.
 """
 
-from r2router.stream.batch import Batch
+from r2router.stream.batch import QueryBatch
 from r2router.stream.read import batches
 from r2router.stream.route import Summary, route_file
 
-__all__ = ["Batch", "Summary", "batches", "route_file"]
+__all__ = ["QueryBatch", "Summary", "batches", "route_file"]

@@ -18,7 +18,7 @@ TEXT_CHARACTERS = 8 << 20  # of a batch of long texts, which then has fewer rows
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class QueryBatch:
     """Some rows of the input.
 
     start: number of the first row, from 0. queries: m texts, or (m, d) embeddings. ids: the source's own names, None where it has
@@ -39,7 +39,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class QueryRow:
     """One query as read: a text, or what is wrong. done: the share of the file before and with it. own: the source's fields.
 
     size: characters of all its fields, about.
@@ -53,9 +53,9 @@ class Row:
     size: int = 0
 
 
-def grouped(rows: Iterator[Row]) -> Iterator[Batch]:
+def grouped(rows: Iterator[QueryRow]) -> Iterator[QueryBatch]:
     """Batches of `TEXTS` rows, or fewer where they are long."""
-    group: list[Row] = []
+    group: list[QueryRow] = []
     start = size = 0
     for row in rows:
         group.append(row)
@@ -67,7 +67,7 @@ def grouped(rows: Iterator[Row]) -> Iterator[Batch]:
         yield text_batch(start, group)
 
 
-def text_batch(start: int, rows: Sequence[Row]) -> Batch:
+def text_batch(start: int, rows: Sequence[QueryRow]) -> QueryBatch:
     """A batch of texts; what cannot be routed among them becomes a problem."""
     problems = {}
     for i, row in enumerate(rows):
@@ -75,7 +75,7 @@ def text_batch(start: int, rows: Sequence[Row]) -> Batch:
             problems[i] = problem
     names = dict.fromkeys(name for row in rows for name in row.own)
     own = {name: [row.own.get(name) for row in rows] for name in names}
-    return Batch(start, [row.text for row in rows], [row.id for row in rows], problems, rows[-1].done, own=own)
+    return QueryBatch(start, [row.text for row in rows], [row.id for row in rows], problems, rows[-1].done, own=own)
 
 
 def unreadable(text: str) -> str | None:

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from r2router.errors import DataError
-from r2router.stream.batch import ID_COLUMNS, TEXT_COLUMNS, TEXTS, VECTOR_COLUMNS, Batch, Row, chosen, text_batch
+from r2router.stream.batch import ID_COLUMNS, TEXT_COLUMNS, TEXTS, VECTOR_COLUMNS, QueryBatch, QueryRow, chosen, text_batch
 from r2router.table.parquet_size import check_unpacked
 from r2router.types import FloatArray
 
 _VECTOR_BYTES = 16 << 20  # of a batch
 
 
-def npy(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
+def npy(path: Path, dim: int, column: str | None) -> Iterator[QueryBatch]:
     """Mapped anew for each batch: pages of a map that stays open count as this process's memory until it is closed."""
     shape, dtype = _mapped(path).shape, _mapped(path).dtype
     if len(shape) != 2 or dtype.kind != "f":
@@ -29,7 +29,7 @@ def npy(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
         with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and so a problem
             x = np.array(_mapped(path)[start : start + step], dtype=np.float32, order="C")
         problems = _clean(x, {})
-        yield Batch(start, x, [None] * len(x), problems, min((start + step) / shape[0], 1.0))
+        yield QueryBatch(start, x, [None] * len(x), problems, min((start + step) / shape[0], 1.0))
 
 
 def _mapped(path: Path) -> FloatArray:
@@ -48,7 +48,7 @@ def _clean(x: FloatArray, problems: dict[int, str]) -> dict[int, str]:
     return problems
 
 
-def parquet(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
+def parquet(path: Path, dim: int, column: str | None) -> Iterator[QueryBatch]:
     """A column of texts, or of lists of numbers; the other columns are kept."""
     import polars as pl
 
@@ -59,7 +59,7 @@ def parquet(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
         raise DataError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
 
 
-def remote(address: str, kind: str, dim: int, column: str | None) -> Iterator[Batch]:
+def remote(address: str, kind: str, dim: int, column: str | None) -> Iterator[QueryBatch]:
     """The files of an address that polars reads (s3://, gs://, az://, https://, ...); it may have wildcards."""
     import polars as pl
 
@@ -83,7 +83,7 @@ def _scan_csv(address: str) -> Any:
     return pl.scan_csv(address, infer_schema=False)
 
 
-def scanned(path: str, scan: Any, dim: int, column: str | None) -> Iterator[Batch]:
+def scanned(path: str, scan: Any, dim: int, column: str | None) -> Iterator[QueryBatch]:
     """The batches of a lazy frame."""
     import polars as pl
 
@@ -99,10 +99,10 @@ def scanned(path: str, scan: Any, dim: int, column: str | None) -> Iterator[Batc
         own = {c: frame[c] for c in schema if c != name or name not in vectors}
         if name in vectors:
             x, problems = _matrix(frame[name], dim, path)
-            yield Batch(start, x, ids, _clean(x, problems), done, _tokens(frame, problems), own)
+            yield QueryBatch(start, x, ids, _clean(x, problems), done, _tokens(frame, problems), own)
         else:
             texts = frame[name].cast(pl.String).to_list()
-            batch = text_batch(start, [Row(t or "", None, done, i) for t, i in zip(texts, ids, strict=True)])
+            batch = text_batch(start, [QueryRow(t or "", None, done, i) for t, i in zip(texts, ids, strict=True)])
             yield replace(batch, own=own)
         start += len(frame)
 

@@ -15,7 +15,7 @@ import numpy as np
 from r2router.encode import Encoder, load_encoder
 from r2router.encode.embed import alone, embed_part, embedded, part_of, read_part
 from r2router.executors import Executor, Threads
-from r2router.stream.batch import Batch
+from r2router.stream.batch import QueryBatch
 from r2router.types import FloatArray, IntArray
 
 Engine = Literal["threads", "ray"]
@@ -27,13 +27,13 @@ _TEXTS = 32  # of a part where several threads share a batch
 class Embedded:
     """A batch whose good rows have vectors. good: their numbers within the batch. counts: their tokens, where they are known."""
 
-    batch: Batch
+    batch: QueryBatch
     good: IntArray
     vectors: FloatArray
     counts: FloatArray | IntArray | None
 
 
-def embedding(batches: Iterator[Batch], encoder: str, engine: Engine, workers: int | None) -> Iterator[Embedded]:
+def embedding(batches: Iterator[QueryBatch], encoder: str, engine: Engine, workers: int | None) -> Iterator[Embedded]:
     """The batches in order, each with its vectors. Texts are embedded by the encoder of a spec; what is embedded already stays.
 
     workers: threads of the embedded encoder, by default one for each processor. Raises `EncoderError`.
@@ -54,16 +54,16 @@ def embedding(batches: Iterator[Batch], encoder: str, engine: Engine, workers: i
         yield from _over(_again(first, batches), encoder, threads, partial(_embed_here, own), None if most is None else _TEXTS)
 
 
-def _again(first: Batch, others: Iterator[Batch]) -> Iterator[Batch]:
+def _again(first: QueryBatch, others: Iterator[QueryBatch]) -> Iterator[QueryBatch]:
     yield first
     yield from others
 
 
-def _good(batch: Batch) -> IntArray:
+def _good(batch: QueryBatch) -> IntArray:
     return np.array([i for i in range(len(batch)) if i not in batch.problems], dtype=np.intp)
 
 
-def _ready(batch: Batch) -> Embedded:
+def _ready(batch: QueryBatch) -> Embedded:
     good = _good(batch)
     vectors = np.asarray(batch.queries)
     if len(good) < len(batch):
@@ -71,9 +71,11 @@ def _ready(batch: Batch) -> Embedded:
     return Embedded(batch, good, vectors, batch.input_tokens)
 
 
-def _over(batches: Iterator[Batch], spec: str, executor: Executor, work: Callable[[bytes], bytes], size: int | None) -> Iterator[Embedded]:
+def _over(
+    batches: Iterator[QueryBatch], spec: str, executor: Executor, work: Callable[[bytes], bytes], size: int | None
+) -> Iterator[Embedded]:
     """size: texts of a part; None: a batch is a part, so that an encoder that looks at many texts at once sees the same ones."""
-    waiting: deque[tuple[Batch, IntArray, int]] = deque()
+    waiting: deque[tuple[QueryBatch, IntArray, int]] = deque()
 
     def parts() -> Iterator[bytes]:
         for batch in batches:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from r2router.errors import DataError, UsageError
 from r2router.files import check_file, check_text
-from r2router.stream.batch import Batch
+from r2router.stream.batch import QueryBatch
 from r2router.stream.columns import npy, parquet, remote
 from r2router.stream.texts import csv_lines, json_lines, plain_lines
 
@@ -23,7 +23,7 @@ PIPED = (".jsonl", ".ndjson", ".csv", ".txt")
 READERS = {".jsonl": json_lines, ".ndjson": json_lines, ".csv": csv_lines, ".txt": plain_lines, ".parquet": parquet, ".npy": npy}
 
 
-def batches(path: str | Path, dim: int, column: str | None = None) -> Iterator[Batch]:
+def batches(path: str | Path, dim: int, column: str | None = None) -> Iterator[QueryBatch]:
     """The rows of a file, by its extension. dim: the length that an embedding must have.
 
     column: where the text or the embedding stands; by default the first of query, prompt, text, or vector, embedding.

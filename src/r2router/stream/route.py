@@ -13,7 +13,7 @@ import numpy as np
 from r2router.decide import NO_ARM, Best, Cheapest, Policy
 from r2router.errors import NoFeasibleArm, UsageError
 from r2router.router.router import Router
-from r2router.stream.batch import Batch
+from r2router.stream.batch import QueryBatch
 from r2router.stream.embed import Embedded, Engine, embedding
 from r2router.stream.read import batches, is_address, same_file
 from r2router.stream.write import Columns, named, writer
@@ -133,7 +133,7 @@ def _known(values: FloatArray) -> list[float | None]:
 
 
 def _columns(
-    router: Router, batch: Batch, problems: dict[int, str], good: IntArray, choices: Choices, details: dict[str, list[Any]]
+    router: Router, batch: QueryBatch, problems: dict[int, str], good: IntArray, choices: Choices, details: dict[str, list[Any]]
 ) -> Columns:
     n = len(batch)
     arms = router.chosen_arms(choices)

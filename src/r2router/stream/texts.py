@@ -13,48 +13,48 @@ import msgspec
 
 from r2router.errors import DataError
 from r2router.files import open_file
-from r2router.stream.batch import ID_COLUMNS, TEXT_COLUMNS, Batch, Row, chosen, grouped, unreadable
+from r2router.stream.batch import ID_COLUMNS, TEXT_COLUMNS, QueryBatch, QueryRow, chosen, grouped, unreadable
 
 _LONGEST = 32 << 20  # bytes of one line or field; a longer one is no query, and reading it whole could fill the memory
 
 
-def plain_lines(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
+def plain_lines(path: Path, dim: int, column: str | None) -> Iterator[QueryBatch]:
     """One text a line."""
-    return grouped(Row(*_decoded(raw), done, size=len(raw or b"")) for raw, done in _raw_lines(path))
+    return grouped(QueryRow(*_decoded(raw), done, size=len(raw or b"")) for raw, done in _raw_lines(path))
 
 
-def json_lines(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
+def json_lines(path: Path, dim: int, column: str | None) -> Iterator[QueryBatch]:
     """A JSON object or string a line."""
     return grouped(_json_row(raw, done, column) for raw, done in _raw_lines(path))
 
 
-def _json_row(raw: bytes | None, done: float, column: str | None) -> Row:
+def _json_row(raw: bytes | None, done: float, column: str | None) -> QueryRow:
     text, problem = _decoded(raw)
     if problem:
-        return Row("", problem, done)
+        return QueryRow("", problem, done)
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
-        return Row("", f"malformed JSON: {error}", done)
+        return QueryRow("", f"malformed JSON: {error}", done)
     if isinstance(value, str):
-        return Row(value, None, done)
+        return QueryRow(value, None, done)
     if not isinstance(value, dict):
-        return Row("", "a line must be a JSON object or string", done)
+        return QueryRow("", "a line must be a JSON object or string", done)
     name = column or next((c for c in TEXT_COLUMNS if c in value), None)
     key = next((value[c] for c in ID_COLUMNS if isinstance(value.get(c), (str, int))), None)
     if name is None or name not in value:
-        return Row("", f"no field {column or ', '.join(TEXT_COLUMNS)}", done, key, value, len(text))
+        return QueryRow("", f"no field {column or ', '.join(TEXT_COLUMNS)}", done, key, value, len(text))
     if not isinstance(value[name], str):
-        return Row("", f"field {name!r} is not text", done, key, value, len(text))
-    return Row(value[name], None, done, key, value, len(text))
+        return QueryRow("", f"field {name!r} is not text", done, key, value, len(text))
+    return QueryRow(value[name], None, done, key, value, len(text))
 
 
-def csv_lines(path: Path, dim: int, column: str | None) -> Iterator[Batch]:
+def csv_lines(path: Path, dim: int, column: str | None) -> Iterator[QueryBatch]:
     """A header, then a row a text; a quoted text may hold line breaks."""
     return grouped(_csv_rows(path, column))
 
 
-def _csv_rows(path: Path, column: str | None) -> Iterator[Row]:
+def _csv_rows(path: Path, column: str | None) -> Iterator[QueryRow]:
     csv.field_size_limit(_LONGEST)  # the limit is the csv module's, for the whole process; its 128 kB are less than a long prompt
     size = _size(path)
     with io.TextIOWrapper(open_file(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
@@ -72,12 +72,12 @@ def _csv_rows(path: Path, column: str | None) -> Iterator[Row]:
                 length = sum(map(len, fields))
                 if at >= len(fields):
                     problem = f"line {reader.line_num} has {len(fields)} of {len(head)} fields"
-                    yield Row("", problem, done, key, own, length)
+                    yield QueryRow("", problem, done, key, own, length)
                 elif len(fields) > len(head):
                     problem = f"line {reader.line_num} has {len(fields)} fields, the header {len(head)}: put a text with commas in quotes"
-                    yield Row("", problem, done, key, own, length)
+                    yield QueryRow("", problem, done, key, own, length)
                 else:
-                    yield Row(fields[at], unreadable(fields[at]), done, key, own, length)
+                    yield QueryRow(fields[at], unreadable(fields[at]), done, key, own, length)
         except csv.Error as error:
             raise DataError(f"{path}, line {reader.line_num}: not valid CSV ({error}); is a quote left open?") from None
 

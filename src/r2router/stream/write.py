@@ -34,7 +34,7 @@ def named(own: Iterable[str]) -> dict[str, str]:
     return names
 
 
-class Writer(Protocol):
+class RowWriter(Protocol):
     """Takes rows as they come. left_out: columns of the source that came too late to be written."""
 
     left_out: set[str]
@@ -58,7 +58,7 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()
 
 
-class JsonLines:
+class JsonLinesWriter:
     """One JSON object a row, without the fields that it has no value for."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -76,7 +76,7 @@ class JsonLines:
         self._file.flush()
 
 
-class Csv:
+class CsvWriter:
     """A header and a line a row; an empty field where there is no value. The header has the columns of the first batch."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -109,10 +109,10 @@ FORMATS = (".jsonl", ".ndjson", ".csv", ".parquet")
 
 
 @contextmanager
-def writer(target: str | Path | BinaryIO) -> Iterator[Writer]:
+def writer(target: str | Path | BinaryIO) -> Iterator[RowWriter]:
     """A writer to a path or an address (by its extension) or of JSON lines to an open file. Raises `DataError`, `SaveError`."""
     if not isinstance(target, (str, Path)):
-        lines = JsonLines(target)
+        lines = JsonLinesWriter(target)
         yield lines
         lines.close()
         return
@@ -136,6 +136,6 @@ def writer(target: str | Path | BinaryIO) -> Iterator[Writer]:
             finally:
                 parquet.discard()
         else:
-            rows = Csv(file) if kind == ".csv" else JsonLines(file)
+            rows = CsvWriter(file) if kind == ".csv" else JsonLinesWriter(file)
             yield rows
             rows.close()

@@ -105,7 +105,7 @@ class _Choice:
         self.finish_reason: str | None = None
 
 
-class Answer:
+class ReplyBuilder:
     """Collects a reply, whole or chunk by chunk. Of several choices the one with the lowest index counts.
 
     most: characters that are kept of it. usage: the report as it came. seen: whether anything came that is a reply, or a part of one.

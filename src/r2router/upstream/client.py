@@ -17,7 +17,7 @@ from r2router.types import Provider
 from r2router.upstream.endpoint import LONGEST_ANSWER, Mask, check_provider, headers, key_of
 from r2router.upstream.limits import LONGEST_PAUSE_S, Closed, Gate
 from r2router.upstream.reader import read_reply, refusal
-from r2router.upstream.reply import BILLED_ATTEMPTS, Failed, Failure, Reply, Request
+from r2router.upstream.reply import BILLED_ATTEMPTS, AttemptFailed, Failure, Reply, Request
 from r2router.upstream.usage import Usage, sum_usage
 from r2router.upstream.wire import MAYBE_BILLED, TRANSIENT, one_line
 
@@ -35,7 +35,7 @@ LONGEST_BACKOFF_S = 30.0
 
 
 def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, Failed) and error.kind in TRANSIENT
+    return isinstance(error, AttemptFailed) and error.kind in TRANSIENT
 
 
 class Upstream:
@@ -95,13 +95,13 @@ class Upstream:
                 with attempt:
                     try:
                         reply = await self._attempt(request)
-                    except Failed as failed:
+                    except AttemptFailed as failed:
                         made += failed.kind != "interrupted"
                         unsure += failed.kind in MAYBE_BILLED
                         lost = sum_usage(lost, failed.usage)
                         raise
                     made += 1
-        except Failed as failed:
+        except AttemptFailed as failed:
             kind = "interrupted" if self._stopped.is_set() and failed.kind in TRANSIENT else failed.kind
             tried = f" (tried {made} times)" if made > 1 else ""
             return Failure(kind=kind, message=failed.message + tried, attempts=made, unsure=unsure, lost=lost)
@@ -115,7 +115,7 @@ class Upstream:
     def _wait(self, state: tenacity.RetryCallState) -> float:
         """Seconds before the next attempt: what the endpoint asked for, else a doubling time; and as much again at random."""
         failed = state.outcome.exception() if state.outcome is not None else None
-        asked = failed.wait if isinstance(failed, Failed) else None
+        asked = failed.wait if isinstance(failed, AttemptFailed) else None
         least = min(self.backoff_s * 2 ** (state.attempt_number - 1), LONGEST_BACKOFF_S) if asked is None else min(asked, LONGEST_PAUSE_S)
         return least + random.uniform(0, max(least, self.backoff_s))  # noqa: S311  it spreads the calls, and hides nothing
 
@@ -130,7 +130,7 @@ class Upstream:
             async with self._open().get(url, headers=headers(key), allow_redirects=False, timeout=timeout) as response:
                 if response.status == 401:  # 403 may be about the list of models alone
                     raise await refusal(response)
-        except Failed as failed:
+        except AttemptFailed as failed:
             return Failure(kind=failed.kind, message=f"{settings.base_url} {failed.message}")
         except http.ClientConnectorError as error:
             return Failure(kind="connection", message=f"{settings.base_url} cannot be reached: {_why(error.os_error)}")
@@ -139,7 +139,7 @@ class Upstream:
         return None
 
     async def _attempt(self, request: Request) -> Reply:
-        """One attempt, as soon as the provider's gate lets it through. Raises `Failed`."""
+        """One attempt, as soon as the provider's gate lets it through. Raises `AttemptFailed`."""
         provider, gate = self.providers[request.provider], self.gates[request.provider]
         url = f"{provider.base_url.rstrip('/')}/chat/completions"
         key = _key(request.provider, provider)
@@ -149,10 +149,10 @@ class Upstream:
         try:
             began = await gate.enter()
         except Closed:
-            raise Failed("interrupted", "was not called again: the run was interrupted") from None
+            raise AttemptFailed("interrupted", "was not called again: the run was interrupted") from None
         try:
             return _masked(await self._send(url, headers(key), body, provider, gate), mask)
-        except Failed as failed:
+        except AttemptFailed as failed:
             failed.message = f"{url} {mask.error(failed.message)}"
             if failed.kind == "rate_limit":
                 gate.refused(began, self.backoff_s if failed.wait is None else failed.wait)
@@ -180,15 +180,17 @@ class Upstream:
                 begun = True
                 reply = await read_reply(response, begin, cap=cap, sent=len(data))
         except http.ConnectionTimeoutError:
-            raise Failed("connection", f"cannot be reached in {CONNECT_S:g} s") from None
+            raise AttemptFailed("connection", f"cannot be reached in {CONNECT_S:g} s") from None
         except TimeoutError:
             late = time.perf_counter() - begin >= longest
-            raise Failed("timeout", f"took more than {longest:,.0f} s" if late else f"was silent for {provider.timeout_s:g} s") from None
+            raise AttemptFailed(
+                "timeout", f"took more than {longest:,.0f} s" if late else f"was silent for {provider.timeout_s:g} s"
+            ) from None
         except http.ClientConnectorError as error:
-            raise Failed("connection", f"cannot be reached: {_why(error.os_error)}") from None
+            raise AttemptFailed("connection", f"cannot be reached: {_why(error.os_error)}") from None
         except (http.ClientError, OSError, ValueError) as error:
             what = str(error) or type(error).__name__
-            raise Failed("cut" if begun else "connection", f"broke off: {one_line(what)}") from None
+            raise AttemptFailed("cut" if begun else "connection", f"broke off: {one_line(what)}") from None
         gate.succeeded()
         return reply
 
@@ -202,12 +204,12 @@ class Upstream:
 
 
 def _key(name: str, provider: Provider) -> str:
-    """The key of a provider, empty where it needs none. Raises `Failed`."""
+    """The key of a provider, empty where it needs none. Raises `AttemptFailed`."""
     if not provider.key:
         return ""
     key, wrong = key_of(provider.key)
     if wrong:
-        raise Failed("key", f"needs a key: {wrong} (provider {name!r} of the pool)")
+        raise AttemptFailed("key", f"needs a key: {wrong} (provider {name!r} of the pool)")
     return key
 
 

@@ -39,7 +39,7 @@ _NO_PIECES: frozenset[Dialect] = frozenset({"anthropic"})  # several tokens a pi
 _CONTINUE: frozenset[Dialect] = frozenset({"vllm", "sglang"})
 
 
-class Prompt(Protocol):
+class PromptText(Protocol):
     """What is asked: the user's text, and a system prompt where there is one."""
 
     @property
@@ -150,7 +150,7 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     # -- requests -----------------------------------------------------------------------------------------------
 
-    def request(self, model: Model, provider: Provider, query: Prompt, budget: Budget) -> Request:
+    def request(self, model: Model, provider: Provider, query: PromptText, budget: Budget) -> Request:
         """The call of one arm on one query; not for prefix sharing."""
         sent = self.enforcement(model, budget)
         body: dict[str, Any] = {"model": model.upstream or model.id, "messages": _instructed(query, sent)}
@@ -163,7 +163,7 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             body["temperature"] = temperature
         return Request(provider=model.provider, body=body)
 
-    def chain(self, model: Model, provider: Provider, query: Prompt, tokens: int) -> Request:
+    def chain(self, model: Model, provider: Provider, query: PromptText, tokens: int) -> Request:
         """The one long answer that all budgets up to `tokens` are cut from."""
         body: dict[str, Any] = {"model": model.upstream or model.id, "messages": _chat(query.text, query.system), "temperature": 0.0}
         body[_cap_field(provider)] = max(1, tokens)
@@ -171,7 +171,7 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             body |= {"logprobs": True, "top_logprobs": 0}
         return Request(provider=model.provider, body=body)
 
-    def forced(self, model: Model, provider: Provider, query: Prompt, cut: str) -> Request:
+    def forced(self, model: Model, provider: Provider, query: PromptText, cut: str) -> Request:
         """The short answer behind a cut."""
         said: dict[str, Any] = {"role": "assistant", "content": cut + CLOSINGS[self.closing]}
         body: dict[str, Any] = {"model": model.upstream or model.id, "temperature": 0.0, _cap_field(provider): self.answer_tokens}
@@ -221,7 +221,7 @@ _SIGNATURE = re.compile(r"(?P<knobs>[a-z0-9_:+-]{1,200});temperature=(?P<tempera
 _CHOICES = {"instruction": ("wording", "place"), "prefix_sharing": ("closing", "answer_tokens"), "thinking_tokens": ("answer_room",)}
 
 
-def _instructed(query: Prompt, sent: Enforcement) -> list[dict[str, Any]]:
+def _instructed(query: PromptText, sent: Enforcement) -> list[dict[str, Any]]:
     words = sent.instruction
     if words is None:
         return _chat(query.text, query.system)

@@ -9,12 +9,12 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from r2router.upstream.answer import Answer
+from r2router.upstream.answer import ReplyBuilder
 from r2router.upstream.content import decoded
 from r2router.upstream.endpoint import LONGEST_ANSWER, MB, Inflate, TooMuch, least_tokens, most_kept_bytes, most_stream_bytes
 from r2router.upstream.events import BOM, Lines, field, is_blank, is_json
 from r2router.upstream.limits import retry_after
-from r2router.upstream.reply import Failed, Reply, http_failure
+from r2router.upstream.reply import AttemptFailed, Reply, http_failure
 from r2router.upstream.usage import usage_of
 from r2router.upstream.wire import in_words, one_line, said
 
@@ -26,7 +26,7 @@ _DRAIN_S = 1.0
 """How long a connection may stay open behind the end of a stream, before it is closed instead of used again."""
 
 
-async def refusal(response: aiohttp.ClientResponse) -> Failed:
+async def refusal(response: aiohttp.ClientResponse) -> AttemptFailed:
     """What an HTTP error means."""
     begun = bytearray()
     try:
@@ -38,14 +38,14 @@ async def refusal(response: aiohttp.ClientResponse) -> Failed:
         pass
     words = said(bytes(begun))
     if 300 <= response.status < 400:
-        return Failed("model", f"points elsewhere ({response.status}); give the final URL")
+        return AttemptFailed("model", f"points elsewhere ({response.status}); give the final URL")
     return http_failure(response.status, words, keyed="Authorization" in response.request_info.headers, wait=retry_after(response.headers))
 
 
 async def read_reply(response: aiohttp.ClientResponse, begin: float, *, cap: int | None = None, sent: int | None = None) -> Reply:
     """The reply of a successful request, whole or streamed, in bounded memory.
 
-    cap: the `max_tokens` of the request; sent: its bytes. Raises `Failed`, with the usage that the endpoint reported by then.
+    cap: the `max_tokens` of the request; sent: its bytes. Raises `AttemptFailed`, with the usage that the endpoint reported by then.
     """
     tokens = LONGEST_ANSWER if cap is None else cap
     reader = _Reader(tokens, begin)
@@ -61,8 +61,8 @@ async def read_reply(response: aiohttp.ClientResponse, begin: float, *, cap: int
         reader.end()
         return _reply(reader, cap, sent)
     except (TooMuch, ValueError) as error:
-        failed = Failed("malformed", str(error))
-    except Failed as error:
+        failed = AttemptFailed("malformed", str(error))
+    except AttemptFailed as error:
         failed = error
     failed.usage = usage_of(reader.answer.usage, cap, spoke=False, sent_bytes=sent)[0]
     raise failed
@@ -83,7 +83,7 @@ class _Reader:
     """Takes in a reply packet by packet: one JSON, or a stream of events. What it is, its first bytes say; endpoints mislabel it."""
 
     def __init__(self, tokens: int, begin: float) -> None:
-        self.answer = Answer(most_kept_bytes(tokens))
+        self.answer = ReplyBuilder(most_kept_bytes(tokens))
         self.done = False
         self.first: float | None = None
         self.ended_at = begin
@@ -96,7 +96,7 @@ class _Reader:
         self._strange = b""  # the first thing that was no event
 
     def feed(self, data: bytes) -> None:
-        """Take in a packet. Raises `Failed`, `TooMuch` and ValueError."""
+        """Take in a packet. Raises `AttemptFailed`, `TooMuch` and ValueError."""
         if self.done:
             return
         if self._start is not None:
@@ -119,7 +119,7 @@ class _Reader:
             self.first = time.perf_counter() - self.begin
 
     def end(self) -> None:
-        """Nothing more will come. Raises `Failed` where that is too early."""
+        """Nothing more will come. Raises `AttemptFailed` where that is too early."""
         self.ended_at = time.perf_counter()
         if self._whole is not None:
             self._end_of_json(bytes(self._whole))
@@ -128,13 +128,13 @@ class _Reader:
             self._line(b"")
         answer = self.answer
         if answer.broken_off:
-            raise Failed("cut", f"ended the answer with finish_reason {answer.finish_reason!r}")
+            raise AttemptFailed("cut", f"ended the answer with finish_reason {answer.finish_reason!r}")
         if answer.finish_reason is None and not self.done and self._whole is None:
             if not answer.seen and self._strange:
                 raise _no_reply(self._strange)
-            raise Failed("cut", "broke off in the middle of an answer")
+            raise AttemptFailed("cut", "broke off in the middle of an answer")
         if answer.finish_reason is None and not answer.begun:
-            raise Failed("malformed", "answered without a choice")
+            raise AttemptFailed("malformed", "answered without a choice")
 
     def _end_of_json(self, data: bytes) -> None:
         """One JSON, or one in every line."""
@@ -208,11 +208,11 @@ class _Reader:
         words = in_words({"error": error}) or said(data)
         if type(code) is int and 400 <= code < 600 and not self.answer.begun:
             raise http_failure(code, words)
-        raise Failed("cut", f"reported an error within an answer: {words}")
+        raise AttemptFailed("cut", f"reported an error within an answer: {words}")
 
 
-def _no_reply(data: bytes) -> Failed:
-    return Failed("malformed", f"answered with what is no reply: {one_line(data[:80].decode('utf-8', 'replace'))!r}")
+def _no_reply(data: bytes) -> AttemptFailed:
+    return AttemptFailed("malformed", f"answered with what is no reply: {one_line(data[:80].decode('utf-8', 'replace'))!r}")
 
 
 def _reply(reader: _Reader, cap: int | None, sent: int | None) -> Reply:

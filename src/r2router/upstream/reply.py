@@ -60,7 +60,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     lost: Usage | None = None
 
 
-class Failed(Exception):
+class AttemptFailed(Exception):
     """Carries a failure to the retries; nobody else sees it. usage: what the attempt reported before it failed."""
 
     usage: Usage | None = None
@@ -72,13 +72,13 @@ class Failed(Exception):
         self.wait = wait
 
 
-def http_failure(status: int, words: str, *, keyed: bool = True, wait: float | None = None) -> Failed:
+def http_failure(status: int, words: str, *, keyed: bool = True, wait: float | None = None) -> AttemptFailed:
     """What is said about a key is not repeated: some endpoints quote it."""
     kind = kind_of(status, words)
     if kind == "rate_limit" and wait is not None and wait > LONGEST_ASKED_S:
-        return Failed("credit", f"answered {status}, and asks to wait {wait / 60:,.0f} minutes; rerun after that")
+        return AttemptFailed("credit", f"answered {status}, and asks to wait {wait / 60:,.0f} minutes; rerun after that")
     if kind == "key":
         mend = "check the key, and that it is for this endpoint" if keyed else "name its key's environment variable in the pool"
-        return Failed(kind, f"refused the key ({status}): {mend}")
+        return AttemptFailed(kind, f"refused the key ({status}): {mend}")
     mend = "; check base_url, which stands without /chat/completions" if status == 404 and "model" not in words.lower() else ""
-    return Failed(kind, f"answered {status}{f': {words}' if words else ''}{mend}", wait)
+    return AttemptFailed(kind, f"answered {status}{f': {words}' if words else ''}{mend}", wait)

@@ -10,9 +10,9 @@ import msgspec
 from r2router.bench.call_key import query_key
 from r2router.bench.engine import Engine
 from r2router.bench.folder import JOURNAL, last_records, queries_of
-from r2router.bench.judging.prompt import REPAIR, SCHEMA, SHORTENED, Prompt, marked_anew, shortened
+from r2router.bench.judging.prompt import REPAIR, SCHEMA, SHORTENED, JudgePrompt, marked_anew, shortened
 from r2router.bench.judging.verdict import NOT_WHOLE, read_verdict
-from r2router.bench.plan import Plan, Work
+from r2router.bench.plan import CollectionPlan, Work
 from r2router.bench.suite import Query
 from r2router.bench.thinking import without_thinking
 from r2router.errors import ConfigError, DataError
@@ -29,7 +29,7 @@ _REPAIR_TOKENS = 60
 _SHOWN = 80
 
 
-class JudgePlan(Plan):
+class JudgePlan(CollectionPlan):
     """A plan whose queries are prompts about answers. A judgement may take two calls, where the first reply is no verdict."""
 
     calls_per_answer = 2
@@ -40,7 +40,7 @@ class JudgePlan(Plan):
 
 
 def judge_plan(
-    folder: Path, judges: Sequence[str], pool: Pool, providers: dict[str, Provider], prompt: Prompt, tokens: int = TOKENS
+    folder: Path, judges: Sequence[str], pool: Pool, providers: dict[str, Provider], prompt: JudgePrompt, tokens: int = TOKENS
 ) -> JudgePlan:
     """What is to be asked about the answers in a folder, each different answer to a question once.
 
@@ -61,7 +61,7 @@ def judge_plan(
     return JudgePlan(prompts, Pool(models), providers)
 
 
-def prompts_of(folder: Path, prompt: Prompt) -> Iterable[Query]:
+def prompts_of(folder: Path, prompt: JudgePrompt) -> Iterable[Query]:
     """What a judge is to be asked about each different answer in a folder."""
     by_words: dict[str, list[Query]] = {}
     for query in queries_of(folder):

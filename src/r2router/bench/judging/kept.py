@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from r2router.bench.call_key import content_key, query_key
-from r2router.bench.judging.prompt import DEFAULT, PROMPTS, SHORTENED, Prompt
+from r2router.bench.judging.prompt import DEFAULT, PROMPTS, SHORTENED, JudgePrompt
 from r2router.bench.judging.verdict import read_verdict
 from r2router.bench.record import Record, read_records
 from r2router.bench.suite import Query, Score
@@ -36,7 +36,7 @@ class Kept:
         self.spent_usd = 0.0
         self.unknown: set[str] = set()
         self._said: dict[str, Score] = {}
-        self._ways: dict[tuple[str, str, str], Prompt] = {}
+        self._ways: dict[tuple[str, str, str], JudgePrompt] = {}
         by_id = {p.id: p for p in PROMPTS.values()}
         if not (folder / JUDGEMENTS).exists():
             return

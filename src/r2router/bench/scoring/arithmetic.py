@@ -44,7 +44,7 @@ class NotNumber(Exception):
     """What stands there has no value of its own."""
 
 
-class Value(msgspec.Struct, frozen=True):
+class Computed(msgspec.Struct, frozen=True):
     """end: where the expression ends in the text. exact: no root and no constant in it. operated: it is more than one number."""
 
     value: float
@@ -53,16 +53,16 @@ class Value(msgspec.Struct, frozen=True):
     operated: bool = False
 
 
-def evaluate(text: str, at: int, *, spaced: bool = True) -> Value:
+def evaluate(text: str, at: int, *, spaced: bool = True) -> Computed:
     """The longest expression of numbers that begins there. spaced: whether `a-b` is a difference. Raises `NotNumber`."""
-    reader = _Reader(text, spaced)
+    reader = _Evaluator(text, spaced)
     value, end = reader.sum(at, 0)
     if isinstance(value, complex) or not math.isfinite(value):
         raise NotNumber
-    return Value(value, end, reader.exact, reader.operated)
+    return Computed(value, end, reader.exact, reader.operated)
 
 
-class _Reader:
+class _Evaluator:
     def __init__(self, text: str, spaced: bool) -> None:
         self.text, self.spaced = text, spaced
         self.exact, self.operated = True, False

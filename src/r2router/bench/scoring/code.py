@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from r2router.bench.scoring.sandbox import Limits, run_answer
+from r2router.bench.scoring.sandbox import SandboxLimits, run_answer
 from r2router.bench.suite import Query, Score
 from r2router.bench.thinking import without_thinking
 from r2router.errors import DataError
@@ -18,7 +18,7 @@ class Code:
 
     name = "code"
     isolated = True
-    limits = Limits()
+    limits = SandboxLimits()
 
     def score(self, query: Query, response: str) -> Score:
         """1 or 0; no quality where the query has no tests, or code cannot be run here."""

@@ -8,7 +8,7 @@ import re
 import msgspec
 
 from r2router.bench.scoring.answers import marked_answers, no_reference, reference_answer
-from r2router.bench.scoring.arithmetic import NARROW, NUMBER, NotNumber, Value, evaluate
+from r2router.bench.scoring.arithmetic import NARROW, NUMBER, Computed, NotNumber, evaluate
 from r2router.bench.suite import Query, Score
 from r2router.bench.thinking import without_thinking
 
@@ -41,7 +41,7 @@ class Numeric(msgspec.Struct, frozen=True):
             return Score(quality=0.0, judge=self.name, reason="no number in the response")
         return Score(quality=float(any(self._same(g, wanted) for g in got)), judge=self.name)
 
-    def _same(self, got: Reading, wanted: Reading) -> bool:
+    def _same(self, got: ParsedNumber, wanted: ParsedNumber) -> bool:
         readings = [got.value]
         if got.percent != wanted.percent:
             readings.append(got.value / 100 if got.percent else got.value * 100)
@@ -50,7 +50,7 @@ class Numeric(msgspec.Struct, frozen=True):
         return any(math.isclose(r, wanted.value, rel_tol=self.tolerance, abs_tol=1e-9) for r in readings)
 
 
-class Reading(msgspec.Struct, frozen=True):
+class ParsedNumber(msgspec.Struct, frozen=True):
     """A number. percent: it is written in percent. scale: of the word behind it, a part of the value (1e6 for million)."""
 
     value: float
@@ -58,13 +58,13 @@ class Reading(msgspec.Struct, frozen=True):
     scale: float = 1.0
 
 
-def reference_number(reference: str) -> Reading | None:
+def reference_number(reference: str) -> ParsedNumber | None:
     """The number that a reference is; None for a tuple, an interval, a formula, or several numbers."""
     found = _whole(_readable(reference_answer(reference)[-_LONGEST:]), factorial=True)
     return found[0] if found and found[1] else None
 
 
-def answered_numbers(response: str) -> list[Reading]:
+def answered_numbers(response: str) -> list[ParsedNumber]:
     """The number that a response gives as its answer, twice where it is given exactly and about; empty where it has none."""
     response = without_thinking(response)
     for answer, boxed in marked_answers(response):
@@ -83,7 +83,7 @@ _DIGIT = re.compile(r"[\d\u00bd\u00bc\u00be\u2153\u2154\u03c0]|\\pi\b")
 _ABOUT = re.compile(r"\\approx|\u2248|~=|\\simeq")
 
 
-def _of_line(line: str, boxed: bool) -> list[Reading]:
+def _of_line(line: str, boxed: bool) -> list[ParsedNumber]:
     found = []
     said = _REASON.split(line, maxsplit=1)[0]
     line = said if not boxed and _DIGIT.search(said) else line
@@ -101,7 +101,7 @@ _EQUALS = re.compile(r"(?<![<>!])=+>?")
 _SEVERAL = re.compile(r"=[^=\n]{1,80}\b(?:or|and)\b[^=\n]{1,80}=|=[^=\n,]{1,40},\s?[a-zA-Z]\s?=")
 
 
-def _last(response: str) -> list[Reading]:
+def _last(response: str) -> list[ParsedNumber]:
     """The last number of a response without a mark."""
     line = next((line for line in reversed(response.splitlines()) if _DIGIT.search(line)), "").strip()
     text = _readable(line[-_LONGEST:])
@@ -119,7 +119,7 @@ def _last(response: str) -> list[Reading]:
         if re.search(r"[a-z]", word, re.IGNORECASE):  # H2O, COVID-19
             continue
         *_, last = NUMBER.finditer(word)
-        return [Reading(value)] if (value := _finite(last[0])) is not None else []
+        return [ParsedNumber(value)] if (value := _finite(last[0])) is not None else []
     return []
 
 
@@ -192,7 +192,7 @@ _GOES_ON = re.compile(
 )
 
 
-def _leading(text: str, *, spaced: bool = False) -> tuple[Reading, bool] | None:
+def _leading(text: str, *, spaced: bool = False) -> tuple[ParsedNumber, bool] | None:
     """(the first number of a text, whether it is exact); None where it belongs to a formula, or to several that are offered."""
     for m in _BEGIN.finditer(text):
         before = text[: m.start()].rstrip(" $*_\"'" + NARROW)
@@ -207,7 +207,7 @@ def _leading(text: str, *, spaced: bool = False) -> tuple[Reading, bool] | None:
     return None
 
 
-def _read(text: str, m: re.Match[str], *, spaced: bool) -> tuple[Reading, bool] | None:
+def _read(text: str, m: re.Match[str], *, spaced: bool) -> tuple[ParsedNumber, bool] | None:
     try:
         found = evaluate(text, _begin(text, m), spaced=spaced)
     except NotNumber:
@@ -225,7 +225,7 @@ def _begin(text: str, m: re.Match[str]) -> int:
     return at
 
 
-def _with_unit(text: str, found: Value, *, opened: bool) -> tuple[Reading, bool] | None:
+def _with_unit(text: str, found: Computed, *, opened: bool) -> tuple[ParsedNumber, bool] | None:
     """The number with what stands behind it; None where that makes it a part of a formula, or one of several."""
     at = found.end
     if (m := _DEGREES.match(text, at)) is not None:
@@ -246,7 +246,7 @@ def _with_unit(text: str, found: Value, *, opened: bool) -> tuple[Reading, bool]
         return None
     if _ANOTHER.match(rest) or _GOES_ON.match(rest) or (opened and re.match(r"\s?,", rest)):
         return None
-    return Reading(found.value * scale, percent is not None, scale), found.exact
+    return ParsedNumber(found.value * scale, percent is not None, scale), found.exact
 
 
 _ONLY_WORDS = re.compile(r"[^\d\\+*/=<>|^\[\]{}(]*")
@@ -254,7 +254,7 @@ _WORDS_BEFORE = re.compile(rf"(?:[^\W\d]{{2,}}+[.:]?|[#$\u20ac\u00a3\u00a5\u20b9
 _EXPONENT = re.compile(rf"(?<=[a-zA-Z{_WORD_MARK}])\s?\^\s?\{{?-?\d\}}?|[\u00b2\u00b3]|/(?=[a-z\ue000 ])")
 
 
-def _whole(text: str, *, spaced: bool = True, factorial: bool = False) -> tuple[Reading, bool] | None:
+def _whole(text: str, *, spaced: bool = True, factorial: bool = False) -> tuple[ParsedNumber, bool] | None:
     """(the number that a text is, whether it is exact), with words and a unit around it; None where it is anything more."""
     text = text.strip(" $*_\n\t" + NARROW)
     if _SEVERAL.search(text):
@@ -264,7 +264,7 @@ def _whole(text: str, *, spaced: bool = True, factorial: bool = False) -> tuple[
     if m is None or not _WORDS_BEFORE.fullmatch(text[: m.start()]):
         return None
     if factorial and (n := re.fullmatch(r"(\d{1,3})!", text)) is not None and int(n[1]) <= 170:
-        return Reading(float(math.factorial(int(n[1])))), True
+        return ParsedNumber(float(math.factorial(int(n[1])))), True
     found = _read(text, m, spaced=spaced)
     if found is None:
         return None

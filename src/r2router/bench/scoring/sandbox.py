@@ -28,7 +28,7 @@ from r2router.bench.scoring.watch import wait
 from r2router.errors import DataError
 
 
-class Limits(msgspec.Struct, frozen=True):
+class SandboxLimits(msgspec.Struct, frozen=True):
     """What a program may use.
 
     seconds: CPU time of a process; the wall clock is twice that. memory_mb: of all processes together, and of one address space.
@@ -97,7 +97,7 @@ def why_not(fence: Fence) -> str | None:
     """Why a fence cannot be used here, found by trying it; None where it can."""
     if (missing := fence.missing()) is not None:
         return missing
-    ran = _run({"program": _PROBE}, Limits(seconds=10, processes=1), fence)
+    ran = _run({"program": _PROBE}, SandboxLimits(seconds=10, processes=1), fence)
     return None if ran.finished else f"{fence.name}: {ran.why}"
 
 
@@ -117,12 +117,12 @@ def chosen(*, isolated: bool = True) -> Fence | None:
     return fence
 
 
-def run(program: str, limits: Limits | None = None, *, isolated: bool = True) -> Ran:
+def run(program: str, limits: SandboxLimits | None = None, *, isolated: bool = True) -> Ran:
     """Run a Python program to its end. Raises `DataError` where it must be isolated and cannot be."""
-    return _run({"program": program}, limits or Limits(), chosen(isolated=isolated))
+    return _run({"program": program}, limits or SandboxLimits(), chosen(isolated=isolated))
 
 
-def run_answer(question: str, response: str, entry: str, test: str, limits: Limits, *, isolated: bool = True) -> Ran:
+def run_answer(question: str, response: str, entry: str, test: str, limits: SandboxLimits, *, isolated: bool = True) -> Ran:
     """Find the program in a response, and run it with its test. Raises `DataError` where it must be isolated and cannot be."""
     job = {"question": question, "response": response, "entry": entry, "test": test}
     return _run({name: _sound(text) for name, text in job.items()}, limits, chosen(isolated=isolated))
@@ -133,7 +133,7 @@ def _sound(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def job_of(limits: Limits, fence: Fence | None, held: Held, stages: tuple[str, ...], more: tuple[str, ...] = ()) -> dict[str, Any]:
+def job_of(limits: SandboxLimits, fence: Fence | None, held: Held, stages: tuple[str, ...], more: tuple[str, ...] = ()) -> dict[str, Any]:
     """What every job holds. more: folders that are seen inside, beside Python and its packages."""
     mega = 1 << 20
     most = {
@@ -156,7 +156,7 @@ def packed(job: dict[str, Any]) -> bytes:
     return marshal.dumps(job)
 
 
-def _run(what: dict[str, Any], limits: Limits, fence: Fence | None) -> Ran:
+def _run(what: dict[str, Any], limits: SandboxLimits, fence: Fence | None) -> Ran:
     mark = secrets.token_bytes(16)
     with Held(fence) as held, tempfile.TemporaryFile() as job, tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as errors:
         job.write(packed({**job_of(limits, fence, held, ("enter", "program")), **what, "mark": mark}))
@@ -172,7 +172,7 @@ def _run(what: dict[str, Any], limits: Limits, fence: Fence | None) -> Ran:
 
 
 def start(
-    fence: Fence | None, held: Held, limits: Limits, streams: tuple[Any, Any, Any], more: tuple[str, ...] = ()
+    fence: Fence | None, held: Held, limits: SandboxLimits, streams: tuple[Any, Any, Any], more: tuple[str, ...] = ()
 ) -> subprocess.Popen[bytes]:
     """Start the bare interpreter behind the fence, with these as stdin, stdout and stderr, and nothing of our environment."""
     own = [python(), "-I", "-S", "-B", "-c", _BOOT]
@@ -183,7 +183,7 @@ def start(
     )  # fmt: skip
 
 
-def _why(code: int, errors: IO[bytes], limits: Limits) -> str:
+def _why(code: int, errors: IO[bytes], limits: SandboxLimits) -> str:
     size = os.fstat(errors.fileno()).st_size
     lines = os.pread(errors.fileno(), 2000, max(0, size - 2000)).decode("utf-8", "replace").strip().splitlines()
     if code in {-signal.SIGXCPU, 128 + signal.SIGXCPU, -signal.SIGKILL, 128 + signal.SIGKILL}:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from r2router.bench.scoring.fence import Fence, Held
-from r2router.bench.scoring.sandbox import Limits, chosen, job_of, packed, start
+from r2router.bench.scoring.sandbox import SandboxLimits, chosen, job_of, packed, start
 from r2router.bench.scoring.watch import end
 
 _TO_START = 120.0  # seconds: what is imported may be large, and the machine busy
@@ -37,9 +37,9 @@ class Served:
     what later calls need too; it must hold against whatever the bytes are. limits: of one call; `memory_mb` holds imports too.
     """
 
-    def __init__(self, function: str, *, preload: tuple[str, ...] = (), prepare: str = "", limits: Limits | None = None) -> None:
+    def __init__(self, function: str, *, preload: tuple[str, ...] = (), prepare: str = "", limits: SandboxLimits | None = None) -> None:
         self.function, self.preload, self.prepare = function, preload, prepare
-        self.limits = limits or Limits(seconds=10, memory_mb=2048)
+        self.limits = limits or SandboxLimits(seconds=10, memory_mb=2048)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0

@@ -11,7 +11,7 @@ import msgspec
 
 from r2router.bench.suite import BOM, Query, Suite
 from r2router.bench.suites import check_options, whole_number
-from r2router.bench.suites.options import Cell, Reading, options_of, reading_of
+from r2router.bench.suites.options import ReferenceCell, ReferenceReading, options_of, reading_of
 from r2router.errors import DataError
 from r2router.files import check_file, check_text
 from r2router.table.parquet_size import check_unpacked
@@ -58,14 +58,14 @@ class RowFile:
         if not seen:
             raise DataError(f"{self.path}: no queries; a suite has one a row, with at least a text")
 
-    def _cell(self, row: Mapping[str, Any], where: str) -> Cell | None:
+    def _cell(self, row: Mapping[str, Any], where: str) -> ReferenceCell | None:
         """The row's reference, where it has one and options."""
         reference, options = (self._column(name, row) for name in ("reference", "options"))
         if reference is None or options is None or row[reference] is None or (found := options_of(row[options])) is None:
             return None
-        return Cell(where, row[reference], found)
+        return ReferenceCell(where, row[reference], found)
 
-    def _query(self, row: Mapping[str, Any], number: int, where: str, reading: Reading) -> Query:
+    def _query(self, row: Mapping[str, Any], number: int, where: str, reading: ReferenceReading) -> Query:
         taken = {ours: self._column(ours, row) for ours in FIELDS}
         fields = {ours: row[theirs] for ours, theirs in taken.items() if theirs is not None and row[theirs] is not None}
         used = set(taken.values())

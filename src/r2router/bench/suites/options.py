@@ -43,7 +43,7 @@ def _options(texts: Sequence[Any], labels: Sequence[str]) -> Options | None:
     return Options(tuple(map(str, texts)), tuple(labels)) if 2 <= len(texts) <= len(LETTERS) else None
 
 
-class Cell(msgspec.Struct, frozen=True):
+class ReferenceCell(msgspec.Struct, frozen=True):
     """A reference as it stands in the file, with its question's options. where: file and line."""
 
     where: str
@@ -84,7 +84,7 @@ class Cell(msgspec.Struct, frozen=True):
         return LETTERS[labels.index(str(self.reference))] if str(self.reference) in labels else None
 
 
-class Reading(msgspec.Struct, frozen=True):
+class ReferenceReading(msgspec.Struct, frozen=True):
     """How the references of a file are read. base: what numbers are counted from, None where there are none. shown: the file shows it."""
 
     texts: bool
@@ -92,7 +92,7 @@ class Reading(msgspec.Struct, frozen=True):
     base: int | None
     shown: bool
 
-    def letter(self, cell: Cell) -> str | None:
+    def letter(self, cell: ReferenceCell) -> str | None:
         """The letter of the right option; None where the reference names none."""
         if cell.by_label is not None:
             return cell.by_label
@@ -104,7 +104,7 @@ class Reading(msgspec.Struct, frozen=True):
         return cell.by_text or cell.by_letter
 
 
-def reading_of(cells: Iterable[Cell], base: int | None = None) -> Reading:
+def reading_of(cells: Iterable[ReferenceCell], base: int | None = None) -> ReferenceReading:
     """How the references of a file are to be read. base: where the user says it. Raises `DataError` where there are two readings."""
     cells = [cell for cell in cells if cell.by_label is None]
     written = [cell for cell in cells if cell.written]
@@ -118,10 +118,10 @@ def reading_of(cells: Iterable[Cell], base: int | None = None) -> Reading:
         )
     numbered = [cell for cell in cells if cell.index is not None and not (cell.written and texts)]
     base, shown = _base(numbered, base)
-    return Reading(texts, by_letter, base, shown)
+    return ReferenceReading(texts, by_letter, base, shown)
 
 
-def _base(cells: Sequence[Cell], told: int | None) -> tuple[int | None, bool]:
+def _base(cells: Sequence[ReferenceCell], told: int | None) -> tuple[int | None, bool]:
     """(what the numbers are counted from, whether they show it)."""
     if not cells:
         return None, True

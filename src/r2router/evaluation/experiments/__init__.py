@@ -8,7 +8,7 @@ from pathlib import Path
 
 from r2router.encode import CachedEncoder, Encoder, load_encoder
 from r2router.errors import ConfigError, DataError
-from r2router.evaluation.contenders import Data, Plan
+from r2router.evaluation.contenders import EmbeddedTable, HoldOutPlan
 from r2router.evaluation.experiment import Study
 from r2router.evaluation.tables_and_plots import LEAST_QUERIES
 from r2router.predict import Learner
@@ -40,7 +40,7 @@ def reproduce(  # noqa: PLR0913 - each is a setting of its own, by name
     name: str,
     table: Table,
     *,
-    plan: Plan | None = None,
+    plan: HoldOutPlan | None = None,
     encoder: str = "minilm",
     vectors: FloatArray | None = None,
     learner: Learner | None = None,
@@ -64,12 +64,12 @@ def reproduce(  # noqa: PLR0913 - each is a setting of its own, by name
 
     chosen = None if vectors is not None else load(encoder)
     study = Study(
-        data=Data.of(table, chosen, vectors, progress),
-        plan=plan or Plan(),
+        data=EmbeddedTable.of(table, chosen, vectors, progress),
+        plan=plan or HoldOutPlan(),
         learner=learner or Recipe().learner,
         encoders=tuple(encoders),
         load=load,
-        other=None if other is None else Data.of(other, chosen, vectors, progress),
+        other=None if other is None else EmbeddedTable.of(other, chosen, vectors, progress),
         command=command,
         progress=progress,
     )
@@ -79,7 +79,7 @@ def reproduce(  # noqa: PLR0913 - each is a setting of its own, by name
     return import_module(f"{__name__}.{name.replace('-', '_')}").run(study)
 
 
-def _check_enough(name: str, data: Data) -> None:
+def _check_enough(name: str, data: EmbeddedTable) -> None:
     """Raise `DataError` where a table is too small or too thin for any figure of a comparison."""
     if len(data) < LEAST_QUERIES:
         raise DataError(f"fewer than {LEAST_QUERIES} queries show nothing but noise (here {len(data)} have outcomes): take a larger table")

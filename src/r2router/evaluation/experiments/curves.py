@@ -6,12 +6,12 @@ import msgspec
 import numpy as np
 
 from r2router.evaluation.accuracy import COMPLIES, compliance, skipped
-from r2router.evaluation.contenders import Data
+from r2router.evaluation.contenders import EmbeddedTable
 from r2router.evaluation.experiment import Study
 from r2router.evaluation.tables_and_plots import LEAST_QUERIES, REQUESTS, line, signed
 from r2router.figure import Figure
 from r2router.metrics.intervals import interval, weights
-from r2router.report.findings import Findings, Grid, Plot, Row, Section
+from r2router.report.findings import Findings, Grid, GridRow, Plot, Section
 from r2router.types import Arm, FloatArray
 
 _NEARLY_ALL = 0.95
@@ -81,7 +81,7 @@ def _means(values: FloatArray, weights: FloatArray) -> FloatArray:
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
-def _curves(data: Data, cost: FloatArray) -> dict[str, list[int]]:
+def _curves(data: EmbeddedTable, cost: FloatArray) -> dict[str, list[int]]:
     """Model -> its arms that were observed, the cheapest first."""
     found: dict[str, list[int]] = {}
     for column in np.argsort(cost[0], kind="stable"):
@@ -90,7 +90,7 @@ def _curves(data: Data, cost: FloatArray) -> dict[str, list[int]]:
     return {model: found[model] for model in sorted(found)}
 
 
-def _comparable(data: Data, curves: dict[str, list[int]]) -> tuple[dict[str, list[int]], list[int]]:
+def _comparable(data: EmbeddedTable, curves: dict[str, list[int]]) -> tuple[dict[str, list[int]], list[int]]:
     """(curves of the arms that were observed on the same queries, the other arms).
 
     Of each model the arm with the most queries stays, and every arm that was observed on nearly all of those: means of other queries
@@ -105,7 +105,7 @@ def _comparable(data: Data, curves: dict[str, list[int]]) -> tuple[dict[str, lis
     return kept, apart
 
 
-def _other_queries(data: Data, arms: list[int]) -> list[str]:
+def _other_queries(data: EmbeddedTable, arms: list[int]) -> list[str]:
     """A note on the arms that are on no curve."""
     if not arms:
         return []
@@ -114,7 +114,7 @@ def _other_queries(data: Data, arms: list[int]) -> list[str]:
     return [f"observed on other queries than their LLM's other budgets, so on no curve, and compared with none: {listed}"]
 
 
-def _arms(data: Data, quality: FloatArray, cost: FloatArray, tokens: FloatArray, order: list[int]) -> Grid:
+def _arms(data: EmbeddedTable, quality: FloatArray, cost: FloatArray, tokens: FloatArray, order: list[int]) -> Grid:
     keeps: dict[Arm, Figure] = dict(compliance(data.table))
     rows = []
     for a in order:
@@ -123,7 +123,7 @@ def _arms(data: Data, quality: FloatArray, cost: FloatArray, tokens: FloatArray,
             interval(name, v[0, a], v[1:, a], 0) for name, v in (("quality", quality), ("cost", cost), ("tokens", tokens))
         )
         arm = data.table.arms[a]
-        rows.append(Row(str(arm), (float(seen), score, spent.scaled(REQUESTS), used, _bare(keeps.get(arm)))))
+        rows.append(GridRow(str(arm), (float(seen), score, spent.scaled(REQUESTS), used, _bare(keeps.get(arm)))))
     heads = ("queries", "quality", "cost", "output tokens", "keep to the budget")
     about = f"Keep to the budget: answers of at most {COMPLIES} times its tokens. Costs: US dollars per {REQUESTS:,} requests."
     return Grid("Every arm", heads, tuple(rows), (",.0f", ".3f", "money", ",.0f", "share"), ("", "more", "less", "", ""), about)
@@ -134,7 +134,7 @@ def _bare(figure: Figure | None) -> Figure | None:
     return None if figure is None else msgspec.structs.replace(figure, n=0)
 
 
-def _tasks(data: Data, curves: dict[str, list[int]]) -> Grid | None:
+def _tasks(data: EmbeddedTable, curves: dict[str, list[int]]) -> Grid | None:
     """Task x model: quality at the cheapest and the most expensive budget."""
     names = np.array(data.table.tasks)
     sizes = {str(task): int((names == task).sum()) for task in np.unique(names)}
@@ -145,7 +145,7 @@ def _tasks(data: Data, curves: dict[str, list[int]]) -> Grid | None:
     rows = []
     for task in tasks:
         found = _means(data.outcomes.quality[names == task], np.ones((1, sizes[task])))[0]
-        rows.append(Row(task, (float(sizes[task]), *(float(found[a]) for a in ends))))
+        rows.append(GridRow(task, (float(sizes[task]), *(float(found[a]) for a in ends))))
     heads = ("queries", *(str(data.table.arms[a]) for a in ends))
     about = "Mean quality at each LLM's cheapest and most expensive budget."
     return Grid("Where length pays", heads, tuple(rows), (",.0f", *(".2f" for _ in ends)), about=about)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from r2router.errors import R2Error
-from r2router.evaluation.contenders import Contender, Data, attempt, beside, needed
+from r2router.evaluation.contenders import Contender, EmbeddedTable, attempt, beside, needed
 from r2router.evaluation.experiment import Study, failures
 from r2router.evaluation.methods import BASELINES
 from r2router.evaluation.tables_and_plots import MEANINGS, deferral_plot, grid, signed
@@ -26,7 +26,7 @@ def run(study: Study) -> Findings:
     specs = [own, *(study.encoders or ("wordllama",))]
     for spec in specs:
         try:
-            seen = data if spec == own else Data.of(data.table, study.load(spec), progress=study.progress)
+            seen = data if spec == own else EmbeddedTable.of(data.table, study.load(spec), progress=study.progress)
         except R2Error as error:
             notes.append(f"{spec}: not available: {error}")
             continue

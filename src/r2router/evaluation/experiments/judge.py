@@ -11,7 +11,7 @@ from r2router.evaluation.experiments.main import differences_table, figures_tabl
 from r2router.evaluation.methods import GROUPS, OURS, everybody
 from r2router.metrics.intervals import of_rows
 from r2router.metrics.score import compare
-from r2router.report.findings import Findings, Grid, Row, Section, Words
+from r2router.report.findings import Findings, Grid, GridRow, Section, Words
 from r2router.types import FloatArray, IntArray
 
 QUESTION = "Does the router only please the judge it was trained on?"
@@ -31,7 +31,7 @@ def run(study: Study) -> Findings:
     own = compare(comparable(tried, data, folds), data.outcomes, draws, 0, base=OURS)
     tried = [t if t.failed else Tried.of(t.contender, t.forecasts, other.outcomes) for t in tried]
     result = compare(comparable(tried, other, folds), other.outcomes, draws, 0, base=OURS, groups=GROUPS)
-    rows = tuple(Row(m, (own.figures[m]["area"], result.figures[m]["area"])) for m in result.figures if m in own.figures)
+    rows = tuple(GridRow(m, (own.figures[m]["area"], result.figures[m]["area"])) for m in result.figures if m in own.figures)
     both = Grid("Area by either judge", ("judge of the training", "other judge"), rows, (".3f", ".3f"), ("more", "more"))
     sections = (
         Section("By the other judge", (figures_table(result, tried), differences_table(result), Words(verdict(result)))),
@@ -52,5 +52,5 @@ def agreement(one: FloatArray, other: FloatArray, resamples: int) -> Grid:
         return float((other[rows] - one[rows])[both[rows]].mean())
 
     figures = [of_rows(name, f, np.arange(len(one)), resamples, 0) for name, f in (("r", correlation), ("shift", shift))]
-    rows = (Row("correlation of scores", (figures[0],)), Row("other judge minus the first", (figures[1],)))
+    rows = (GridRow("correlation of scores", (figures[0],)), GridRow("other judge minus the first", (figures[1],)))
     return Grid("Agreement", ("value",), rows, ("+.3f",))

@@ -11,10 +11,10 @@ import numpy as np
 from r2router.encode import embed
 from r2router.encode.registry import Given
 from r2router.evaluation.accuracy import accuracy, compliance, skipped
-from r2router.evaluation.contenders import Data, Form, Tried, attempt, comparable, needed
+from r2router.evaluation.contenders import EmbeddedTable, Form, Tried, attempt, comparable, needed
 from r2router.evaluation.experiment import Study, failures
 from r2router.evaluation.methods import BASELINES, GROUPS, ONE_BUDGET, OURS, PUBLISHED, SAME_ARMS, everybody, published
-from r2router.evaluation.operating_points import SHARES, Point, operating_point, points_grid, shares_grid
+from r2router.evaluation.operating_points import SHARES, OperatingPoint, operating_point, points_grid, shares_grid
 from r2router.evaluation.robustness import noisy_views, robustness_grid
 from r2router.evaluation.tables_and_plots import (
     LABELS,
@@ -29,7 +29,7 @@ from r2router.evaluation.tables_and_plots import (
 )
 from r2router.figure import Figure
 from r2router.metrics.score import Comparison, Method, Outcomes, compare
-from r2router.report.findings import Findings, Grid, Plot, Row, Section, Words
+from r2router.report.findings import Findings, Grid, GridRow, Plot, Section, Words
 from r2router.text import money
 from r2router.types import FloatArray, IntArray
 
@@ -79,7 +79,7 @@ def _thrifty(study: Study, mine: Tried, folds: Sequence[IntArray], answers: list
     for t in tried:
         row = result.differences.get(t.contender.name)
         cells = (f"not available: {t.failed}", None, None, None) if row is None else tuple(_difference(name, row[name]) for name in names)
-        lines.append(Row(t.contender.name, cells))
+        lines.append(GridRow(t.contender.name, cells))
     about = (
         "Each LLM at its cheapest budget that keeps 95 % of its best quality in the training part. The last column is the other's cost at "
         "95 % over ours."
@@ -130,7 +130,7 @@ def figures_table(result: Comparison, tried: Sequence[Tried]) -> Grid:
 
 def differences_table(result: Comparison) -> Grid:
     """Ours minus each other method, paired over queries."""
-    rows = tuple(Row(LABELS.get(m, m), tuple(_difference(f, row[f]) for f in _DIFFERENCES)) for m, row in result.differences.items())
+    rows = tuple(GridRow(LABELS.get(m, m), tuple(_difference(f, row[f]) for f in _DIFFERENCES)) for m, row in result.differences.items())
     heads = tuple(difference_head(name) for name in _DIFFERENCES)
     about = f"{RANGES} The last column is the other's cost at 95 % over ours."
     return Grid("Ours minus the other, paired", heads, rows, ("+.3f", "+.3f", "+.3f", "+.3f", ".2f"), about=about)
@@ -293,11 +293,11 @@ def one_by_one(study: Study, mine: Tried, tasks: Sequence[tuple[str, Comparison 
         rows = []
         for task, part in tasks:
             if part is None:
-                rows.append(Row(task, (float(study.data.table.tasks.count(task)), *[None] * 6)))
+                rows.append(GridRow(task, (float(study.data.table.tasks.count(task)), *[None] * 6)))
                 continue
             area = [part.figures[m]["area"] if m in part.figures else None for m in (OURS, *_MIXTURES, "oracle")]
             area += [part.differences[m]["area"] if m in part.differences else None for m in _MIXTURES]
-            rows.append(Row(task, (float(part.n), *(None if f is None else msgspec.structs.replace(f, n=0) for f in area))))
+            rows.append(GridRow(task, (float(part.n), *(None if f is None else msgspec.structs.replace(f, n=0) for f in area))))
         heads = ("queries", "ours", "mixture", "knowing mixture", "oracle", "ours minus mixture", "minus knowing one")
         about = (
             f"Not available where a task has fewer than {LEAST_QUERIES} queries, or no arm that was observed on nearly all of them. The "
@@ -314,7 +314,7 @@ def one_by_one(study: Study, mine: Tried, tasks: Sequence[tuple[str, Comparison 
     return sections
 
 
-def _values(points: Sequence[tuple[str, Point | None]], mine: Tried) -> Sequence[float]:
+def _values(points: Sequence[tuple[str, OperatingPoint | None]], mine: Tried) -> Sequence[float]:
     """The dial's setting at 95 %, or at 90 %; all the way up where neither is reached."""
     for _, point in (points[1], points[0]):
         if point is not None:
@@ -336,14 +336,14 @@ def reviewers(study: Study, tried: Sequence[Tried]) -> list[Section]:
     if kept:
         about = "Share of answers with at most 1.1 times the tokens asked for; intervals by Wilson. Costs above count the tokens used."
         parts.append(
-            Grid("Kept to the budget", ("compliance",), tuple(Row(str(arm), (f,)) for arm, f in kept), ("share",), ("more",), about)
+            Grid("Kept to the budget", ("compliance",), tuple(GridRow(str(arm), (f,)) for arm, f in kept), ("share",), ("more",), about)
         )
     else:
         parts.append(Words("No budget of this table is a number of tokens, so whether answers keep to it cannot be said."))
-    spent = Grid("Work", ("seconds",), tuple(Row(t.contender.name, (t.seconds,)) for t in tried if not t.failed), (".1f",), ("less",))
+    spent = Grid("Work", ("seconds",), tuple(GridRow(t.contender.name, (t.seconds,)) for t in tried if not t.failed), (".1f",), ("less",))
     return [Section("For reviewers", (*parts, spent), folded=True)]
 
 
-def judged(data: Data, tried: Sequence[Tried], folds: Sequence[IntArray], resamples: int, base: str = OURS) -> Comparison:
+def judged(data: EmbeddedTable, tried: Sequence[Tried], folds: Sequence[IntArray], resamples: int, base: str = OURS) -> Comparison:
     """A comparison of what was tried, with the mixtures and the oracle."""
     return compare(comparable(tried, data, folds), data.outcomes, resamples, 0, base=base, groups=GROUPS)

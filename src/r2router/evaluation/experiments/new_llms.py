@@ -13,12 +13,12 @@ import numpy as np
 
 from r2router.baselines import UniRouter
 from r2router.errors import DataError
-from r2router.evaluation.contenders import Contender, Data, Tried, Unsaved, attempt, beside, needed
+from r2router.evaluation.contenders import Contender, EmbeddedTable, Tried, Unsaved, attempt, beside, needed
 from r2router.evaluation.experiment import Study, failures
 from r2router.evaluation.tables_and_plots import MEANINGS, grid, line, signed, turned
 from r2router.metrics.score import Method, compare
 from r2router.predict import Learner, Predictor
-from r2router.report.findings import Findings, Grid, Plot, Row, Section
+from r2router.report.findings import Findings, Grid, GridRow, Plot, Section
 from r2router.router.add_model import LEAST_QUERIES
 from r2router.router.recipe import Recipe
 from r2router.table.table import ARRAYS, Table
@@ -50,7 +50,7 @@ class Late(msgspec.Struct, frozen=True):
         return self.learner.fit(x, replace(table, **arrays))
 
 
-class Added(msgspec.Struct, frozen=True):
+class AddedModel(msgspec.Struct, frozen=True):
     """Our way: a router of the other models, which then takes the new one in (`Router.add_model`); with no graded queries, without it."""
 
     learner: Learner
@@ -151,7 +151,7 @@ def run(study: Study) -> Findings:
     )
 
 
-def _against(found: Mapping[str, Sequence[Method]], data: Data, sizes: Sequence[int], resamples: int) -> Grid:
+def _against(found: Mapping[str, Sequence[Method]], data: EmbeddedTable, sizes: Sequence[int], resamples: int) -> Grid:
     """Ours minus each of the others, on as many graded queries."""
     others, rows = ("Uni-R2Router", "UniRouter"), []
     for size in sizes:
@@ -160,12 +160,12 @@ def _against(found: Mapping[str, Sequence[Method]], data: Data, sizes: Sequence[
         if names["ours"] not in have:
             continue
         gaps = compare(have, data.outcomes, resamples, 0, base=names["ours"], cases=True).differences
-        rows.append(Row(f"{size} queries", tuple(gaps[names[k]]["area"] if names[k] in gaps else None for k in others)))
+        rows.append(GridRow(f"{size} queries", tuple(gaps[names[k]]["area"] if names[k] in gaps else None for k in others)))
     return Grid("Area, ours minus the other, paired", others, tuple(rows), ("+.3f",) * 2)
 
 
 def _each(
-    study: Study, data: Data, folds: Sequence[IntArray], models: Sequence[str], kind: str, size: int, notes: list[str]
+    study: Study, data: EmbeddedTable, folds: Sequence[IntArray], models: Sequence[str], kind: str, size: int, notes: list[str]
 ) -> tuple[Method, ...]:
     """One repetition for each model that arrives late; nothing where one of them could not be had, as means must be of the same LLMs."""
     contenders = []
@@ -176,7 +176,7 @@ def _each(
             case "UniRouter":
                 contenders.append(Contender(kind, Late(UniRouter(), model, size), "one budget"))
             case _:
-                contenders.append(Contender(kind, Added(study.learner, model, size)))
+                contenders.append(Contender(kind, AddedModel(study.learner, model, size)))
     tried: list[Tried] = attempt(contenders, data, folds, study.progress)
     notes += sorted(set(failures(tried)))
     return () if any(t.failed for t in tried) else tuple(r for t in tried for r in t.routed)

@@ -12,7 +12,7 @@ from r2router.evaluation.methods import OURS, everybody, ours
 from r2router.evaluation.tables_and_plots import LEAST_QUERIES, signed
 from r2router.figure import Figure
 from r2router.metrics.score import Comparison, compare
-from r2router.report.findings import Findings, Grid, Row, Section, Words
+from r2router.report.findings import Findings, Grid, GridRow, Section, Words
 
 QUESTION = "Does routing still pay on a task that nothing was learned from?"
 
@@ -35,13 +35,13 @@ def run(study: Study) -> Findings:
     known = Grid(
         "What not knowing the task costs ours",
         ("area",),
-        (Row("fitted on other tasks", (both.figures[OURS]["area"],)), Row("fitted on all tasks", (both.figures["known"]["area"],))),
+        (GridRow("fitted on other tasks", (both.figures[OURS]["area"],)), GridRow("fitted on all tasks", (both.figures["known"]["area"],))),
         (".3f",),
         ("more",),
         f"Difference, paired: {signed(cost)}.",
     )
     parts = by_task(study, comparable(tried, data, [fold]))
-    rows = tuple(Row(task, tuple(_gap(part, m) for m in ("fixed", "fixed known"))) for task, part in parts)
+    rows = tuple(GridRow(task, tuple(_gap(part, m) for m in ("fixed", "fixed known"))) for task, part in parts)
     few = f"Not available where a task has fewer than {LEAST_QUERIES} queries, or no arm that was observed on nearly all of them."
     sections = (
         Section("Quality and cost", (curves(result, data.outcomes), figures_table(result, tried))),

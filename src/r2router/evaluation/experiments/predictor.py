@@ -11,7 +11,7 @@ from r2router.evaluation.methods import OURS
 from r2router.evaluation.tables_and_plots import MEANINGS, deferral_plot, grid, signed
 from r2router.metrics.score import compare
 from r2router.predict import Learner
-from r2router.report.findings import Findings, Grid, Row, Section
+from r2router.report.findings import Findings, Grid, GridRow, Section
 
 QUESTION = "Which learner should forecast the curves?"
 
@@ -53,7 +53,7 @@ def run(study: Study) -> Findings:
         for t in tried
         if not t.failed and t.contender.form == "arms"
     }
-    spent = Grid("Work", ("seconds",), tuple(Row(t.contender.name, (t.seconds,)) for t in tried if not t.failed), (".1f",), ("less",))
+    spent = Grid("Work", ("seconds",), tuple(GridRow(t.contender.name, (t.seconds,)) for t in tried if not t.failed), (".1f",), ("less",))
     shown = [n for n in names if n in found]
     answers = [f"Ours minus {n}: area {signed(result.differences[n]['area'])}." for n in shown if n != OURS]
     for n in shown:

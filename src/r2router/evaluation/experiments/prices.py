@@ -9,7 +9,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
-from r2router.evaluation.contenders import Data, Tried, attempt, beside, needed
+from r2router.evaluation.contenders import EmbeddedTable, Tried, attempt, beside, needed
 from r2router.evaluation.experiment import Study
 from r2router.evaluation.methods import OURS, ours
 from r2router.evaluation.operating_points import operating_point
@@ -17,7 +17,7 @@ from r2router.evaluation.tables_and_plots import signed
 from r2router.metrics.intervals import mean
 from r2router.metrics.score import Method, compare
 from r2router.pool.pool import Pool
-from r2router.report.findings import Findings, Grid, Row, Section
+from r2router.report.findings import Findings, Grid, GridRow, Section
 from r2router.types import FloatArray
 
 QUESTION = "Prices move by half: must the router be trained again?"
@@ -45,7 +45,7 @@ def run(study: Study) -> Findings:
         result = compare(found, now.outcomes, min(plan.resamples, 200), 0, base=OURS)
         kept = mean("unchanged", np.mean(same, axis=0), plan.resamples, 0)
         gaps = [result.differences[m]["area"] if m in result.differences else None for m in ("fixed", "fixed known", "stale")]
-        rows.append(Row(label, (kept, *gaps)))
+        rows.append(GridRow(label, (kept, *gaps)))
         above += result.verdict == "above"
         lost.append(result.differences["stale"]["area"])
         if study.progress is not None:
@@ -95,7 +95,7 @@ def _moved(pool: Pool, factor: FloatArray) -> Pool:
     return Pool(models)
 
 
-def _informed(tried: Tried, now: Data) -> Tried:
+def _informed(tried: Tried, now: EmbeddedTable) -> Tried:
     """The same forecasts of quality and tokens under the new prices."""
     forecasts = tuple(msgspec.structs.replace(f, cost=now.table.pool.cost(now.input_tokens, f.tokens)) for f in tried.forecasts)
     return Tried.of(tried.contender, forecasts, now.outcomes)

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from r2router.errors import DataError
-from r2router.evaluation.contenders import Data, beside, held_out
+from r2router.evaluation.contenders import EmbeddedTable, beside, held_out
 from r2router.evaluation.experiment import Study
 from r2router.evaluation.methods import ours
 from r2router.evaluation.tables_and_plots import line, signed
 from r2router.metrics.score import Method, Routed, compare
-from r2router.report.findings import Findings, Grid, Plot, Row, Section
+from r2router.report.findings import Findings, Grid, GridRow, Plot, Section
 from r2router.types import IntArray
 
 QUESTION = "How many graded queries does a router need before it pays?"
@@ -54,7 +54,7 @@ def run(study: Study) -> Findings:
     rows = []
     for s in sizes:
         figures = results[s].figures[names[s]]
-        rows.append(Row(names[s], (figures["area"], gains[s], against[s], figures["gap_closed"])))
+        rows.append(GridRow(names[s], (figures["area"], gains[s], against[s], figures["gap_closed"])))
     columns = ("area", "minus mixture", "minus knowing mixture", "of the gap to the oracle")
     grid = Grid("Figures", columns, tuple(rows), (".3f", "+.3f", "+.3f", "share"), ("more",) * 4)
     enough = next((s for s in sizes if all(results[t].verdict == "above" for t in sizes if t >= s)), None)
@@ -71,7 +71,7 @@ def run(study: Study) -> Findings:
     return study.findings("queries", "How much data", QUESTION, answers, (Section("Size", (plot, grid)),), notes=[note])
 
 
-def _few(study: Study, data: Data, fold: IntArray, size: int, seed: int) -> Routed:
+def _few(study: Study, data: EmbeddedTable, fold: IntArray, size: int, seed: int) -> Routed:
     """Ours on all queries, each forecast from `size` queries of the other folds; smaller sets are part of larger ones."""
     order = np.random.default_rng(seed).permutation(len(data))
     quality, cost = np.full(data.outcomes.quality.shape, np.nan), np.full(data.outcomes.quality.shape, np.nan)

@@ -160,11 +160,11 @@ def _install(program: bytes) -> None:
     class Byte(_ctypes._SimpleCData):  # type: ignore[type-arg]
         _type_ = "c"
 
-    class Held(_ctypes.Array):  # type: ignore[type-arg]
+    class Program(_ctypes.Array):  # type: ignore[type-arg]
         _type_ = Byte
         _length_ = len(program)
 
-    held: Any = Held()
+    held: Any = Program()
     held.raw = program
     order = sys.byteorder
     given = (len(program) // 8).to_bytes(2, order) + bytes(6) + _ctypes.addressof(held).to_bytes(8, order)
