@@ -60,14 +60,15 @@ def judge(  # noqa: PLR0913, PLR0917  one parameter an option
     from r2router.bench.scoring import NEED_REFERENCE, SCORERS
     from r2router.errors import DataError
 
-    scorers = [j for j in judges if j in SCORERS]
-    models = [j for j in dict.fromkeys(judges) if j not in SCORERS]
+    known = SCORERS.names()
+    scorers = [j for j in judges if j in known]
+    models = [j for j in dict.fromkeys(judges) if j not in known]
     if any(s in NEED_REFERENCE for s in scorers) and all(q.reference is None for q in queries_of(folder)):
         raise DataError(f"{folder}: no query has a reference to score against; judge with an LLM (--judge MODEL --pool TOML)")
     status = None
     if models:
         if pool_file is None:
-            raise click.UsageError(f"--judge {models[0]}: an LLM judge needs --pool; scorers are: {', '.join(SCORERS)}")
+            raise click.UsageError(f"--judge {models[0]}: an LLM judge needs --pool; scorers are: {', '.join(known)}")
         plan = _plan(folder, models, pool_file, prompt, tokens, concurrency)
         status = _ask(plan, folder, max_spend, dry_run=dry_run, yes=yes, send_keys=send_keys, retry_failed=retry_failed)
     if dry_run:
