@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from r2router.errors import ConfigError, MissingExtra
+from r2router.errors import ConfigError, MissingExtra, expect
 from r2router.files import check_text
 from r2router.types import CACHE_WRITE_1H, DEAREST, FloatArray, Model, Prices, Rates, Tier, as_written
 from r2router.upstream.usage import Usage
@@ -117,6 +117,7 @@ def read_prices(path: str | Path) -> tuple[dict[str, Prices], dict[str, tuple[st
     per tier: its rates hold for requests with more than `above_input_tokens` input tokens. Raises `ConfigError` naming file, line and
     column.
     """
+    expect("prices", path, (str, Path), "the path of a CSV of prices")
     path = Path(path)
     check_text(path, ConfigError)
     prices: dict[str, Prices] = {}
