@@ -18,19 +18,18 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import polars as pl
-from starter_models import starter_pool
 
 import r2router as r2
 from r2router.encode import embed, load_encoder
 from r2router.predict.domains import Domains
 from r2router.table.rows import Reading, read_rows
+from starter_models import starter_pool
 
 LEAST_GRADED, LEAST_MEASURED = 150, 100
 """Of an arm in the pool: queries that were graded, and answers whose whole length was counted, hidden thinking included."""
 
 SOURCES = (
-    "Epoch AI benchmarking hub, CC-BY-4.0 (GPQA diamond, OTIS mock AIME, SimpleQA Verified, chess puzzles), by way of "
-    "github.com/feruiloba/miri-fellowship-inference-scaling",
+    "Epoch AI benchmarking hub, CC-BY-4.0 (GPQA diamond, OTIS mock AIME, SimpleQA Verified, chess puzzles)",
     "19PINE-AI/ikp, CC-BY-4.0 (facts)",
     "open-thought/reasoning-gym-eval, Apache-2.0",
     "TIGER-AI-Lab/MMLU-Pro, Apache-2.0",

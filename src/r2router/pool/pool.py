@@ -249,7 +249,9 @@ def _found_prices(prices: PriceSource, models: Sequence[Model]) -> tuple[dict[st
             listed, more = read_prices(one)
         for model, price in listed.items():
             if found.setdefault(model, price) != price:
-                both = " and ".join(f"{p.input:g} in, {p.output:g} out ({where})" for p, where in ((found[model], origin[model]), (price, name)))
+                both = " and ".join(
+                    f"{p.input:g} in, {p.output:g} out ({where})" for p, where in ((found[model], origin[model]), (price, name))
+                )
                 raise ConfigError(f"two prices for {model!r}, in US dollars per million tokens: {both}; keep one of them")
             origin.setdefault(model, name)
         details = more | details

@@ -25,6 +25,8 @@ _RIDGE = 0.3  # of the classifier's covariance, as a share of its mean variance
 _TRUST = (0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 1.0)  # candidates: how far the linear half of the classifier is believed
 _NEAR = (0.0, 0.2, 0.4, 0.7, 1.0)  # the same for the half that looks at near groups
 _HELD = 5  # every fifth query tells which
+DOMAIN_CELLS = 5.0
+"""An arm's mean in a domain is shrunk as if so many more cells had been seen, at what is common to domains."""
 _ENOUGH = 40.0  # cells of an arm in a domain; more do not count for what is common to domains
 _ROUNDS = 50
 
@@ -41,9 +43,9 @@ def domains_of(tasks: Sequence[str]) -> tuple[IntArray, int]:
 class Groups:
     """Groups of like queries, each within one domain, and the domain that a text is of.
 
-    basis: (d, r) principal directions, in which groups are told apart. centres: (groups, r) float32 of norm 1. domain: (groups,) of
-    each, rising. weight, bias: (d, domains), (domains,) a linear discriminant. trust: (2,) how far the discriminant, and the nearness to groups,
-    are believed in the odds of domains.
+    basis: (d, r) principal directions, in which groups are told apart. centres: (groups, r) float32 of norm 1.
+    domain: (groups,) of each, rising. weight, bias: (d, domains), (domains,) a linear discriminant.
+    trust: (2,) how far the discriminant, and the nearness to groups, are believed in the odds of domains.
     """
 
     basis: FloatArray
@@ -155,6 +157,29 @@ def common(values: FloatArray, cells: FloatArray) -> FloatArray:
         arm = ((y - level - of_domain[:, None]) * weight).sum(axis=0) / (weight.sum(axis=0) + 1.0)
         of_domain = ((y - level - arm) * weight).sum(axis=1) / (weight.sum(axis=1) + 1.0)
     return np.asarray(level + arm + of_domain[:, None])
+
+
+def level_of(total: FloatArray, cells: FloatArray) -> FloatArray:
+    """(domains, arms) expected mean quality by what is common to domains, from sums of qualities and numbers of cells."""
+    return np.asarray(1.0 / (1.0 + np.exp(-common(np.log((total + 0.5) / (cells - total + 0.5)), cells))))
+
+
+def length_of(total: FloatArray, cells: FloatArray) -> FloatArray:
+    """(domains, arms) expected mean tokens: half-way, in logs, between the arm's mean elsewhere and that with the domain's effect."""
+    logs = np.log(np.maximum(total, 1.0) / np.maximum(cells, 1.0))
+    usual = np.log(np.maximum(total.sum(axis=0), 1.0) / np.maximum(cells.sum(axis=0), 1.0))
+    return np.asarray(np.exp(0.5 * (common(logs, cells) + usual)))
+
+
+def balanced_means(quality: FloatArray, tokens: FloatArray, tasks: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+    """((arms,) quality, (arms,) tokens) that each arm would have on average over the domains, all domains alike; NaN where never seen."""
+    domain, count = domains_of(tasks)
+    found = []
+    for values, expected_of in ((quality, level_of), (np.maximum(tokens, 1.0), length_of)):
+        total, cells = sums_by_domain(values, domain, count)
+        mean = ((total + DOMAIN_CELLS * expected_of(total, cells)) / (cells + DOMAIN_CELLS)).mean(axis=0)
+        found.append(np.where(cells.any(axis=0), mean, np.nan))
+    return found[0], found[1]
 
 
 def sensitivity(quality: FloatArray) -> FloatArray:

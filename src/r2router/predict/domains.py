@@ -18,9 +18,11 @@ import numpy as np
 from r2router.encode.rows import unit_rows
 from r2router.errors import ArtifactError, ConfigError
 from r2router.predict.domain_parts import (
+    DOMAIN_CELLS,
     Groups,
-    common,
     domains_of,
+    length_of,
+    level_of,
     observed,
     principal_directions,
     sensitivity,
@@ -35,8 +37,7 @@ from r2router.types import Arm, FloatArray, Forecast, IntArray
 if TYPE_CHECKING:
     from r2router.table.table import Table
 
-_DOMAIN_CELLS = 5.0  # an arm's mean in a domain is shrunk as if so many more cells had been seen, at what is common to domains
-_GROUP_CELLS, _LENGTH_CELLS = 6.0, 10.0  # the same for what is peculiar to an arm in a group, and for its lengths there
+_GROUP_CELLS, _LENGTH_CELLS = 6.0, 10.0  # as `DOMAIN_CELLS`, for what is peculiar to an arm in a group, and for its lengths there
 _GROUP_QUERIES = 2.0  # and for how hard a group is
 _QUERY_NOISE = 1.5  # how little one query tells of its own difficulty, in cells of full sensitivity
 _SEEN, _UNSEEN = 20.0, 0.02  # an arm's mean of n cells in a domain weighs n / (n + 20) + .02 among the likely domains
@@ -108,9 +109,8 @@ class _Part:
 def _quality(x: FloatArray, domain: IntArray, groups: Groups, y: FloatArray) -> _Part:
     count = len(groups.bias)
     total, cells = sums_by_domain(y, domain, count)
-    logit = np.log((total + 0.5) / (cells - total + 0.5))
-    expected = 1.0 / (1.0 + np.exp(-common(logit, cells)))
-    mean = (total + _DOMAIN_CELLS * expected) / (cells + _DOMAIN_CELLS)
+    expected = level_of(total, cells)
+    mean = (total + DOMAIN_CELLS * expected) / (cells + DOMAIN_CELLS)
     value, variance, rest = np.empty((len(groups.domain), y.shape[1])), np.empty((len(groups.domain), y.shape[1])), np.empty_like(y)
     between = _between_domains(total, cells, expected)
     for number in range(count):
@@ -126,7 +126,7 @@ def _quality(x: FloatArray, domain: IntArray, groups: Groups, y: FloatArray) -> 
         rest[rows] = y[rows] - share @ value[own]
         noise = (np.square(peculiar).sum(axis=0) + UNKNOWN_VARIANCE) / (seen.sum(axis=0) + 1)
         # of the arm's mean in the domain, and of what is peculiar to the group: each shrinks with the cells that were seen
-        variance[own] = between / (cells[number] + _DOMAIN_CELLS) * _DOMAIN_CELLS + noise / (size + _GROUP_CELLS)
+        variance[own] = between / (cells[number] + DOMAIN_CELLS) * DOMAIN_CELLS + noise / (size + _GROUP_CELLS)
     return _Part(value, variance, cells / (cells + _SEEN) + _UNSEEN, _linear(x, rest))
 
 
@@ -144,10 +144,7 @@ def _lengths(x: FloatArray, domain: IntArray, groups: Groups, tokens: FloatArray
     """Log tokens. Where an arm was not measured in a domain, half-way between its mean elsewhere and that with the domain's effect."""
     count = len(groups.bias)
     total, cells = sums_by_domain(tokens, domain, count)
-    logs = np.log(np.maximum(total, 1.0) / np.maximum(cells, 1.0))
-    usual = np.log(np.maximum(total.sum(axis=0), 1.0) / np.maximum(cells.sum(axis=0), 1.0))
-    expected = np.exp(0.5 * (common(logs, cells) + usual))
-    mean = (total + _DOMAIN_CELLS * expected) / (cells + _DOMAIN_CELLS)
+    mean = (total + DOMAIN_CELLS * length_of(total, cells)) / (cells + DOMAIN_CELLS)
     value, rest = np.empty((len(groups.domain), tokens.shape[1])), np.empty_like(tokens)
     for number in range(count):
         rows, own = np.flatnonzero(domain == number), groups.domain == number
@@ -181,7 +178,8 @@ def _linear(x: FloatArray, rest: FloatArray) -> FloatArray:
 class DomainsPredictor:
     """Means by domain and group, mixed by how likely each is.
 
-    basis: (d, r), centres: (groups, r) float16; group: (groups,) the domain of each; weight (d, domains), bias (domains,), trust (2,): see `Groups`.
+    basis: (d, r), centres: (groups, r) float16; group: (groups,) the domain of each; weight: (d, domains), bias: (domains,), trust: (2,):
+    see `Groups`.
     quality, variance, log_tokens: (groups, arms) float16. seen: (domains, 2 arms) float16, how much an arm counts in a domain, for
     quality and for lengths. linear: (d, 2 arms) float16, added. offset: (2 arms,), NaN where never observed. low, high: (arms,) bounds
     of log tokens.
@@ -191,8 +189,9 @@ class DomainsPredictor:
 
     def __init__(self, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> None:
         n = len(arms)
-        shapes: dict[str, tuple[int | None, ...]] = {"basis": (None, None), "centres": (None, None), "group": (None,), "weight": (None, None), "bias": (None,)}
-        shapes |= dict.fromkeys(("quality", "variance", "log_tokens"), (None, n)) | {"seen": (None, 2 * n), "linear": (None, 2 * n)}
+        shapes: dict[str, tuple[int | None, ...]] = dict.fromkeys(("basis", "centres", "weight"), (None, None))
+        shapes |= dict.fromkeys(("quality", "variance", "log_tokens"), (None, n)) | dict.fromkeys(("seen", "linear"), (None, 2 * n))
+        shapes |= {"group": (None,), "bias": (None,)}
         check_shapes(arrays, shapes | {"trust": (2,), "offset": (2 * n,), "low": (n,), "high": (n,)})
         groups, d, domains = len(arrays["centres"]), len(arrays["basis"]), len(arrays["bias"])
         sizes = {"group": groups, "quality": groups, "variance": groups, "log_tokens": groups, "seen": domains, "weight": d, "linear": d}
@@ -203,11 +202,8 @@ class DomainsPredictor:
         if wrong or not fits or not groups or not ((steps >= 0) & (steps <= 1)).all():
             raise ArtifactError(f"weights: {', '.join(wrong) or 'weight, basis or group'} does not fit the others: the artifact is damaged")
         self.arms, self._arrays = arms, arrays
-        self._groups = Groups(
-            *(np.asarray(arrays[name], dtype=np.float32) for name in ("basis", "centres")),
-            owner,
-            *(arrays[name] for name in ("weight", "bias", "trust")),
-        )
+        basis, centres = (np.asarray(arrays[name], dtype=np.float32) for name in ("basis", "centres"))
+        self._groups = Groups(basis, centres, owner, arrays["weight"], arrays["bias"], arrays["trust"])
         quality, variance, logs, seen = (
             np.asarray(arrays[name], dtype=np.float32) for name in ("quality", "variance", "log_tokens", "seen")
         )
@@ -219,10 +215,9 @@ class DomainsPredictor:
 
     def predict(self, x: FloatArray) -> Forecast:
         """See `Predictor.predict`."""
-        n, x = len(self.arms), unit_rows(np.asarray(x, dtype=np.float32))
+        x = unit_rows(np.asarray(x, dtype=np.float32))
         parts = [self._predict(x[at : at + _BLOCK]) for at in range(0, max(len(x), 1), _BLOCK)]
         quality, tokens, spread = parts[0] if len(parts) == 1 else (np.concatenate(part) for part in zip(*parts, strict=True))
-        assert quality.shape[1] == n
         return Forecast.of(self.arms, quality, tokens, spread)
 
     def _predict(self, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -56,7 +56,7 @@ class Table:
     teaching: FloatArray | None = None
 
     @classmethod
-    def read(
+    def read(  # noqa: PLR0913 - how foreign tables are to be understood, by name
         cls,
         sources: Any,
         pool: Pool | None = None,
