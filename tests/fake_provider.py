@@ -152,8 +152,12 @@ def embeddings(asked: Asked) -> Answer:
 
 
 ANSWERS: dict[str, Callable[[Asked], Answer]] = {
-    "/v1/chat/completions": chat, "/v1/messages": messages, "/v1/responses": responses, "/v1/completions": chat, "/v1/embeddings": embeddings,
-}  # fmt: skip
+    "/v1/chat/completions": chat,
+    "/v1/messages": messages,
+    "/v1/responses": responses,
+    "/v1/completions": chat,
+    "/v1/embeddings": embeddings,
+}
 
 
 class FakeProvider:

@@ -16,11 +16,11 @@ from typing import Any
 
 import msgspec
 import uvicorn
-from fake_provider import FakeProvider
 
+from fake_provider import FakeProvider
 from r2router.gateway.app import Gateway
-from r2router.gateway.books import Opened, Settled
 from r2router.gateway.config import Config, Overlay, Served, Server
+from r2router.gateway.ledger import Opened, Settled, Ticket
 from r2router.gateway.logs import Log
 from r2router.gateway.serve import protocol
 from r2router.gateway.setting import Setting
@@ -38,11 +38,11 @@ class Pages:
         self.opened: list[Opened] = []
         self.settled: list[Settled] = []
 
-    async def open(self, opened: Opened) -> str:
+    async def open(self, opened: Opened) -> Ticket:
         self.opened.append(opened)
-        return opened.id
+        return Ticket(opened.id, opened)
 
-    async def settle(self, ticket: str, settled: Settled) -> None:
+    async def settle(self, ticket: Ticket, settled: Settled) -> None:
         self.settled.append(settled)
 
 
@@ -51,7 +51,9 @@ def pool_models() -> tuple[Any, ...]:
     return starter().pool.models
 
 
-def config(providers: Mapping[str, FakeProvider], *, given: Mapping[str, Any] | None = None, speaks: Sequence[str] = EVERY, **more: Any) -> Config:
+def config(
+    providers: Mapping[str, FakeProvider], *, given: Mapping[str, Any] | None = None, speaks: Sequence[str] = EVERY, **more: Any
+) -> Config:
     """A configuration in which the starter router's models are served by the fakes by turns, with every capability.
 
     given: `limits`, `preset`, `alias`, ... as in a file.

@@ -49,8 +49,7 @@ def test_members_come_and_go() -> None:
 def test_an_edit_is_what_json_would_make_of_it(value: dict[str, object], how: dict[str, object], data: st.DataObject) -> None:
     try:
         body = Members(dumped(value, how))
-    except NotJson as error:  # half a surrogate in a key has no UTF-8
-        assert "valid JSON" in str(error)
+    except NotJson:  # half a surrogate in a key has no UTF-8
         return
     wanted = dict(value)
     for key in data.draw(st.lists(st.sampled_from([*value, "new", "other"]), max_size=4)):
@@ -90,7 +89,10 @@ def test_only_objects_with_each_key_once_are_taken(pairs: list[tuple[str, object
             Members(text)
 
 
-@pytest.mark.parametrize("bad", [b"", b"[]", b"1", b'{"a":1', b'{"a":1}x', b'{"a":NaN}', b"\xff", b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}"])
+DEEP = b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}"
+
+
+@pytest.mark.parametrize("bad", [b"", b"[]", b"1", b'{"a":1', b'{"a":1}x', b'{"a":NaN}', b"\xff", DEEP])
 def test_what_is_no_object_is_refused(bad: bytes) -> None:
     with pytest.raises(NotJson):
         Members(bad)

@@ -184,18 +184,19 @@ def one_by_one(parts: list[bytes]) -> list[bytes]:
 
 
 USUAL = [chunk("Grüße \u2028 \U0001f600"), chunk(None, "stop"), usage_chunk(), DONE]
+RAW_UNICODE = 'data: {"choices":[{"index":0,"delta":{"content":"\u2028é"}}]}\n\n'.encode()
+EVERYWHERE = [chunk("a", usage={"prompt_tokens": 11, "completion_tokens": n}) for n in range(1, 7)]
 TORTURE = {
     "crlf": [part.replace(b"\n", b"\r\n") for part in USUAL],
     "cr": [part.replace(b"\n", b"\r") for part in USUAL],
     "split": one_by_one(USUAL),
     "split crlf": one_by_one([part.replace(b"\n", b"\r\n") for part in USUAL]),
-    "raw unicode": [json.dumps({"choices": [{"index": 0, "delta": {"content": "\u2028é"}}]}, ensure_ascii=False).join(("data: ", "\n\n")).encode()]
-    + USUAL[1:],
+    "raw unicode": [RAW_UNICODE, *USUAL[1:]],
     "no space": [part.replace(b"data: ", b"data:") for part in USUAL],
     "one packet": [b"".join(USUAL)],
     "comments": [b": OPENROUTER PROCESSING\n\n", *USUAL[:1], b": OPENROUTER PROCESSING\n\n", *USUAL[1:]],
     "big line": big_line(),
-    "usage everywhere": [chunk("a", usage={"prompt_tokens": 11, "completion_tokens": n}) for n in range(1, 7)] + [chunk(None, "stop"), usage_chunk(), DONE],
+    "usage everywhere": [*EVERYWHERE, chunk(None, "stop"), usage_chunk(), DONE],
     "no blank line at the end": [*USUAL[:3], b"data: [DONE]"],
     "null choices": [*USUAL[:2], event({"choices": None, "usage": {"prompt_tokens": 11, "completion_tokens": 7}}), DONE],
     "bom": [b"\xef\xbb\xbf" + USUAL[0], *USUAL[1:]],
@@ -224,7 +225,8 @@ def test_bytes_are_those_of_the_provider(gate: Rig, fake: FakeProvider, how: str
 @pytest.mark.parametrize("wants", [True, False])
 def test_a_packed_stream_is_read_all_the_same(gate: Rig, fake: FakeProvider, wants: bool) -> None:
     packed = gzip.compress(b"".join(USUAL))
-    fake.script = lambda asked: Answer([packed[:10], packed[10:]], headers={"Content-Type": "text/event-stream", "Content-Encoding": "gzip"})
+    headers = {"Content-Type": "text/event-stream", "Content-Encoding": "gzip"}
+    fake.script = lambda asked: Answer([packed[:10], packed[10:]], headers=headers)
     options = {"stream_options": {"include_usage": True}} if wants else {}
     _, headers, body = gate.post("chat", asking("chat", stream=True, **options))
     if wants:
@@ -235,7 +237,8 @@ def test_a_packed_stream_is_read_all_the_same(gate: Rig, fake: FakeProvider, wan
 
 
 def test_hop_by_hop_headers_and_cookies_stay(gate: Rig, fake: FakeProvider) -> None:
-    fake.script = lambda asked: as_json({"choices": []}, Set_Cookie="a=b", X_Ratelimit_Remaining_Requests="7", Location="http://evil", X_Secret="1")
+    more = {"Set_Cookie": "a=b", "X_Ratelimit_Remaining_Requests": "7", "Location": "http://evil", "X_Secret": "1"}
+    fake.script = lambda asked: as_json({"choices": []}, **more)
     _, headers, _ = gate.post("chat", asking("chat"))
     assert headers["x-ratelimit-remaining-requests"] == "7" and not {"set-cookie", "location", "x-secret"} & headers.keys()
 
@@ -260,7 +263,8 @@ def test_the_name_of_the_model_in_the_reply(gate: Rig, fake: FakeProvider, endpo
 @pytest.mark.parametrize(
     ("events", "usage"),
     [
-        ([("message_start", {"message": {"usage": {"input_tokens": 25, "output_tokens": 1}}}), ("message_delta", {"usage": {"output_tokens": 15}})], (25, 15)),
+        ([("message_start", {"message": {"usage": {"input_tokens": 25, "output_tokens": 1}}}),
+          ("message_delta", {"usage": {"output_tokens": 15}})], (25, 15)),
         ([("message_start", {"message": {"usage": {"input_tokens": 0, "output_tokens": 0}}}),
           ("message_delta", {"usage": {"input_tokens": 25, "output_tokens": 15}})], (25, 15)),
         ([("message_start", {"message": {"usage": {"input_tokens": 5, "cache_read_input_tokens": 20, "output_tokens": 1}}}),
@@ -311,7 +315,8 @@ def test_the_other_paths(gate: Rig, method: str, path: str, status: int) -> None
 
 
 def test_a_websocket_is_told_to_use_http(gate: Rig) -> None:
-    status, _, body = gate.request("GET", "/v1/responses", connection="Upgrade", upgrade="websocket", sec_websocket_key="x", sec_websocket_version="13")
+    headers = {"connection": "Upgrade", "upgrade": "websocket", "sec_websocket_key": "x", "sec_websocket_version": "13"}
+    status, _, body = gate.request("GET", "/v1/responses", **headers)
     assert status == 426 and json.loads(body)["error"]["code"] == "upgrade_required"
 
 
@@ -357,5 +362,3 @@ def test_metrics_and_logs_hold_no_key_and_no_text(gate: Rig, fake: FakeProvider)
     metrics = gate.request("GET", "/metrics")[2].decode()
     assert "r2router_overhead_seconds_bucket" in metrics
     assert KEY not in metrics + "".join(gate.lines) and "secret question" not in metrics + "".join(gate.lines)
-
-

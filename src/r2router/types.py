@@ -224,7 +224,7 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
     def __len__(self) -> int:
         return len(self.quality)
 
-    def __getitem__(self, rows: slice) -> Forecast:
+    def __getitem__(self, rows: slice | IntArray) -> Forecast:
         """The forecasts of some of the queries."""
         cost = self.cost if self.cost is _NO_COST else self.cost[rows]
         return Forecast(self.arms, self.quality[rows], self.tokens[rows], self.spread[rows], self.familiar[rows], cost)

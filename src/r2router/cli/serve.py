@@ -35,7 +35,7 @@ def serve(file: Path | None, host: str | None, port: int | None, router: str | N
     called; where there is none, every answer is a replay that costs nothing and says so. SIGHUP reloads the configuration, SIGTERM ends
     after the answers under way.
     """
-    from r2router.gateway.serve import read_setting
+    from r2router.gateway.serve import open_ledger, read_setting
     from r2router.gateway.serve import serve as run
 
     given = {"host": host, "port": port, "router": None if router is None else str(Path(router).absolute())}
@@ -47,7 +47,12 @@ def serve(file: Path | None, host: str | None, port: int | None, router: str | N
             note(line)
         note(f"listening on {address} (OpenAI clients: {address}/v1)")
 
-    run(setting, file, again=again, ready=ready)
+    ledger = open_ledger(setting, file)
+    try:
+        run(setting, file, books=ledger, again=again, ready=ready)
+    finally:
+        if ledger is not None:
+            ledger.close()
 
 
 def _summary(setting: Setting) -> list[str]:

@@ -13,7 +13,8 @@ from r2router.errors import DataError, UsageError
 from r2router.figure import Figure
 from r2router.metrics.calibrate import for_quality, for_spend
 from r2router.metrics.crossfit import halves_of
-from r2router.metrics.score import Outcomes, Routed, interval
+from r2router.metrics.intervals import mean
+from r2router.metrics.score import Outcomes, Routed
 from r2router.router.router import Router
 from r2router.table.table import ARRAYS, Table
 from r2router.text import listing
@@ -136,7 +137,7 @@ def calibrate(
             measured[:, own] = gained[own, there], paid[own, there]
     except UsageError:
         measured[:] = np.nan
-    expected = tuple(_mean(name, row) for name, row in zip(("quality", "cost"), measured, strict=True))
+    expected = tuple(mean(name, row, _DRAWS, 0) for name, row in zip(("quality", "cost"), measured, strict=True))
     return Calibration(
         found,
         float(gained[every, arm].mean()),
@@ -145,12 +146,6 @@ def calibrate(
         judged.notes,
         (expected[0], expected[1]) if np.isfinite(measured).all() else None,
     )
-
-
-def _mean(name: str, values: FloatArray) -> Figure:
-    """A mean with its bootstrap interval."""
-    rng, n = np.random.default_rng(0), len(values)
-    return interval(name, float(values.mean()), np.array([values[rng.integers(n, size=n)].mean() for _ in range(_DRAWS)]), n)
 
 
 def align(table: Table, router: Router) -> tuple[Table, list[str]]:

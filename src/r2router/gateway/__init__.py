@@ -1,1 +1,1 @@
-"""The gateway: a server that clients point their base URL at. It chooses an arm for each request, and relays. Needs the `[serve]` extra."""
+"""The gateway: a server that clients point their base URL at, and the ledger of what it spends. It needs the `[serve]` extra."""

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from r2router._version import __version__
+from r2router.errors import Refused
 from r2router.gateway import catalogue
 from r2router.gateway.books import Books, NoBooks
 from r2router.gateway.dialects import DIALECTS
@@ -75,6 +76,10 @@ class Gateway:
                 return
             except Refusal as refusal:
                 await self._refuse(refusal, incoming, out)
+            except Refused as error:
+                details = dict(error.details)
+                said = Refusal(error.status, error.code, str(error), retry_after=error.retry_after, details=details)
+                await self._refuse(said, incoming, out)
             except Exception as error:  # noqa: BLE001  a fault of ours is this request's alone, and says nothing of what it held
                 where = traceback.extract_tb(error.__traceback__)[-1]
                 self.log.say(f"internal error: {type(error).__name__} at {where.name}:{where.lineno}", id=incoming.id)
@@ -140,7 +145,7 @@ class Gateway:
             self.metrics.overhead.labels(plan.preset or "none").observe(asyncio.get_running_loop().time() - began)
             caller = self._replay if setting.replay and plan.steps[0].model.provider == REPLAY else self._network
             await relay.run(self.books, self.breaker, caller, None, call.wanted.session)
-        except Refusal as refusal:
+        except (Refusal, Refused) as refusal:
             self.metrics.errors.labels(dialect.name, refusal.status).inc()
             raise
         finally:
@@ -198,7 +203,7 @@ class Gateway:
 
     def _models(self, incoming: Incoming) -> tuple[int, bytes, bytes]:
         limit = parse_qs(incoming.query.decode("latin-1")).get("limit", [""])[0]
-        most = int(limit) if limit.isascii() and limit.isdigit() and 0 < int(limit[:9]) else None
+        most = int(limit) if limit.isascii() and limit.isdigit() and int(limit[:9]) > 0 else None
         return 200, _JSON[1], msgspec.json.encode(catalogue.listing(self.setting, most))
 
     async def _one_model(self, name: str, out: Outgoing) -> None:

@@ -161,4 +161,3 @@ class Attempts:
     def _lost(self, exchange: Exchange, tap: Tap, status: int, message: str, sent_bytes: int) -> Lost:
         exchange.close(whole=False)
         return Lost("next", status, f"the provider {message}", maybe_billed=True, tap=tap, sent_bytes=sent_bytes)
-

@@ -8,8 +8,8 @@ import msgspec
 
 from r2router.gateway.dialects.dialect import Watch
 from r2router.gateway.plan import Plan, Step
-from r2router.pool.prices import cost_usd, dearest_usd
 from r2router.gateway.setting import REPLAY
+from r2router.pool.prices import cost_usd, dearest_usd
 from r2router.types import Prices
 from r2router.upstream.controls import SAFETY_CAP
 from r2router.upstream.usage import Usage, sum_usage, usage_of

@@ -2,57 +2,37 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any, Literal, Protocol
+import os
+from pathlib import Path
+from typing import Any, Protocol
 
-import msgspec
-
-from r2router.upstream.usage import Usage
-
-
-class Opened(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that is about to be sent upstream."""
-
-    id: str
-    asked: str
-    arm: str
-    endpoint: str
-    reserved: int | None
-    tokens: int = 0
-    key: str | None = None
-    session: str | None = None
-    preset: str | None = None
-    price_version: str = ""
-    forecast_quality: float | None = None
-    forecast: int | None = None
-    time: float = msgspec.field(default_factory=time.time)
-
-
-class Settled(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it."""
-
-    state: Literal["done", "cut", "cancelled", "failed"]
-    cost: int | None
-    usage: Usage | None = None
-    estimated: bool = False
-    latency_s: float | None = None
-    ttft_s: float | None = None
-    served: str | None = None
-    attempts: int = 1
-    note: str = ""
+from r2router.gateway.ledger import Opened, Settled, Ticket
 
 
 class Books(Protocol):
-    """Where requests are written down."""
+    """Where requests are written down: `Ledger` is one."""
 
-    async def open(self, opened: Opened) -> Any: ...
+    async def open(self, opened: Opened) -> Ticket:
+        """Before anything is sent upstream. Raises a `Refused`."""
+        ...
 
-    async def settle(self, ticket: Any, settled: Settled) -> Any: ...
+    async def settle(self, ticket: Ticket, settled: Settled) -> Any:
+        """When it is over, once."""
+        ...
 
 
 class NoBooks:
-    """Keeps nothing."""
+    """Keeps nothing, and so holds no limit."""
 
-    async def open(self, opened: Opened) -> None: ...
+    async def open(self, opened: Opened) -> Ticket:
+        """See `Books.open`."""
+        return Ticket(opened.id, opened, recorded=False)
 
-    async def settle(self, ticket: None, settled: Settled) -> None: ...
+    async def settle(self, ticket: Ticket, settled: Settled) -> None:
+        """See `Books.settle`."""
+
+
+def ledger_file() -> Path:
+    """Where the ledger lies that no configuration places."""
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "r2router" / "ledger.sqlite"

@@ -112,7 +112,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     key: the *name* of the environment variable with a key that clients must send; empty: none, and then on loopback only. router: the
     folder of a saved router, relative to this file; empty: the starter router. default: what clients get that name no model.
-    reply_model: which name replies show. logs: `text`, `json` or `none`, on stderr; never any text of a prompt.
+    reply_model: which name replies show. ledger: a file, relative to this one, or `none`; by default `ledger_file`.
+    logs: `text`, `json` or `none`, on stderr; never any text of a prompt.
     """
 
     host: str = "127.0.0.1"

@@ -6,13 +6,14 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from r2router.gateway.attempt import Attempts, Held, Lost
 from r2router.gateway.billing import Bill, nanos, reserve, usage_from
-from r2router.gateway.books import Books, Opened, Settled
+from r2router.gateway.books import Books
 from r2router.gateway.failover import Breaker
 from r2router.gateway.incoming import Gone, Incoming
+from r2router.gateway.ledger import Opened, Settled
 from r2router.gateway.outgoing import Aborted, Outgoing, Presence
 from r2router.gateway.plan import Call, Plan, Step, larger_context
 from r2router.gateway.refusal import Refusal
@@ -27,7 +28,7 @@ _STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"
 class Told:
     """What is known of a request when it is over: for the ledger, the metrics and the logs."""
 
-    state: str = "failed"
+    state: Literal["done", "cut", "cancelled", "failed"] = "failed"
     status: int = 0
     served: str | None = None
     attempts: int = 0
@@ -72,7 +73,7 @@ class Relay:
                 self._timer.cancel()
             told = self.told
             settled = Settled(
-                state=told.state,  # type: ignore[arg-type]
+                state=told.state,
                 cost=told.bill.cost,
                 usage=told.bill.usage,
                 estimated=told.bill.estimated,

@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 
-from r2router.errors import ConfigError, MissingExtra, R2Error
+from r2router.errors import ConfigError, LedgerError, MissingExtra, R2Error
 from r2router.gateway.app import Gateway
-from r2router.gateway.books import Books
+from r2router.gateway.books import Books, ledger_file
 from r2router.gateway.config import Config
 from r2router.gateway.incoming import is_loopback
+from r2router.gateway.ledger import Ledger
 from r2router.gateway.setting import Setting
 from r2router.upstream.endpoint import key_of
 
@@ -37,6 +38,23 @@ def read_setting(file: Path | None, **server: Any) -> Setting:
     config = msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, **given))
     check_open(config)
     return Setting.of(config, None if file is None else file.parent)
+
+
+def open_ledger(setting: Setting, file: Path | None) -> Ledger | None:
+    """The ledger of a setting; None where it is to have none. Raises `LedgerError`."""
+    where = setting.config.server.ledger
+    if where == "none":
+        return None
+    if where.startswith(("postgresql://", "postgres://")):
+        return Ledger.at(where)
+    path = Path(where) if where else ledger_file()
+    if where and not path.is_absolute() and file is not None:
+        path = file.parent / path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerError(f"{path}: cannot be made ({error.strerror or error}); set server.ledger") from None
+    return Ledger.at(path)
 
 
 def check_open(config: Config) -> None:

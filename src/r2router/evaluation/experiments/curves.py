@@ -10,7 +10,7 @@ from r2router.evaluation.contenders import Data
 from r2router.evaluation.experiment import Study
 from r2router.evaluation.tables_and_plots import LEAST_QUERIES, REQUESTS, line, signed
 from r2router.figure import Figure
-from r2router.metrics.score import interval
+from r2router.metrics.intervals import interval, weights
 from r2router.report.findings import Findings, Grid, Plot, Row, Section
 from r2router.types import Arm, FloatArray
 
@@ -24,10 +24,9 @@ def run(study: Study) -> Findings:
     """Quality, cost and tokens of every arm, drawn as one curve per LLM, over all queries and on each task."""
     data = study.data
     n, resamples = len(data), study.plan.resamples
-    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
-    weights = np.concatenate([np.ones((1, n)), draws])
-    quality, cost = _means(data.outcomes.quality, weights), _means(data.outcomes.cost, weights)
-    tokens = _means(data.table.output_tokens, weights)
+    drawn = weights(n, resamples, 0)
+    quality, cost = _means(data.outcomes.quality, drawn), _means(data.outcomes.cost, drawn)
+    tokens = _means(data.table.output_tokens, drawn)
     seen = (~np.isnan(data.outcomes.quality)).sum(axis=0)
     every = _curves(data, cost)
     curves, apart = _comparable(data, every)
