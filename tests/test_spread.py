@@ -109,13 +109,13 @@ def test_adaptive_collecting_and_scoring_on_ray_give_the_same_table(tmp_path: Pa
 
 MISTAKE = """
 from r2router.executors.on_ray import OnRay
-from r2router.bench.spread import Answer, score_answers
+from r2router.bench.spread import ScoringTask, score_answers
 from r2router.bench.suite import Query
 from r2router.errors import DataError
 
 with OnRay() as ray:
     try:
-        list(score_answers([(0, Answer(Query(id="q", text="?"), "4", ("numbers",)))], ray))
+        list(score_answers([(0, ScoringTask(Query(id="q", text="?"), "4", ("numbers",)))], ray))
     except DataError as error:
         print(error)
 """
