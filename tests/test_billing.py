@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from r2router.errors import ConfigError, MissingPrice, UsageError
 from r2router.gateway.ledger.bound import Facts, output_bound, reserve
-from r2router.pool.prices import cost_nanos, cost_usd, dearest_nanos, dearest_usd
+from r2router.pool.prices import cost_nanos, cost_usd, max_cost_nanos, max_cost_usd
 from r2router.types import Budget, Model, Prices, Rates, Tier
 from r2router.upstream.usage import Usage, convention_of, merged, usage_of
 
@@ -167,8 +167,8 @@ def usages(draw: Any) -> Usage:
 def test_exact_money_is_the_same_rule_as_floats(base: Prices, tier: Any, usage: Usage) -> None:
     prices = tiered(base, tier)
     assert cost_nanos(prices, usage) == pytest.approx(cost_usd(prices, usage) * 1e9, rel=1e-9, abs=1.001)
-    most = dearest_nanos(prices, usage.input, usage.output, writes=True)
-    assert most == pytest.approx(dearest_usd(prices, usage.input, usage.output, writes=True) * 1e9, rel=1e-9, abs=1.001)
+    most = max_cost_nanos(prices, usage.input, usage.output, writes=True)
+    assert most == pytest.approx(max_cost_usd(prices, usage.input, usage.output, writes=True) * 1e9, rel=1e-9, abs=1.001)
 
 
 @given(some_prices, st.none() | st.tuples(st.integers(1, 10**6), some_prices), st.lists(usages(), min_size=1, max_size=3), st.data())

@@ -492,7 +492,7 @@ class Dying:
     """A named fake engine: every call may have been billed once, and then its endpoint is gone."""
 
     async def call(self, _request: Request) -> Failure:
-        return Failure(kind="connection", message="cannot be reached (tried 2 times)", attempts=2, unsure=1)
+        return Failure(kind="connection", message="cannot be reached (tried 2 times)", attempts=2, maybe_billed=1)
 
     async def probe(self, _provider: str) -> None:
         return None

@@ -35,7 +35,7 @@ from r2router.starter import starter
 from r2router.types import Provider
 from r2router.upstream.client import Upstream
 from r2router.upstream.endpoint import Inflate, Mask, TooMuch, looks_like_a_key
-from r2router.upstream.limits import Gate, retry_after, seconds
+from r2router.upstream.limits import ConcurrencyLimiter, retry_after, seconds
 from r2router.upstream.reply import Failure, Reply, Request
 
 KEY = "sk-proj-Very+Secret/0123456789abcdefGHIJ"
@@ -252,7 +252,7 @@ ABSURD = ("²", "٣", "-1", "1e999", "nan", "inf", "9" * 5000, "0x10", "", " ", 
 @pytest.mark.parametrize("value", ABSURD)
 def test_absurd_headers_say_nothing(value: str) -> None:
     names = [f"x-ratelimit-{what}-{of}" for what in ("remaining", "reset") for of in ("requests", "tokens")]
-    gate = Gate(4)
+    gate = ConcurrencyLimiter(4)
     gate.read(dict.fromkeys(names, value))
     gate.read({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": value})
     assert gate._opens_at == 0.0

@@ -74,12 +74,12 @@ class Endpoint:
         cap = request.body["max_tokens"]
         text = request.body["messages"][-1]["content"]
         given = len(text) // 3 + 5
-        lost, unsure = None, 0
+        lost, maybe_billed = None, 0
         for _ in range(self.rng.choice((0, 0, 0, 1, 2))):  # attempts that are billed and never arrive
-            if unsure + 1 >= request.billable:
+            if maybe_billed + 1 >= request.billable:
                 break
             made = self.rng.randint(0, cap)
-            unsure += 1
+            maybe_billed += 1
             self.billed += IN * given + OUT * made
             lost = Usage(given, made + (lost.output if lost else 0))
         for _ in range(self.rng.randint(0, 5)):
@@ -94,8 +94,8 @@ class Endpoint:
         usage = None if self.kind == "silent" else Usage(given, made)
         return Reply(
             text="the answer is 4", reasoning="", pieces=["the answer is 4"], finish_reason="stop", usage=usage,
-            usage_error="" if usage else "the reply reports no usage", latency_s=0.0, ttft_s=None, model="m", attempts=unsure + 1,
-            unsure=unsure, lost=lost if self.kind != "silent" else None,
+            usage_error="" if usage else "the reply reports no usage", latency_s=0.0, ttft_s=None, model="m", attempts=maybe_billed + 1,
+            maybe_billed=maybe_billed, lost=lost if self.kind != "silent" else None,
         )  # fmt: skip
 
     async def probe(self, _provider: str) -> None:

@@ -192,7 +192,7 @@ def test_figures_do_not_depend_on_the_order_of_rows(seed: int, kind: str, n: int
 
 
 def test_the_test_of_trust_does_not_depend_on_the_order_of_rows(world: Any) -> None:
-    from r2router.predict.trust import worth_trusting
+    from r2router.predict.permutation_test import passes_permutation_test
 
     table = world.table
     full = np.where(np.isnan(table.quality), 0.5, table.quality), np.log(np.where(np.isnan(table.output_tokens), 100, table.output_tokens))
@@ -203,7 +203,9 @@ def test_the_test_of_trust_does_not_depend_on_the_order_of_rows(world: Any) -> N
     for order in (np.arange(len(table)), np.argsort(full[0].mean(axis=1)), np.argsort(-full[0].mean(axis=1))):
         parts = table.take(order)
         verdicts.add(
-            worth_trusting((shift[order] * 0 + 1e-3, shift[order] * 0), np.arange(len(order)), tuple(a[order] for a in full), parts, 0)
+            passes_permutation_test(
+                (shift[order] * 0 + 1e-3, shift[order] * 0), np.arange(len(order)), tuple(a[order] for a in full), parts, 0
+            )
         )
     assert verdicts == {False}
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from r2router.errors import ConfigError, MissingExtra, MissingPrice
 from r2router.pool.pool import Pool, budget_order
-from r2router.pool.prices import cost_usd, dearest_usd, read_prices, write_prices
+from r2router.pool.prices import cost_usd, max_cost_usd, read_prices, write_prices
 from r2router.pool.toml import read_providers
 from r2router.types import Arm, Budget, Model, Prices, Tier
 from r2router.upstream.usage import Usage
@@ -498,7 +498,7 @@ def test_the_pool_prices_a_call_as_its_own_bill_does(prices: list[Prices], n: in
 
 @given(some_prices(), *[st.integers(0, 6000)] * 4)
 def test_no_bill_is_above_the_dearest_case(prices: Prices, most_in: int, most_out: int, cached: int, thought: int) -> None:
-    dearest = dearest_usd(prices, most_in, most_out, writes=True)
+    dearest = max_cost_usd(prices, most_in, most_out, writes=True)
     edges = {0, most_in, *(t.above for t in prices.tiers), *(t.above + 1 for t in prices.tiers)}
     for n in {edge for edge in edges if edge <= most_in}:
         read = min(cached, n)

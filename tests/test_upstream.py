@@ -22,7 +22,7 @@ from r2router.types import Model, Provider
 from r2router.upstream.client import BILLED_ATTEMPTS, Failure, Reply, Request, Upstream
 from r2router.upstream.endpoint import LONGEST_ANSWER, Mask
 from r2router.upstream.known import KNOWN, providers_of
-from r2router.upstream.limits import Gate, retry_after, seconds
+from r2router.upstream.limits import ConcurrencyLimiter, retry_after, seconds
 from r2router.upstream.reader import read_reply
 from r2router.upstream.reply import AttemptFailed
 from r2router.upstream.usage import usage_of
@@ -55,7 +55,7 @@ def test_a_reply_says_what_was_answered_and_used(stream: bool) -> None:
         (reply,) = call(fake, body(), stream=stream)
     text, count = fake_endpoint.answer(body())
     assert isinstance(reply, Reply)
-    assert (reply.text, reply.attempts, reply.unsure, reply.model) == (text, 1, 0, "m")
+    assert (reply.text, reply.attempts, reply.maybe_billed, reply.model) == (text, 1, 0, "m")
     assert reply.usage is not None and reply.usage.output == count and reply.usage.cached == reply.usage.input // 2
     assert reply.finish_reason == ("length" if count == 12 else "stop")
     assert (reply.ttft_s is not None) == stream and reply.latency_s > 0
@@ -154,7 +154,7 @@ def test_a_passing_fault_is_tried_again_and_charged_as_what_it_is(fault: str, st
     else:
         assert reply.attempts == 2
         # whatever was accepted may be billed; a reset before the first byte and an error status are not
-        assert reply.unsure == (fault in ("timeout", "malformed", "empty", "cut"))
+        assert reply.maybe_billed == (fault in ("timeout", "malformed", "empty", "cut"))
 
 
 @pytest.mark.parametrize("fault", [f for f in FAULTS if f != "usage"])
@@ -171,7 +171,7 @@ def test_a_lasting_fault_ends_as_a_failure_with_its_kind(fault: str) -> None:
 def test_attempts_that_may_be_billed_are_few() -> None:
     with FakeEndpoint(faults=("cut",), times=99) as fake:
         (failure,) = call(fake, body())
-    assert isinstance(failure, Failure) and failure.unsure == fake.requests == BILLED_ATTEMPTS
+    assert isinstance(failure, Failure) and failure.maybe_billed == fake.requests == BILLED_ATTEMPTS
 
 
 def test_a_wrong_key_is_one_clear_line_without_retries_or_the_key(
@@ -346,7 +346,7 @@ def test_429s_narrow_the_window_until_nothing_is_refused() -> None:
 
 def test_the_gate_never_lets_more_through_than_its_window() -> None:
     async def run() -> int:
-        gate, active, most = Gate(5), 0, 0
+        gate, active, most = ConcurrencyLimiter(5), 0, 0
 
         async def one(i: int) -> None:
             nonlocal active, most
@@ -371,7 +371,7 @@ def test_the_gate_never_lets_more_through_than_its_window() -> None:
 
 
 def test_headers_that_say_nothing_is_left_pause_the_provider() -> None:
-    gate = Gate(4)
+    gate = ConcurrencyLimiter(4)
     gate.read({"x-ratelimit-remaining-requests": "100", "x-ratelimit-reset-requests": "1m"})
     assert gate._opens_at == 0.0
     before = time.monotonic()
@@ -420,5 +420,5 @@ def test_known_providers_need_no_entry_and_unknown_ones_say_what_to_add() -> Non
 
 
 def test_failures_and_replies_cross_processes_as_bytes() -> None:
-    failure = Failure(kind="cut", message="broke off", unsure=1)
+    failure = Failure(kind="cut", message="broke off", maybe_billed=1)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(failure), type=Failure) == failure

@@ -43,7 +43,7 @@ HUGE = 1e15
 UNLIMITED = "unlimited"
 CACHE_WRITE = 1.25  # times the input price: what Anthropic and Alibaba bill for a prompt that is written to their cache
 CACHE_WRITE_1H = 1.6  # times the price of a cache write: Anthropic's for one that is kept for an hour (twice the input price)
-DEAREST = 1e12  # US dollars per million tokens: above that a price is a slip, and sums of it would end at infinity
+MAX_PRICE = 1e12  # US dollars per million tokens: above that a price is a slip, and sums of it would end at infinity
 
 
 _Number = TypeVar("_Number", float, Fraction)

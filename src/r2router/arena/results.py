@@ -19,7 +19,7 @@ from r2router.text import money
 from r2router.types import FloatArray
 
 _RESAMPLES = 1_000
-_DEAREST, _CHEAPEST, _BETA = 200.0, 0.0044, 0.1  # of the arena score: US dollars per 1,000 queries, and the weight of cost
+_MAX_COST, _MIN_COST, _BETA = 200.0, 0.0044, 0.1  # of the arena score: US dollars per 1,000 queries, and the weight of cost
 
 
 class Results(msgspec.Struct, frozen=True):
@@ -98,7 +98,7 @@ def arena_score(accuracy: float, cost: float) -> float:
     """The arena score of an accuracy in [0, 1] and US dollars per 1,000 queries: their weighted harmonic mean, with cost on a log
     scale from 1 at $0.0044 to 0 at $200 (arXiv 2510.00202; beta 0.1).
     """
-    cheapness = math.log(_DEAREST / min(max(cost, _CHEAPEST), _DEAREST)) / math.log(_DEAREST / _CHEAPEST)
+    cheapness = math.log(_MAX_COST / min(max(cost, _MIN_COST), _MAX_COST)) / math.log(_MAX_COST / _MIN_COST)
     below = _BETA * accuracy + cheapness
     return (1 + _BETA) * accuracy * cheapness / below if below > 0 else 0.0
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from r2router.bench.call_key import query_key
 from r2router.bench.suite import Query
-from r2router.pool.prices import dearest_usd
+from r2router.pool.prices import max_cost_usd
 from r2router.types import Model, Prices
 
 TEMPLATE_TOKENS = 30
@@ -33,12 +33,12 @@ def input_bytes(query: Query) -> int:
 def ceiling_usd(model: Model, input_tokens: float, output_tokens: float) -> float:
     """The most one call can cost, in US dollars: as `max_usd`, also where the endpoint writes the prompt to a cache."""
     prices = _prices(model)
-    return dearest_usd(prices, input_tokens, output_tokens, writes=prices.cache_write is not None)
+    return max_cost_usd(prices, input_tokens, output_tokens, writes=prices.cache_write is not None)
 
 
 def max_usd(model: Model, input_tokens: float, output_tokens: float) -> float:
     """US dollars of a call with so many tokens at its maximum cost: nothing cached, thinking at its own price."""
-    return dearest_usd(_prices(model), input_tokens, output_tokens)
+    return max_cost_usd(_prices(model), input_tokens, output_tokens)
 
 
 def _prices(model: Model) -> Prices:

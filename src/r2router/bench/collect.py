@@ -227,7 +227,7 @@ class _Run:
         """As `_call`, once the model's first calls let it."""
         if self.stop.is_set() or self._stopped(work):
             return None, Hold()
-        most = nanos(self.plan.ceiling_usd(work, cap, more_input) * self._first[work.model.id].dearer)
+        most = nanos(self.plan.ceiling_usd(work, cap, more_input) * self._first[work.model.id].over_max)
         held = await self.limit.take(most, BILLED_ATTEMPTS)
         if held is None:
             arm = f"{work.model.id}@{work.budgets[0].id}"
@@ -248,7 +248,7 @@ class _Run:
         whose = self._blame(result, work, began)
         if whose is not None:
             self._stop(whose, result.message)
-        if (whose is not None or result.kind == "interrupted") and not result.unsure:
+        if (whose is not None or result.kind == "interrupted") and not result.maybe_billed:
             self.limit.give_back(held)  # else an attempt before may have been billed: that is recorded, as an error of the cell
             return None, Hold()
         return result, held

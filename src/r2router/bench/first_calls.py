@@ -20,10 +20,13 @@ _SLACK = 16
 
 
 class FirstCalls:
-    """What is known of one model from this run's calls. dearer: the most that a call was charged for its maximum cost, at least 1."""
+    """What is known of one model from this run's calls.
+
+    over_max: the largest charge of a call as a multiple of the maximum cost that was computed for it, at least 1.
+    """
 
     def __init__(self) -> None:
-        self.dearer = 1.0
+        self.over_max = 1.0
         self._begun = self._ended = 0
         self._answers = self._silent = self._empty = 0
         self._above = self._above_in_row = 0
@@ -46,7 +49,7 @@ class FirstCalls:
     def charged(self, nano: int, most: int) -> None:
         """What an answer came to, and what it was to come to at most: the next ones may come to as much."""
         if most and nano > most:
-            self.dearer = max(self.dearer, nano / most)
+            self.over_max = max(self.over_max, nano / most)
 
     def judge(self, reply: Reply, cap: int, *, cut: bool) -> str | None:
         """Why no more should be asked of the model after this answer; None where nothing is wrong with it.

@@ -173,7 +173,7 @@ def _paid(work: Work, reply: Reply, most: int) -> dict[str, Any]:
 
 def _lost(work: Work, result: Reply | Failure, most: int) -> int:
     """Nano-dollars of failed attempts that may be billed: each at its maximum cost, or what they reported where that is more."""
-    return max(result.unsure * most, nanos(cost_usd(_prices(work), result.lost)) if result.lost else 0)
+    return max(result.maybe_billed * most, nanos(cost_usd(_prices(work), result.lost)) if result.lost else 0)
 
 
 def _unusable(reply: Reply) -> str | None:

@@ -64,7 +64,7 @@ class RayEngine:
         try:
             fine, data = await next(self._turn).call.remote(msgspec.msgpack.encode(request))
         except self._ray.exceptions.RayError as error:
-            return Failure(kind="cut", message=f"a Ray actor was lost: {type(error).__name__}", unsure=1)
+            return Failure(kind="cut", message=f"a Ray actor was lost: {type(error).__name__}", maybe_billed=1)
         return _reply.decode(data) if fine else _failure.decode(data)
 
     async def probe(self, provider: str) -> Failure | None:

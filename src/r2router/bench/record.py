@@ -27,7 +27,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     starved: the whole allowance went into thinking, and no answer came.
     cost_usd: of the arm's tokens. paid_usd: what this call itself cost, failed attempts that may be billed included; null where a
     failed report left it unknown. charged_usd: what the spend limit counts, a whole number of nano-dollars: what was reported, and the
-    dearest case where nothing was.
+    maximum cost where nothing was.
     doubt: why `--retry-failed` asks an answer again: it came without usage, or with no words in it.
     pieces: of a chain: the lengths of its tokens in characters.
     """

@@ -9,7 +9,7 @@ import msgspec
 from r2router.gateway.dialects.dialect import Watch
 from r2router.gateway.plan import Plan, Step
 from r2router.gateway.setting import REPLAY
-from r2router.pool.prices import cost_usd, dearest_usd
+from r2router.pool.prices import cost_usd, max_cost_usd
 from r2router.types import Prices
 from r2router.upstream.controls import SAFETY_CAP
 from r2router.upstream.usage import Usage, sum_usage, usage_of
@@ -74,6 +74,6 @@ def reserve(plan: Plan, ceiling: int | None, answers: int, billable: int) -> tup
             return None, tokens
         if step.model.provider == REPLAY:
             return 0, tokens
-        costs.append(math.ceil(dearest_usd(step.model.usd_per_million, given, made, writes=True) * 1e9))
+        costs.append(math.ceil(max_cost_usd(step.model.usd_per_million, given, made, writes=True) * 1e9))
     costs.sort(reverse=True)
     return sum(costs[: max(1, billable)]), tokens

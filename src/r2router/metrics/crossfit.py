@@ -69,7 +69,7 @@ def mean_quality(paths: Sequence[Path], low: float, high: float) -> float:
     """Mean quality over log cost from `low` to `high` US dollars along the paths, on average over them; NaN unless 0 < low < high.
 
     Before its first point a path counts that point's quality, and beyond its last one that one's. Where a setting that was kept for the
-    other half turns out dearer than the next one, the way back counts against the way there.
+    other half costs more than the next one, the way back counts against the way there.
     """
     if not (0 < low < high and paths):
         return float("nan")

@@ -196,7 +196,7 @@ class Pool:
         return tuple(found)
 
     @cached_property
-    def dearest_output(self) -> FloatArray:
+    def max_output_price(self) -> FloatArray:
         """(arms,) US dollars per output token, in the most expensive tier."""
         return np.array([self.usd_per_token[1], *(np.where(np.isinf(above), 0.0, each[1]) for above, each in self.tiers)]).max(axis=0)
 

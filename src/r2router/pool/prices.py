@@ -18,7 +18,7 @@ import msgspec
 
 from r2router.errors import ConfigError, MissingExtra, expect
 from r2router.files import check_text
-from r2router.types import CACHE_WRITE_1H, DEAREST, FloatArray, Model, Prices, Rates, Tier, as_written
+from r2router.types import CACHE_WRITE_1H, MAX_PRICE, FloatArray, Model, Prices, Rates, Tier, as_written
 from r2router.upstream.usage import Usage
 
 NANOS_PER_TOKEN = 1000
@@ -56,14 +56,14 @@ def _billed(each: Sequence[Any], write_1h: Any, usage: Usage) -> Any:
     return charge(each, tokens) + hourly
 
 
-def dearest_nanos(prices: Prices, input_tokens: int, output_tokens: int, *, writes: bool = False, hourly: bool = False) -> int:
-    """As `dearest_usd`, in nano-dollars, exactly and rounded up. hourly: what is written may be kept for an hour."""
+def max_cost_nanos(prices: Prices, input_tokens: int, output_tokens: int, *, writes: bool = False, hourly: bool = False) -> int:
+    """As `max_cost_usd`, in nano-dollars, exactly and rounded up. hourly: what is written may be kept for an hour."""
     factor = as_written(CACHE_WRITE_1H) if hourly else Fraction(int(writes))
     reached = (_most(rates.exact, input_tokens, output_tokens, factor) for rates in _reached(prices, input_tokens))
     return math.ceil(max(reached) * NANOS_PER_TOKEN)
 
 
-def dearest_usd(prices: Prices, input_tokens: float, output_tokens: float, *, writes: bool = False) -> float:
+def max_cost_usd(prices: Prices, input_tokens: float, output_tokens: float, *, writes: bool = False) -> float:
     """The most a call with so many tokens can cost, in US dollars: nothing cached, thinking at its own price, any tier it may reach.
 
     writes: also where the endpoint writes the prompt to its cache by itself, and bills that.
@@ -87,9 +87,9 @@ def wrong_prices(prices: Prices) -> tuple[str, str] | None:
     for number, rates in enumerate((prices, *prices.tiers)):
         for name in Rates.__struct_fields__:
             price = getattr(rates, name)
-            if price is not None and not 0 <= price <= DEAREST:
+            if price is not None and not 0 <= price <= MAX_PRICE:
                 key = f"tiers.{name}" if number else name
-                return key, f"{key} is {price}; a price is finite and at least 0 (and at most {DEAREST:g})"
+                return key, f"{key} is {price}; a price is finite and at least 0 (and at most {MAX_PRICE:g})"
     above = [0, *(tier.above for tier in prices.tiers)]
     if any(high <= low for low, high in pairwise(above)):
         listed = ", ".join(str(tier.above) for tier in prices.tiers)
@@ -187,8 +187,8 @@ def _price(row: Mapping[str, str | None], column: str, where: str) -> float:
         price = float(text or "")
     except ValueError:
         raise ConfigError(f"{where}: {column} is {text!r}, which is not a number of US dollars") from None
-    if not 0 <= price <= DEAREST:
-        raise ConfigError(f"{where}: {column} is {text!r}; a price is finite and at least 0 (and at most {DEAREST:g})")
+    if not 0 <= price <= MAX_PRICE:
+        raise ConfigError(f"{where}: {column} is {text!r}; a price is finite and at least 0 (and at most {MAX_PRICE:g})")
     return price
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from r2router.errors import ArtifactError, ConfigError
 from r2router.predict.clusters import SoftClusters, cluster_means
 from r2router.predict.linear import check_shapes, rows_of
+from r2router.predict.permutation_test import passes_permutation_test
 from r2router.predict.principal import Outcome, Parts
 from r2router.predict.tokens import log_bounds, log_smearing
-from r2router.predict.trust import worth_trusting
 from r2router.types import Arm, FloatArray, Forecast
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _PRIOR_STRENGTH = 0.1  # of that prior, as a share of the noise
 class Blend(msgspec.Struct, frozen=True, tag="blend", tag_field="learner", forbid_unknown_fields=True):
     """`PrincipalRidge` and soft cluster means, weighted by their left-out errors.
 
-    power: see `PrincipalRidge`. seed: of the clusters, and of the shuffles that the forecasts must beat, see `worth_trusting`.
+    power: see `PrincipalRidge`. seed: of the clusters, and of the shuffles that the forecasts must beat, see `passes_permutation_test`.
     """
 
     power: float = 2.0
@@ -42,13 +42,13 @@ class Blend(msgspec.Struct, frozen=True, tag="blend", tag_field="learner", forbi
             raise ConfigError(f"Blend(power={self.power}): power must lie between 1 and 4")
 
     def fit(self, x: FloatArray, table: Table) -> BlendPredictor:
-        """See `Learner.fit`. Gaps are filled, and forecasts used only where they are `worth_trusting`, as by `PrincipalRidge`."""
+        """See `Learner.fit`. Gaps are filled, and forecasts used only where they are `passes_permutation_test`, as by `PrincipalRidge`."""
         parts, arms = Parts.of(x, table, self.power), len(table.arms)
         clusters = SoftClusters.of(x, np.argsort(np.array(table.query_ids), kind="stable"), self.seed)
         share = clusters.membership(np.asarray(x, dtype=np.float32)).astype(np.float64)
         quality, length = (_Blended.of(share, outcome, len(clusters.centres)) for outcome in (parts.quality, parts.length))
         shifts, outcomes = (quality.left_out, length.left_out), (parts.quality.y, parts.length.y)
-        trusted = worth_trusting(shifts, parts.quality.heads.judged, outcomes, table, self.seed)
+        trusted = passes_permutation_test(shifts, parts.quality.heads.judged, outcomes, table, self.seed)
         of_linear, of_clusters = trusted * np.repeat([quality.weights, length.weights], arms, axis=0).T
         weight, bias = parts.linear(of_linear)
         values = np.concatenate([quality.means, length.means], axis=1) * of_clusters

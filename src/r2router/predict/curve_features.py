@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from r2router.predict.fill import fill
+from r2router.predict.impute import impute
 from r2router.predict.principal import Basis, choose_strength
 from r2router.predict.tokens import log_bounds, log_smearing, log_tokens
 from r2router.predict.variance import with_one_unknown
@@ -67,10 +67,10 @@ def learn_heads(x: FloatArray, table: Table, known: KnownArms) -> CurveHeads:
     scale, arms = _scale(features, known.quality.shape[1]), len(table.arms)
     basis = Basis.of(features * scale, _POWER)
     log_length = log_tokens(table.output_tokens)
-    quality = np.clip(fill(basis.u, basis.prior, table.quality), 0.0, 1.0)
-    length = fill(basis.u, basis.prior, log_length)
+    quality = np.clip(impute(basis.u, basis.prior, table.quality), 0.0, 1.0)
+    length = impute(basis.u, basis.prior, log_length)
     share = float(np.isfinite(table.quality).mean())
-    of_quality = _ridge(basis, quality - _luck(known, quality), share)
+    of_quality = _ridge(basis, quality - _control_variate(known, quality), share)
     of_length = _ridge(basis, length, float(np.isfinite(log_length).mean()))
     weight = scale[:, None] * (basis.v @ np.concatenate([of_quality.weight, of_length.weight], axis=1))
     bias = np.concatenate([of_quality.mean, of_length.mean]) - (basis.mean / np.where(scale > 0, scale, 1.0)) @ weight
@@ -106,7 +106,7 @@ def _scale(features: FloatArray, known: int) -> FloatArray:
     return np.repeat(factors, [known, features.shape[1] - known])
 
 
-def _luck(known: KnownArms, quality: FloatArray) -> FloatArray:
+def _control_variate(known: KnownArms, quality: FloatArray) -> FloatArray:
     """(n, k) what the outcomes owe to the draw of queries, as far as outcomes of known arms on the same ones tell.
 
     Where known arms did better than forecast, a new one did too. The surprises are zero on average, so a forecast leaves them out; but

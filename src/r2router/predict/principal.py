@@ -16,10 +16,10 @@ import msgspec
 import numpy as np
 
 from r2router.errors import ConfigError
-from r2router.predict.fill import fill
+from r2router.predict.impute import impute
 from r2router.predict.linear import LinearPredictor
+from r2router.predict.permutation_test import passes_permutation_test
 from r2router.predict.tokens import log_bounds, log_smearing, log_tokens
-from r2router.predict.trust import worth_trusting
 from r2router.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class PrincipalRidge(msgspec.Struct, frozen=True, tag="principal", tag_field="le
     """Ridge heads in the principal components of the outcomes, each with a strength of its own.
 
     power: the prior variance of a weight is the embeddings' variance along its direction, to this power less one; 1 is plain ridge.
-    seed: of the shuffles that the forecasts must beat, see `worth_trusting`.
+    seed: of the shuffles that the forecasts must beat, see `passes_permutation_test`.
     """
 
     power: float = 2.0
@@ -47,12 +47,12 @@ class PrincipalRidge(msgspec.Struct, frozen=True, tag="principal", tag_field="le
     def fit(self, x: FloatArray, table: Table) -> LinearPredictor:
         """See `Learner.fit`. Missing cells are filled first (`fill`), so that an arm seen on easy queries only is not flattered.
 
-        The forecasts are used only where they are `worth_trusting`; else the predictor knows the arm means and nothing else.
+        The forecasts are used only where they are `passes_permutation_test`; else the predictor knows the arm means and nothing else.
         """
         parts = Parts.of(x, table, self.power)
         quality, arms = parts.quality.heads, len(table.arms)
         shifts, outcomes = (quality.left_out, parts.length.heads.left_out), (parts.quality.y, parts.length.y)
-        trusted = worth_trusting(shifts, quality.judged, outcomes, table, self.seed)
+        trusted = passes_permutation_test(shifts, quality.judged, outcomes, table, self.seed)
         weight, bias = parts.linear(np.full(2 * arms, float(trusted)))
         low, high = log_bounds(table.output_tokens)
         bias[arms:] += log_smearing(np.clip(x @ weight[:, arms:] + bias[arms:], low, high), np.exp(parts.length.y))
@@ -72,7 +72,7 @@ class Outcome:
     @classmethod
     def of(cls, basis: Basis, cells: FloatArray, low: float = -np.inf, high: float = np.inf) -> Self:
         """Fill the gaps of (n, arms) cells, within bounds, and fit the heads."""
-        y, seen = np.clip(fill(basis.u, basis.prior, cells), low, high), float(np.isfinite(cells).mean())
+        y, seen = np.clip(impute(basis.u, basis.prior, cells), low, high), float(np.isfinite(cells).mean())
         return cls(y, seen, fit_heads(basis, y, seen))
 
 

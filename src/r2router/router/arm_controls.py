@@ -46,7 +46,7 @@ class ArmControls:
         further = choices.budget_tokens - self.pool.budget_tokens[arm]  # between two budgets
         most = caps[arm] + np.where(follows[arm] & ~np.isnan(further), further, 0.0)
         if isinstance(policy, Best):
-            price = self.pool.dearest_output[arm]
+            price = self.pool.max_output_price[arm]
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
                 more = (policy.max_cost - forecast.cost[rows, arm]) / price
                 affordable = np.maximum(forecast.tokens[rows, arm] + more, 1.0)

@@ -1,6 +1,6 @@
 """The arms of a simulated table, and what is expected of each on a query: a router's own curves, stretched to more models and budgets.
 
-A model beyond those of the router is a copy of one of them, a little better or worse, dearer or cheaper, longer or shorter. Budgets
+A model beyond those of the router is a copy of one of them, a little better or worse, more or less expensive, longer or shorter. Budgets
 of the simulation's own lie on the model's curve over log tokens: linear between the router's arms, steeply down to nothing below the
 shortest, flat above the longest.
 """

@@ -15,7 +15,7 @@ import msgspec
 from r2router.errors import MissingExtra
 from r2router.types import Provider
 from r2router.upstream.endpoint import LONGEST_ANSWER, Mask, check_provider, headers, key_of
-from r2router.upstream.limits import LONGEST_PAUSE_S, Closed, Gate
+from r2router.upstream.limits import LONGEST_PAUSE_S, Closed, ConcurrencyLimiter
 from r2router.upstream.reader import read_reply, refusal
 from r2router.upstream.reply import BILLED_ATTEMPTS, AttemptFailed, Failure, Reply, Request
 from r2router.upstream.usage import Usage, sum_usage
@@ -54,7 +54,7 @@ class Upstream:
         for name, provider in providers.items():
             check_provider(name, provider)
         self.providers = dict(providers)
-        self.gates = {name: Gate(p.concurrency) for name, p in providers.items()}
+        self.gates = {name: ConcurrencyLimiter(p.concurrency) for name, p in providers.items()}
         self.attempts, self.backoff_s = max(1, attempts), backoff_s
         self._aiohttp, self._tenacity = aiohttp, tenacity
         self._session: aiohttp.ClientSession | None = None
@@ -80,12 +80,12 @@ class Upstream:
 
     async def call(self, request: Request) -> Reply | Failure:
         """Make a call, with retries. It raises for nothing that an endpoint or a network does."""
-        made = unsure = 0
+        made = maybe_billed = 0
         lost: Usage | None = None
         billable = min(request.billable, BILLED_ATTEMPTS)
         retries = self._tenacity.AsyncRetrying(
             retry=self._tenacity.retry_if_exception(_may_pass),
-            stop=lambda state: state.attempt_number >= self.attempts or unsure >= billable or self._stopped.is_set(),
+            stop=lambda state: state.attempt_number >= self.attempts or maybe_billed >= billable or self._stopped.is_set(),
             wait=self._wait,
             sleep=self._sleep,
             reraise=True,
@@ -97,15 +97,15 @@ class Upstream:
                         reply = await self._attempt(request)
                     except AttemptFailed as failed:
                         made += failed.kind != "interrupted"
-                        unsure += failed.kind in MAYBE_BILLED
+                        maybe_billed += failed.kind in MAYBE_BILLED
                         lost = sum_usage(lost, failed.usage)
                         raise
                     made += 1
         except AttemptFailed as failed:
             kind = "interrupted" if self._stopped.is_set() and failed.kind in TRANSIENT else failed.kind
             tried = f" (tried {made} times)" if made > 1 else ""
-            return Failure(kind=kind, message=failed.message + tried, attempts=made, unsure=unsure, lost=lost)
-        return reply if made == 1 else msgspec.structs.replace(reply, attempts=made, unsure=unsure, lost=lost)
+            return Failure(kind=kind, message=failed.message + tried, attempts=made, maybe_billed=maybe_billed, lost=lost)
+        return reply if made == 1 else msgspec.structs.replace(reply, attempts=made, maybe_billed=maybe_billed, lost=lost)
 
     async def _sleep(self, seconds: float) -> None:
         """Wait before another attempt, but no longer than until `stop`."""
@@ -160,7 +160,7 @@ class Upstream:
         finally:
             gate.leave()
 
-    async def _send(self, url: str, sent: dict[str, str], body: dict[str, Any], provider: Provider, gate: Gate) -> Reply:
+    async def _send(self, url: str, sent: dict[str, str], body: dict[str, Any], provider: Provider, gate: ConcurrencyLimiter) -> Reply:
         http, data = self._aiohttp, msgspec.json.encode(body)
         cap = _cap(body)
         longest = provider.timeout_s + min((cap or LONGEST_ANSWER) / SLOWEST_TOKENS_S, LONGEST_CALL_S)

@@ -78,7 +78,7 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return budget.tokens is None or not {"max_tokens", "prefix_sharing"} & set(budget.control)
 
     def cap(self, model: Model, budget: Budget) -> int:
-        """The `max_tokens` of a call, thinking included: the budget's, or a safety cap where it has none, so that no answer is dearer."""
+        """The `max_tokens` of a call, thinking included: the budget's, or a safety cap where it has none, so that no answer costs more."""
         thinking = (budget.tokens or 0) if "thinking_tokens" in budget.control else 0
         if self.is_safety_cap(budget):
             return model.max_output_tokens or thinking + SAFETY_CAP

@@ -24,7 +24,7 @@ class Closed(Exception):
     """Nothing is let through any more."""
 
 
-class Gate:
+class ConcurrencyLimiter:
     """Lets at most `window` calls through at once, and none before a pause is over.
 
     The window begins at `most`. A 429 halves it, once for all calls that were under way; every success adds `1/window`. So it

@@ -28,10 +28,18 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """What a call gave.
 
-    text, reasoning: the answer, and the thinking where the endpoint shows it. pieces: the text token by token where the endpoint
-    told them apart, else as it was streamed. usage: None where it was absent or impossible; usage_error then says which.
-    latency_s, ttft_s: seconds from sending to the end and to the first piece, of the attempt that worked.
-    attempts: how many it took. unsure: how many of the failed ones the provider may have billed; lost: the tokens that those reported.
+    text: the answer.
+    reasoning: the thinking, where the endpoint shows it.
+    pieces: the text token by token where the endpoint told them apart, else as it was streamed.
+    finish_reason: the endpoint's word for why the answer ended.
+    usage: None where it was absent or impossible.
+    usage_error: which of the two; empty where there is a usage.
+    latency_s: seconds from sending to the end, of the attempt that worked.
+    ttft_s: seconds from sending to the first piece, of the same.
+    model: the name that the endpoint gave.
+    attempts: how many it took.
+    maybe_billed: how many of the failed attempts the provider may have billed.
+    lost: the tokens that those reported.
     note: what else is to be recorded of it.
     """
 
@@ -45,18 +53,23 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     ttft_s: float | None
     model: str | None
     attempts: int = 1
-    unsure: int = 0
+    maybe_billed: int = 0
     lost: Usage | None = None
     note: str = ""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a call gave nothing: a kind to act on, and one line for a person, which holds no key. attempts, unsure, lost: as of a `Reply`."""
+    """Why a call gave nothing.
+
+    kind: what to act on.
+    message: one line for a person; it holds no key.
+    attempts, maybe_billed, lost: as of a `Reply`.
+    """
 
     kind: FailureKind
     message: str
     attempts: int = 1
-    unsure: int = 0
+    maybe_billed: int = 0
     lost: Usage | None = None
 
 

@@ -35,7 +35,7 @@ class JudgePlan(CollectionPlan):
     calls_per_answer = 2
 
     def ceiling_usd(self, work: Work, cap: int, more_input: int = 0) -> float:
-        """US dollars of the dearer of the two calls: asked again, with the bad reply and the repair behind the prompt."""
+        """US dollars of the more expensive of the two calls: asked again, with the bad reply and the repair behind the prompt."""
         return super().ceiling_usd(work, cap, more_input + cap + _REPAIR_TOKENS)
 
 
@@ -104,12 +104,12 @@ class JudgeEngine:
         while isinstance(first, Failure) and first.kind == "context" and (shorter := shortened(asked, share)) is not None:
             note, share = f"{SHORTENED} {shorter[1]:,} characters, as the judge's context holds no more", share / 2
             request = _with_content(request, shorter[0])
-            first = await self._ask(_with_content(request, marked_anew(shorter[0])), max(1, request.billable - 1 - first.unsure))
+            first = await self._ask(_with_content(request, marked_anew(shorter[0])), max(1, request.billable - 1 - first.maybe_billed))
         if isinstance(first, Failure):
             return first
         if read_verdict(first.text, first.finish_reason) is not None:
             return msgspec.structs.replace(first, note=note)
-        if (left := request.billable - first.unsure - 1) < 1:
+        if (left := request.billable - first.maybe_billed - 1) < 1:
             return _no_verdict(first, None, "no verdict, and no money is left to ask again")
         return self._mended(first, await self._ask(_repair(request, first), left), note)
 
@@ -129,7 +129,9 @@ class JudgeEngine:
             usage_error=second.usage_error or first.usage_error,
             latency_s=first.latency_s + second.latency_s,
             attempts=first.attempts + second.attempts,
-            unsure=first.unsure + second.unsure + (usage is None),  # an answer without usage is charged once, and these are two
+            maybe_billed=first.maybe_billed
+            + second.maybe_billed
+            + (usage is None),  # an answer without usage is charged once, and these are two
             lost=sum_usage(first.lost, second.lost, *((first.usage, second.usage) if usage is None else ())),
             note=note,
         )
@@ -178,10 +180,10 @@ def _repair(request: Request, first: Reply) -> Request:
 
 def _no_verdict(first: Reply, second: Reply | Failure | None, why: str) -> Failure:
     """Of kind malformed, except for an interrupt, so that calls that were paid for are counted, each at its maximum cost."""
-    attempts, unsure = first.attempts, first.unsure + 1
+    attempts, maybe_billed = first.attempts, first.maybe_billed + 1
     if second is not None:
-        attempts, unsure = attempts + second.attempts, unsure + second.unsure + isinstance(second, Reply)
+        attempts, maybe_billed = attempts + second.attempts, maybe_billed + second.maybe_billed + isinstance(second, Reply)
     reported = [first.usage, first.lost, *(() if second is None else (second.lost, second.usage if isinstance(second, Reply) else None))]
     stopped = isinstance(second, Failure) and second.kind == "interrupted"
     kind: FailureKind = "interrupted" if stopped else "malformed"
-    return Failure(kind=kind, message=why, attempts=attempts, unsure=unsure, lost=sum_usage(*reported))
+    return Failure(kind=kind, message=why, attempts=attempts, maybe_billed=maybe_billed, lost=sum_usage(*reported))

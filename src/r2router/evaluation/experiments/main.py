@@ -56,19 +56,19 @@ def against(study: Study, name: str, title: str, question: str, form: Form) -> F
     found = comparable(tried, data, folds)
     result = compare(found, data.outcomes, plan.resamples, 0, base=OURS, groups=GROUPS, progress=study.progress)
     tasks = by_task(study, found)
-    answers, thriftier = headlines(result, tasks), list[Grid]()
+    answers, at_cheaper = headlines(result, tasks), list[Grid]()
     if form == "one budget":
-        answers, thriftier = _thrifty(study, mine, folds, answers)
+        answers, at_cheaper = _at_cheaper_budgets(study, mine, folds, answers)
     sections = [
         Section("Quality and cost", (curves(result, data.outcomes), figures_table(result, tried))),
-        Section("Ours against each", (differences_table(result), Words(verdict(result)), *thriftier)),
+        Section("Ours against each", (differences_table(result), Words(verdict(result)), *at_cheaper)),
         *one_by_one(study, mine, tasks),
         *reviewers(study, tried),
     ]
     return study.findings(name, title, question, answers, sections, notes=[*failures(tried), *skipped(data.table)])
 
 
-def _thrifty(study: Study, mine: Tried, folds: Sequence[IntArray], answers: list[str]) -> tuple[list[str], list[Grid]]:
+def _at_cheaper_budgets(study: Study, mine: Tried, folds: Sequence[IntArray], answers: list[str]) -> tuple[list[str], list[Grid]]:
     """What is left of the gain where baselines have each LLM at a budget that costs less for nearly its quality: (answers with a sentence
     more, the grid); the best budget by quality may cost several times as much for next to nothing.
     """
@@ -86,7 +86,7 @@ def _thrifty(study: Study, mine: Tried, folds: Sequence[IntArray], answers: list
     )
     heads = tuple(difference_head(name) for name in names)
     shown = Grid(
-        "Ours minus baselines with a thriftier budget per LLM, paired", heads, tuple(lines), ("+.3f", "+.3f", "+.3f", ".2f"), about=about
+        "Ours minus baselines with a cheaper budget per LLM, paired", heads, tuple(lines), ("+.3f", "+.3f", "+.3f", ".2f"), about=about
     )
     rival, times = _best(result)
     if times is None or not math.isfinite(times.value) or result.best[1] <= 0:

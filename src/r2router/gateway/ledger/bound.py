@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from r2router.errors import MissingPrice, UsageError
-from r2router.pool.prices import dearest_nanos
+from r2router.pool.prices import max_cost_nanos
 from r2router.types import Model, Prices
 from r2router.upstream.endpoint import LONGEST_ANSWER
 
@@ -45,7 +45,7 @@ def reserve(facts: Facts, prices: Prices | None, attempts: int = 1) -> int:
         raise MissingPrice("the price is not known: give usd_per_million in the pool (an unknown price is never zero)")
     writes = facts.cache_writes != "none" or prices.cache_write is not None  # where it has a price, the provider may write by itself
     hourly = facts.cache_writes == "1h"
-    return attempts * dearest_nanos(prices, facts.input_tokens, facts.n * facts.output_tokens, writes=writes, hourly=hourly)
+    return attempts * max_cost_nanos(prices, facts.input_tokens, facts.n * facts.output_tokens, writes=writes, hourly=hourly)
 
 
 def output_bound(model: Model, *caps: int | None) -> int:

@@ -16,7 +16,7 @@ _SHUFFLES = 20
 _LEAST_QUERIES = 10
 
 
-def worth_trusting(
+def passes_permutation_test(
     shifts: tuple[FloatArray, FloatArray], judged: IntArray, outcomes: tuple[FloatArray, FloatArray], table: Table, seed: int
 ) -> bool:
     """Do left-out forecasts decide better than arm means, and better than forecasts that were dealt to the wrong queries?

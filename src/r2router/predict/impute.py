@@ -1,4 +1,4 @@
-"""Filling the cells that were not observed, so that arms seen on different queries can be learned together."""
+"""Imputing the cells that were not observed, so that arms seen on different queries can be learned together."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import numpy as np
 from r2router.predict.means import additive
 from r2router.types import FloatArray
 
-_STRENGTH = 5.0  # of the ridge inside; filled cells agree with the embeddings too well, so it is a strong one
+_STRENGTH = 5.0  # of the ridge inside; imputed cells agree with the embeddings too well, so it is a strong one
 _FLOOR = 0.1  # noise added to the arms' covariance, as a share of its mean variance
 _ROUNDS, _STEPS = 4, 10  # more rounds forecast hidden cells no better, and on noisy outcomes worse
 _MOST_ARMS = 500  # beyond, the covariance of the arms costs more than it tells
 
 
-def fill(u: FloatArray, prior: FloatArray, y: FloatArray) -> FloatArray:
+def impute(u: FloatArray, prior: FloatArray, y: FloatArray) -> FloatArray:
     """(n, arms) y with every missing cell replaced by what is expected there; the observed cells stay.
 
     u: (n, r) orthonormal coordinates of the queries' embeddings. prior: (r,) prior variances of their weights.
