@@ -20,7 +20,7 @@ import polars as pl
 from r2router.bench.scoring import scorer_named
 from r2router.bench.scoring.math import answered
 from r2router.bench.scoring.numeric import reference_number
-from r2router.bench.scoring.served import Lost, Served
+from r2router.bench.scoring.served import ProcessLost, ServedFunction
 from r2router.bench.suite import Query, Score
 
 Row = tuple[str, str, str, bool]  # kind, reference, answer, right
@@ -30,12 +30,12 @@ _SHORT = 295  # the record holds the beginnings of longer responses
 
 def main() -> None:
     folder, most = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 300
-    inside = Served("r2router.bench.scoring.formula:verify")
+    inside = ServedFunction("r2router.bench.scoring.formula:verify")
 
     def math_verify(reference: str, answer: str) -> bool:
         try:
             found = msgspec.json.decode(inside.call(msgspec.json.encode((reference, answered(answer)))), type=Score)
-        except Lost:
+        except ProcessLost:
             return False
         return found.quality == 1.0
 

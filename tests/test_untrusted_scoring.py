@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from r2router.bench.folder import QUERIES, compact
 from r2router.bench.record import FORMAT, VERSION
 from r2router.bench.scoring import sandbox, scorer_named
-from r2router.bench.scoring.served import Lost, Served
+from r2router.bench.scoring.served import ProcessLost, ServedFunction
 from r2router.bench.scoring.verifier import evaluates, is_plain
 from r2router.bench.suite import Query
 from r2router.bench.suites import load_queries
@@ -127,11 +127,11 @@ def test_what_could_call_or_look_up_is_not_shown(form: str, name: str) -> None:
 @needs_sandbox
 @pytest.mark.skipif(sandbox.isolation() is None, reason="no sandbox works here")
 def test_one_answer_cannot_change_the_next_ones_score() -> None:
-    served = Served("json:loads")  # any function will do to see what becomes of calls
-    with pytest.raises(Lost):
+    served = ServedFunction("json:loads")  # any function will do to see what becomes of calls
+    with pytest.raises(ProcessLost):
         served.call(b"{}")  # it gives no bytes
     served.close()
-    echo = Served("base64:b64encode")
+    echo = ServedFunction("base64:b64encode")
     assert echo.call(b"x") == b"eA==" and echo.call(b"y" * 100_000)
     echo.close()
 

@@ -140,11 +140,11 @@ class _Row(msgspec.Struct):
     embedding: list[float]
 
 
-class _Reply(msgspec.Struct):
+class _EmbeddingsReply(msgspec.Struct):
     data: list[_Row]
 
 
-_decoder = msgspec.json.Decoder(_Reply)
+_decoder = msgspec.json.Decoder(_EmbeddingsReply)
 
 
 def _ordered(reply: bytes, count: int, url: str) -> list[Any]:

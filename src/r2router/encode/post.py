@@ -123,16 +123,16 @@ def _http(sockets: list[socket.socket]) -> urllib.request.HTTPHandler:
 
 
 def _https(sockets: list[socket.socket]) -> urllib.request.HTTPSHandler:
-    class Connection(http.client.HTTPSConnection):
+    class SecureConnection(http.client.HTTPSConnection):
         def connect(self) -> None:
             super().connect()
             sockets.append(self.sock)
 
-    class Handler(urllib.request.HTTPSHandler):
+    class SecureHandler(urllib.request.HTTPSHandler):
         def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-            return self.do_open(functools.partial(Connection), req)
+            return self.do_open(functools.partial(SecureConnection), req)
 
-    return Handler()
+    return SecureHandler()
 
 
 def _explain_status(error: urllib.error.HTTPError, url: str, *, keyed: bool) -> str:

@@ -38,7 +38,7 @@ _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _EPERM, _ENOSYS, _EAFNOSUPPORT = 1, 38, 97
 
 
-class Held:
+class RunResources:
     """What a run holds from its start to its end: the user that it runs as, and files that the fence reads."""
 
     def __init__(self, fence: Fence | None) -> None:
@@ -85,7 +85,7 @@ class Fence:
         missing = [tool for tool in self.tools if shutil.which(tool) is None]
         return f"{missing[0]} is not installed" if missing else None
 
-    def command(self, own: list[str], held: Held, work_mb: int, more: tuple[str, ...]) -> tuple[list[str], tuple[int, ...]]:
+    def command(self, own: list[str], held: RunResources, work_mb: int, more: tuple[str, ...]) -> tuple[list[str], tuple[int, ...]]:
         """(the command that runs `own` behind the fence, descriptors that it is given)."""
         raise NotImplementedError
 
@@ -102,7 +102,7 @@ class Bubblewrap(Fence):
 
     name, tools, own_processes = "bubblewrap", ("bwrap",), 1
 
-    def command(self, own: list[str], held: Held, work_mb: int, more: tuple[str, ...]) -> tuple[list[str], tuple[int, ...]]:
+    def command(self, own: list[str], held: RunResources, work_mb: int, more: tuple[str, ...]) -> tuple[list[str], tuple[int, ...]]:
         """See `Fence.command`."""
         rules = held.file(call_filter())
         words = [self._tool(), "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
@@ -131,7 +131,7 @@ class UtilLinux(Fence):
 
     name, tools, own_processes = "util-linux", ("unshare", "setpriv"), 1
 
-    def command(self, own: list[str], held: Held, work_mb: int, more: tuple[str, ...]) -> tuple[list[str], tuple[int, ...]]:
+    def command(self, own: list[str], held: RunResources, work_mb: int, more: tuple[str, ...]) -> tuple[list[str], tuple[int, ...]]:
         """See `Fence.command`."""
         words = [
             self._tool(1),

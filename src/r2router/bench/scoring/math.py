@@ -11,7 +11,7 @@ import msgspec
 from r2router.bench.scoring.answers import marked_answers, no_reference, reference_answer
 from r2router.bench.scoring.exact import Exact
 from r2router.bench.scoring.numeric import Numeric, reference_number
-from r2router.bench.scoring.served import Lost, Served
+from r2router.bench.scoring.served import ProcessLost, ServedFunction
 from r2router.bench.suite import Query, Score
 from r2router.bench.thinking import without_thinking
 from r2router.errors import R2Error
@@ -30,7 +30,7 @@ class Math:
     name = NAME
 
     def __init__(self) -> None:
-        self._inside = Served("r2router.bench.scoring.formula:verify")
+        self._inside = ServedFunction("r2router.bench.scoring.formula:verify")
 
     def score(self, query: Query, response: str) -> Score:
         """1 or 0; no quality where the reference cannot be read, or no sandbox works."""
@@ -45,7 +45,7 @@ class Math:
             return Score(quality=1.0, judge=NAME)
         try:
             return msgspec.json.decode(self._inside.call(msgspec.json.encode((reference, answer))), type=Score)
-        except (Lost, msgspec.DecodeError) as error:  # an answer that cannot be compared in time is not the reference
+        except (ProcessLost, msgspec.DecodeError) as error:  # an answer that cannot be compared in time is not the reference
             return Score(quality=0.0, judge=NAME, reason=f"the answer could not be compared: {error}")
         except R2Error as error:
             return Score(quality=None, judge=NAME, error=str(error))

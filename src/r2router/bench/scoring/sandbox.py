@@ -23,7 +23,7 @@ from typing import IO, Any
 
 import msgspec
 
-from r2router.bench.scoring.fence import FENCES, Fence, Held, package_folders, python
+from r2router.bench.scoring.fence import FENCES, Fence, RunResources, package_folders, python
 from r2router.bench.scoring.watch import wait
 from r2router.errors import DataError
 
@@ -133,7 +133,9 @@ def _sound(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def job_of(limits: SandboxLimits, fence: Fence | None, held: Held, stages: tuple[str, ...], more: tuple[str, ...] = ()) -> dict[str, Any]:
+def job_of(
+    limits: SandboxLimits, fence: Fence | None, held: RunResources, stages: tuple[str, ...], more: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """What every job holds. more: folders that are seen inside, beside Python and its packages."""
     mega = 1 << 20
     most = {
@@ -158,7 +160,7 @@ def packed(job: dict[str, Any]) -> bytes:
 
 def _run(what: dict[str, Any], limits: SandboxLimits, fence: Fence | None) -> Ran:
     mark = secrets.token_bytes(16)
-    with Held(fence) as held, tempfile.TemporaryFile() as job, tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as errors:
+    with RunResources(fence) as held, tempfile.TemporaryFile() as job, tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as errors:
         job.write(packed({**job_of(limits, fence, held, ("enter", "program")), **what, "mark": mark}))
         job.seek(0)
         process = start(fence, held, limits, (job, said, errors))
@@ -172,7 +174,7 @@ def _run(what: dict[str, Any], limits: SandboxLimits, fence: Fence | None) -> Ra
 
 
 def start(
-    fence: Fence | None, held: Held, limits: SandboxLimits, streams: tuple[Any, Any, Any], more: tuple[str, ...] = ()
+    fence: Fence | None, held: RunResources, limits: SandboxLimits, streams: tuple[Any, Any, Any], more: tuple[str, ...] = ()
 ) -> subprocess.Popen[bytes]:
     """Start the bare interpreter behind the fence, with these as stdin, stdout and stderr, and nothing of our environment."""
     own = [python(), "-I", "-S", "-B", "-c", _BOOT]

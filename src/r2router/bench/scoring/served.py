@@ -1,4 +1,4 @@
-"""Our own scorers that parse or evaluate what an LLM wrote, kept running in a sandbox: `Served("module:function").call(data)`.
+"""Our own scorers that parse or evaluate what an LLM wrote, kept running in a sandbox: `ServedFunction("module:function").call(data)`.
 
 The function takes and gives bytes. It is imported once, inside; each call has a process of its own there, so that an answer that takes it
 over changes no other's score, has no key to find, and nobody to tell.
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from r2router.bench.scoring.fence import Fence, Held
+from r2router.bench.scoring.fence import Fence, RunResources
 from r2router.bench.scoring.sandbox import SandboxLimits, chosen, job_of, packed, start
 from r2router.bench.scoring.watch import end
 from r2router.errors import DataError
@@ -29,7 +29,7 @@ _MOST = 1 << 20
 _SLACK = 100.0  # seconds on the clock beyond the CPU time of a call: a busy machine is no fault of the answer
 
 
-class Lost(Exception):
+class ProcessLost(Exception):
     """A call gave nothing: it took too long, too much, or ended. The message says which."""
 
 
@@ -37,7 +37,7 @@ class NotServed(DataError):
     """The function could not be started in the sandbox, or the machine gave it no time: it says nothing of an answer."""
 
 
-class Served:
+class ServedFunction:
     """A function of ours in a sandbox, started at the first call and again where it was lost.
 
     function: `module:name`; it takes bytes and gives bytes. preload: packages that are imported before the first call, once for all.
@@ -53,24 +53,24 @@ class Served:
         self._owner = 0
 
     def call(self, data: bytes) -> bytes:
-        """The function's result. Raises `Lost` where there is none, `NotServed`, and `DataError` where no sandbox works."""
+        """The function's result. Raises `ProcessLost` where there is none, `NotServed`, and `DataError` where no sandbox works."""
         fence = chosen()
         assert fence is not None  # noqa: S101  chosen raises
         with self._lock:
             try:
                 process = self._running(fence)
-            except (Lost, OSError) as error:
+            except (ProcessLost, OSError) as error:
                 self._end()
                 raise NotServed(f"{self.function} could not be started in the sandbox: {error}") from None
             try:
                 result = _exchange(process, struct.pack("=I", len(data)) + data, 2.0 * self.limits.seconds + _SLACK)
-            except (Lost, OSError) as error:
+            except (ProcessLost, OSError) as error:
                 self._end()
-                raise Lost(str(error) or type(error).__name__) from None
+                raise ProcessLost(str(error) or type(error).__name__) from None
         if not result:
-            raise Lost(f"it gave nothing within its limits ({self.limits.seconds} s CPU, {self.limits.memory_mb} MB)")
+            raise ProcessLost(f"it gave nothing within its limits ({self.limits.seconds} s CPU, {self.limits.memory_mb} MB)")
         if result[:1] != b"+":
-            raise Lost(result[1:300].decode("utf-8", "replace"))
+            raise ProcessLost(result[1:300].decode("utf-8", "replace"))
         return result[1:]
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class Served:
         if self._process is not None and self._owner == os.getpid() and self._process.poll() is None:
             return self._process
         self._end()
-        with Held(fence) as held:
+        with RunResources(fence) as held:
             package = str(Path(__file__).resolve().parents[2])
             job = job_of(self.limits, fence, held, ("enter", "serve"), (package,))
             del job["limits"]["RLIMIT_CPU"]  # each call has its own
@@ -93,7 +93,7 @@ class Served:
             self._process, self._owner = process, os.getpid()
             atexit.register(self.close)
             if _exchange(process, packed(job), _TO_START) != b"ready":
-                raise Lost("it did not say that it is ready")
+                raise ProcessLost("it did not say that it is ready")
         return process
 
     def _end(self) -> None:
@@ -109,7 +109,7 @@ class Served:
 
 
 def _exchange(process: subprocess.Popen[bytes], data: bytes, seconds: float) -> bytes:
-    """Write all of `data`, and read one message back. Raises `Lost` after so many seconds, or where the other side has ended."""
+    """Write all of `data`, and read one message back. Raises `ProcessLost` after so many seconds, or where the other side has ended."""
     assert process.stdin is not None and process.stdout is not None  # noqa: S101  they are pipes
     out, back = process.stdin.fileno(), process.stdout.fileno()
     os.set_blocking(out, False)
@@ -117,16 +117,16 @@ def _exchange(process: subprocess.Popen[bytes], data: bytes, seconds: float) -> 
     while True:
         ready: Any = select.select([back], [out] if left else [], [], max(0.0, deadline - time.monotonic()))
         if not (ready[0] or ready[1]):
-            raise Lost(f"not done after {seconds:g} s")
+            raise ProcessLost(f"not done after {seconds:g} s")
         if ready[1]:
             left = left[os.write(out, left[: 1 << 16]) :]
         if ready[0]:
             part = os.read(back, 1 << 16)
             if not part:
-                raise Lost("it ended")
+                raise ProcessLost("it ended")
             got += part
             size = struct.unpack("=I", got[:4])[0] if len(got) >= 4 else None
             if size is not None and size > _MOST:
-                raise Lost("its result is too large")
+                raise ProcessLost("its result is too large")
             if size is not None and len(got) >= 4 + size:
                 return got[4 : 4 + size]

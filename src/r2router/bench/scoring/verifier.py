@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from r2router.bench.scoring.answers import final_answer, first_line
-from r2router.bench.scoring.served import Lost, Served
+from r2router.bench.scoring.served import ProcessLost, ServedFunction
 from r2router.bench.suite import Query, Score
 from r2router.bench.suites.procedural import Maker, code_in, entry_of, made
 from r2router.bench.thinking import without_thinking
@@ -46,7 +46,7 @@ class Verifier:
     name = NAME
 
     def __init__(self) -> None:
-        self._inside = Served("r2router.bench.scoring.verifier:verify", preload=("reasoning_gym",), prepare="prepare")
+        self._inside = ServedFunction("r2router.bench.scoring.verifier:verify", preload=("reasoning_gym",), prepare="prepare")
 
     def score(self, query: Query, response: str) -> Score:
         """In [0, 1]; no quality where no sandbox works, the entry cannot be made again, or the verifier fails on it."""
@@ -56,7 +56,7 @@ class Verifier:
             return Score(quality=None, judge=NAME, error=f"the query was not made by reasoning-gym: {error}")
         try:
             return msgspec.json.decode(self._inside.call(msgspec.json.encode((query, response))), type=Score)
-        except (Lost, msgspec.DecodeError) as error:
+        except (ProcessLost, msgspec.DecodeError) as error:
             return Score(quality=None, judge=NAME, error=f"the verifier failed: {error}")
         except R2Error as error:
             return Score(quality=None, judge=NAME, error=str(error))
