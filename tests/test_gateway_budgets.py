@@ -58,7 +58,12 @@ def test_the_smaller_cap_counts_and_says_whose_it_is() -> None:
 @pytest.mark.parametrize(
     ("url", "body", "sent", "wanted"),
     [
-        ("https://api.openai.com/v1", b'{"max_tokens":9,"max_completion_tokens":7}', Enforcement(max_tokens=5), b'{"max_completion_tokens":5}'),
+        (
+            "https://api.openai.com/v1",
+            b'{"max_tokens":9,"max_completion_tokens":7}',
+            Enforcement(max_tokens=5),
+            b'{"max_completion_tokens":5}',
+        ),
         ("http://127.0.0.1:1/v1", b'{"max_completion_tokens":7}', Enforcement(max_tokens=5), b'{"max_tokens":5}'),
         ("http://127.0.0.1:1/v1", b'{"reasoning":{"effort":"high"}}', Enforcement(effort="low"), b'{"reasoning_effort":"low"}'),
         ("http://127.0.0.1:1/v1", b'{"a":0}', Enforcement(), b'{"a":0}'),
@@ -85,12 +90,16 @@ def test_each_format_has_its_own_fields() -> None:
     assert body.get("chat_template_kwargs") == {"x": 1, "enable_thinking": False}
 
 
+TEXT = b'{"type":"text","text":"a"}'
+PARTS = b'{"messages":[{"role":"user","content":[%b]},{"role":"assistant","content":null}]}'
+
+
 @pytest.mark.parametrize(
     ("dialect", "before", "after"),
     [
-        (CHAT, b'{"messages":[{"role":"user","content":"a\\u00e9"}]}', b'{"messages":[{"role":"user","content":"a\\u00e9\\n\\nBe short."}]}'),
-        (CHAT, b'{"messages":[{"role":"user","content":[{"type":"text","text":"a"}]},{"role":"assistant","content":null}]}',
-         b'{"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"Be short."}]},{"role":"assistant","content":null}]}'),
+        (CHAT, b'{"messages":[{"role":"user","content":"a\\u00e9"}]}',
+         b'{"messages":[{"role":"user","content":"a\\u00e9\\n\\nBe short."}]}'),
+        (CHAT, PARTS % TEXT, PARTS % (TEXT + b',{"type":"text","text":"Be short."}')),
         (RESPONSES, b'{"input":"a"}', b'{"input":"a\\n\\nBe short."}'),
         (RESPONSES, b'{"input":[{"role":"user","content":"a"}]}', b'{"input":[{"role":"user","content":"a\\n\\nBe short."}]}'),
         (MESSAGES, b'{"messages":[{"role":"user","content":"a"}]}', b'{"messages":[{"role":"user","content":"a\\n\\nBe short."}]}'),

@@ -14,7 +14,6 @@ pytest.importorskip("uvicorn", reason="the gateway needs the [serve] extra")
 
 from fake_provider import RESET, Answer, Asked, FakeProvider, as_json, chunk, event, message_events, response_events
 from gateway_rig import KEY, PATHS, Rig, asking, rig
-
 from r2router.gateway.failover import Breaker, action_of, wait_of
 
 ENDPOINTS = tuple(PATHS)
@@ -29,7 +28,7 @@ def fakes() -> Iterator[tuple[FakeProvider, FakeProvider]]:
 
 @pytest.fixture(scope="module")
 def gate(fakes: tuple[FakeProvider, FakeProvider]) -> Iterator[Rig]:
-    limits = {"deadline_s": 20, "silence_s": 1.0, "keepalive_s": 0.4, "stall_s": 2}
+    limits = {"deadline_s": 20, "silence_s": 1.0, "stall_s": 2}
     with rig({"one": fakes[0], "other": fakes[1]}, given={"limits": limits}, first_byte_s=0.8) as found:
         yield found
 
@@ -192,10 +191,30 @@ def test_a_stream_that_breaks_off_is_never_passed_off_as_whole(gate: Rig, fakes:
     assert settled.state == "cut" and settled.cost > 0 and settled.estimated
 
 
-def test_signs_of_life_in_the_dialect(gate: Rig, fakes: Any, failing: Any) -> None:
+@pytest.fixture(scope="module")
+def lively(fakes: tuple[FakeProvider, FakeProvider]) -> Iterator[Rig]:
+    with rig({"one": fakes[0], "other": fakes[1]}, given={"limits": {"keepalive_s": 0.2}}) as found:
+        yield found
+
+
+def test_a_silent_start_can_still_go_elsewhere(lively: Rig, fakes: Any, failing: Any) -> None:
+    failing(Answer([1.5, RESET]))
+    status, _, body = lively.post("messages", asking("messages", stream=True))
+    assert status == 200 and body.startswith(b"event: ping") and b"Goethe" in body and body.count(b"message_start") == 2
+    failing(Answer([1.5, RESET]), always=True)
+    _, _, body = lively.post("messages", asking("messages", stream=True))
+    assert body.startswith(b"event: ping") and b"event: error" in body and b"message_stop" not in body
+
+
+def test_signs_of_life_in_the_dialect(lively: Rig, fakes: Any, failing: Any) -> None:
+    gate = lively
     for endpoint, ping in (("chat", b": keep-alive\n\n"), ("messages", b"event: ping\n"), ("responses", b": keep-alive\n\n")):
-        whole = {"chat": [chunk("a"), chunk(None, "stop"), b"data: [DONE]\n\n"], "messages": message_events(), "responses": response_events()}
-        failing(Answer([whole[endpoint][0], 0.7, whole[endpoint][1][:10], 0.7, whole[endpoint][1][10:], *whole[endpoint][2:]]), always=True)
+        whole = {
+            "chat": [chunk("a"), chunk(None, "stop"), b"data: [DONE]\n\n"],
+            "messages": message_events(),
+            "responses": response_events(),
+        }
+        failing(Answer([whole[endpoint][0], 1.5, whole[endpoint][1][:10], 1.5, whole[endpoint][1][10:], *whole[endpoint][2:]]), always=True)
         _, _, body = gate.post(endpoint, asking(endpoint, model="gpt-5-mini", stream=True))
         assert ping in body
         assert body.replace(b": keep-alive\n\n", b"").replace(b'event: ping\ndata: {"type":"ping"}\n\n', b"") == (
