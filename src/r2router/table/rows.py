@@ -14,10 +14,12 @@ from typing import Any
 import polars as pl
 
 from r2router.errors import ConfigError, DataError
+from r2router.table.arrays import FILE, ROW
 from r2router.table.cells import column_of, without_nothing
 from r2router.table.judges import check_one_judge, rows_of_judge
 from r2router.table.parquet_size import SAFE
 from r2router.table.refused import refuse_fields
+from r2router.table.responses import TEXTS, AnswerSource
 from r2router.table.sources import Source, files_of, read_source, sha256
 from r2router.table.wide import QUERY_NAMES, from_wide, is_wide
 from r2router.text import listing, suggest
@@ -28,9 +30,6 @@ COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("quality", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd"), pl.Float64),
     **dict.fromkeys(("error", "sample", "judge", "control", "simulated"), pl.String),
 }
-FILE, ROW = "__file", "__row"
-"""Columns of checked rows beside `COLUMNS`: the number of the source, and the row there, counted from 1."""
-
 _REQUIRED = ("query", "model", "budget", "quality")
 _AMOUNTS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd")
 _MOST = 1e9  # tokens or dollars of one answer that no answer can have
@@ -66,12 +65,15 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Checked rows. files: (name, sha256) of each source that is a file. names: of every source, as `FILE` counts them."""
+    """Checked rows. files: (name, sha256) of each source that is a file. names: of every source, as `FILE` counts them. answers: where those of each
+    source stand.
+    """
 
     frame: pl.DataFrame
     files: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     names: tuple[str, ...]
+    answers: tuple[AnswerSource | None, ...] = ()
 
 
 def read_rows(source: Any, reading: Reading) -> Rows:
@@ -84,21 +86,21 @@ def read_rows(source: Any, reading: Reading) -> Rows:
         notes += tuple(others)
     check_one_judge(frame, name)
     _check_duplicates(frame, rows.names)
-    return Rows(frame, rows.files, notes, rows.names)
+    return Rows(frame, rows.files, notes, rows.names, rows.answers)
 
 
 def read_all_rows(source: Any, reading: Reading) -> Rows:
     """As `read_rows`, of all judges; a cell may then stand there more than once."""
     columns = reading.columns
-    if unknown := set(columns) - set(COLUMNS):
-        raise DataError(f"column mapping: {min(unknown)!r} is not a column of ours{suggest(min(unknown), COLUMNS)}")
+    if unknown := set(columns) - set(COLUMNS) - set(TEXTS):
+        raise DataError(f"column mapping: {min(unknown)!r} is not a column of ours{suggest(min(unknown), [*COLUMNS, *TEXTS])}")
     if not 0 < reading.scale < float("inf"):
         raise DataError(f"scale is {reading.scale}; it is the quality of a right answer in the source, for example 100")
     sources = source if isinstance(source, (list, tuple)) else [source]
     if not sources:
         raise DataError("no table is given: name at least one file or data frame")
     frames, files, notes = list[pl.DataFrame](), list[tuple[str, str]](), list[str]()
-    names, there, renamed = list[str](), set[str](), set[str]()
+    names, there, renamed, answers = list[str](), set[str](), set[str](), list[AnswerSource | None]()
     for one in (file for entry in sources for file in files_of(entry)):
         read = read_source(one, reading.wants)
         refuse_fields(read.columns, read.name)
@@ -109,6 +111,7 @@ def read_all_rows(source: Any, reading: Reading) -> Rows:
         frame, found_notes = _check(frame, read)
         frames.append(frame.with_columns(pl.lit(len(names), pl.UInt32).alias(FILE)))
         names.append(read.name)
+        answers.append(AnswerSource.of(read.name, read.path, read.columns, dict(columns), one if isinstance(one, pl.DataFrame) else None))
         notes += [*read.notes, *found_notes]
         if not isinstance(one, pl.DataFrame):
             files.append((read.name, sha256(Path(read.path)) if read.path else ""))
@@ -121,7 +124,7 @@ def read_all_rows(source: Any, reading: Reading) -> Rows:
     if absent_names := set(reading.rename) - renamed:
         known = [*whole["model"].unique(maintain_order=True), *whole["budget"].unique(maintain_order=True)]
         raise DataError(f"{said}: no model or budget is called {listing(sorted(absent_names))}{suggest(min(absent_names), known)}")
-    return Rows(whole, tuple(files), tuple(notes), tuple(names))
+    return Rows(whole, tuple(files), tuple(notes), tuple(names), tuple(answers))
 
 
 # -- one source -----------------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ from r2router.types import Arm, FloatArray, IntArray, Prices
 if TYPE_CHECKING:
     import polars as pl
 
+    from r2router.table.responses import AnswerSource, Responses
+
 ARRAYS = ("quality", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd")
 """The (n, arms) arrays of a table, by the names they have in files too."""
 
@@ -35,6 +37,7 @@ class Table:
     simulations: how its simulated rows were made; empty where all outcomes are real.
     controls: arm -> how its budget was enforced when it was collected (column `control`), where that is recorded.
     held_out: it is the test part of a `split`, so that a router of the other part has not seen it, though both are from one file.
+    responses: where the answers stand in the sources, which are read when they are needed; None where there are none.
     """
 
     pool: Pool
@@ -52,6 +55,7 @@ class Table:
     simulations: tuple[str, ...] = ()
     held_out: bool = False
     controls: Mapping[str, str] = field(default_factory=dict)
+    responses: Responses | None = None
 
     @classmethod
     def read(
@@ -81,7 +85,7 @@ class Table:
         from r2router.table.rows import Reading, read_rows
 
         rows = read_rows(sources, Reading(columns or {}, judge, scale, rename or {}))
-        return cls.from_rows(rows.frame, pool, prices=prices, sources=rows.files, notes=rows.notes, drop_unknown=drop_unknown)
+        return cls.from_rows(rows.frame, pool, prices=prices, sources=rows.files, notes=rows.notes, drop_unknown=drop_unknown, answers=rows.answers)
 
     @staticmethod
     def judges(sources: Any, *, columns: Mapping[str, str] | None = None) -> dict[str, int]:
@@ -101,9 +105,10 @@ class Table:
         sources: Sequence[tuple[str, str]] = (),
         notes: Sequence[str] = (),
         drop_unknown: bool = False,
+        answers: Sequence[AnswerSource | None] = (),
     ) -> Table:
         """A table from checked rows of the long format (see `r2router.table.rows.read_rows`)."""
-        from r2router.table.arrays import arms_of, controls_of, fit_to_pool, pivot, simulations_of
+        from r2router.table.arrays import arms_of, controls_of, fit_to_pool, pivot, responses_of, simulations_of
 
         if pool is None:
             pool = Pool(arms_of(rows))
@@ -114,7 +119,8 @@ class Table:
         made, made_note = simulations_of(rows)
         controls, mixed = controls_of(rows)
         notes = (*made_note, *notes, *dropped, *mixed)
-        return cls(pool=pool, **columns, sources=tuple(sources), notes=notes, simulations=made, controls=controls)
+        found = responses_of(rows, pool, answers)
+        return cls(pool=pool, **columns, sources=tuple(sources), notes=notes, simulations=made, controls=controls, responses=found)
 
     # -- shape ---------------------------------------------------------------------------------------------------
 
@@ -150,7 +156,8 @@ class Table:
             raise DataError("a table is taken from by row numbers, not by a mask: pass numpy.flatnonzero(mask)")
         index = np.asarray(rows, dtype=np.intp)
         columns: dict[str, Any] = {k: tuple(getattr(self, k)[i] for i in index) for k in ("query_ids", "queries", "tasks")}
-        return replace(self, **columns | {k: getattr(self, k)[index] for k in ARRAYS})
+        responses = None if self.responses is None else self.responses.take(index)
+        return replace(self, **columns | {k: getattr(self, k)[index] for k in ARRAYS}, responses=responses)
 
     def check_vectors(self, vectors: FloatArray | None) -> None:
         """Raise `DataError` unless embeddings are a row of finite numbers a query, or where texts are simulated and there are none."""
@@ -176,7 +183,8 @@ class Table:
         wanted = frozenset(arms)
         keep = np.array([i for i, arm in enumerate(self.arms) if arm in wanted], dtype=np.intp)
         pool = self.pool.with_arms(wanted)
-        return replace(self, pool=pool, **{k: getattr(self, k)[:, keep] for k in ARRAYS})
+        responses = None if self.responses is None else self.responses.with_arms(keep)
+        return replace(self, pool=pool, **{k: getattr(self, k)[:, keep] for k in ARRAYS}, responses=responses)
 
     def with_pool(self, pool: Pool) -> Table:
         """The same outcomes under another pool of the same arms, for example with other prices."""
