@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from r2router.errors import ConfigError, EncoderError
+from r2router.errors import ConfigError, EncoderError, expect
 from r2router.plugins import Registry
 from r2router.types import FloatArray
 
@@ -44,6 +44,7 @@ def load_encoder(spec: str) -> Encoder:
 
     Raises `ConfigError` for a spec that names nothing, `MissingExtra` where an optional package is needed.
     """
+    expect("encoder", spec, str, 'the spec of an encoder, such as "minilm"')
     name, _, argument = spec.strip().partition(":")
     factory: Callable[[str], Encoder] | None = _REGISTRY.find(name)
     if factory is None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from r2router.decide import Value
 from r2router.encode import count_tokens
-from r2router.errors import DataError, UsageError
+from r2router.errors import DataError, UsageError, expect
 from r2router.figure import Figure
 from r2router.metrics.calibrate import for_quality, for_spend
 from r2router.metrics.crossfit import halves_of
@@ -114,6 +114,11 @@ def calibrate(
     Give exactly one of the two. `router.with_policy(found.policy)` is the router that decides so. Raises `UsageError` where the target
     is out of reach, naming what is possible, and `DataError` as `judge` does.
     """
+    expect("router", router, Router, "a Router: calibrate(router, table, spend=...)")
+    expect("table", table, Table, "a Table: calibrate(router, table, spend=...)")
+    for name, value in (("spend", spend), ("quality", quality)):
+        if value is not None:
+            expect(name, value, (int, float), "a number")
     if (spend is None) == (quality is None):
         raise UsageError("calibrate to either a spend or a quality: give one of the two")
     judged = judge(router, table, vectors, progress)
