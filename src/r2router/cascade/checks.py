@@ -83,7 +83,7 @@ class JsonSchema(msgspec.Struct, frozen=True):
 
     def _validator(self) -> Any:
         try:
-            from jsonschema import SchemaError, validators
+            from jsonschema import SchemaError, validators  # type: ignore[import-untyped]
             from referencing import Registry
         except ImportError:
             raise MissingExtra("JSON schemas need the [checks] extra: pip install 'r2router[checks]'") from None

@@ -7,13 +7,14 @@ changes in the odds of the other arms is linear in the surprise. Two answers of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 
 from r2router.cascade.signals import NAMES, agreement
+from r2router.cascade.spec import MOST_STEPS
 from r2router.errors import ArtifactError
 from r2router.predict.linear import check_shapes
 from r2router.types import Arm, BoolArray, FloatArray, IntArray
@@ -51,9 +52,9 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queries: that it was learned from.
     """
 
-    max_steps: int = 4
-    caution: float = 0.6
-    ahead: float = 0.0
+    max_steps: Annotated[int, msgspec.Meta(ge=1, le=MOST_STEPS)] = 4
+    caution: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.6
+    ahead: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     active: bool = True
     queries: int = 0
 
@@ -82,7 +83,7 @@ class Evidence:
     wrong: FloatArray
     pair: FloatArray
     verdict: FloatArray
-    plan: Plan = Plan()
+    plan: Plan = field(default_factory=Plan)
 
     @classmethod
     def empty(cls, arms: tuple[Arm, ...], dim: int, signals: int = len(NAMES)) -> Evidence:

@@ -61,7 +61,10 @@ def learn(spec: Cascade, data: Training) -> tuple[Evidence | None, str]:
     known = data.known
     outcomes = data.quality[known]
     if int(known.sum()) < LEAST_ANSWERS:
-        return None, f"the table has {int(known.sum()):,} graded answers, and {LEAST_ANSWERS} are needed: no cascade, the router decides alone"
+        return (
+            None,
+            f"the table has {int(known.sum()):,} graded answers, and {LEAST_ANSWERS} are needed: no cascade, the router decides alone",
+        )
     if outcomes.min() == outcomes.max():
         return None, "all graded answers of the table are equally good: no cascade, the router decides alone"
     rng = np.random.default_rng(spec.seed)
@@ -108,8 +111,9 @@ def _heads(data: Training, known: np.ndarray, rng: np.random.Generator) -> tuple
         four = np.column_stack([np.ones(len(at)), offset, log_odds(left_out), other])
         calibration[a] = logistic(four, y, np.array([0.0, 0.3, 0.4, 0.3]))
         ratio[at, a] = four @ calibration[a] - offset
-    found = {"mean": mean, "scale": scale, "weight": weight, "bias": bias, "calibration": calibration, "pooled": pooled}
-    return replace(Evidence.empty(data.arms, d), **found), ratio
+    nothing = Evidence.empty(data.arms, d)
+    found = replace(nothing, mean=mean, scale=scale, weight=weight, bias=bias, calibration=calibration, pooled=pooled)
+    return found, ratio
 
 
 def ridge(f: FloatArray, y: FloatArray, fold: IntArray) -> tuple[FloatArray, float, FloatArray]:
@@ -227,9 +231,7 @@ def _pairs(evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndar
 # -- the plan ---------------------------------------------------------------------------------------------------------
 
 
-def _plan(
-    evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndarray, rng: np.random.Generator
-) -> tuple[Evidence, str]:
+def _plan(evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndarray, rng: np.random.Generator) -> tuple[Evidence, str]:
     """With the plan that was worth most on the training queries; not active where that is no more than the router alone."""
     full = known & np.isfinite(data.cost) & np.isfinite(data.price)
     rows = np.flatnonzero(full.any(axis=1))
@@ -274,4 +276,3 @@ _NOTHING = "no query has answers that can be priced: no cascade, the router deci
 def _of(run: Run, values: FloatArray) -> FloatArray:
     found: FloatArray = np.nan_to_num(values[np.arange(len(values)), np.maximum(run.accepted, 0)]) * (run.accepted >= 0)
     return found
-

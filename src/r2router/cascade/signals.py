@@ -33,7 +33,8 @@ _HEDGE = re.compile(
 )
 _REFUSAL = re.compile(
     r"""\b(?:cannot|can(?:'|\u2019)t|unable|could\ ?n(?:o|'|\u2019)t|(?:don|didn)(?:'|\u2019)t\ (?:have|know|find)|do\ not\ (?:have|know)
-    |no\ (?:information|record|records|data|reliable|specific|evidence)|unknown|insufficient|sorry|apolog\w{1,6}|not\ (?:known|found|possible)
+    |no\ (?:information|record|records|data|reliable|specific|evidence)|unknown|insufficient|sorry|apolog\w{1,6}
+    |not\ (?:known|found|possible)
     |kann\ (?:ich\ )?nicht|weiß\ nicht|keine\ (?:informationen|angaben|daten)|unbekannt|leider
     |ne\ (?:sais|peux|dispose)\b.{0,12}pas|aucune\ information|inconnu|désolée?
     |no\ (?:sé|puedo|tengo|dispongo)|desconocid[oa]|lo\ siento|non\ (?:so|posso|ho\ informazioni)|sconosciut[oa]|mi\ dispiace
@@ -44,8 +45,7 @@ _REFUSAL = re.compile(
 _WORD = re.compile(r"\w+")
 _CUT = frozenset({"length", "max_tokens", "forced", "max_output_tokens", "token_limit"})
 _COMMON = frozenset(
-    "the a an of in on at to and or was is were are be been by for with as it its this that his her he she they from not which who what "
-    "also answer final therefore so thus der die das und ist le la les de du et est el los y es il e o um uma".split()
+    ["the", "a", "an", "of", "in", "on", "at", "to", "and", "or", "was", "is", "were", "are", "be", "been", "by", "for", "with", "as", "it", "its", "this", "that", "his", "her", "he", "she", "they", "from", "not", "which", "who", "what", "also", "answer", "final", "therefore", "so", "thus", "der", "die", "das", "und", "ist", "le", "la", "les", "de", "du", "et", "est", "el", "los", "y", "es", "il", "e", "o", "um", "uma"]
 )
 NAMES = (
     "log characters",
@@ -124,7 +124,7 @@ def value_of(text: str) -> int:
     """A hash of what the text gives as its answer; 0 where it marks none and is no short answer itself."""
     part = ends(text)
     found = next(final_answers(part), None)
-    said = first_line(found if found else part)[:200]
+    said = first_line(found or part)[:200]
     if not found and (len(said.split()) > _SHORT or len(part.strip()) > len(said) + 2):
         return 0
     forms = bare_forms(said)

@@ -66,7 +66,7 @@ def worth(beliefs: Beliefs, rows: IntArray, cost: FloatArray, usd: float, more: 
     return found
 
 
-def _second(  # noqa: PLR0913 - one state of a plan
+def _second(
     evidence: Evidence,
     now: FloatArray,
     arm: IntArray,
@@ -118,11 +118,11 @@ def _to_floor(beliefs: Beliefs, rows: IntArray, cost: FloatArray, floor: float) 
     reaches = np.where(now >= floor, 1.0, (chance_of * (joint / chance_of >= floor)).sum(axis=-1))
     with np.errstate(divide="ignore", invalid="ignore"):
         rate = np.where(np.isfinite(cost), reaches / np.maximum(cost, 1e-15), -np.inf)
-    nothing = (rate <= 0).all(axis=1)  # no arm gets there: the likeliest one
+    nothing = np.asarray((rate <= 0).all(axis=1))  # no arm gets there: the likeliest one
     rate = np.where(nothing[:, None], np.where(np.isfinite(cost), now, -np.inf), rate)
     sure = np.where((now >= floor) & np.isfinite(cost), -cost, -np.inf)
-    fresh = ~beliefs.asked[rows].any(axis=1)
-    rate = np.where((fresh & np.isfinite(sure).any(axis=1))[:, None], sure, rate)
+    fresh = np.asarray(~beliefs.asked[rows].any(axis=1))
+    rate = np.where(np.asarray(fresh & np.isfinite(sure).any(axis=1))[:, None], sure, rate)
     arm = _first_best(rate, cost)
     best = beliefs.best(rows)
     usable = np.isfinite(rate[np.arange(len(rows)), arm])

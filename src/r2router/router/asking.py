@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from dataclasses import dataclass, field
@@ -118,7 +119,7 @@ class Answering:
         found, why = await asyncio.to_thread(verdict, self.check, self.question.text, answer.text, self.check_seconds)
         if why:
             self._notes.append(f"{answer.arm}: {why}")
-        return answer if found != found else msgspec.structs.replace(answer, check=found)
+        return answer if math.isnan(found) else msgspec.structs.replace(answer, check=found)
 
     def _stop(self, question: Question, why: str) -> Step:
         if not self._seen:

@@ -109,8 +109,8 @@ class Question:
 
     def without(self, arm: str) -> Question:
         """The same question, where an arm must not be asked (again)."""
-        keep = np.arange(len(self.router.arms)) != self.router.pool.index[arm]
-        usable = keep if self.usable is None else self.usable & keep
+        keep = np.array([str(own) != arm for own in self.router.arms])
+        usable: BoolArray = keep if self.usable is None else self.usable & keep
         return replace(self, usable=usable, cost=np.where(keep, self.cost, np.inf))
 
     @property
@@ -271,11 +271,12 @@ def check_seen(router: Router, seen: Sequence[Answer]) -> list[int]:
         raise QueryError(f"seen is {type(seen).__name__}; give a list of Answer")
     if len(seen) > _MOST_SEEN:
         raise QueryError(f"seen has {len(seen)} answers; a cascade has at most {_MOST_SEEN}")
+    index: dict[str, int] = {str(arm): number for number, arm in enumerate(router.arms)}
     found = []
     for number, answer in enumerate(seen):
         if not isinstance(answer, Answer) or not isinstance(answer.text, str):
             raise QueryError(f"seen[{number}] is no Answer with a text: give Answer(arm=..., text=...)")
-        arm = router.pool.index.get(str(answer.arm))
+        arm = index.get(str(answer.arm))
         if arm is None:
             hint = suggest(str(answer.arm), list(router.arms))
             raise QueryError(f"seen[{number}]: the router does not have the arm {answer.arm!r:.80}{hint}")
@@ -291,4 +292,3 @@ def _check_of(answer: Answer) -> FloatArray:
     from r2router.cascade.checks import read_verdict
 
     return np.array([read_verdict(answer.check)[0]])
-

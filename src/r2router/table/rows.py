@@ -14,7 +14,8 @@ from typing import Any
 import polars as pl
 
 from r2router.errors import ConfigError, DataError
-from r2router.table.arrays import FILE, ROW
+from r2router.table.arrays import FILE as FILE  # noqa: PLC0414 - columns of these rows
+from r2router.table.arrays import ROW as ROW  # noqa: PLC0414
 from r2router.table.cells import column_of, without_nothing
 from r2router.table.judges import check_one_judge, rows_of_judge
 from r2router.table.parquet_size import SAFE
@@ -111,7 +112,8 @@ def read_all_rows(source: Any, reading: Reading) -> Rows:
         frame, found_notes = _check(frame, read)
         frames.append(frame.with_columns(pl.lit(len(names), pl.UInt32).alias(FILE)))
         names.append(read.name)
-        answers.append(AnswerSource.of(read.name, read.path, read.columns, dict(columns), one if isinstance(one, pl.DataFrame) else None))
+        whole_frame = one if isinstance(one, pl.DataFrame) else None
+        answers.append(AnswerSource.of(read.name, read.path, read.columns, dict(columns), whole_frame))
         notes += [*read.notes, *found_notes]
         if not isinstance(one, pl.DataFrame):
             files.append((read.name, sha256(Path(read.path)) if read.path else ""))

@@ -85,7 +85,9 @@ class Table:
         from r2router.table.rows import Reading, read_rows
 
         rows = read_rows(sources, Reading(columns or {}, judge, scale, rename or {}))
-        return cls.from_rows(rows.frame, pool, prices=prices, sources=rows.files, notes=rows.notes, drop_unknown=drop_unknown, answers=rows.answers)
+        return cls.from_rows(
+            rows.frame, pool, prices=prices, sources=rows.files, notes=rows.notes, drop_unknown=drop_unknown, answers=rows.answers
+        )
 
     @staticmethod
     def judges(sources: Any, *, columns: Mapping[str, str] | None = None) -> dict[str, int]:

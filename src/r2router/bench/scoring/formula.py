@@ -6,8 +6,8 @@ import contextlib
 
 import msgspec
 
-from r2router.bench.scoring.answers import first_line
 from r2router.bench.suite import Score
+from r2router.final_answer import first_line
 
 NAME = "math"
 _SECONDS = 5
