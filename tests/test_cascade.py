@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from r2router.cascade.evidence import BINS, Beliefs, Evidence
 from r2router.cascade.replay import Seen, ratios, replay
 from r2router.cascade.signals import NAMES, WORDS, agreement, key_words, numbers_of, question_words, value_of
 from r2router.cascade.value import STOP, Terms, expected_best, may_ask, next_arm
+from r2router.table.write import write_frame
 
 PRICES = {"small": r2.Prices(0.1, 0.4), "middle": r2.Prices(0.5, 2.0), "large": r2.Prices(3.0, 15.0)}
 TOPICS = ("rivers", "kings", "stars", "trains", "bread")
@@ -66,7 +68,7 @@ QUESTION = "Which of the old long blue lost kings number 7 is it?"
 @pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl"])
 def test_a_table_finds_the_answers_again_and_holds_none(frame: pl.DataFrame, tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"answers{ending}"
-    {".parquet": frame.write_parquet, ".csv": frame.write_csv, ".jsonl": frame.write_ndjson}[ending](path)
+    write_frame(frame, path)
     table = r2.Table.read(str(path), prices=PRICES)
     part = table.take([5, 3, 100]).with_arms(["large@default", "small@default"])
     assert part.responses is not None
@@ -97,7 +99,7 @@ def test_a_column_of_another_name_holds_the_answers(frame: pl.DataFrame) -> None
 
 
 @pytest.mark.parametrize(
-    "text", ["I'm not sure.", "Das weiß nicht ich: keine Informationen, vielleicht", "Je ne sais pas", "不知道", "lo siento, no sé", "わかりません"]
+    "text", ["I'm not sure.", "Vielleicht; keine Informationen", "Je ne sais pas", "不知道", "lo siento, no sé", "わかりません", "не знаю"]
 )
 def test_doubt_shows_in_several_languages(text: str) -> None:
     numbers = dict(zip(NAMES, numbers_of(frozenset(), text, 10, 10, ""), strict=True))
@@ -158,9 +160,7 @@ def test_two_steps_are_what_enumeration_says() -> None:
     def value(first: int) -> float:
         total = -cost[first]
         for weight, reached in after(first):
-            further = [
-                -cost[second] + sum(w * usd * max(reached, r) for w, r in after(second)) for second in range(3) if second != first
-            ]
+            further = [-cost[second] + sum(w * usd * max(reached, r) for w, r in after(second)) for second in range(3) if second != first]
             total += weight * max(usd * reached, *further)
         return float(total)
 
@@ -194,7 +194,7 @@ def test_it_looks_where_answers_tell(router: r2.Router) -> None:
     assert first.accept is None and first.call is not None and first.call.arm in router.arms
     sure = router.step(QUESTION, [r2.Answer("small@default", "It is name7.", output_tokens=44)], policy)
     unsure = router.step(QUESTION, [r2.Answer("small@default", "I am not sure, it might be other3.", output_tokens=140)], policy)
-    assert sure.quality > 0.6 > unsure.quality
+    assert sure.quality > unsure.quality + 0.2
     assert unsure.call is not None and unsure.call.arm != "small@default" and "likely right" in unsure.reason
     agreed = [r2.Answer("small@default", "It is name7.", output_tokens=44), r2.Answer("middle@default", "It is name7.", output_tokens=66)]
     other = [agreed[0], r2.Answer("middle@default", "It is other9.", output_tokens=66)]
@@ -448,7 +448,7 @@ def test_a_check_that_raises_or_hangs_cannot_tell(router: r2.Router) -> None:
         raise ZeroDivisionError("oh")
 
     assert "ZeroDivisionError: oh" in verdict(raises, "q", "a")[1]
-    found, why = verdict(lambda _q, _a: time.sleep(60) is None, "q", "a", seconds=0.05)
+    found, why = verdict(lambda _q, _a: threading.Event().wait(60), "q", "a", seconds=0.05)
     assert math.isnan(found) and "did not end" in why
     assert "which is not true, false" in verdict(lambda _q, _a: "yes", "q", "a")[1]  # type: ignore[arg-type,return-value]
     result = asyncio.run(_awaited(router.answer(QUESTION, lambda d: "It is name7.", r2.Value(0.01), check=raises)))

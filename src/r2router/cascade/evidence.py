@@ -22,6 +22,8 @@ from r2router.types import Arm, BoolArray, FloatArray, IntArray
 BINS = 5
 """Sizes of evidence that are told apart when a look is planned."""
 
+_SURELY_WRONG = -30.0  # log odds
+
 LEAST, MOST = 0.003, 0.997
 """Bounds of a probability: no answer is surely right or wrong."""
 
@@ -112,8 +114,15 @@ class Evidence:
         return found
 
     def verdicts(self, check: FloatArray) -> FloatArray:
-        """(n,) log likelihood ratios of verdicts in [0, 1], 0 where there is none (NaN); a verdict is the truth where none was learned."""
-        passes, fails = (0.999, 0.001) if not len(self.verdict) else self.verdict
+        """(n,) log likelihood ratios of verdicts in [0, 1], 0 where there is none (NaN).
+
+        Where no reliability was learned a verdict is the truth: true is infinite, and nothing is asked after it.
+        """
+        if not len(self.verdict):
+            with np.errstate(divide="ignore"):
+                truth = np.maximum(np.log(check) - np.log1p(-np.minimum(check, 1.0)), _SURELY_WRONG)
+            return np.where(np.isnan(check), 0.0, truth)
+        passes, fails = self.verdict
         yes, no = np.log(passes / fails), np.log((1 - passes) / (1 - fails))
         return np.where(np.isnan(check), 0.0, check * yes + (1 - check) * no)
 
@@ -207,12 +216,14 @@ class Beliefs:
     def see(self, rows: IntArray, arm: IntArray, ratio: FloatArray, words: IntArray, value: IntArray, slot: int) -> None:
         """Take in one answer of each of some queries; `slot` is its place among the answers seen.
 
-        ratio: log likelihood ratios; minus infinity is an answer that is surely wrong and tells nothing of other arms.
+        ratio: log likelihood ratios; infinity is an answer that is known to be right, minus infinity one that is surely wrong and tells
+        nothing of other arms.
         """
-        silent = np.isneginf(ratio)
+        silent, sure = np.isneginf(ratio), np.isposinf(ratio)
+        ratio = np.where(sure, -_SURELY_WRONG, np.where(silent, 0.0, ratio))
         before = self.now[rows, arm]
         again = self.asked[rows, arm]
-        own = log_odds(np.where(again, self.prior[rows, arm], before)) + np.where(silent, 0.0, ratio)
+        own = log_odds(np.where(again, self.prior[rows, arm], before)) + ratio
         moved, heard = np.zeros(len(rows)), np.zeros(len(rows))
         for other in range(slot):
             seen = ~np.isnan(self.chance[rows, other]) & ~silent & (self.words[rows, other] != 0).any(axis=1)
@@ -231,7 +242,7 @@ class Beliefs:
         self.now[rows] = np.clip(self.now[rows] + self.evidence.beta[arm] * surprise[:, None] * spread, LEAST, MOST)
         self.now[rows, arm] = chance
         self.asked[rows, arm] = True
-        self.chance[rows, slot] = chance
+        self.chance[rows, slot] = np.where(sure, 1.0, chance)
         self.words[rows, slot], self.value[rows, slot] = words, value
 
 

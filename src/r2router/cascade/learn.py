@@ -237,10 +237,11 @@ def _plan(evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndarr
     rows = np.flatnonzero(full.any(axis=1))
     rows = np.sort(rng.permutation(rows)[:_TUNED])
     prices = np.where(full[rows], data.price[rows], np.nan)
-    mean = np.nanmean(np.where(full, data.price, np.nan), axis=0) if len(rows) else np.full(len(data.arms), np.nan)
-    if len(rows) < BINS or not np.isfinite(mean).any():
+    priced = full.any(axis=0)
+    if len(rows) < BINS or not priced.any():
         return replace(evidence, plan=msgspec.structs.replace(evidence.plan, active=False)), _NOTHING
-    dollars = np.geomspace(max(float(np.nanmin(mean)), 1e-9) * 3, max(float(np.nanmax(mean)), 1e-9) * 10, _SETTINGS)
+    mean = np.where(full, data.price, 0.0).sum(axis=0)[priced] / full.sum(axis=0)[priced]
+    dollars = np.geomspace(max(float(mean.min()), 1e-9) * 3, max(float(mean.max()), 1e-9) * 10, _SETTINGS)
 
     def values(candidate: Evidence) -> FloatArray:
         """(queries,) mean over settings of what was reached, in shares of what a right answer is worth."""

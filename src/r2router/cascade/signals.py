@@ -44,9 +44,12 @@ _REFUSAL = re.compile(
 )
 _WORD = re.compile(r"\w+")
 _CUT = frozenset({"length", "max_tokens", "forced", "max_output_tokens", "token_limit"})
-_COMMON = frozenset(
-    ["the", "a", "an", "of", "in", "on", "at", "to", "and", "or", "was", "is", "were", "are", "be", "been", "by", "for", "with", "as", "it", "its", "this", "that", "his", "her", "he", "she", "they", "from", "not", "which", "who", "what", "also", "answer", "final", "therefore", "so", "thus", "der", "die", "das", "und", "ist", "le", "la", "les", "de", "du", "et", "est", "el", "los", "y", "es", "il", "e", "o", "um", "uma"]
-)
+_COMMON_WORDS = """
+the a an of in on at to and or was is were are be been by for with as it its this that
+his her he she they from not which who what also answer final therefore so thus der die das und ist le la les
+de du et est el los y es il e o um uma
+"""
+_COMMON = frozenset(_COMMON_WORDS.split())
 NAMES = (
     "log characters",
     "log words",

@@ -50,7 +50,8 @@ def worth(beliefs: Beliefs, rows: IntArray, cost: FloatArray, usd: float, more: 
     """
     right, wrong = tempered(beliefs.evidence)
     now, best = beliefs.now[rows], beliefs.best(rows)[:, None]
-    once = usd * expected_best(now, best, right, wrong) - cost
+    gross = usd * expected_best(now, best, right, wrong)
+    once = gross - cost
     share = beliefs.evidence.plan.ahead
     if not more or share == 0:
         return once
@@ -60,8 +61,9 @@ def worth(beliefs: Beliefs, rows: IntArray, cost: FloatArray, usd: float, more: 
         joint = now[each, arm, None] * right[arm]
         chance_of = joint + (1 - now[each, arm, None]) * wrong[arm]
         after = np.clip(joint / chance_of, LEAST, MOST)
-        twice = (chance_of * _second(beliefs.evidence, now, arm, after, best, cost, usd, (right, wrong))).sum(axis=1) - cost[each, arm]
-        gain = np.where(np.isfinite(once[each, arm]), twice - once[each, arm], 0.0)
+        reached = (chance_of * _second(beliefs.evidence, now, arm, after, best, cost, usd, (right, wrong))).sum(axis=1)
+        may = np.isfinite(cost[each, arm])
+        gain = np.where(may, reached - gross[each, arm], 0.0)
         found[each, arm] += share * np.maximum(gain, 0.0)
     return found
 

@@ -66,8 +66,8 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Checked rows. files: (name, sha256) of each source that is a file. names: of every source, as `FILE` counts them. answers: where those of each
-    source stand.
+    """Checked rows. files: (name, sha256) of each source that is a file. names: of every source, as `FILE` counts them. answers: where they
+    stand in each source.
     """
 
     frame: pl.DataFrame
