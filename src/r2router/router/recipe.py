@@ -18,8 +18,8 @@ from r2router.figure import Figure
 from r2router.metrics.calibrate import LEAST_VALUE, for_share
 from r2router.metrics.score import KEEP, Comparison, Means, Outcomes, Routed, compare, methods
 from r2router.predict import Learner
+from r2router.predict.automatic import Automatic
 from r2router.predict.background import BACKGROUND
-from r2router.predict.blend import Blend
 from r2router.predict.crossval import fold_means, fold_of, out_of_fold
 from r2router.predict.domain_parts import balanced_means
 from r2router.predict.familiarity import Familiarity
@@ -52,15 +52,15 @@ PROMISES = {
 class Recipe(msgspec.Struct, frozen=True):
     """How to make a router.
 
-    encoder: spec of the encoder (see `load_encoder`). learner: by default the one that does best on real tables
-    (`docs/experiments.md`). folds: for the cross-validation behind the policy and the figures of the card; 0 leaves it out, and the
-    policy is then the best fixed arm's. keep: the share of the best fixed arm's quality that the router's own policy keeps.
+    encoder: spec of the encoder (see `load_encoder`). learner: by default `Automatic`, the one that the table deserves
+    (`docs/experiments.md`). folds: for the cross-validation behind the policy and the figures of the card; 0 leaves it out, and the policy
+    is then the best fixed arm's. keep: the share of the best fixed arm's quality that the router's own policy keeps.
     seed: of folds, bootstrap and familiarity. resamples: bootstrap draws for the card's intervals. digest: keep hashes of the training
     texts, by which `evaluate` knows its own training queries; whoever has the router can check a guessed text against them.
     """
 
     encoder: str = "minilm"
-    learner: Learner = Blend()
+    learner: Learner = Automatic()
     folds: int = 5
     keep: float = KEEP
     seed: int = 0
@@ -90,8 +90,13 @@ class Recipe(msgspec.Struct, frozen=True):
         """
         expect("table", table, Table, "a Table, as Table.read(file, pool) makes one")
         check_table(table)
-        counts = count_tokens(table.queries)
         x, encoder = self._vectors(table, vectors, progress)
+        if isinstance(self.learner, Automatic):  # once, and not again in every fold
+            return msgspec.structs.replace(self, learner=self.learner.chosen(x, table))._fit(table, x, encoder, vectors is None, progress)
+        return self._fit(table, x, encoder, vectors is None, progress)
+
+    def _fit(self, table: Table, x: FloatArray, encoder: str, embedding: bool, progress: Progress | None) -> Router:
+        counts = count_tokens(table.queries)
         inputs = InputTokens.fit(counts, table)
         estimates = inputs.estimate(counts)
         outcomes = Outcomes.of(table.arms, table.quality, table.cost(estimates))
@@ -124,7 +129,7 @@ class Recipe(msgspec.Struct, frozen=True):
             input_tokens=inputs,
             prior_quality=quality,
             prior_tokens=tokens,
-            familiarity=Familiarity.fit(x, self.seed, self._background(encoder, vectors is None)),
+            familiarity=Familiarity.fit(x, self.seed, self._background(encoder, embedding)),
             facts=self._facts(table, folds, figures, promise),
             controls=tuple(table.controls.get(arm, "") for arm in table.arms) if table.controls else (),
             trained=TrainedTexts.of(table.queries) if self.digest and not table.simulated else None,
