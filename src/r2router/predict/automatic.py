@@ -2,7 +2,8 @@
 
 A table on which some arm was seen nearly everywhere is dense, and gets `Blend`. On one that is sparse in blocks (several tasks, each with
 arms of its own) `Blend` and `Domains` are fitted on two thirds of the queries, and the one whose decisions are worth more on the rest,
-over the mixture of fixed arms of each task, is fitted on all.
+over the mixture of fixed arms of each task, is fitted on all. A very large sparse table gets `Domains`: there it was measured to be
+better (`docs/experiments.md`), and `Blend`, which fills the gaps, would take longer than is worth it.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from r2router.predict import Learner, Predictor
 from r2router.predict.blend import Blend
 from r2router.predict.crossval import fold_of
 from r2router.predict.domains import Domains
-from r2router.types import FloatArray
+from r2router.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from r2router.table.table import Table
 
 _FOLDS = 3
-_MOST_QUERIES = 6_000  # more do not change which is better
+_MOST_CELLS = 1_000_000  # queries x arms; beyond, `Blend` takes many minutes, and on a small sample the two cannot be compared
 
 
 class Automatic(msgspec.Struct, frozen=True, tag="automatic", tag_field="learner", forbid_unknown_fields=True):
@@ -46,11 +47,8 @@ class Automatic(msgspec.Struct, frozen=True, tag="automatic", tag_field="learner
         outcomes = Outcomes.of(table.arms, table.quality, table.quality)
         if len(outcomes.fixed_arms()) or len(set(table.tasks)) < 2:
             return dense
-        if any(m.usd_per_million is None for m in table.pool.models):
+        if any(m.usd_per_million is None for m in table.pool.models) or table.quality.size > _MOST_CELLS:
             return sparse
-        order = np.argsort(np.array(table.query_ids), kind="stable")
-        some = order[np.random.default_rng(self.seed).permutation(len(order))[:_MOST_QUERIES]]
-        x, table = x[some], table.take(some)
         fold = fold_of(table.queries, _FOLDS, self.seed)
         rest, own = np.flatnonzero(fold != 0), np.flatnonzero(fold == 0)
         if not len(own) or not len(rest):
@@ -58,7 +56,7 @@ class Automatic(msgspec.Struct, frozen=True, tag="automatic", tag_field="learner
         worth = [self._worth(learner, x, table, rest, own) for learner in (sparse, dense)]
         return dense if worth[1] > worth[0] else sparse
 
-    def _worth(self, learner: Learner, x: FloatArray, table: Table, rest: np.ndarray, own: np.ndarray) -> float:
+    def _worth(self, learner: Learner, x: FloatArray, table: Table, rest: IntArray, own: IntArray) -> float:
         """What the learner's decisions on `own` are worth over the mixture of each task, where it learns from `rest`."""
         known, asked = table.take(rest), table.take(own)
         forecast = learner.fit(x[rest], known).predict(x[own])

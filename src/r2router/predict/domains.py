@@ -4,7 +4,8 @@ A forecast is built from the coarse to the fine, each step shrunk towards the on
 the arm's mean in the domain, where it was seen there; how hard a group of like queries is for all arms (through the sensitivity of item
 response models, so that who is always right stays so); what is peculiar to an arm in the group. Lengths likewise, from measured counts
 alone. A small network with factors of the query has half a say in quality (`FactorNet`). Which domain a text is of is told by its
-embedding, and an arm's forecast is the mean over the likely domains, weighted by how much was seen of the arm in each. Nothing is filled in (`docs/experiments.md`).
+embedding, and an arm's forecast is the mean over the likely domains, weighted by how much was seen of the arm in each. Nothing is filled
+in (`docs/experiments.md`).
 """
 
 from __future__ import annotations
