@@ -18,7 +18,7 @@ from r2router.predict.kmeans import spherical_centres
 from r2router.types import BoolArray, FloatArray, IntArray
 
 _LEAST_QUERIES, _MOST_DOMAINS = 5, 200  # smaller domains, and those beyond, are one
-_QUERIES_PER_GROUP, _MOST_GROUPS = 12, 160
+_QUERIES_PER_GROUP, _MOST_GROUPS = 14, 150
 _DIRECTIONS = 192  # in which groups are told apart: as good as all, and a decision is quick
 _SHARPNESS = 0.05  # of the softmax over cosines within a domain
 _RIDGE = 0.3  # of the classifier's covariance, as a share of its mean variance
