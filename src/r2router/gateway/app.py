@@ -21,12 +21,15 @@ from r2router.gateway.incoming import Gone, Incoming, Receive, Scope, Send, chec
 from r2router.gateway.logs import Log
 from r2router.gateway.metrics import Metrics
 from r2router.gateway.outgoing import Aborted, Outgoing
-from r2router.gateway.plan import Planner, as_dict, read_call
+from r2router.gateway.plan import Planner, as_dict, moved
 from r2router.gateway.refusal import Refusal
 from r2router.gateway.relay import Relay, header_text
 from r2router.gateway.replay import Replay
+from r2router.gateway.request import read_call
+from r2router.gateway.sessions import Sessions, session_of
 from r2router.gateway.setting import REPLAY, Setting
 from r2router.gateway.upstreams import Caller, Network
+from r2router.types import Arm
 from r2router.upstream.endpoint import key_of
 
 _JSON = (b"content-type", b"application/json")
@@ -42,6 +45,7 @@ class Gateway:
         self.log = log or Log(setting.config.server.logs)
         self.metrics = Metrics()
         self.breaker = Breaker()
+        self.sessions = Sessions(getattr(books, "where", None))
         self._network: Caller = caller or Network(setting.config.limits.silence_s)
         self._replay = Replay()
         self.active = 0
@@ -140,11 +144,17 @@ class Gateway:
             data = await incoming.body(setting.config.limits)
             call = read_call(dialect, data, setting.config.server.default)
             asked = call.asked
-            plan = await planner.plan(call)
+            owner: str | None = None
+            name = session_of(incoming, call, owner)
+            session = await self.sessions.find(owner, name) if call.conversation.turns > 1 else None
+            plan = await planner.plan(call, session)
             relay = Relay(call, plan, setting, incoming, out, began)
             self.metrics.overhead.labels(plan.preset or "none").observe(asyncio.get_running_loop().time() - began)
             caller = self._replay if setting.replay and plan.steps[0].model.provider == REPLAY else self._network
-            await relay.run(self.books, self.breaker, caller, None, call.wanted.session)
+            await relay.run(self.books, self.breaker, caller, owner, name)
+            if relay.told.served and name and dialect.routed:
+                at = planner.router.pool.index.get(Arm(relay.told.served))
+                self.sessions.keep(owner, name, moved(session, plan, relay.told.served, at))
         except (Refusal, Refused) as refusal:
             self.metrics.errors.labels(dialect.name, refusal.status).inc()
             raise
