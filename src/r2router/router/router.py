@@ -118,7 +118,7 @@ class Router(Cascading):
 
     def _cost(self, counts: NumberArray, tokens: FloatArray) -> FloatArray:
         """(n, arms) US dollars. For counts: `pool.cost(input_tokens.estimate(counts), tokens)`, in fewer steps."""
-        if counts.ndim == 2 or self.pool.tiers:
+        if counts.ndim == 2 or self.input_tokens.most(counts) > self.pool.lowest_tier:
             return self.pool.cost(counts if counts.ndim == 2 else self.input_tokens.estimate(counts), tokens)
         a_token, a_request, an_output_token = self._usd
         return counts[:, None] * a_token + a_request + tokens * an_output_token
