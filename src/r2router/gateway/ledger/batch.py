@@ -23,6 +23,7 @@ NO_KEY = "-"
 
 LIMITS = Limits.__struct_fields__
 _WINDOW = Window.__struct_fields__
+_LONGEST = 1000  # characters of a name
 
 
 class Row(msgspec.Struct):
@@ -47,6 +48,9 @@ class Row(msgspec.Struct):
     price_version: str
     forecast_quality: float | None
     forecast: int | None
+    baseline: str | None = None
+    baseline_cost: int | None = None
+    baseline_quality: float | None = None
     settled: int | None = None
     served: str | None = None
     input_tokens: int | None = None
@@ -245,10 +249,12 @@ class Batch:
     def _begin(self, opened: Opened, period: Period) -> Row:
         row = Row(
             id=opened.id, time=_us(opened.time), day=period.day, month=period.month, minute=period.minute, writer=self._writer,
-            state="open", key_id=opened.key, session=opened.session, preset=opened.preset, asked=opened.asked, arm=opened.arm,
-            endpoint=opened.endpoint, reserved=opened.reserved or 0, reserved_tokens=opened.tokens,
+            state="open", key_id=opened.key, session=_text(opened.session), preset=_text(opened.preset),
+            asked=_text(opened.asked) or "", arm=_text(opened.arm) or "", endpoint=opened.endpoint,
+            reserved=opened.reserved or 0, reserved_tokens=opened.tokens,
             priced=int(opened.reserved is not None), price_version=opened.price_version, forecast_quality=opened.forecast_quality,
-            forecast=opened.forecast,
+            forecast=opened.forecast, baseline=opened.baseline, baseline_cost=opened.baseline_cost,
+            baseline_quality=opened.baseline_quality,
         )  # fmt: skip
         self._rows[row.id] = row
         self._changed[row.id] = True
@@ -278,7 +284,7 @@ class Batch:
             row.input_tokens, row.cached_tokens, row.output_tokens = usage.input, usage.cached, usage.output
             row.cache_write_tokens, row.cache_write_1h_tokens = usage.cache_write, usage.cache_write_1h
             row.reasoning_tokens = usage.reasoning
-        row.served, row.attempts, row.note = settled.served, settled.attempts, settled.note or None
+        row.served, row.attempts, row.note = _text(settled.served), settled.attempts, _text(settled.note or None)
         row.latency_us, row.ttft_us = (None if s is None else _us(s) for s in (settled.latency_s, settled.ttft_s))
         return self._replace(before, row, work.now)
 
@@ -329,6 +335,11 @@ def _values(window: Window) -> tuple[Any, ...]:
     return msgspec.structs.astuple(window)
 
 
+def _text(words: str | None) -> str | None:
+    """Words of a client's or provider's as every database takes them: of bounded length, without NUL and lone surrogates."""
+    return None if words is None else words[:_LONGEST].encode("utf-8", "replace").decode().replace("\0", "?")
+
+
 def _us(seconds: float) -> int:
     """Microseconds; what is not finite or beyond every clock is no time."""
     return round(seconds * 1e6)
@@ -336,9 +347,10 @@ def _us(seconds: float) -> int:
 
 def check_opened(opened: Opened) -> None:
     """Raise `UsageError` for what no request can be: such a row must not reach the books."""
-    if not opened.id or len(opened.id) > 200:
-        raise UsageError(f"request id {opened.id[:40]!r} must have 1 to 200 characters")
-    for name, value in (("reserved", opened.reserved), ("tokens", opened.tokens), ("forecast", opened.forecast)):
+    if not opened.id or len(opened.id) > 200 or not opened.id.isprintable():
+        raise UsageError(f"request id {opened.id[:40]!r} must have 1 to 200 printable characters")
+    for name in ("reserved", "tokens", "forecast", "baseline_cost"):
+        value = getattr(opened, name)
         if value is not None and not (type(value) is int and 0 <= value <= MOST):
             raise UsageError(f"{name} of request {opened.id!r} is {value!r}; it is a whole number from 0 to {MOST:,}")
     if not 0 <= opened.time < 1e11:

@@ -212,7 +212,7 @@ class Writer(threading.Thread):
             if not found:
                 return
             self._run([Expire(name, key or NO_KEY, now) for name, key in found])
-            log.warning("%d requests were left open by a process that is gone: each is charged at its reservation", len(found))
+            log.warning("requests left open by a process that is gone: %d; each is charged at its reservation", len(found))
 
     def _lease(self, database: Database) -> None:
         now = self._clock()
