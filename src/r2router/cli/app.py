@@ -30,6 +30,7 @@ from r2router.cli.pool import pool
 from r2router.cli.reproduce import reproduce
 from r2router.cli.route import route
 from r2router.cli.screen import note
+from r2router.cli.serve import check, serve
 from r2router.cli.simulate import simulate
 from r2router.cli.spend import explain, spend
 from r2router.cli.split import split
@@ -109,7 +110,7 @@ def main() -> None:
 
 COMMANDS = (
     *(route, curves, path, train, evaluate, calibrate, split, add, reproduce),
-    *(suite, collect, compact, answers, judge, agreement, pool, import_, simulate, arena),
+    *(suite, collect, compact, answers, judge, agreement, pool, import_, simulate, arena, serve, check),
     *(keys, spend, explain),
 )
 for command in COMMANDS:
