@@ -15,9 +15,10 @@ import numpy as np
 
 from r2router.errors import LedgerError, UsageError
 from r2router.figure import Figure
-from r2router.gateway.ledger.batch import NO_KEY, ROW, Row
+from r2router.gateway.ledger.batch import ROW, Row
 from r2router.gateway.ledger.database import Database, Failed, connect, migrations, version
 from r2router.gateway.ledger.windows import dollars
+from r2router.gateway.ledger.work import NO_KEY
 from r2router.metrics import intervals
 from r2router.pool.prices import cost_nanos
 from r2router.types import Prices

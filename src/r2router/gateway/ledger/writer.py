@@ -23,9 +23,10 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from r2router.errors import LedgerDown, R2Error
-from r2router.gateway.ledger.batch import NO_KEY, Batch, Expire, Open, Settle, Work
+from r2router.gateway.ledger.batch import Batch
 from r2router.gateway.ledger.database import Database, Failed
 from r2router.gateway.ledger.entries import Charge, Ticket
+from r2router.gateway.ledger.work import NO_KEY, Expire, Open, Settle, Work
 
 log = logging.getLogger("r2router.ledger")
 
