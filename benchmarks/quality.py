@@ -117,7 +117,10 @@ def kept(args: argparse.Namespace) -> measure.Figures:
         "kept": float((ratio >= KEEP - 1e-9).mean()),
         "quality_share": {"value": float(ratio.mean()), "low": float(np.quantile(ratio, 0.05)), "high": float(np.quantile(ratio, 0.95))},
         "cost_share": {"value": float(share.mean()), "low": float(np.quantile(share, 0.05)), "high": float(np.quantile(share, 0.95))},
-        "promises": {p: promises.count(p) for p in sorted(set(promises))},
+        "promises": {
+            promise: {"splits": promises.count(promise), "kept": float((ratio[np.array(promises) == promise] >= KEEP - 1e-9).mean())}
+            for promise in sorted(set(promises))
+        },
     }
 
 
