@@ -87,6 +87,7 @@ ROW = Row.__struct_fields__
 _SETTLED = ("state", *ROW[ROW.index("settled") :])
 _INSERT = f"INSERT INTO requests ({', '.join(ROW)}) VALUES ({', '.join('?' * len(ROW))})"  # noqa: S608 - our own names
 _UPDATE = f"UPDATE requests SET {', '.join(f'{name} = ?' for name in _SETTLED)} WHERE id = ?"  # noqa: S608
+_ROWS = f"SELECT {', '.join(ROW)} FROM requests WHERE id IN "  # noqa: S608
 _KEYS = f"SELECT id, ended, shadow, {', '.join(LIMITS)} FROM keys WHERE id IN "  # noqa: S608
 _ADD_WINDOW = f"INSERT INTO windows (id, {', '.join(_WINDOW)}) VALUES (?{', ?' * len(_WINDOW)})"  # noqa: S608
 _SET_WINDOW = f"UPDATE windows SET {', '.join(f'{name} = ?' for name in _WINDOW[2:])} WHERE id = ?"  # noqa: S608
@@ -122,9 +123,7 @@ class Batch:
     def _read(self, work: Sequence[Work]) -> None:
         scopes = sorted({scope for one in work if (scope := scope_of(one)) is not None})
         self._lock(scopes)
-        for found in self._in(
-            f"SELECT {', '.join(ROW)} FROM requests WHERE id IN ", sorted({name for one in work if (name := id_of(one)) is not None})
-        ):  # noqa: S608
+        for found in self._in(_ROWS, sorted({name for one in work if (name := id_of(one)) is not None})):
             row = Row(*found)
             self._rows[row.id] = row
         for key, ended, shadow, *limits in self._in(_KEYS, [scope for scope in scopes if scope != NO_KEY]):
@@ -149,9 +148,7 @@ class Batch:
         names = sorted(begun)
         for name in names:
             values = (name, *msgspec.structs.astuple(begun[name]))
-            self._database.rows(
-                f"INSERT INTO pacing (name, {', '.join(_PACE)}) VALUES (?{', ?' * len(_PACE)}) ON CONFLICT DO NOTHING", values
-            )
+            self._database.rows(_ADD_PACE, values)
         marks = ", ".join("?" * len(names))
         order = f"ORDER BY name{self._database.locking}"
         query = f"SELECT name, {', '.join(_PACE)} FROM pacing WHERE name IN ({marks}) {order}"  # noqa: S608
