@@ -22,12 +22,15 @@ from r2router.gateway.keys import PREFIX, Key, Keys
 from r2router.gateway.logs import Log
 from r2router.gateway.metrics import Metrics
 from r2router.gateway.outgoing import Aborted, Outgoing
-from r2router.gateway.plan import Planner, as_dict, read_call
+from r2router.gateway.plan import Planner, as_dict, moved
 from r2router.gateway.refusal import Refusal
 from r2router.gateway.relay import Relay, header_text
 from r2router.gateway.replay import Replay
+from r2router.gateway.request import read_call
+from r2router.gateway.sessions import Sessions, session_of
 from r2router.gateway.setting import REPLAY, Setting
 from r2router.gateway.upstreams import Caller, Network
+from r2router.types import Arm
 from r2router.upstream.endpoint import key_of
 
 _JSON = (b"content-type", b"application/json")
@@ -52,6 +55,7 @@ class Gateway:
         self.log = log or Log(setting.config.server.logs)
         self.metrics = Metrics()
         self.breaker = Breaker()
+        self.sessions = Sessions(getattr(books, "where", None))
         self._network: Caller = caller or Network(setting.config.limits.silence_s)
         self._replay = Replay()
         self.active = 0
@@ -158,13 +162,19 @@ class Gateway:
             data = await incoming.body(setting.config.limits)
             call = read_call(dialect, data, setting.config.server.default)
             asked = call.asked
-            plan = await planner.plan(call)
+            owner = None if key is None else key.id
+            name = session_of(incoming, call, owner)
+            session = await self.sessions.find(owner, name) if call.conversation.turns > 1 else None
+            plan = await planner.plan(call, session)
             if key is not None:
                 key.check(preset=plan.preset, model=None if plan.preset else plan.steps[0].model.id)
             relay = Relay(call, plan, setting, incoming, out, began)
             self.metrics.overhead.labels(plan.preset or "none").observe(asyncio.get_running_loop().time() - began)
             caller = self._replay if setting.replay and plan.steps[0].model.provider == REPLAY else self._network
-            await relay.run(self.books, self.breaker, caller, key.id if key is not None else None, call.wanted.session)
+            await relay.run(self.books, self.breaker, caller, owner, name)
+            if relay.told.served and name and dialect.routed:
+                at = planner.router.pool.index.get(Arm(relay.told.served))
+                self.sessions.keep(owner, name, moved(session, plan, relay.told.served, at))
         except (Refusal, Refused) as refusal:
             self.metrics.errors.labels(dialect.name, refusal.status).inc()
             raise

@@ -11,7 +11,8 @@ import msgspec
 
 from r2router.gateway.config import Bounds
 from r2router.gateway.failover import Action, action_of, wait_of, within_200
-from r2router.gateway.plan import Call, Plan, Step, body_for
+from r2router.gateway.plan import Plan, Step, body_for
+from r2router.gateway.request import Call
 from r2router.gateway.setting import Setting
 from r2router.gateway.tap import Tap
 from r2router.gateway.upstreams import BrokenOff, Caller, Exchange, Unreached, request_headers

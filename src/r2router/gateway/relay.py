@@ -15,8 +15,9 @@ from r2router.gateway.failover import Breaker
 from r2router.gateway.incoming import Gone, Incoming
 from r2router.gateway.ledger import Opened, Settled
 from r2router.gateway.outgoing import Aborted, Outgoing, Presence
-from r2router.gateway.plan import Call, Plan, Step, larger_context
+from r2router.gateway.plan import Plan, Step, larger_context
 from r2router.gateway.refusal import Refusal
+from r2router.gateway.request import Call
 from r2router.gateway.setting import REPLAY, Setting
 from r2router.gateway.tap import Tap
 from r2router.gateway.upstreams import BrokenOff, Caller, reply_headers
@@ -217,8 +218,9 @@ class Relay:
     # -- signs of life, and their absence -----------------------------------------------------------------------------
 
     def _watch_silence(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._bounds.keepalive_s, self._tick)
+        every = self._bounds.keepalive_s
+        rest = every - self.out.idle() if self.out.started else every
+        self._timer = asyncio.get_running_loop().call_later(max(rest, every / 10), self._tick)
 
     def _tick(self) -> None:
         loop, bounds, presence = asyncio.get_running_loop(), self._bounds, self._presence
