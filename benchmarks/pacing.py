@@ -77,11 +77,11 @@ def outcomes(name: str) -> tuple[Floats, Floats, Any]:
     table = Table.read(data / f"{name}.parquet", prices=data / "prices.csv")
     quality, cost = np.asarray(table.quality), table.cost()
     whole = np.isfinite(quality).all(axis=1) & np.isfinite(cost).all(axis=1)
-    task = np.array(table.tasks)
-    if len(set(table.tasks)) == 1:  # then the length of the question stands in for it
-        lengths = np.array([len(text) for text in table.queries])
+    task = np.array(table.tasks)[whole]
+    if len(np.unique(task)) == 1:  # then the length of the question stands in for it
+        lengths = np.array([len(text) for text in table.queries])[whole]
         task = np.searchsorted(np.quantile(lengths, np.linspace(0, 1, 11)[1:-1]), lengths)
-    return quality[whole], cost[whole], task[whole]
+    return quality[whole], cost[whole], task
 
 
 def calibrated(q: Floats, c: Floats, first: int) -> tuple[float, float]:

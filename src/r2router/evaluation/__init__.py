@@ -17,6 +17,8 @@ from r2router.evaluation.own_policy import OwnDecisions
 from r2router.evaluation.report import Report, TaskLine, leak
 from r2router.evaluation.router_forecasts import Judged, judge
 from r2router.evaluation.router_forecasts import calibrate as calibrate
+from r2router.evaluation.sparse import SparseReport as SparseReport
+from r2router.evaluation.sparse import sparse_report
 from r2router.evaluation.tables_and_plots import LEAST_QUERIES
 from r2router.metrics.score import Comparison, Means, Method, compare, methods
 from r2router.router.card import policy_words
@@ -36,7 +38,7 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
     resamples: int = 500,
     seed: int = 0,
     progress: Progress | None = None,
-) -> Report:
+) -> Report | SparseReport:
     """Score a router on outcomes it was not trained on.
 
     table: any arms; those that the router does not know are left out (and said so), those it knows and the table lacks count as not
@@ -47,7 +49,8 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
     The router, the best fixed arm, the mixture of fixed arms that the router's training outcomes choose and the one that knows these
     outcomes, the same forecasts with one budget per LLM, and the oracle are scored on the same queries with the tokens really used;
     see `r2router.metrics.score` for what each figure is. The verdict is against the mixture that the training outcomes choose.
-    Raises `DataError` where nothing can be compared.
+    A table where no arm was seen nearly everywhere is compared task by task instead (`SparseReport`): `train`, where it is given, then
+    chooses the mixture that knows each task. Raises `DataError` where nothing can be compared.
     """
     expect("router", router, Router, "a Router: evaluate(router, table)")
     expect("table", table, Table, "a Table: evaluate(router, table)")
@@ -60,7 +63,10 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
     judged = judge(router, table, vectors, progress)
     outcomes, forecast = judged.outcomes, judged.forecast
     if not len(outcomes.fixed_arms()):
-        raise DataError("no arm was observed on 95 % of the queries: there is no fixed arm to compare with")
+        if len(set(judged.tasks)) < 2:
+            raise DataError("no arm was observed on 95 % of the queries: there is no fixed arm to compare with")
+        trained = trained_on(router, table), trained_share(router, table)
+        return sparse_report(judged, table, train, resamples=resamples, seed=seed, trained=trained)
     if progress is not None:
         progress("scoring", 0, 1)
     means = _means(router, judged)
