@@ -141,7 +141,7 @@ class Relay:
         self.told.status = lost.status
         self.told.note = lost.message
         code = _CODES.get(lost.status, "provider_error")
-        refusal = Refusal(lost.status, code, lost.message, retry_after=lost.wait, retry=not lost.maybe_billed)
+        refusal = Refusal(lost.status, code, lost.words or lost.message, retry_after=lost.wait, retry=not lost.maybe_billed)
         if self.out.started:
             await self.out.write(self.call.dialect.broken(refusal, self.incoming.id, self._observed()))
             await self.out.end()
