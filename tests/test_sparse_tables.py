@@ -240,7 +240,8 @@ def test_the_bundled_dense_tables_are_learned_as_before() -> None:
 
 
 def test_train_names_both_ways_for_models_without_a_price(tmp_path: Path) -> None:
-    frame = rows(*({"query_id": f"q{i}", "query": f"what is {i}?", "quality": i % 2} for i in range(12)), {"query": "what is 1?", "model": "gone"})
+    cells = [{"query_id": f"q{i}", "query": f"what is {i}?", "quality": i % 2} for i in range(12)]
+    frame = rows(*cells, {"query": "what is 1?", "model": "gone"})
     frame.write_parquet(tmp_path / "table.parquet")
     (tmp_path / "prices.csv").write_text("model,input_usd_per_million,output_usd_per_million\na,1,10\n")
     command = ["train", str(tmp_path / "table.parquet"), "--prices", str(tmp_path / "prices.csv"), "--folds", "0"]
