@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2router.bench.scoring import scorer_named
-from r2router.bench.scoring.answers import final_answer
 from r2router.bench.scoring.choice import picked_letter
 from r2router.bench.scoring.numeric import reference_number
 from r2router.bench.suite import Query
+from r2router.final_answer import final_answer
 
 
 def score(scorer: str, response: str, reference: str, **meta: object) -> float | None:

@@ -32,12 +32,10 @@ CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 # the contract: what is added here stays
 PUBLIC_NAMES = """
-__version__ evaluate
-Pool Model Budget Arm Prices Table
-Recipe Blend PrincipalRidge Ridge MLP GBDT KNN
-Router Decision Choices Forecast Curve PathStep
-Policy Tradeoff Value Cheapest Best
-R2Error ArtifactError ConfigError DataError EncoderError MissingExtra MissingPrice NoFeasibleArm PolicyError QueryError SaveError UsageError
+Answer Arm ArtifactError Best Blend Budget Cascade Cheapest Choices ConfigError Curve DataError
+Decision EncoderError Forecast GBDT KNN MLP MissingExtra MissingPrice Model NoAnswer NoFeasibleArm
+PathStep Policy PolicyError Pool Prices PrincipalRidge QueryError R2Error Recipe Ridge Router
+SaveError Step Table Tradeoff UsageError Value __version__ evaluate
 """
 
 

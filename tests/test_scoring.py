@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2router.bench.scoring import SCORERS, scorer_named
-from r2router.bench.scoring.answers import final_answer
 from r2router.bench.scoring.choice import picked_letter
 from r2router.bench.scoring.inside.program import units_of
 from r2router.bench.scoring.numeric import answered_numbers
 from r2router.bench.scoring.sandbox import Limits, isolation, run
 from r2router.bench.suite import Query
 from r2router.errors import DataError
+from r2router.final_answer import final_answer
 
 HUMANEVAL = Path(__file__).parents[1] / "../shared/questions/humaneval.jsonl"
 needs_fence = pytest.mark.skipif(isolation() is None, reason="no sandbox works here")

@@ -1,5 +1,8 @@
 """The public names, once: type checkers read them here, and `__init__.py` imports them from here when they are first used."""
 
+from .cascade import Answer as Answer
+from .cascade import Cascade as Cascade
+from .cascade import Step as Step
 from .decide import Best as Best
 from .decide import Cheapest as Cheapest
 from .decide import Policy as Policy
@@ -11,6 +14,7 @@ from .errors import DataError as DataError
 from .errors import EncoderError as EncoderError
 from .errors import MissingExtra as MissingExtra
 from .errors import MissingPrice as MissingPrice
+from .errors import NoAnswer as NoAnswer
 from .errors import NoFeasibleArm as NoFeasibleArm
 from .errors import PolicyError as PolicyError
 from .errors import QueryError as QueryError
@@ -42,11 +46,13 @@ __all__ = [
     "GBDT",
     "KNN",
     "MLP",
+    "Answer",
     "Arm",
     "ArtifactError",
     "Best",
     "Blend",
     "Budget",
+    "Cascade",
     "Cheapest",
     "Choices",
     "ConfigError",
@@ -58,6 +64,7 @@ __all__ = [
     "MissingExtra",
     "MissingPrice",
     "Model",
+    "NoAnswer",
     "NoFeasibleArm",
     "PathStep",
     "Policy",
@@ -71,6 +78,7 @@ __all__ = [
     "Ridge",
     "Router",
     "SaveError",
+    "Step",
     "Table",
     "Tradeoff",
     "UsageError",

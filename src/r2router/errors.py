@@ -14,6 +14,7 @@
     ├── EncoderError            texts could not be turned into vectors (endpoint down, wrong key, bad reply)
     ├── CollectError            a collection could not go on (endpoint down, wrong key, spend limit)
     ├── NoFeasibleArm           no arm meets a hard limit (names the cheapest one)
+    ├── NoAnswer                a cascade ended without any answer (names each arm and why)
     ├── Refused                 the gateway does not send a request on (each has the HTTP status that says so)
     │   ├── OverBudget          402: a limit in dollars would not be kept
     │   ├── OverRate            429: too many requests or tokens per minute, or requests at once
@@ -131,6 +132,10 @@ class EncoderError(R2Error):
 
 class NoFeasibleArm(R2Error):
     """No arm meets a hard limit."""
+
+
+class NoAnswer(R2Error):
+    """A cascade ended, and no arm had answered."""
 
 
 class SaveError(R2Error):

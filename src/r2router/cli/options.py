@@ -184,7 +184,7 @@ class Data:
         from r2router.table.table import Table
 
         pool = _own_pool(sources) if self.pool is None else self.priced(self.pool)
-        given: dict[str, Any] = {"sources": rows.files, "notes": rows.notes, "unpriced": self.no_price}
+        given: dict[str, Any] = {"sources": rows.files, "notes": rows.notes, "unpriced": self.no_price, "answers": rows.answers}
         if pool is None or (self.pool is None and self.prices):
             return Table.from_rows(rows.frame, prices=self.prices or None, **given)
         return Table.from_rows(rows.frame, pool, drop_unknown=self.drop_unknown, **given)
@@ -194,7 +194,7 @@ class Data:
         from r2router.table.table import Table
 
         rows = self.rows(sources)
-        return Table.from_rows(rows.frame, sources=rows.files, notes=rows.notes)
+        return Table.from_rows(rows.frame, sources=rows.files, notes=rows.notes, answers=rows.answers)
 
     def priced(self, file: str) -> Pool:
         """The pool of a file or of a bundled table, under other prices where some are given."""

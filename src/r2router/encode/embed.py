@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import msgspec
 import numpy as np
@@ -72,3 +72,14 @@ def alone(encoder: Encoder) -> tuple[Encoder, int | None]:
 @cache
 def _encoder(spec: str) -> Encoder:
     return alone(load_encoder(spec))[0]
+
+
+@lru_cache(maxsize=256)
+def vector_of(spec: str, text: str) -> FloatArray:
+    """(1, d) embedding of one text, read-only. The last 256 are kept, so that the steps of a cascade embed their question once.
+
+    Nothing else depends on what is kept: a text has one vector per encoder.
+    """
+    vector = _encoder(spec).encode([text])
+    vector.setflags(write=False)
+    return vector

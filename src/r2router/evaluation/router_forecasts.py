@@ -180,4 +180,5 @@ def align(table: Table, router: Router) -> tuple[Table, list[str]]:
         values = getattr(table, name)[:, source]
         values[:, source < 0] = np.nan
         arrays[name] = values
-    return replace(table, pool=router.pool, **arrays), notes
+    responses = None if table.responses is None else table.responses.with_arms(source)
+    return replace(table, pool=router.pool, **arrays, responses=responses), notes

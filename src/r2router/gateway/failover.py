@@ -64,7 +64,7 @@ def wait_of(headers: Mapping[str, str], body: bytes) -> float | None:
     return None if asked is None else min(asked, _MOST_ASKED_S)
 
 
-_DELAY = re.compile(rb'(?:"retryDelay"\s*:\s*"|try again in )([0-9.]{1,12}(?:ms|s|m|h)[0-9.ms]{0,12}?)(?=["\s.,]|$)')
+_DELAY = re.compile(rb'(?:"retryDelay"\s*:\s*"|try again in )((?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|s|m|h)){1,4})')
 
 
 class _Trouble(msgspec.Struct):

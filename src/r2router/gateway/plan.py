@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 
-from r2router.decide import AnyPolicy
+from r2router.decide import Tradeoff
 from r2router.encode import load_encoder
 from r2router.errors import ConfigError, NoFeasibleArm, R2Error
 from r2router.gateway.budgets import Source, callers, under
 from r2router.gateway.config import Preset, Served
-from r2router.gateway.conversation import Ceilings, Conversation
-from r2router.gateway.dialects.dialect import Dialect
+from r2router.gateway.conversation import Conversation
 from r2router.gateway.exclude import Exclusions
 from r2router.gateway.refusal import Refusal
+from r2router.gateway.request import Call
+from r2router.gateway.sessions import Session
 from r2router.gateway.setting import Setting
-from r2router.gateway.splice import Members, NotJson
+from r2router.gateway.stay import Stay, Staying
 from r2router.gateway.vectors import Vectors
 from r2router.router.arm_controls import ArmControls
 from r2router.text import suggest
@@ -27,20 +29,6 @@ from r2router.upstream.controls import Controls
 
 _BYTES_PER_TOKEN = 4
 _UNKNOWN_SPREAD = 0.29
-
-
-class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body object `r2router`: what this one request wants. The provider never sees it.
-
-    policy: instead of the preset's. models, exclude, effort: as in a preset. require: capabilities. session: which conversation it is of.
-    """
-
-    policy: AnyPolicy | None = None
-    models: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    require: tuple[str, ...] = ()
-    effort: Literal["ceiling", "caller"] | None = None
-    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,44 +54,7 @@ class Plan:
     decision: Decision | None = None
     excluded: dict[str, str] = field(default_factory=dict)
     refuses: tuple[frozenset[str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request as it was understood. body: without the object `r2router`. asked: the model that the client named."""
-
-    dialect: Dialect
-    body: Members
-    asked: str
-    wanted: Wanted
-    stream: bool
-    conversation: Conversation
-    ceilings: Ceilings
-
-
-def read_call(dialect: Dialect, data: bytes, default: str) -> Call:
-    """Raises `Refusal`."""
-    try:
-        if not data.isascii():
-            data.decode()
-        body = Members(data)
-        asked, wanted = body.get("model"), body.raw("r2router")
-        body.remove("r2router")
-        if asked is None:
-            asked = default
-        if not isinstance(asked, str) or not asked or len(asked) > 300:
-            raise Refusal(400, "invalid_model", "model must be a string, as in 'auto'", param="model")
-        stream = body.get("stream")
-        if stream is not None and not isinstance(stream, bool):
-            raise Refusal(400, "invalid_stream", "stream must be true or false", param="stream")
-        options = Wanted() if wanted is None else msgspec.json.decode(wanted, type=Wanted)
-        return Call(dialect, body, asked, options, bool(stream), dialect.read(body), dialect.ceilings(body))
-    except UnicodeDecodeError as error:
-        raise Refusal(400, "invalid_json", f"the body is not UTF-8 (byte {error.start})") from None
-    except NotJson as error:
-        raise Refusal(400, "invalid_json", f"the body is refused: {error}") from None
-    except (msgspec.ValidationError, R2Error) as error:
-        raise Refusal(400, "invalid_r2router", f"r2router: {error}", param="r2router") from None
+    stay: Stay | None = None
 
 
 class Planner:
@@ -115,13 +66,14 @@ class Planner:
         self.vectors = vectors or Vectors(load_encoder(self.router.encoder))
         self._controls = ArmControls.of(self.router.pool, self.router.controls)
         self.exclusions = Exclusions(setting, self._controls)
+        self._staying = Staying(setting)
         self._prior = self.router.prior_quality[None, :], self.router.prior_tokens[None, :]
 
-    async def plan(self, call: Call) -> Plan:
-        """Raises `Refusal` where nothing can be asked."""
+    async def plan(self, call: Call, session: Session | None = None) -> Plan:
+        """session: where the conversation stands. Raises `Refusal` where nothing can be asked."""
         asked = self.setting.config.resolve(call.asked)
         if asked == "auto" or asked.startswith("auto:"):
-            return await self._routed(call, asked.partition(":")[2])
+            return await self._routed(call, asked.partition(":")[2], session)
         try:
             found = self.setting.concrete(asked)
         except ConfigError as error:
@@ -151,7 +103,7 @@ class Planner:
         step = Step(arm, model, provider, sent, source)
         return Plan((step,), "passthrough", None, self._input_tokens(call, 0), call.conversation)
 
-    async def _routed(self, call: Call, name: str) -> Plan:
+    async def _routed(self, call: Call, name: str, session: Session | None) -> Plan:
         preset, mask = self._preset(call, name)
         if not call.dialect.routed:
             raise Refusal(400, "not_routed", f"{call.dialect.path} takes a concrete model, not {call.asked!r}", param="model")
@@ -162,18 +114,32 @@ class Planner:
         forecast = self._prior_forecast(counts) if encoded is None else self.router.forecast_vectors(encoded.vector, counts)
         needs = frozenset(call.conversation.needs | set(call.wanted.require))
         usable, excluded = self.exclusions.usable(call.dialect.name, needs, mask, tokens)
+        stay = self._staying.decide(call.conversation, session, usable, tokens, preset.switch_usd)
+        forecast = msgspec.structs.replace(forecast, cost=np.maximum(forecast.cost + stay.extra, 0.0))
+        decision = self._decide(forecast, preset, stay, excluded)
+        effort = call.wanted.effort or preset.effort
+        others = [arm for arm in decision.fallbacks if arm != decision.arm]
+        steps = [self._step(call, decision.arm, decision.enforcement, effort), *(self._step(call, arm, None, effort) for arm in others)]
+        refuses = tuple(self._refuses(step) for step in steps)
+        reason = stay.reason or _reason(decision, session)
+        return Plan(tuple(steps), reason, f"auto:{name}" if name else "auto", tokens, call.conversation, decision, excluded, refuses, stay)
+
+    def _decide(self, forecast: Forecast, preset: Preset, stay: Stay, excluded: dict[str, str]) -> Decision:
+        """Raises `Refusal`."""
+        policy = Tradeoff(0.0) if stay.escalate else preset.policy
         try:
-            decision = self.router.explain(forecast, preset.policy, usable)
+            free = self.router.explain(forecast, policy, stay.mask)
+            if not stay.arm or free.arm == stay.arm:
+                return free
+            only = np.zeros(len(self.router.arms), dtype=bool)
+            only[self.router.pool.index[Arm(stay.arm)]] = True
+            kept = self.router.explain(forecast, Tradeoff(0.0), only)  # no cap of the policy's may leave nothing now
         except NoFeasibleArm as error:
             raise self._nothing(error, excluded) from None
         except R2Error as error:
             raise Refusal(400, "invalid_policy", str(error)) from None
-        effort = call.wanted.effort or preset.effort
-        steps = [self._step(call, decision.arm, decision.enforcement, effort)]
-        steps += [self._step(call, arm, None, effort) for arm in decision.fallbacks]
-        refuses = tuple(self._refuses(step) for step in steps)
-        reason = f"routed: {decision.reason}"
-        return Plan(tuple(steps), reason, f"auto:{name}" if name else "auto", tokens, call.conversation, decision, excluded, refuses)
+        fallbacks = tuple(a for a in (free.arm, *free.fallbacks) if Arm(a).model != kept.model and a in self.router.pool.index)
+        return msgspec.structs.replace(kept, fallbacks=fallbacks)
 
     def _preset(self, call: Call, name: str) -> tuple[Preset, BoolArray]:
         known = self.setting.config.presets()
@@ -246,6 +212,19 @@ class Planner:
 
 _REFUSED_THINKING = frozenset({"temperature", "top_k", "top_p"})
 _REFUSED_REASONING = frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "stop"})
+
+
+def _reason(decision: Decision, session: Session | None) -> str:
+    if session is None:
+        return f"routed: {decision.reason}"
+    return f"{'kept' if Arm(session.arm).model == decision.model else 'switched'}: {decision.reason}"
+
+
+def moved(session: Session | None, plan: Plan, arm: str, at: int | None) -> Session:
+    """Where a conversation stands after an answer. at: the index of the arm; None where the router does not have it."""
+    before = session.switched if session is not None else 0
+    left = int(plan.stay.cold[at]) if plan.stay is not None and at is not None else 0
+    return Session(arm=arm, at=time.time(), tokens=plan.input_tokens, turns=plan.conversation.turns, switched=before + left)
 
 
 def larger_context(plan: Plan, failed: Step) -> Plan:

@@ -15,8 +15,9 @@ from r2router.gateway.failover import Breaker
 from r2router.gateway.incoming import Gone, Incoming
 from r2router.gateway.ledger import Opened, Settled
 from r2router.gateway.outgoing import Aborted, Outgoing, Presence
-from r2router.gateway.plan import Call, Plan, Step, larger_context
+from r2router.gateway.plan import Plan, Step, larger_context
 from r2router.gateway.refusal import Refusal
+from r2router.gateway.request import Call
 from r2router.gateway.setting import REPLAY, Setting
 from r2router.gateway.tap import Tap
 from r2router.gateway.upstreams import BrokenOff, Caller, reply_headers
@@ -140,7 +141,7 @@ class Relay:
         self.told.status = lost.status
         self.told.note = lost.message
         code = _CODES.get(lost.status, "provider_error")
-        refusal = Refusal(lost.status, code, lost.message, retry_after=lost.wait, retry=not lost.maybe_billed)
+        refusal = Refusal(lost.status, code, lost.words or lost.message, retry_after=lost.wait, retry=not lost.maybe_billed)
         if self.out.started:
             await self.out.write(self.call.dialect.broken(refusal, self.incoming.id, self._observed()))
             await self.out.end()
@@ -217,8 +218,9 @@ class Relay:
     # -- signs of life, and their absence -----------------------------------------------------------------------------
 
     def _watch_silence(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._bounds.keepalive_s, self._tick)
+        every = self._bounds.keepalive_s
+        rest = every - self.out.idle() if self.out.started else every
+        self._timer = asyncio.get_running_loop().call_later(max(rest, every / 10), self._tick)
 
     def _tick(self) -> None:
         loop, bounds, presence = asyncio.get_running_loop(), self._bounds, self._presence
@@ -264,7 +266,9 @@ class Relay:
     def _opened(self, key: str | None, session: str) -> Opened:
         plan, call = self.plan, self.call
         many = call.body.get("n")
-        worst, tokens = reserve(plan, call.ceilings.max_tokens, many if type(many) is int else 1, self._bounds.attempts)
+        hourly = any(b'"1h"' in (call.body.raw(name) or b"") for name in ("system", "messages", "tools"))
+        answers = many if type(many) is int else 1
+        worst, tokens = reserve(plan, call.ceilings.max_tokens, answers, self._bounds.attempts, hourly=hourly)
         decision = plan.decision
         return Opened(
             id=self.incoming.id,

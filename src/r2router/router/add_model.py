@@ -100,7 +100,7 @@ def _graded(spec: Model, outcomes: Table) -> tuple[IntArray, Table]:
         raise DataError("a query of the outcomes is blank; leave such rows out")
     if not (np.isfinite(arrays["quality"]).any(axis=0) & np.isfinite(arrays["output_tokens"]).any(axis=0)).any():
         raise DataError(f"no arm of model {spec.id!r} has both quality and output tokens: it cannot be priced")
-    own = replace(outcomes, pool=pool, **arrays)
+    own = replace(outcomes, pool=pool, **arrays, responses=None)
     return rows, own.take(rows)
 
 

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from r2router._version import __version__
+from r2router.cascade.evidence import Evidence, Plan
 from r2router.decide import AnyPolicy
 from r2router.errors import ArtifactError, MissingExtra, PolicyError, UsageError
 from r2router.pool.pool import Pool
@@ -38,6 +39,7 @@ class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
     ties: Literal["cheaper", "first"] = "cheaper"
     controls: tuple[str, ...] = ()
     temperature: float = 0.0  # of the familiarity; routers saved before there was a background have none
+    cascade: Plan | None = None
 
 
 def save(router: Router, folder: str | Path) -> None:
@@ -55,6 +57,8 @@ def save(router: Router, folder: str | Path) -> None:
             arrays["familiarity.background"] = router.familiarity.background
     if router.trained is not None:
         arrays["trained.hashes"] = router.trained.hashes
+    if router.looks is not None:
+        arrays |= {f"cascade.{k}": v for k, v in router.looks.arrays().items()}
     manifest = _Manifest(
         models=router.pool.models,
         encoder=router.encoder,
@@ -68,6 +72,7 @@ def save(router: Router, folder: str | Path) -> None:
         ties=router.ties,
         controls=router.controls,
         temperature=0.0 if router.familiarity is None else router.familiarity.temperature,
+        cascade=None if router.looks is None else router.looks.plan,
     )
     artifact.save(folder, manifest, arrays, write_card(router.pool, router.encoder, router.policy, router.facts), version=__version__)
 
@@ -104,6 +109,7 @@ def load(folder: str | Path) -> Router:
         controls=manifest.controls,
         trained=_saved_digest(folder, arrays),
         ties=manifest.ties,
+        evidence=_saved_evidence(folder, manifest, pool, arrays),
     )
     try:  # parts that do not fit each other show here, not at the first request
         router.forecast_vectors(np.zeros((1, manifest.dim), dtype=np.float32))
@@ -112,6 +118,15 @@ def load(folder: str | Path) -> Router:
     except Exception as error:
         raise ArtifactError(f"{folder}: its parts do not fit each other ({error}); the artifact is damaged") from error
     return router
+
+
+def _saved_evidence(folder: str | Path, manifest: _Manifest, pool: Pool, arrays: dict[str, np.ndarray]) -> Evidence | None:
+    own = {k.removeprefix("cascade."): v for k, v in arrays.items() if k.startswith("cascade.")}
+    if (manifest.cascade is None) != (not own):
+        raise ArtifactError(f"{folder}: the cascade's arrays do not fit {artifact.MANIFEST}; the artifact is damaged")
+    if manifest.cascade is None:
+        return None
+    return Evidence.from_arrays(pool.arms, manifest.dim, own, manifest.cascade)
 
 
 def _saved_digest(folder: str | Path, arrays: dict[str, np.ndarray]) -> TrainedTexts | None:

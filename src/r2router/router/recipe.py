@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from r2router.cascade.spec import Cascade
 from r2router.decide import Value
 from r2router.encode import count_tokens, embed, load_encoder
 from r2router.errors import ConfigError, DataError, EncoderError, UsageError, expect
@@ -18,8 +19,8 @@ from r2router.figure import Figure
 from r2router.metrics.calibrate import LEAST_VALUE, for_share
 from r2router.metrics.score import KEEP, Comparison, Means, Outcomes, Routed, compare, methods
 from r2router.predict import Learner
+from r2router.predict.automatic import Automatic
 from r2router.predict.background import BACKGROUND
-from r2router.predict.blend import Blend
 from r2router.predict.crossval import fold_means, fold_of, out_of_fold
 from r2router.predict.domain_parts import balanced_means
 from r2router.predict.familiarity import Familiarity
@@ -27,6 +28,7 @@ from r2router.predict.input_tokens import InputTokens
 from r2router.predict.means import fair_means
 from r2router.predict.tokens import log_bounds
 from r2router.router.card import Facts
+from r2router.router.learn_cascade import FEW_FOLDS, learned
 from r2router.router.references import is_sparse, task_references
 from r2router.router.router import Router
 from r2router.router.trained import TrainedTexts
@@ -34,6 +36,7 @@ from r2router.table.table import Table
 from r2router.table.twins import groups_of
 from r2router.types import FloatArray, Forecast, Progress
 
+_MANY, _FOLDS_OF_MANY = 10_000, 3  # of so many queries of a sparse table three folds tell as much as five, in two thirds of the time
 PROMISES = {
     "sure": "it is set to keep {:.0%} of the best fixed arm's quality with 95 % confidence, by the lower limit of cross-validated quality",
     "average": (
@@ -52,20 +55,22 @@ PROMISES = {
 class Recipe(msgspec.Struct, frozen=True):
     """How to make a router.
 
-    encoder: spec of the encoder (see `load_encoder`). learner: by default the one that does best on real tables
-    (`docs/experiments.md`). folds: for the cross-validation behind the policy and the figures of the card; 0 leaves it out, and the
-    policy is then the best fixed arm's. keep: the share of the best fixed arm's quality that the router's own policy keeps.
+    encoder: spec of the encoder (see `load_encoder`). learner: by default `Automatic`, the one that the table deserves
+    (`docs/experiments.md`). folds: for the cross-validation behind the policy and the figures of the card; 0 leaves it out, and the policy
+    is then the best fixed arm's. keep: the share of the best fixed arm's quality that the router's own policy keeps.
     seed: of folds, bootstrap and familiarity. resamples: bootstrap draws for the card's intervals. digest: keep hashes of the training
-    texts, by which `evaluate` knows its own training queries; whoever has the router can check a guessed text against them.
+    texts, by which `evaluate` knows its own training queries; whoever has the router can check a guessed text against them. cascade: learn
+    from the table's answers too, so that `Router.step` looks at them; a `Cascade` says how.
     """
 
     encoder: str = "minilm"
-    learner: Learner = Blend()
+    learner: Learner = Automatic()
     folds: int = 5
     keep: float = KEEP
     seed: int = 0
     resamples: int = 200
     digest: bool = True
+    cascade: bool | Cascade = False
 
     def __post_init__(self) -> None:
         expect("encoder", self.encoder, str, 'the spec of an encoder, such as "minilm"')
@@ -73,6 +78,8 @@ class Recipe(msgspec.Struct, frozen=True):
             raise UsageError(f"learner is {self.learner!r}; give a learner, such as r2router.Ridge() or r2router.KNN()")
         for name in ("folds", "seed", "resamples"):
             expect(name, getattr(self, name), int, "a whole number")
+        if not isinstance(self.cascade, (bool, Cascade)):
+            raise UsageError(f"cascade is {self.cascade!r}; give True, False or r2router.Cascade(...)")
         expect("keep", self.keep, (int, float), "a number above 0 and up to 1")
         if self.seed < 0:
             raise ConfigError(f"Recipe(seed={self.seed}): a seed is at least 0")
@@ -90,8 +97,13 @@ class Recipe(msgspec.Struct, frozen=True):
         """
         expect("table", table, Table, "a Table, as Table.read(file, pool) makes one")
         check_table(table)
-        counts = count_tokens(table.queries)
         x, encoder = self._vectors(table, vectors, progress)
+        if isinstance(self.learner, Automatic):  # once, and not again in every fold
+            return msgspec.structs.replace(self, learner=self.learner.chosen(x, table))._fit(table, x, encoder, vectors is None, progress)
+        return self._fit(table, x, encoder, vectors is None, progress)
+
+    def _fit(self, table: Table, x: FloatArray, encoder: str, embedding: bool, progress: Progress | None) -> Router:
+        counts = count_tokens(table.queries)
         inputs = InputTokens.fit(counts, table)
         estimates = inputs.estimate(counts)
         outcomes = Outcomes.of(table.arms, table.quality, table.cost(estimates))
@@ -104,15 +116,20 @@ class Recipe(msgspec.Struct, frozen=True):
             cost = table.pool.cost(estimates.mean(axis=0, keepdims=True), tokens[None])[0]
         best = int(np.lexsort((cost, -np.where(np.isnan(quality) | np.isnan(cost), -1.0, quality)))[0])
         policy, promise, figures = Value(_steady_value(quality, cost, best)), PROMISES["best"], tuple[Figure, ...]()
+        evidence, said = None, FEW_FOLDS if self.cascade else ""
         folds = min(self.folds, int(groups_of(table.queries).max(initial=0)) + 1)
+        if is_sparse(outcomes) and len(table) > _MANY:
+            folds = min(folds, _FOLDS_OF_MANY)
         if folds >= 2:
             forecast = out_of_fold(self.learner, x, table, folds, self.seed, progress)
             fold = fold_of(table.queries, folds, self.seed)
             means = Means(fold_means(outcomes.quality, fold), fold_means(outcomes.cost, fold))
             expected = table.pool.cost(estimates, forecast.tokens)
-            policy, promise, figures = self._judge(
-                msgspec.structs.replace(forecast, cost=expected), outcomes, means, best, policy, table.tasks
-            )
+            forecast = msgspec.structs.replace(forecast, cost=expected)
+            policy, promise, figures = self._judge(forecast, outcomes, means, best, policy, table.tasks)
+            if self.cascade:
+                spec = self.cascade if isinstance(self.cascade, Cascade) else Cascade(seed=self.seed)
+                evidence, said = learned(spec, x, table, forecast, outcomes, fold, progress)
         predictor = self.learner.fit(x, table)
         return Router(
             pool=table.pool,
@@ -124,10 +141,11 @@ class Recipe(msgspec.Struct, frozen=True):
             input_tokens=inputs,
             prior_quality=quality,
             prior_tokens=tokens,
-            familiarity=Familiarity.fit(x, self.seed, self._background(encoder, vectors is None)),
-            facts=self._facts(table, folds, figures, promise),
+            familiarity=Familiarity.fit(x, self.seed, self._background(encoder, embedding)),
+            facts=self._facts(table, folds, figures, promise, said),
             controls=tuple(table.controls.get(arm, "") for arm in table.arms) if table.controls else (),
             trained=TrainedTexts.of(table.queries) if self.digest and not table.simulated else None,
+            evidence=evidence,
         )
 
     def _vectors(self, table: Table, vectors: FloatArray | None, progress: Progress | None) -> tuple[FloatArray, str]:
@@ -195,14 +213,14 @@ class Recipe(msgspec.Struct, frozen=True):
             return fallback, PROMISES["best"]
         return policy, PROMISES["by task, sure" if sure else "by task"].format(self.keep)
 
-    def _facts(self, table: Table, folds: int, figures: tuple[Figure, ...], promise: str) -> Facts:
+    def _facts(self, table: Table, folds: int, figures: tuple[Figure, ...], promise: str, cascade: str) -> Facts:
         return Facts(
             trained=datetime.datetime.now(datetime.UTC).date().isoformat(),
             queries=len(table),
             observed=float(np.isfinite(table.quality).mean()),
             tasks=tuple(Counter(table.tasks).most_common()),
             sources=tuple((Path(name).name, digest) for name, digest in table.sources),
-            notes=tuple(without_folders(note, table) for note in table.notes),
+            notes=(*(without_folders(note, table) for note in table.notes), *([f"cascade: {cascade}"] if cascade else [])),
             learner=_spec(self.learner),
             seed=self.seed,
             folds=folds if figures else 0,

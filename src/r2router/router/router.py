@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
+from r2router.cascade.evidence import Evidence
 from r2router.decide import NO_ARM, Policy, Tradeoff, anchor_pairs, decide, ranked
 from r2router.encode import Encoder, count_tokens, load_encoder
 from r2router.errors import ArtifactError, NoFeasibleArm, PolicyError, QueryError, expect
@@ -22,6 +23,7 @@ from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
 from r2router.router.arm_controls import ArmControls, Limits
 from r2router.router.card import Facts
+from r2router.router.cascading import Cascading
 from r2router.router.checks import check_forecast, check_query, checked_counts, checked_mask, checked_texts, checked_vectors
 from r2router.router.curves import curves_of, path_of
 from r2router.router.reason import infeasible, reason
@@ -49,7 +51,7 @@ _BLOCK = 512  # queries decided at once: their (query, arm) arrays stay in the p
 
 
 @dataclass(frozen=True, eq=False)
-class Router:
+class Router(Cascading):
     """Chooses an arm for each request. Made by `Recipe.fit` or `Router.load`.
 
     pool: the models, their budgets and prices.
@@ -59,7 +61,7 @@ class Router:
     prior_quality, prior_tokens: (arms,) the means that stand in for forecasts on unfamiliar queries.
     controls: how the budget of each arm was enforced when its outcomes were collected (`Controls.signature`); empty where not recorded.
     trained: a digest of the training texts; None where none was kept.
-    ties: what a `Tradeoff` does with equals (`"first"` only in a faithful import of the paper's release).
+    ties: what a `Tradeoff` does with equals (`"first"` only in a faithful import of the paper's release). evidence: of the cascade.
     """
 
     pool: Pool
@@ -76,6 +78,7 @@ class Router:
     controls: tuple[str, ...] = ()
     trained: TrainedTexts | None = None
     ties: Literal["cheaper", "first"] = "cheaper"
+    evidence: Evidence | None = None
 
     def __repr__(self) -> str:
         return f"Router({len(self.pool.models)} models, {len(self.arms)} arms, encoder={self.encoder!r}, policy={self.policy!r})"
@@ -115,7 +118,7 @@ class Router:
 
     def _cost(self, counts: NumberArray, tokens: FloatArray) -> FloatArray:
         """(n, arms) US dollars. For counts: `pool.cost(input_tokens.estimate(counts), tokens)`, in fewer steps."""
-        if counts.ndim == 2 or self.pool.tiers:
+        if counts.ndim == 2 or self.input_tokens.most(counts) > self.pool.lowest_tier:
             return self.pool.cost(counts if counts.ndim == 2 else self.input_tokens.estimate(counts), tokens)
         a_token, a_request, an_output_token = self._usd
         return counts[:, None] * a_token + a_request + tokens * an_output_token

@@ -9,8 +9,12 @@ import polars as pl
 
 from r2router.errors import DataError
 from r2router.pool.pool import Pool, budget_order
+from r2router.table.responses import NOWHERE, AnswerSource, Responses, place
 from r2router.text import listing, suggest
 from r2router.types import Budget, FloatArray, Model
+
+FILE, ROW = "__file", "__row"
+"""Columns of checked rows beside those of the table: the number of the source, and the row there, counted from 1."""
 
 _CELLS = 1 << 25  # of an array, that any table may have
 _CELLS_PER_ROW = 64  # that a larger one may have: blocks of different suites leave most of a table empty, but not all
@@ -74,6 +78,20 @@ def pivot(rows: pl.DataFrame, pool: Pool, names: Sequence[str], queries: pl.Data
         arrays[name] = array
     words = {"query_ids": "query_id", "queries": "query", "tasks": "task"}
     return {ours: tuple(queries[theirs]) for ours, theirs in words.items()} | arrays
+
+
+def responses_of(rows: pl.DataFrame, pool: Pool, sources: Sequence[AnswerSource | None], queries: Sequence[str]) -> Responses | None:
+    """Where the answer of each cell stands, of its first sample; None where no source has answers. queries: the ids of the table's."""
+    if not any(sources):
+        return None
+    row = {q: i for i, q in enumerate(queries)}
+    cells = rows.filter(pl.col("error").is_null() & pl.col(FILE).is_in([i for i, one in enumerate(sources) if one is not None]))
+    cells = cells.unique(["query_id", "model", "budget"], keep="first", maintain_order=True)
+    at = np.full((len(queries), len(pool)), NOWHERE, dtype=np.int64)
+    arms = (cells["model"] + "@" + cells["budget"]).replace_strict({str(a): i for a, i in pool.index.items()}, return_dtype=pl.Int64)
+    rows_of = cells["query_id"].replace_strict(row, return_dtype=pl.Int64).to_numpy()
+    at[rows_of, arms.to_numpy()] = cells.select(place(pl.col(FILE), pl.col(ROW))).to_series().to_numpy()
+    return Responses(tuple(sources), at)
 
 
 def controls_of(rows: pl.DataFrame) -> tuple[dict[str, str], list[str]]:

@@ -14,10 +14,13 @@ from typing import Any
 import polars as pl
 
 from r2router.errors import ConfigError, DataError
+from r2router.table.arrays import FILE as FILE  # noqa: PLC0414 - columns of these rows
+from r2router.table.arrays import ROW as ROW  # noqa: PLC0414
 from r2router.table.cells import column_of, without_nothing
 from r2router.table.judges import check_one_judge, rows_of_judge
 from r2router.table.parquet_size import SAFE
 from r2router.table.refused import refuse_fields
+from r2router.table.responses import TEXTS, AnswerSource
 from r2router.table.sources import Source, files_of, read_source, sha256
 from r2router.table.wide import QUERY_NAMES, from_wide, is_wide
 from r2router.text import listing, suggest
@@ -28,9 +31,6 @@ COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("quality", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd"), pl.Float64),
     **dict.fromkeys(("error", "sample", "judge", "control", "simulated", "tokens_basis", "tokens_visible_only"), pl.String),
 }
-FILE, ROW = "__file", "__row"
-"""Columns of checked rows beside `COLUMNS`: the number of the source, and the row there, counted from 1."""
-
 MEASURED, UNMEASURED = ("api", "text", "run_mean", "from_cost"), ("visible_text", "none")
 """What `tokens_basis` may say of a row's output tokens: reported by the API, counted on the whole output, the run's mean, worked out
 from the cost; or of the visible text alone, and not known. Counts of the second kind are not used: hidden thinking is billed too."""
@@ -70,12 +70,15 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Checked rows. files: (name, sha256) of each source that is a file. names: of every source, as `FILE` counts them."""
+    """Checked rows. files: (name, sha256) of each source that is a file. names: of every source, as `FILE` counts them. answers: where they
+    stand in each source.
+    """
 
     frame: pl.DataFrame
     files: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     names: tuple[str, ...]
+    answers: tuple[AnswerSource | None, ...] = ()
 
 
 def read_rows(source: Any, reading: Reading) -> Rows:
@@ -88,21 +91,21 @@ def read_rows(source: Any, reading: Reading) -> Rows:
         notes += tuple(others)
     check_one_judge(frame, name)
     _check_duplicates(frame, rows.names)
-    return Rows(frame, rows.files, notes, rows.names)
+    return Rows(frame, rows.files, notes, rows.names, rows.answers)
 
 
 def read_all_rows(source: Any, reading: Reading) -> Rows:
     """As `read_rows`, of all judges; a cell may then stand there more than once."""
     columns = reading.columns
-    if unknown := set(columns) - set(COLUMNS):
-        raise DataError(f"column mapping: {min(unknown)!r} is not a column of ours{suggest(min(unknown), COLUMNS)}")
+    if unknown := set(columns) - set(COLUMNS) - set(TEXTS):
+        raise DataError(f"column mapping: {min(unknown)!r} is not a column of ours{suggest(min(unknown), [*COLUMNS, *TEXTS])}")
     if not 0 < reading.scale < float("inf"):
         raise DataError(f"scale is {reading.scale}; it is the quality of a right answer in the source, for example 100")
     sources = source if isinstance(source, (list, tuple)) else [source]
     if not sources:
         raise DataError("no table is given: name at least one file or data frame")
     frames, files, notes = list[pl.DataFrame](), list[tuple[str, str]](), list[str]()
-    names, there, renamed = list[str](), set[str](), set[str]()
+    names, there, renamed, answers = list[str](), set[str](), set[str](), list[AnswerSource | None]()
     for one in (file for entry in sources for file in files_of(entry)):
         read = read_source(one, reading.wants)
         refuse_fields(read.columns, read.name)
@@ -113,6 +116,8 @@ def read_all_rows(source: Any, reading: Reading) -> Rows:
         frame, found_notes = _check(frame, read)
         frames.append(frame.with_columns(pl.lit(len(names), pl.UInt32).alias(FILE)))
         names.append(read.name)
+        whole_frame = one if isinstance(one, pl.DataFrame) else None
+        answers.append(AnswerSource.of(read.name, read.path, read.columns, dict(columns), whole_frame))
         notes += [*read.notes, *found_notes]
         if not isinstance(one, pl.DataFrame):
             files.append((read.name, sha256(Path(read.path)) if read.path else ""))
@@ -125,7 +130,7 @@ def read_all_rows(source: Any, reading: Reading) -> Rows:
     if absent_names := set(reading.rename) - renamed:
         known = [*whole["model"].unique(maintain_order=True), *whole["budget"].unique(maintain_order=True)]
         raise DataError(f"{said}: no model or budget is called {listing(sorted(absent_names))}{suggest(min(absent_names), known)}")
-    return Rows(whole, tuple(files), tuple(notes), tuple(names))
+    return Rows(whole, tuple(files), tuple(notes), tuple(names), tuple(answers))
 
 
 # -- one source -----------------------------------------------------------------------------------------------------

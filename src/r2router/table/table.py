@@ -17,6 +17,8 @@ from r2router.types import Arm, FloatArray, IntArray
 if TYPE_CHECKING:
     import polars as pl
 
+    from r2router.table.responses import AnswerSource, Responses
+
 ARRAYS = ("quality", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd")
 """The (n, arms) arrays of a table, by the names they have in files too."""
 
@@ -35,6 +37,7 @@ class Table:
     simulations: how its simulated rows were made; empty where all outcomes are real.
     controls: arm -> how its budget was enforced when it was collected (column `control`), where that is recorded.
     held_out: it is the test part of a `split`, so that a router of the other part has not seen it, though both are from one file.
+    responses: where the answers stand in the sources, which are read when they are needed; None where there are none.
     teaching: (n, others) quality of arms that are not in the pool, as nobody knows their price: they tell how hard a query is.
     """
 
@@ -53,6 +56,7 @@ class Table:
     simulations: tuple[str, ...] = ()
     held_out: bool = False
     controls: Mapping[str, str] = field(default_factory=dict)
+    responses: Responses | None = None
     teaching: FloatArray | None = None
 
     @classmethod
@@ -86,7 +90,7 @@ class Table:
         from r2router.table.rows import Reading, read_rows
 
         rows = read_rows(sources, Reading(columns or {}, judge, scale, rename or {}))
-        given: dict[str, Any] = {"drop_unknown": drop_unknown, "unpriced": unpriced}
+        given: dict[str, Any] = {"drop_unknown": drop_unknown, "unpriced": unpriced, "answers": rows.answers}
         return cls.from_rows(rows.frame, pool, prices=prices, sources=rows.files, notes=rows.notes, **given)
 
     @staticmethod
@@ -108,11 +112,12 @@ class Table:
         notes: Sequence[str] = (),
         drop_unknown: bool = False,
         unpriced: Literal["teach", "drop"] | None = None,
+        answers: Sequence[AnswerSource | None] = (),
     ) -> Table:
         """A table from checked rows of the long format (see `r2router.table.rows.read_rows`)."""
         import polars as pl
 
-        from r2router.table.arrays import arms_of, controls_of, fit_to_pool, pivot, simulations_of
+        from r2router.table.arrays import arms_of, controls_of, fit_to_pool, pivot, responses_of, simulations_of
 
         if unpriced not in {None, "teach", "drop"}:
             raise UsageError(f"unpriced is {unpriced!r}; models without a price 'teach' or 'drop'")
@@ -129,7 +134,8 @@ class Table:
         made, made_note = simulations_of(rows)
         controls, mixed = controls_of(rows)
         notes = (*made_note, *notes, *dropped, *mixed)
-        return cls(pool=pool, **columns, sources=tuple(sources), notes=notes, simulations=made, controls=controls)
+        found = responses_of(rows, pool, answers, columns["query_ids"])
+        return cls(pool=pool, **columns, sources=tuple(sources), notes=notes, simulations=made, controls=controls, responses=found)
 
     # -- shape ---------------------------------------------------------------------------------------------------
 
@@ -165,8 +171,10 @@ class Table:
             raise DataError("a table is taken from by row numbers, not by a mask: pass numpy.flatnonzero(mask)")
         index = np.asarray(rows, dtype=np.intp)
         columns: dict[str, Any] = {k: tuple(getattr(self, k)[i] for i in index) for k in ("query_ids", "queries", "tasks")}
+        responses = None if self.responses is None else self.responses.take(index)
         teaching = None if self.teaching is None else self.teaching[index]
-        return replace(self, **columns | {k: getattr(self, k)[index] for k in ARRAYS}, teaching=teaching)
+        arrays = {k: getattr(self, k)[index] for k in ARRAYS}
+        return replace(self, **columns | arrays, responses=responses, teaching=teaching)
 
     def check_vectors(self, vectors: FloatArray | None) -> None:
         """Raise `DataError` unless embeddings are a row of finite numbers a query, or where texts are simulated and there are none."""
@@ -192,7 +200,8 @@ class Table:
         wanted = frozenset(arms)
         keep = np.array([i for i, arm in enumerate(self.arms) if arm in wanted], dtype=np.intp)
         pool = self.pool.with_arms(wanted)
-        return replace(self, pool=pool, **{k: getattr(self, k)[:, keep] for k in ARRAYS})
+        responses = None if self.responses is None else self.responses.with_arms(keep)
+        return replace(self, pool=pool, **{k: getattr(self, k)[:, keep] for k in ARRAYS}, responses=responses)
 
     def with_pool(self, pool: Pool) -> Table:
         """The same outcomes under another pool of the same arms, for example with other prices."""

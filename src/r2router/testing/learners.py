@@ -97,7 +97,7 @@ def check_order_of_arms(learner: Learner) -> None:
     (x, table), (new, _) = made_up(), made_up(20, seed=1)
     models = [msgspec.structs.replace(m, budgets=m.budgets[::-1]) for m in reversed(table.pool.models)]
     names = ("quality", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd")
-    back = replace(table, pool=Pool(models), **{name: getattr(table, name)[:, ::-1] for name in names})
+    back = replace(table, pool=Pool(models), **{name: getattr(table, name)[:, ::-1] for name in names}, responses=None)
     assert back.arms == table.arms[::-1]
     turned = learner.fit(x, back).predict(new)
     assert turned.arms == back.arms

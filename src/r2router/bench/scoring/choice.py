@@ -7,9 +7,10 @@ import string
 
 import msgspec
 
-from r2router.bench.scoring.answers import final_answers, first_line, no_reference, plain, reference_answer
+from r2router.bench.scoring.answers import no_reference
 from r2router.bench.suite import Query, Score
 from r2router.bench.thinking import without_thinking
+from r2router.final_answer import final_answers, first_line, plain, reference_answer
 
 _OPTIONS = 10
 """As many letters count where the query does not say how many options it has (`meta["options"]`)."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from r2router.bench.scoring.answers import bare_forms, final_answer, first_line, no_reference, reference_answer
+from r2router.bench.scoring.answers import no_reference
 from r2router.bench.suite import Query, Score
 from r2router.bench.thinking import without_thinking
+from r2router.final_answer import bare_forms, final_answer, first_line, reference_answer
 
 
 class Exact(msgspec.Struct, frozen=True):

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import msgspec
 
-from r2router.bench.scoring.answers import first_line
 from r2router.bench.suite import Score
+from r2router.final_answer import first_line
 
 T = TypeVar("T")
 NAME = "math"

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import msgspec
 
-from r2router.bench.scoring.answers import marked_answers, no_reference, reference_answer
+from r2router.bench.scoring.answers import no_reference
 from r2router.bench.scoring.exact import Exact
 from r2router.bench.scoring.numeric import Numeric, reference_number
 from r2router.bench.scoring.served import Lost, Served
 from r2router.bench.suite import Query, Score
 from r2router.bench.thinking import without_thinking
 from r2router.errors import R2Error
+from r2router.final_answer import marked_answers, reference_answer
 
 NAME = "math"
 _LONGEST = 2000

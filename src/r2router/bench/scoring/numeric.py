@@ -7,10 +7,11 @@ import re
 
 import msgspec
 
-from r2router.bench.scoring.answers import marked_answers, no_reference, reference_answer
+from r2router.bench.scoring.answers import no_reference
 from r2router.bench.scoring.arithmetic import NARROW, NUMBER, NotNumber, Value, evaluate
 from r2router.bench.suite import Query, Score
 from r2router.bench.thinking import without_thinking
+from r2router.final_answer import marked_answers, reference_answer
 
 _LONGEST = 600
 """So many characters of a line are read as an answer."""

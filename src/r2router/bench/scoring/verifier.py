@@ -16,12 +16,12 @@ from typing import Any
 
 import msgspec
 
-from r2router.bench.scoring.answers import final_answer, first_line
 from r2router.bench.scoring.served import Lost, Served
 from r2router.bench.suite import Query, Score
 from r2router.bench.suites.procedural import Maker, code_in, entry_of, made
 from r2router.bench.thinking import without_thinking
 from r2router.errors import R2Error
+from r2router.final_answer import final_answer, first_line
 
 NAME = "reasoning-gym"
 _EVALUATE = frozenset({"eval", "exec", "parse_expr", "sympify", "parse_latex", "sympy", "sp", "S"})

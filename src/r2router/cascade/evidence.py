@@ -1,0 +1,255 @@
+"""What an answer says: how likely it is right, and what every other arm would now be worth.
+
+Everything is in log odds. An answer of arm a moves the forecast of a by a log likelihood ratio, that a ridge head per arm (on the
+question's embedding and the answer's numbers) and one head for all arms give, calibrated on queries that were left out. What that
+changes in the odds of the other arms is linear in the surprise. Two answers of one query are compared, and agreement counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+
+from r2router.cascade.signals import NAMES, agreement
+from r2router.cascade.spec import MOST_STEPS
+from r2router.errors import ArtifactError
+from r2router.predict.linear import check_shapes
+from r2router.types import Arm, BoolArray, FloatArray, IntArray
+
+BINS = 5
+"""Sizes of evidence that are told apart when a look is planned."""
+
+_SURELY_WRONG = -30.0  # log odds
+
+LEAST, MOST = 0.003, 0.997
+"""Bounds of a probability: no answer is surely right or wrong."""
+
+PAIR = 10
+"""Features of a pair of answers, see `pair_features`."""
+
+_ARRAYS = ("mean", "scale", "weight", "bias", "calibration", "pooled", "beta", "right", "wrong", "pair", "verdict")
+
+
+def log_odds(p: FloatArray) -> FloatArray:
+    """Of probabilities, within `LEAST` and `MOST`."""
+    bounded = np.clip(p, LEAST, MOST)
+    odds: FloatArray = np.log(bounded / (1.0 - bounded))
+    return odds
+
+
+def probability(z: FloatArray) -> FloatArray:
+    """Of log odds, within `LEAST` and `MOST`."""
+    p: FloatArray = np.clip(1.0 / (1.0 + np.exp(-np.clip(z, -30.0, 30.0))), LEAST, MOST)
+    return p
+
+
+class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How looks are planned.
+
+    max_steps: as in `Cascade`. caution: the share of the evidence that plans count on. ahead: the share of the value of a further look
+    that plans count on. active: false where looking did not pay on left-out queries: the cascade is the router then.
+    queries: that it was learned from.
+    """
+
+    max_steps: Annotated[int, msgspec.Meta(ge=1, le=MOST_STEPS)] = 4
+    caution: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.6
+    ahead: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    active: bool = True
+    queries: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """Learned from a table with answers; saved as arrays.
+
+    mean, scale: (arms, signals) of an arm's numbers. weight: (arms, d + signals), bias: (arms,) NaN where an arm has no head of its own.
+    calibration: (arms, 4) of a constant, the forecast, its own head and the one for all, in log odds. pooled: (2 + signals,) that one.
+    beta: (arms, arms) how much of the surprise about the first is one about the second. right, wrong: (arms, `BINS`) chance of evidence
+    of that size given a right and a wrong answer. pair: (`PAIR`,). verdict: (2,) how often a check of the user's own passes right and
+    wrong answers; empty where none was learned.
+    plan: how looks are planned.
+    """
+
+    arms: tuple[Arm, ...]
+    mean: FloatArray
+    scale: FloatArray
+    weight: FloatArray
+    bias: FloatArray
+    calibration: FloatArray
+    pooled: FloatArray
+    beta: FloatArray
+    right: FloatArray
+    wrong: FloatArray
+    pair: FloatArray
+    verdict: FloatArray
+    plan: Plan = field(default_factory=Plan)
+
+    @classmethod
+    def empty(cls, arms: tuple[Arm, ...], dim: int, signals: int = len(NAMES)) -> Evidence:
+        """That knows nothing: answers leave all odds as they are."""
+        n = len(arms)
+        even, pair, pooled = np.full((n, BINS), 1.0 / BINS), np.zeros(PAIR), np.zeros(2 + signals)
+        pair[1] = pooled[1] = 1.0
+        weight, bias = np.zeros((n, dim + signals), dtype=np.float32), np.full(n, np.nan)
+        numbers = np.zeros((n, signals)), np.ones((n, signals))
+        return cls(arms, *numbers, weight, bias, np.zeros((n, 4)), pooled, np.eye(n), even, even.copy(), pair, np.zeros(0))
+
+    def ratio(self, x: FloatArray, arm: IntArray, numbers: FloatArray, prior: FloatArray) -> FloatArray:
+        """(n,) log likelihood ratios of n answers: how they move the log odds of being right.
+
+        x: (n, d) embeddings of the questions. arm: (n,). numbers: (n, signals). prior: (n,) forecast quality of these arms.
+        """
+        offset = log_odds(prior)
+        plain = np.column_stack([np.ones(len(offset)), offset, numbers])
+        pooled = plain @ self.pooled
+        z = (numbers - self.mean[arm]) / self.scale[arm]
+        d = self.weight.shape[1] - len(NAMES)
+        own = (x * self.weight[arm, :d]).sum(axis=1) + (z * self.weight[arm, d:]).sum(axis=1) + self.bias[arm]
+        features = np.column_stack([np.ones(len(offset)), offset, log_odds(own), pooled])
+        calibrated = (features * self.calibration[arm]).sum(axis=1)
+        found: FloatArray = np.where(np.isnan(own), pooled, calibrated) - offset
+        return found
+
+    def verdicts(self, check: FloatArray) -> FloatArray:
+        """(n,) log likelihood ratios of verdicts in [0, 1], 0 where there is none (NaN).
+
+        Where no reliability was learned a verdict is the truth: true is infinite, and nothing is asked after it.
+        """
+        if not len(self.verdict):
+            with np.errstate(divide="ignore"):
+                truth = np.maximum(np.log(check) - np.log1p(-np.minimum(check, 1.0)), _SURELY_WRONG)
+            return np.where(np.isnan(check), 0.0, truth)
+        passes, fails = self.verdict
+        yes, no = np.log(passes / fails), np.log((1 - passes) / (1 - fails))
+        return np.where(np.isnan(check), 0.0, check * yes + (1 - check) * no)
+
+    def aligned(self, arms: tuple[Arm, ...]) -> Evidence:
+        """The same for a router with other arms: those that are not known have no head of their own, and their answers tell nothing
+        of the others.
+        """
+        if arms == self.arms:
+            return self
+        index = {arm: i for i, arm in enumerate(self.arms)}
+        at = np.array([index.get(arm, -1) for arm in arms], dtype=np.intp)
+        known = at >= 0
+        fill = {"scale": 1.0, "bias": np.nan, "right": 1.0 / BINS, "wrong": 1.0 / BINS}
+        found: dict[str, Any] = {}
+        for name in ("mean", "scale", "weight", "bias", "calibration", "right", "wrong"):
+            values = getattr(self, name)
+            found[name] = np.full((len(arms), *values.shape[1:]), fill.get(name, 0.0), dtype=values.dtype)
+            found[name][known] = values[at[known]]
+        beta = np.eye(len(arms))
+        beta[np.ix_(known, known)] = self.beta[np.ix_(at[known], at[known])]
+        return replace(self, arms=arms, beta=beta, **found)
+
+    def arrays(self) -> dict[str, Any]:
+        """Everything but the numbers of the plan, as named arrays."""
+        return {name: getattr(self, name) for name in _ARRAYS}
+
+    @classmethod
+    def from_arrays(cls, arms: tuple[Arm, ...], dim: int, arrays: dict[str, Any], plan: Plan) -> Evidence:
+        """Raises `ArtifactError` where names, shapes or values cannot be."""
+        n, s = len(arms), len(NAMES)
+        shapes: dict[str, tuple[int | None, ...]] = {
+            "mean": (n, s),
+            "scale": (n, s),
+            "weight": (n, dim + s),
+            "bias": (n,),
+            "calibration": (n, 4),
+            "pooled": (2 + s,),
+            "beta": (n, n),
+            "right": (n, BINS),
+            "wrong": (n, BINS),
+            "pair": (PAIR,),
+            "verdict": (None,),
+        }
+        check_shapes(arrays, shapes)
+        for name, values in arrays.items():
+            if values.dtype.kind != "f" or not np.isfinite(values[~np.isnan(values)] if name == "bias" else values).all():
+                raise ArtifactError(f"cascade.{name} holds what is not a finite number; the artifact is damaged")
+        chances = [arrays[name] for name in ("right", "wrong", "verdict")]
+        if any(((c <= 0) | (c >= 1)).any() for c in chances) or len(arrays["verdict"]) not in (0, 2) or (arrays["scale"] <= 0).any():
+            raise ArtifactError("the cascade's chances do not lie between 0 and 1; the artifact is damaged")
+        return cls(arms, **arrays, plan=plan)
+
+
+@dataclass(slots=True, eq=False)
+class Beliefs:
+    """What is believed of n queries while answers come in. The arrays change; a new one is made for every question that is asked.
+
+    prior, now: (n, arms) chance that an arm's answer is right: forecast, and with all that was seen. asked: (n, arms).
+    chance: (n, steps) of the answers seen, NaN where there is none yet. ratio: their own evidence, as log odds. words, value: of their
+    texts (`signals`).
+    """
+
+    evidence: Evidence
+    prior: FloatArray
+    now: FloatArray
+    asked: BoolArray
+    chance: FloatArray
+    words: IntArray
+    value: IntArray
+
+    @classmethod
+    def of(cls, evidence: Evidence, quality: FloatArray, steps: int, width: int) -> Beliefs:
+        """quality: (n, arms) forecasts, NaN where an arm is unknown."""
+        prior = np.clip(np.nan_to_num(quality), LEAST, MOST)
+        n = len(prior)
+        return cls(
+            evidence,
+            prior,
+            prior.copy(),
+            np.zeros(prior.shape, dtype=np.bool_),
+            np.full((n, steps), np.nan),
+            np.zeros((n, steps, width), dtype=np.uint32),
+            np.zeros((n, steps), dtype=np.int64),
+        )
+
+    def best(self, rows: IntArray) -> FloatArray:
+        """(n,) chance of the best answer seen; 0 where none was."""
+        found: FloatArray = np.nan_to_num(self.chance[rows], nan=0.0).max(axis=1, initial=0.0)
+        return found
+
+    def see(self, rows: IntArray, arm: IntArray, ratio: FloatArray, words: IntArray, value: IntArray, slot: int) -> None:
+        """Take in one answer of each of some queries; `slot` is its place among the answers seen.
+
+        ratio: log likelihood ratios; infinity is an answer that is known to be right, minus infinity one that is surely wrong and tells
+        nothing of other arms.
+        """
+        silent, sure = np.isneginf(ratio), np.isposinf(ratio)
+        ratio = np.where(sure, -_SURELY_WRONG, np.where(silent, 0.0, ratio))
+        before = self.now[rows, arm]
+        again = self.asked[rows, arm]
+        own = log_odds(np.where(again, self.prior[rows, arm], before)) + ratio
+        moved, heard = np.zeros(len(rows)), np.zeros(len(rows))
+        for other in range(slot):
+            seen = ~np.isnan(self.chance[rows, other]) & ~silent & (self.words[rows, other] != 0).any(axis=1)
+            agreed = agreement(words, self.words[rows, other])
+            both = (value != 0) & (self.value[rows, other] != 0)
+            same, differ = both & (value == self.value[rows, other]), both & (value != self.value[rows, other])
+            theirs = log_odds(self.chance[rows, other])
+            mine = pair_features(own, theirs, agreed, same, differ) @ self.evidence.pair - own
+            moved += np.where(seen, mine, 0.0)
+            heard += seen
+            back = pair_features(theirs, own, agreed, same, differ) @ self.evidence.pair
+            self.chance[rows, other] = np.where(seen, probability(back), self.chance[rows, other])
+        chance = np.where(silent, LEAST, probability(own + moved / np.sqrt(np.maximum(heard, 1.0))))
+        surprise = np.where(silent | again, 0.0, (chance - before) / np.sqrt(before * (1.0 - before)))
+        spread = np.sqrt(self.now[rows] * (1.0 - self.now[rows]))
+        self.now[rows] = np.clip(self.now[rows] + self.evidence.beta[arm] * surprise[:, None] * spread, LEAST, MOST)
+        self.now[rows, arm] = chance
+        self.asked[rows, arm] = True
+        self.chance[rows, slot] = np.where(sure, 1.0, chance)
+        self.words[rows, slot], self.value[rows, slot] = words, value
+
+
+def pair_features(mine: FloatArray, theirs: FloatArray, agreed: FloatArray, same: BoolArray, differ: BoolArray) -> FloatArray:
+    """(n, `PAIR`) what moves the log odds `mine` of an answer, beside another one with log odds `theirs`.
+
+    agreed: (n,) share of words. same, differ: (n,) whether the values that they give are the same, or not.
+    """
+    columns = (np.ones(len(mine)), mine, agreed, agreed * theirs, (1 - agreed) * theirs, agreed * mine)
+    return np.column_stack([*columns, same, same * theirs, differ, differ * theirs])

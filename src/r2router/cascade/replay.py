@@ -1,0 +1,150 @@
+"""Cascades over a table whose answers are known: what each query would have paid, and been given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from r2router.cascade.evidence import Beliefs, Evidence
+from r2router.cascade.signals import WORDS, key_words, numbers_of, question_words, value_of
+from r2router.cascade.value import STOP, Terms, may_ask, next_arm
+from r2router.table.responses import Responses
+from r2router.types import FloatArray, IntArray, Progress
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """All answers of a table, as numbers. there: (n, arms) whether there is one. numbers: (n, arms, signals). words: (n, arms, `WORDS`)
+    and value: (n, arms), see `signals`. check: (n, arms) verdicts of the user's check, NaN where there is none.
+    """
+
+    there: np.ndarray
+    numbers: FloatArray
+    words: IntArray
+    value: IntArray
+    check: FloatArray
+
+    @classmethod
+    def read(
+        cls,
+        queries: Sequence[str],
+        responses: Responses,
+        tokens: FloatArray,
+        expected: FloatArray,
+        check: object = None,
+        progress: Progress | None = None,
+    ) -> Seen:
+        """Of answers that are read one part after the other. tokens, expected: (n, arms) output tokens, used and forecast."""
+        from r2router.cascade.signals import NAMES
+
+        n, arms = tokens.shape
+        found = cls(
+            np.zeros((n, arms), dtype=np.bool_),
+            np.zeros((n, arms, len(NAMES))),
+            np.zeros((n, arms, WORDS), dtype=np.uint32),
+            np.zeros((n, arms), dtype=np.int64),
+            np.full((n, arms), np.nan),
+        )
+        asked: dict[int, frozenset[str]] = {}
+        for number, (row, arm, text, why) in enumerate(responses.cells()):
+            if row not in asked:
+                asked[row] = question_words(queries[row])
+            found.there[row, arm] = True
+            found.numbers[row, arm] = numbers_of(asked[row], text, tokens[row, arm], expected[row, arm], why)
+            found.words[row, arm] = key_words(asked[row], text)
+            found.value[row, arm] = value_of(text)
+            if callable(check):
+                from r2router.cascade.checks import verdict
+
+                found.check[row, arm] = verdict(check, queries[row], text)[0]
+            if progress is not None and number % 1_000 == 0:
+                progress("reading answers", number, len(responses))
+        return found
+
+    def take(self, rows: IntArray) -> Seen:
+        """Of some queries."""
+        return Seen(*(getattr(self, name)[rows] for name in ("there", "numbers", "words", "value", "check")))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """What cascades did on n queries. arms: (n, steps) asked, in order, -1 for none. accepted: (n,) the arm whose answer was accepted.
+
+    chance: (n,) how likely it was held to be right.
+    """
+
+    arms: IntArray
+    accepted: IntArray
+    chance: FloatArray
+
+    @property
+    def calls(self) -> IntArray:
+        """(n,) arms asked."""
+        found: IntArray = (self.arms >= 0).sum(axis=1)
+        return found
+
+    def paid(self, cost: FloatArray) -> FloatArray:
+        """(n,) the sum of (n, arms) cost, or latency, over the arms asked; NaN where one is not known."""
+        each = np.take_along_axis(cost, np.maximum(self.arms, 0), axis=1)
+        found: FloatArray = np.where(self.arms >= 0, each, 0.0).sum(axis=1)
+        return found
+
+
+def replay(  # noqa: PLR0913 - what a cascade knows, by name
+    evidence: Evidence,
+    quality: FloatArray,
+    cost: FloatArray,
+    seen: Seen,
+    ratio: FloatArray,
+    terms: Terms,
+    *,
+    max_steps: int | None = None,
+    cap: float = np.inf,
+    paid: FloatArray | None = None,
+    usable: np.ndarray | None = None,
+) -> Run:
+    """The cascades of n queries.
+
+    quality, cost: (n, arms) forecasts. ratio: (n, arms) log likelihood ratios of the answers. cap: most US dollars of the whole; with it
+    paid: (n, arms) real cost. usable: (n, arms) arms that can be scored.
+    """
+    steps = evidence.plan.max_steps if max_steps is None else max_steps
+    steps = min(steps, quality.shape[1]) if evidence.plan.active else 1
+    n = len(quality)
+    beliefs = Beliefs.of(evidence, quality, steps, WORDS)
+    asked = np.full((n, steps), -1, dtype=np.intp)
+    spent, active = np.zeros(n), np.arange(n)
+    expected = np.where(np.isnan(quality), np.inf, cost)
+    for step in range(steps):
+        within = np.where(expected[active] + spent[active, None] <= cap, expected[active], np.inf) if np.isfinite(cap) else expected[active]
+        prices = may_ask(beliefs, active, within, None if usable is None else usable[active])
+        arm, _ = next_arm(beliefs, active, prices, terms, step + 1 < steps)
+        go = arm != STOP
+        active, arm = active[go], arm[go]
+        if not len(active):
+            break
+        asked[active, step] = arm
+        if paid is not None:
+            spent[active] += np.nan_to_num(paid[active, arm])
+        beliefs.see(active, arm, ratio[active, arm], seen.words[active, arm], seen.value[active, arm], step)
+    chance = np.nan_to_num(beliefs.chance, nan=-1.0)
+    place = chance.argmax(axis=1)
+    return Run(asked, asked[np.arange(n), place], chance[np.arange(n), place])
+
+
+def ratios(evidence: Evidence, x: FloatArray, quality: FloatArray, seen: Seen) -> FloatArray:
+    """(n, arms) log likelihood ratios of all answers; 0 where there is none."""
+    rows, arm = np.nonzero(seen.there & ~np.isnan(quality))
+    found = np.zeros(quality.shape)
+    prior = np.clip(quality[rows, arm], 0.003, 0.997)
+    for at in range(0, len(rows), _BLOCK):
+        part = slice(at, at + _BLOCK)
+        i, a = rows[part], arm[part]
+        own = evidence.ratio(x[i], a, seen.numbers[i, a], prior[part])
+        found[i, a] = own + evidence.verdicts(seen.check[i, a])
+    return found
+
+
+_BLOCK = 4_096

@@ -1,0 +1,161 @@
+"""What an answer's text shows: numbers of fixed meaning, a few of its words, and the value that it gives as its answer.
+
+Everything looks at the beginning and the end of a text only, so that time is bounded whatever the length.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+import zlib
+from collections.abc import Iterable
+
+import numpy as np
+
+from r2router.final_answer import bare_forms, final_answers, first_line
+from r2router.types import FloatArray, IntArray
+
+_BEGIN, _END = 3_000, 1_500  # characters that are looked at
+WORDS = 40
+"""Words of an answer that are compared with other answers."""
+
+_HEDGE = re.compile(
+    r"""\b(?:not\ (?:sure|certain|aware|available|specified|publicly|enough)|unsure|uncertain|unclear|might|may\ have|possibly|probably
+    |perhaps|likely|appears?|seems?|i\ (?:think|believe|guess)|approximately|around|as\ of\ my|verify|would\ need|however
+    |vielleicht|vermutlich|wahrscheinlich|möglicherweise|unsicher|nicht\ sicher|ich\ (?:glaube|denke)
+    |peut-être|probablement|sans\ doute|incertain|pas\ s[ûu]re?|je\ (?:crois|pense)
+    |quizás?|tal\ vez|probablemente|posiblemente|no\ estoy\ segur[oa]|creo\ que
+    |forse|probabilmente|non\ sono\ sicur[oa]|credo\ che|talvez|provavelmente|não\ tenho\ certeza|acho\ que
+    |возможно|вероятно|наверное|не\ уверена?|misschien|waarschijnlijk)\b
+    |可能|也许|大概|不确定|不清楚|かもしれ|おそらく|たぶん|아마|확실하지""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_REFUSAL = re.compile(
+    r"""\b(?:cannot|can(?:'|\u2019)t|unable|could\ ?n(?:o|'|\u2019)t|(?:don|didn)(?:'|\u2019)t\ (?:have|know|find)|do\ not\ (?:have|know)
+    |no\ (?:information|record|records|data|reliable|specific|evidence)|unknown|insufficient|sorry|apolog\w{1,6}
+    |not\ (?:known|found|possible)
+    |kann\ (?:ich\ )?nicht|weiß\ nicht|keine\ (?:informationen|angaben|daten)|unbekannt|leider
+    |ne\ (?:sais|peux|dispose)\b.{0,12}pas|aucune\ information|inconnu|désolée?
+    |no\ (?:sé|puedo|tengo|dispongo)|desconocid[oa]|lo\ siento|non\ (?:so|posso|ho\ informazioni)|sconosciut[oa]|mi\ dispiace
+    |não\ (?:sei|posso|tenho)|desconhecid[oa]|desculpe|не\ (?:знаю|могу)|нет\ (?:данных|информации)|неизвестно|извините)\b
+    |不知道|无法|沒有|没有(?:信息|相关|找到)|抱歉|わかりません|できません|不明|申し訳|모르|알\ 수\ 없|죄송""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_WORD = re.compile(r"\w+")
+_CUT = frozenset({"length", "max_tokens", "forced", "max_output_tokens", "token_limit"})
+_COMMON_WORDS = """
+the a an of in on at to and or was is were are be been by for with as it its this that
+his her he she they from not which who what also answer final therefore so thus der die das und ist le la les
+de du et est el los y es il e o um uma
+"""
+_COMMON = frozenset(_COMMON_WORDS.split())
+NAMES = (
+    "log characters",
+    "log words",
+    "log tokens",
+    "tokens over forecast",
+    "tokens above forecast",
+    "doubts",
+    "doubt",
+    "refusal",
+    "new words",
+    "digits",
+    "log digits",
+    "lines",
+    "emphasis",
+    "marked answer",
+    "cut",
+)
+"""What the numbers of `Signals.numbers` are."""
+
+
+def ends(text: str) -> str:
+    """The beginning and the end of a long text."""
+    return text if len(text) <= _BEGIN + _END else f"{text[:_BEGIN]}\n{text[-_END:]}"
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text (its beginning and its end), in lower case; characters of scripts without spaces one by one."""
+    found = _WORD.findall(unicodedata.normalize("NFKC", ends(text)).casefold())
+    return [part for word in found for part in (word if len(word) > 1 and ord(word[0]) > _NO_SPACES else (word,))]
+
+
+_NO_SPACES = 0x2E80  # from here on: Chinese, Japanese, Korean
+
+
+def numbers_of(question_words: frozenset[str], text: str, tokens: float, expected: float, finish_reason: str) -> list[float]:
+    """The numbers of `NAMES`. tokens, expected: output tokens, used and forecast; NaN where not known."""
+    part = ends(text)
+    words = words_of(text)
+    new = sum(word not in question_words for word in words)
+    doubts = sum(1 for _, _ in zip(_HEDGE.finditer(part), range(5), strict=False))
+    digits = sum(c.isdigit() for c in part)
+    usual = math.log(max(expected, 1.0)) if expected > 0 else 0.0
+    used = math.log(max(tokens, 1.0)) if tokens >= 0 else usual
+    return [
+        math.log1p(len(text)) / 5,
+        math.log1p(len(words)) / 4,
+        used / 6,
+        used - usual,
+        max(used - usual, 0.0),
+        doubts / 2,
+        float(doubts > 0),
+        float(_REFUSAL.search(part) is not None),
+        new / max(len(words), 1),
+        float(digits > 0),
+        math.log1p(digits) / 2,
+        float("\n" in part.strip()),
+        float("**" in part),
+        float("answer" in part.casefold() or "\\boxed" in part),
+        float(finish_reason.casefold() in _CUT),
+    ]
+
+
+def key_words(question_words: frozenset[str], text: str) -> IntArray:
+    """(WORDS,) uint32 hashes of the different words that the answer adds to the question, the last ones first kept; 0 where none."""
+    words = dict.fromkeys(words_of(text))
+    kept = [w for w in words if w not in question_words and w not in _COMMON] or list(words)
+    if len(kept) > WORDS:
+        kept = [*kept[: WORDS // 2], *kept[-WORDS // 2 :]]
+    found = np.zeros(WORDS, dtype=np.uint32)
+    found[: len(kept)] = [_hash(w) for w in kept]
+    return found
+
+
+def value_of(text: str) -> int:
+    """A hash of what the text gives as its answer; 0 where it marks none and is no short answer itself."""
+    part = ends(text)
+    found = next(final_answers(part), None)
+    said = first_line(found or part)[:200]
+    if not found and (len(said.split()) > _SHORT or len(part.strip()) > len(said) + 2):
+        return 0
+    forms = bare_forms(said)
+    return _hash(min(forms, key=lambda form: (len(form), form))) if said else 0
+
+
+_SHORT = 8  # words
+
+
+def _hash(word: str) -> int:
+    return zlib.crc32(word.encode("utf-8", "surrogatepass")) or 1
+
+
+def question_words(text: str) -> frozenset[str]:
+    """The words of a question, which an answer that repeats them does not add."""
+    return frozenset(words_of(text))
+
+
+def agreement(mine: IntArray, others: IntArray) -> FloatArray:
+    """(n,) how much two answers' (n, WORDS) key words agree: the mean of the share of the shorter one's words that the other has too,
+    and of both ones' words that are shared.
+    """
+    shared = ((mine[:, :, None] == others[:, None, :]) & (mine != 0)[:, :, None]).any(axis=2).sum(axis=1)
+    a, b = (mine != 0).sum(axis=1), (others != 0).sum(axis=1)
+    agreed: FloatArray = 0.5 * shared / np.maximum(np.minimum(a, b), 1) + shared / np.maximum(a + b, 1)
+    return agreed
+
+
+def stacked(rows: Iterable[list[float]]) -> FloatArray:
+    """(n, signals) numbers of several answers."""
+    return np.array(list(rows), dtype=np.float64).reshape(-1, len(NAMES))

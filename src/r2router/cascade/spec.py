@@ -1,0 +1,34 @@
+"""How to make a cascade: a frozen spec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from r2router.errors import ConfigError
+
+Check = Callable[[str, str], float | bool | None]
+"""A check: the question and the answer -> is it right? None where the check cannot tell."""
+
+MOST_STEPS = 16
+
+
+class Cascade(msgspec.Struct, frozen=True):
+    """How answers are looked at.
+
+    max_steps: the most arms that are asked for one query. check: a check of the user's own (see `r2router.cascade.checks`), whose
+    reliability is learned from the table's answers; without one, a verdict that comes with an answer is the truth. seed: of what is drawn.
+    """
+
+    max_steps: int = 4
+    check: Check | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_steps <= MOST_STEPS:
+            raise ConfigError(f"Cascade(max_steps={self.max_steps}): from 1 to {MOST_STEPS} arms can be asked for one query")
+        if self.seed < 0:
+            raise ConfigError(f"Cascade(seed={self.seed}): a seed is at least 0")
+        if self.check is not None and not callable(self.check):
+            raise ConfigError(f"Cascade(check={self.check!r}): a check is called with the question and the answer")

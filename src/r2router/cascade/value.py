@@ -1,0 +1,148 @@
+"""The value of looking: what it is worth to ask one arm more, against its price, as arrays.
+
+A look at an arm is summed over the sizes of evidence that its answers give (`BINS` of them, learned from left-out answers): after it,
+the better of its answer and the best one seen is accepted. Two steps are exact in that model; what a further look would add counts
+with a share that left-out queries chose (`Plan.ahead`), as the best of many uncertain plans promises more than it keeps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from r2router.cascade.evidence import LEAST, MOST, Beliefs, Evidence
+from r2router.types import BoolArray, FloatArray, IntArray
+
+_CANDIDATES = 8  # arms whose second step is looked at: the best by the first
+STOP = -1
+"""What `next_arm` answers where the best answer seen is to be accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A policy as cascades read it. usd: what a right answer is worth. floor: accept what is that likely right; NaN for none."""
+
+    usd: float
+    floor: float = float("nan")
+
+
+def tempered(evidence: Evidence) -> tuple[FloatArray, FloatArray]:
+    """(arms, bins) chances of evidence given right and wrong answers, with the plan's caution."""
+    share, middle = evidence.plan.caution, (evidence.right + evidence.wrong) / 2
+    return share * evidence.right + (1 - share) * middle, share * evidence.wrong + (1 - share) * middle
+
+
+def expected_best(chance: FloatArray, best: FloatArray, right: FloatArray, wrong: FloatArray) -> FloatArray:
+    """(..., arms) expected chance of the better of two answers: the best seen, and that of each arm once it was looked at.
+
+    chance: (..., arms). best: (..., 1).
+    """
+    joint = chance[..., None] * right
+    found: FloatArray = np.maximum(joint, best[..., None] * (joint + (1 - chance)[..., None] * wrong)).sum(axis=-1)
+    return found
+
+
+def worth(beliefs: Beliefs, rows: IntArray, cost: FloatArray, usd: float, more: bool) -> FloatArray:
+    """(n, arms) US dollars expected after asking each arm: value of the answer accepted in the end, less the price of asking.
+
+    cost: (n, arms) expected US dollars, infinite where an arm must not be asked. more: whether a further arm may be asked after it.
+    """
+    right, wrong = tempered(beliefs.evidence)
+    now, best = beliefs.now[rows], beliefs.best(rows)[:, None]
+    gross = usd * expected_best(now, best, right, wrong)
+    once = gross - cost
+    share = beliefs.evidence.plan.ahead
+    if not more or share == 0:
+        return once
+    found = once.copy()
+    each = np.arange(len(rows))
+    for arm in np.argsort(-once, axis=1, kind="stable")[:, :_CANDIDATES].T:
+        joint = now[each, arm, None] * right[arm]
+        chance_of = joint + (1 - now[each, arm, None]) * wrong[arm]
+        after = np.clip(joint / chance_of, LEAST, MOST)
+        reached = (chance_of * _second(beliefs.evidence, now, arm, after, best, cost, usd, (right, wrong))).sum(axis=1)
+        may = np.isfinite(cost[each, arm])
+        gain = np.where(may, reached - gross[each, arm], 0.0)
+        found[each, arm] += share * np.maximum(gain, 0.0)
+    return found
+
+
+def _second(
+    evidence: Evidence,
+    now: FloatArray,
+    arm: IntArray,
+    after: FloatArray,
+    best: FloatArray,
+    cost: FloatArray,
+    usd: float,
+    chances: tuple[FloatArray, FloatArray],
+) -> FloatArray:
+    """(n, bins) US dollars expected after a look at `arm` that left it with the chances `after`: accept, or ask the best other arm."""
+    each = np.arange(len(now))
+    before = now[each, arm, None]
+    surprise = (after - before) / np.sqrt(before * (1 - before))
+    spread = np.sqrt(now * (1 - now))
+    others = np.clip(now[:, None] + evidence.beta[arm][:, None] * surprise[..., None] * spread[:, None], LEAST, MOST)
+    reached = np.maximum(after, best)
+    prices = cost.copy()
+    prices[each, arm] = np.inf
+    further = usd * expected_best(others, reached[..., None], *chances) - prices[:, None]
+    found: FloatArray = np.maximum(usd * reached, further.max(axis=-1))
+    return found
+
+
+def next_arm(beliefs: Beliefs, rows: IntArray, cost: FloatArray, terms: Terms, more: bool) -> tuple[IntArray, FloatArray]:
+    """((n,) the arm to ask next or `STOP`, (n, arms) what asking each is worth), for some queries; see `worth`.
+
+    Where nothing was seen, an arm is asked as long as one may be; `STOP` then says that none may.
+    """
+    if not np.isnan(terms.floor):
+        return _to_floor(beliefs, rows, cost, terms.floor)
+    found = worth(beliefs, rows, cost, terms.usd, more)
+    arm = _first_best(found, cost)
+    best = beliefs.best(rows)
+    gain = found[np.arange(len(rows)), arm]
+    go = np.isfinite(gain) & ((gain > terms.usd * best * (1 + 1e-12)) | ~beliefs.asked[rows].any(axis=1))
+    return np.where(go, arm, STOP), found
+
+
+def _to_floor(beliefs: Beliefs, rows: IntArray, cost: FloatArray, floor: float) -> tuple[IntArray, FloatArray]:
+    """Least cost until an answer is accepted that is `floor` likely right: ask where the chance to get there per US dollar is largest.
+
+    That order is optimal where answers tell nothing of each other. Before anything was seen, arms whose forecast reaches the floor go
+    first, the cheapest of them: the router's own choice.
+    """
+    right, wrong = tempered(beliefs.evidence)
+    now = beliefs.now[rows]
+    joint = now[..., None] * right
+    chance_of = joint + (1 - now)[..., None] * wrong
+    reaches = np.where(now >= floor, 1.0, (chance_of * (joint / chance_of >= floor)).sum(axis=-1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate = np.where(np.isfinite(cost), reaches / np.maximum(cost, 1e-15), -np.inf)
+    nothing = np.asarray((rate <= 0).all(axis=1))  # no arm gets there: the likeliest one
+    rate = np.where(nothing[:, None], np.where(np.isfinite(cost), now, -np.inf), rate)
+    sure = np.where((now >= floor) & np.isfinite(cost), -cost, -np.inf)
+    fresh = np.asarray(~beliefs.asked[rows].any(axis=1))
+    rate = np.where(np.asarray(fresh & np.isfinite(sure).any(axis=1))[:, None], sure, rate)
+    arm = _first_best(rate, cost)
+    best = beliefs.best(rows)
+    usable = np.isfinite(rate[np.arange(len(rows)), arm])
+    hopeless = nothing & (now[np.arange(len(rows)), arm] <= best)
+    go = usable & (fresh | ((best < floor) & ~hopeless))
+    return np.where(go, arm, STOP), now
+
+
+def _first_best(score: FloatArray, cost: FloatArray) -> IntArray:
+    """(n,) the best score; among equals the cheapest, then the first."""
+    top = score.max(axis=1, keepdims=True)
+    found: IntArray = np.where(score == top, cost, np.inf).argmin(axis=1)
+    return found
+
+
+def may_ask(beliefs: Beliefs, rows: IntArray, cost: FloatArray, usable: BoolArray | None) -> FloatArray:
+    """(n, arms) the cost, infinite where an arm was asked already, is not to be used, or is not known."""
+    allowed = ~beliefs.asked[rows] & np.isfinite(cost)
+    if usable is not None:
+        allowed &= usable
+    return np.where(allowed, cost, np.inf)

@@ -1,0 +1,33 @@
+"""The evidence of a router, from the table that it is trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from r2router.cascade.evidence import Evidence
+from r2router.cascade.learn import Training, learn
+from r2router.cascade.replay import Seen
+from r2router.cascade.spec import Cascade
+from r2router.errors import DataError
+from r2router.metrics.score import Outcomes
+from r2router.table.table import Table
+from r2router.types import FloatArray, Forecast, IntArray, Progress
+
+NO_ANSWERS = "the table has no answers (column response): no cascade, the router decides alone"
+FEW_FOLDS = "a cascade needs forecasts of left-out queries, and there are too few queries or folds: no cascade, the router decides alone"
+
+
+def learned(
+    spec: Cascade, x: FloatArray, table: Table, forecast: Forecast, outcomes: Outcomes, fold: IntArray, progress: Progress | None
+) -> tuple[Evidence | None, str]:
+    """(the evidence, what the card says of it). forecast: of left-out queries, with cost. Raises `DataError` where a source is gone."""
+    if table.responses is None or not len(table.responses):
+        return None, NO_ANSWERS
+    seen = Seen.read(table.queries, table.responses, table.output_tokens, forecast.tokens, spec.check, progress)
+    if not seen.there.any():
+        return None, NO_ANSWERS
+    if seen.there.shape != forecast.quality.shape:
+        raise DataError("the places of the answers do not fit the table; read it again")
+    vectors = np.asarray(x, dtype=np.float32)
+    data = Training(table.arms, vectors, outcomes.quality, outcomes.cost, forecast.quality, forecast.cost, fold, seen)
+    return learn(spec, data)

@@ -1,0 +1,294 @@
+"""The steps of a cascade: ask an arm, look at its answer, accept it or go on. What `Router` does with answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from r2router.cascade.answers import Answer, Step
+from r2router.cascade.evidence import Beliefs, Evidence
+from r2router.cascade.signals import WORDS, key_words, numbers_of, question_words, value_of
+from r2router.cascade.value import STOP, Terms, may_ask, next_arm
+from r2router.decide import Best, Cheapest, Policy, Tradeoff, Value
+from r2router.encode.embed import vector_of
+from r2router.encode.tokens import count_tokens
+from r2router.errors import PolicyError, QueryError
+from r2router.router.checks import check_query
+from r2router.text import money, suggest
+from r2router.types import BoolArray, Decision, FloatArray, Forecast
+
+if TYPE_CHECKING:
+    from r2router.router.router import Router
+
+_MUCH = 1e6  # times the largest cost: what a right answer is worth where only quality counts
+_MOST_SEEN = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """One question under one policy, with all that does not change while answers come in.
+
+    cost: (arms,) expected US dollars, infinite where an arm may not be asked. terms: None for a policy that cascades do not know.
+    """
+
+    router: Router
+    evidence: Evidence | None
+    text: str
+    x: FloatArray
+    forecast: Forecast
+    usable: BoolArray | None
+    cost: FloatArray
+    policy: Policy
+    terms: Terms | None
+    max_steps: int
+
+    @classmethod
+    def of(
+        cls,
+        router: Router,
+        text: str,
+        policy: Policy | None,
+        require: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        max_steps: int | None = None,
+    ) -> Question:
+        """Raises `QueryError` for an empty text, `PolicyError`."""
+        check_query(text, None)
+        if max_steps is not None and (isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1):
+            raise PolicyError(f"max_steps is {max_steps!r}; it is a whole number of at least 1")
+        policy = router.resolve(policy)
+        counts = count_tokens([text])
+        x = vector_of(router.encoder, text)
+        forecast = router.forecast_vectors(x, counts)
+        usable = router.usable(require, exclude, counts)
+        row = None if usable is None else np.atleast_2d(usable)[0]
+        cost = np.where(np.isnan(forecast.quality[0]) | ~np.isfinite(forecast.cost[0]), np.inf, forecast.cost[0])
+        cost = cost if row is None else np.where(row, cost, np.inf)
+        evidence = router.looks
+        own = 1 if evidence is None or not evidence.plan.active else evidence.plan.max_steps
+        return cls(router, evidence, text, x, forecast, row, cost, policy, terms_of(policy, cost), own if max_steps is None else max_steps)
+
+    @property
+    def looking(self) -> bool:
+        """Whether answers are looked at at all."""
+        return self.evidence is not None and self.evidence.plan.active
+
+    def step(self, seen: Sequence[Answer]) -> Step:
+        """See `Router.step`."""
+        arms = check_seen(self.router, seen)
+        paid = sum(self.paid(answer, arm) for answer, arm in zip(seen, arms, strict=True))
+        if not seen and (not self.looking or self.max_steps == 1):
+            decision = self.router.explain(self.forecast, self.policy, self.usable)
+            return Step(call=decision, accept=None, value=self._worth(decision), reason=f"{decision.reason}{self._alone}")
+        beliefs = self.believe(seen, arms)
+        return self._accept(beliefs, paid) or self._next(beliefs, len(seen), paid)
+
+    def believe(self, seen: Sequence[Answer], arms: Sequence[int]) -> Beliefs:
+        """What is believed with these answers."""
+        evidence = self.evidence or Evidence.empty(self.router.arms, self.x.shape[1])
+        beliefs = Beliefs.of(evidence, self.forecast.quality, max(len(seen), 1), WORDS)
+        asked, row = question_words(self.text), np.zeros(1, dtype=np.intp)
+        for slot, (answer, arm) in enumerate(zip(seen, arms, strict=True)):
+            used = np.nan if answer.output_tokens is None else float(answer.output_tokens)
+            at = np.array([arm])
+            if not answer.text.strip():
+                ratio = np.array([-np.inf])
+            elif self.evidence is None:
+                ratio = evidence.verdicts(_check_of(answer))
+            else:
+                numbers = np.array([numbers_of(asked, answer.text, used, float(self.forecast.tokens[0, arm]), answer.finish_reason or "")])
+                ratio = evidence.ratio(self.x, at, numbers, beliefs.prior[:, arm]) + evidence.verdicts(_check_of(answer))
+            words, value = key_words(asked, answer.text)[None], np.array([value_of(answer.text)])
+            beliefs.see(row, at, ratio, words, value, slot)
+        return beliefs
+
+    def without(self, arm: str) -> Question:
+        """The same question, where an arm must not be asked (again)."""
+        keep = np.array([str(own) != arm for own in self.router.arms])
+        usable: BoolArray = keep if self.usable is None else self.usable & keep
+        return replace(self, usable=usable, cost=np.where(keep, self.cost, np.inf))
+
+    @property
+    def left(self) -> bool:
+        """Whether any arm may be asked."""
+        return bool(np.isfinite(self.cost).any())
+
+    def accept_best(self, seen: Sequence[Answer], why: str) -> Step:
+        """Accept the best of these answers, whatever asking on would be worth."""
+        arms = check_seen(self.router, seen)
+        paid = sum(self.paid(answer, arm) for answer, arm in zip(seen, arms, strict=True))
+        return self._accepted(self.believe(seen, arms), paid, why)
+
+    def paid(self, answer: Answer, arm: int) -> float:
+        """US dollars of an answer, by the tokens that it has, and the forecast ones where it has none."""
+        if answer.usd is not None:
+            return float(answer.usd)
+        inputs = self.router.input_tokens.estimate(count_tokens([self.text]))
+        if answer.input_tokens is not None:
+            inputs = np.full_like(inputs, float(answer.input_tokens))
+        outputs = self.forecast.tokens if answer.output_tokens is None else np.full_like(inputs, float(answer.output_tokens))
+        cost = float(self.router.pool.cost(inputs, outputs)[0, arm])
+        return cost if math.isfinite(cost) else 0.0
+
+    def affordable(self, paid: float) -> FloatArray:
+        """(1, arms) expected US dollars of asking each arm; infinite where it may not be asked, or a cap on the whole leaves no room."""
+        if isinstance(self.policy, Best):
+            return np.where(self.cost + paid <= self.policy.max_cost, self.cost, np.inf)[None]
+        return self.cost[None]
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _accept(self, beliefs: Beliefs, paid: float) -> Step | None:
+        """The best answer seen, where nothing more may be asked, or is worth it."""
+        count = int((~np.isnan(beliefs.chance[0])).sum())
+        if not count:
+            return None
+        why = ""
+        if isinstance(self.policy, Best) and paid > self.policy.max_cost:
+            why = f"{money(paid, up=True)} was paid, more than the cap of {money(self.policy.max_cost)}"
+        elif not self.looking and count >= self.max_steps:
+            why = "No further arm is asked" + self._alone
+        elif count >= self.max_steps:
+            why = f"{count} arms were asked, and {self.max_steps} is the most"
+        elif not np.isfinite(may_ask(beliefs, np.zeros(1, dtype=np.intp), self.affordable(paid), None)).any():
+            why = "no other arm may be asked" if not isinstance(self.policy, Best) else "the cap leaves no other arm"
+        return self._accepted(beliefs, paid, why) if why else None
+
+    def _next(self, beliefs: Beliefs, count: int, paid: float) -> Step:
+        """Ask on, or accept because that is worth more."""
+        row = np.zeros(1, dtype=np.intp)
+        cost = may_ask(beliefs, row, self.affordable(paid), None)
+        if self.terms is None:
+            return self._by_policy(beliefs, cost, count, paid)
+        arm, worth = next_arm(beliefs, row, cost, self.terms, count + 1 < self.max_steps)
+        at = int(arm[0])
+        if at == STOP:
+            if not count:  # nothing may be asked: the router says why
+                self.router.explain(self.forecast, self.policy, self.usable)
+            reached = not math.isnan(self.terms.floor) and float(beliefs.best(row)[0]) >= self.terms.floor
+            return self._accepted(beliefs, paid, "it reaches the floor" if reached else "asking on is not worth its price")
+        return self._ask(beliefs, at, worth, count, paid)
+
+    def _by_policy(self, beliefs: Beliefs, cost: FloatArray, count: int, paid: float) -> Step:
+        """A policy of another kind: it chooses among the arms, of which the one that answered best costs nothing any more."""
+        quality = beliefs.now.copy()
+        best = int(np.nan_to_num(beliefs.chance[0], nan=-1.0).argmax()) if count else -1
+        had = np.flatnonzero(beliefs.asked[0])
+        if count:
+            cost = cost.copy()
+            cost[0, had] = np.inf
+            keep = int(had[np.argmax(quality[0, had])])
+            cost[0, keep], quality[0, keep] = 0.0, float(beliefs.chance[0, best])
+        forecast = msgspec.structs.replace(self.forecast, quality=quality, cost=cost)
+        at = int(self.router.choose(forecast, self.policy, np.isfinite(cost)).arm[0])
+        if count and (at < 0 or at in had):
+            return self._accepted(beliefs, paid, "the policy asks for no other arm")
+        if at < 0:
+            self.router.explain(self.forecast, self.policy, self.usable)
+        return self._ask(beliefs, at, quality - cost, count, paid)
+
+    def _ask(self, beliefs: Beliefs, at: int, worth: FloatArray, count: int, paid: float) -> Step:
+        arm = self.router.arms[at]
+        only = np.arange(len(self.router.arms)) == at
+        forecast = msgspec.structs.replace(self.forecast, quality=beliefs.now)
+        policy = Best(max(self.policy.max_cost - paid, 0.0)) if isinstance(self.policy, Best) else self.policy
+        found = self.router.explain(forecast, policy, only)
+        best = float(beliefs.best(np.zeros(1, dtype=np.intp))[0])
+        if count:
+            reason = f"The best of {count} answers is {best:.0%} likely right, so {arm} is asked, at {money(found.cost)}."
+        else:
+            reason = f"First {arm}: forecast {found.quality:.0%} right at {money(found.cost)}; its answer is looked at."
+        found = msgspec.structs.replace(found, reason=reason, fallbacks=self._fallbacks(at, worth, beliefs))
+        return Step(
+            call=found,
+            accept=None,
+            value=float(worth[0, at]),
+            quality=best if count else math.nan,
+            paid=paid,
+            met=found.met,
+            reason=reason,
+        )
+
+    def _fallbacks(self, at: int, worth: FloatArray, beliefs: Beliefs) -> Any:
+        """The next best arms, one per model."""
+        model, found = self.router.pool.model_of_arm, list[int]()
+        for other in np.argsort(-worth[0], kind="stable").tolist():
+            may = np.isfinite(worth[0, other]) and np.isfinite(self.cost[other]) and not beliefs.asked[0, other]
+            if may and model[other] not in {model[at], *(model[f] for f in found)}:
+                found.append(other)
+        return tuple(self.router.arms[f] for f in found[:_MOST_FALLBACKS])
+
+    def _accepted(self, beliefs: Beliefs, paid: float, why: str) -> Step:
+        chance = np.nan_to_num(beliefs.chance[0], nan=-1.0)
+        at = int(chance.argmax())
+        best = float(chance[at])
+        met = not (isinstance(self.policy, Best) and paid > self.policy.max_cost)
+        if isinstance(self.policy, Cheapest):
+            met = best >= self.policy.min_quality
+            why = why if met else f"{why}; the floor of {self.policy.min_quality:g} is not reached"
+        usd = self.terms.usd if isinstance(self.policy, (Value, Tradeoff)) and self.terms is not None else 1.0
+        reason = f"Answer {at} of {int((chance >= 0).sum())} is accepted, {best:.0%} likely right: {why}."
+        return Step(call=None, accept=at, value=usd * best, quality=best, paid=paid, met=met, reason=reason)
+
+    def _worth(self, decision: Decision) -> float:
+        usd = self.terms.usd if isinstance(self.policy, (Value, Tradeoff)) and self.terms is not None else None
+        return decision.quality if usd is None else usd * decision.quality - decision.cost
+
+    @property
+    def _alone(self) -> str:
+        if self.evidence is None:
+            return " (This router has no cascade: its table had no answers to learn from, or it was trained without one.)"
+        return "" if self.looking else " (Looking at answers did not pay in training, so this cascade does not look.)"
+
+
+_MOST_FALLBACKS = 5
+
+
+def terms_of(policy: Policy, cost: FloatArray) -> Terms | None:
+    """A policy as cascades read it; None for one of another kind."""
+    largest = float(cost[np.isfinite(cost)].max(initial=0.0)) or 1.0
+    match policy:
+        case Value(usd):
+            return Terms(usd)
+        case Tradeoff(lam, scale) if scale is not None:
+            return Terms(scale * (1 - lam) / lam if lam > 0 else _MUCH * largest)
+        case Best(_):
+            return Terms(_MUCH * largest)
+        case Cheapest(floor):
+            return Terms(_MUCH * largest, floor)
+        case _:
+            return None
+
+
+def check_seen(router: Router, seen: Sequence[Answer]) -> list[int]:
+    """The numbers of the arms of answers. Raises `QueryError` for what is no answer, or one of an arm that the router does not have."""
+    if not isinstance(seen, (list, tuple)):
+        raise QueryError(f"seen is {type(seen).__name__}; give a list of Answer")
+    if len(seen) > _MOST_SEEN:
+        raise QueryError(f"seen has {len(seen)} answers; a cascade has at most {_MOST_SEEN}")
+    index: dict[str, int] = {str(arm): number for number, arm in enumerate(router.arms)}
+    found = []
+    for number, answer in enumerate(seen):
+        if not isinstance(answer, Answer) or not isinstance(answer.text, str):
+            raise QueryError(f"seen[{number}] is no Answer with a text: give Answer(arm=..., text=...)")
+        arm = index.get(str(answer.arm))
+        if arm is None:
+            hint = suggest(str(answer.arm), list(router.arms))
+            raise QueryError(f"seen[{number}]: the router does not have the arm {answer.arm!r:.80}{hint}")
+        for name in ("output_tokens", "input_tokens", "usd"):
+            amount = getattr(answer, name)
+            if amount is not None and not (isinstance(amount, (int, float, np.number)) and 0 <= float(amount) < 1e12):
+                raise QueryError(f"seen[{number}]: {name} is {amount!r:.40}; it is a finite number of at least 0")
+        found.append(arm)
+    return found
+
+
+def _check_of(answer: Answer) -> FloatArray:
+    from r2router.cascade.checks import read_verdict
+
+    return np.array([read_verdict(answer.check)[0]])
