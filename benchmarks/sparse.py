@@ -102,7 +102,7 @@ def drive(run: measure.Run) -> measure.Figures:
     figures = run.case("judge", *(word for pair in given if pair[1] for word in pair), timeout=3600)
     head = ("", "error", "over mixture", "from", "to", "worst", "below", "tasks", "fit s", "covered, seldom", "often")
     keys = ("error", "value", "low", "high", "worst", "below_02", "tasks", "fit_s", "covered_seldom", "covered_often")
-    forms = (".3f", "+.4f", "+.4f", "+.4f", "+.3f", "d", "d", ".0f", ".0%", ".0%")
+    forms = ("{:.3f}", "{:+.4f}", "{:+.4f}", "{:+.4f}", "{:+.3f}", "{:d}", "{:d}", "{:.0f}", "{:.0%}", "{:.0%}")
     rows = [
         [name, *(measure.show(row, k, f) for k, f in zip(keys, forms, strict=True))]
         for name, row in figures.items()
