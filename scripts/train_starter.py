@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 import r2router as r2
+from r2router.starter.domains import with_evidence
 
 LIMITS = (
     (
@@ -37,7 +38,7 @@ def main(outcomes: str) -> None:
     table = r2.Table.read(outcomes, pool, drop_unknown=True)
     router = r2.Recipe().fit(table)
     facts = msgspec.structs.replace(router.facts, title="The starter router", limits=LIMITS)
-    replace(router, facts=facts).save(starter / "router")
+    with_evidence(replace(router, facts=facts), table).save(starter / "router")
     print((starter / "router" / "card.md").read_text())
 
 

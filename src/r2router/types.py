@@ -196,6 +196,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 _NO_COST: FloatArray = np.full((0, 0), np.nan)
+_NO_DOMAIN: IntArray = np.empty(0, dtype=np.intp)
 
 
 class Forecast(msgspec.Struct, frozen=True, eq=False):
@@ -207,6 +208,7 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
         answers vary).
     familiar: (n,) false where a query is not in distribution: unlike everything the router was trained on.
     cost: expected US dollars of the request; NaN until the router has put prices on it.
+    domain: (n,) number of the domain that each query is nearest to; empty where the router keeps no evidence.
     """
 
     arms: tuple[Arm, ...]
@@ -215,6 +217,7 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
     spread: FloatArray
     familiar: BoolArray
     cost: FloatArray = _NO_COST
+    domain: IntArray = _NO_DOMAIN
 
     @classmethod
     def of(cls, arms: tuple[Arm, ...], quality: FloatArray, tokens: FloatArray, spread: FloatArray) -> Forecast:
@@ -227,7 +230,8 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
     def __getitem__(self, rows: slice) -> Forecast:
         """The forecasts of some of the queries."""
         cost = self.cost if self.cost is _NO_COST else self.cost[rows]
-        return Forecast(self.arms, self.quality[rows], self.tokens[rows], self.spread[rows], self.familiar[rows], cost)
+        parts = (self.quality[rows], self.tokens[rows], self.spread[rows], self.familiar[rows], cost, self.domain[rows])
+        return Forecast(self.arms, *parts)
 
     def __repr__(self) -> str:
         return f"Forecast({len(self)} queries x {len(self.arms)} arms)"
