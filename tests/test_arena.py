@@ -162,11 +162,12 @@ def test_prompts_that_it_was_trained_on_are_found(router: r2.Router, world: Any,
     wrapped = f"Please answer.\n\nContext: None\n\nQuestion:  {table.queries[7].upper()}\n\nBe brief."
     entries = [{"prompt_formatted": text, "global index": f"Made_{i}"} for i, text in enumerate([*ASKED, wrapped, table.queries[3]])]
     prompts = write(tmp_path / "prompts.json", entries)
-    unchecked = export(trained, prompts).notes[0]
+    without = replace(trained, trained=None)
+    unchecked = export(without, prompts).notes[0]
     assert "outcomes.parquet" in unchecked and "not checked" in unchecked
-    notes = export(trained, prompts, trained_on=[tmp_path / "outcomes.parquet"]).notes
-    assert notes[0].startswith("2 prompts hold a text") and "Made_4" in notes[0] and "Made_5" in notes[0]
-    assert not any("not checked" in note for note in notes)
+    for notes in (export(trained, prompts).notes, export(without, prompts, trained_on=[tmp_path / "outcomes.parquet"]).notes):
+        assert notes[0].startswith("2 prompts hold a text") and "Made_4" in notes[0] and "Made_5" in notes[0]
+        assert not any("not checked" in note for note in notes)
     clean = write(tmp_path / "clean.json", entries[:4])
     assert not any("trained on" in note for note in export(trained, clean, trained_on=[tmp_path / "outcomes.parquet"]).notes)
     world.table.take(range(5)).write(tmp_path / "other.parquet")

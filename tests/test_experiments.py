@@ -16,9 +16,13 @@ from r2router.errors import ConfigError, DataError
 from r2router.evaluation.contenders import Data, Plan
 from r2router.evaluation.experiments import EXPERIMENTS, reproduce
 from r2router.evaluation.experiments.anchors import anchor_arms, neighbours
+from r2router.evaluation.experiments.curves import _gain, _means
 from r2router.evaluation.experiments.judge import agreement
 from r2router.evaluation.experiments.main import verdict
 from r2router.evaluation.methods import BASELINES, OURS
+from r2router.metrics.crossfit import halves_of
+from r2router.metrics.intervals import interval, weights
+from r2router.metrics.score import Outcomes
 from r2router.pool.pool import Pool
 from r2router.predict.linear import Ridge
 from r2router.report import report_page
@@ -147,6 +151,19 @@ def test_the_curves_are_the_means_of_every_arm_the_cheapest_first() -> None:
     tasks = rows(grid(found, "Where length pays"))
     assert set(tasks) == {"sums", "facts", "code"}
     assert tasks["sums"].cells[1] == pytest.approx(table.quality[::3, 0].mean())
+
+
+def test_where_no_budget_is_better_the_best_one_gains_nothing() -> None:
+    """Chosen and scored on the same queries, the best of several equal budgets is above the first in nearly every draw."""
+    above, arms = 0, list(range(8))
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        quality = (rng.random((80, len(arms))) < 0.5).astype(float)
+        outcomes = Outcomes(tuple(Arm(f"m@{10 * (a + 1)}") for a in arms), quality, np.ones_like(quality))
+        drawn = weights(80, 100, seed)
+        more = _gain([_means(quality, drawn * half) for half in halves_of(outcomes, np.arange(80))], arms)
+        above += interval("gain", more[0], more[1:], 80).low > 0
+    assert above <= 4  # 2.5 % of 40 is 1; more than 4 has a chance of less than 1 in 200
 
 
 def test_a_budget_that_was_asked_of_harder_queries_only_is_on_no_curve() -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import r2router as r2
 from conftest import FakeEncoder
-from r2router.encode import ENCODERS
+from r2router.encode import ENCODERS, load_encoder
 from r2router.errors import (
     ArtifactError,
     ConfigError,
@@ -30,7 +30,9 @@ from r2router.errors import (
     NoFeasibleArm,
     PolicyError,
     QueryError,
+    UsageError,
 )
+from r2router.evaluation import calibrate
 from r2router.figure import Figure
 from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
@@ -313,6 +315,34 @@ def test_what_is_no_text_is_refused(plain: r2.Router, text: Any) -> None:
         plain.route(text)
     with pytest.raises(QueryError, match=rf"query 1 is {type(text).__name__}, not text"):
         plain.forecast(["fine", text])
+
+
+@pytest.mark.parametrize("wrong", [None, 5, 3.5, b"x", [], {}, {"a": 1}, object()], ids=repr)
+def test_a_wrong_type_is_told_in_our_words_whatever_is_asked(wrong: Any, plain: r2.Router, world: Any) -> None:
+    asked: dict[str, Callable[[], object]] = {
+        "Table.read": lambda: r2.Table.read(wrong),
+        "Table.read, prices": lambda: r2.Table.read("t.parquet", prices=wrong if wrong is not None else 1),
+        "Pool.read": lambda: r2.Pool.read(wrong),
+        "Router.load": lambda: r2.Router.load(wrong),
+        "route": lambda: plain.route(wrong),
+        "path": lambda: plain.path(wrong),
+        "curves": lambda: plain.curves(wrong),
+        "decide": lambda: plain.decide(wrong),
+        "add_model": lambda: plain.add_model(wrong, world.table),
+        "load_encoder": lambda: load_encoder(wrong),
+        "Recipe.fit": lambda: r2.Recipe().fit(wrong),
+        "evaluate, router": lambda: r2.evaluate(wrong, world.table),
+        "evaluate, table": lambda: r2.evaluate(plain, wrong),
+        "calibrate, table": lambda: calibrate(plain, wrong, spend=1.0),
+        "calibrate, spend": lambda: calibrate(plain, world.table, spend=[]),
+        "split": lambda: world.table.split(test=wrong if not isinstance(wrong, float) else "half"),
+    }
+    if wrong != []:  # no queries have no forecasts
+        asked["forecast"] = lambda: plain.forecast(wrong)
+    for name, ask in asked.items():
+        with pytest.raises(UsageError) as told:
+            ask()
+        assert len(str(told.value).splitlines()) <= 2, name
 
 
 ODD_QUERIES = [

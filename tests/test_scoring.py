@@ -32,7 +32,7 @@ def score(scorer: str, response: str, reference: str | None, text: str = "?", **
 
 def test_every_scorer_is_known_by_its_name_and_others_are_refused() -> None:
     pytest.importorskip("reasoning_gym", reason="the [bench] extra is not installed")
-    assert [scorer_named(name).name for name in SCORERS] == list(SCORERS)
+    assert [scorer_named(name).name for name in SCORERS.names()] == SCORERS.names()
     with pytest.raises(DataError, match="no scorer 'numerc' .did you mean 'numeric'"):
         scorer_named("numerc")
 

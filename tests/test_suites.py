@@ -297,7 +297,7 @@ def test_part_of_a_benchmark_is_taken_at_random_and_another_layout_is_refused(tm
 
 def test_every_registered_suite_opens() -> None:
     pytest.importorskip("reasoning_gym", reason="the [bench] extra is not installed")
-    for name in SUITES:
+    for name in SUITES.names():
         what = {"file": "file:x.jsonl", "chat": "chat:x.jsonl", "reasoning-gym": "reasoning-gym:mini"}.get(name, name)
         opened: Suite = load_suite(what)
         assert opened.name

@@ -7,12 +7,18 @@
     │   ├── QueryError          a query cannot be routed (empty, not text)
     │   ├── DataError           an outcome table breaks a rule (names file, column, row)
     │   ├── ArtifactError       a saved router is missing, incomplete, altered, newer than this version, or not one
+    │   ├── LedgerError         a ledger cannot be used: it is newer than this version, read-only, or none
     │   ├── JournalError        a journal is in use, damaged, newer than this version, or not one
     │   ├── MissingPrice        a price is needed and unknown (an unknown price is never zero)
     │   └── MissingExtra        an optional dependency is not installed (names the extra)
     ├── EncoderError            texts could not be turned into vectors (endpoint down, wrong key, bad reply)
     ├── CollectError            a collection could not go on (endpoint down, wrong key, spend limit)
     ├── NoFeasibleArm           no arm meets a hard limit (names the cheapest one)
+    ├── Refused                 the gateway does not send a request on (each has the HTTP status that says so)
+    │   ├── OverBudget          402: a limit in dollars would not be kept
+    │   ├── OverRate            429: too many requests or tokens per minute, or requests at once
+    │   ├── KeyRefused          401, 403: an unknown or ended key, or a model that the key may not ask for
+    │   └── LedgerDown          503: what a request costs could not be written down
     └── SaveError               something could not be written; what was there before is untouched
 
 Each message is one or two lines: what is wrong, where (file, line or field, value), and how to fix it.
@@ -60,6 +66,59 @@ class ArtifactError(UsageError):
 
 class JournalError(UsageError):
     """A journal cannot be used: another process has it, it is damaged, from a newer version, or none."""
+
+
+class LedgerError(UsageError):
+    """A ledger cannot be used: it is from a newer version, cannot be written to, or is none."""
+
+
+class Refused(R2Error):
+    """The gateway does not send a request on.
+
+    status: the HTTP status to answer. code: one word for programs. retry_after: seconds until another try may work, where one may.
+    details: for the error's body: limit, spent, in flight, and when the window begins anew, in the units that their names say.
+    """
+
+    status = 503
+    code = "refused"
+
+    def __init__(self, message: str, *, code: str = "", retry_after: int | None = None, details: dict[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.code = code or type(self).code
+        self.retry_after = retry_after
+        self.details = details or {}
+
+
+class OverBudget(Refused):
+    """A limit in dollars would not be kept."""
+
+    status = 402
+    code = "budget_exceeded"
+
+
+class OverRate(Refused):
+    """Too many requests or tokens per minute, or requests at once."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+
+class KeyRefused(Refused):
+    """The key is not known or has ended (401), or may not ask for this model or preset (403)."""
+
+    status = 401
+    code = "invalid_api_key"
+
+    def __init__(self, message: str, *, status: int = 401, code: str = "") -> None:
+        super().__init__(message, code=code)
+        self.status = status
+
+
+class LedgerDown(Refused):
+    """What a request costs could not be written down."""
+
+    status = 503
+    code = "ledger_unavailable"
 
 
 class CollectError(R2Error):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from fractions import Fraction
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -45,6 +46,14 @@ CACHE_WRITE_1H = 1.6  # times the price of a cache write: Anthropic's for one th
 DEAREST = 1e12  # US dollars per million tokens: above that a price is a slip, and sums of it would end at infinity
 
 
+_Number = TypeVar("_Number", float, Fraction)
+
+
+def as_written(number: float) -> Fraction:
+    """A number as it was written in decimals: 0.1 is a tenth, which no float is."""
+    return Fraction(repr(float(number)))
+
+
 class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """US dollars per million tokens of each kind.
 
@@ -62,12 +71,21 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def each(self) -> tuple[float, float, float, float, float]:
         """Input, output, cached input, reasoning and cache write, with what stands in where one is not given."""
+        return self._each(float)
+
+    @property
+    def exact(self) -> tuple[Fraction, Fraction, Fraction, Fraction, Fraction]:
+        """As `each`, as the decimal numbers that were written."""
+        return self._each(as_written)
+
+    def _each(self, number: Callable[[float], _Number]) -> tuple[_Number, _Number, _Number, _Number, _Number]:
+        given, made = number(self.input), number(self.output)
         return (
-            self.input,
-            self.output,
-            self.input if self.cached_input is None else self.cached_input,
-            self.output if self.reasoning is None else self.reasoning,
-            CACHE_WRITE * self.input if self.cache_write is None else self.cache_write,
+            given,
+            made,
+            given if self.cached_input is None else number(self.cached_input),
+            made if self.reasoning is None else number(self.reasoning),
+            number(CACHE_WRITE) * given if self.cache_write is None else number(self.cache_write),
         )
 
 
@@ -227,7 +245,7 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
     def __len__(self) -> int:
         return len(self.quality)
 
-    def __getitem__(self, rows: slice) -> Forecast:
+    def __getitem__(self, rows: slice | IntArray) -> Forecast:
         """The forecasts of some of the queries."""
         cost = self.cost if self.cost is _NO_COST else self.cost[rows]
         parts = (self.quality[rows], self.tokens[rows], self.spread[rows], self.familiar[rows], cost, self.domain[rows])

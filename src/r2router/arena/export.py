@@ -15,6 +15,7 @@ from r2router.encode import count_tokens
 from r2router.errors import DataError, UsageError
 from r2router.files import whole_file
 from r2router.router.router import Router
+from r2router.router.trained import TrainedTexts
 from r2router.table.rows import Reading, read_all_rows
 from r2router.table.sources import sha256
 from r2router.text import listing, suggest
@@ -78,8 +79,8 @@ def export(  # noqa: PLR0913 - all but two are optional, and given by name
     policy: by default the router's own. names: our model's id -> RouterArena's name; others keep their id. require, exclude: as in
         `Router.route`.
     arena: a copy of RouterArena's repository, whose lists of names and prices the chosen models are checked against, as its own check does.
-    trained_on: the tables that the router was trained on, whose texts are then looked for among the prompts. A router keeps the sha256
-        of its tables and none of their texts, so without them that cannot be checked, and a note says so.
+    trained_on: the tables that the router was trained on, whose texts are then looked for among the prompts. A router keeps a digest of
+        its training texts (see `r2router.router.trained`), so that they are only needed where it has none, or one of a sample.
 
     Raises `DataError` where a file is not what it should be, `UsageError` for a name of a model that the router does not have,
     and what `Router.route` raises.
@@ -123,20 +124,29 @@ def _provenance(router: Router, path: str | Path, prompts: Sequence[Prompt], tab
             raise DataError(f"{strange[0]}: the router was not trained on this file: its sha256 is not on the router's card")
         for _, digest in rows.files:
             own.pop(digest, None)
-        trained = {plain for text in rows.frame["query"].unique() if len(plain := _plain(text)) >= _LEAST_LETTERS}
-        if met := [p.index for p in prompts if not trained.isdisjoint(_parts(p.text))]:
+        texts = TrainedTexts.of_all(text for text in rows.frame["query"].unique() if len(text) >= _LEAST_LETTERS)
+        if met := _met(prompts, texts):
             yield f"{len(met)} prompts hold a text that the router was trained on ({listing(met)}): RouterArena refuses such routers"
+    if router.trained is not None and own:
+        if met := _met(prompts, router.trained):
+            yield f"{len(met)} prompts hold a text that the router was trained on ({listing(met)}): RouterArena refuses such routers"
+        if not router.trained.is_sample:
+            return
     if own:
         yield f"whether the prompts were among {listing(sorted(own.values()))} is not checked: name those files (trained_on=, --trained-on)"
     elif not router.facts.sources:
         yield "the router does not say what it was trained on, so whether the prompts were among it cannot be checked"
 
 
-def _parts(prompt: str) -> set[str]:
-    """The prompt and its paragraphs, without labels such as `Question:`: a template stands around what was asked."""
+def _met(prompts: Sequence[Prompt], trained: TrainedTexts) -> list[str]:
+    """The indices of the prompts that hold a training text."""
+    return [p.index for p in prompts if trained.holds(_parts(p.text)).any()]
+
+
+def _parts(prompt: str) -> list[str]:
+    """The prompt and its paragraphs, without labels such as `Question:`: a template stands around what was asked.
+
+    Short ones are left out.
+    """
     paragraphs = (text.partition(":")[2] if text.partition(":")[0].isalpha() else text for text in prompt.split("\n\n"))
-    return {_plain(text) for text in (prompt, *prompt.split("\n\n"), *paragraphs)}
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
+    return [text for text in (prompt, *prompt.split("\n\n"), *paragraphs) if len(" ".join(text.split())) >= _LEAST_LETTERS]

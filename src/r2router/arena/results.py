@@ -14,11 +14,11 @@ import numpy as np
 from r2router.arena.files import entries_of, number_of, read_json, text_of
 from r2router.errors import DataError, UsageError
 from r2router.figure import Figure
+from r2router.metrics.intervals import LEVELS, share, weights
 from r2router.text import money
 from r2router.types import FloatArray
 
 _RESAMPLES = 1_000
-_Z = 1.96  # of a 95 % interval
 _DEAREST, _CHEAPEST, _BETA = 200.0, 0.0044, 0.1  # of the arena score: US dollars per 1,000 queries, and the weight of cost
 
 
@@ -107,15 +107,13 @@ def _figures(accuracy: FloatArray, cost: FloatArray, seed: int) -> tuple[Figure,
     """Accuracy, cost and score of (n,) entries; NaN is not scored. Costs add up over all entries, as RouterArena has it."""
     n = len(accuracy)
     right, seen, paid = np.nan_to_num(accuracy), (~np.isnan(accuracy)).astype(float), np.nan_to_num(cost)
-    rng = np.random.default_rng(seed)
 
     def figures(weight: FloatArray) -> tuple[float, float, float]:
         mean, spent = float(weight @ right / max(weight @ seen, 1e-12)), float(weight @ paid / n * 1000)
         return mean, spent, arena_score(mean, spent)
 
-    value = figures(np.ones(n))
-    draws = np.array([figures(rng.multinomial(n, np.full(n, 1 / n)).astype(np.float64)) for _ in range(_RESAMPLES)])
-    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+    value, *draws = (figures(weight) for weight in weights(n, _RESAMPLES, seed))
+    low, high = np.quantile(draws, LEVELS, axis=0)
     names = ("accuracy", "cost per 1,000 queries", "arena score")
     one, two, three = (Figure(name, value[i], float(low[i]), float(high[i]), n) for i, name in enumerate(names))
     return one, two, three
@@ -132,11 +130,7 @@ def _robustness(entries: Sequence[dict[str, Any]], names: Sequence[str], path: s
             same.append(first[index] == text_of(entry, ("prediction",), where))
     if not same:
         raise DataError(f"{path}: has none of the prompts of the predictions: robustness cannot be counted")
-    share, n = sum(same) / len(same), len(same)
-    # Wilson's interval (JASA 1927): a bootstrap of a share of 1 would be sure of it
-    middle, half = (share + _Z**2 / (2 * n)), _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    low, high = ((middle + side * half) / (1 + _Z**2 / n) for side in (-1, 1))
-    return Figure("robustness", share, low, min(high, 1.0), n)
+    return share("robustness", sum(same) / len(same), len(same))
 
 
 def _metrics(content: dict[str, Any], path: str | Path) -> Results:

@@ -16,6 +16,7 @@ import numpy as np
 from r2router.bench.journal import Journal
 from r2router.bench.suite import Query
 from r2router.errors import ConfigError, DataError, MissingPrice
+from r2router.metrics.intervals import Z
 from r2router.pool.pool import Pool
 from r2router.pool.prices import dearest_usd
 from r2router.text import listing
@@ -256,7 +257,7 @@ def _of_arm(plan: Plan, journal: Journal, model: Model, budget: Budget, inputs: 
     n, total, squares = journal.charged.get((model.id, budget.id), (0.0, 0.0, 0.0))
     if n >= MEASURED_FROM:
         mean = total / n
-        half = 1.96 * math.sqrt(max(squares / n - mean**2, 0.0) * calls * (1 + calls / n))
+        half = Z * math.sqrt(max(squares / n - mean**2, 0.0) * calls * (1 + calls / n))
         return Estimate(model.id, budget.id, calls, max(0.0, calls * mean - half), calls * mean, calls * mean + half, int(n))
     factors, more = (1 - INPUT_SPREAD, 1.0, 1 + INPUT_SPREAD), 0
     if "prefix_sharing" in budget.control:  # prompt and cut again, and a short answer; nothing at all where the chain has ended before

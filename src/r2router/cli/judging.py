@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from r2router.bench.judging.ask import JudgePlan
     from r2router.bench.judging.bias import LengthBias
     from r2router.bench.status import Status
+    from r2router.figure import Figure
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -59,14 +60,15 @@ def judge(  # noqa: PLR0913, PLR0917  one parameter an option
     from r2router.bench.scoring import NEED_REFERENCE, SCORERS
     from r2router.errors import DataError
 
-    scorers = [j for j in judges if j in SCORERS]
-    models = [j for j in dict.fromkeys(judges) if j not in SCORERS]
+    known = SCORERS.names()
+    scorers = [j for j in judges if j in known]
+    models = [j for j in dict.fromkeys(judges) if j not in known]
     if any(s in NEED_REFERENCE for s in scorers) and all(q.reference is None for q in queries_of(folder)):
         raise DataError(f"{folder}: no query has a reference to score against; judge with an LLM (--judge MODEL --pool TOML)")
     status = None
     if models:
         if pool_file is None:
-            raise click.UsageError(f"--judge {models[0]}: an LLM judge needs --pool; scorers are: {', '.join(SCORERS)}")
+            raise click.UsageError(f"--judge {models[0]}: an LLM judge needs --pool; scorers are: {', '.join(known)}")
         plan = _plan(folder, models, pool_file, prompt, tokens, concurrency)
         status = _ask(plan, folder, max_spend, dry_run=dry_run, yes=yes, send_keys=send_keys, retry_failed=retry_failed)
     if dry_run:
@@ -179,15 +181,19 @@ def _show(pairs: list[Agreement], biases: list[LengthBias]) -> None:
             f"{p.a}, {p.b}",
             f"{p.n:,}",
             f"{p.queries:,}",
-            str(p.pearson),
-            str(p.spearman),
-            str(p.kappa),
-            str(p.weighted_kappa),
-            str(p.difference),
+            _value(p.pearson),
+            _value(p.spearman),
+            _value(p.kappa),
+            _value(p.weighted_kappa),
+            _value(p.difference),
         )
         for p in pairs
     ]
     say(grid(head, rows, shown, right=frozenset({1, 2})))
     columns = ("judge", "given the scores of", "answers", "score and length", "given those scores")
-    lengths = [(b.judge, b.reference, f"{b.n:,}", str(b.plain), str(b.given)) for b in biases]
+    lengths = [(b.judge, b.reference, f"{b.n:,}", _value(b.plain), _value(b.given)) for b in biases]
     say("\nRank correlation of scores with the length of responses:\n" + grid(columns, lengths, shown, right=frozenset({2})))
+
+
+def _value(figure: Figure) -> str:
+    return "-" if figure.value != figure.value else f"{figure.value:.2f} ({figure.low:.2f} to {figure.high:.2f})"

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from r2router.errors import ConfigError, EncoderError
+from r2router.errors import ConfigError, EncoderError, expect
+from r2router.plugins import Registry
 from r2router.types import FloatArray
-
-ENTRY_POINTS = "r2router.encoders"
 
 
 class Encoder(Protocol):
@@ -45,19 +44,12 @@ def load_encoder(spec: str) -> Encoder:
 
     Raises `ConfigError` for a spec that names nothing, `MissingExtra` where an optional package is needed.
     """
+    expect("encoder", spec, str, 'the spec of an encoder, such as "minilm"')
     name, _, argument = spec.strip().partition(":")
-    factory = ENCODERS.get(name)
+    factory: Callable[[str], Encoder] | None = _REGISTRY.find(name)
     if factory is None:
-        from importlib.metadata import entry_points  # only where it is needed: it takes a while to import
-
-        outside = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-        if name not in outside:
-            known = ", ".join([*ENCODERS, *sorted(outside.keys() - ENCODERS.keys())])
-            raise ConfigError(f"no encoder {spec!r}; there are: {known} (a model goes behind a colon, as in openai:MODEL)")
-        try:
-            factory = outside[name].load()
-        except Exception as error:  # another package's code: whatever it raises, say whose it is
-            raise ConfigError(f"encoder {name!r}: {outside[name].value} cannot be loaded: {error}") from error
+        known = ", ".join(_REGISTRY.names())
+        raise ConfigError(f"no encoder {spec!r}; there are: {known} (a model goes behind a colon, as in openai:MODEL)")
     return factory(argument)
 
 
@@ -120,3 +112,4 @@ ENCODERS: dict[str, Callable[[str], Encoder]] = {
     "wordllama": _wordllama,
     "given": _given,
 }
+_REGISTRY = Registry("r2router.encoders", ENCODERS)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from r2router.figure import Figure
-from r2router.metrics.score import Outcomes, interval
+from r2router.metrics.intervals import interval, share, weights
+from r2router.metrics.score import Outcomes
 from r2router.table.table import Table
 from r2router.types import Arm, FloatArray, Forecast
 
@@ -28,9 +29,7 @@ def accuracy(forecasts: Sequence[Forecast], outcomes: Outcomes, tokens: FloatArr
     """
     n = len(outcomes.quality)
     sums = [_sums(forecast, outcomes.quality, tokens) for forecast in forecasts]
-    rng = np.random.default_rng(seed)
-    weights = [np.ones(n), *(rng.multinomial(n, np.full(n, 1 / n)).astype(np.float64) for _ in range(resamples))]
-    values = np.array([np.mean([_figures(part, w) for part in sums], axis=0) for w in weights])
+    values = np.array([np.mean([_figures(part, w) for part in sums], axis=0) for w in weights(n, resamples, seed)])
     return {name: interval(name, values[0, i], values[1:, i], n) for i, name in enumerate(NAMES)}
 
 
@@ -66,8 +65,7 @@ def compliance(table: Table) -> list[tuple[Arm, Figure]]:
         used = used[used >= 1]
         if not budget.tokens or not len(used):
             continue
-        share = float((used <= COMPLIES * budget.tokens).mean())
-        found.append((arm, _wilson("compliance", share, len(used))))
+        found.append((arm, share("compliance", float((used <= COMPLIES * budget.tokens).mean()), len(used))))
     return found
 
 
@@ -75,10 +73,3 @@ def skipped(table: Table) -> list[str]:
     """A note on cells with fewer than one used token, which count neither in compliance nor in the error of tokens."""
     few = int((table.output_tokens < 1).sum())
     return [f"{few:,} cells with fewer than one used token are left out of compliance and of the error of tokens"] if few else []
-
-
-def _wilson(name: str, share: float, n: int) -> Figure:
-    z = 1.959964
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return Figure(name, share, float(max(middle - half, 0.0)), float(min(middle + half, 1.0)), n)

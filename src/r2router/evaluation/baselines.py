@@ -10,10 +10,10 @@ from r2router.encode import count_tokens, embed, load_encoder
 from r2router.errors import ConfigError
 from r2router.evaluation.contenders import Data, Tried, attempt, transfer
 from r2router.evaluation.methods import published, same_arms
-from r2router.evaluation.operating_points import mean_figure
 from r2router.evaluation.router_forecasts import Judged, align
 from r2router.evaluation.typing_noise import NOISES, noisy
 from r2router.figure import Figure
+from r2router.metrics.intervals import mean
 from r2router.metrics.score import Method, Routed, compare
 from r2router.predict.crossval import fold_of
 from r2router.router.router import Router
@@ -62,7 +62,7 @@ def noise_lines(
         forecast = router.forecast(changed)
         found: dict[str, Method] = {"router": Routed.of(forecast.quality, forecast.cost, outcomes), "plain": plain}
         area = compare(found, outcomes, min(resamples, 200), seed).differences["plain"]["area"]
-        lines.append((kind, mean_figure("unchanged", same, resamples, seed), area))
+        lines.append((kind, mean("unchanged", same, resamples, seed), area))
         if progress is not None:
             progress("typing in another way", number + 1, len(NOISES))
     return lines

@@ -19,7 +19,7 @@ import numpy as np
 from r2router.encode import Encoder, count_tokens, embed, load_encoder
 from r2router.errors import ArtifactError, ConfigError, DataError, UsageError
 from r2router.metrics.score import FixedArms, Means, Method, Outcomes, Routed, one_budget_each
-from r2router.predict import Learner, Predictor
+from r2router.predict import Learner, Predictor, crossval
 from r2router.predict.crossval import fold_means, fold_of
 from r2router.predict.input_tokens import InputTokens
 from r2router.router.recipe import check_table
@@ -172,24 +172,12 @@ def held_out(
     fold: (n,) -1 for a query that is never held out, only learned from. The forecast `""` is from the queries' own embeddings. Forecasts
     of arms that the contender may not choose are NaN.
     """
-    seen = {"": data.x, **views}
-    shape = (len(data), len(data.table.arms))
-    parts = {name: [np.full(shape, np.nan) for _ in range(3)] for name in seen}
-    for number in range(int(fold.max()) + 1):
-        rest, own = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        if len(own):
-            predictor, columns = _fit(contender, data.take(rest))
-            for name, x in seen.items():
-                made = predictor.predict(x[own])
-                for full, part in zip(parts[name], (made.quality, made.tokens, made.spread), strict=True):
-                    full[np.ix_(own, columns)] = part
-        step()
     judged = held([fold])
+    made = crossval.held_out(lambda rest: _fit(contender, data.take(rest)), {"": data.x, **views}, fold, data.table.arms, step)
     found = {}
-    for name, arrays in parts.items():
-        quality, tokens, spread = (a[judged] for a in arrays)
-        cost = data.table.pool.cost(data.input_tokens[judged], tokens)
-        found[name] = msgspec.structs.replace(Forecast.of(data.table.arms, quality, tokens, spread), cost=cost)
+    for name, forecast in made.items():
+        own = forecast[judged]
+        found[name] = msgspec.structs.replace(own, cost=data.table.pool.cost(data.input_tokens[judged], own.tokens))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from r2router.metrics.intervals import Z
 from r2router.metrics.score import Outcomes
 from r2router.text import listing
 
@@ -29,7 +30,7 @@ def left_out(outcomes: Outcomes) -> list[str]:
         gap = outcomes.quality[shared, arm] - outcomes.quality[shared, best]
         error = float(gap.std(ddof=1)) / np.sqrt(len(gap))
         if gap.mean() > 0:
-            low, high = gap.mean() - 1.96 * error, gap.mean() + 1.96 * error
+            low, high = gap.mean() - Z * error, gap.mean() + Z * error
             notes.append(
                 f"on the {len(gap):,} queries that both answered, {outcomes.arms[arm]} is {gap.mean():.3f} [{low:.3f}, {high:.3f}] better "
                 f"than {outcomes.arms[best]}, the best fixed arm here: routing is compared with less than the best"

@@ -12,7 +12,8 @@ from r2router.evaluation.contenders import Data, Tried
 from r2router.evaluation.tables_and_plots import REQUESTS
 from r2router.figure import Figure
 from r2router.metrics.calibrate import for_quality
-from r2router.metrics.score import Routed, interval
+from r2router.metrics.intervals import mean
+from r2router.metrics.score import Routed
 from r2router.pool.pool import Pool
 from r2router.report.findings import Grid, Row
 from r2router.types import FloatArray, IntArray
@@ -60,7 +61,7 @@ def operating_point(tried: Tried, data: Data, share: float, resamples: int, seed
         settings.append(value)
     means = np.mean(parts, axis=0)
     names = ("quality", "used", "forecast", "asked", "regret")
-    figures = {name: mean_figure(name, values, resamples, seed) for name, values in zip(names, means, strict=True)}
+    figures = {name: mean(name, values, resamples, seed) for name, values in zip(names, means, strict=True)}
     return Point(share, **figures, arms=np.array(arms), values=tuple(settings))
 
 
@@ -68,15 +69,6 @@ def asked_cost(pool: Pool, input_tokens: FloatArray) -> FloatArray:
     """(n, arms) US dollars if every answer had the tokens its budget asks for; NaN where a budget is no number of tokens."""
     tokens = np.array([np.nan if not b.tokens else float(b.tokens) for b in pool.budgets])
     return pool.cost(input_tokens, np.broadcast_to(tokens, input_tokens.shape))
-
-
-def mean_figure(name: str, values: FloatArray, resamples: int, seed: int) -> Figure:
-    """The mean of (n,) values with its bootstrap interval; NaN of none."""
-    if not len(values):
-        return Figure(name)
-    rng, n = np.random.default_rng(seed), len(values)
-    draws = np.array([values[rng.integers(n, size=n)].mean() for _ in range(resamples)])
-    return interval(name, float(values.mean()), draws, n)
 
 
 def points_grid(points: Sequence[tuple[str, Point | None]]) -> Grid:

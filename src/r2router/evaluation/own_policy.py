@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from r2router.decide import NO_ARM, Value
-from r2router.evaluation.operating_points import asked_cost, mean_figure
+from r2router.evaluation.operating_points import asked_cost
 from r2router.evaluation.router_forecasts import Judged
 from r2router.figure import Figure
+from r2router.metrics.intervals import mean
 from r2router.metrics.score import Routed
 from r2router.router.router import Router
 from r2router.types import Choices, FloatArray, IntArray
@@ -47,7 +48,7 @@ class OwnDecisions:
 
     def point(self, resamples: int, seed: int) -> tuple[Figure, Figure]:
         """Mean quality and cost."""
-        return mean_figure("quality", self.quality, resamples, seed), mean_figure("cost", self.cost, resamples, seed)
+        return mean("quality", self.quality, resamples, seed), mean("cost", self.cost, resamples, seed)
 
     def notes(self) -> list[str]:
         """Where the policy finds no arm."""
@@ -63,7 +64,7 @@ class OwnDecisions:
         at = np.arange(len(self.rows))
         low_cost = asked[at, self.choices.arm]
         costs = {"forecast": self.choices.cost, "asked": low_cost + share * (asked[at, high] - low_cost)}
-        return {name: mean_figure(name, cost, resamples, seed) for name, cost in costs.items()}
+        return {name: mean(name, cost, resamples, seed) for name, cost in costs.items()}
 
     def shares(self) -> tuple[tuple[str, float], ...]:
         """(arm, share of decisions), the most used first; all budgets between the same two of a model count as one."""
@@ -83,4 +84,4 @@ class OwnDecisions:
         value, outcomes = self.router.policy.usd, self.judged.outcomes
         best = Routed.oracle(outcomes).sweep.at(value)[self.rows]
         worth = value * outcomes.quality[self.rows, best] - outcomes.cost[self.rows, best]
-        return mean_figure("regret", worth - (value * self.quality - self.cost), resamples, seed)
+        return mean("regret", worth - (value * self.quality - self.cost), resamples, seed)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from r2router.evaluation.contenders import Data, Tried
-from r2router.evaluation.operating_points import mean_figure
 from r2router.evaluation.tables_and_plots import turned
 from r2router.evaluation.typing_noise import NOISES, noisy
 from r2router.figure import Figure
+from r2router.metrics.intervals import mean
 from r2router.metrics.score import Comparison, Method, compare
 from r2router.report.findings import Grid, Row
 from r2router.types import FloatArray
@@ -29,7 +29,7 @@ def unchanged(tried: Tried, kind: str, values: Sequence[float], resamples: int, 
         routed.sweep.at(value) == other.sweep.at(value)
         for routed, other, value in zip(tried.routed, tried.views[kind], values, strict=True)
     ]
-    return mean_figure("unchanged", np.mean(same, axis=0), resamples, seed)
+    return mean("unchanged", np.mean(same, axis=0), resamples, seed)
 
 
 def robustness_grid(tried: Tried, data: Data, values: Sequence[float], resamples: int, seed: int) -> Grid:

@@ -9,11 +9,12 @@ import numpy as np
 
 from r2router.decide import Value
 from r2router.encode import count_tokens
-from r2router.errors import DataError, UsageError
+from r2router.errors import DataError, UsageError, expect
 from r2router.figure import Figure
 from r2router.metrics.calibrate import for_quality, for_spend
 from r2router.metrics.crossfit import halves_of
-from r2router.metrics.score import Outcomes, Routed, interval
+from r2router.metrics.intervals import mean
+from r2router.metrics.score import Outcomes, Routed
 from r2router.router.router import Router
 from r2router.table.table import ARRAYS, Table
 from r2router.text import listing
@@ -113,6 +114,11 @@ def calibrate(
     Give exactly one of the two. `router.with_policy(found.policy)` is the router that decides so. Raises `UsageError` where the target
     is out of reach, naming what is possible, and `DataError` as `judge` does.
     """
+    expect("router", router, Router, "a Router: calibrate(router, table, spend=...)")
+    expect("table", table, Table, "a Table: calibrate(router, table, spend=...)")
+    for name, value in (("spend", spend), ("quality", quality)):
+        if value is not None:
+            expect(name, value, (int, float), "a number")
     if (spend is None) == (quality is None):
         raise UsageError("calibrate to either a spend or a quality: give one of the two")
     judged = judge(router, table, vectors, progress)
@@ -136,7 +142,7 @@ def calibrate(
             measured[:, own] = gained[own, there], paid[own, there]
     except UsageError:
         measured[:] = np.nan
-    expected = tuple(_mean(name, row) for name, row in zip(("quality", "cost"), measured, strict=True))
+    expected = tuple(mean(name, row, _DRAWS, 0) for name, row in zip(("quality", "cost"), measured, strict=True))
     return Calibration(
         found,
         float(gained[every, arm].mean()),
@@ -145,12 +151,6 @@ def calibrate(
         judged.notes,
         (expected[0], expected[1]) if np.isfinite(measured).all() else None,
     )
-
-
-def _mean(name: str, values: FloatArray) -> Figure:
-    """A mean with its bootstrap interval."""
-    rng, n = np.random.default_rng(0), len(values)
-    return interval(name, float(values.mean()), np.array([values[rng.integers(n, size=n)].mean() for _ in range(_DRAWS)]), n)
 
 
 def align(table: Table, router: Router) -> tuple[Table, list[str]]:

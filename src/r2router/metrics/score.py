@@ -16,6 +16,7 @@ import numpy as np
 from r2router.figure import Figure
 from r2router.metrics.crossfit import Path, halves_of, mean_quality, paths_of
 from r2router.metrics.frontier import area_over_cost, area_over_log_cost, envelope_at, least_cost, upper_envelope
+from r2router.metrics.intervals import LEVELS, draw, interval
 from r2router.metrics.methods import KEEP, SETTINGS, FixedArms, Means, Method, Outcomes, Routed, methods, one_budget_each
 from r2router.text import html_table
 from r2router.types import Arm, BoolArray, FloatArray, IntArray, Progress
@@ -32,7 +33,6 @@ __all__ = (
     "Outcomes",
     "Routed",
     "compare",
-    "interval",
     "methods",
     "one_budget_each",
 )
@@ -173,10 +173,10 @@ def compare(  # noqa: PLR0913 - what is compared, by name
     look = _Look(repeated, fixed, base, grid, halves_of(outcomes, index), {name: m for name, m in groups.items() if m})
     value = look.at(ones)
     rng, draws = np.random.default_rng(seed), []
-    for draw in range(resamples):
+    for done in range(resamples):
         if progress is not None:
-            progress("bootstrap", draw, resamples)
-        drawn = rng.multinomial(len(index), np.full(len(index), 1 / len(index))).astype(np.float64)
+            progress("bootstrap", done, resamples)
+        drawn = draw(rng, len(index))
         chosen = None if cases else int(rng.integers(look.repetitions))
         draws.append(look.at(_spread_out(drawn, index, len(outcomes.quality)), chosen))
     n = len(index)
@@ -366,20 +366,5 @@ def _band(grid: FloatArray, curve: FloatArray, draws: Sequence[FloatArray]) -> B
         nothing = np.full(len(grid), np.nan)
         return Band(grid, curve, nothing, nothing)
     drawn = np.where(np.isnan(draws), curve, np.array(draws))  # what a draw does not reach tells nothing of the band there
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    low, high = np.quantile(drawn, LEVELS, axis=0)
     return Band(grid, curve, np.where(np.isnan(curve), np.nan, low), np.where(np.isnan(curve), np.nan, high))
-
-
-def interval(name: str, value: float, draws: FloatArray, n: int) -> Figure:
-    """The figure of a value and its bootstrap draws: the 2.5 and 97.5 percentiles of those that exist (half of them at least).
-
-    A draw may be infinite (a quality that is never reached), and so may then be an end of the interval.
-    """
-    known = draws[~np.isnan(draws)]
-    if not len(known) or len(known) < 0.5 * len(draws):
-        return Figure(name, float(value), n=n)
-    if np.isfinite(known).all():
-        low, high = np.quantile(known, [0.025, 0.975])
-    else:
-        low, high = np.quantile(known, 0.025, method="lower"), np.quantile(known, 0.975, method="higher")
-    return Figure(name, float(value), float(low), float(high), n)

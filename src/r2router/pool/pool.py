@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from r2router.errors import ConfigError, MissingPrice
+from r2router.errors import ConfigError, MissingPrice, expect
 from r2router.pool.prices import charge, genai_prices, read_prices, wrong_prices
 from r2router.pool.toml import read_models
 from r2router.text import html_table, listing, suggest
@@ -56,6 +56,7 @@ class Pool:
             control = ["reasoning_effort"]
             usd_per_million = { input = 0.25, cached_input = 0.025, output = 2.0 }
         """
+        expect("path", path, (str, Path), "the path of a pool file, such as pool.toml")
         models, locate = read_models(path)
         if not models:
             raise ConfigError(f"{path}: {_NO_MODEL}")

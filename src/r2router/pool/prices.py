@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from r2router.errors import ConfigError, MissingExtra
+from r2router.errors import ConfigError, MissingExtra, expect
 from r2router.files import check_text
-from r2router.types import CACHE_WRITE_1H, DEAREST, FloatArray, Model, Prices, Rates, Tier
+from r2router.types import CACHE_WRITE_1H, DEAREST, FloatArray, Model, Prices, Rates, Tier, as_written
 from r2router.upstream.usage import Usage
+
+NANOS_PER_TOKEN = 1000
+"""Nano-dollars per token that are one US dollar per million tokens."""
 
 # -- what a request costs ---------------------------------------------------------------------------------------------
 
@@ -36,10 +41,26 @@ def charge(each: Sequence[Any] | FloatArray, tokens: Sequence[Any]) -> Any:
 
 def cost_usd(prices: Prices, usage: Usage) -> float:
     """US dollars of one call. The whole request is billed at the rates of its tier (`Prices.at`)."""
-    each = prices.at(usage.input).each
-    hourly = (CACHE_WRITE_1H - 1) * each[4] * (usage.cache_write_1h or 0)
+    return float(_billed(prices.at(usage.input).each, CACHE_WRITE_1H, usage)) / 1e6
+
+
+def cost_nanos(prices: Prices, usage: Usage) -> int:
+    """Nano-dollars (1e-9 US dollars) of one call, from the prices as they are written, exactly; what is left of one is rounded up."""
+    return math.ceil(_billed(prices.at(usage.input).exact, as_written(CACHE_WRITE_1H), usage) * NANOS_PER_TOKEN)
+
+
+def _billed(each: Sequence[Any], write_1h: Any, usage: Usage) -> Any:
+    """Tokens times US dollars per million tokens."""
+    hourly = (write_1h - 1) * each[4] * (usage.cache_write_1h or 0)
     tokens = (usage.input, usage.output, usage.cached or 0, usage.reasoning or 0, usage.cache_write or 0)
-    return float(charge(each, tokens) + hourly) / 1e6
+    return charge(each, tokens) + hourly
+
+
+def dearest_nanos(prices: Prices, input_tokens: int, output_tokens: int, *, writes: bool = False, hourly: bool = False) -> int:
+    """As `dearest_usd`, in nano-dollars, exactly and rounded up. hourly: what is written may be kept for an hour."""
+    factor = as_written(CACHE_WRITE_1H) if hourly else Fraction(int(writes))
+    reached = (_most(rates.exact, input_tokens, output_tokens, factor) for rates in _reached(prices, input_tokens))
+    return math.ceil(max(reached) * NANOS_PER_TOKEN)
 
 
 def dearest_usd(prices: Prices, input_tokens: float, output_tokens: float, *, writes: bool = False) -> float:
@@ -47,13 +68,18 @@ def dearest_usd(prices: Prices, input_tokens: float, output_tokens: float, *, wr
 
     writes: also where the endpoint writes the prompt to its cache by itself, and bills that.
     """
-    reached = [prices, *(tier for tier in prices.tiers if input_tokens > tier.above)]
-    return max(_dearest(rates, input_tokens, output_tokens, writes=writes) for rates in reached)
+    return max(_most(rates.each, input_tokens, output_tokens, float(writes)) for rates in _reached(prices, input_tokens)) / 1e6
 
 
-def _dearest(rates: Rates, input_tokens: float, output_tokens: float, *, writes: bool) -> float:
-    p_input, p_output, p_cached, p_reasoning, p_write = rates.each
-    return (input_tokens * max(p_input, p_cached, p_write if writes else 0.0) + output_tokens * max(p_output, p_reasoning)) / 1e6
+def _reached(prices: Prices, input_tokens: float) -> list[Rates]:
+    """The rates that a request of at most so many input tokens may be billed at."""
+    return [prices, *(tier for tier in prices.tiers if input_tokens > tier.above)]
+
+
+def _most(each: Sequence[Any], input_tokens: float, output_tokens: float, write_factor: Any) -> Any:
+    """Tokens times the most US dollars per million tokens. write_factor: times the price of a cache write; 0 where none can be."""
+    p_input, p_output, p_cached, p_reasoning, p_write = each
+    return input_tokens * max(p_input, p_cached, write_factor * p_write) + output_tokens * max(p_output, p_reasoning)
 
 
 def wrong_prices(prices: Prices) -> tuple[str, str] | None:
@@ -91,6 +117,7 @@ def read_prices(path: str | Path) -> tuple[dict[str, Prices], dict[str, tuple[st
     per tier: its rates hold for requests with more than `above_input_tokens` input tokens. Raises `ConfigError` naming file, line and
     column.
     """
+    expect("prices", path, (str, Path), "the path of a CSV of prices")
     path = Path(path)
     check_text(path, ConfigError)
     prices: dict[str, Prices] = {}

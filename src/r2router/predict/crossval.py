@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from r2router.predict import Learner
+from r2router.predict import Learner, Predictor
 from r2router.predict.means import fair_means
 from r2router.table.table import Table
 from r2router.table.twins import groups_of
-from r2router.types import FloatArray, Forecast, IntArray, Progress
+from r2router.types import Arm, FloatArray, Forecast, IntArray, Progress
 
 
 def fold_of(texts: Sequence[str], folds: int, seed: int) -> IntArray:
@@ -34,13 +34,41 @@ def fold_means(values: FloatArray, fold: IntArray) -> FloatArray:
 
 def out_of_fold(learner: Learner, x: FloatArray, table: Table, folds: int, seed: int, progress: Progress | None = None) -> Forecast:
     """Forecasts of a table's queries, each by a predictor fitted on the other folds. Needs two distinct queries."""
-    fold = fold_of(table.queries, folds, seed)
-    quality, tokens, spread = (np.full(table.quality.shape, np.nan) for _ in range(3))
-    for number in range(folds):
+    done, columns = 0, np.arange(len(table.arms))
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress("cross-validating", done, folds)
+
+    def fit(rest: IntArray) -> tuple[Predictor, IntArray]:
+        return learner.fit(x[rest], table.take(rest)), columns
+
+    return held_out(fit, {"": x}, fold_of(table.queries, folds, seed), table.arms, step)[""]
+
+
+def held_out(
+    fit: Callable[[IntArray], tuple[Predictor, IntArray]],
+    views: Mapping[str, FloatArray],
+    fold: IntArray,
+    arms: tuple[Arm, ...],
+    step: Callable[[], object] = int,
+) -> dict[str, Forecast]:
+    """For each view of the queries their forecasts, each by a predictor that was fitted on the other folds.
+
+    fit: from the rows to learn from to a predictor, and which of `arms` its columns are; other arms stay NaN. views: name -> (n, d)
+    embeddings of the same queries. fold: (n,) as by `fold_of`; a query of fold -1 is learned from, and its own row is NaN. step: called
+    after each fold.
+    """
+    parts = {name: [np.full((len(fold), len(arms)), np.nan) for _ in range(3)] for name in views}
+    for number in range(int(fold.max(initial=-1)) + 1):
         rest, own = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         if len(own) and len(rest):
-            forecast = learner.fit(x[rest], table.take(rest)).predict(x[own])
-            quality[own], tokens[own], spread[own] = forecast.quality, forecast.tokens, forecast.spread
-        if progress is not None:
-            progress("cross-validating", number + 1, folds)
-    return Forecast.of(table.arms, quality, tokens, spread)
+            predictor, columns = fit(rest)
+            for name, x in views.items():
+                made = predictor.predict(x[own])
+                for full, part in zip(parts[name], (made.quality, made.tokens, made.spread), strict=True):
+                    full[np.ix_(own, columns)] = part
+        step()
+    return {name: Forecast.of(arms, *arrays) for name, arrays in parts.items()}

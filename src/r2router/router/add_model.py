@@ -13,6 +13,7 @@ import numpy as np
 from r2router.encode import count_tokens, embed, load_encoder
 from r2router.errors import ConfigError, DataError
 from r2router.figure import Figure
+from r2router.metrics.intervals import interval, weights
 from r2router.pool.pool import Pool
 from r2router.predict.curve_features import Heads, Known, learn_heads
 from r2router.predict.input_tokens import InputTokens
@@ -181,22 +182,18 @@ def _notes(router: Router, spec: Model, own: Table, outcomes: Table, x: FloatArr
 def _figures(own: Table, heads: Heads) -> list[Figure]:
     """The arms' means as graded, and how much of the outcomes' variance forecasts explain that did not see them."""
     n, seen = len(own), np.isfinite(own.quality)
-    rng = np.random.default_rng(0)
-    weights = np.concatenate([np.ones((1, n)), rng.multinomial(n, np.full(n, 1 / n), _DRAWS)])
-    count = np.maximum(weights @ seen, 1e-9)
-    means = (weights @ np.nan_to_num(own.quality)) / count
+    drawn = weights(n, _DRAWS, 0)
+    count = np.maximum(drawn @ seen, 1e-9)
+    means = (drawn @ np.nan_to_num(own.quality)) / count
     figures = [_figure(f"mean quality as graded: {a}", m, s) for a, m, s in zip(own.arms, means.T, seen.sum(axis=0), strict=True) if s]
     missed = np.where(seen, own.quality - heads.left_out, 0.0) ** 2
     # what the mean of the others is off by, as the forecasts have not seen the query either
     off = np.where(seen, own.quality - means[0], 0.0) * n / (n - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        explained = 1.0 - (weights @ missed).sum(axis=1) / (weights @ off**2).sum(axis=1)
+        explained = 1.0 - (drawn @ missed).sum(axis=1) / (drawn @ off**2).sum(axis=1)
     return [*figures, _figure("share of the variance of quality that left-out forecasts explain", explained, n)]
 
 
 def _figure(name: str, draws: FloatArray, n: int) -> Figure:
     """The first of some draws, with the interval of the others."""
-    if not np.isfinite(draws).all():
-        return Figure(name, n=int(n))
-    low, high = np.quantile(draws[1:], [0.025, 0.975])
-    return Figure(name, float(draws[0]), float(low), float(high), int(n))
+    return interval(name, draws[0], draws[1:], int(n)) if np.isfinite(draws).all() else Figure(name, n=int(n))

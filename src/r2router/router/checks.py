@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -17,6 +18,16 @@ def check_query(text: object, number: int | None) -> None:
         raise QueryError(f"{which} is {type(text).__name__}, not text")
     if not text.strip():
         raise QueryError(f"{which} is empty: there is nothing to route")
+
+
+def checked_texts(texts: object) -> list[str]:
+    """One text or several, none of them empty."""
+    if not isinstance(texts, (str, Iterable)) or isinstance(texts, (bytes, Mapping)):
+        raise QueryError(f"the queries are {type(texts).__name__}, not text: give one text or a list of them")
+    checked = [texts] if isinstance(texts, str) else list(texts)
+    for number, text in enumerate(checked):
+        check_query(text, number if len(checked) > 1 else None)
+    return checked
 
 
 def checked_counts(given: NumberArray | float, n: int, arms: int) -> FloatArray:

@@ -24,7 +24,7 @@ from r2router.predict.input_tokens import InputTokens
 from r2router.router.arm_controls import ArmControls, Limits
 from r2router.router.between import named_arms, neighbours_of
 from r2router.router.card import Facts
-from r2router.router.checks import check_forecast, check_query, checked_counts, checked_mask, checked_vectors
+from r2router.router.checks import check_forecast, check_query, checked_counts, checked_mask, checked_texts, checked_vectors
 from r2router.router.curves import curves_of, path_of
 from r2router.router.doubt import doubted
 from r2router.router.reason import doubts, infeasible, reason
@@ -96,9 +96,7 @@ class Router:
 
     def forecast(self, texts: str | Sequence[str]) -> Forecast:
         """Forecasts for n queries, with their cost. Raises `QueryError` for an empty one and `EncoderError`."""
-        checked = [texts] if isinstance(texts, str) else list(texts)
-        for number, text in enumerate(checked):
-            check_query(text, number if len(checked) > 1 else None)
+        checked = checked_texts(texts)
         return self.forecast_vectors(self._encoder.encode(checked), count_tokens(checked))
 
     def forecast_vectors(self, vectors: FloatArray, input_tokens: NumberArray | float | None = None) -> Forecast:
@@ -129,10 +127,12 @@ class Router:
 
     def curves(self, text: str) -> list[Curve]:
         """One curve a model for one query: forecast quality, tokens and cost over its budgets."""
+        check_query(text, None)
         return curves_of(self.pool, self.forecast(text))
 
     def path(self, text: str, *, require: Iterable[str] = (), exclude: Iterable[str] = ()) -> list[PathStep]:
         """Every arm that is best for some trade-off, from the cheapest to the best, exactly (no grid of lambdas)."""
+        check_query(text, None)
         return path_of(self.arms, self.scale, self.forecast(text), self.usable(require, exclude, count_tokens([text])))
 
     # -- decisions -----------------------------------------------------------------------------------------------

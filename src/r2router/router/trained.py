@@ -34,6 +34,11 @@ class TrainedTexts:
         """The digest of some texts."""
         return cls(np.unique(_hashes(texts))[:MOST])
 
+    @classmethod
+    def of_all(cls, texts: Iterable[str]) -> TrainedTexts:
+        """All hashes of some texts, however many: to look for texts in a table that is at hand, not to be kept in a router."""
+        return cls(np.unique(_hashes(texts)))
+
     def joined(self, other: TrainedTexts) -> TrainedTexts:
         """The digest of both."""
         if min(len(self.hashes), len(other.hashes)) == 0:
@@ -53,6 +58,10 @@ class TrainedTexts:
         if self.is_sample:
             found = found[found <= self.hashes[-1]]
         return float(self._holds(found).mean()) if len(found) else np.nan
+
+    def holds(self, texts: Sequence[str]) -> BoolArray:
+        """(n,) which of the texts are known to be trained on. Of a sample some that were are not known."""
+        return self._holds(_hashes(texts))
 
     def _holds(self, found: NDArray[np.uint64]) -> BoolArray:
         return np.isin(found, self.hashes)

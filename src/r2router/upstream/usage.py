@@ -5,11 +5,13 @@ What is reported decides what a run may spend, so a wrong count is no count: it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
 
 import msgspec
 
+from r2router.errors import ConfigError
+from r2router.text import suggest
 from r2router.upstream.endpoint import LONGEST_ANSWER
 
 
@@ -79,19 +81,27 @@ def larger(known: Any, reported: Any) -> Any:
 
 
 def usage_of(
-    reported: Any, most_output: int | None = None, *, spoke: bool, sent_bytes: int | None = None, least_output: int = 0, read_bytes: int = 0
+    reported: Any,
+    most_output: int | None = None,
+    *,
+    spoke: bool,
+    sent_bytes: int | None = None,
+    least_output: int = 0,
+    read_bytes: int = 0,
+    convention: Convention | None = None,
 ) -> tuple[Usage | None, str]:
     """(usage, "") from a provider's report, or (None, what is wrong with it).
 
     More than the `max_tokens` that was sent (most_output) is what the provider bills, and no wrong count, up to what a model can write at
     all. spoke: whether the reply holds any text. sent_bytes: of the request; it has no more tokens than that, and what a template adds.
     least_output: tokens that the text comes to at least. read_bytes: of the text; no count above it is possible without thinking.
+    convention: how the provider counts, where that is known; else it is told from names and sums.
     """
     if not isinstance(reported, dict):
         return None, "the reply reports no usage"
     wrong = ""
     try:
-        usage = _read(reported)
+        usage = _read(reported) if convention is None else CONVENTIONS[convention](reported)
     except _Impossible as why:
         usage, wrong = Usage(0, 0), str(why)
     least_output = max(least_output, int(spoke))
@@ -107,10 +117,7 @@ def usage_of(
 def _read(reported: dict[str, Any]) -> Usage:
     """The counts of a report, put within each other. Raises `_Impossible`."""
     beside_by_name = "prompt_tokens" not in reported and "input_tokens" in reported and not _has(reported, _IN_DETAILS)
-    given = _first(reported, ("prompt_tokens", "input_tokens"))
-    made = _first(reported, ("completion_tokens", "output_tokens"))
-    if given is None or made is None:
-        raise _Impossible("no counts of input and output tokens")
+    given, made = _counts(reported)
     inner = [reported, *_details(reported, _IN_DETAILS)]
     cached = _largest(inner, _CACHED)
     writes = [*inner, *(d for where in inner for d in _details(where, _WRITE_DETAILS))]
@@ -136,6 +143,113 @@ def _read(reported: dict[str, Any]) -> Usage:
     if given <= 0:
         raise _Impossible(f"{given} input tokens")
     return Usage(given, made, cached, reasoning, written, hourly)
+
+
+# -- conventions ------------------------------------------------------------------------------------------------------
+
+Convention = Literal["openai", "anthropic", "gemini", "deepseek", "xai"]
+"""How a provider counts: what lies within the input and output tokens that it reports, and what beside them."""
+
+
+def _openai(reported: dict[str, Any]) -> Usage:
+    """Cached and written tokens within the input, reasoning within the output; chat and Responses."""
+    given, made = _counts(reported)
+    inner = [reported, *_details(reported, _IN_DETAILS)]
+    cached, written = _largest(inner, _CACHED), _largest(inner, _WRITTEN)
+    reasoning = _largest([reported, *_details(reported, _OUT_DETAILS)], _REASONING)
+    return _within(Usage(given, made, cached, reasoning, written))
+
+
+def _anthropic(reported: dict[str, Any]) -> Usage:
+    """What is read from and written to the cache beside the input; thinking within the output."""
+    given, made = _counts(reported)
+    inner = [reported, *_details(reported, _IN_DETAILS)]
+    by_age = [d for where in inner for d in _details(where, _WRITE_DETAILS)]
+    cached, written = _largest(inner, _CACHED), _largest(inner, _WRITTEN)
+    hourly, minutes = _largest(by_age, _WRITTEN_1H), _largest(by_age, _WRITTEN_5M)
+    if by_age:
+        written = max(written or 0, (hourly or 0) + (minutes or 0))
+    reasoning = _largest([reported, *_details(reported, _OUT_DETAILS)], _REASONING)
+    return _within(Usage(given + (cached or 0) + (written or 0), made, cached, reasoning, written, hourly))
+
+
+def _gemini(reported: dict[str, Any]) -> Usage:
+    """Cached tokens within the input, thoughts beside the candidates; of the OpenAI-compatible endpoint, in the total alone."""
+    native = reported.get("usageMetadata", reported)
+    if isinstance(native, dict) and "promptTokenCount" in native:
+        names = ("promptTokenCount", "toolUsePromptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "cachedContentTokenCount")
+        given, tools, said, thought, cached = (_number(native.get(name)) for name in names)
+        return _within(Usage((given or 0) + (tools or 0), (said or 0) + (thought or 0), cached, thought))
+    return _reasoning_beside(reported)
+
+
+def _reasoning_beside(reported: dict[str, Any]) -> Usage:
+    """Cached tokens within the input, reasoning beside the output, or in the total alone."""
+    given, said = _counts(reported)
+    cached = _largest([reported, *_details(reported, _IN_DETAILS)], _CACHED)
+    named = _largest([reported, *_details(reported, _OUT_DETAILS)], _REASONING)
+    total = _number(reported.get("total_tokens"))
+    made = said + (named or 0) if total is None else max(total - given, said)
+    reasoning = made - said if made > said else named
+    return _within(Usage(given, made, cached, reasoning))
+
+
+def _deepseek(reported: dict[str, Any]) -> Usage:
+    """Hits and misses of the cache make up the input, reasoning lies within the output."""
+    given, made = _counts(reported)
+    hit, miss = (_number(reported.get(f"prompt_cache_{name}_tokens")) for name in ("hit", "miss"))
+    given = max(given, (hit or 0) + (miss or 0))
+    return _within(Usage(given, made, hit, _largest(_details(reported, _OUT_DETAILS), _REASONING)))
+
+
+CONVENTIONS: dict[Convention, Callable[[dict[str, Any]], Usage]] = {
+    "openai": _openai, "anthropic": _anthropic, "gemini": _gemini, "deepseek": _deepseek, "xai": _reasoning_beside,
+}  # fmt: skip
+
+
+def convention_of(name: str) -> Convention:
+    """The convention of that name. Raises `ConfigError`."""
+    found = next((known for known in CONVENTIONS if known == name), None)
+    if found is None:
+        raise ConfigError(f"usage convention {name!r} is not known{suggest(name, list(CONVENTIONS))}; give one of {', '.join(CONVENTIONS)}")
+    return found
+
+
+def merged(known: Any, reported: Any) -> Any:
+    """Two reports of one call: of each count the last one, as they are sums so far; but no zero in place of a number."""
+    if not isinstance(reported, dict):
+        return known
+    if not isinstance(known, dict):
+        return reported
+    both = dict(known)
+    for name, value in reported.items():
+        if isinstance(value, dict):
+            both[name] = merged(both.get(name), value)
+        elif value or name not in both:
+            both[name] = value
+    return both
+
+
+def _counts(reported: dict[str, Any]) -> tuple[int, int]:
+    """The input and output tokens as they are named. Raises `_Impossible`."""
+    given = _first(reported, ("prompt_tokens", "input_tokens"))
+    made = _first(reported, ("completion_tokens", "output_tokens"))
+    if given is None or made is None:
+        raise _Impossible("no counts of input and output tokens")
+    return given, made
+
+
+def _within(usage: Usage) -> Usage:
+    """Raise `_Impossible` where a part is more than the whole: then it is counted by another convention."""
+    if usage.input <= 0:
+        raise _Impossible(f"{usage.input} input tokens")
+    if (usage.cached or 0) + (usage.cache_write or 0) > usage.input:
+        raise _Impossible(f"{usage.cached or 0:,} cached and {usage.cache_write or 0:,} written of {usage.input:,} input tokens")
+    if (usage.reasoning or 0) > usage.output:
+        raise _Impossible(f"{usage.reasoning:,} reasoning of {usage.output:,} output tokens")
+    if (usage.cache_write_1h or 0) > (usage.cache_write or 0):
+        raise _Impossible(f"{usage.cache_write_1h:,} of {usage.cache_write or 0:,} written tokens are kept for an hour")
+    return usage
 
 
 def _number(value: Any) -> int | None:

@@ -16,23 +16,14 @@ import numpy as np
 import polars as pl
 
 from r2router.errors import DataError
+from r2router.figure import Figure
+from r2router.metrics.intervals import of_rows
 from r2router.types import FloatArray, IntArray
 
 HUMAN = "human"
 CELL = ("query_id", "model", "budget", "sample")
 _LEVELS = 11
 Statistic = Callable[[FloatArray, FloatArray], float]
-
-
-class Figure(msgspec.Struct, frozen=True):
-    """A value and its 95 % interval; NaN where it is not defined, as for judges that always say the same."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return "-" if np.isnan(self.value) else f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
 class Agreement(msgspec.Struct, frozen=True):
@@ -97,23 +88,6 @@ def judges_of(ratings: pl.DataFrame) -> list[str]:
     return [c for c in ratings.columns if c not in CELL and c != " length"]
 
 
-def interval(statistic: Callable[[IntArray], float], groups: IntArray, resamples: int, seed: int) -> Figure:
-    """A statistic of row numbers with its interval from a bootstrap over groups of rows."""
-    rng = np.random.default_rng(seed)
-    order = np.argsort(groups, kind="stable")
-    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
-    draws = []
-    for _ in range(resamples):
-        chosen = rng.integers(0, len(members), len(members))
-        draws.append(statistic(np.concatenate([members[i] for i in chosen])))
-    usable = np.array([d for d in draws if np.isfinite(d)])
-    value = statistic(np.arange(len(groups)))
-    if not np.isfinite(value) or len(usable) < 0.5 * resamples or len(members) < 2:
-        return Figure(value, np.nan, np.nan)
-    low, high = np.percentile(usable, (2.5, 97.5))
-    return Figure(value, float(low), float(high))
-
-
 # -- the statistics -------------------------------------------------------------------------------------------------
 
 
@@ -152,19 +126,19 @@ def _agreement(ratings: pl.DataFrame, a: str, b: str, resamples: int, seed: int)
     both = _both(ratings, a, b)
     x, y, groups = both[a].to_numpy(), both[b].to_numpy(), group_numbers(both)
 
-    def figure(statistic: Statistic) -> Figure:
-        return interval(lambda rows: statistic(x[rows], y[rows]), groups, resamples, seed)
+    def figure(name: str, statistic: Statistic) -> Figure:
+        return of_rows(name, lambda rows: statistic(x[rows], y[rows]), groups, resamples, seed)
 
     return Agreement(
         a=a,
         b=b,
         n=len(both),
         queries=int(groups.max()) + 1,
-        pearson=figure(pearson),
-        spearman=figure(spearman),
-        kappa=figure(kappa),
-        weighted_kappa=figure(lambda p, q: kappa(p, q, quadratic=True)),
-        difference=figure(lambda p, q: float((p - q).mean())),
+        pearson=figure("pearson", pearson),
+        spearman=figure("spearman", spearman),
+        kappa=figure("kappa", kappa),
+        weighted_kappa=figure("weighted kappa", lambda p, q: kappa(p, q, quadratic=True)),
+        difference=figure("difference", lambda p, q: float((p - q).mean())),
     )
 
 

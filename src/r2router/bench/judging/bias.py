@@ -14,7 +14,9 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from r2router.bench.judging.agreement import Figure, group_numbers, interval, judges_of, pearson, ranks
+from r2router.bench.judging.agreement import group_numbers, judges_of, pearson, ranks
+from r2router.figure import Figure
+from r2router.metrics.intervals import of_rows
 from r2router.types import FloatArray
 
 
@@ -54,6 +56,6 @@ def partial_correlation(a: FloatArray, b: FloatArray, given: FloatArray) -> floa
 def _bias(rows: pl.DataFrame, judge: str, reference: str, resamples: int, seed: int) -> LengthBias:
     scores, length, given = (rows[c].to_numpy().astype(float) for c in (judge, " length", reference))
     groups = group_numbers(rows)
-    plain = interval(lambda i: pearson(ranks(scores[i]), ranks(length[i])), groups, resamples, seed)
-    partial = interval(lambda i: partial_correlation(scores[i], length[i], given[i]), groups, resamples, seed)
+    plain = of_rows("rank correlation", lambda i: pearson(ranks(scores[i]), ranks(length[i])), groups, resamples, seed)
+    partial = of_rows("partial rank correlation", lambda i: partial_correlation(scores[i], length[i], given[i]), groups, resamples, seed)
     return LengthBias(judge, reference, len(rows), plain, partial)

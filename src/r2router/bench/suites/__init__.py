@@ -1,27 +1,28 @@
 """Suites by name: files of prompts, chat logs, tasks that are generated, and the benchmarks of the paper.
 
-A suite is named as `NAME`, `NAME:WHAT` or `NAME:WHAT?option=value&option=value`; whatever is no name is a file. The registry maps a
-name to `module:function`; packages from outside add theirs under the entry-point group `r2router.suites`. Such a function takes WHAT and
-the options, all of them text, and gives a `Suite`.
+A suite is named as `NAME`, `NAME:WHAT` or `NAME:WHAT?option=value&option=value`; whatever is no name is a file. Packages from
+outside add theirs under the entry-point group `r2router.suites`: a function that takes WHAT and the options, all of them text, and gives a
+`Suite`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from urllib.parse import parse_qsl
 
 from r2router.bench.suite import Query, Suite
 from r2router.errors import DataError
+from r2router.plugins import Registry
 from r2router.text import suggest
 
-SUITES: dict[str, str] = {
+_BUILT_IN = {
     "file": "r2router.bench.suites.file:file_suite",
     "chat": "r2router.bench.suites.chat:chat_suite",
     "reasoning-gym": "r2router.bench.suites.procedural:procedural_suite",
     **dict.fromkeys(("mmlu-pro", "openhermes", "math", "gpqa", "musr", "ragbench"), "r2router.bench.suites.published:published_suite"),
 }
+SUITES = Registry("r2router.suites", _BUILT_IN)
 
 Opener = Callable[[str, str, Mapping[str, str]], Suite]
 """(name, what, options) -> suite."""
@@ -35,14 +36,14 @@ def load_suite(spec: str, *, columns: Mapping[str, str] | None = None) -> Suite:
         return RowFile(spec, columns)
     head, _, query = spec.partition("?")
     name, _, what = head.partition(":")
-    opener = _opener(name)
+    opener: Opener | None = SUITES.find(name)
     if opener is None:
         from r2router.bench.suites.file import EXTENSIONS, RowFile
 
         if "://" in spec or Path(spec).suffix.lower() in EXTENSIONS:
             return RowFile(spec)
-        known = ", ".join(SUITES)
-        raise DataError(f"no suite {spec!r}{suggest(name, SUITES)}: name a file ({', '.join(EXTENSIONS)}) or one of {known}")
+        known = SUITES.names()
+        raise DataError(f"no suite {spec!r}{suggest(name, known)}: name a file ({', '.join(EXTENSIONS)}) or one of {', '.join(known)}")
     return opener(name, what, dict(parse_qsl(query, keep_blank_values=True)))
 
 
@@ -80,17 +81,3 @@ def whole_number(name: str, options: Mapping[str, str], option: str, default: in
     if not (text.isascii() and text.isdigit()) or int(text) < least:
         raise DataError(f"suite {name!r}: {option}={text!r} must be a whole number from {least} on")
     return int(text)
-
-
-def _opener(name: str) -> Opener | None:
-    if name in SUITES:
-        module, _, attribute = SUITES[name].partition(":")
-        opener: Opener = getattr(import_module(module), attribute)
-        return opener
-    from importlib.metadata import entry_points
-
-    for entry in entry_points(group="r2router.suites"):
-        if entry.name == name:
-            outside: Opener = entry.load()
-            return outside
-    return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 
@@ -10,7 +12,8 @@ from r2router.evaluation.contenders import Data
 from r2router.evaluation.experiment import Study
 from r2router.evaluation.tables_and_plots import LEAST_QUERIES, REQUESTS, line, signed
 from r2router.figure import Figure
-from r2router.metrics.score import interval
+from r2router.metrics.crossfit import halves_of
+from r2router.metrics.intervals import interval, weights
 from r2router.report.findings import Findings, Grid, Plot, Row, Section
 from r2router.types import Arm, FloatArray
 
@@ -24,13 +27,13 @@ def run(study: Study) -> Findings:
     """Quality, cost and tokens of every arm, drawn as one curve per LLM, over all queries and on each task."""
     data = study.data
     n, resamples = len(data), study.plan.resamples
-    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
-    weights = np.concatenate([np.ones((1, n)), draws])
-    quality, cost = _means(data.outcomes.quality, weights), _means(data.outcomes.cost, weights)
-    tokens = _means(data.table.output_tokens, weights)
+    drawn = weights(n, resamples, 0)
+    quality, cost = _means(data.outcomes.quality, drawn), _means(data.outcomes.cost, drawn)
+    tokens = _means(data.table.output_tokens, drawn)
     seen = (~np.isnan(data.outcomes.quality)).sum(axis=0)
     every = _curves(data, cost)
     curves, apart = _comparable(data, every)
+    halves = [_means(data.outcomes.quality, drawn * half) for half in halves_of(data.outcomes, np.arange(n))]
     series, answers, gains = [], [], []
     for model, arms in curves.items():
         figures = [interval("quality", quality[0, a], quality[1:, a], int(seen[a])) for a in arms]
@@ -40,7 +43,8 @@ def run(study: Study) -> Findings:
         if len(arms) < 2:  # one point is no curve
             continue
         best = max(arms, key=lambda a: quality[0, a])
-        gap = interval("gain", quality[0, best] - quality[0, arms[0]], quality[1:, best] - quality[1:, arms[0]], n)
+        more = _gain(halves or [quality, quality], arms)
+        gap = interval("gain", more[0], more[1:], n)
         at = f", at {cost[0, best] / cost[0, arms[0]]:.1f} times the cost" if cost[0, arms[0]] > 0 else ""
         first, top = (data.table.arms[a] for a in (arms[0], best))
         if best == arms[0]:
@@ -70,7 +74,8 @@ def run(study: Study) -> Findings:
 
 
 _BANDS = (
-    "A point a budget. Bands: 95 %, bootstrap over queries. The best budget is chosen and scored on the same queries, which flatters it."
+    "One point per budget. Bands: 95 %, bootstrap over queries. What the best budget gains is the gain of the budget that is best on one "
+    "half of the queries, measured on the other half."
 )
 
 
@@ -80,6 +85,18 @@ def _means(values: FloatArray, weights: FloatArray) -> FloatArray:
     count = weights @ seen.astype(np.float64)
     total = weights @ np.where(seen, values, 0.0)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def _gain(halves: Sequence[FloatArray], arms: Sequence[int]) -> FloatArray:
+    """(draws,) by how much the best of some arms is better than the first: chosen on one half of the queries, measured on the other.
+
+    halves: (draws, arms) means of each half, as `halves_of` orders them: each beside its counterpart.
+    """
+    parts = []
+    for own, other in ((halves[i], halves[i ^ 1]) for i in range(len(halves))):
+        chosen = np.argmax(np.nan_to_num(own[:, arms], nan=-np.inf), axis=1)
+        parts.append(np.take_along_axis(other[:, arms], chosen[:, None], axis=1)[:, 0] - other[:, arms[0]])
+    return np.asarray(np.mean(parts, axis=0))
 
 
 def _curves(data: Data, cost: FloatArray) -> dict[str, list[int]]:

@@ -9,8 +9,8 @@ from r2router.evaluation.contenders import Tried, attempt, comparable, needed
 from r2router.evaluation.experiment import Study, failures
 from r2router.evaluation.experiments.main import differences_table, figures_table, headlines, verdict
 from r2router.evaluation.methods import GROUPS, OURS, everybody
-from r2router.figure import Figure
-from r2router.metrics.score import compare, interval
+from r2router.metrics.intervals import of_rows
+from r2router.metrics.score import compare
 from r2router.report.findings import Findings, Grid, Row, Section, Words
 from r2router.types import FloatArray, IntArray
 
@@ -43,8 +43,6 @@ def run(study: Study) -> Findings:
 def agreement(one: FloatArray, other: FloatArray, resamples: int) -> Grid:
     """Correlation of two judges' (n, arms) scores and their mean difference, by bootstrap over queries."""
     both = ~np.isnan(one) & ~np.isnan(other)
-    rng, n = np.random.default_rng(0), len(one)
-    draws = [rng.integers(n, size=n) for _ in range(resamples)]
 
     def correlation(rows: IntArray) -> float:
         a, b = one[rows][both[rows]], other[rows][both[rows]]
@@ -53,8 +51,6 @@ def agreement(one: FloatArray, other: FloatArray, resamples: int) -> Grid:
     def shift(rows: IntArray) -> float:
         return float((other[rows] - one[rows])[both[rows]].mean())
 
-    figures: list[Figure] = [
-        interval(name, f(np.arange(n)), np.array([f(rows) for rows in draws]), n) for name, f in (("r", correlation), ("shift", shift))
-    ]
+    figures = [of_rows(name, f, np.arange(len(one)), resamples, 0) for name, f in (("r", correlation), ("shift", shift))]
     rows = (Row("correlation of scores", (figures[0],)), Row("other judge minus the first", (figures[1],)))
     return Grid("Agreement", ("value",), rows, ("+.3f",))

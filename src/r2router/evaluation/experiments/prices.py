@@ -12,8 +12,9 @@ import numpy as np
 from r2router.evaluation.contenders import Data, Tried, attempt, beside, needed
 from r2router.evaluation.experiment import Study
 from r2router.evaluation.methods import OURS, ours
-from r2router.evaluation.operating_points import mean_figure, operating_point
+from r2router.evaluation.operating_points import operating_point
 from r2router.evaluation.tables_and_plots import signed
+from r2router.metrics.intervals import mean
 from r2router.metrics.score import Method, compare
 from r2router.pool.pool import Pool
 from r2router.report.findings import Findings, Grid, Row, Section
@@ -42,7 +43,7 @@ def run(study: Study) -> Findings:
         stale = tried.paid(now.outcomes)
         found: dict[str, Sequence[Method]] = {OURS: informed.routed, "stale": stale.routed, **beside(now, folds)}
         result = compare(found, now.outcomes, min(plan.resamples, 200), 0, base=OURS)
-        kept = mean_figure("unchanged", np.mean(same, axis=0), plan.resamples, 0)
+        kept = mean("unchanged", np.mean(same, axis=0), plan.resamples, 0)
         gaps = [result.differences[m]["area"] if m in result.differences else None for m in ("fixed", "fixed known", "stale")]
         rows.append(Row(label, (kept, *gaps)))
         above += result.verdict == "above"

@@ -1,0 +1,241 @@
+"""Keys of the gateway's clients: kept as hashes, with limits, and with the presets and models that they may ask for."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import hmac
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from r2router.errors import ConfigError, KeyRefused, LedgerDown, LedgerError, UsageError
+from r2router.gateway.ledger.database import Database, Failed, connect, migrate
+from r2router.gateway.ledger.entries import Limits
+from r2router.gateway.ledger.windows import TOTAL, Window, window_id
+from r2router.text import suggest
+
+PREFIX = "r2-"
+_LIMITS = Limits.__struct_fields__
+_KEY = f"id, name, made, ended, shadow, presets, models, {', '.join(_LIMITS)}"
+_ANY = ("*",)
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """A key of a client. presets, models: globs of what it may ask for.
+
+    made, ended: microseconds since 1970. shadow: it counts, and refuses nothing.
+    """
+
+    id: str
+    name: str
+    made: int
+    ended: int | None = None
+    shadow: bool = False
+    presets: tuple[str, ...] = _ANY
+    models: tuple[str, ...] = _ANY
+    limits: Limits = Limits()
+
+    def check(self, *, preset: str | None = None, model: str | None = None) -> None:
+        """Raise `KeyRefused` (403) for what it may not ask for."""
+        for kind, name, allowed in (("preset", preset, self.presets), ("model", model, self.models)):
+            if name is not None and not any(fnmatch.fnmatchcase(name, glob) for glob in allowed):
+                words = f"key {self.id} may not ask for {kind} {name!r}; it may ask for {', '.join(allowed) or 'none'}"
+                raise KeyRefused(words, status=403, code="not_allowed")
+
+
+class Use(msgspec.Struct, frozen=True):
+    """What a key has used in all."""
+
+    spent: int
+    reserved: int
+    requests: int
+    open: int
+
+
+class Keys:
+    """The keys in a ledger. Each method is one transaction; all may be called from any thread.
+
+    fresh_s: seconds for which `find` remembers a key. A key that has ended is refused at once all the same, by the ledger.
+    """
+
+    def __init__(self, where: str | Path, *, fresh_s: float = 5.0, clock: Callable[[], float] = time.time) -> None:
+        self._where, self._fresh_s, self._clock = where, fresh_s, clock
+        self._found: dict[str, tuple[float, Key]] = {}
+        self._lock = threading.Lock()
+        with self._open(made=True):
+            pass
+
+    # -- for those who run the gateway --------------------------------------------------------------------------------
+
+    def make(
+        self,
+        name: str,
+        limits: Limits | None = None,
+        *,
+        presets: tuple[str, ...] = _ANY,
+        models: tuple[str, ...] = _ANY,
+        shadow: bool = False,
+    ) -> tuple[Key, str]:
+        """A new key and its secret, which is shown this once and kept nowhere."""
+        if not name.strip() or not name.isprintable() or len(name) > 200:
+            raise ConfigError(f"name of the key is {name[:40]!r}; give 1 to 200 printable characters")
+        if any(not glob for glob in (*presets, *models)):
+            raise ConfigError("a preset or model is empty; give a name, or a glob as in 'auto:*'")
+        key = Key(
+            id=f"k_{secrets.token_hex(6)}", name=name, made=self._now(), shadow=shadow, presets=presets, models=models,
+            limits=limits or Limits(),
+        )  # fmt: skip
+        values = (key.id, key.name, key.made, None, int(shadow), _globs(presets), _globs(models), *msgspec.structs.astuple(key.limits))
+        with self._open() as database:
+            database.rows(f"INSERT INTO keys ({_KEY}) VALUES (?{', ?' * (len(values) - 1)})", values)  # noqa: S608 - our own names
+            return key, self._secret(database, key.id)
+
+    def list(self) -> list[tuple[Key, Use]]:
+        """All keys, the oldest first, with what each has used."""
+        with self._open() as database:
+            keys = [_key(row) for row in database.rows(f"SELECT {_KEY} FROM keys ORDER BY made, id")]  # noqa: S608
+            found = []
+            for key in keys:
+                rows = database.rows("SELECT spent, reserved, requests, open FROM windows WHERE id = ?", (window_id(key.id, TOTAL),))
+                found.append((key, Use(*rows[0]) if rows else Use(0, 0, 0, 0)))
+            return found
+
+    def windows(self, name: str) -> dict[str, Window]:
+        """What a key has counted, by period."""
+        fields = Window.__struct_fields__
+        with self._open() as database:
+            rows = database.rows(f"SELECT {', '.join(fields)} FROM windows WHERE scope = ?", (name,))  # noqa: S608
+        return {window.period: window for window in (Window(*row) for row in rows)}
+
+    def change(self, name: str, limits: Limits, *, shadow: bool | None = None) -> Key:
+        """Give a key other limits; what it has used stays."""
+        with self._open() as database:
+            key = self._known(database, name)
+            changes = ", ".join(f"{limit} = ?" for limit in _LIMITS)
+            values = (*msgspec.structs.astuple(limits), int(key.shadow if shadow is None else shadow), name)
+            database.rows(f"UPDATE keys SET {changes}, shadow = ? WHERE id = ?", values)  # noqa: S608
+            return self._known(database, name)
+
+    def rotate(self, name: str, *, keep_s: float = 0.0) -> str:
+        """A new secret for a key, which keeps its limits and what it has used. keep_s: seconds for which the old ones still work."""
+        if not 0 <= keep_s <= 366 * 86400:
+            raise ConfigError(f"the old secret cannot be kept for {keep_s:g} s; give 0 to {366 * 86400:,}")
+        until = self._now() + round(keep_s * 1e6)
+        with self._open() as database:
+            key = self._known(database, name)
+            if key.ended is not None:
+                raise UsageError(f"key {name} has ended: make a new one")
+            database.rows("UPDATE key_secrets SET expires = ? WHERE key_id = ? AND (expires IS NULL OR expires > ?)", (until, name, until))
+            secret = self._secret(database, name)
+        self._forget()
+        return secret
+
+    def end(self, name: str) -> Key:
+        """End a key: nothing more is sent with it. What is under way is finished, and counted."""
+        with self._open() as database:
+            self._known(database, name)
+            database.rows("UPDATE keys SET ended = ? WHERE id = ? AND ended IS NULL", (self._now(), name))
+            key = self._known(database, name)
+        self._forget()
+        return key
+
+    # -- for the request path -----------------------------------------------------------------------------------------
+
+    def any(self) -> bool:
+        """Whether there is any key that has not ended: then a request needs one."""
+        with self._open() as database:
+            return bool(database.rows("SELECT 1 FROM keys WHERE ended IS NULL LIMIT 1"))
+
+    def find(self, secret: str) -> Key:
+        """The key of a secret. Raises `KeyRefused` (401), or `LedgerDown` (503) where it cannot be looked up."""
+        digest = _hash(secret)
+        now = self._clock()
+        with self._lock:
+            known = self._found.get(digest)
+        if known is not None and now < known[0]:
+            return known[1]
+        try:
+            with self._open() as database:
+                rows = database.rows("SELECT hash, key_id, expires FROM key_secrets WHERE hash = ?", (digest,))
+                row = next((r for r in rows if hmac.compare_digest(r[0], digest)), None)
+                if row is None or (row[2] is not None and row[2] <= self._now()):
+                    raise KeyRefused("the API key is not known: give the secret that `r2router keys make` showed")
+                key = self._known(database, row[1])
+        except LedgerError as error:
+            raise LedgerDown(f"keys cannot be looked up ({error})", retry_after=1) from None
+        if key.ended is not None:
+            raise KeyRefused(f"key {key.id} has ended: use another one")
+        fresh = now + self._fresh_s if row[2] is None else min(now + self._fresh_s, row[2] / 1e6)
+        with self._lock:
+            if len(self._found) >= 10_000:
+                self._found.clear()
+            self._found[digest] = (fresh, key)
+        return key
+
+    # -- within -------------------------------------------------------------------------------------------------------
+
+    def _now(self) -> int:
+        return round(self._clock() * 1e6)
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._found.clear()
+
+    def _known(self, database: Database, name: str) -> Key:
+        rows = database.rows(f"SELECT {_KEY} FROM keys WHERE id = ?", (name,))  # noqa: S608
+        if not rows:
+            names = [row[0] for row in database.rows("SELECT id FROM keys")]
+            raise UsageError(f"no key {name!r}{suggest(name, names)}; `r2router keys list` shows them")
+        return _key(rows[0])
+
+    def _secret(self, database: Database, name: str) -> str:
+        secret = PREFIX + secrets.token_urlsafe(32)
+        values = (_hash(secret), name, secret[-4:], self._now())
+        database.rows("INSERT INTO key_secrets (hash, key_id, shown, made) VALUES (?, ?, ?, ?)", values)
+        return secret
+
+    @contextmanager
+    def _open(self, *, made: bool = False) -> Iterator[Database]:
+        """A transaction. made: bring the tables first."""
+        database = connect(self._where)
+        try:
+            if made:
+                migrate(database)
+            database.begin()
+            try:
+                yield database
+            except BaseException:
+                database.rollback()
+                raise
+            database.commit()
+        except Failed as failed:
+            raise LedgerError(f"{self._where}: cannot be used as a ledger ({failed})") from None
+        finally:
+            database.close()
+
+
+def _key(row: tuple[Any, ...]) -> Key:
+    name, called, made, ended, shadow, presets, models, *limits = row
+    return Key(
+        id=name, name=called, made=made, ended=ended, shadow=bool(shadow), presets=_from(presets), models=_from(models),
+        limits=Limits(**dict(zip(_LIMITS, limits, strict=True))),
+    )  # fmt: skip
+
+
+def _globs(globs: tuple[str, ...]) -> str:
+    return msgspec.json.encode(globs).decode()
+
+
+def _from(text: str | None) -> tuple[str, ...]:
+    return _ANY if text is None else msgspec.json.decode(text, type=tuple[str, ...])
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

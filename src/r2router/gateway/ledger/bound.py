@@ -1,0 +1,58 @@
+"""The most that a request may cost: what is set aside for it before it is sent."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from r2router.errors import MissingPrice, UsageError
+from r2router.pool.prices import dearest_nanos
+from r2router.types import Model, Prices
+from r2router.upstream.endpoint import LONGEST_ANSWER
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What bounds the bill of one attempt.
+
+    input_tokens: at most so many, images, files and the provider's template included. output_tokens: at most so many per answer,
+    thinking included (`output_bound`). n: answers asked for. cache_writes: whether the provider may bill the prompt as written to its
+    cache, and for how long it keeps it.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    n: int = 1
+    cache_writes: Literal["none", "5m", "1h"] = "none"
+
+    def __post_init__(self) -> None:
+        for name, least in (("input_tokens", 0), ("output_tokens", 0), ("n", 1)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise UsageError(f"{name} is {value!r}; it is a whole number, at least {least}")
+
+    @property
+    def tokens(self) -> int:
+        """Input and output tokens of one attempt, at most."""
+        return self.input_tokens + self.n * self.output_tokens
+
+
+def reserve(facts: Facts, prices: Prices | None, attempts: int = 1) -> int:
+    """Nano-dollars that so many attempts may be billed at most: the input at its most expensive rate, of any tier it may reach, and every
+    answer at its full length. Of a request that may go to several models: the sum over them. Raises `MissingPrice`.
+    """
+    if prices is None:
+        raise MissingPrice("the price is not known: give usd_per_million in the pool (an unknown price is never zero)")
+    writes = facts.cache_writes != "none" or prices.cache_write is not None  # where it has a price, the provider may write by itself
+    hourly = facts.cache_writes == "1h"
+    return attempts * dearest_nanos(prices, facts.input_tokens, facts.n * facts.output_tokens, writes=writes, hourly=hourly)
+
+
+def output_bound(model: Model, *caps: int | None) -> int:
+    """The longest answer, thinking included, in tokens: the smallest of the caps that are sent (None: none is); where none is sent, what
+    the model can write, its context, or what any model can write.
+    """
+    sent = [cap for cap in caps if cap is not None]
+    if sent:
+        return min(sent)
+    return model.max_output_tokens or model.context or LONGEST_ANSWER
