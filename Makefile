@@ -1,7 +1,8 @@
 # What to type. Each target does the set-up it needs: only Python >= 3.11, make and the package index must be there.
 #
 #   make demo         route a question with the bundled router; train another on R2-Bench-mini, evaluate it, route with it
-#   make test         the tests, against the wheel built from this tree     (SLOW=1: also the slow ones; ARGS="-k pool": pytest's)
+#   make test         the tests, against the wheel built from this tree     (SLOW=1: also the slow ones; ARGS="-k pool": pytest's;
+#                     JOBS=1: in one process)
 #   make lint         style, types, and which way imports point             (make format mends what can be mended)
 #   make bench        the figures that are promised, measured here                     (ARGS=--small: a quick look)
 #   make docs         write docs/cli.md and the architecture picture, and build the site in build/site
@@ -16,6 +17,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 SLOW ?=
 ARGS ?=
+JOBS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -55,9 +57,10 @@ demo: $(CORE)
 	$(BIN)/r2router route --router build/mini-router "Solve for x: 7*x + 3 = 59" --min-quality 0.8
 	$(BIN)/r2router curves --router build/mini-router "Solve for x: 7*x + 3 = 59"
 
-# one thread: the arrays of tests are small, and threads that wait for each other make them several times slower
+# one thread in each process: the arrays of tests are small, and threads that wait for each other make them several times slower
 test: $(TESTED)
-	OMP_NUM_THREADS=1 R2ROUTER_WHEEL=$$(echo build/wheel/*.whl) $(TEST_VENV)/bin/pytest $(if $(SLOW),,-m "not slow") $(ARGS)
+	OMP_NUM_THREADS=1 R2ROUTER_WHEEL=$$(echo build/wheel/*.whl) $(TEST_VENV)/bin/pytest $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadfile) \
+		$(if $(SLOW),,-m "not slow") $(ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check $(CODE)
@@ -97,7 +100,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate
 lock: $(VENV)/.created
 	echo uv | $(COMPILE) - --output-file locks/uv.lock
 	$(COMPILE) pyproject.toml --group build --output-file locks/core.lock
-	$(COMPILE) pyproject.toml --group dev --extra bench --extra gbdt --extra plot --extra prices --extra wordllama \
+	$(COMPILE) pyproject.toml --group dev --extra bench --extra gbdt --extra plot --extra prices --extra serve --extra wordllama \
 		--constraint locks/core.lock --output-file locks/dev.lock
 
 # what .ci/run brings for some tests, each by itself so that one that cannot be had leaves out its own tests alone. For Linux on x86-64 with

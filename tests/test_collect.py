@@ -394,7 +394,7 @@ def test_a_model_without_a_price_or_an_unknown_wording_is_refused() -> None:
     [(60, True, 0.6), (60, False, 0.6), pytest.param(5_000, True, 0.3, marks=pytest.mark.slow, id="ten thousand calls")],
 )
 def test_every_fault_ends_as_a_result_and_the_table_is_that_of_a_quiet_day(tmp_path: Path, n: int, stream: bool, share: float) -> None:
-    many = {"stream": stream, "concurrency": 64 if n > 1_000 else 16, "timeout_s": 1.0 if n > 1_000 else 0.3}
+    many = {"stream": stream, "concurrency": 64 if n > 1_000 else 16, "timeout_s": 4.0 if n > 1_000 else 0.3}
     with FakeEndpoint() as quiet:
         run(plan_for(quiet, n, **many), tmp_path / "quiet")
     with FakeEndpoint(faults=FAULTS, share=share, latency_s=0.005) as fake:

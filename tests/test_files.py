@@ -58,7 +58,7 @@ def test_a_link_under_the_temporary_name_is_not_followed(tmp_path: Path, monkeyp
     assert victim.read_text(encoding="utf-8") == "mine"
 
 
-@pytest.mark.parametrize("name", ["t.parquet.partial", f".t.parquet.{os.getpid()}.partial"])
+@pytest.mark.parametrize("name", ["t.parquet.partial", f".t.parquet.{os.getpid()}.partial"], ids=["fixed", "by process"])
 def test_a_table_is_not_written_through_a_link(name: str, tmp_path: Path, world: Any) -> None:
     victim = tmp_path / "victim"
     victim.write_text("mine", encoding="utf-8")

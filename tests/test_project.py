@@ -180,7 +180,9 @@ MODULE_OF = {
     "lazy-loader": "lazy_loader",
     "sentence-transformers": "sentence_transformers",
     "genai-prices": "genai_prices",
+    "backports-zstd": "backports",
     "math-verify": "math_verify",
+    "prometheus-client": "prometheus_client",
     "reasoning-gym": "reasoning_gym",
 }
 

@@ -176,7 +176,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One LLM that can be called.
 
     id: the name used everywhere in r2router.
-    upstream: the name its provider knows it by.
+    upstream: the name its provider knows it by. openrouter: the name that it has at OpenRouter, where it can be called there too.
     usd_per_million: its prices; `None` means unknown, and whatever needs a cost then raises `MissingPrice`.
     capabilities: what a request can require of it (`vision`, `tools`, `json`, ...).
     context: the most tokens that prompt and answer may have together; `None` means unknown, and unchecked.
@@ -188,6 +188,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     budgets: tuple[Budget, ...]
     provider: str = ""
     upstream: str = ""
+    openrouter: str = ""
     usd_per_million: Prices | None = None
     capabilities: frozenset[str] = frozenset()
     context: int | None = None
@@ -214,7 +215,6 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 _NO_COST: FloatArray = np.full((0, 0), np.nan)
-_NO_DOMAIN: IntArray = np.empty(0, dtype=np.intp)
 
 
 class Forecast(msgspec.Struct, frozen=True, eq=False):
@@ -234,7 +234,7 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
     spread: FloatArray
     familiar: BoolArray
     cost: FloatArray = _NO_COST
-    domain: IntArray = _NO_DOMAIN
+    domain: IntArray = np.empty(0, dtype=np.intp)
 
     @classmethod
     def of(cls, arms: tuple[Arm, ...], quality: FloatArray, tokens: FloatArray, spread: FloatArray) -> Forecast:

@@ -69,7 +69,7 @@ def _wanted(router: Router, table: Table, names: tuple[str, ...], data: Data) ->
         if (missing := [name for name in wanted if name not in file]) and not data.drop_unknown:
             raise DataError(f"{data.pool} does not list {listing(missing)}: add it there, or leave its rows out (--drop-unknown)")
         return [file[name] for name in wanted if name in file]
-    if data.prices is None:
+    if not data.prices:
         raise click.UsageError(NO_PRICES)
     return list(Pool(there[name] for name in wanted).with_prices(data.prices).models)
 

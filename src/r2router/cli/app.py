@@ -24,11 +24,13 @@ from r2router.cli.curves import curves, path
 from r2router.cli.judge import calibrate, evaluate
 from r2router.cli.judging import agreement, judge
 from r2router.cli.learn import import_, train
+from r2router.cli.models import models
 from r2router.cli.outputs import TYPED
 from r2router.cli.pool import pool
 from r2router.cli.reproduce import reproduce
 from r2router.cli.route import route
 from r2router.cli.screen import note
+from r2router.cli.serve import check, serve
 from r2router.cli.simulate import simulate
 from r2router.cli.split import split
 from r2router.cli.suite import suite
@@ -106,8 +108,8 @@ def main() -> None:
 
 
 COMMANDS = (
-    *(route, curves, path, train, evaluate, calibrate, split, add, reproduce),
-    *(suite, collect, compact, answers, judge, agreement, pool, import_, simulate, arena),
+    *(route, curves, path, models, train, evaluate, calibrate, split, add, reproduce),
+    *(suite, collect, compact, answers, judge, agreement, pool, import_, simulate, arena, serve, check),
 )
 for command in COMMANDS:
     main.add_command(command)

@@ -141,7 +141,7 @@ def _repriced(folder: Path, data: Data) -> Router:
     router = Router.load(folder)
     if data.pool is not None:
         return router.with_pool(data.priced(data.pool))
-    return router if data.prices is None else router.with_pool(router.pool.with_prices(data.prices))
+    return router.with_pool(router.pool.with_prices(data.prices)) if data.prices else router
 
 
 def _outcomes(tables: Sequence[str], data: Data) -> Table:

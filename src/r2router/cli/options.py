@@ -153,12 +153,16 @@ class Texts:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """How outcome tables are to be read. pool: a TOML file or a bundled table's name. prices: a CSV or "genai-prices"."""
+    """How outcome tables are to be read.
+
+    pool: a TOML file or a bundled table's name. prices: CSVs or "genai-prices". no_price: what becomes of models without a price.
+    """
 
     pool: str | None
-    prices: str | None
+    prices: tuple[str, ...]
     drop_unknown: bool
     texts: Texts
+    no_price: str | None = None
 
     def check_priced(self, sources: Sequence[str]) -> None:
         """A usage error where nothing says what the sources' models cost. A bundled table that stands alone brings its own prices.
@@ -166,7 +170,7 @@ class Data:
         Raises `DataError` for a source that is not there.
         """
         paths_of(sources)  # that a file is not there goes first
-        if self.pool is None and self.prices is None and _own_pool(sources) is None:
+        if self.pool is None and not self.prices and _own_pool(sources) is None:
             raise click.UsageError(NO_PRICES)
 
     def read(self, sources: Sequence[str]) -> Table:
@@ -184,9 +188,9 @@ class Data:
         from r2router.table.table import Table
 
         pool = _own_pool(sources) if self.pool is None else self.priced(self.pool)
-        given: dict[str, Any] = {"sources": rows.files, "notes": rows.notes}
-        if pool is None or (self.pool is None and self.prices is not None):
-            return Table.from_rows(rows.frame, prices=self.prices, **given)
+        given: dict[str, Any] = {"sources": rows.files, "notes": rows.notes, "unpriced": self.no_price}
+        if pool is None or (self.pool is None and self.prices):
+            return Table.from_rows(rows.frame, prices=self.prices or None, **given)
         return Table.from_rows(rows.frame, pool, drop_unknown=self.drop_unknown, **given)
 
     def unpriced(self, sources: Sequence[str]) -> Table:
@@ -202,7 +206,7 @@ class Data:
         from r2router.pool.pool import Pool
 
         pool = Pool.read(file) if _bundled(file) is None else mini_pool(file)
-        return pool if self.prices is None else pool.with_prices(self.prices)
+        return pool.with_prices(self.prices) if self.prices else pool
 
 
 NO_PRICES = "give --prices (a CSV, or genai-prices) or --pool: an unknown price is never zero"
@@ -239,7 +243,12 @@ def _bundled(source: str) -> Path | None:
 
 
 _PRICES = (
-    click.option("--prices", metavar="CSV|genai-prices", help="Prices in US dollars per million tokens: a CSV, or the word genai-prices."),
+    click.option(
+        "--prices",
+        multiple=True,
+        metavar="CSV|genai-prices",
+        help="Prices in US dollars per million tokens: a CSV, or the word genai-prices. Repeatable.",
+    ),
     click.option("--pool", metavar="TOML", help="The models, their budgets and prices: a file, or the name of a bundled table."),
 )
 _TEXTS = (
@@ -248,7 +257,14 @@ _TEXTS = (
     click.option("--rename", multiple=True, metavar="OLD=NEW", help="Another name for a model or budget of the table. Repeatable."),
     click.option("--judge", metavar="NAME", help="Whose scores count, where a table has those of several judges."),
 )
-_DROP = (click.option("--drop-unknown", is_flag=True, help="Leave out rows of models that --pool does not list, instead of stopping."),)
+_DROP = (
+    click.option("--drop-unknown", is_flag=True, help="Leave out rows of models that --pool does not list, instead of stopping."),
+    click.option(
+        "--unpriced",
+        type=click.Choice(["teach", "drop"]),
+        help="Models without a price: teach (they tell how hard queries are, and are not in the router's pool) or drop.",
+    ),
+)
 
 
 def reading(command: F) -> F:
@@ -263,15 +279,15 @@ def reading(command: F) -> F:
 
 
 def data(command: F) -> F:
-    """Give a command what `reading` gives, --prices, --pool and --drop-unknown; it gets them as one `data`."""
+    """Give a command what `reading` gives, --prices, --pool, --drop-unknown and --unpriced; it gets them as one `data`."""
 
     @functools.wraps(command)
     def inner(*args: Any, **kwargs: Any) -> Any:
         texts = _texts(kwargs)
-        pool, prices, drop = (kwargs.pop(name) for name in ("pool", "prices", "drop_unknown"))
+        pool, prices, drop, no_price = (kwargs.pop(name) for name in ("pool", "prices", "drop_unknown", "unpriced"))
         if drop and pool is None:
             raise click.UsageError("--drop-unknown needs --pool: without a pool every model of the table is known")
-        return command(*args, data=Data(pool, prices, drop, texts), **kwargs)
+        return command(*args, data=Data(pool, prices, drop, texts, no_price), **kwargs)
 
     return _with(inner, (*_PRICES, *_TEXTS, *_DROP))  # type: ignore[return-value]
 

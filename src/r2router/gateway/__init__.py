@@ -1,4 +1,1 @@
-"""The gateway: an HTTP server that speaks three LLM wire formats, chooses an arm for each request, and relays.
-
-Needs the `[serve]` extra.
-"""
+"""The gateway: a server that clients point their base URL at, and the ledger of what it spends. It needs the `[serve]` extra."""

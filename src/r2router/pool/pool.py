@@ -21,6 +21,9 @@ from r2router.pool.toml import read_models
 from r2router.text import html_table, listing, suggest
 from r2router.types import MOST_TOKENS, UNLIMITED, Arm, BoolArray, Budget, FloatArray, IntArray, Model, NumberArray, Prices
 
+PriceSource = str | Path | Mapping[str, Prices] | Sequence[str | Path | Mapping[str, Prices]]
+"""Prices: a CSV (see `read_prices`), `"genai-prices"` (list prices of that package), a mapping from model id, or several of them."""
+
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _NO_MODEL = "the pool has no model: give at least one [[model]]"
 _NO_ID = "{!r} cannot be an id: it must not be empty, hold '@', white space or control characters, or be longer than 300 characters"
@@ -66,7 +69,7 @@ class Pool:
         return cls(models)
 
     @classmethod
-    def infer(cls, source: Any, prices: str | Path | Mapping[str, Prices] | None = None) -> Pool:
+    def infer(cls, source: Any, prices: PriceSource | None = None) -> Pool:
         """The pool that an outcome table shows: every model and budget in it, with prices.
 
         source: a path, several paths, a data frame, or a `Table`.
@@ -78,18 +81,15 @@ class Pool:
         table = source if isinstance(source, Table) else Table.read(source)
         return table.pool if prices is None else table.pool.with_prices(prices)
 
-    def with_prices(self, prices: str | Path | Mapping[str, Prices]) -> Pool:
-        """The same pool with other prices; every model must be among them, or `MissingPrice` names those that are not."""
-        details: dict[str, tuple[str, str]] = {}
-        if isinstance(prices, Mapping):
-            found = dict(prices)
-        elif str(prices) == "genai-prices":
-            found = genai_prices(self.models)
-        else:
-            found, details = read_prices(prices)
+    def with_prices(self, prices: PriceSource, *, partly: bool = False) -> Pool:
+        """The same pool with other prices; every model must be among them, or `MissingPrice` names those that are not.
+
+        prices: a CSV, "genai-prices", a mapping from model id, or several of them, which must not disagree (`ConfigError`).
+        partly: leave out the models that are not among them; `MissingPrice` where that is all.
+        """
+        found, details, where = _found_prices(prices, self.models)
         missing = [m.id for m in self.models if m.id not in found]
-        if missing:
-            where = "the mapping" if isinstance(prices, Mapping) else str(prices)
+        if missing and not (partly and len(missing) < len(self.models)):
             raise MissingPrice(f"{where}: no price for {listing(missing)}; add a row for each (an unknown price is never zero)")
         return Pool(
             msgspec.structs.replace(
@@ -99,6 +99,7 @@ class Pool:
                 upstream=details.get(m.id, ("", ""))[1] or m.upstream or m.id,
             )
             for m in self.models
+            if m.id in found
         )
 
     def with_arms(self, arms: Iterable[str]) -> Pool:
@@ -232,6 +233,29 @@ class Pool:
         for above, each in self.tiers:
             cost = np.where(tokens[0] > above, charge(each, tokens), cost)
         return cost
+
+
+def _found_prices(prices: PriceSource, models: Sequence[Model]) -> tuple[dict[str, Prices], dict[str, tuple[str, str]], str]:
+    """Prices and (provider, upstream name) by model id, and what to call where they are from. Raises `ConfigError` where two disagree."""
+    several = [prices] if isinstance(prices, (str, Path, Mapping)) else list(prices)
+    found, details, origin = dict[str, Prices](), dict[str, tuple[str, str]](), dict[str, str]()
+    for one in several:
+        name = "the mapping" if isinstance(one, Mapping) else str(one)
+        if isinstance(one, Mapping):
+            listed, more = dict(one), dict[str, tuple[str, str]]()
+        elif name == "genai-prices":
+            listed, more = genai_prices(models), {}
+        else:
+            listed, more = read_prices(one)
+        for model, price in listed.items():
+            if found.setdefault(model, price) != price:
+                both = " and ".join(
+                    f"{p.input:g} in, {p.output:g} out ({where})" for p, where in ((found[model], origin[model]), (price, name))
+                )
+                raise ConfigError(f"two prices for {model!r}, in US dollars per million tokens: {both}; keep one of them")
+            origin.setdefault(model, name)
+        details = more | details
+    return found, details, ", ".join(dict.fromkeys("the mapping" if isinstance(one, Mapping) else str(one) for one in several))
 
 
 def budget_order(budget: Budget) -> tuple[int, float]:

@@ -17,7 +17,7 @@ import numpy as np
 from r2router.predict.kmeans import spherical_centres
 from r2router.types import BoolArray, FloatArray
 
-_MOST_CENTRES = 64
+_CENTRES, _MOST_CENTRES = 64, 256  # of a table of some thousand queries, and of a large one of many kinds
 _MOST_QUERIES = 20_000  # more do not move the centres
 _FEW_QUERIES = 2_000  # up to here one tenth is too few to tell where the last percents begin
 _ODD_SHARE = 0.02
@@ -86,4 +86,5 @@ class Familiarity:
 
 
 def _centres(x: FloatArray, rng: np.random.Generator) -> FloatArray:
-    return spherical_centres(x, int(np.clip(len(x) // 10, 1, _MOST_CENTRES)), rng)
+    usual = int(np.clip(len(x) // 10, 1, _CENTRES))
+    return spherical_centres(x, int(np.clip(len(x) // 75, usual, max(usual, _MOST_CENTRES))), rng)

@@ -13,7 +13,7 @@ import numpy as np
 from r2router.decide import Best, Policy
 from r2router.pool.pool import Pool
 from r2router.types import Arm, BoolArray, Choices, Enforcement, FloatArray, Forecast
-from r2router.upstream.controls import Collected, Controls
+from r2router.upstream.controls import Collected, Controls, thinking_within
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -66,7 +66,7 @@ class ArmControls:
         found = collected.enforcement(self.pool.models[self.pool.model_of_arm[at]], budget)
         thinking = found.thinking_tokens
         if thinking and max_tokens is not None and (found.max_tokens is None or max_tokens < found.max_tokens):
-            thinking = min(thinking, max(max_tokens - collected.controls.answer_room, max_tokens // 2))
+            thinking = thinking_within(thinking, max_tokens, collected.controls.answer_room)
         return msgspec.structs.replace(found, max_tokens=max_tokens, thinking_tokens=thinking)
 
     @cached_property

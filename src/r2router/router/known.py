@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +15,7 @@ from r2router.errors import ConfigError
 from r2router.figure import Figure
 from r2router.predict.evidence import Evidence, Known
 from r2router.text import listing, suggest
-from r2router.types import Arm, FloatArray, IntArray
+from r2router.types import Arm, IntArray
 
 if TYPE_CHECKING:
     from r2router.router.router import Router
@@ -148,7 +148,7 @@ def _figure(found: Known, at: int) -> Figure:
 
 
 def _sorted(rows: list[KnownArm], sort: str) -> list[KnownArm]:
-    keys = {
+    keys: dict[str, Callable[[KnownArm], float]] = {
         "quality": lambda r: -r.quality.value,
         "cost": lambda r: r.cost,
         "value": lambda r: -r.value,
@@ -156,7 +156,7 @@ def _sorted(rows: list[KnownArm], sort: str) -> list[KnownArm]:
         "name": lambda r: 0.0,
     }
     key = keys[sort]
-    return sorted(rows, key=lambda r: (math.isnan(key(r)), key(r) if not math.isnan(key(r)) else 0.0, r.model, 0 if sort != "name" else 1))
+    return sorted(rows, key=lambda r: (math.isnan(key(r)), 0.0 if math.isnan(key(r)) else key(r), r.model))
 
 
 def _worth(router: Router, worth: float | None) -> float:
@@ -174,5 +174,5 @@ def _words(domain: str) -> list[str]:
     return [domain.casefold(), *domain.casefold().replace(",", " ").split()]
 
 
-def _or_none(number: float | FloatArray) -> float | None:
+def _or_none(number: float) -> float | None:
     return float(number) if math.isfinite(number) else None

@@ -16,6 +16,7 @@ LEARNERS = Registry(
     "r2router.learners",
     {
         "blend": "r2router.predict.blend:Blend",
+        "domains": "r2router.predict.domains:Domains",
         "principal": "r2router.predict.principal:PrincipalRidge",
         "ridge": "r2router.predict.linear:Ridge",
         "mlp": "r2router.predict.mlp:MLP",
@@ -35,6 +36,7 @@ PREDICTORS = Registry(
     "r2router.predictors",
     {
         "blend": "r2router.predict.blend:BlendPredictor",
+        "domains": "r2router.predict.domains:DomainsPredictor",
         "linear": "r2router.predict.linear:LinearPredictor",
         "mlp": "r2router.predict.mlp:MLPPredictor",
         "gbdt": "r2router.predict.gbdt:GBDTPredictor",

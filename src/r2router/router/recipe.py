@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from r2router.predict import Learner
 from r2router.predict.background import BACKGROUND
 from r2router.predict.blend import Blend
 from r2router.predict.crossval import fold_means, fold_of, out_of_fold
+from r2router.predict.domain_parts import balanced_means
 from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
 from r2router.predict.means import fair_means
 from r2router.predict.tokens import log_bounds
 from r2router.router.card import Facts
+from r2router.router.references import is_sparse, task_references
 from r2router.router.router import Router
 from r2router.router.trained import TrainedTexts
 from r2router.table.table import Table
@@ -37,6 +40,10 @@ PROMISES = {
         "it is set to keep {:.0%} of the best fixed arm's quality on average, by cross-validation: in about every second sample of queries "
         "it falls a little short; being surer would cost more than that arm"
     ),
+    "by task, sure": (
+        "it is set to keep {:.0%} of the quality of each task's best arm among those seen there, with 95 % confidence, by cross-validation"
+    ),
+    "by task": "it is set to keep {:.0%} of the quality of each task's best arm among those seen there, on average, by cross-validation",
     "best": "it is set to the value at which the best fixed arm is the choice by the arms' means",
 }
 """What a router's own policy was set to keep, in words for the card."""
@@ -92,6 +99,9 @@ class Recipe(msgspec.Struct, frozen=True):
         quality = np.clip(fair_means(table.quality), 0.0, 1.0)
         tokens = np.maximum(fair_means(table.output_tokens), np.exp(log_bounds(table.output_tokens)[0]))
         cost = np.maximum(fair_means(outcomes.cost), 0.0)
+        if is_sparse(outcomes):  # a sum of effects means little across suites
+            quality, tokens = balanced_means(table.quality, table.output_tokens, table.tasks)
+            cost = table.pool.cost(estimates.mean(axis=0, keepdims=True), tokens[None])[0]
         best = int(np.lexsort((cost, -np.where(np.isnan(quality) | np.isnan(cost), -1.0, quality)))[0])
         policy, promise, figures = Value(_steady_value(quality, cost, best)), PROMISES["best"], tuple[Figure, ...]()
         folds = min(self.folds, int(groups_of(table.queries).max(initial=0)) + 1)
@@ -100,7 +110,9 @@ class Recipe(msgspec.Struct, frozen=True):
             fold = fold_of(table.queries, folds, self.seed)
             means = Means(fold_means(outcomes.quality, fold), fold_means(outcomes.cost, fold))
             expected = table.pool.cost(estimates, forecast.tokens)
-            policy, promise, figures = self._judge(msgspec.structs.replace(forecast, cost=expected), outcomes, means, best, policy)
+            policy, promise, figures = self._judge(
+                msgspec.structs.replace(forecast, cost=expected), outcomes, means, best, policy, table.tasks
+            )
         predictor = self.learner.fit(x, table)
         return Router(
             pool=table.pool,
@@ -143,12 +155,14 @@ class Recipe(msgspec.Struct, frozen=True):
             return None
 
     def _judge(
-        self, forecast: Forecast, outcomes: Outcomes, means: Means, best: int, fallback: Value
+        self, forecast: Forecast, outcomes: Outcomes, means: Means, best: int, fallback: Value, tasks: Sequence[str]
     ) -> tuple[Value, str, tuple[Figure, ...]]:
         """The policy, what it promises, and the figures that out-of-fold forecasts (with their cost) support.
 
-        best: the fixed arm whose quality counts.
+        best: the fixed arm whose quality counts; on a sparse table it is the best arm of each of the tasks.
         """
+        if is_sparse(outcomes):
+            return *self._judge_by_task(forecast, outcomes, fallback, tasks), ()
         scored = np.flatnonzero((outcomes.seen & ~np.isnan(forecast.quality) & ~np.isnan(forecast.cost)).any(axis=1))
         if not len(scored):
             return fallback, PROMISES["best"], ()
@@ -162,9 +176,24 @@ class Recipe(msgspec.Struct, frozen=True):
             promise = PROMISES["sure" if sure else "average"].format(self.keep)
         except UsageError:
             policy, promise = fallback, PROMISES["best"]
-        if not len(seen.fixed_arms()):
-            return policy, promise, ()
         return policy, promise, _card_figures(compare(methods(seen, quality, cost, means), seen, self.resamples, self.seed))
+
+    def _judge_by_task(self, forecast: Forecast, outcomes: Outcomes, fallback: Value, tasks: Sequence[str]) -> tuple[Value, str]:
+        """The policy and what it promises, on a table where no arm was seen everywhere."""
+        rows, reference, most = task_references(tasks, outcomes, self.seed)
+        known = np.isfinite(forecast.quality[rows]) & np.isfinite(forecast.cost[rows]) & outcomes.seen[rows]
+        kept = known.any(axis=1)
+        if not kept.any() or np.isnan(most):
+            return fallback, PROMISES["best"]
+        rows, reference = rows[kept], reference[kept]
+        seen = outcomes.take(rows)
+        routed = Routed.of(forecast.quality[rows], forecast.cost[rows], seen)
+        gain = np.nan_to_num(seen.quality) - self.keep * reference[:, None]
+        try:
+            policy, sure = for_share(routed.sweep, gain, np.nan_to_num(seen.cost), most)
+        except UsageError:
+            return fallback, PROMISES["best"]
+        return policy, PROMISES["by task, sure" if sure else "by task"].format(self.keep)
 
     def _facts(self, table: Table, folds: int, figures: tuple[Figure, ...], promise: str) -> Facts:
         return Facts(

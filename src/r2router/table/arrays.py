@@ -24,16 +24,19 @@ def arms_of(rows: pl.DataFrame) -> list[Model]:
     return [Model(id=m, upstream=m, budgets=tuple(sorted(b.values(), key=budget_order))) for m, b in seen.items()]
 
 
-def fit_to_pool(rows: pl.DataFrame, pool: Pool, *, drop_unknown: bool) -> tuple[pl.DataFrame, list[str]]:
-    """The rows whose arm is in the pool, and a note on the others. Raises `DataError` for those unless they may be dropped."""
+def fit_to_pool(rows: pl.DataFrame, pool: Pool, *, drop: bool, teach: bool = False) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
+    """(the rows whose arm is in the pool, those that only teach, a note on the others).
+
+    drop, teach: what becomes of rows whose arm is not in the pool; where neither is said they raise `DataError`.
+    """
     arms = pl.concat_str("model", "budget", separator="@")
     strange = rows.filter(~arms.is_in(list(pool.arms)))
     if strange.is_empty():
-        return rows, []
+        return rows, strange, []
     model, budget = strange.row(0, named=True)["model"], strange.row(0, named=True)["budget"]
     known = {m.id for m in pool.models}
     what = f"budget {budget!r} of model {model!r}" if model in known else f"model {model!r}"
-    if not drop_unknown:
+    if not (drop or teach):
         meant = "" if model in known else suggest(model, known)
         raise DataError(
             f"{what} ({len(strange)} rows in all) is not in the pool{meant}: add it there, or leave such rows out "
@@ -42,12 +45,17 @@ def fit_to_pool(rows: pl.DataFrame, pool: Pool, *, drop_unknown: bool) -> tuple[
     rest = rows.filter(arms.is_in(list(pool.arms)))
     if rest.is_empty():
         raise DataError(f"no rows are left: none of the {len(rows)} is of an arm in the pool ({', '.join(pool.arms[:6])})")
-    return rest, [f"{len(strange)} rows of arms that are not in the pool were left out"]
+    if teach:
+        models = listing(strange["model"].unique(maintain_order=True).to_list(), most=3)
+        return rest, strange, [f"{len(strange):,} rows of arms that are not in the pool teach only ({models})"]
+    return rest, strange.clear(), [f"{len(strange)} rows of arms that are not in the pool were left out"]
 
 
-def pivot(rows: pl.DataFrame, pool: Pool, names: Sequence[str]) -> dict[str, tuple[str, ...] | FloatArray]:
-    """The words of each query and one (n, arms) array a name. Several samples of a cell give their mean; a failed call gives nothing."""
-    queries = rows.unique("query_id", keep="first", maintain_order=True)
+def pivot(rows: pl.DataFrame, pool: Pool, names: Sequence[str], queries: pl.DataFrame) -> dict[str, tuple[str, ...] | FloatArray]:
+    """The words of each query and one (n, arms) array a name. Several samples of a cell give their mean; a failed call gives nothing.
+
+    queries: one row for each query, in the order of the arrays' rows.
+    """
     if len(queries) * len(pool) > max(_CELLS, _CELLS_PER_ROW * len(rows)):
         raise DataError(
             f"{len(queries):,} queries x {len(pool):,} arms for {len(rows):,} rows would be arrays of almost nothing: read fewer models, "

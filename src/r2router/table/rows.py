@@ -26,10 +26,14 @@ from r2router.types import Budget
 COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("query_id", "task", "query", "model", "budget"), pl.String),
     **dict.fromkeys(("quality", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd"), pl.Float64),
-    **dict.fromkeys(("error", "sample", "judge", "control", "simulated"), pl.String),
+    **dict.fromkeys(("error", "sample", "judge", "control", "simulated", "tokens_basis", "tokens_visible_only"), pl.String),
 }
 FILE, ROW = "__file", "__row"
 """Columns of checked rows beside `COLUMNS`: the number of the source, and the row there, counted from 1."""
+
+MEASURED, UNMEASURED = ("api", "text", "run_mean", "from_cost"), ("visible_text", "none")
+"""What `tokens_basis` may say of a row's output tokens: reported by the API, counted on the whole output, the run's mean, worked out
+from the cost; or of the visible text alone, and not known. Counts of the second kind are not used: hidden thinking is billed too."""
 
 _REQUIRED = ("query", "model", "budget", "quality")
 _AMOUNTS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd")
@@ -200,7 +204,26 @@ def _check(rows: pl.DataFrame, read: Source) -> tuple[pl.DataFrame, list[str]]:
         where = f"row {first[ROW]}, {first['model']}@{first['budget']}: {first[column]:g}"
         notes.append(f"{name}: {len(broken)} impossible {column} count as not observed (first: {where})")
         rows = rows.with_columns(pl.when(pl.col(column).is_between(0, _MOST)).then(pl.col(column)).alias(column))
-    return rows, notes
+    rows, found = _measured(rows, name)
+    return rows, notes + found
+
+
+def _measured(rows: pl.DataFrame, name: str) -> tuple[pl.DataFrame, list[str]]:
+    """The rows without token counts that leave hidden thinking out, and a note on how many those were."""
+    if rows["tokens_basis"].null_count() == rows["tokens_visible_only"].null_count() == len(rows):
+        return rows, []
+    basis, only = (pl.col(c).str.strip_chars().str.to_lowercase() for c in ("tokens_basis", "tokens_visible_only"))
+    known = (*MEASURED, *UNMEASURED, "")
+    _refuse(rows.filter(~basis.is_in(known)), name, "tokens_basis", f"must be one of {', '.join(known[:-1])}")
+    truths, falsehoods = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no", "")
+    _refuse(rows.filter(~only.is_in((*truths, *falsehoods))), name, "tokens_visible_only", "must be true or false")
+    out = (basis.is_in(UNMEASURED) | only.is_in(truths)).fill_null(value=False)
+    tokens = ("output_tokens", "reasoning_tokens")
+    gone = rows.filter(out & pl.any_horizontal(pl.col(c).is_not_null() for c in tokens))
+    if gone.is_empty():
+        return rows, []
+    rows = rows.with_columns(pl.when(~out).then(pl.col(c)).alias(c) for c in tokens)
+    return rows, [f"{name}: {len(gone):,} token counts are of the visible text alone; they are not used for lengths and costs"]
 
 
 def _check_sizes(rows: pl.DataFrame, read: Source) -> None:

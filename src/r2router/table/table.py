@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from r2router.errors import DataError, expect
-from r2router.pool.pool import Pool
+from r2router.errors import DataError, MissingPrice, UsageError, expect
+from r2router.pool.pool import Pool, PriceSource
 from r2router.text import html_table
-from r2router.types import Arm, FloatArray, IntArray, Prices
+from r2router.types import Arm, FloatArray, IntArray
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,6 +35,7 @@ class Table:
     simulations: how its simulated rows were made; empty where all outcomes are real.
     controls: arm -> how its budget was enforced when it was collected (column `control`), where that is recorded.
     held_out: it is the test part of a `split`, so that a router of the other part has not seen it, though both are from one file.
+    teaching: (n, others) quality of arms that are not in the pool, as nobody knows their price: they tell how hard a query is.
     """
 
     pool: Pool
@@ -52,17 +53,19 @@ class Table:
     simulations: tuple[str, ...] = ()
     held_out: bool = False
     controls: Mapping[str, str] = field(default_factory=dict)
+    teaching: FloatArray | None = None
 
     @classmethod
-    def read(
+    def read(  # noqa: PLR0913 - how foreign tables are to be understood, by name
         cls,
         sources: Any,
         pool: Pool | None = None,
         *,
-        prices: str | Path | Mapping[str, Prices] | None = None,
+        prices: PriceSource | None = None,
         columns: Mapping[str, str] | None = None,
         judge: str | None = None,
         drop_unknown: bool = False,
+        unpriced: Literal["teach", "drop"] | None = None,
         scale: float = 1.0,
         rename: Mapping[str, str] | None = None,
     ) -> Table:
@@ -73,6 +76,8 @@ class Table:
         columns: our name -> the source's name, for foreign layouts: `{"query": "prompt", "quality": "score"}`.
         judge: whose rows to take, where several judges scored the same cells; `""` for rows that name none. See `judges`.
         drop_unknown: leave out rows whose arm is not in the pool, instead of raising.
+        unpriced: what becomes of models without a price (or outside the pool): "teach" learns how hard queries are from them and keeps
+            them out of the pool, "drop" leaves them out; without it they raise.
         scale: the quality that a right answer has in the source, where that is not 1: 100 for percentages.
         rename: name of a model or budget in the source -> its name here, for names that hold `@` or white space.
 
@@ -81,7 +86,8 @@ class Table:
         from r2router.table.rows import Reading, read_rows
 
         rows = read_rows(sources, Reading(columns or {}, judge, scale, rename or {}))
-        return cls.from_rows(rows.frame, pool, prices=prices, sources=rows.files, notes=rows.notes, drop_unknown=drop_unknown)
+        given: dict[str, Any] = {"drop_unknown": drop_unknown, "unpriced": unpriced}
+        return cls.from_rows(rows.frame, pool, prices=prices, sources=rows.files, notes=rows.notes, **given)
 
     @staticmethod
     def judges(sources: Any, *, columns: Mapping[str, str] | None = None) -> dict[str, int]:
@@ -97,20 +103,29 @@ class Table:
         rows: pl.DataFrame,
         pool: Pool | None = None,
         *,
-        prices: str | Path | Mapping[str, Prices] | None = None,
+        prices: PriceSource | None = None,
         sources: Sequence[tuple[str, str]] = (),
         notes: Sequence[str] = (),
         drop_unknown: bool = False,
+        unpriced: Literal["teach", "drop"] | None = None,
     ) -> Table:
         """A table from checked rows of the long format (see `r2router.table.rows.read_rows`)."""
+        import polars as pl
+
         from r2router.table.arrays import arms_of, controls_of, fit_to_pool, pivot, simulations_of
 
+        if unpriced not in {None, "teach", "drop"}:
+            raise UsageError(f"unpriced is {unpriced!r}; models without a price 'teach' or 'drop'")
         if pool is None:
             pool = Pool(arms_of(rows))
             if prices is not None:
-                pool = pool.with_prices(prices)
-        rows, dropped = fit_to_pool(rows, pool, drop_unknown=drop_unknown)
-        columns: dict[str, Any] = pivot(rows, pool, ARRAYS)
+                pool = _priced(pool, prices, partly=unpriced is not None)
+        teach = unpriced == "teach"
+        rows, others, dropped = fit_to_pool(rows, pool, drop=drop_unknown or unpriced == "drop", teach=teach)
+        queries = pl.concat([rows, others]).unique("query_id", keep="first", maintain_order=True)
+        columns: dict[str, Any] = pivot(rows, pool, ARRAYS, queries)
+        if len(others):
+            columns["teaching"] = pivot(others, Pool(arms_of(others)), ["quality"], queries)["quality"]
         made, made_note = simulations_of(rows)
         controls, mixed = controls_of(rows)
         notes = (*made_note, *notes, *dropped, *mixed)
@@ -150,7 +165,8 @@ class Table:
             raise DataError("a table is taken from by row numbers, not by a mask: pass numpy.flatnonzero(mask)")
         index = np.asarray(rows, dtype=np.intp)
         columns: dict[str, Any] = {k: tuple(getattr(self, k)[i] for i in index) for k in ("query_ids", "queries", "tasks")}
-        return replace(self, **columns | {k: getattr(self, k)[index] for k in ARRAYS})
+        teaching = None if self.teaching is None else self.teaching[index]
+        return replace(self, **columns | {k: getattr(self, k)[index] for k in ARRAYS}, teaching=teaching)
 
     def check_vectors(self, vectors: FloatArray | None) -> None:
         """Raise `DataError` unless embeddings are a row of finite numbers a query, or where texts are simulated and there are none."""
@@ -220,3 +236,14 @@ class Table:
         from r2router.table.write import write_table
 
         write_table(self, path)
+
+
+def _priced(pool: Pool, prices: PriceSource, *, partly: bool) -> Pool:
+    """The pool of the models that have a price. Raises `MissingPrice`, which tells what can be done with the others."""
+    try:
+        return pool.with_prices(prices, partly=partly)
+    except MissingPrice as error:
+        if partly:
+            raise
+        ways = "or say what becomes of such models: --unpriced teach or --unpriced drop (unpriced='teach', unpriced='drop')"
+        raise MissingPrice(f"{error}, {ways}") from None

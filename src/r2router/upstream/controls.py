@@ -158,7 +158,7 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             body |= {"reasoning": {"effort": sent.effort}} if provider.dialect == "openrouter" else {"reasoning_effort": sent.effort}
         if sent.thinking_tokens is not None:
             body |= thinking_fields(provider.dialect, sent.thinking_tokens)  # which lie below the cap, so that thinking cannot eat it all
-        body[_cap_field(provider)] = sent.max_tokens
+        body[cap_field(provider)] = sent.max_tokens
         if (temperature := _temperature(self, budget)) is not None:
             body["temperature"] = temperature
         return Request(provider=model.provider, body=body)
@@ -166,7 +166,7 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def chain(self, model: Model, provider: Provider, query: Prompt, tokens: int) -> Request:
         """The one long answer that all budgets up to `tokens` are cut from."""
         body: dict[str, Any] = {"model": model.upstream or model.id, "messages": _chat(query.text, query.system), "temperature": 0.0}
-        body[_cap_field(provider)] = max(1, tokens)
+        body[cap_field(provider)] = max(1, tokens)
         if provider.dialect != "llama.cpp":  # that one streams token by token, and sorts its vocabulary for every log-probability
             body |= {"logprobs": True, "top_logprobs": 0}
         return Request(provider=model.provider, body=body)
@@ -174,7 +174,7 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def forced(self, model: Model, provider: Provider, query: Prompt, cut: str) -> Request:
         """The short answer behind a cut."""
         said: dict[str, Any] = {"role": "assistant", "content": cut + CLOSINGS[self.closing]}
-        body: dict[str, Any] = {"model": model.upstream or model.id, "temperature": 0.0, _cap_field(provider): self.answer_tokens}
+        body: dict[str, Any] = {"model": model.upstream or model.id, "temperature": 0.0, cap_field(provider): self.answer_tokens}
         if provider.dialect in _CONTINUE:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         if provider.dialect == "deepseek":
@@ -257,6 +257,11 @@ def thinking_fields(dialect: Dialect, tokens: int) -> dict[str, Any]:
             raise ConfigError(f"{dialect} endpoints have no field for thinking tokens")
 
 
+def thinking_within(thinking: int, max_tokens: int, room: int) -> int:
+    """The allowance for thinking under a cap that is lower than the arm's own: the answer keeps its room, but thinking takes up to half."""
+    return min(thinking, max(max_tokens - room, max_tokens // 2))
+
+
 def _chat(text: str, system: str | None) -> list[dict[str, Any]]:
     user = [{"role": "user", "content": text}]
     return [{"role": "system", "content": system}, *user] if system else user
@@ -269,7 +274,8 @@ def _temperature(controls: Controls, budget: Budget) -> float | None:
     return 0.0 if "prefix_sharing" in budget.control else controls.temperature
 
 
-def _cap_field(provider: Provider) -> str:
+def cap_field(provider: Provider) -> str:
+    """The field of a chat completion that caps the output tokens at this provider."""
     return "max_completion_tokens" if _is_openai(provider) else "max_tokens"  # OpenAI's reasoning models refuse the older name
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 
 from r2router.bench.scoring.answers import first_line
 from r2router.bench.suite import Score
 
+T = TypeVar("T")
 NAME = "math"
-_SECONDS = 5
+_SECONDS = 5.0
+"""CPU time for reading the reference, and for each reading and comparing of an answer. Time on the clock would count other programs too."""
 
 
 def verify(data: bytes) -> bytes:
@@ -21,12 +27,16 @@ def verify(data: bytes) -> bytes:
         why = "math-verify is not installed; pip install 'r2router[bench]'"
         return msgspec.json.encode(Score(quality=None, judge=NAME, error=why))
     reference, answer = msgspec.json.decode(data, type=tuple[str, str])
-    wanted = _read(_boxed(reference))
+    wanted: list[object] = _limited(lambda: _read(_boxed(reference)), list[object]())
     if not wanted:
         why = f"the reference {reference[:80]!r} is no formula; score it with `exact`, or an LLM judge"
         return msgspec.json.encode(Score(quality=None, judge=NAME, error=why))
     shown = [answer] if "\\boxed" in answer else [_boxed(first_line(answer).strip("$*_` ").rstrip(".").rstrip("$")), answer]
-    same = any(math_verify.verify(wanted, _read(text), timeout_seconds=_SECONDS) for text in shown)
+
+    def equal(text: str) -> bool:
+        return bool(math_verify.verify(wanted, _read(text), timeout_seconds=None))
+
+    same = any(_limited(partial(equal, text), False) for text in shown)
     return msgspec.json.encode(Score(quality=float(same), judge=NAME))
 
 
@@ -37,7 +47,27 @@ def _boxed(text: str) -> str:
 def _read(text: str) -> list[object]:
     import math_verify
 
-    return math_verify.parse(text, parsing_timeout=_SECONDS)
+    return math_verify.parse(text, parsing_timeout=None)
+
+
+def _limited(work: Callable[[], T], otherwise: T) -> T:
+    """What the work gives within its CPU time, else what is given instead. math-verify's own limits are on the clock."""
+    signal.signal(signal.SIGPROF, _stop)
+    signal.setitimer(signal.ITIMER_PROF, _SECONDS)
+    try:
+        return work()
+    except _TookTooLong:
+        return otherwise
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+class _TookTooLong(BaseException):
+    """Not an `Exception`: sympy and math-verify catch those and go on."""
+
+
+def _stop(*_: object) -> None:
+    raise _TookTooLong
 
 
 with contextlib.suppress(ImportError):  # its grammar is built once, before the processes of the answers begin

@@ -20,13 +20,21 @@ from typing import Any
 from r2router.bench.scoring.fence import Fence, Held
 from r2router.bench.scoring.sandbox import Limits, chosen, job_of, packed, start
 from r2router.bench.scoring.watch import end
+from r2router.errors import DataError
 
 _TO_START = 120.0  # seconds: what is imported may be large, and the machine busy
 _MOST = 1 << 20
 
 
+_SLACK = 100.0  # seconds on the clock beyond the CPU time of a call: a busy machine is no fault of the answer
+
+
 class Lost(Exception):
     """A call gave nothing: it took too long, too much, or ended. The message says which."""
+
+
+class NotServed(DataError):
+    """The function could not be started in the sandbox, or the machine gave it no time: it says nothing of an answer."""
 
 
 class Served:
@@ -45,13 +53,17 @@ class Served:
         self._owner = 0
 
     def call(self, data: bytes) -> bytes:
-        """The function's result. Raises `Lost` where there is none, and `DataError` where no sandbox works."""
+        """The function's result. Raises `Lost` where there is none, `NotServed`, and `DataError` where no sandbox works."""
         fence = chosen()
         assert fence is not None  # noqa: S101  chosen raises
         with self._lock:
             try:
                 process = self._running(fence)
-                result = _exchange(process, struct.pack("=I", len(data)) + data, 2.0 * self.limits.seconds + 10.0)
+            except (Lost, OSError) as error:
+                self._end()
+                raise NotServed(f"{self.function} could not be started in the sandbox: {error}") from None
+            try:
+                result = _exchange(process, struct.pack("=I", len(data)) + data, 2.0 * self.limits.seconds + _SLACK)
             except (Lost, OSError) as error:
                 self._end()
                 raise Lost(str(error) or type(error).__name__) from None
@@ -81,7 +93,7 @@ class Served:
             self._process, self._owner = process, os.getpid()
             atexit.register(self.close)
             if _exchange(process, packed(job), _TO_START) != b"ready":
-                raise Lost(f"{self.function} could not be started in the sandbox")
+                raise Lost("it did not say that it is ready")
         return process
 
     def _end(self) -> None:

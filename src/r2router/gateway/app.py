@@ -1,0 +1,277 @@
+"""The ASGI application: which path does what. It has no framework under it: a relay must see disconnects, and cost little."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+
+from r2router._version import __version__
+from r2router.errors import Refused
+from r2router.gateway import catalogue
+from r2router.gateway.books import Books, NoBooks
+from r2router.gateway.dialects import DIALECTS
+from r2router.gateway.dialects.dialect import Dialect
+from r2router.gateway.failover import Breaker
+from r2router.gateway.incoming import Gone, Incoming, Receive, Scope, Send, check_local, same_secret, secret_of
+from r2router.gateway.logs import Log
+from r2router.gateway.metrics import Metrics
+from r2router.gateway.outgoing import Aborted, Outgoing
+from r2router.gateway.plan import Planner, as_dict, read_call
+from r2router.gateway.refusal import Refusal
+from r2router.gateway.relay import Relay, header_text
+from r2router.gateway.replay import Replay
+from r2router.gateway.setting import REPLAY, Setting
+from r2router.gateway.upstreams import Caller, Network
+from r2router.upstream.endpoint import key_of
+
+_JSON = (b"content-type", b"application/json")
+_BY_PATH = {f"/v1{dialect.path}": dialect for dialect in DIALECTS}
+
+
+class Gateway:
+    """An application for any ASGI server. setting: replaced at once by `reload`."""
+
+    def __init__(self, setting: Setting, *, books: Books | None = None, log: Log | None = None, caller: Caller | None = None) -> None:
+        self.planner = Planner(setting)
+        self.books: Books = books or NoBooks()
+        self.log = log or Log(setting.config.server.logs)
+        self.metrics = Metrics()
+        self.breaker = Breaker()
+        self._network: Caller = caller or Network(setting.config.limits.silence_s)
+        self._replay = Replay()
+        self.active = 0
+        self.draining = False
+        self._idle = asyncio.Event()
+        self._gets: dict[str, Callable[[Incoming], tuple[int, bytes, bytes]]] = {
+            "/health": self._health, "/ready": self._ready, "/metrics": self._metrics, "/v1/models": self._models,
+        }  # fmt: skip
+
+    @property
+    def setting(self) -> Setting:
+        return self.planner.setting
+
+    def reload(self, setting: Setting) -> None:
+        """Plan what comes from now on under another setting; what is under way ends under the one it began with."""
+        old = self.planner
+        same = old.router.encoder == setting.router.encoder
+        self.planner = Planner(setting, old.vectors if same else None)
+        if not same:
+            old.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "websocket":  # a server that speaks it asks us; ours leaves it to `_answer`
+            await send({"type": "websocket.close", "code": 1003})
+        elif scope["type"] == "http":
+            incoming, out = Incoming(scope, receive), Outgoing(send)
+            try:
+                await self._answer(incoming, out)
+            except (Gone, Aborted):
+                return
+            except Refusal as refusal:
+                await self._refuse(refusal, incoming, out)
+            except Refused as error:
+                details = dict(error.details)
+                said = Refusal(error.status, error.code, str(error), retry_after=error.retry_after, details=details)
+                await self._refuse(said, incoming, out)
+            except Exception as error:  # noqa: BLE001  a fault of ours is this request's alone, and says nothing of what it held
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                self.log.say(f"internal error: {type(error).__name__} at {where.name}:{where.lineno}", id=incoming.id)
+                await self._refuse(Refusal(500, "internal_error", "internal error; see the log", retry=False), incoming, out)
+
+    # -- what is asked ------------------------------------------------------------------------------------------------
+
+    async def _answer(self, incoming: Incoming, out: Outgoing) -> None:
+        path, method = incoming.path, incoming.method
+        if incoming.header(b"upgrade").lower() == "websocket":
+            refusal = Refusal(426, "upgrade_required", "there is no WebSocket here: use HTTP")
+            await out.whole(426, [_JSON, (b"upgrade", b"HTTP/1.1")], DIALECTS[0].error(refusal, incoming.id))
+            return
+        if method == "POST" and (dialect := _BY_PATH.get(path)):
+            self._authorise(incoming)
+            await self._relay(incoming, out, dialect)
+            return
+        if method in ("GET", "HEAD") and path == "/":
+            await out.whole(200, [_JSON], b"" if method == "HEAD" else msgspec.json.encode({"name": "r2router", "version": __version__}))
+            return
+        if method in ("GET", "HEAD") and path in self._gets:
+            if path not in ("/health", "/ready"):
+                self._authorise(incoming)
+            status, kind, body = self._gets[path](incoming)
+            await out.whole(status, [(b"content-type", kind)], body if method == "GET" else b"")
+            return
+        self._authorise(incoming)
+        if method == "GET" and path.startswith("/v1/models/"):
+            await self._one_model(path.removeprefix("/v1/models/"), out)
+            return
+        if method == "POST" and path == "/v1/route":
+            await self._route(incoming, out)
+            return
+        if path in _BY_PATH or path == "/v1/route":
+            raise Refusal(405, "method_not_allowed", f"{path} takes POST")
+        raise Refusal(404, "not_found", f"there is no {method} {path[:200]}")
+
+    def _authorise(self, incoming: Incoming) -> None:
+        name = self.setting.config.server.key
+        if not name:
+            check_local(incoming)
+            return
+        wanted, _ = key_of(name)
+        if not wanted or not same_secret(secret_of(incoming), wanted):
+            raise Refusal(401, "invalid_api_key", "the key is missing or wrong: send it as Authorization: Bearer KEY, or as x-api-key")
+
+    async def _relay(self, incoming: Incoming, out: Outgoing, dialect: Dialect) -> None:
+        began = asyncio.get_running_loop().time()
+        if self.draining:
+            raise Refusal(503, "shutting_down", "the gateway is shutting down", retry_after=1)
+        if self.active >= self.setting.config.limits.concurrent:
+            raise Refusal(503, "too_many_requests", "too many requests are under way (limits.concurrent)", retry_after=1)
+        self.active += 1
+        self._idle.clear()
+        planner, asked, relay = self.planner, None, None
+        try:
+            setting = planner.setting
+            data = await incoming.body(setting.config.limits)
+            call = read_call(dialect, data, setting.config.server.default)
+            asked = call.asked
+            plan = await planner.plan(call)
+            relay = Relay(call, plan, setting, incoming, out, began)
+            self.metrics.overhead.labels(plan.preset or "none").observe(asyncio.get_running_loop().time() - began)
+            caller = self._replay if setting.replay and plan.steps[0].model.provider == REPLAY else self._network
+            await relay.run(self.books, self.breaker, caller, None, call.wanted.session)
+        except (Refusal, Refused) as refusal:
+            self.metrics.errors.labels(dialect.name, refusal.status).inc()
+            raise
+        finally:
+            self.active -= 1
+            if not self.active:
+                self._idle.set()
+            self._tell(incoming, dialect, asked, relay, began)
+
+    def _tell(self, incoming: Incoming, dialect: Dialect, asked: str | None, relay: Relay | None, began: float) -> None:
+        took = asyncio.get_running_loop().time() - began
+        if relay is None:
+            self.log.request(id=incoming.id, status=0, endpoint=dialect.name, asked=asked, latency_s=took, state="refused")
+            return
+        told, plan, metrics = relay.told, relay.plan, self.metrics
+        arm = told.served or plan.steps[0].arm
+        metrics.requests.labels(dialect.name, plan.preset or "none", arm, told.state).inc()
+        metrics.attempts.labels(dialect.name).inc(told.attempts)
+        metrics.latency.labels(dialect.name).observe(took)
+        if told.ttft_s is not None:
+            metrics.ttft.labels(dialect.name).observe(told.ttft_s)
+        if told.served and told.served != plan.steps[0].arm:
+            metrics.fallbacks.labels(dialect.name).inc()
+        if told.status >= 400:
+            metrics.errors.labels(dialect.name, told.status).inc()
+        usage, cost = told.bill.usage, told.bill.cost
+        if usage is not None:
+            for kind in ("input", "output", "cached", "reasoning", "cache_write"):
+                metrics.tokens.labels(arm, kind).inc(getattr(usage, kind) or 0)
+        if cost is not None:
+            metrics.cost.labels(arm).inc(cost / 1e9)
+        self.log.request(
+            id=incoming.id, status=told.status, endpoint=dialect.name, asked=asked, arm=plan.steps[0].arm, served=told.served,
+            state=told.state, latency_s=took, ttft_s=told.ttft_s, cost_usd=None if cost is None else cost / 1e9,
+            input_tokens=usage.input if usage else None, output_tokens=usage.output if usage else None, attempts=told.attempts,
+            note=told.note or None,
+        )  # fmt: skip
+
+    # -- what it says of itself ---------------------------------------------------------------------------------------
+
+    def _health(self, incoming: Incoming) -> tuple[int, bytes, bytes]:
+        return 200, _JSON[1], msgspec.json.encode({"status": "ok", "version": __version__})
+
+    def _ready(self, incoming: Incoming) -> tuple[int, bytes, bytes]:
+        status = "draining" if self.draining else "replay" if self.setting.replay else "ready"
+        return (503 if self.draining else 200), _JSON[1], msgspec.json.encode({"status": status})
+
+    def _metrics(self, incoming: Incoming) -> tuple[int, bytes, bytes]:
+        metrics, vectors = self.metrics, self.planner.vectors
+        metrics.active.set(self.active)
+        metrics.troubled.set(len(self.breaker.troubles()))
+        for what in ("cached", "encoded", "refused"):
+            metrics.vectors.labels(what).set(getattr(vectors, what))
+        body, kind = metrics.render(incoming.header(b"accept"))
+        return 200, kind.encode(), body
+
+    def _models(self, incoming: Incoming) -> tuple[int, bytes, bytes]:
+        limit = parse_qs(incoming.query.decode("latin-1")).get("limit", [""])[0]
+        most = int(limit) if limit.isascii() and limit.isdigit() and int(limit[:9]) > 0 else None
+        return 200, _JSON[1], msgspec.json.encode(catalogue.listing(self.setting, most))
+
+    async def _one_model(self, name: str, out: Outgoing) -> None:
+        found = catalogue.one(self.setting, name)
+        if found is None:
+            raise Refusal(404, "model_not_found", f"there is no model {name[:100]!r}; GET /v1/models lists them", param="model")
+        await out.whole(200, [_JSON], msgspec.json.encode(found))
+
+    async def _route(self, incoming: Incoming, out: Outgoing) -> None:
+        """Decide only: any of the three formats, as its list of messages, items or its system prompt tells; or a plain `text`."""
+        data = await incoming.body(self.setting.config.limits)
+        dialect, data = _format_of(data)
+        call = read_call(dialect, data, self.setting.config.server.default)
+        plan = await self.planner.plan(call)
+        headers = [_JSON, (b"x-r2router-arm", header_text(plan.steps[0].arm)), (b"x-r2router-request-id", incoming.id.encode())]
+        await out.whole(200, headers, msgspec.json.encode(as_dict(plan), enc_hook=str))
+
+    # -- the rest -----------------------------------------------------------------------------------------------------
+
+    async def _refuse(self, refusal: Refusal, incoming: Incoming, out: Outgoing) -> None:
+        if out.started:
+            return
+        near = next((dialect for path, dialect in _BY_PATH.items() if incoming.path.startswith(path)), DIALECTS[0])
+        dialect = _BY_PATH.get(incoming.path, near)
+        headers = [_JSON, (b"x-r2router-request-id", incoming.id.encode()), *refusal.headers()]
+        if refusal.status in (408, 413):
+            headers.append((b"connection", b"close"))  # the rest of the body is not read
+        await out.whole(refusal.status, headers, dialect.error(refusal, incoming.id))
+
+    async def drain(self, seconds: float) -> bool:
+        """Take nothing new, and wait for what is under way; whether all of it ended in time."""
+        self.draining = True
+        if not self.active:
+            return True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Close connections and threads."""
+        await self._network.close()
+        self.planner.close()
+
+    async def _lifespan(self, receive: Receive, send: Callable[[MutableMapping[str, Any]], Awaitable[None]]) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self.planner.vectors.of("warm up")
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+def _format_of(data: bytes) -> tuple[Dialect, bytes]:
+    """Which wire format a body for `/v1/route` has; one with a `text` becomes a chat."""
+    chat, responses, messages = DIALECTS[:3]
+    try:
+        body = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return chat, data  # which says what is wrong with it
+    if "text" in body and "messages" not in body and "input" not in body:
+        said = b'[{"role":"user","content":' + bytes(body.pop("text")) + b"}]"
+        return chat, msgspec.json.encode({**body, "messages": msgspec.Raw(said)})
+    if "input" in body:
+        return responses, data
+    return (messages if body.keys() & {"system", "anthropic_version"} else chat), data

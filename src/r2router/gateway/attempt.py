@@ -1,0 +1,163 @@
+"""One attempt: ask one arm, and hold its reply until it is known whether it is one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import msgspec
+
+from r2router.gateway.config import Bounds
+from r2router.gateway.failover import Action, action_of, wait_of, within_200
+from r2router.gateway.plan import Call, Plan, Step, body_for
+from r2router.gateway.setting import Setting
+from r2router.gateway.tap import Tap
+from r2router.gateway.upstreams import BrokenOff, Caller, Exchange, Unreached, request_headers
+from r2router.upstream.wire import said
+
+_MOST_HELD = 1 << 20
+_MOST_ERROR = 1 << 20
+
+
+@dataclass
+class Held:
+    """A reply that has begun, and goes to the client from here on. first: what is to be sent of it. done: whether that is all of it."""
+
+    exchange: Exchange
+    chunks: AsyncIterator[bytes]
+    tap: Tap
+    first: bytes
+    done: bool
+    sent_bytes: int
+
+
+@dataclass
+class Lost:
+    """An attempt that gave nothing. status: of HTTP, or of ours where none came. body, headers: the provider's, empty where none came.
+
+    maybe_billed: whether the provider may bill for it. ours: whether a key or an account of ours is the cause.
+    """
+
+    action: Action
+    status: int
+    message: str
+    body: bytes = b""
+    headers: Mapping[str, str] | None = None
+    wait: float | None = None
+    maybe_billed: bool = False
+    ours: bool = False
+    whole_provider: bool = False
+    tap: Tap | None = None
+    sent_bytes: int = 0
+
+
+class Attempts:
+    """Makes attempts for one call under one setting."""
+
+    def __init__(self, call: Call, plan: Plan, setting: Setting, caller: Caller, client: Mapping[bytes, bytes], shown: str | None) -> None:
+        self._call, self._plan, self._setting, self._caller = call, plan, setting, caller
+        self._client, self._shown = client, shown
+        self._bounds: Bounds = setting.config.limits
+
+    async def make(self, number: int, deadline: float, *, usage: bool) -> Held | Lost:
+        """Ask the arm of a step. deadline: of the loop's clock, for the first byte. usage: whether a stream is to report its own."""
+        step = self._plan.steps[number]
+        body, surplus = body_for(self._call, self._plan, number, usage=usage)
+        native = self._call.dialect.name == "messages"
+        headers = request_headers(self._client, step.provider, self._setting.keys.get(step.model.provider, ""), native=native)
+        url = step.provider.base_url.rstrip("/") + self._call.dialect.path
+        wait_s = min(step.provider.first_byte_s, deadline - asyncio.get_running_loop().time())
+        if wait_s <= 0:
+            return Lost("return", 504, "no model answered in time (limits.deadline_s)")
+        try:
+            exchange = await self._caller.post(url, body, headers, step.provider, wait_s)
+        except Unreached as error:
+            status = 504 if error.timeout else 502
+            name = step.model.provider
+            return Lost("next", status, f"provider {name!r} {error.message}", maybe_billed=error.sent, whole_provider=not error.sent)
+        try:
+            if not 200 <= exchange.status < 300:
+                return await self._refused(exchange, step, asked_usage=surplus)
+            return await self._begin(exchange, deadline, surplus=surplus, sent_bytes=len(body))
+        except BaseException:
+            exchange.close(whole=False)
+            raise
+
+    async def _refused(self, exchange: Exchange, step: Step, *, asked_usage: bool) -> Lost:
+        body = bytearray()
+        with suppress(BrokenOff, TimeoutError):
+            async with asyncio.timeout(10.0):
+                async for chunk in exchange.chunks():
+                    body += chunk
+                    if len(body) > _MOST_ERROR:
+                        break
+        exchange.close(whole=False)
+        words, status = bytes(body), exchange.status
+        action = action_of(status, words, asked_usage=asked_usage)
+        ours = status in (401, 402, 403)
+        moved = 300 <= status < 400
+        message = "points elsewhere, which is not followed" if moved else "refused our key" if ours else f"answered {status}"
+        return Lost(
+            action,
+            502 if moved or ours else status,
+            f"provider {step.model.provider!r} {message}",
+            b"" if moved or ours else words,
+            exchange.headers,
+            wait_of(exchange.headers, words),
+            ours=ours,
+            whole_provider=status in (401, 402),
+        )
+
+    async def _begin(self, exchange: Exchange, deadline: float, *, surplus: bool, sent_bytes: int) -> Held | Lost:
+        tap = Tap(self._call.dialect, surplus=surplus, shown=self._shown, coding=exchange.headers.get("Content-Encoding", ""))
+        chunks = exchange.chunks()
+        first, raw = bytearray(), bytearray()
+        try:
+            async with asyncio.timeout_at(deadline if self._call.stream else None):
+                async for chunk in chunks:
+                    raw += chunk if len(raw) < _MOST_ERROR else b""
+                    first += tap.feed(chunk)
+                    if tap.watch.error is not None and not tap.watch.begun:
+                        break
+                    if len(raw) > _MOST_HELD or (tap.real and tap.streamed is not False and first):
+                        return Held(exchange, chunks, tap, bytes(first), False, sent_bytes)
+                else:
+                    first += tap.end()
+                    if tap.watch.error is None or tap.watch.begun:
+                        if not raw:
+                            return self._lost(exchange, tap, 502, "answered with nothing", sent_bytes)
+                        exchange.close(whole=True)
+                        return Held(exchange, chunks, tap, bytes(first), True, sent_bytes)
+        except TimeoutError:
+            return self._lost(exchange, tap, 504, "did not begin to answer in time", sent_bytes)
+        except BrokenOff as error:
+            if tap.streamed is False:  # its first bytes have come: it is not asked of another
+                lost = self._lost(exchange, tap, 502, str(error), sent_bytes)
+                lost.action = "return"
+                return lost
+            return self._lost(exchange, tap, 502, str(error), sent_bytes)
+        return await self._within_200(exchange, chunks, tap, raw, asked_usage=surplus, sent_bytes=sent_bytes)
+
+    async def _within_200(
+        self, exchange: Exchange, chunks: AsyncIterator[bytes], tap: Tap, raw: bytearray, *, asked_usage: bool, sent_bytes: int
+    ) -> Lost:
+        """An error that a provider reports with a status that says all is well."""
+        with suppress(BrokenOff, TimeoutError):  # the rest of it, so that it goes on whole
+            async with asyncio.timeout(1.0):
+                async for chunk in chunks:
+                    raw += chunk if len(raw) < _MOST_ERROR else b""
+        exchange.close(whole=False)
+        status, report = within_200(tap.watch.error), msgspec.json.encode({"error": tap.watch.error})
+        ours = status in (401, 402, 403)
+        body = b"" if ours or tap.streamed else bytes(raw)
+        words = "refused our key" if ours else said(report) or "reported an error"
+        action = action_of(status, report, asked_usage=asked_usage)
+        lost = Lost(action, 502 if ours else status, words, body, exchange.headers, wait_of(exchange.headers, report), ours=ours)
+        lost.maybe_billed, lost.tap, lost.sent_bytes = status >= 500, tap, sent_bytes
+        return lost
+
+    def _lost(self, exchange: Exchange, tap: Tap, status: int, message: str, sent_bytes: int) -> Lost:
+        exchange.close(whole=False)
+        return Lost("next", status, f"the provider {message}", maybe_billed=True, tap=tap, sent_bytes=sent_bytes)

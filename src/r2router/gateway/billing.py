@@ -1,0 +1,79 @@
+"""What a request cost: the provider's report, or our own count where it made none. Never zero for what may have been billed."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from r2router.gateway.dialects.dialect import Watch
+from r2router.gateway.plan import Plan, Step
+from r2router.gateway.setting import REPLAY
+from r2router.pool.prices import cost_usd, dearest_usd
+from r2router.types import Prices
+from r2router.upstream.controls import SAFETY_CAP
+from r2router.upstream.usage import Usage, sum_usage, usage_of
+
+_CHARACTERS_PER_TOKEN = 3.5
+_MARGIN = 1.3  # tokenizers differ by tens of per cent
+_TEMPLATE = 256
+_FREE = Prices(0.0, 0.0)
+
+
+class Bill(msgspec.Struct):
+    """What all attempts of a request came to. cost: nano-dollars; None where a price is not known. estimated: partly by our own count."""
+
+    cost: int | None = 0
+    usage: Usage | None = None
+    estimated: bool = False
+
+    def add(self, step: Step, usage: Usage, *, estimated: bool) -> None:
+        """Count an attempt. A replay costs nothing."""
+        prices = _FREE if step.model.provider == REPLAY else step.model.usd_per_million
+        self.cost = None if prices is None or self.cost is None else self.cost + nanos(cost_usd(prices, usage))
+        self.usage = sum_usage(self.usage, usage)
+        self.estimated = self.estimated or estimated
+
+
+def nanos(usd: float) -> int:
+    """US dollars in nano-dollars, the nearest."""
+    return round(usd * 1e9)
+
+
+def usage_from(plan: Plan, step: Step, watch: Watch, sent_bytes: int) -> tuple[Usage, bool]:
+    """(tokens of a call, whether they are our own count).
+
+    sent_bytes: of the request. A report that cannot be true is none; one of an answer that broke off counts what it has at least.
+    """
+    said = plan.conversation
+    most = None if said.images or said.state else sent_bytes
+    reported, _ = usage_of(watch.usage, step.sent.max_tokens, spoke=watch.begun and watch.whole, sent_bytes=most)
+    if reported is not None and watch.whole:
+        return reported, False
+    own = Usage(max(1, plan.input_tokens), math.ceil(watch.characters / _CHARACTERS_PER_TOKEN))
+    if reported is None:
+        return own, True
+    return msgspec.structs.replace(reported, output=max(reported.output, own.output)), True
+
+
+def reserve(plan: Plan, ceiling: int | None, answers: int, billable: int) -> tuple[int | None, int]:
+    """(nano-dollars, tokens) of the worst case: the most expensive of the steps, as often as attempts may be billed.
+
+    ceiling: the caller's cap on output. answers: how many are asked for. billable: attempts. None where a price is not known.
+    """
+    given = math.ceil(plan.input_tokens * _MARGIN) + _TEMPLATE
+    costs: list[int] = []
+    tokens = 0
+    for step in plan.steps:
+        cap = step.sent.max_tokens if step.sent.max_tokens is not None else ceiling
+        if cap is None:
+            cap = step.model.max_output_tokens or SAFETY_CAP
+        made = cap * max(1, answers)
+        tokens = max(tokens, given + made)
+        if step.model.usd_per_million is None:
+            return None, tokens
+        if step.model.provider == REPLAY:
+            return 0, tokens
+        costs.append(math.ceil(dearest_usd(step.model.usd_per_million, given, made, writes=True) * 1e9))
+    costs.sort(reverse=True)
+    return sum(costs[: max(1, billable)]), tokens

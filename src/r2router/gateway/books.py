@@ -1,0 +1,38 @@
+"""What the request path asks of a ledger; and one that keeps nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+from r2router.gateway.ledger import Opened, Settled, Ticket
+
+
+class Books(Protocol):
+    """Where requests are written down: `Ledger` is one."""
+
+    async def open(self, opened: Opened) -> Ticket:
+        """Before anything is sent upstream. Raises a `Refused`."""
+        ...
+
+    async def settle(self, ticket: Ticket, settled: Settled) -> Any:
+        """When it is over, once."""
+        ...
+
+
+class NoBooks:
+    """Keeps nothing, and so holds no limit."""
+
+    async def open(self, opened: Opened) -> Ticket:
+        """See `Books.open`."""
+        return Ticket(opened.id, opened, recorded=False)
+
+    async def settle(self, ticket: Ticket, settled: Settled) -> None:
+        """See `Books.settle`."""
+
+
+def ledger_file() -> Path:
+    """Where the ledger lies that no configuration places."""
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "r2router" / "ledger.sqlite"

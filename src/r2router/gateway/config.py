@@ -1,0 +1,225 @@
+"""The gateway's one TOML file: providers, models laid over the router's pool, presets, aliases, limits. It holds no secret."""
+
+from __future__ import annotations
+
+import tomllib
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from r2router.decide import AnyPolicy
+from r2router.errors import ConfigError
+from r2router.files import check_text
+from r2router.gateway.dialects.dialect import Speaks
+from r2router.text import suggest
+from r2router.types import Budget, Control, Model, Prices, Provider
+from r2router.upstream.endpoint import check_provider, origin
+from r2router.upstream.known import KNOWN
+
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+_LARGEST = 4 << 20
+
+_SPEAKS: dict[str, tuple[Speaks, ...]] = {
+    "api.openai.com": ("chat", "responses", "completions", "embeddings"),
+    "api.anthropic.com": ("messages", "chat"),
+    "openrouter.ai": ("chat", "responses", "messages", "completions", "embeddings"),
+    "api.groq.com": ("chat", "responses"),
+}
+_SPEAKS_DIALECT: dict[str, tuple[Speaks, ...]] = {
+    "vllm": ("chat", "responses", "messages", "completions", "embeddings"),
+    "llama.cpp": ("chat", "responses", "messages", "completions", "embeddings"),
+    "sglang": ("chat", "messages", "completions", "embeddings"),
+    "qwen": ("chat", "responses", "embeddings"),
+    "gemini": ("chat", "embeddings"),
+    "deepseek": ("chat", "completions"),
+}
+_OLLAMA_PORT = 11434
+
+
+class Served(Provider, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A provider as the gateway calls it.
+
+    speaks: the endpoints it has; by default what is known of it, else chat alone. stream_options: whether it takes that field in chat
+    completions. first_byte_s: the longest wait for the first byte of an answer.
+    """
+
+    speaks: tuple[Speaks, ...] = ()
+    stream_options: bool = True
+    first_byte_s: _Seconds = 300.0
+
+    @classmethod
+    def of(cls, provider: Provider) -> Served:
+        """The same provider, with what the gateway knows of it."""
+        fields = {name: getattr(provider, name) for name in provider.__struct_fields__}
+        if not fields.get("speaks"):
+            _, host, port = origin(provider.base_url)
+            known = _SPEAKS.get(host) or _SPEAKS_DIALECT.get(provider.dialect)
+            fields["speaks"] = known or (_SPEAKS_DIALECT["vllm"] if port == _OLLAMA_PORT else ("chat", "embeddings"))
+        return cls(**fields)
+
+
+class Overlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[model]]`: what is given replaces what the router's pool has; a model that the pool does not have can be asked for by name.
+
+    refuses: request fields that the model does not take; they are taken out of requests that it is routed.
+    """
+
+    id: str
+    provider: str | None = None
+    upstream: str | None = None
+    usd_per_million: Prices | None = None
+    capabilities: frozenset[str] | None = None
+    context: int | None = None
+    max_output_tokens: int | None = None
+    available: bool | None = None
+    budgets: tuple[int | str, ...] | None = None
+    control: tuple[Control, ...] = ()
+    refuses: frozenset[str] | None = None
+
+    def over(self, model: Model) -> Model:
+        """The model with what is given."""
+        names = ("provider", "upstream", "usd_per_million", "capabilities", "context", "max_output_tokens", "available")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if self.provider is not None and self.upstream is None:
+            given["upstream"] = model.upstream or model.id
+        return msgspec.structs.replace(model, **given)
+
+    def model(self) -> Model:
+        """A model that no pool has."""
+        budgets = tuple(Budget.of(b, self.control) for b in self.budgets or ("default",))
+        return self.over(Model(id=self.id, budgets=budgets, upstream=self.upstream or self.id))
+
+
+class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A named policy that clients ask for as a model, `auto:NAME`.
+
+    policy: by default the router's own. models: the only ones that are chosen from, ids or arms, with globs; empty for all. exclude:
+    those never chosen. effort: `ceiling` takes the smaller of the caller's length settings and the arm's; `caller` takes the caller's
+    where it sets any. switch_usd: what may be spent per conversation on leaving a prefix that a provider has cached.
+    """
+
+    policy: AnyPolicy | None = None
+    models: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    effort: Literal["ceiling", "caller"] = "ceiling"
+    switch_usd: Annotated[float, msgspec.Meta(ge=0)] = 0.05
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[server]`.
+
+    key: the *name* of the environment variable with a key that clients must send; empty: none, and then on loopback only. router: the
+    folder of a saved router, relative to this file; empty: the starter router. default: what clients get that name no model.
+    reply_model: which name replies show. ledger: a file, relative to this one, or `none`; by default `ledger_file`.
+    logs: `text`, `json` or `none`, on stderr; never any text of a prompt.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 4040
+    key: str = ""
+    router: str = ""
+    default: str = "auto"
+    reply_model: Literal["", "served", "asked"] = ""
+    logs: Literal["text", "json", "none"] = "text"
+    ledger: str = ""
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[limits]`: sizes in megabytes, times in seconds.
+
+    body_mb: of a request, unpacked. body_s: for it to arrive. deadline_s: for all attempts up to the first byte of an answer.
+    silence_s: of a provider within an answer. stall_s: of a client that does not read. longest_s: of one answer. drain_s: for answers
+    under way at the end. attempts: calls per request, of different models. keepalive_s: between signs of life to a waiting client.
+    """
+
+    body_mb: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 32.0
+    body_s: _Seconds = 30.0
+    deadline_s: _Seconds = 600.0
+    silence_s: _Seconds = 300.0
+    stall_s: _Seconds = 120.0
+    longest_s: _Seconds = 3600.0
+    drain_s: _Seconds = 30.0
+    attempts: Annotated[int, msgspec.Meta(ge=1, le=10)] = 3
+    keepalive_s: _Seconds = 10.0
+    concurrent: Annotated[int, msgspec.Meta(ge=1)] = 2000
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    server: Server = Server()
+    provider: dict[str, Served] = {}
+    model: tuple[Overlay, ...] = ()
+    preset: dict[str, Preset] = {}
+    alias: dict[str, str] = {}
+    limits: Bounds = Bounds()
+
+    @classmethod
+    def read(cls, path: str | Path) -> Config:
+        """From a TOML file. Raises `ConfigError` naming the file and the key."""
+        path = Path(path)
+        check_text(path, ConfigError)
+        try:
+            if path.stat().st_size > _LARGEST:
+                raise ConfigError(f"{path}: is larger than any configuration ({_LARGEST:,} bytes)")
+            config = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8-sig")), cls)
+        except FileNotFoundError:
+            raise ConfigError(f"{path}: no such file") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path}: not valid TOML: {error}") from None
+        except RecursionError:
+            raise ConfigError(f"{path}: nested too deeply") from None
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{path}: {error}") from None
+        try:
+            config.check()
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+        return config
+
+    def check(self) -> None:
+        """Raise `ConfigError` for what cannot be right, whatever the router is."""
+        for name, provider in self.provider.items():
+            check_provider(name, provider)
+        seen: set[str] = set()
+        for model in self.model:
+            if model.id in seen:
+                raise ConfigError(f"[[model]] {model.id!r} is given twice: keep one")
+            seen.add(model.id)
+        for name in self.preset:
+            if not name or any(c.isspace() or c in "@:*" for c in name):
+                raise ConfigError(f"preset {name!r}: a name has no white space, '@', ':' or '*'")
+        for pattern, target in [*self.alias.items(), ("server.default", self.server.default)]:
+            if target.startswith("auto:") and target.removeprefix("auto:") not in {**self.preset, **PRESETS}:
+                known = [*self.preset, *PRESETS]
+                raise ConfigError(f"{pattern}: there is no preset {target!r}{suggest(target.removeprefix('auto:'), known)}")
+
+    def providers(self) -> dict[str, Served]:
+        """All that can be called, ours first."""
+        known = {name: Served.of(provider) for name, provider in KNOWN.items()}
+        return known | {name: Served.of(provider) for name, provider in self.provider.items()}
+
+    def presets(self) -> dict[str, Preset]:
+        """Those of the file, before those that always are."""
+        return PRESETS | self.preset
+
+    def resolve(self, asked: str) -> str:
+        """The name that an alias stands for; the name itself where none matches. The first pattern that matches counts."""
+        return next((target for pattern, target in self.alias.items() if fnmatchcase(asked, pattern)), asked)
+
+
+def _policy(**fields: Any) -> AnyPolicy:
+    found: AnyPolicy = msgspec.convert(fields, AnyPolicy)
+    return found
+
+
+PRESETS: dict[str, Preset] = {
+    "cheap": Preset(policy=_policy(policy="tradeoff", lam=0.8)),
+    "balanced": Preset(),
+    "best": Preset(policy=_policy(policy="tradeoff", lam=0.0)),
+}
+"""Presets that are there without a configuration: mostly cost, the router's own policy, quality alone."""

@@ -1,0 +1,190 @@
+"""What a request says, read once and for routing alone: the task, what a model must be able to do, and how long the prompt is.
+
+The bytes that go upstream are not made from this. Only what people wrote is routed by: never what tools put out, nor the blocks that
+clients put around it and change from call to call.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from typing import Any
+
+import msgspec
+
+_TAGS = (
+    "system-reminder", "environment_context", "user_instructions", "INSTRUCTIONS", "permissions", "command-name", "command-message",
+    "command-args", "local-command-stdout", "ide_opened_file", "ide_selection", "environment_details", "skills_instructions",
+)  # fmt: skip
+_BILLING = "x-anthropic-billing-header"
+_KEPT = 32_768  # characters of a turn that are looked at
+_PART = 1_200  # characters of each of two turns: the encoder reads some hundred tokens, and must see both
+_URL_IMAGE_TOKENS = 1_600
+_MOST_IMAGE_TOKENS = 4_800
+_IMAGE_HEAD = 87_384  # base64 characters: the first 64 KiB
+
+
+class Conversation:
+    """Collected by a wire format from its own request.
+
+    first, last: what a person wrote first and last. system: the system prompt. needs: capabilities that a model must have.
+    loop: whether the last item is the output of a tool, so that an answer is under way. state: what of a provider's own the
+    conversation carries (`signature`, `encrypted`, `previous`, ...). errors: outputs of tools that ended the conversation with one and the
+    same error, in a row. images: tokens of images and files, by their headers. binary: bytes of the body that these take. turns: its
+    items.
+    """
+
+    def __init__(self) -> None:
+        self.first = self.last = self.system = ""
+        self.needs: set[str] = set()
+        self.state: set[str] = set()
+        self.loop = False
+        self.errors = 0
+        self.images = self.binary = self.turns = 0
+        self._error = b""
+
+    @property
+    def task(self) -> str:
+        """The text to route by; empty where a person wrote none."""
+        if self.first == self.last or not self.first:
+            return self.last
+        return f"{self.first[:_PART]}\n\n{self.last[:_PART]}"
+
+    def human(self, texts: list[str]) -> None:
+        """A turn of a person, as its texts."""
+        self.turns += 1
+        self.loop = False
+        words = "\n".join(kept for text in texts if (kept := _own_words(text)))
+        if words:
+            self.first = self.first or words
+            self.last = words
+
+    def instruct(self, text: str) -> None:
+        """A part of the system prompt."""
+        if not text.startswith(_BILLING):  # it changes from call to call
+            self.system += text[: max(0, _KEPT - len(self.system))]
+
+    def answered(self) -> None:
+        """A turn of the model's."""
+        self.turns += 1
+        self.loop = False
+
+    def tool_output(self, content: Any, failed: bool | None = None) -> None:
+        """The output of a tool. failed: where the format says so."""
+        self.turns += 1
+        self.loop = True
+        text = "\n".join(texts_of(content))
+        wrong = _looks_failed(text) if failed is None else failed
+        digest = hashlib.sha256(text[:_KEPT].encode("utf-8", "surrogatepass")).digest() if wrong else b""
+        self.errors = 0 if not wrong else self.errors + 1 if digest == self._error else 1
+        self._error = digest
+
+    def image(self, source: Any) -> None:
+        """An image: a `data:` URL, base64, or anything else for one that lies elsewhere."""
+        self.needs.add("vision")
+        text = source if isinstance(source, str) else ""
+        if text.startswith("http") or not text:
+            self.images += _URL_IMAGE_TOKENS
+            return
+        self.binary += len(text)
+        self.images += image_tokens(text.partition(",")[2] if text.startswith("data:") else text)
+
+    def file(self, data: Any) -> None:
+        """A document; its tokens are bounded by its size."""
+        self.needs.add("files")
+        size = len(data) if isinstance(data, str) and not data.startswith("http") else 0
+        self.binary += size
+        self.images += max(1_500, size // 16)
+
+
+def image_tokens(base64_text: str) -> int:
+    """Tokens that an image is billed at, at most, by its width and height; as a large one where those cannot be read."""
+    try:
+        head = base64.b64decode(base64_text[:_IMAGE_HEAD][: len(base64_text[:_IMAGE_HEAD]) // 4 * 4], validate=False)
+    except (binascii.Error, ValueError):
+        return _MOST_IMAGE_TOKENS
+    found = _size(head)
+    if found is None:
+        return _MOST_IMAGE_TOKENS
+    return min(max(found[0] * found[1] // 750 + 1, 85), _MOST_IMAGE_TOKENS)
+
+
+def _size(head: bytes) -> tuple[int, int] | None:
+    if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) >= 24:
+        return int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
+    if head[:6] in (b"GIF87a", b"GIF89a") and len(head) >= 10:
+        return int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little")
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP" and len(head) >= 30:
+        return _webp(head)
+    return _jpeg(head) if head[:2] == b"\xff\xd8" else None
+
+
+def _webp(head: bytes) -> tuple[int, int] | None:
+    match head[12:16]:
+        case b"VP8X":
+            return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
+        case b"VP8 ":
+            return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
+        case b"VP8L":
+            bits = int.from_bytes(head[21:25], "little")
+            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return None
+
+
+def _jpeg(head: bytes) -> tuple[int, int] | None:
+    at = 2
+    while at + 9 <= len(head) and head[at] == 0xFF:
+        marker, size = head[at + 1], int.from_bytes(head[at + 2 : at + 4])
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(head[at + 7 : at + 9]), int.from_bytes(head[at + 5 : at + 7])
+        if size < 2:
+            return None
+        at += 2 + size
+    return None
+
+
+def _own_words(text: str) -> str:
+    """A text without the blocks that clients put into it."""
+    text = text[:_KEPT]
+    for tag in _TAGS:
+        begin, end = f"<{tag}", f"</{tag}>"
+        at = text.find(begin)
+        while at >= 0:
+            close = text.find(end, at)
+            if close < 0:
+                break
+            text = text[:at] + text[close + len(end) :]
+            at = text.find(begin, at)
+    return text.strip()
+
+
+_FAILED = ("error:", "error ", "traceback (most recent call last)", "exception", "fatal:", '{"error"', "failed")
+
+
+def _looks_failed(text: str) -> bool:
+    return text[:200].lstrip().lower().startswith(_FAILED)
+
+
+def texts_of(content: Any, kinds: tuple[str, ...] = ("text", "input_text", "output_text")) -> list[str]:
+    """The texts of content that is a string or a list of parts."""
+    if isinstance(content, str):
+        return [content]
+    parts = content if isinstance(content, list) else ()
+    return [p["text"] for p in parts if isinstance(p, dict) and p.get("type") in kinds and isinstance(p.get("text"), str)]
+
+
+def dicts(value: Any) -> list[dict[str, Any]]:
+    """The objects of a list."""
+    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
+
+
+class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller allows at most; None: nothing said.
+
+    max_tokens: of output, thinking included where the format has it so. effort: its name. thinking: tokens; 0 switches it off.
+    """
+
+    max_tokens: int | None = None
+    effort: str | None = None
+    thinking: int | None = None

@@ -1,0 +1,80 @@
+"""`/v1/completions` and `/v1/embeddings`: metered, and passed through to the model that was asked for."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from r2router.gateway.conversation import Ceilings, Conversation
+from r2router.gateway.dialects.chat import Chat, ChatWatch
+from r2router.gateway.dialects.dialect import Speaks, Watch
+from r2router.gateway.splice import Members
+from r2router.types import Enforcement, Provider
+
+
+class Completions(Chat):
+    """Completions of old."""
+
+    name: ClassVar[Speaks] = "completions"
+    path = "/completions"
+    routed = False
+
+    def read(self, body: Members) -> Conversation:
+        """See `Dialect.read`."""
+        found = Conversation()
+        prompt = body.get("prompt")
+        found.human([prompt] if isinstance(prompt, str) else [p for p in prompt if isinstance(p, str)] if isinstance(prompt, list) else [])
+        return found
+
+    def ceilings(self, body: Members) -> Ceilings:
+        """See `Dialect.ceilings`."""
+        return Ceilings(max_tokens=Chat.ceilings(self, body).max_tokens or 16)  # what their documentation has for none
+
+    def enforce(self, body: Members, sent: Enforcement, provider: Provider) -> None:
+        """Nothing: no budget was ever collected here."""
+
+
+class EmbeddingsWatch(ChatWatch):
+    """Reads replies that report input alone."""
+
+    def reply_bytes(self, data: bytes) -> None:
+        """Take in a whole reply, without its vectors."""
+        try:
+            found = _embeddings.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return
+        if found.error:
+            self.error = found.error
+            return
+        if found.usage is not None:
+            self.usage = {"completion_tokens": 0, **found.usage}
+        self.model, self.whole = found.model, True
+
+
+class _Reply(msgspec.Struct):
+    usage: dict[str, Any] | None = None
+    model: str | None = None
+    error: Any = None
+
+
+_embeddings = msgspec.json.Decoder(_Reply)
+
+
+class Embeddings(Completions):
+    """Embeddings."""
+
+    name: ClassVar[Speaks] = "embeddings"
+    path = "/embeddings"
+
+    def read(self, body: Members) -> Conversation:
+        """See `Dialect.read`."""
+        return Conversation()
+
+    def ceilings(self, body: Members) -> Ceilings:
+        """See `Dialect.ceilings`."""
+        return Ceilings(max_tokens=0)
+
+    def watch(self) -> Watch:
+        """See `Dialect.watch`."""
+        return EmbeddingsWatch()

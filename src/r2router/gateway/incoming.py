@@ -1,0 +1,169 @@
+"""Requests as they come in: their headers, who sent them, and their bodies, bounded in size and time."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import ipaddress
+import sys
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from importlib import import_module
+from typing import Any
+from urllib.parse import urlsplit
+
+from r2router.gateway.config import Bounds
+from r2router.gateway.refusal import Refusal
+from r2router.upstream.endpoint import MB, Inflate, TooMuch
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_IN_LOOP = 256 * 1024  # packed bytes above which unpacking is done in a thread
+
+
+class Gone(Exception):
+    """The client has left."""
+
+
+class Incoming:
+    """One request. id: made here, never taken from the client, as rows of the ledger are found by it."""
+
+    __slots__ = ("_headers", "id", "method", "path", "query", "receive", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope, self.receive = scope, receive
+        self.id = f"req_{uuid.uuid4().hex}"
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.query: bytes = scope.get("query_string", b"")
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+
+    def header(self, name: bytes) -> str:
+        """A header's value, empty where it is absent."""
+        return self._headers.get(name, b"").decode("latin-1")
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        return self._headers
+
+    async def body(self, bounds: Bounds) -> bytes:
+        """The whole body, unpacked. Raises `Refusal` where it is too large, too slow or packed in another way; `Gone`."""
+        most = int(bounds.body_mb * MB)
+        declared = self.header(b"content-length")
+        if declared.isdigit() and int(declared[:18]) > most:
+            raise _too_large(most)
+        message = await self._part(bounds, 0.0)
+        data: bytes = message.get("body", b"")
+        if message.get("more_body"):
+            deadline = asyncio.get_running_loop().time() + bounds.body_s
+            parts, size = [data], len(data)
+            while message.get("more_body"):
+                message = await self._part(bounds, deadline)
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > most:
+                    raise _too_large(most)
+            data = b"".join(parts)
+        coding = self.header(b"content-encoding").strip().lower()
+        if coding in ("", "identity"):
+            return data
+        if len(data) > _IN_LOOP:
+            return await asyncio.to_thread(unpacked, data, coding, most)
+        return unpacked(data, coding, most)
+
+    async def _part(self, bounds: Bounds, deadline: float) -> MutableMapping[str, Any]:
+        try:
+            async with asyncio.timeout_at(deadline or asyncio.get_running_loop().time() + bounds.body_s):
+                message = await self.receive()
+        except TimeoutError:
+            raise Refusal(408, "request_timeout", f"the body did not arrive within {bounds.body_s:g} s") from None
+        if message["type"] == "http.disconnect":
+            raise Gone
+        return message
+
+
+def _too_large(most: int) -> Refusal:
+    return Refusal(413, "request_too_large", f"the body is larger than {most / MB:g} MB (limits.body_mb)")
+
+
+def unpacked(data: bytes, coding: str, most: int) -> bytes:
+    """A body as it was before it was packed, of at most so many bytes. Raises `Refusal`."""
+    try:
+        if coding == "zstd":
+            return _unzstd(data, most)
+        return b"".join(Inflate(most, coding).feed(data))
+    except TooMuch:
+        raise _too_large(most) from None
+    except ValueError as error:
+        if "damaged" in str(error):
+            raise Refusal(400, "invalid_body", f"the body is no {coding[:20]}: it is {error}") from None
+        raise Refusal(415, "unsupported_encoding", "Content-Encoding must be zstd, gzip, deflate or identity") from None
+
+
+def _unzstd(data: bytes, most: int) -> bytes:
+    if sys.version_info >= (3, 14):
+        zstd = import_module(_STDLIB_ZSTD)
+    else:
+        from backports import zstd
+    parts, left = [], most
+    try:
+        while data:  # frames may follow each other
+            unpack = zstd.ZstdDecompressor()
+            part = unpack.decompress(data, left + 1)
+            while True:
+                parts.append(part)
+                left -= len(part)
+                if left < 0:
+                    raise _too_large(most)
+                if unpack.eof or (unpack.needs_input and not part):
+                    break
+                part = unpack.decompress(b"", left + 1)
+            if not unpack.eof:
+                raise Refusal(400, "invalid_body", "the body is no zstd: it ends too early")
+            data = unpack.unused_data
+    except zstd.ZstdError:
+        raise Refusal(400, "invalid_body", "the body is no zstd: it is damaged in its compressed form") from None
+    return b"".join(parts)
+
+
+_STDLIB_ZSTD = "compression.zstd"
+
+
+# -- who may ask ------------------------------------------------------------------------------------------------------
+
+
+def secret_of(incoming: Incoming) -> str:
+    """The key that a client sent, in either of the two ways."""
+    bearer = incoming.header(b"authorization")
+    if bearer[:7].lower() == "bearer ":
+        return bearer[7:].strip()
+    return incoming.header(b"x-api-key").strip()
+
+
+def same_secret(given: str, wanted: str) -> bool:
+    """Whether two keys are one, in a time that says nothing of where they differ."""
+    return hmac.compare_digest(hashlib.sha256(given.encode()).digest(), hashlib.sha256(wanted.encode()).digest())
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or an address is this machine's own."""
+    name = host.strip("[]").rstrip(".").lower()
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
+
+
+def check_local(incoming: Incoming) -> None:
+    """Without keys only programs of this machine may ask: no web page, under whatever name it found the port. Raises `Refusal`."""
+    try:
+        host = urlsplit(f"//{incoming.header(b'host')}").hostname or "localhost"
+        source = incoming.header(b"origin")
+        origin = urlsplit(source).hostname or "" if source else "localhost"
+    except ValueError:
+        host = origin = ""
+    if not (is_loopback(host) and is_loopback(origin)):
+        raise Refusal(403, "not_local", "without a key only programs of this machine may ask, at 127.0.0.1 or localhost; set server.key")

@@ -1,0 +1,313 @@
+"""One request from its plan to its end: opened in the ledger, asked of one arm after another, relayed, settled."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from r2router.gateway.attempt import Attempts, Held, Lost
+from r2router.gateway.billing import Bill, nanos, reserve, usage_from
+from r2router.gateway.books import Books
+from r2router.gateway.failover import Breaker
+from r2router.gateway.incoming import Gone, Incoming
+from r2router.gateway.ledger import Opened, Settled
+from r2router.gateway.outgoing import Aborted, Outgoing, Presence
+from r2router.gateway.plan import Call, Plan, Step, larger_context
+from r2router.gateway.refusal import Refusal
+from r2router.gateway.setting import REPLAY, Setting
+from r2router.gateway.tap import Tap
+from r2router.gateway.upstreams import BrokenOff, Caller, reply_headers
+
+_STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+
+
+@dataclass
+class Told:
+    """What is known of a request when it is over: for the ledger, the metrics and the logs."""
+
+    state: Literal["done", "cut", "cancelled", "failed"] = "failed"
+    status: int = 0
+    served: str | None = None
+    attempts: int = 0
+    bill: Bill = field(default_factory=Bill)
+    ttft_s: float | None = None
+    finish: str | None = None
+    note: str = ""
+
+
+class Relay:
+    """Serves one call. began: of the loop's clock, when the request came."""
+
+    def __init__(self, call: Call, plan: Plan, setting: Setting, incoming: Incoming, out: Outgoing, began: float) -> None:
+        self.call, self.plan, self.setting, self.incoming, self.out, self.began = call, plan, setting, incoming, out, began
+        self.told = Told()
+        self._bounds = setting.config.limits
+        wish = setting.config.server.reply_model
+        shows_asked = wish == "asked" or (not wish and call.dialect.shows_asked)
+        self._shown = call.asked if shows_asked and call.dialect.routed else None
+        self._timer: asyncio.TimerHandle | None = None
+        self._ping: asyncio.Task[None] | None = None
+        self._tap: Tap | None = None
+        self._presence: Presence | None = None
+        self._session = ""
+
+    async def run(self, books: Books, breaker: Breaker, caller: Caller, key: str | None, session: str) -> None:
+        """Answer the client. Raises `Refusal` where nothing has been sent to it, `Gone` where it left."""
+        self._session = session
+        ticket = await books.open(self._opened(key, session))
+        try:
+            async with Presence(self.incoming) as presence:
+                self._presence = presence
+                await self._serve(breaker, caller)
+        except Gone as gone:
+            self.told.state, self.told.note = "cancelled", str(gone)
+            raise
+        except Refusal as refusal:
+            self.told.status, self.told.note = refusal.status, refusal.code
+            raise
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            told = self.told
+            settled = Settled(
+                state=told.state,
+                cost=told.bill.cost,
+                usage=told.bill.usage,
+                estimated=told.bill.estimated,
+                latency_s=self._elapsed(),
+                ttft_s=told.ttft_s,
+                served=told.served,
+                attempts=told.attempts,
+                note=told.note,
+            )
+            await books.settle(ticket, settled)
+
+    # -- the attempts -------------------------------------------------------------------------------------------------
+
+    async def _serve(self, breaker: Breaker, caller: Caller) -> None:
+        attempts = Attempts(self.call, self.plan, self.setting, caller, self.incoming.headers, self._shown)
+        if self.call.stream and self.call.dialect.ping:
+            self._watch_silence()
+        deadline = self.began + self._bounds.deadline_s
+        order = self._order(breaker)
+        usage, lost, at = True, None, 0
+        while at < len(order) and self.told.attempts < self._bounds.attempts:
+            step = self.plan.steps[order[at]]
+            self.told.attempts += 1
+            try:
+                found = await attempts.make(order[at], deadline, usage=usage)
+            except asyncio.CancelledError:
+                self._bill_unseen(step)
+                raise
+            if isinstance(found, Held):
+                breaker.succeeded(step.model.provider, step.model.id)
+                self.told.served = step.arm
+                await self._relay(found, step, lost)
+                return
+            lost = found
+            if lost.action == "plain" and usage:
+                usage = False
+                continue
+            usage = True
+            self._note_failure(lost, step, breaker)
+            if lost.action == "return":
+                break
+            if lost.action == "larger":
+                larger = larger_context(self.plan, step).steps
+                order = [i for i in order[at + 1 :] if self.plan.steps[i] in larger]
+                at = -1
+            at += 1
+        await self._fail(lost or Lost("return", 503, "no model can be asked now"))
+
+    def _order(self, breaker: Breaker) -> list[int]:
+        """The steps, those that are known to fail now behind the others."""
+        numbers = list(range(len(self.plan.steps)))
+        if len(numbers) == 1:
+            return numbers
+        return sorted(numbers, key=lambda i: breaker.open(self.plan.steps[i].model.provider, self.plan.steps[i].model.id))
+
+    def _note_failure(self, lost: Lost, step: Step, breaker: Breaker) -> None:
+        if lost.action == "next":
+            breaker.failed(step.model.provider, step.model.id, wait=lost.wait, whole=lost.whole_provider)
+        if lost.maybe_billed:
+            self._bill_unseen(step) if lost.tap is None else self._bill(step, lost.tap, lost.sent_bytes)
+
+    async def _fail(self, lost: Lost) -> None:
+        """Tell the client: the provider's own words where there are any, byte for byte."""
+        self.told.status = lost.status
+        self.told.note = lost.message
+        code = _CODES.get(lost.status, "provider_error")
+        refusal = Refusal(lost.status, code, lost.message, retry_after=lost.wait, retry=not lost.maybe_billed)
+        if self.out.started:
+            await self.out.write(self.call.dialect.broken(refusal, self.incoming.id, self._observed()))
+            await self.out.end()
+            return
+        headers = self._headers(self.plan.steps[0])
+        if lost.body and lost.headers is not None:
+            headers += reply_headers(lost.headers)
+            if lost.wait is not None and not any(name == b"retry-after" for name, _ in headers):
+                headers += refusal.headers()
+            await self.out.whole(lost.status, headers, lost.body)
+            return
+        headers += [(b"content-type", b"application/json"), *refusal.headers()]
+        await self.out.whole(lost.status, headers, self.call.dialect.error(refusal, self.incoming.id))
+
+    # -- the reply ----------------------------------------------------------------------------------------------------
+
+    async def _relay(self, held: Held, step: Step, before: Lost | None) -> None:
+        tap = self._tap = held.tap
+        whole = held.done
+        try:
+            headers = self._headers(step, before)
+            given = reply_headers(held.exchange.headers)
+            if tap.unpacks:
+                given = [(k, v) for k, v in given if k != b"content-encoding"]
+            self.told.status = held.exchange.status
+            if held.done and not self.out.started and not tap.streamed:
+                usage, estimated = usage_from(self.plan, step, tap.watch, held.sent_bytes)
+                cost = Bill()
+                cost.add(step, usage, estimated=estimated)
+                await self.out.whole(held.exchange.status, headers + _cost_headers(cost, self.told.bill) + given, held.first)
+            else:
+                if not self.out.started:
+                    await self.out.start(held.exchange.status, headers + self._forecast_headers() + given + _STREAM_HEADERS)
+                await self.out.write(held.first)
+                self._mark_first()
+                if not held.done:
+                    async for chunk in held.chunks:
+                        await self.out.write(tap.feed(chunk))
+                    await self.out.write(tap.end())
+                whole = True
+                await self._finish(tap)
+            self._mark_first()
+            self.told.finish = tap.watch.finish
+            cut = not tap.watch.whole and tap.watch.finish is None and not tap.blind
+            self.told.state = "cut" if cut or tap.watch.error is not None or tap.watch.finish in _CUT else "done"
+        except BrokenOff as error:
+            self.told.state, self.told.note = "cut", f"the provider {error}"
+            await self._break(f"the provider {error}")
+        finally:
+            held.exchange.close(whole=whole)
+            self._bill(step, tap, held.sent_bytes)
+
+    async def _finish(self, tap: Tap) -> None:
+        """End a stream; one that lacks its end is not passed off as whole."""
+        watch = tap.watch
+        if tap.streamed and not watch.whole and watch.finish is None and watch.error is None:
+            await self._break("the provider ended the stream too early")
+        else:
+            await self.out.end()
+
+    async def _break(self, message: str) -> None:
+        refusal = Refusal(502, "upstream_broke_off", message, retry=False)
+        if self._tap is not None and self._tap.streamed is False:
+            raise Aborted(message)  # a body that began as JSON cannot say so
+        if self._tap is not None and not self._tap.at_end:
+            await self.out.write(b"\n\n")
+        await self.out.write(self.call.dialect.broken(refusal, self.incoming.id, self._observed()))
+        await self.out.end()
+
+    def _mark_first(self) -> None:
+        if self.told.ttft_s is None and self.out.first_at is not None:
+            self.told.ttft_s = self.out.first_at - self.began
+
+    # -- signs of life, and their absence -----------------------------------------------------------------------------
+
+    def _watch_silence(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._bounds.keepalive_s, self._tick)
+
+    def _tick(self) -> None:
+        loop, bounds, presence = asyncio.get_running_loop(), self._bounds, self._presence
+        if presence is None or presence.gone:
+            return
+        if self.out.stalled() > bounds.stall_s:
+            presence.leave(f"its client took nothing for {bounds.stall_s:g} s")
+            return
+        if loop.time() - self.began > bounds.longest_s:
+            presence.leave(f"it took more than {bounds.longest_s:g} s")
+            return
+        at_end = self._tap is None or (self._tap.at_end and self._tap.streamed is not False)
+        quiet = self.out.idle() >= 0.9 * bounds.keepalive_s if self.out.started else True
+        if quiet and at_end and not self.out.stalled() and (self._ping is None or self._ping.done()):
+            self._ping = loop.create_task(self._send_ping())
+        self._watch_silence()
+
+    async def _send_ping(self) -> None:
+        if not self.out.started:
+            kind = (b"content-type", b"text/event-stream; charset=utf-8")
+            await self.out.start(200, [*self._headers(self.plan.steps[0]), *self._forecast_headers(), kind, *_STREAM_HEADERS])
+        await self.out.write(self.call.dialect.ping)
+
+    # -- what is told -------------------------------------------------------------------------------------------------
+
+    def _headers(self, step: Step, before: Lost | None = None) -> list[tuple[bytes, bytes]]:
+        reason = self.plan.reason if before is None else f"fallback:{before.status}: {before.message}"
+        found = [("arm", step.arm), ("reason", reason), ("request-id", self.incoming.id), ("budget-source", step.source)]
+        if self._session:
+            found.append(("session", self._session))
+        if step.model.provider == REPLAY:
+            found.append(("replay", "true"))
+        if self.plan.decision is not None:
+            found.append(("forecast-quality", f"{self.plan.decision.quality:.4f}"))
+        return [(b"x-r2router-" + name.encode(), header_text(value)) for name, value in found]
+
+    def _forecast_headers(self) -> list[tuple[bytes, bytes]]:
+        decision = self.plan.decision
+        if decision is None:
+            return []
+        return [(b"x-r2router-cost", f"{decision.cost:.9f}".encode()), (b"x-r2router-cost-source", b"forecast")]
+
+    def _opened(self, key: str | None, session: str) -> Opened:
+        plan, call = self.plan, self.call
+        many = call.body.get("n")
+        worst, tokens = reserve(plan, call.ceilings.max_tokens, many if type(many) is int else 1, self._bounds.attempts)
+        decision = plan.decision
+        return Opened(
+            id=self.incoming.id,
+            asked=call.asked,
+            arm=plan.steps[0].arm,
+            endpoint=call.dialect.name,
+            reserved=worst,
+            tokens=tokens,
+            key=key,
+            session=session or None,
+            preset=plan.preset,
+            price_version=self.setting.version,
+            forecast_quality=None if decision is None else decision.quality,
+            forecast=None if decision is None else nanos(decision.cost),
+            time=time.time(),
+        )
+
+    def _bill(self, step: Step, tap: Tap, sent_bytes: int) -> None:
+        usage, estimated = usage_from(self.plan, step, tap.watch, sent_bytes)
+        self.told.bill.add(step, usage, estimated=estimated)
+
+    def _bill_unseen(self, step: Step) -> None:
+        """An attempt of which nothing came back, and that the provider may bill for all the same."""
+        self._bill(step, Tap(self.call.dialect), 0)
+
+    def _observed(self) -> Any:
+        return self._tap.watch if self._tap is not None else self.call.dialect.watch()
+
+    def _elapsed(self) -> float:
+        return asyncio.get_running_loop().time() - self.began
+
+
+_CODES: Mapping[int, str] = {502: "upstream_unavailable", 503: "no_model_available", 504: "upstream_timeout"}
+_CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"})
+
+
+def _cost_headers(bill: Bill, before: Bill) -> list[tuple[bytes, bytes]]:
+    if bill.cost is None or before.cost is None:
+        return []
+    source = b"estimate" if bill.estimated or before.estimated else b"usage"
+    return [(b"x-r2router-cost", f"{(bill.cost + before.cost) / 1e9:.9f}".encode()), (b"x-r2router-cost-source", source)]
+
+
+def header_text(value: str) -> bytes:
+    """A value as a header may have it: one line of printable ASCII, of at most 300 characters."""
+    return "".join(c if " " <= c <= "~" else "?" for c in " ".join(value.split()))[:300].encode()

@@ -1,0 +1,230 @@
+"""Running a gateway: the server around the application, its reloads and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from r2router.errors import ConfigError, LedgerError, MissingExtra, R2Error
+from r2router.gateway.app import Gateway
+from r2router.gateway.books import Books, ledger_file
+from r2router.gateway.config import Config
+from r2router.gateway.incoming import is_loopback
+from r2router.gateway.ledger import Ledger
+from r2router.gateway.setting import Setting
+from r2router.upstream.endpoint import key_of
+
+_HEAD_S = 20.0
+"""How long the head of a request may take to arrive."""
+_MOST_HEAD = 64 * 1024
+_KEEP_ALIVE_S = 75
+_LOOK_EVERY_S = 2.0
+
+
+def read_setting(file: Path | None, **server: Any) -> Setting:
+    """The setting of a configuration file, or of none. server: fields of `[server]` that go before the file's.
+
+    Raises `ConfigError`, `ArtifactError` and `MissingPrice`.
+    """
+    config = Config() if file is None else Config.read(file)
+    given = {name: value for name, value in server.items() if value is not None}
+    config = msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, **given))
+    check_open(config)
+    return Setting.of(config, None if file is None else file.parent)
+
+
+def open_ledger(setting: Setting, file: Path | None) -> Ledger | None:
+    """The ledger of a setting; None where it is to have none. Raises `LedgerError`."""
+    where = setting.config.server.ledger
+    if where == "none":
+        return None
+    if where.startswith(("postgresql://", "postgres://")):
+        return Ledger.at(where)
+    path = Path(where) if where else ledger_file()
+    if where and not path.is_absolute() and file is not None:
+        path = file.parent / path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerError(f"{path}: cannot be made ({error.strerror or error}); set server.ledger") from None
+    return Ledger.at(path)
+
+
+def check_open(config: Config) -> None:
+    """Raise `ConfigError` where strangers could ask: without a key the gateway is for this machine alone."""
+    key = config.server.key
+    if key:
+        _, wrong = key_of(key)
+        if wrong:
+            raise ConfigError(f"server.key: {wrong}")
+    elif not is_loopback(config.server.host):
+        raise ConfigError(
+            f"server.host {config.server.host!r} can be reached from other machines, and no key is set: put a key into an environment "
+            'variable and name it, as in key = "R2ROUTER_KEY", or listen on 127.0.0.1'
+        )
+
+
+def serve(
+    setting: Setting, file: Path | None, *, books: Books | None = None, again: Callable[[], Setting], ready: Callable[[str], None]
+) -> None:
+    """Serve until SIGTERM or SIGINT. again: reads the setting once more, at SIGHUP and when its files change. ready: told the address.
+
+    Raises `ConfigError` where the address cannot be had.
+    """
+    try:
+        import uvicorn
+        import uvloop
+    except ImportError:
+        raise MissingExtra("r2router serve needs the [serve] extra: pip install 'r2router[serve]'") from None
+    server = setting.config.server
+    listening = _listen(server.host, server.port)
+    host, port = listening.getsockname()[:2]
+
+    async def run() -> None:
+        gateway = Gateway(setting, books=books)
+        config = uvicorn.Config(
+            gateway,
+            loop="none",
+            http=protocol(),
+            ws="none",
+            lifespan="on",
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            date_header=True,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=max(1, round(setting.config.limits.drain_s)),
+        )
+        running = uvicorn.Server(config)
+        watcher = asyncio.create_task(_reloads(gateway, file, again))
+        ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        try:
+            await running.serve(sockets=[listening])
+        finally:
+            watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watcher
+
+    with contextlib.suppress(KeyboardInterrupt):
+        uvloop.run(run())
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((host, port))
+        found.listen(2048)
+    except OSError as error:
+        found.close()
+        raise ConfigError(f"cannot listen on {host}:{port} ({error.strerror or error}); give another --port") from None
+    found.setblocking(False)
+    return found
+
+
+def protocol() -> Any:
+    """uvicorn's protocol, with limits on the size and time of a request's head, which it has none of."""
+    try:
+        import httptools  # noqa: F401  what uvicorn parses with
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+    except ImportError:
+        raise MissingExtra("r2router serve needs the [serve] extra: pip install 'r2router[serve]'") from None
+
+    class Bounded(HttpToolsProtocol):  # type: ignore[misc,unused-ignore]
+        head_bytes = 0
+        head_timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._wait_for_head()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._head_came()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if self.head_timer is not None:
+                self.head_bytes += len(data)
+            super().data_received(data)
+            if self.head_timer is not None and self.head_bytes > _MOST_HEAD:
+                self._close_late()
+
+        def on_message_begin(self) -> None:
+            self._wait_for_head()
+            super().on_message_begin()
+
+        def on_headers_complete(self) -> None:
+            self._head_came()
+            super().on_headers_complete()
+
+        def _wait_for_head(self) -> None:
+            self._head_came()
+            self.head_bytes = 0
+            self.head_timer = self.loop.call_later(_HEAD_S, self._close_late)
+
+        def _head_came(self) -> None:
+            if self.head_timer is not None:
+                self.head_timer.cancel()
+                self.head_timer = None
+
+        def _close_late(self) -> None:
+            self._head_came()
+            if self.transport is not None and not self.transport.is_closing():
+                self.transport.close()
+
+    return Bounded
+
+
+# -- reloads ----------------------------------------------------------------------------------------------------------
+
+
+async def _reloads(gateway: Gateway, file: Path | None, again: Callable[[], Setting]) -> None:
+    """Reload at SIGHUP, and when the configuration or the router is another file than before."""
+    asked = asyncio.Event()
+    with contextlib.suppress(NotImplementedError, AttributeError):  # Windows
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+    seen = _stamps(gateway.setting, file)
+    while True:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_EVERY_S):
+                await asked.wait()
+        now = _stamps(gateway.setting, file)
+        if not asked.is_set() and now == seen:
+            continue
+        asked.clear()
+        seen = now
+        await reload(gateway, again)
+
+
+async def reload(gateway: Gateway, again: Callable[[], Setting]) -> bool:
+    """Put what the files say now in place of what they said; where that is wrong, say so and keep the old. Whether it was replaced."""
+    try:
+        setting = await asyncio.to_thread(again)
+    except R2Error as error:
+        gateway.log.say(f"not reloaded, the old configuration is kept: {error}")
+        return False
+    gateway.reload(setting)
+    gateway.log.say("reloaded")
+    return True
+
+
+def _stamps(setting: Setting, file: Path | None) -> tuple[object, ...]:
+    folder = setting.config.server.router
+    router = None if not folder else Path(folder) if Path(folder).is_absolute() or file is None else file.parent / folder
+    found: list[object] = []
+    for path in (file, router and router / "router.json"):
+        try:
+            stat = path.stat() if path is not None else None
+            found.append(stat and (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+        except OSError:
+            found.append(None)
+    return tuple(found)

@@ -1,0 +1,126 @@
+"""A reply on its way to the client: the bytes that go on, and an observer beside them that may fail without a byte being lost."""
+
+from __future__ import annotations
+
+from r2router.gateway.dialects.dialect import Dialect, Watch
+from r2router.gateway.frames import Frames, parse, with_data
+from r2router.gateway.splice import NotJson
+from r2router.upstream.endpoint import MB, Inflate, TooMuch
+from r2router.upstream.events import is_blank, is_json
+
+_MOST_WHOLE = 64 * MB
+"""Bytes of a whole reply that are kept to be read, or edited; a longer one is relayed unread."""
+_MOST_UNPACKED = 1 << 40
+_PACKED = ("gzip", "x-gzip", "deflate")
+
+
+class Tap:
+    """feed: what the provider sends; gives what goes to the client now.
+
+    Nothing is held back, but where an event may have to be left out or edited: then each event waits for its end.
+
+    surplus: whether events that only the gateway asked for are left out. shown: the name of the model that the client is to see; None
+    leaves what the provider says. coding: the reply's Content-Encoding. real: whether anything but comments has come. at_end: whether
+    what went to the client ends with an event. streamed: whether it is a stream of events; None while that is not known. blind:
+    whether it cannot be observed.
+    """
+
+    def __init__(self, dialect: Dialect, *, surplus: bool = False, shown: str | None = None, coding: str = "") -> None:
+        self.watch: Watch = dialect.watch()
+        self._dialect, self._surplus, self._shown = dialect, surplus, shown
+        self._frames: Frames | None = None
+        self._start: bytes | None = b""
+        self._whole: bytearray | None = None
+        coding = coding.strip().lower()
+        self._inflate = Inflate(_MOST_UNPACKED, coding) if coding in _PACKED else None
+        self.blind = bool(coding) and coding != "identity" and self._inflate is None
+        self.edits = (surplus or shown is not None) and not self.blind
+        self.unpacks = self.edits and self._inflate is not None
+        self.real = self.blind
+        self.at_end = True
+        self.streamed: bool | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        """Take in what came; gives what goes on."""
+        if self.blind:
+            return data
+        if self._inflate is None:
+            out = self._plain(data)
+        else:
+            try:
+                out = b"".join([self._plain(part) for part in self._inflate.feed(data)])
+            except (TooMuch, ValueError):  # no longer observed
+                self.blind, out = True, b""
+        return out if self.edits else data
+
+    def end(self) -> bytes:
+        """Nothing more will come; gives what was held back."""
+        rest = b""
+        if self._start:
+            rest, self._start = self._take(self._start), None
+        if self._frames is not None:
+            last = self._frames.end()
+            rest += self._event(last, whole=True) if last else b""
+        elif self._whole is not None:
+            rest += self._end_of_whole(bytes(self._whole))
+        return rest if self.edits else b""
+
+    def _plain(self, data: bytes) -> bytes:
+        if self._start is not None:
+            data = self._start + data
+            if is_blank(data) and len(data) < 65_536:
+                self._start = data
+                return b""
+            self._start = None
+        return self._take(data)
+
+    def _take(self, data: bytes) -> bytes:
+        if self.streamed is None:
+            self.streamed = not is_json(data)
+            if self.streamed:
+                self._frames = Frames()
+            else:
+                self._whole, self.real = bytearray(), True
+        if self._frames is not None:
+            out = b"".join([self._event(event, whole=whole) for event, whole in self._frames.feed(data)])
+            if not self.edits:
+                self.at_end = data.endswith((b"\n\n", b"\r\n\r\n", b"\r\r"))
+            return out
+        if self._whole is None:
+            return data
+        self._whole += data
+        if len(self._whole) > _MOST_WHOLE:
+            kept, self._whole = bytes(self._whole), None
+            return kept
+        return b""
+
+    def _event(self, event: bytes, *, whole: bool) -> bytes:
+        self.at_end = whole
+        if not whole:
+            self.real = True
+            return event
+        name, data = parse(event)
+        if not data and not name:
+            return event
+        self.real = True
+        self.watch.event(name, data)
+        if self._surplus and self.watch.surplus(data):
+            return b""
+        return self._renamed_event(event, data)
+
+    def _renamed_event(self, event: bytes, data: bytes) -> bytes:
+        if self._shown is None or b'"model"' not in data:
+            return event
+        try:
+            return with_data(event, data, self._dialect.renamed(data, self._shown))
+        except NotJson:
+            return event
+
+    def _end_of_whole(self, data: bytes) -> bytes:
+        self.watch.reply_bytes(data)
+        if self._shown is None or self.watch.error is not None:
+            return data
+        try:
+            return self._dialect.renamed(data, self._shown)
+        except NotJson:
+            return data

@@ -1,0 +1,71 @@
+"""Texts to vectors beside the event loop: one thread, a bounded queue, and a cache."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from r2router.encode import Encoder, count_tokens
+from r2router.errors import R2Error
+from r2router.types import FloatArray
+
+_MOST_KEPT = 8_192
+_MOST_WAITING = 256
+
+
+class Encoded(NamedTuple):
+    """vector: (1, dim). tokens: how many the text has, as the embedded tokenizer counts."""
+
+    vector: FloatArray
+    tokens: int
+
+
+class Vectors:
+    """Encodes each text once. cached, encoded, refused: how often that was so."""
+
+    def __init__(self, encoder: Encoder, most_kept: int = _MOST_KEPT, most_waiting: int = _MOST_WAITING) -> None:
+        self._encoder, self._most_kept, self._most_waiting = encoder, most_kept, most_waiting
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._kept: OrderedDict[bytes, Encoded] = OrderedDict()
+        self._waiting: dict[bytes, asyncio.Future[Encoded]] = {}
+        self.cached = self.encoded = self.refused = 0
+
+    async def of(self, text: str) -> Encoded | None:
+        """The vector of a text; None where too many wait already, or the encoder fails: the caller then takes the safe choice."""
+        key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+        if (found := self._kept.get(key)) is not None:
+            self._kept.move_to_end(key)
+            self.cached += 1
+            return found
+        future = self._waiting.get(key)
+        if future is None:
+            if len(self._waiting) >= self._most_waiting:
+                self.refused += 1
+                return None
+            future = asyncio.get_running_loop().run_in_executor(self._thread, self._encode, text)
+            self._waiting[key] = future
+            future.add_done_callback(lambda done: self._keep(key, done))
+        try:
+            return await asyncio.shield(future)
+        except R2Error:
+            self.refused += 1
+            return None
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _encode(self, text: str) -> Encoded:
+        return Encoded(self._encoder.encode([text]), int(count_tokens([text])[0]))
+
+    def _keep(self, key: bytes, done: asyncio.Future[Encoded]) -> None:
+        self._waiting.pop(key, None)
+        if done.cancelled() or done.exception() is not None:
+            return
+        self.encoded += 1
+        self._kept[key] = done.result()
+        while len(self._kept) > self._most_kept:
+            self._kept.popitem(last=False)
