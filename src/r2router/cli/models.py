@@ -164,7 +164,9 @@ def _compare(router: Router, text: str, worth: float | None, as_json: bool) -> N
     cells = [(domain, *_side(a), *_side(b), _verdict(a, b)) for domain, a, b in pairs]
     head = ("domain", "one", "quality", "cost", "other", "quality", "cost", "better")
     say(grid(head, cells, style(), right=frozenset({3, 6})))
-    say(f"\nOn tasks that both were graded on; cost is of 1,000 typical requests. A fully right answer is worth {money(pairs[0][1].worth)}.")
+    say(
+        f"\nOn tasks that both were graded on; cost is of 1,000 typical requests. A fully right answer is worth {money(pairs[0][1].worth)}."
+    )
 
 
 def _side(row: KnownArm) -> tuple[str, str, str]:
