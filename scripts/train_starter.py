@@ -22,7 +22,7 @@ import polars as pl
 import r2router as r2
 from r2router.encode import embed, load_encoder
 from r2router.predict.domains import Domains
-from r2router.starter.domains import with_evidence
+from r2router.starter.domains import with_domain_stats
 from r2router.table.rows import Reading, read_rows
 from starter_models import starter_pool
 
@@ -73,7 +73,7 @@ def main(record: str, knowledge: str, vectors: str | None) -> None:
         limits=LIMITS,
     )
     folder = Path(__file__).parent.parent / "src" / "r2router" / "starter" / "router"
-    with_evidence(replace(router, facts=facts), table, x).save(folder)
+    with_domain_stats(replace(router, facts=facts), table, x).save(folder)
     print((folder / "card.md").read_text())
 
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import r2router as r2
 from r2router.cli import main
 from r2router.errors import ConfigError
-from r2router.predict.evidence import Evidence
+from r2router.predict.domain_stats import DomainStats
 from r2router.router.known import compared, find_domain, known_arms, seen_per_domain
 
 DOMAINS = {"task 0": "facts", "task 1": "law, business and humanities"}
@@ -27,7 +27,7 @@ def router(world: Any) -> r2.Router:
     quality[np.array(table.tasks) == "task 1", -1] = np.nan  # thinker@high was graded on facts alone
     plain = r2.Recipe(encoder="given:fake", folds=0).fit(table, vectors=world.vectors)
     counts = np.full(len(table), 9.0)
-    return replace(plain, evidence=Evidence.fit(world.vectors, table.tasks, quality, table.output_tokens, counts, DOMAINS))
+    return replace(plain, domain_stats=DomainStats.fit(world.vectors, table.tasks, quality, table.output_tokens, counts, DOMAINS))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_names_of_domains(router: r2.Router) -> None:
     with pytest.raises(ConfigError, match="cannot sort by 'luck'"):
         known_arms(router, 0, "luck")
     with pytest.raises(ConfigError, match="keeps no figures per domain"):
-        known_arms(replace(router, evidence=None))
+        known_arms(replace(router, domain_stats=None))
 
 
 def test_the_command_shows_all_one_and_two(folder: str) -> None:

@@ -19,9 +19,9 @@ UNKNOWN_SPREAD = math.sqrt(1 / 12)
 def doubted(router: Router, forecast: Forecast, x: FloatArray) -> Forecast:
     """A predictor's forecast of (n, d) embeddings with the arms' means where a query is unfamiliar; no surer than the evidence allows."""
     quality, tokens, spread, familiar, domain = forecast.quality, forecast.tokens, forecast.spread, forecast.familiar, forecast.domain
-    if router.evidence is not None:
-        domain = router.evidence.domain(x)
-        spread = np.maximum(spread, router.evidence.least_spread[domain])
+    if router.domain_stats is not None:
+        domain = router.domain_stats.domain(x)
+        spread = np.maximum(spread, router.domain_stats.least_spread[domain])
     if router.familiarity is not None:
         familiar = router.familiarity.knows(x)
         if not familiar.all():

@@ -13,7 +13,7 @@ from r2router._version import __version__
 from r2router.decide import AnyPolicy
 from r2router.errors import ArtifactError, MissingExtra, PolicyError, UsageError
 from r2router.pool.pool import Pool
-from r2router.predict.evidence import Evidence, EvidenceNames
+from r2router.predict.domain_stats import DomainStats, DomainStatsNames
 from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
 from r2router.router import artifact
@@ -23,7 +23,7 @@ from r2router.router.router import Router
 from r2router.router.trained import TrainedTexts, checked
 from r2router.types import Model
 
-_EVIDENCE = "evidence."
+_DOMAIN_STATS = "domain_stats."
 
 
 class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
@@ -41,7 +41,7 @@ class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
     ties: Literal["cheaper", "first"] = "cheaper"
     controls: tuple[str, ...] = ()
     temperature: float = 0.0  # of the familiarity; routers saved before there was a background have none
-    evidence: EvidenceNames | None = None
+    domain_stats: DomainStatsNames | None = None
 
 
 def save(router: Router, folder: str | Path) -> None:
@@ -59,8 +59,8 @@ def save(router: Router, folder: str | Path) -> None:
             arrays["familiarity.background"] = router.familiarity.background
     if router.trained is not None:
         arrays["trained.hashes"] = router.trained.hashes
-    if router.evidence is not None:
-        arrays |= {f"{_EVIDENCE}{name}": array for name, array in router.evidence.arrays().items()}
+    if router.domain_stats is not None:
+        arrays |= {f"{_DOMAIN_STATS}{name}": array for name, array in router.domain_stats.arrays().items()}
     manifest = _Manifest(
         models=router.pool.models,
         encoder=router.encoder,
@@ -74,7 +74,7 @@ def save(router: Router, folder: str | Path) -> None:
         ties=router.ties,
         controls=router.controls,
         temperature=0.0 if router.familiarity is None else router.familiarity.temperature,
-        evidence=None if router.evidence is None else router.evidence.names,
+        domain_stats=None if router.domain_stats is None else router.domain_stats.names,
     )
     artifact.save(folder, manifest, arrays, write_card(router.pool, router.encoder, router.policy, router.facts), version=__version__)
 
@@ -111,7 +111,7 @@ def load(folder: str | Path) -> Router:
         controls=manifest.controls,
         trained=_saved_digest(folder, arrays),
         ties=manifest.ties,
-        evidence=_saved_evidence(folder, manifest, arrays, len(pool)),
+        domain_stats=_saved_domain_stats(folder, manifest, arrays, len(pool)),
     )
     try:  # parts that do not fit each other show here, not at the first request
         router.forecast_vectors(np.zeros((1, manifest.dim), dtype=np.float32))
@@ -122,12 +122,12 @@ def load(folder: str | Path) -> Router:
     return router
 
 
-def _saved_evidence(folder: str | Path, manifest: _Manifest, arrays: dict[str, np.ndarray], arms: int) -> Evidence | None:
-    if manifest.evidence is None:
+def _saved_domain_stats(folder: str | Path, manifest: _Manifest, arrays: dict[str, np.ndarray], arms: int) -> DomainStats | None:
+    if manifest.domain_stats is None:
         return None
-    own = {name.removeprefix(_EVIDENCE): array for name, array in arrays.items() if name.startswith(_EVIDENCE)}
+    own = {name.removeprefix(_DOMAIN_STATS): array for name, array in arrays.items() if name.startswith(_DOMAIN_STATS)}
     try:
-        return Evidence.from_arrays(manifest.evidence, own, arms, manifest.dim)
+        return DomainStats.from_arrays(manifest.domain_stats, own, arms, manifest.dim)
     except ArtifactError as error:
         raise ArtifactError(f"{folder}: {error}") from None
 

@@ -13,7 +13,7 @@ from r2router.arm import plain
 from r2router.decide import Value
 from r2router.errors import ConfigError
 from r2router.figure import Figure
-from r2router.predict.evidence import Evidence, Known
+from r2router.predict.domain_stats import DomainStats, Known
 from r2router.text import listing, suggest
 from r2router.types import Arm, IntArray
 
@@ -107,7 +107,7 @@ def seen_per_domain(router: Router, model: str) -> dict[str, int]:
     return {evidence.domains[d]: int(most[d]) for d in np.argsort(-most, kind="stable") if most[d]}
 
 
-def _shared(evidence: Evidence, domain: int, columns: list[int]) -> IntArray:
+def _shared(evidence: DomainStats, domain: int, columns: list[int]) -> IntArray:
     both = (evidence.count[:, columns] > 0).all(axis=1)
     return np.flatnonzero(both & (evidence.domain_of_task == domain))
 
@@ -163,11 +163,11 @@ def _worth(router: Router, worth: float | None) -> float:
     return worth if worth is not None else router.policy.usd if isinstance(router.policy, Value) else 0.01
 
 
-def _evidence(router: Router) -> Evidence:
-    if router.evidence is None:
+def _evidence(router: Router) -> DomainStats:
+    if router.domain_stats is None:
         known = listing(sorted({m.id for m in router.pool.models}), 3)
         raise ConfigError(f"this router ({known}) keeps no figures per domain: its card has what was measured")
-    return router.evidence
+    return router.domain_stats
 
 
 def _words(domain: str) -> list[str]:

@@ -166,5 +166,5 @@ def _taken(router: Router, pool: Pool, columns: IntArray, doubt: FloatArray) -> 
         prior_quality=router.prior_quality[columns],
         prior_tokens=router.prior_tokens[columns],
         controls=tuple(router.controls[i] for i in at) if router.controls else (),
-        evidence=None if router.evidence is None else router.evidence.take(columns),
+        domain_stats=None if router.domain_stats is None else router.domain_stats.take(columns),
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from r2router.decide import NO_ARM, Best, Cheapest, Policy, Tradeoff, Value
 from r2router.errors import NoFeasibleArm
-from r2router.predict.evidence import THIN
+from r2router.predict.domain_stats import THIN
 from r2router.text import money, request_cost
 from r2router.types import Arm, BoolArray, Choices, Forecast
 
@@ -42,7 +42,7 @@ def doubts(router: Router, forecast: Forecast, at: int) -> str:
     model = router.arms[at].model
     stand_in = dict(router.facts.like).get(model)
     words = f" Nobody measured {model}: {stand_in} stands in for it." if stand_in else ""
-    evidence = router.evidence
+    evidence = router.domain_stats
     if evidence is None or not len(forecast.domain) or not forecast.familiar[0]:
         return words
     domain = int(forecast.domain[0])

@@ -18,7 +18,7 @@ from r2router.encode import Encoder, count_tokens, load_encoder
 from r2router.errors import ArtifactError, NoFeasibleArm, PolicyError, QueryError, expect
 from r2router.pool.pool import Pool
 from r2router.predict import Predictor
-from r2router.predict.evidence import Evidence
+from r2router.predict.domain_stats import DomainStats
 from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
 from r2router.router.arm_controls import ArmControls, Limits
@@ -63,7 +63,7 @@ class Router:
     controls: how the budget of each arm was enforced when its outcomes were collected (`Controls.signature`); empty where not recorded.
     trained: a digest of the training texts; None where none was kept.
     ties: what a `Tradeoff` does with equals (`"first"` only in a faithful import of the paper's release).
-    evidence: what was graded per domain; None where that was not kept.
+    domain_stats: what was graded per domain; None where that was not kept.
     """
 
     pool: Pool
@@ -80,7 +80,7 @@ class Router:
     controls: tuple[str, ...] = ()
     trained: TrainedTexts | None = None
     ties: Literal["cheaper", "first"] = "cheaper"
-    evidence: Evidence | None = None
+    domain_stats: DomainStats | None = None
 
     def __repr__(self) -> str:
         return f"Router({len(self.pool.models)} models, {len(self.arms)} arms, encoder={self.encoder!r}, policy={self.policy!r})"

@@ -13,7 +13,7 @@ import numpy as np
 
 from r2router.encode import count_tokens, load_encoder
 from r2router.errors import DataError
-from r2router.predict.evidence import Evidence
+from r2router.predict.domain_stats import DomainStats
 from r2router.router.router import Router
 from r2router.table.table import Table
 from r2router.types import FloatArray
@@ -118,7 +118,7 @@ def domain_of(task: str) -> str:
     return found
 
 
-def with_evidence(router: Router, table: Table, vectors: FloatArray | None = None) -> Router:
+def with_domain_stats(router: Router, table: Table, vectors: FloatArray | None = None) -> Router:
     """The router with what its training table says per domain: means and counts, no text.
 
     vectors: (n, dim) embeddings of the table's queries, where they exist. The table's columns must be the router's arms.
@@ -128,7 +128,7 @@ def with_evidence(router: Router, table: Table, vectors: FloatArray | None = Non
         raise DataError("the table's arms are not the router's, in the same order: read the table with the router's pool")
     encoder = load_encoder(router.encoder)
     x = encoder.encode(table.queries) if vectors is None else np.asarray(vectors, dtype=np.float32)
-    evidence = Evidence.fit(
+    evidence = DomainStats.fit(
         x,
         table.tasks,
         table.quality,
@@ -137,4 +137,4 @@ def with_evidence(router: Router, table: Table, vectors: FloatArray | None = Non
         {task: domain_of(task) for task in table.tasks},
         {kind: encoder.encode(prompts) for kind, prompts in KINDS.items()},
     )
-    return replace(router, evidence=evidence)
+    return replace(router, domain_stats=evidence)

@@ -49,7 +49,7 @@ class Known(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class DomainStats:
     """domains, tasks: their names. domain_of_task: (T,) int. queries: (T,) graded queries of each task. input_tokens: (T,) their mean
     length as the embedded tokenizer counts.
 
@@ -82,7 +82,7 @@ class Evidence:
         domain_of: Mapping[str, str],
         others: Mapping[str, FloatArray] | None = None,
         seed: int = 0,
-    ) -> Evidence:
+    ) -> DomainStats:
         """What a table shows. x: (n, d) embeddings. tasks: (n,) names. quality, tokens: (n, A), NaN where not observed.
 
         counts: (n,) input tokens as the embedded tokenizer counts them. domain_of: task -> domain, for all tasks. others: domain ->
@@ -183,7 +183,7 @@ class Evidence:
         own = np.ones(len(self.tasks), dtype=np.bool_) if domain is None else self.domain_of_task == domain
         return float(np.average(self.input_tokens[own], weights=self.queries[own])) if self.queries[own].sum() else float("nan")
 
-    def take(self, columns: IntArray) -> Evidence:
+    def take(self, columns: IntArray) -> DomainStats:
         """The same of some arms, by number; one may stand twice."""
         return replace(self, **{name: getattr(self, name)[:, columns] for name in ("count", "quality", "deviation", "tokens")})
 
@@ -213,7 +213,7 @@ class Evidence:
         return {**small, **whole, "centres": self.centres.astype(np.float16)}
 
     @classmethod
-    def from_arrays(cls, names: EvidenceNames, arrays: Mapping[str, Any], arms: int, dim: int) -> Evidence:
+    def from_arrays(cls, names: DomainStatsNames, arrays: Mapping[str, Any], arms: int, dim: int) -> DomainStats:
         """The evidence of `arrays()`. Raises `ArtifactError` where names or shapes are wrong."""
         t = len(names.tasks)
         shapes = dict.fromkeys(("domain_of_task", "queries", "input_tokens"), (t,)) | dict.fromkeys(
@@ -244,13 +244,13 @@ class Evidence:
         return cls(names.domains, names.tasks, spreads=names.spreads, **found)
 
     @property
-    def names(self) -> EvidenceNames:
+    def names(self) -> DomainStatsNames:
         """What goes beside the arrays."""
-        return EvidenceNames(self.domains, self.tasks, self.spreads)
+        return DomainStatsNames(self.domains, self.tasks, self.spreads)
 
 
-class EvidenceNames(msgspec.Struct, frozen=True):
-    """The part of an `Evidence` that is no array."""
+class DomainStatsNames(msgspec.Struct, frozen=True):
+    """The part of an `DomainStats` that is no array."""
 
     domains: tuple[str, ...]
     tasks: tuple[str, ...]

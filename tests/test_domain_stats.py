@@ -11,7 +11,7 @@ import pytest
 
 import r2router as r2
 from r2router.errors import ArtifactError, DataError
-from r2router.predict.evidence import Evidence
+from r2router.predict.domain_stats import DomainStats
 from r2router.starter.domains import KINDS, domain_of
 from r2router.types import FloatArray
 
@@ -20,8 +20,8 @@ DOMAINS = {"sums": "mathematics", "proofs": "mathematics", "poems": "writing"}
 PLACES = np.eye(8, dtype=np.float32)
 
 
-def made(seed: int = 0, n: int = 600, arms: int = 6, hide: bool = True) -> tuple[Evidence, FloatArray]:
-    """Evidence of an additive world, and the true mean of each (task, arm)."""
+def made(seed: int = 0, n: int = 600, arms: int = 6, hide: bool = True) -> tuple[DomainStats, FloatArray]:
+    """DomainStats of an additive world, and the true mean of each (task, arm)."""
     rng = np.random.default_rng(seed)
     of_task = np.array([0] * n + [1] * n + [2] * 12)
     level = np.array([0.2, -0.1, 0.1])
@@ -38,7 +38,7 @@ def made(seed: int = 0, n: int = 600, arms: int = 6, hide: bool = True) -> tuple
     others = {"chat": PLACES[5:7]}
     counts = np.array([10.0, 30.0, 20.0])[of_task]
     names = [TASKS[t] for t in of_task]
-    return Evidence.fit(x.astype(np.float32), names, quality, tokens, counts, DOMAINS, others), truth
+    return DomainStats.fit(x.astype(np.float32), names, quality, tokens, counts, DOMAINS, others), truth
 
 
 def test_quality_is_as_if_every_arm_had_answered_everything() -> None:
@@ -100,11 +100,11 @@ def router(world: Any, fake_encoder: Any) -> r2.Router:
     plain = r2.Recipe(encoder="fake", folds=0).fit(table, vectors=world.vectors)
     counts = np.ones(len(table))
     domain = {"task 0": "known", "task 1": "thin"}
-    evidence = Evidence.fit(world.vectors, table.tasks, table.quality, table.output_tokens, counts, domain)
+    evidence = DomainStats.fit(world.vectors, table.tasks, table.quality, table.output_tokens, counts, domain)
     queries = np.where(evidence.domain_of_task == evidence.domains.index("thin"), 40, evidence.queries + 100)
     count = evidence.count.copy()
     count[list(evidence.tasks).index("task 0"), [arm.model == "thinker" for arm in plain.arms]] = 0
-    return replace(plain, evidence=replace(evidence, queries=queries, count=count), familiarity=None)
+    return replace(plain, domain_stats=replace(evidence, queries=queries, count=count), familiarity=None)
 
 
 def test_the_reason_says_how_little_is_known(router: r2.Router) -> None:
@@ -115,25 +115,25 @@ def test_the_reason_says_how_little_is_known(router: r2.Router) -> None:
 
 def test_the_spread_is_no_less_than_the_evidence_allows(router: r2.Router) -> None:
     found = router.forecast(["topic 0 question", "topic 1 question"])
-    assert router.evidence is not None
-    assert (found.spread >= router.evidence.least_spread[found.domain] - 1e-12).all()
+    assert router.domain_stats is not None
+    assert (found.spread >= router.domain_stats.least_spread[found.domain] - 1e-12).all()
     assert len(found[:1].domain) == 1
 
 
 def test_it_is_saved_and_loaded(router: r2.Router, tmp_path: Path) -> None:
     router.save(tmp_path / "r")
     again = r2.Router.load(tmp_path / "r").evidence
-    assert again is not None and router.evidence is not None and again.names == router.evidence.names
-    np.testing.assert_array_equal(again.count, router.evidence.count)
-    np.testing.assert_allclose(again.known(0).quality, router.evidence.known(0).quality, atol=1e-6)
-    arrays = router.evidence.arrays()
+    assert again is not None and router.domain_stats is not None and again.names == router.domain_stats.names
+    np.testing.assert_array_equal(again.count, router.domain_stats.count)
+    np.testing.assert_allclose(again.known(0).quality, router.domain_stats.known(0).quality, atol=1e-6)
+    arrays = router.domain_stats.arrays()
     for name, wrong in (
         ("count", arrays["count"][:, :2]),
         ("domain_of_centre", arrays["domain_of_centre"] + 9),
         ("queries", -arrays["queries"]),
     ):
         with pytest.raises(ArtifactError, match="evidence"):
-            Evidence.from_arrays(router.evidence.names, arrays | {name: wrong}, len(router.arms), router.dim)
+            DomainStats.from_arrays(router.domain_stats.names, arrays | {name: wrong}, len(router.arms), router.dim)
 
 
 def test_every_task_of_the_record_has_a_domain(shared: Path) -> None:
