@@ -16,6 +16,7 @@ from r2router.encode import ENCODERS
 from r2router.pool.pool import Pool
 from r2router.table.table import Table
 from r2router.types import Budget, FloatArray, Model, Prices
+from r2router.upstream.known import KEYS
 
 # `pytest --hypothesis-profile=explore` looks for new counterexamples; by default every run tries the same ones
 settings.register_profile("steady", deadline=None, max_examples=60, derandomize=True, database=None)
@@ -25,6 +26,13 @@ settings.load_profile("steady")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 TOPICS = 6
 DIM = 8
+
+
+@pytest.fixture(autouse=True)
+def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without keys of whoever runs the tests: they choose the models of the command line."""
+    for name in (name for names in KEYS.values() for name in names):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")

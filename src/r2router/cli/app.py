@@ -25,6 +25,7 @@ from r2router.cli.curves import curves, path
 from r2router.cli.judge import calibrate, evaluate
 from r2router.cli.judging import agreement, judge
 from r2router.cli.learn import import_, train
+from r2router.cli.models import models
 from r2router.cli.outputs import TYPED
 from r2router.cli.pool import pool
 from r2router.cli.reproduce import reproduce
@@ -109,7 +110,7 @@ def main() -> None:
 
 
 COMMANDS = (
-    *(route, curves, path, train, evaluate, calibrate, split, add, reproduce),
+    *(route, curves, path, models, train, evaluate, calibrate, split, add, reproduce),
     *(suite, collect, compact, answers, judge, agreement, pool, import_, simulate, arena, serve, check),
     *(keys, spend, explain),
 )

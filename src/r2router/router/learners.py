@@ -50,6 +50,7 @@ PREDICTORS = Registry(
         "clusters": "r2router.baselines.clusters:ClusterPredictor",
         "random": "r2router.baselines.chance:RandomPredictor",
         "extended": "r2router.router.extended:ExtendedPredictor",
+        "selected": "r2router.router.only:SelectedPredictor",
     },
 )
 
