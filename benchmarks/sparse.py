@@ -16,7 +16,6 @@ from typing import Any
 import measure
 
 RECORD = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "record"
-SEEDS = (0, 1, 2)
 LEAST = 25
 
 
@@ -35,7 +34,7 @@ def judge(args: argparse.Namespace) -> measure.Figures:
     if kept is not None and not kept.exists():
         np.save(kept, x)
     figures: measure.Figures = {}
-    for seed in SEEDS[: 1 if args.small else None]:
+    for seed in range(1 if args.small else args.seeds):
         rng = np.random.default_rng(seed)
         texts = sorted(set(table.queries))
         gone = set(np.array(texts, dtype=object)[rng.permutation(len(texts))[: int(0.3 * len(texts))]])
@@ -50,6 +49,8 @@ def judge(args: argparse.Namespace) -> measure.Figures:
         row |= {name: getattr(report.gaps.mean, name) for name in ("value", "low", "high")} | {"fit_s": seconds}
         figures[f"split {seed}"] = row | coverage(router, train, test, x[held])
     for path in files:
+        if args.without and path.stem not in args.without.split(","):
+            continue
         ids = set(pl.read_parquet(path, columns=["query_id"])["query_id"].unique())
         figures[f"without {path.stem}"] = left_out(table, x, np.array([query in ids for query in table.query_ids]))
     return figures | {"peak_rss_mib": measure.peak_rss_mib()}
@@ -97,10 +98,11 @@ def drive(run: measure.Run) -> measure.Figures:
     if not RECORD.is_dir():
         print("the record (../shared/data/record) is not here: nothing is measured")
         return {}
-    figures = run.case("judge", *(("--vectors", run.args.vectors) if run.args.vectors else ()), timeout=3600)
+    given = (("--vectors", run.args.vectors), ("--seeds", run.args.seeds), ("--without", run.args.without))
+    figures = run.case("judge", *(word for pair in given if pair[1] for word in pair), timeout=3600)
     head = ("", "error", "over mixture", "from", "to", "worst", "below", "tasks", "fit s", "covered, seldom", "often")
     keys = ("error", "value", "low", "high", "worst", "below_02", "tasks", "fit_s", "covered_seldom", "covered_often")
-    forms = (".3f", "+.4f", "+.4f", "+.4f", "+.3f", "d", "d", ".0f", ".0%", ".0%")
+    forms = ("{:.3f}", "{:+.4f}", "{:+.4f}", "{:+.4f}", "{:+.3f}", "{:d}", "{:d}", "{:.0f}", "{:.0%}", "{:.0%}")
     rows = [
         [name, *(measure.show(row, k, f) for k, f in zip(keys, forms, strict=True))]
         for name, row in figures.items()
@@ -111,6 +113,8 @@ def drive(run: measure.Run) -> measure.Figures:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seeds", type=int, default=3, help="how many splits")
+    parser.add_argument("--without", default="", help="which sources are left out in turn, by comma; all by default")
     parser.add_argument("--vectors", default="", help="where the embeddings are kept between runs (.npy)")
 
 

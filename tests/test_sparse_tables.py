@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
 from r2router import Recipe, Router, evaluate
+from r2router.cli import main
 from r2router.errors import ConfigError, DataError, MissingPrice, UsageError
 from r2router.evaluation import SparseReport
 from r2router.metrics.by_task import gaps, task_means
@@ -18,6 +20,7 @@ from r2router.pool.pool import Pool
 from r2router.predict.automatic import Automatic
 from r2router.predict.blend import Blend
 from r2router.predict.domains import Domains
+from r2router.table.bundled import TABLES
 from r2router.table.table import Table
 from r2router.testing.learners import made_up
 from r2router.types import Prices
@@ -228,3 +231,23 @@ def test_small_and_odd_tables_are_learned_from() -> None:
         forecast = Domains().fit(x, odd).predict(x)
         assert np.isfinite(forecast.quality).all() and ((forecast.quality >= 0) & (forecast.quality <= 1)).all()
         assert (forecast.tokens > 0).all() and (forecast.spread > 0).all()
+
+
+def test_the_bundled_dense_tables_are_learned_as_before() -> None:
+    for file in TABLES.values():
+        table = Table.read(file)
+        assert Automatic().chosen(np.zeros((len(table), 2), dtype=np.float32), table) == Blend()
+
+
+def test_train_names_both_ways_for_models_without_a_price(tmp_path: Path) -> None:
+    cells = [{"query_id": f"q{i}", "query": f"what is {i}?", "quality": i % 2} for i in range(12)]
+    frame = rows(*cells, {"query": "what is 1?", "model": "gone"})
+    frame.write_parquet(tmp_path / "table.parquet")
+    (tmp_path / "prices.csv").write_text("model,input_usd_per_million,output_usd_per_million\na,1,10\n")
+    command = ["train", str(tmp_path / "table.parquet"), "--prices", str(tmp_path / "prices.csv"), "--folds", "0"]
+    refused = CliRunner().invoke(main, [*command, "--out", str(tmp_path / "none")])
+    assert refused.exit_code == 2 and "--unpriced teach or --unpriced drop" in refused.stderr
+    for way in ("teach", "drop"):
+        done = CliRunner().invoke(main, [*command, "--unpriced", way, "--out", str(tmp_path / way)])
+        assert done.exit_code == 0, done.output
+        assert Router.load(tmp_path / way).arms == ("a@default",)

@@ -33,6 +33,7 @@ Examples:
 @vectors
 @reports
 @click.option("--baselines", is_flag=True, help="Fit the published routers too, and compare.")
+@click.option("--cascade", is_flag=True, help="Also judge the cascade, all calls paid, on a table with answers.")
 @click.option("--noise", is_flag=True, help="Also count the decisions that stay under typos, other case, filler and paraphrase.")
 @click.option(
     "--train",
@@ -51,6 +52,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one an option
     vectors: Path | None,
     files: tuple[Path, ...],
     baselines: bool,
+    cascade: bool,
     noise: bool,
     trained: tuple[str, ...],
     as_json: bool,
@@ -78,7 +80,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one an option
     _warn_if_trained_on(router, table)
     with progress() as shown:
         train = _outcomes(trained, data) if trained else None
-        asked: Any = {"baselines": baselines, "train": train, "noise": noise, "resamples": resamples, "seed": seed}
+        asked: Any = {"baselines": baselines, "train": train, "noise": noise, "cascade": cascade, "resamples": resamples, "seed": seed}
         report = judge(router, table, vectors=x, progress=shown, **asked)
     write_reports(report.findings(typed()), files)
     if as_json:
