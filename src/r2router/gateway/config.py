@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from r2router.decide import AnyPolicy
-from r2router.errors import ConfigError
+from r2router.errors import ConfigError, UsageError
 from r2router.files import check_text
 from r2router.gateway.dialects.dialect import Speaks
 from r2router.text import suggest
@@ -177,7 +177,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ConfigError(f"{path}: not valid TOML: {error}") from None
         except RecursionError:
             raise ConfigError(f"{path}: nested too deeply") from None
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UsageError) as error:  # a policy's own check is one of the latter
             raise ConfigError(f"{path}: {error}") from None
         try:
             config.check()
