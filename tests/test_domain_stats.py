@@ -122,7 +122,7 @@ def test_the_spread_is_no_less_than_the_evidence_allows(router: r2.Router) -> No
 
 def test_it_is_saved_and_loaded(router: r2.Router, tmp_path: Path) -> None:
     router.save(tmp_path / "r")
-    again = r2.Router.load(tmp_path / "r").evidence
+    again = r2.Router.load(tmp_path / "r").domain_stats
     assert again is not None and router.domain_stats is not None and again.names == router.domain_stats.names
     np.testing.assert_array_equal(again.count, router.domain_stats.count)
     np.testing.assert_allclose(again.known(0).quality, router.domain_stats.known(0).quality, atol=1e-6)

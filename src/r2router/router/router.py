@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 _MOST_FALLBACKS = 5
 _BLOCK = 512  # queries decided at once: their (query, arm) arrays stay in the processor's cache
 
+Names = str | Iterable[str] | None
+
 
 @dataclass(frozen=True, eq=False)
 class Router(Cascading):
@@ -309,12 +311,7 @@ class Router(Cascading):
             raise ArtifactError("the pool's arms are not the router's, in the same order: train a router on this pool")
         return replace(self, pool=pool)
 
-    def only(
-        self,
-        models: str | Iterable[str] | None = None,
-        providers: str | Iterable[str] | None = None,
-        like: Mapping[str, str | tuple[str, Prices]] | None = None,
-    ) -> Router:
+    def only(self, models: Names = None, providers: Names = None, like: Mapping[str, str | tuple[str, Prices]] | None = None) -> Router:
         """A router of the models that a person has: of their arms alone, in the same order.
 
         models: names, patterns (`claude-*`) or arms (see `pool.names`). providers: only their models. like: a model that nobody measured ->
