@@ -52,6 +52,7 @@ def models(
     Without a domain there is one line per model: its budgets, prices, how many graded queries of each domain it was seen on. Quality is
     as if every arm had answered all queries of the domain, with a 95 % interval; cost is of 1,000 typical requests of the domain; value is
     what 1,000 answers are worth beyond their cost.
+    """
     router = mine.of(load(folder), starter=False)
     if compare is not None:
         if name or domain or sort:

@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 
 _MOST_FALLBACKS = 5
 _BLOCK = 512  # queries decided at once: their (query, arm) arrays stay in the processor's cache
-
 Names = str | Iterable[str] | None
 
 
