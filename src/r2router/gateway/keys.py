@@ -151,9 +151,9 @@ class Keys:
     # -- for the request path -----------------------------------------------------------------------------------------
 
     def any(self) -> bool:
-        """Whether there is any key that has not ended: then a request needs one."""
+        """Whether a key was ever made: then a request needs one. Ending the last key locks the gateway; it does not open it."""
         with self._open() as database:
-            found = bool(database.rows("SELECT 1 FROM keys WHERE ended IS NULL LIMIT 1"))
+            found = bool(database.rows("SELECT 1 FROM keys LIMIT 1"))
         self._any = (self._clock() + self._fresh_s, found)
         return found
 
