@@ -22,6 +22,7 @@ import polars as pl
 import r2router as r2
 from r2router.encode import embed, load_encoder
 from r2router.predict.domains import Domains
+from r2router.starter.domains import with_domain_stats
 from r2router.table.rows import Reading, read_rows
 from starter_models import starter_pool
 
@@ -63,7 +64,8 @@ def main(record: str, knowledge: str, vectors: str | None) -> None:
     pool, prices = starter_pool(seen_enough(rows.frame))
     table = r2.Table.from_rows(rows.frame, pool, unpriced="teach", sources=rows.files, notes=())
     print(f"{table}: {len(pool.models)} models")
-    router = r2.Recipe(learner=Domains()).fit(table, embeddings(table.queries, vectors))
+    x = embeddings(table.queries, vectors)
+    router = r2.Recipe(learner=Domains()).fit(table, x)
     facts = msgspec.structs.replace(
         router.facts,
         title="The starter router",
@@ -71,7 +73,7 @@ def main(record: str, knowledge: str, vectors: str | None) -> None:
         limits=LIMITS,
     )
     folder = Path(__file__).parent.parent / "src" / "r2router" / "starter" / "router"
-    replace(router, facts=facts).save(folder)
+    with_domain_stats(replace(router, facts=facts), table, x).save(folder)
     print((folder / "card.md").read_text())
 
 

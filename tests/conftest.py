@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from r2router.encode import ENCODERS
 from r2router.pool.pool import Pool
 from r2router.table.table import Table
 from r2router.types import Budget, FloatArray, Model, Prices
+from r2router.upstream.known import KEYS
 
 # `pytest --hypothesis-profile=explore` looks for new counterexamples; by default every run tries the same ones
 settings.register_profile("steady", deadline=None, max_examples=60, derandomize=True, database=None)
@@ -24,6 +26,13 @@ settings.load_profile("steady")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 TOPICS = 6
 DIM = 8
+
+
+@pytest.fixture(autouse=True)
+def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without keys of whoever runs the tests: they choose the models of the command line."""
+    for name in (name for names in KEYS.values() for name in names):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")
@@ -130,3 +139,13 @@ def fake_encoder(monkeypatch: pytest.MonkeyPatch) -> FakeEncoder:
     encoder = FakeEncoder()
     monkeypatch.setitem(ENCODERS, "fake", lambda _: encoder)
     return encoder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """A real PostgreSQL server; skipped where there is none."""
+    import postgres_server
+
+    server = postgres_server.start()
+    yield server
+    server.stop()

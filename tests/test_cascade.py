@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+import re
 import threading
 import time
 from dataclasses import replace
@@ -76,6 +77,19 @@ def test_a_table_finds_the_answers_again_and_holds_none(frame: pl.DataFrame, tmp
     wanted = frame.filter(pl.col("query_id").is_in(["q5", "q3", "q100"]) & pl.col("model").is_in(["large", "small"]))
     rows = wanted.select("query_id", "model", "response", "finish_reason").iter_rows()
     assert found == {(q, m): (text, why) for q, m, text, why in rows}
+
+
+def test_a_written_table_keeps_its_answers(frame: pl.DataFrame, tmp_path: Path) -> None:
+    table = r2.Table.read(frame, prices=PRICES).take([4, 2])
+    table.write(tmp_path / "part.parquet")
+    again = r2.Table.read(str(tmp_path / "part.parquet"), prices=PRICES)
+    assert table.responses is not None and again.responses is not None
+    assert sorted(again.responses.cells()) == sorted(table.responses.cells())
+
+
+def test_the_page_in_the_docs_runs() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "cascade.md").read_text(encoding="utf-8")
+    exec(compile("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), "docs/cascade.md", "exec"), {})
 
 
 def test_a_file_that_changed_is_not_read_as_if_it_had_not(frame: pl.DataFrame, tmp_path: Path) -> None:
@@ -373,6 +387,18 @@ def test_a_replay_is_what_single_steps_do(router: r2.Router) -> None:
             got.append(r2.Answer(str(step.call.arm), text[i, at], float(table.output_tokens[i, at]), finish_reason="stop"))
         assert [router.arms.index(r2.Arm(a.arm)) for a in got] == [a for a in run.arms[i].tolist() if a >= 0]
         assert router.arms.index(r2.Arm(got[step.accept or 0].arm)) == run.accepted[i]
+
+
+def test_evaluate_pays_all_calls(router: r2.Router, frame: pl.DataFrame) -> None:
+    table = r2.Table.read(outcomes(120, seed=9), prices=PRICES)
+    report = r2.evaluate(router, table, cascade=True, resamples=20)
+    gain = report.comparison.differences["cascade"]["area"]
+    assert gain.value < 0 and any("all calls paid" in note and "calls per query" not in note for note in report.notes)
+    assert "threshold cascade" in report.comparison.figures and any("calls per query" in note for note in report.notes)
+    cost, _ = report.comparison.points["cascade"]
+    assert cost.min() > 0
+    bare = r2.Table.read(outcomes(60, seed=9).drop("response"), prices=PRICES)
+    assert any("no answers" in note for note in r2.evaluate(router, bare, cascade=True, resamples=5).notes)
 
 
 # -- running one ------------------------------------------------------------------------------------------------------

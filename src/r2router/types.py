@@ -222,10 +222,10 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
 
     quality: expected quality in [0, 1].
     tokens: expected output tokens, thinking included.
-    spread: standard deviation of the *forecast of the expected quality* (how unsure the router is, not how much single
-        answers vary).
+    spread: standard deviation of the *forecast of the expected quality*: how unsure the router is, not how much answers vary.
     familiar: (n,) false where a query is not in distribution: unlike everything the router was trained on.
     cost: expected US dollars of the request; NaN until the router has put prices on it.
+    domain: (n,) number of the domain that each query is nearest to; empty where the router keeps no evidence.
     """
 
     arms: tuple[Arm, ...]
@@ -234,6 +234,7 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
     spread: FloatArray
     familiar: BoolArray
     cost: FloatArray = _NO_COST
+    domain: IntArray = np.empty(0, dtype=np.intp)
 
     @classmethod
     def of(cls, arms: tuple[Arm, ...], quality: FloatArray, tokens: FloatArray, spread: FloatArray) -> Forecast:
@@ -246,7 +247,8 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
     def __getitem__(self, rows: slice | IntArray) -> Forecast:
         """The forecasts of some of the queries."""
         cost = self.cost if self.cost is _NO_COST else self.cost[rows]
-        return Forecast(self.arms, self.quality[rows], self.tokens[rows], self.spread[rows], self.familiar[rows], cost)
+        domain = self.domain[rows] if len(self.domain) else self.domain
+        return Forecast(self.arms, self.quality[rows], self.tokens[rows], self.spread[rows], self.familiar[rows], cost, domain)
 
     def __repr__(self) -> str:
         return f"Forecast({len(self)} queries x {len(self.arms)} arms)"
@@ -329,8 +331,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     fallbacks: the next best arms, one per model, to try in this order if the chosen model fails.
     reason: one or two sentences for a person.
     met: whether the policy's wish (a quality floor) is forecast to be met.
-    familiar: false where the query is unlike the router's training data; quality and tokens are then the arms' averages over it, no
-        forecasts of this query, and the choice is the safe one.
+    familiar: false where the query is unlike the training data: quality and tokens are the arms' averages over it, the choice is safe.
     """
 
     if TYPE_CHECKING:

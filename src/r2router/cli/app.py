@@ -18,12 +18,14 @@ from r2router._version import __version__
 from r2router.cli.add import add
 from r2router.cli.answers import answers
 from r2router.cli.arena import arena
+from r2router.cli.client_keys import keys
 from r2router.cli.collect import collect
 from r2router.cli.compact import compact
 from r2router.cli.curves import curves, path
 from r2router.cli.judge import calibrate, evaluate
 from r2router.cli.judging import agreement, judge
 from r2router.cli.learn import import_, train
+from r2router.cli.models import models
 from r2router.cli.outputs import TYPED
 from r2router.cli.pool import pool
 from r2router.cli.reproduce import reproduce
@@ -31,6 +33,7 @@ from r2router.cli.route import route
 from r2router.cli.screen import note
 from r2router.cli.serve import check, serve
 from r2router.cli.simulate import simulate
+from r2router.cli.spend import explain, spend
 from r2router.cli.split import split
 from r2router.cli.suite import suite
 from r2router.errors import R2Error, UsageError
@@ -107,8 +110,9 @@ def main() -> None:
 
 
 COMMANDS = (
-    *(route, curves, path, train, evaluate, calibrate, split, add, reproduce),
+    *(route, curves, path, models, train, evaluate, calibrate, split, add, reproduce),
     *(suite, collect, compact, answers, judge, agreement, pool, import_, simulate, arena, serve, check),
+    *(keys, spend, explain),
 )
 for command in COMMANDS:
     main.add_command(command)

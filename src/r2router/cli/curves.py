@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from r2router.cli.mine import Mine, mine
 from r2router.cli.options import Wish, wishes
 from r2router.cli.outputs import OutputFile
 from r2router.cli.route import as_json_text, decided, read_text
@@ -80,8 +81,9 @@ Example:
 @click.option("--router", "folder", type=click.Path(path_type=Path), metavar="DIR", help="The saved router; by default the starter router.")
 @click.option("--require", multiple=True, metavar="CAP", help="Only models with this capability. Repeatable.")
 @click.option("--exclude", multiple=True, metavar="MODEL", help="Not this model or arm. Repeatable.")
+@mine
 @click.option("--json", "as_json", is_flag=True, help="The steps as JSON.")
-def path(text: str, folder: Path | None, require: tuple[str, ...], exclude: tuple[str, ...], as_json: bool) -> None:
+def path(text: str, folder: Path | None, require: tuple[str, ...], exclude: tuple[str, ...], as_json: bool, mine: Mine) -> None:
     """Show every arm that is best for some trade-off on TEXT.
 
     An arm holds from its own lambda down to the next one's; "worth" is the same moment as the value of a fully right answer.
@@ -90,7 +92,7 @@ def path(text: str, folder: Path | None, require: tuple[str, ...], exclude: tupl
     from r2router.report.terminal import grid
     from r2router.text import cost_column, money
 
-    steps = load(folder).path(read_text(text), require=require, exclude=exclude)
+    steps = mine.of(load(folder), starter=folder is None).path(read_text(text), require=require, exclude=exclude)
     if as_json:
         say(as_json_text(steps))
         return

@@ -45,6 +45,7 @@ Examples:
     metavar="SHARE",
     help="Hold out this share of the queries, evaluate on it, and keep it in DIR.held-out.parquet.",
 )
+@click.option("--cascade", is_flag=True, help="Learn from the answers too (column response), so that Router.step looks at them.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the folds, the bootstrap and what is held out.")
 @click.option("--folds", type=click.IntRange(min=0), default=5, show_default=True, help="Of the cross-validation; 0 leaves it out.")
 def train(  # noqa: PLR0913, PLR0917 - one an option
@@ -55,6 +56,7 @@ def train(  # noqa: PLR0913, PLR0917 - one an option
     encoder: str | None,
     vectors: Path | None,
     test: float | None,
+    cascade: bool,
     seed: int,
     folds: int,
 ) -> None:
@@ -66,7 +68,7 @@ def train(  # noqa: PLR0913, PLR0917 - one an option
     data.check_priced(tables)
     check_out(out)
     kept = None if test is None else _check_kept(out, paths_of(tables))
-    given: dict[str, Any] = {"seed": seed, "folds": folds}
+    given: dict[str, Any] = {"seed": seed, "folds": folds, "cascade": cascade}
     given |= {} if learner is None else {"learner": learner_of(learner)}
     given |= {} if encoder is None else {"encoder": encoder}
     from r2router.router.recipe import Recipe

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from r2router.cli.mine import MINE, Mine, mine_of
+
 if TYPE_CHECKING:
     from r2router.decide import Policy
     from r2router.pool.pool import Pool
@@ -50,10 +52,11 @@ class Wish:
     policy: Policy | None
     require: tuple[str, ...]
     exclude: tuple[str, ...]
+    mine: Mine
 
     def router(self) -> Router:
-        """The router that was named, or the bundled one."""
-        return load(self.folder)
+        """The router that was named, or the bundled one; of the models that were asked for."""
+        return self.mine.of(load(self.folder), starter=self.folder is None)
 
 
 def load(folder: Path | None) -> Router:
@@ -119,16 +122,17 @@ _POLICY = (
 
 
 def wishes(command: F) -> F:
-    """Give a command --router, --require, --exclude and the policies; it gets them as one `wish`."""
+    """Give a command --router, --require, --exclude, the policies and whose models; it gets them as one `wish`."""
 
     @functools.wraps(command)
     def inner(*args: Any, **kwargs: Any) -> Any:
         folder, require, exclude, lam, value, max_cost, min_quality = (
             kwargs.pop(name) for name in ("folder", "require", "exclude", "lam", "value", "max_cost", "min_quality")
         )
-        return command(*args, wish=Wish(folder, policy_of(lam, value, max_cost, min_quality), require, exclude), **kwargs)
+        policy = policy_of(lam, value, max_cost, min_quality)
+        return command(*args, wish=Wish(folder, policy, require, exclude, mine_of(kwargs)), **kwargs)
 
-    return _with(inner, (*_ROUTER, *_POLICY))  # type: ignore[return-value]
+    return _with(inner, (*_ROUTER, *MINE, *_POLICY))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from r2router.cli.screen import note, style
 
 if TYPE_CHECKING:
     from r2router.evaluation.report import Report
+    from r2router.evaluation.sparse import SparseReport
     from r2router.report.findings import Findings
 
 reports = click.option(
@@ -42,7 +43,7 @@ def write_reports(findings: Findings | Sequence[Findings], files: Sequence[Path]
             note(f"report written to {written}")
 
 
-def in_words(report: Report) -> str:
+def in_words(report: Report | SparseReport) -> str:
     """An evaluation as text that any terminal takes."""
     return "\n".join(map(style().plain, str(report).splitlines()))
 

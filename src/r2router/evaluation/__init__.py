@@ -10,6 +10,7 @@ from r2router.encode import embed, load_encoder
 from r2router.errors import DataError, expect
 from r2router.evaluation.accuracy import accuracy, compliance, skipped
 from r2router.evaluation.baselines import fit_baselines, noise_lines
+from r2router.evaluation.cascades import CASCADE, cascades
 from r2router.evaluation.contenders import Tried
 from r2router.evaluation.experiment import failures, few
 from r2router.evaluation.left_out import left_out
@@ -17,6 +18,8 @@ from r2router.evaluation.own_policy import OwnDecisions
 from r2router.evaluation.report import Report, TaskLine, leak
 from r2router.evaluation.router_forecasts import Judged, judge
 from r2router.evaluation.router_forecasts import calibrate as calibrate
+from r2router.evaluation.sparse import SparseReport as SparseReport
+from r2router.evaluation.sparse import sparse_report
 from r2router.evaluation.tables_and_plots import LEAST_QUERIES
 from r2router.metrics.score import Comparison, Means, Method, compare, methods
 from r2router.router.card import policy_words
@@ -33,21 +36,24 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
     baselines: bool = False,
     train: Table | None = None,
     noise: bool = False,
+    cascade: bool = False,
     resamples: int = 500,
     seed: int = 0,
     progress: Progress | None = None,
-) -> Report:
+) -> Report | SparseReport:
     """Score a router on outcomes it was not trained on.
 
     table: any arms; those that the router does not know are left out (and said so), those it knows and the table lacks count as not
     observed. vectors: (n, d) embeddings of the table's queries, where they exist. baselines: fit the published routers too, on `train`
     (outcomes of the same arms), or else by five-fold cross-validation on the table itself. noise: also count the decisions that stay
-    when the queries are typed in another way, for which they are embedded four times more. resamples: bootstrap draws.
+    when the queries are typed in another way, for which they are embedded four times more. resamples: bootstrap draws. cascade: also score
+    the router's cascade and a threshold cascade on the same evidence, all calls paid; the table must have answers.
 
     The router, the best fixed arm, the mixture of fixed arms that the router's training outcomes choose and the one that knows these
     outcomes, the same forecasts with one budget per LLM, and the oracle are scored on the same queries with the tokens really used;
     see `r2router.metrics.score` for what each figure is. The verdict is against the mixture that the training outcomes choose.
-    Raises `DataError` where nothing can be compared.
+    A table where no arm was seen nearly everywhere is compared task by task instead (`SparseReport`): `train`, where it is given, then
+    chooses the mixture that knows each task. Raises `DataError` where nothing can be compared.
     """
     expect("router", router, Router, "a Router: evaluate(router, table)")
     expect("table", table, Table, "a Table: evaluate(router, table)")
@@ -55,18 +61,25 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         expect("train", train, Table, "a Table")
     for name, value in (("resamples", resamples), ("seed", seed)):
         expect(name, value, int, "a whole number")
-    if baselines and vectors is None:
+    if (baselines or cascade) and vectors is None:
         vectors = embed(load_encoder(router.encoder), table.queries, progress)
     judged = judge(router, table, vectors, progress)
     outcomes, forecast = judged.outcomes, judged.forecast
     if not len(outcomes.fixed_arms()):
-        raise DataError("no arm was observed on 95 % of the queries: there is no fixed arm to compare with")
+        if len(set(judged.tasks)) < 2:
+            raise DataError("no arm was observed on 95 % of the queries: there is no fixed arm to compare with")
+        trained = trained_on(router, table), trained_share(router, table)
+        return sparse_report(judged, table, train, resamples=resamples, seed=seed, trained=trained)
     if progress is not None:
         progress("scoring", 0, 1)
     means = _means(router, judged)
     found: dict[str, Method | Sequence[Method]] = {**methods(outcomes, forecast.quality, forecast.cost, means)}
     tried = fit_baselines(router, judged, train, vectors, seed, progress) if baselines and vectors is not None else []
     found |= {t.contender.name: t.routed for t in tried if not t.failed}
+    looked: tuple[str, ...] = ()
+    if cascade and vectors is not None:
+        more, looked = cascades(router, judged, np.asarray(vectors, dtype=np.float32)[judged.rows])
+        found |= more
     comparison = compare(found, outcomes, resamples, seed)
     own = OwnDecisions.of(router, judged)
     return Report(
@@ -85,6 +98,8 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         resamples=resamples,
         notes=(
             *judged.notes,
+            *looked,
+            *_gain(comparison),
             *own.notes(),
             *left_out(outcomes),
             *few(len(judged.tasks)),
@@ -100,6 +115,20 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         trained_on=trained_on(router, table),
         trained_share=trained_share(router, table),
     )
+
+
+def _gain(comparison: Comparison) -> list[str]:
+    """What the cascade gains over routing alone, in words; the differences are the router's less the cascade's."""
+    if CASCADE not in comparison.differences:
+        return []
+    area, figures = comparison.differences[CASCADE]["area"], comparison.figures
+    gaps = [f"{figures[m]['gap_closed'].value:.1%} ({name})" for m, name in ((CASCADE, "cascade"), ("router", "alone")) if m in figures]
+    return [
+        (
+            f"cascade less routing alone, all calls paid: mean quality over log cost {-area.value:+.4f} "
+            f"({-area.high:+.4f} to {-area.low:+.4f}, n = {area.n:,}); of the gap to the oracle closed: {', '.join(gaps)}"
+        )
+    ]
 
 
 def _means(router: Router, judged: Judged) -> Means | None:

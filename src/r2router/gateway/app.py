@@ -18,6 +18,7 @@ from r2router.gateway.dialects import DIALECTS
 from r2router.gateway.dialects.dialect import Dialect
 from r2router.gateway.failover import Breaker
 from r2router.gateway.incoming import Gone, Incoming, Receive, Scope, Send, check_local, same_secret, secret_of
+from r2router.gateway.keys import PREFIX, Key, Keys
 from r2router.gateway.logs import Log
 from r2router.gateway.metrics import Metrics
 from r2router.gateway.outgoing import Aborted, Outgoing
@@ -39,9 +40,18 @@ _BY_PATH = {f"/v1{dialect.path}": dialect for dialect in DIALECTS}
 class Gateway:
     """An application for any ASGI server. setting: replaced at once by `reload`."""
 
-    def __init__(self, setting: Setting, *, books: Books | None = None, log: Log | None = None, caller: Caller | None = None) -> None:
+    def __init__(
+        self,
+        setting: Setting,
+        *,
+        books: Books | None = None,
+        keys: Keys | None = None,
+        log: Log | None = None,
+        caller: Caller | None = None,
+    ) -> None:
         self.planner = Planner(setting)
         self.books: Books = books or NoBooks()
+        self.keys = keys
         self.log = log or Log(setting.config.server.logs)
         self.metrics = Metrics()
         self.breaker = Breaker()
@@ -98,19 +108,18 @@ class Gateway:
             await out.whole(426, [_JSON, (b"upgrade", b"HTTP/1.1")], DIALECTS[0].error(refusal, incoming.id))
             return
         if method == "POST" and (dialect := _BY_PATH.get(path)):
-            self._authorise(incoming)
-            await self._relay(incoming, out, dialect)
+            await self._relay(incoming, out, dialect, await self._authorise(incoming))
             return
         if method in ("GET", "HEAD") and path == "/":
             await out.whole(200, [_JSON], b"" if method == "HEAD" else msgspec.json.encode({"name": "r2router", "version": __version__}))
             return
         if method in ("GET", "HEAD") and path in self._gets:
             if path not in ("/health", "/ready"):
-                self._authorise(incoming)
+                await self._authorise(incoming)
             status, kind, body = self._gets[path](incoming)
             await out.whole(status, [(b"content-type", kind)], body if method == "GET" else b"")
             return
-        self._authorise(incoming)
+        await self._authorise(incoming)
         if method == "GET" and path.startswith("/v1/models/"):
             await self._one_model(path.removeprefix("/v1/models/"), out)
             return
@@ -121,16 +130,25 @@ class Gateway:
             raise Refusal(405, "method_not_allowed", f"{path} takes POST")
         raise Refusal(404, "not_found", f"there is no {method} {path[:200]}")
 
-    def _authorise(self, incoming: Incoming) -> None:
-        name = self.setting.config.server.key
+    async def _authorise(self, incoming: Incoming) -> Key | None:
+        """The key of the ledger that the request came with; None for the gateway's own, and on this machine where there is none.
+
+        Raises a `Refusal` or `Refused`.
+        """
+        name, secret = self.setting.config.server.key, secret_of(incoming)
+        if self.keys is not None and secret.startswith(PREFIX):
+            return self.keys.remembered(secret) or await asyncio.to_thread(self.keys.find, secret)
+        if not name and self.keys is not None and await self.keys.needed():
+            raise Refusal(401, "invalid_api_key", "this gateway has keys: send one as Authorization: Bearer KEY, or as x-api-key")
         if not name:
             check_local(incoming)
-            return
+            return None
         wanted, _ = key_of(name)
-        if not wanted or not same_secret(secret_of(incoming), wanted):
+        if not wanted or not same_secret(secret, wanted):
             raise Refusal(401, "invalid_api_key", "the key is missing or wrong: send it as Authorization: Bearer KEY, or as x-api-key")
+        return None
 
-    async def _relay(self, incoming: Incoming, out: Outgoing, dialect: Dialect) -> None:
+    async def _relay(self, incoming: Incoming, out: Outgoing, dialect: Dialect, key: Key | None) -> None:
         began = asyncio.get_running_loop().time()
         if self.draining:
             raise Refusal(503, "shutting_down", "the gateway is shutting down", retry_after=1)
@@ -144,10 +162,12 @@ class Gateway:
             data = await incoming.body(setting.config.limits)
             call = read_call(dialect, data, setting.config.server.default)
             asked = call.asked
-            owner: str | None = None
+            owner = None if key is None else key.id
             name = session_of(incoming, call, owner)
             session = await self.sessions.find(owner, name) if call.conversation.turns > 1 else None
             plan = await planner.plan(call, session)
+            if key is not None:
+                key.check(preset=plan.preset, model=None if plan.preset else plan.steps[0].model.id)
             relay = Relay(call, plan, setting, incoming, out, began)
             self.metrics.overhead.labels(plan.preset or "none").observe(asyncio.get_running_loop().time() - began)
             caller = self._replay if setting.replay and plan.steps[0].model.provider == REPLAY else self._network

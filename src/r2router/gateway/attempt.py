@@ -38,6 +38,7 @@ class Held:
 class Lost:
     """An attempt that gave nothing. status: of HTTP, or of ours where none came. body, headers: the provider's, empty where none came.
 
+    words: the provider's own, for the client alone.
     maybe_billed: whether the provider may bill for it. ours: whether a key or an account of ours is the cause.
     """
 
@@ -52,6 +53,7 @@ class Lost:
     whole_provider: bool = False
     tap: Tap | None = None
     sent_bytes: int = 0
+    words: str = ""
 
 
 class Attempts:
@@ -96,6 +98,8 @@ class Attempts:
                         break
         exchange.close(whole=False)
         words, status = bytes(body), exchange.status
+        key = self._setting.keys.get(step.model.provider, "")
+        quoted = bool(key) and key.encode() in words  # which nobody else may see
         action = action_of(status, words, asked_usage=asked_usage)
         ours = status in (401, 402, 403)
         moved = 300 <= status < 400
@@ -104,7 +108,7 @@ class Attempts:
             action,
             502 if moved or ours else status,
             f"provider {step.model.provider!r} {message}",
-            b"" if moved or ours else words,
+            b"" if moved or ours or quoted else words,
             exchange.headers,
             wait_of(exchange.headers, words),
             ours=ours,
@@ -116,7 +120,7 @@ class Attempts:
         chunks = exchange.chunks()
         first, raw = bytearray(), bytearray()
         try:
-            async with asyncio.timeout_at(deadline if self._call.stream else None):
+            async with asyncio.timeout_at(deadline if self._call.stream else deadline + self._bounds.longest_s):
                 async for chunk in chunks:
                     raw += chunk if len(raw) < _MOST_ERROR else b""
                     first += tap.feed(chunk)
@@ -152,10 +156,13 @@ class Attempts:
         exchange.close(whole=False)
         status, report = within_200(tap.watch.error), msgspec.json.encode({"error": tap.watch.error})
         ours = status in (401, 402, 403)
-        body = b"" if ours or tap.streamed else bytes(raw)
-        words = "refused our key" if ours else said(report) or "reported an error"
+        keys = [key for key in self._setting.keys.values() if key]
+        body = b"" if ours or tap.streamed or any(key.encode() in raw for key in keys) else bytes(raw)
         action = action_of(status, report, asked_usage=asked_usage)
-        lost = Lost(action, 502 if ours else status, words, body, exchange.headers, wait_of(exchange.headers, report), ours=ours)
+        message = "the provider refused our key" if ours else "the provider reported an error within 200"
+        lost = Lost(action, 502 if ours else status, message, body, exchange.headers, wait_of(exchange.headers, report), ours=ours)
+        if not ours and not any(key.encode() in report for key in keys):
+            lost.words = said(report)
         lost.maybe_billed, lost.tap, lost.sent_bytes = status >= 500, tap, sent_bytes
         return lost
 

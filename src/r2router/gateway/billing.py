@@ -7,17 +7,20 @@ import math
 import msgspec
 
 from r2router.gateway.dialects.dialect import Watch
+from r2router.gateway.ledger.bound import Facts
+from r2router.gateway.ledger.bound import reserve as worst_case
 from r2router.gateway.plan import Plan, Step
 from r2router.gateway.setting import REPLAY
-from r2router.pool.prices import cost_usd, max_cost_usd
+from r2router.pool.prices import cost_nanos
 from r2router.types import Prices
 from r2router.upstream.controls import SAFETY_CAP
-from r2router.upstream.usage import Usage, sum_usage, usage_of
+from r2router.upstream.usage import Convention, Usage, sum_usage, usage_of
 
 _CHARACTERS_PER_TOKEN = 3.5
 _MARGIN = 1.3  # tokenizers differ by tens of per cent
 _TEMPLATE = 256
 _FREE = Prices(0.0, 0.0)
+_CONVENTIONS: dict[str, Convention] = {"gemini": "gemini", "deepseek": "deepseek"}  # others name what they mean
 
 
 class Bill(msgspec.Struct):
@@ -30,7 +33,7 @@ class Bill(msgspec.Struct):
     def add(self, step: Step, usage: Usage, *, estimated: bool) -> None:
         """Count an attempt. A replay costs nothing."""
         prices = _FREE if step.model.provider == REPLAY else step.model.usd_per_million
-        self.cost = None if prices is None or self.cost is None else self.cost + nanos(cost_usd(prices, usage))
+        self.cost = None if prices is None or self.cost is None else self.cost + cost_nanos(prices, usage)
         self.usage = sum_usage(self.usage, usage)
         self.estimated = self.estimated or estimated
 
@@ -47,7 +50,11 @@ def usage_from(plan: Plan, step: Step, watch: Watch, sent_bytes: int) -> tuple[U
     """
     said = plan.conversation
     most = None if said.images or said.state else sent_bytes
-    reported, _ = usage_of(watch.usage, step.sent.max_tokens, spoke=watch.begun and watch.whole, sent_bytes=most)
+    whole = watch.begun and watch.whole
+    convention = step.provider.usage or _CONVENTIONS.get(step.provider.dialect)
+    reported, _ = usage_of(watch.usage, step.sent.max_tokens, spoke=whole, sent_bytes=most, convention=convention)
+    if reported is None and convention is not None:  # a proxy that counts in a way of its own: told from names and sums
+        reported, _ = usage_of(watch.usage, step.sent.max_tokens, spoke=whole, sent_bytes=most)
     if reported is not None and watch.whole:
         return reported, False
     own = Usage(max(1, plan.input_tokens), math.ceil(watch.characters / _CHARACTERS_PER_TOKEN))
@@ -56,10 +63,11 @@ def usage_from(plan: Plan, step: Step, watch: Watch, sent_bytes: int) -> tuple[U
     return msgspec.structs.replace(reported, output=max(reported.output, own.output)), True
 
 
-def reserve(plan: Plan, ceiling: int | None, answers: int, billable: int) -> tuple[int | None, int]:
+def reserve(plan: Plan, ceiling: int | None, answers: int, billable: int, *, hourly: bool = False) -> tuple[int | None, int]:
     """(nano-dollars, tokens) of the worst case: the most expensive of the steps, as often as attempts may be billed.
 
-    ceiling: the caller's cap on output. answers: how many are asked for. billable: attempts. None where a price is not known.
+    ceiling: the caller's cap on output. answers: how many are asked for. billable: attempts. hourly: what is
+    written to a cache may be kept for an hour. None where a price is not known.
     """
     given = math.ceil(plan.input_tokens * _MARGIN) + _TEMPLATE
     costs: list[int] = []
@@ -68,12 +76,12 @@ def reserve(plan: Plan, ceiling: int | None, answers: int, billable: int) -> tup
         cap = step.sent.max_tokens if step.sent.max_tokens is not None else ceiling
         if cap is None:
             cap = step.model.max_output_tokens or SAFETY_CAP
-        made = cap * max(1, answers)
-        tokens = max(tokens, given + made)
+        facts = Facts(input_tokens=given, output_tokens=cap, n=max(1, answers), cache_writes="1h" if hourly else "5m")
+        tokens = max(tokens, facts.tokens)
         if step.model.usd_per_million is None:
             return None, tokens
         if step.model.provider == REPLAY:
             return 0, tokens
-        costs.append(math.ceil(max_cost_usd(step.model.usd_per_million, given, made, writes=True) * 1e9))
+        costs.append(worst_case(facts, step.model.usd_per_million))
     costs.sort(reverse=True)
     return sum(costs[: max(1, billable)]), tokens

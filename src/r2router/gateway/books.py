@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any, Protocol
 
 from r2router.gateway.ledger import Opened, Settled, Ticket
@@ -30,9 +28,3 @@ class NoBooks:
 
     async def settle(self, ticket: Ticket, settled: Settled) -> None:
         """See `Books.settle`."""
-
-
-def ledger_file() -> Path:
-    """Where the ledger lies that no configuration places."""
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home) / "r2router" / "ledger.sqlite"

@@ -10,13 +10,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from r2router.decide import AnyPolicy
-from r2router.errors import ConfigError
+from r2router.errors import ConfigError, UsageError
 from r2router.files import check_text
 from r2router.gateway.dialects.dialect import Speaks
 from r2router.text import suggest
 from r2router.types import Budget, Control, Model, Prices, Provider
 from r2router.upstream.endpoint import check_provider, origin
 from r2router.upstream.known import KNOWN
+from r2router.upstream.usage import Convention
 
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 _LARGEST = 4 << 20
@@ -42,12 +43,15 @@ class Served(Provider, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A provider as the gateway calls it.
 
     speaks: the endpoints it has; by default what is known of it, else chat alone. stream_options: whether it takes that field in chat
-    completions. first_byte_s: the longest wait for the first byte of an answer.
+    completions. first_byte_s: the longest wait for the first byte of an answer. usage: how it counts tokens, where that
+    is not told by its names (`openai`: cached within the input, reasoning within the output; `anthropic`: cache reads and writes beside
+    the input; `gemini`, `xai`: reasoning beside the output; `deepseek`: hits and misses of the cache).
     """
 
     speaks: tuple[Speaks, ...] = ()
     stream_options: bool = True
     first_byte_s: _Seconds = 300.0
+    usage: Convention | None = None
 
     @classmethod
     def of(cls, provider: Provider) -> Served:
@@ -112,8 +116,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     key: the *name* of the environment variable with a key that clients must send; empty: none, and then on loopback only. router: the
     folder of a saved router, relative to this file; empty: the starter router. default: what clients get that name no model.
-    reply_model: which name replies show. ledger: a file, relative to this one, or `none`; by default `ledger_file`.
-    logs: `text`, `json` or `none`, on stderr; never any text of a prompt.
+    reply_model: which name replies show. ledger: a file, relative to this one, a `postgresql://` address, or `none`; by default
+    `default_ledger`. logs: `text`, `json` or `none`, on stderr; never any text of a prompt.
     """
 
     host: str = "127.0.0.1"
@@ -173,7 +177,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ConfigError(f"{path}: not valid TOML: {error}") from None
         except RecursionError:
             raise ConfigError(f"{path}: nested too deeply") from None
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UsageError) as error:  # a policy's own check is one of the latter
             raise ConfigError(f"{path}: {error}") from None
         try:
             config.check()

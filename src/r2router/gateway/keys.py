@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fnmatch
 import hashlib
 import hmac
@@ -68,6 +69,7 @@ class Keys:
     def __init__(self, where: str | Path, *, fresh_s: float = 5.0, clock: Callable[[], float] = time.time) -> None:
         self._where, self._fresh_s, self._clock = where, fresh_s, clock
         self._found: dict[str, tuple[float, Key]] = {}
+        self._any = (0.0, False)
         self._lock = threading.Lock()
         with self._open(made=True):
             pass
@@ -149,18 +151,29 @@ class Keys:
     # -- for the request path -----------------------------------------------------------------------------------------
 
     def any(self) -> bool:
-        """Whether there is any key that has not ended: then a request needs one."""
+        """Whether a key was ever made: then a request needs one. Ending the last key locks the gateway; it does not open it."""
         with self._open() as database:
-            return bool(database.rows("SELECT 1 FROM keys WHERE ended IS NULL LIMIT 1"))
+            found = bool(database.rows("SELECT 1 FROM keys LIMIT 1"))
+        self._any = (self._clock() + self._fresh_s, found)
+        return found
+
+    async def needed(self) -> bool:
+        """As `any`, as it was a few seconds ago."""
+        until, found = self._any
+        return found if self._clock() < until else await asyncio.to_thread(self.any)
+
+    def remembered(self, secret: str) -> Key | None:
+        """As `find`, where it was looked up in the last few seconds."""
+        with self._lock:
+            known = self._found.get(_hash(secret))
+        return known[1] if known is not None and self._clock() < known[0] else None
 
     def find(self, secret: str) -> Key:
         """The key of a secret. Raises `KeyRefused` (401), or `LedgerDown` (503) where it cannot be looked up."""
         digest = _hash(secret)
         now = self._clock()
-        with self._lock:
-            known = self._found.get(digest)
-        if known is not None and now < known[0]:
-            return known[1]
+        if (known := self.remembered(secret)) is not None:
+            return known
         try:
             with self._open() as database:
                 rows = database.rows("SELECT hash, key_id, expires FROM key_secrets WHERE hash = ?", (digest,))

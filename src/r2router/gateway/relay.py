@@ -141,7 +141,7 @@ class Relay:
         self.told.status = lost.status
         self.told.note = lost.message
         code = _CODES.get(lost.status, "provider_error")
-        refusal = Refusal(lost.status, code, lost.message, retry_after=lost.wait, retry=not lost.maybe_billed)
+        refusal = Refusal(lost.status, code, lost.words or lost.message, retry_after=lost.wait, retry=not lost.maybe_billed)
         if self.out.started:
             await self.out.write(self.call.dialect.broken(refusal, self.incoming.id, self._observed()))
             await self.out.end()
@@ -266,7 +266,9 @@ class Relay:
     def _opened(self, key: str | None, session: str) -> Opened:
         plan, call = self.plan, self.call
         many = call.body.get("n")
-        worst, tokens = reserve(plan, call.ceilings.max_tokens, many if type(many) is int else 1, self._bounds.attempts)
+        hourly = any(b'"1h"' in (call.body.raw(name) or b"") for name in ("system", "messages", "tools"))
+        answers = many if type(many) is int else 1
+        worst, tokens = reserve(plan, call.ceilings.max_tokens, answers, self._bounds.attempts, hourly=hourly)
         decision = plan.decision
         return Opened(
             id=self.incoming.id,

@@ -14,10 +14,12 @@ import msgspec
 
 from r2router.errors import ConfigError, LedgerError, MissingExtra, R2Error
 from r2router.gateway.app import Gateway
-from r2router.gateway.books import Books, ledger_file
+from r2router.gateway.books import Books
 from r2router.gateway.config import Config
 from r2router.gateway.incoming import is_loopback
+from r2router.gateway.keys import Keys
 from r2router.gateway.ledger import Ledger
+from r2router.gateway.ledger.place import default_ledger
 from r2router.gateway.setting import Setting
 from r2router.upstream.endpoint import key_of
 
@@ -42,13 +44,13 @@ def read_setting(file: Path | None, **server: Any) -> Setting:
 
 def open_ledger(setting: Setting, file: Path | None) -> Ledger | None:
     """The ledger of a setting; None where it is to have none. Raises `LedgerError`."""
-    where = setting.config.server.ledger
+    where = setting.config.server.ledger or default_ledger()
     if where == "none":
         return None
     if where.startswith(("postgresql://", "postgres://")):
         return Ledger.at(where)
-    path = Path(where) if where else ledger_file()
-    if where and not path.is_absolute() and file is not None:
+    path = Path(where)
+    if not path.is_absolute() and file is not None:
         path = file.parent / path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +90,7 @@ def serve(
     host, port = listening.getsockname()[:2]
 
     async def run() -> None:
-        gateway = Gateway(setting, books=books)
+        gateway = Gateway(setting, books=books, keys=Keys(books.where) if isinstance(books, Ledger) else None)
         config = uvicorn.Config(
             gateway,
             loop="none",

@@ -196,6 +196,11 @@ class Pool:
         return tuple(found)
 
     @cached_property
+    def lowest_tier(self) -> float:
+        """Input tokens above which some arm's tier begins; infinite where none has one."""
+        return min((float(above.min()) for above, _ in self.tiers), default=math.inf)
+
+    @cached_property
     def max_output_price(self) -> FloatArray:
         """(arms,) US dollars per output token, in the most expensive tier."""
         return np.array([self.usd_per_token[1], *(np.where(np.isinf(above), 0.0, each[1]) for above, each in self.tiers)]).max(axis=0)

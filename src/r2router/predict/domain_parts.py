@@ -92,18 +92,31 @@ class Groups:
 
     def _near(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """((n, groups) nearness, (n, domains) its sums)."""
-        near = np.exp((unit_rows(x @ self.basis) @ self.centres.T - 1) / np.float32(_SHARPNESS)) + np.float32(1e-9)
+        near = self._nearness(x, self._columns)
         return near, np.add.reduceat(near, self._first, axis=1)
+
+    def _nearness(self, x: FloatArray, columns: FloatArray) -> FloatArray:
+        near = unit_rows(x @ self.basis) @ columns
+        near -= np.float32(1.0)
+        near *= np.float32(1.0 / _SHARPNESS)
+        np.exp(near, out=near)
+        near += np.float32(1e-9)
+        return near
+
+    @cached_property
+    def _columns(self) -> FloatArray:
+        return np.ascontiguousarray(self.centres.T)
 
     def membership(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """((n, domains) odds of the domains, (n, groups) shares of the groups) of (n, d) float32; rows of each sum to 1."""
         near, total = self._near(x)
         odds = softmax(self.trust[0] * (x @ self.weight + self.bias) + self.trust[1] * np.log(total))
-        return odds, near * (odds / total)[:, self.domain]
+        near *= (odds / total).take(self.domain, axis=1)
+        return odds, near
 
     def within(self, x: FloatArray, number: int) -> FloatArray:
         """(n, groups of the domain) shares where the domain is known."""
-        near = np.exp((unit_rows(x @ self.basis) @ self.centres[self.domain == number].T - 1) / np.float32(_SHARPNESS)) + np.float32(1e-9)
+        near = self._nearness(x, self.centres[self.domain == number].T)
         return np.asarray(near / near.sum(axis=1, keepdims=True))
 
 

@@ -2,9 +2,10 @@
 
 A forecast is built from the coarse to the fine, each step shrunk towards the one before: an effect of the arm plus one of the domain;
 the arm's mean in the domain, where it was seen there; how hard a group of like queries is for all arms (through the sensitivity of item
-response models, so that who is always right stays so); what is peculiar to an arm in the group; a linear rest. Lengths likewise, from
-measured counts alone. Which domain a text is of is told by its embedding, and an arm's forecast is the mean over the likely domains,
-weighted by how much was seen of the arm in each. Nothing is filled in (`docs/experiments.md`).
+response models, so that who is always right stays so); what is peculiar to an arm in the group. Lengths likewise, from measured counts
+alone. A small network with factors of the query has half a say in quality (`FactorNet`). Which domain a text is of is told by its
+embedding, and an arm's forecast is the mean over the likely domains, weighted by how much was seen of the arm in each. Nothing is filled
+in (`docs/experiments.md`).
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from r2router.predict.domain_parts import (
     length_of,
     level_of,
     observed,
-    principal_directions,
     sensitivity,
     strongest,
     sums_by_domain,
 )
+from r2router.predict.factor_net import FactorNet
 from r2router.predict.linear import check_shapes
 from r2router.predict.tokens import log_bounds, log_smearing
 from r2router.predict.variance import UNKNOWN_VARIANCE
@@ -41,8 +42,7 @@ _GROUP_CELLS, _LENGTH_CELLS = 6.0, 10.0  # as `DOMAIN_CELLS`, for what is peculi
 _GROUP_QUERIES = 2.0  # and for how hard a group is
 _QUERY_NOISE = 1.5  # how little one query tells of its own difficulty, in cells of full sensitivity
 _SEEN, _UNSEEN = 20.0, 0.02  # an arm's mean of n cells in a domain weighs n / (n + 20) + .02 among the likely domains
-_COORDINATES = 96  # principal directions of the linear rest of one arm
-_ALL_ARMS, _ONE_ARM = 10.0, 300.0  # strengths of the two ridges in it
+_NET = np.float32(0.5)  # share of the network in a forecast of quality; the groups have the rest
 _MOST_GROUPS = 48  # that a query belongs to: the shares of others are next to nothing
 _BLOCK = 1024
 _TINY = 1e-12
@@ -70,6 +70,9 @@ class Domains(msgspec.Struct, frozen=True, tag="domains", tag_field="learner", f
         unit = unit_rows(np.asarray(x, dtype=np.float32)[order])
         groups = Groups.of(unit, domain, count, self.seed)
         answers, lengths = _quality(unit, domain, groups, quality), _lengths(unit, domain, groups, tokens)
+        total, cells = sums_by_domain(quality, domain, count)
+        mean = (total + DOMAIN_CELLS * level_of(total, cells)) / (cells + DOMAIN_CELLS)
+        net = FactorNet.fit(unit, quality, domain, mean, self.seed)
         low, high = log_bounds(tokens)
         arrays = {
             "basis": groups.basis.astype(np.float16),
@@ -82,7 +85,10 @@ class Domains(msgspec.Struct, frozen=True, tag="domains", tag_field="learner", f
             "variance": answers.variance[:, :arms].astype(np.float16),
             "log_tokens": lengths.value.astype(np.float16),
             "seen": np.concatenate([answers.weight[:, :arms], lengths.weight], axis=1).astype(np.float16),
-            "linear": np.concatenate([answers.linear[:, :arms], lengths.linear], axis=1).astype(np.float16),
+            "level": net.level[:, :arms].astype(np.float16),
+            "hidden": net.hidden.astype(np.float16),
+            "shift": net.shift,
+            "head": net.head[:, :arms].astype(np.float16),
             "offset": np.concatenate([_nan_where_never(quality[:, :arms]), _nan_where_never(tokens)]),
             "low": low,
             "high": high,
@@ -98,12 +104,11 @@ def _nan_where_never(values: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """One outcome. value, variance: (groups, arms). weight: (domains, arms) of an arm among domains. linear: (d, arms) added to it."""
+    """One outcome. value, variance: (groups, arms). weight: (domains, arms) of an arm among domains."""
 
     value: FloatArray
     variance: FloatArray
     weight: FloatArray
-    linear: FloatArray
 
 
 def _quality(x: FloatArray, domain: IntArray, groups: Groups, y: FloatArray) -> _Part:
@@ -111,7 +116,7 @@ def _quality(x: FloatArray, domain: IntArray, groups: Groups, y: FloatArray) -> 
     total, cells = sums_by_domain(y, domain, count)
     expected = level_of(total, cells)
     mean = (total + DOMAIN_CELLS * expected) / (cells + DOMAIN_CELLS)
-    value, variance, rest = np.empty((len(groups.domain), y.shape[1])), np.empty((len(groups.domain), y.shape[1])), np.empty_like(y)
+    value, variance = np.empty((len(groups.domain), y.shape[1])), np.empty((len(groups.domain), y.shape[1]))
     between = _between_domains(total, cells, expected)
     for number in range(count):
         rows, own = np.flatnonzero(domain == number), groups.domain == number
@@ -123,11 +128,10 @@ def _quality(x: FloatArray, domain: IntArray, groups: Groups, y: FloatArray) -> 
         peculiar = np.where(seen, residual - (share @ hard)[:, None] * moves, 0.0)
         size = share.T @ seen
         value[own] = np.clip(mean[number] + hard[:, None] * moves + share.T @ peculiar / (size + _GROUP_CELLS), 0.0, 1.0)
-        rest[rows] = y[rows] - share @ value[own]
         noise = (np.square(peculiar).sum(axis=0) + UNKNOWN_VARIANCE) / (seen.sum(axis=0) + 1)
         # of the arm's mean in the domain, and of what is peculiar to the group: each shrinks with the cells that were seen
         variance[own] = between / (cells[number] + DOMAIN_CELLS) * DOMAIN_CELLS + noise / (size + _GROUP_CELLS)
-    return _Part(value, variance, cells / (cells + _SEEN) + _UNSEEN, _linear(x, rest))
+    return _Part(value, variance, cells / (cells + _SEEN) + _UNSEEN)
 
 
 def _between_domains(total: FloatArray, cells: FloatArray, expected: FloatArray) -> float:
@@ -145,34 +149,13 @@ def _lengths(x: FloatArray, domain: IntArray, groups: Groups, tokens: FloatArray
     count = len(groups.bias)
     total, cells = sums_by_domain(tokens, domain, count)
     mean = (total + DOMAIN_CELLS * length_of(total, cells)) / (cells + DOMAIN_CELLS)
-    value, rest = np.empty((len(groups.domain), tokens.shape[1])), np.empty_like(tokens)
+    value = np.empty((len(groups.domain), tokens.shape[1]))
     for number in range(count):
         rows, own = np.flatnonzero(domain == number), groups.domain == number
         share = groups.within(x[rows], number).astype(np.float64)
         seen, ratio = observed(tokens[rows] / mean[number])
         value[own] = np.log(mean[number] * (share.T @ ratio + _LENGTH_CELLS) / (share.T @ seen + _LENGTH_CELLS))
-        rest[rows] = np.log(tokens[rows]) - share @ value[own]
-    seen, logs = observed(rest)  # the mean of logs is not the log of the mean
-    rest = rest - logs.sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
-    return _Part(value, np.zeros(0), cells / (cells + _SEEN) + _UNSEEN, _linear(x, rest))
-
-
-def _linear(x: FloatArray, rest: FloatArray) -> FloatArray:
-    """(d, arms) weights of a linear forecast of (n, arms) rests: a ridge for what all arms share, then one per arm."""
-    seen, rest = observed(rest)
-    cells = seen.sum(axis=1)
-    trust = cells / (cells + _QUERY_NOISE)
-    both = ((x * trust[:, None]).T @ x).astype(np.float64)
-    both[np.diag_indices(len(both))] += _ALL_ARMS
-    shared = np.linalg.solve(both, x.T @ (rest.sum(axis=1) / (cells + _QUERY_NOISE)))
-    rest = np.where(seen, rest - (x @ shared)[:, None], 0.0)
-    directions = principal_directions(x, _COORDINATES)
-    u, strength = x @ directions, _ONE_ARM * np.eye(directions.shape[1])
-    own = np.empty((directions.shape[1], rest.shape[1]))
-    for arm in range(rest.shape[1]):
-        there = u[seen[:, arm]]
-        own[:, arm] = np.linalg.solve(there.T @ there + strength, there.T @ rest[seen[:, arm], arm])
-    return shared[:, None] + directions @ own
+    return _Part(value, np.zeros(0), cells / (cells + _SEEN) + _UNSEEN)
 
 
 class DomainsPredictor:
@@ -181,8 +164,8 @@ class DomainsPredictor:
     basis: (d, r), centres: (groups, r) float16; group: (groups,) the domain of each; weight: (d, domains), bias: (domains,), trust: (2,):
     see `Groups`.
     quality, variance, log_tokens: (groups, arms) float16. seen: (domains, 2 arms) float16, how much an arm counts in a domain, for
-    quality and for lengths. linear: (d, 2 arms) float16, added. offset: (2 arms,), NaN where never observed. low, high: (arms,) bounds
-    of log tokens.
+    quality and for lengths. level: (domains, arms), hidden: (d, h), head: (h, arms) float16, shift: (h,): see `FactorNet`.
+    offset: (2 arms,), NaN where never observed. low, high: (arms,) bounds of log tokens.
     """
 
     kind: ClassVar[str] = "domains"
@@ -190,14 +173,31 @@ class DomainsPredictor:
     def __init__(self, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> None:
         n = len(arms)
         shapes: dict[str, tuple[int | None, ...]] = dict.fromkeys(("basis", "centres", "weight"), (None, None))
-        shapes |= dict.fromkeys(("quality", "variance", "log_tokens"), (None, n)) | dict.fromkeys(("seen", "linear"), (None, 2 * n))
-        shapes |= {"group": (None,), "bias": (None,)}
+        shapes |= dict.fromkeys(("quality", "variance", "log_tokens"), (None, n)) | {
+            "seen": (None, 2 * n),
+            "level": (None, n),
+            "head": (None, n),
+        }
+        shapes |= {"group": (None,), "bias": (None,), "hidden": (None, None), "shift": (None,)}
         check_shapes(arrays, shapes | {"trust": (2,), "offset": (2 * n,), "low": (n,), "high": (n,)})
         groups, d, domains = len(arrays["centres"]), len(arrays["basis"]), len(arrays["bias"])
-        sizes = {"group": groups, "quality": groups, "variance": groups, "log_tokens": groups, "seen": domains, "weight": d, "linear": d}
+        sizes = {
+            "group": groups,
+            "quality": groups,
+            "variance": groups,
+            "log_tokens": groups,
+            "seen": domains,
+            "weight": d,
+            "level": domains,
+        }
+        sizes |= {"hidden": d, "head": len(arrays["shift"])}
         wrong = [name for name, size in sizes.items() if len(arrays[name]) != size]
         owner = np.asarray(arrays["group"]).astype(np.intp)
-        fits = arrays["weight"].shape[1] == domains and arrays["basis"].shape[1] == arrays["centres"].shape[1]
+        fits = (
+            arrays["weight"].shape[1] == domains
+            and arrays["hidden"].shape[1] == len(arrays["shift"])
+            and arrays["basis"].shape[1] == arrays["centres"].shape[1]
+        )
         steps = np.diff(owner, prepend=-1, append=domains)  # groups of one domain stand together, and every domain has one
         if wrong or not fits or not groups or not ((steps >= 0) & (steps <= 1)).all():
             raise ArtifactError(f"weights: {', '.join(wrong) or 'weight, basis or group'} does not fit the others: the artifact is damaged")
@@ -210,7 +210,8 @@ class DomainsPredictor:
         self._seen, own = seen, seen[owner]
         # one product gives the sums of quality, of its square, and of tokens, each weighted by what was seen
         self._values = np.concatenate([own[:, :n] * quality, own[:, :n] * (variance + quality**2), own[:, n:] * np.exp(logs)], axis=1)
-        self._linear = np.asarray(arrays["linear"], dtype=np.float32)
+        self._hidden, self._shift, self._head = (np.asarray(arrays[name], dtype=np.float32) for name in ("hidden", "shift", "head"))
+        self._level = seen[:, :n] * np.asarray(arrays["level"], dtype=np.float32)
         self._offset, self._low, self._high = (np.asarray(arrays[name], dtype=np.float32) for name in ("offset", "low", "high"))
 
     def predict(self, x: FloatArray) -> Forecast:
@@ -231,9 +232,10 @@ class DomainsPredictor:
             sums = share @ self._values
         mean = sums[:, :n] / seen[:, :n]
         spread = np.sqrt(np.maximum(sums[:, n : 2 * n] / seen[:, :n] - mean * mean, _TINY))
-        extra = x @ self._linear + self._offset
-        quality = np.minimum(np.maximum(mean + extra[:, :n], 0.0), 1.0)
-        logs = np.log(np.maximum(sums[:, 2 * n :] / seen[:, n:], _TINY)) + extra[:, n:]
+        log_odds = odds @ self._level / seen[:, :n] + np.maximum(x @ self._hidden + self._shift, 0) @ self._head
+        net = np.float32(0.5) + np.float32(0.5) * np.tanh(np.float32(0.5) * log_odds)
+        quality = np.minimum(np.maximum(mean + _NET * (net - mean) + self._offset[:n], 0.0), 1.0)
+        logs = np.log(np.maximum(sums[:, 2 * n :] / seen[:, n:], _TINY)) + self._offset[n:]
         tokens = np.exp(np.minimum(np.maximum(logs, self._low), self._high))
         return quality, tokens, np.where(np.isnan(quality), np.nan, spread)
 

@@ -3,8 +3,8 @@
 The training embeddings are summed up by a few centres (spherical k-means). How near a query lies to them says little by itself: short
 questions of every kind lie near each other. So it is compared with how near it lies to prompts of many other kinds (`background`; the
 idea of outlier exposure, Hendrycks et al. 2019, without a network to train): the score is the log of the ratio of two kernel
-densities. A query is in distribution where its score is not lower than for all but the last two percent of training queries that
-neither the centres nor the threshold had seen. Where no background can be embedded, nearness alone decides.
+densities. A query is in distribution where its score is not lower than for all but the last two percent of training queries (three per
+thousand of a large table) that neither the centres nor the threshold had seen. Where no background can be embedded, nearness alone decides.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from r2router.types import BoolArray, FloatArray
 _CENTRES, _MOST_CENTRES = 64, 256  # of a table of some thousand queries, and of a large one of many kinds
 _MOST_QUERIES = 20_000  # more do not move the centres
 _FEW_QUERIES = 2_000  # up to here one tenth is too few to tell where the last percents begin
-_ODD_SHARE = 0.02
+_ODD_SHARE, _ODD_SHARE_OF_MANY = 0.02, 0.003  # of a large table each kind is a small part, and 2 % of all may be the whole of a kind
+_MANY = 4_800
 _SOFTNESS = 0.06  # of the kernel, as a share of the variance of the embeddings
 _TINY = 1e-30  # a density of nothing
 _OWN_SHARE = 0.25  # a background prompt nearer than that share of unseen training queries is of the training data's own kind
@@ -82,7 +83,7 @@ class Familiarity:
             others = background[strange].astype(np.float32)
             temperature = _SOFTNESS * max(float(x[order].var(axis=0, dtype=np.float64).sum()), 1e-3) if len(others) else 0.0
         unseen = np.concatenate([cls(c, 0.0, others, temperature).score(own) for c, own in parts])
-        return cls(centres, float(np.quantile(unseen, _ODD_SHARE)), others, temperature)
+        return cls(centres, float(np.quantile(unseen, _ODD_SHARE if len(x) <= _MANY else _ODD_SHARE_OF_MANY)), others, temperature)
 
 
 def _centres(x: FloatArray, rng: np.random.Generator) -> FloatArray:

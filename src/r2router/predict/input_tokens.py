@@ -27,6 +27,15 @@ class InputTokens(msgspec.Struct, frozen=True, dict=True):
         factor, overhead = self.arrays
         return np.asarray(counts, dtype=np.float64)[:, None] * factor + overhead
 
+    def most(self, counts: NumberArray) -> float:
+        """No arm's estimate of any of (n,) counts is above this."""
+        factor, overhead = self._largest
+        return float(np.maximum.reduce(counts, initial=0)) * factor + overhead
+
+    @cached_property
+    def _largest(self) -> tuple[float, float]:
+        return max(self.factor, default=0.0), max(self.overhead, default=0.0)
+
     @cached_property
     def arrays(self) -> tuple[FloatArray, FloatArray]:
         """factor and overhead as (arms,) arrays."""

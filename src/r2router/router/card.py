@@ -35,7 +35,7 @@ class Facts(msgspec.Struct, frozen=True):
 
     sources: (file name, sha256) of its tables. tasks: (task, queries). learner: the learner's spec. figures: cross-validated on
     the training queries. promise: what the own policy was set to keep. limits: what a user must know, in sentences. added: models taken
-    in since, without retraining.
+    in since, without retraining. like: (model, the measured model that stands in for it).
     """
 
     title: str = "An r2router router"
@@ -52,6 +52,7 @@ class Facts(msgspec.Struct, frozen=True):
     limits: tuple[str, ...] = ()
     promise: str = ""
     added: tuple[Added, ...] = ()
+    like: tuple[tuple[str, str], ...] = ()
 
 
 def write_card(pool: Pool, encoder: str, policy: Policy, facts: Facts) -> str:
@@ -99,6 +100,14 @@ def write_card(pool: Pool, encoder: str, policy: Policy, facts: Facts) -> str:
         lines += [f"- {code(name)}" + (f", sha256 {markdown(digest)}" if digest else "") for name, digest in one.sources]
         lines += [f"- note: {markdown(note)}" for note in one.notes]
         lines += ["", *_rows(one.figures), ""]
+    if facts.like:
+        lines += [
+            "## Stand-ins",
+            "",
+            "Nobody measured these models: their forecasts are those of another one, and may be wrong by a lot.",
+            "",
+        ]
+        lines += [*(f"- {code(model)}: as {code(other)}" for model, other in facts.like), ""]
     lines += ["## Limits", ""]
     lines += [f"- {markdown(limit)}" for limit in facts.limits or ("Nothing is known about queries unlike those it was trained on.",)]
     lines += ["", "## Arms", "", "| model | budgets | USD per million tokens in / out | available |", "| --- | --- | --- | --- |"]

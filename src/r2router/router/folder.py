@@ -14,6 +14,7 @@ from r2router.cascade.evidence import Evidence, Plan
 from r2router.decide import AnyPolicy
 from r2router.errors import ArtifactError, MissingExtra, PolicyError, UsageError
 from r2router.pool.pool import Pool
+from r2router.predict.domain_stats import DomainStats, DomainStatsNames
 from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
 from r2router.router import artifact
@@ -22,6 +23,8 @@ from r2router.router.learners import predictor_class
 from r2router.router.router import Router
 from r2router.router.trained import TrainedTexts, checked
 from r2router.types import Model
+
+_DOMAIN_STATS = "domain_stats."
 
 
 class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
@@ -40,6 +43,7 @@ class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
     controls: tuple[str, ...] = ()
     temperature: float = 0.0  # of the familiarity; routers saved before there was a background have none
     cascade: Plan | None = None
+    domain_stats: DomainStatsNames | None = None
 
 
 def save(router: Router, folder: str | Path) -> None:
@@ -59,6 +63,8 @@ def save(router: Router, folder: str | Path) -> None:
         arrays["trained.hashes"] = router.trained.hashes
     if router.looks is not None:
         arrays |= {f"cascade.{k}": v for k, v in router.looks.arrays().items()}
+    if router.domain_stats is not None:
+        arrays |= {f"{_DOMAIN_STATS}{name}": array for name, array in router.domain_stats.arrays().items()}
     manifest = _Manifest(
         models=router.pool.models,
         encoder=router.encoder,
@@ -73,6 +79,7 @@ def save(router: Router, folder: str | Path) -> None:
         controls=router.controls,
         temperature=0.0 if router.familiarity is None else router.familiarity.temperature,
         cascade=None if router.looks is None else router.looks.plan,
+        domain_stats=None if router.domain_stats is None else router.domain_stats.names,
     )
     artifact.save(folder, manifest, arrays, write_card(router.pool, router.encoder, router.policy, router.facts), version=__version__)
 
@@ -110,6 +117,7 @@ def load(folder: str | Path) -> Router:
         trained=_saved_digest(folder, arrays),
         ties=manifest.ties,
         evidence=_saved_evidence(folder, manifest, pool, arrays),
+        domain_stats=_saved_domain_stats(folder, manifest, arrays, len(pool)),
     )
     try:  # parts that do not fit each other show here, not at the first request
         router.forecast_vectors(np.zeros((1, manifest.dim), dtype=np.float32))
@@ -127,6 +135,16 @@ def _saved_evidence(folder: str | Path, manifest: _Manifest, pool: Pool, arrays:
     if manifest.cascade is None:
         return None
     return Evidence.from_arrays(pool.arms, manifest.dim, own, manifest.cascade)
+
+
+def _saved_domain_stats(folder: str | Path, manifest: _Manifest, arrays: dict[str, np.ndarray], arms: int) -> DomainStats | None:
+    if manifest.domain_stats is None:
+        return None
+    own = {name.removeprefix(_DOMAIN_STATS): array for name, array in arrays.items() if name.startswith(_DOMAIN_STATS)}
+    try:
+        return DomainStats.from_arrays(manifest.domain_stats, own, arms, manifest.dim)
+    except ArtifactError as error:
+        raise ArtifactError(f"{folder}: {error}") from None
 
 
 def _saved_digest(folder: str | Path, arrays: dict[str, np.ndarray]) -> TrainedTexts | None:

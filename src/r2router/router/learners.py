@@ -15,6 +15,7 @@ from r2router.text import suggest
 LEARNERS = Registry(
     "r2router.learners",
     {
+        "automatic": "r2router.predict.automatic:Automatic",
         "blend": "r2router.predict.blend:Blend",
         "domains": "r2router.predict.domains:Domains",
         "principal": "r2router.predict.principal:PrincipalRidge",
@@ -49,6 +50,7 @@ PREDICTORS = Registry(
         "clusters": "r2router.baselines.clusters:ClusterPredictor",
         "random": "r2router.baselines.chance:RandomPredictor",
         "extended": "r2router.router.extended:ExtendedPredictor",
+        "selected": "r2router.router.only:SelectedPredictor",
     },
 )
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from r2router.decide import NO_ARM, Best, Cheapest, Policy, Tradeoff, Value
 from r2router.errors import NoFeasibleArm
+from r2router.predict.domain_stats import THIN
 from r2router.text import money, request_cost
 from r2router.types import Arm, BoolArray, Choices, Forecast
+
+if TYPE_CHECKING:
+    from r2router.router.router import Router
 
 
 def reason(policy: Policy, forecast: Forecast, at: int, arm: Arm, choice: Choices, order: list[int], arms: tuple[Arm, ...]) -> str:
@@ -29,6 +35,26 @@ def reason(policy: Policy, forecast: Forecast, at: int, arm: Arm, choice: Choice
         price = f"{ratio:.2g}x the cost" if np.isfinite(ratio) else request_cost(float(forecast.cost[0, other]))
         words.append(f"Next best is {arms[other]}: {gap:+.2f} quality at {price}.")
     return " ".join(words)
+
+
+def doubts(router: Router, forecast: Forecast, at: int) -> str:
+    """What is to be said of how little is known of such a query or arm, in sentences that follow a reason; mostly nothing."""
+    model = router.arms[at].model
+    stand_in = dict(router.facts.like).get(model)
+    words = f" Nobody measured {model}: {stand_in} stands in for it." if stand_in else ""
+    evidence = router.domain_stats
+    if evidence is None or not len(forecast.domain) or not forecast.familiar[0]:
+        return words
+    domain = int(forecast.domain[0])
+    name, graded = evidence.domains[domain], int(evidence.graded[domain])
+    own = np.flatnonzero(router.pool.model_of_arm == router.pool.model_of_arm[at])
+    if not graded:
+        words += f" Nothing like it ({name}) was graded, so the qualities are guesses from other kinds of queries."
+    elif graded < THIN:
+        words += f" Little is known of such queries: {graded} of {name} were graded, so qualities may be off by a lot."
+    elif not evidence.seen[domain, own].any():
+        words += f" {stand_in or model} was not graded on {name}, so its quality is a guess from other kinds of queries."
+    return words
 
 
 def _aim(policy: Policy, met: bool) -> str:

@@ -19,8 +19,8 @@ from r2router.figure import Figure
 from r2router.metrics.calibrate import LEAST_VALUE, for_share
 from r2router.metrics.score import KEEP, Comparison, Means, Outcomes, Routed, compare, methods
 from r2router.predict import Learner
+from r2router.predict.automatic import Automatic
 from r2router.predict.background import BACKGROUND
-from r2router.predict.blend import Blend
 from r2router.predict.crossval import fold_means, fold_of, out_of_fold
 from r2router.predict.domain_parts import balanced_means
 from r2router.predict.familiarity import Familiarity
@@ -36,6 +36,7 @@ from r2router.table.table import Table
 from r2router.table.twins import groups_of
 from r2router.types import FloatArray, Forecast, Progress
 
+_MANY, _FOLDS_OF_MANY = 10_000, 3  # of so many queries of a sparse table three folds tell as much as five, in two thirds of the time
 PROMISES = {
     "sure": "it is set to keep {:.0%} of the best fixed arm's quality with 95 % confidence, by the lower limit of cross-validated quality",
     "average": (
@@ -54,16 +55,16 @@ PROMISES = {
 class Recipe(msgspec.Struct, frozen=True):
     """How to make a router.
 
-    encoder: spec of the encoder (see `load_encoder`). learner: by default the one that does best on real tables
-    (`docs/experiments.md`). folds: for the cross-validation behind the policy and the figures of the card; 0 leaves it out, and the
-    policy is then the best fixed arm's. keep: the share of the best fixed arm's quality that the router's own policy keeps.
+    encoder: spec of the encoder (see `load_encoder`). learner: by default `Automatic`, the one that the table deserves
+    (`docs/experiments.md`). folds: for the cross-validation behind the policy and the figures of the card; 0 leaves it out, and the policy
+    is then the best fixed arm's. keep: the share of the best fixed arm's quality that the router's own policy keeps.
     seed: of folds, bootstrap and familiarity. resamples: bootstrap draws for the card's intervals. digest: keep hashes of the training
     texts, by which `evaluate` knows its own training queries; whoever has the router can check a guessed text against them. cascade: learn
     from the table's answers too, so that `Router.step` looks at them; a `Cascade` says how.
     """
 
     encoder: str = "minilm"
-    learner: Learner = Blend()
+    learner: Learner = Automatic()
     folds: int = 5
     keep: float = KEEP
     seed: int = 0
@@ -96,8 +97,13 @@ class Recipe(msgspec.Struct, frozen=True):
         """
         expect("table", table, Table, "a Table, as Table.read(file, pool) makes one")
         check_table(table)
-        counts = count_tokens(table.queries)
         x, encoder = self._vectors(table, vectors, progress)
+        if isinstance(self.learner, Automatic):  # once, and not again in every fold
+            return msgspec.structs.replace(self, learner=self.learner.chosen(x, table))._fit(table, x, encoder, vectors is None, progress)
+        return self._fit(table, x, encoder, vectors is None, progress)
+
+    def _fit(self, table: Table, x: FloatArray, encoder: str, embedding: bool, progress: Progress | None) -> Router:
+        counts = count_tokens(table.queries)
         inputs = InputTokens.fit(counts, table)
         estimates = inputs.estimate(counts)
         outcomes = Outcomes.of(table.arms, table.quality, table.cost(estimates))
@@ -112,6 +118,8 @@ class Recipe(msgspec.Struct, frozen=True):
         policy, promise, figures = Value(_steady_value(quality, cost, best)), PROMISES["best"], tuple[Figure, ...]()
         evidence, said = None, FEW_FOLDS if self.cascade else ""
         folds = min(self.folds, int(groups_of(table.queries).max(initial=0)) + 1)
+        if is_sparse(outcomes) and len(table) > _MANY:
+            folds = min(folds, _FOLDS_OF_MANY)
         if folds >= 2:
             forecast = out_of_fold(self.learner, x, table, folds, self.seed, progress)
             fold = fold_of(table.queries, folds, self.seed)
@@ -133,7 +141,7 @@ class Recipe(msgspec.Struct, frozen=True):
             input_tokens=inputs,
             prior_quality=quality,
             prior_tokens=tokens,
-            familiarity=Familiarity.fit(x, self.seed, self._background(encoder, vectors is None)),
+            familiarity=Familiarity.fit(x, self.seed, self._background(encoder, embedding)),
             facts=self._facts(table, folds, figures, promise, said),
             controls=tuple(table.controls.get(arm, "") for arm in table.arms) if table.controls else (),
             trained=TrainedTexts.of(table.queries) if self.digest and not table.simulated else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,14 +19,17 @@ from r2router.encode import Encoder, count_tokens, load_encoder
 from r2router.errors import ArtifactError, NoFeasibleArm, PolicyError, QueryError, expect
 from r2router.pool.pool import Pool
 from r2router.predict import Predictor
+from r2router.predict.domain_stats import DomainStats
 from r2router.predict.familiarity import Familiarity
 from r2router.predict.input_tokens import InputTokens
 from r2router.router.arm_controls import ArmControls, RequestLimits
+from r2router.router.between import named_arms, neighbours_of
 from r2router.router.card import Facts
 from r2router.router.cascading import Cascading
 from r2router.router.checks import check_forecast, check_query, checked_counts, checked_mask, checked_texts, checked_vectors
 from r2router.router.curves import curves_of, path_of
-from r2router.router.reason import infeasible, reason
+from r2router.router.doubt import doubted
+from r2router.router.reason import doubts, infeasible, reason
 from r2router.router.trained import TrainedTexts
 from r2router.types import (
     Arm,
@@ -40,14 +43,15 @@ from r2router.types import (
     Model,
     NumberArray,
     PathStep,
+    Prices,
 )
 
 if TYPE_CHECKING:
     from r2router.table.table import Table
 
 _MOST_FALLBACKS = 5
-_UNKNOWN_SPREAD = math.sqrt(1 / 12)  # of a quality of which nothing is known: uniform on [0, 1]
 _BLOCK = 512  # queries decided at once: their (query, arm) arrays stay in the processor's cache
+Names = str | Iterable[str] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +65,9 @@ class Router(Cascading):
     prior_quality, prior_tokens: (arms,) the means that stand in for forecasts on unfamiliar queries.
     controls: how the budget of each arm was enforced when its outcomes were collected (`Controls.signature`); empty where not recorded.
     trained: a digest of the training texts; None where none was kept.
-    ties: what a `Tradeoff` does with equals (`"first"` only in a faithful import of the paper's release). evidence: of the cascade.
+    ties: what a `Tradeoff` does with equals (`"first"` only in a faithful import of the paper's release).
+    evidence: of the cascade.
+    domain_stats: what was graded per domain; None where that was not kept.
     """
 
     pool: Pool
@@ -79,6 +85,7 @@ class Router(Cascading):
     trained: TrainedTexts | None = None
     ties: Literal["cheaper", "first"] = "cheaper"
     evidence: Evidence | None = None
+    domain_stats: DomainStats | None = None
 
     def __repr__(self) -> str:
         return f"Router({len(self.pool.models)} models, {len(self.arms)} arms, encoder={self.encoder!r}, policy={self.policy!r})"
@@ -106,19 +113,12 @@ class Router(Cascading):
         return self._forecast(x, self._counts(input_tokens, len(x)))
 
     def _forecast(self, x: FloatArray, counts: NumberArray) -> Forecast:
-        forecast = self.predictor.predict(x)
-        quality, tokens, spread, familiar = forecast.quality, forecast.tokens, forecast.spread, forecast.familiar
-        if self.familiarity is not None:
-            familiar = self.familiarity.knows(x)
-            if not familiar.all():
-                quality = np.where(familiar[:, None], quality, self.prior_quality)
-                tokens = np.where(familiar[:, None], tokens, self.prior_tokens)
-                spread = np.where(familiar[:, None], spread, _UNKNOWN_SPREAD)
-        return Forecast(self.arms, quality, tokens, spread, familiar, self._cost(counts, tokens))
+        found = doubted(self, self.predictor.predict(x), x)
+        return msgspec.structs.replace(found, cost=self._cost(counts, found.tokens))
 
     def _cost(self, counts: NumberArray, tokens: FloatArray) -> FloatArray:
         """(n, arms) US dollars. For counts: `pool.cost(input_tokens.estimate(counts), tokens)`, in fewer steps."""
-        if counts.ndim == 2 or self.pool.tiers:
+        if counts.ndim == 2 or self.input_tokens.most(counts) > self.pool.lowest_tier:
             return self.pool.cost(counts if counts.ndim == 2 else self.input_tokens.estimate(counts), tokens)
         a_token, a_request, an_output_token = self._usd
         return counts[:, None] * a_token + a_request + tokens * an_output_token
@@ -201,23 +201,14 @@ class Router(Cascading):
 
         Leave out the rows without an arm first.
         """
-        arms = [self.arms[a] for a in choices.arm.tolist()]
-        asked = self.pool.budget_tokens[choices.arm]
-        for i in np.flatnonzero(~np.isnan(choices.budget_tokens) & (choices.budget_tokens != asked)):
-            arms[i] = Arm.of(arms[i].model, str(int(choices.budget_tokens[i])))
-        return arms
+        return named_arms(self.arms, self.pool.budget_tokens, choices)
 
     def neighbours(self, choices: Choices) -> tuple[IntArray, FloatArray]:
         """What choices between two budgets lie between: (n,) the arm of the larger one, (n,) the share of the way to it.
 
         Elsewhere the chosen arm itself, and 0.
         """
-        asked, high = self.pool.budget_tokens, np.arange(len(self.arms))
-        high[self._anchors[:, 0]] = self._anchors[:, 1]
-        between = (choices.arm != NO_ARM) & ~np.isnan(choices.budget_tokens) & (choices.budget_tokens != asked[choices.arm])
-        other = np.where(between, high[choices.arm], choices.arm)
-        step = np.where(between, asked[other] - asked[choices.arm], 1.0)
-        return other, np.where(between, (choices.budget_tokens - asked[choices.arm]) / step, 0.0)
+        return neighbours_of(self.pool.budget_tokens, self._anchors, choices)
 
     def explain(self, forecast: Forecast, policy: Policy | None = None, usable: BoolArray | None = None) -> Decision:
         """The decision in words: `choose` for a forecast of one query, with its reason and fallbacks.
@@ -244,7 +235,7 @@ class Router(Cascading):
             spread=float(forecast.spread[0, at]),
             max_tokens=most,
             fallbacks=self._fallbacks(choice, order)[0],
-            reason=reason(policy, forecast, at, arm, choice, order[0].tolist(), self.arms),
+            reason=reason(policy, forecast, at, arm, choice, order[0].tolist(), self.arms) + doubts(self, forecast, at),
             met=bool(choice.met[0]),
             familiar=bool(forecast.familiar[0]),
             enforcement=self._arm_controls.enforcement(choice, most),
@@ -319,6 +310,17 @@ class Router(Cascading):
             raise ArtifactError("the pool's arms are not the router's, in the same order: train a router on this pool")
         return replace(self, pool=pool)
 
+    def only(self, models: Names = None, providers: Names = None, like: Mapping[str, str | tuple[str, Prices]] | None = None) -> Router:
+        """A router of the models that a person has: of their arms alone, in the same order.
+
+        models: names, patterns (`claude-*`) or arms (see `pool.names`). providers: only their models. like: a model that nobody measured ->
+        the one that stands in for it, with its prices: `{"my-llm": "qwen3-32b:0.1/0.4"}` (US dollars per million tokens in / out).
+        Raises `ConfigError` with the nearest known names, or where no model is left that can be called.
+        """
+        from r2router.router.only import only
+
+        return only(self, models, providers, like)
+
     def add_model(self, model: Model | str, outcomes: Table, vectors: FloatArray | None = None) -> Router:
         """A router that has one LLM more, learned from graded queries without retraining and without the training data.
 
@@ -343,7 +345,6 @@ class Router(Cascading):
         from r2router.router.folder import save
 
         expect("folder", folder, (str, Path), "the path of a folder")
-
         save(self, folder)
 
     @classmethod
@@ -355,7 +356,6 @@ class Router(Cascading):
         from r2router.router.folder import load
 
         expect("folder", folder, (str, Path), "the path of a folder")
-
         return load(folder)
 
     # -- inside --------------------------------------------------------------------------------------------------

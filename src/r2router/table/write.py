@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -56,6 +56,19 @@ def _as_json(column: pl.Series) -> pl.Series:
     return pl.Series(column.name, texts, dtype=pl.String)
 
 
+def _answers(table: Table, at_row: np.ndarray, at_arm: np.ndarray) -> dict[str, pl.Series]:
+    """The columns of the observed cells' answers, read from where they stand."""
+    number = {cell: i for i, cell in enumerate(zip(at_row.tolist(), at_arm.tolist(), strict=True))}
+    texts, reasons = [None] * len(number), [None] * len(number)
+    found: list[tuple[list[Any], int]] = [(texts, 2), (reasons, 3)]
+    for cell in () if table.responses is None else table.responses.cells():
+        at = number.get(cell[:2])
+        for column, part in found:
+            if at is not None:
+                column[at] = cell[part] or None
+    return {name: pl.Series(column, dtype=pl.String) for name, (column, _) in zip(("response", "finish_reason"), found, strict=True)}
+
+
 def write_table(table: Table, path: str | Path) -> None:
     """Write a table's observed cells in the long format. Raises `DataError`, `SaveError`."""
     seen = np.zeros((len(table), len(table.arms)), dtype=np.bool_)
@@ -71,6 +84,8 @@ def write_table(table: Table, path: str | Path) -> None:
         "budget_tokens": pl.Series([b.tokens for b in budgets], dtype=pl.Int64).gather(at_arm),
         **{name: pl.Series(getattr(table, name)[seen]).fill_nan(None) for name in _NUMBERS},
     }
+    if table.responses is not None:
+        columns |= _answers(table, at_row, at_arm)
     if table.controls:
         columns["control"] = pl.Series([table.controls.get(arm) for arm in arms], dtype=pl.String).gather(at_arm)
     if table.simulated:  # a column, and not metadata of the file: it also outlives filters, joins and other formats

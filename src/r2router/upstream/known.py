@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 
 from r2router.errors import ConfigError
@@ -13,6 +14,9 @@ KNOWN: dict[str, Provider] = {
     "openrouter": Provider(base_url="https://openrouter.ai/api/v1", key="OPENROUTER_API_KEY", dialect="openrouter"),
     "anthropic": Provider(base_url="https://api.anthropic.com/v1", key="ANTHROPIC_API_KEY", dialect="anthropic"),
     "gemini": Provider(base_url="https://generativelanguage.googleapis.com/v1beta/openai", key="GEMINI_API_KEY", dialect="gemini"),
+    "google": Provider(base_url="https://generativelanguage.googleapis.com/v1beta/openai", key="GEMINI_API_KEY", dialect="gemini"),
+    "x-ai": Provider(base_url="https://api.x.ai/v1", key="XAI_API_KEY"),
+    "mistral": Provider(base_url="https://api.mistral.ai/v1", key="MISTRAL_API_KEY"),
     "deepseek": Provider(base_url="https://api.deepseek.com/beta", key="DEEPSEEK_API_KEY", dialect="deepseek"),
     "qwen": Provider(base_url="https://dashscope-intl.aliyuncs.com/compatible-mode/v1", key="DASHSCOPE_API_KEY", dialect="qwen"),
     "together": Provider(base_url="https://api.together.xyz/v1", key="TOGETHER_API_KEY"),
@@ -22,6 +26,35 @@ KNOWN: dict[str, Provider] = {
     "llama.cpp": Provider(base_url="http://127.0.0.1:8080/v1", dialect="llama.cpp", concurrency=4),
     "ollama": Provider(base_url="http://127.0.0.1:11434/v1", concurrency=4),
 }
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "openai": ("OPENAI_API_KEY",),
+    "anthropic": ("ANTHROPIC_API_KEY",),
+    "google": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+    "x-ai": ("XAI_API_KEY",),
+    "deepseek": ("DEEPSEEK_API_KEY",),
+    "mistral": ("MISTRAL_API_KEY",),
+    "cohere": ("COHERE_API_KEY", "CO_API_KEY"),
+    "qwen": ("DASHSCOPE_API_KEY",),
+    "moonshotai": ("MOONSHOT_API_KEY",),
+    "z-ai": ("ZAI_API_KEY", "ZHIPUAI_API_KEY"),
+    "minimax": ("MINIMAX_API_KEY",),
+    "together": ("TOGETHER_API_KEY",),
+    "groq": ("GROQ_API_KEY",),
+    "fireworks": ("FIREWORKS_API_KEY",),
+    "openrouter": ("OPENROUTER_API_KEY",),
+}
+"""The environment variables in which people keep the key of a provider."""
+
+EVERYWHERE = "openrouter"
+"""Whoever has a key there can call (nearly) every model."""
+
+
+def providers_with_keys() -> list[str]:
+    """The providers whose keys are in the environment. OpenAI's does not count where `OPENAI_BASE_URL` names another host."""
+    found = [name for name, variables in KEYS.items() if any(os.environ.get(variable, "").strip() for variable in variables)]
+    elsewhere = os.environ.get("OPENAI_BASE_URL", "").strip()
+    return [name for name in found if name != "openai" or not elsewhere or "api.openai.com" in elsewhere]
 
 
 def providers_of(models: Iterable[Model], given: Mapping[str, Provider]) -> dict[str, Provider]:

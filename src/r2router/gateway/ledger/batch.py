@@ -15,14 +15,14 @@ import msgspec
 
 from r2router.errors import KeyRefused, OverBudget, Refused, UsageError
 from r2router.gateway.ledger.database import Database
-from r2router.gateway.ledger.entries import MOST, Charge, Limits, Opened, Settled, Ticket
+from r2router.gateway.ledger.entries import Charge, Limits, Opened, Ticket
 from r2router.gateway.ledger.windows import TOTAL, Period, Window, refusal, window_id
-
-NO_KEY = "-"
-"""The scope of requests without a key."""
+from r2router.gateway.ledger.work import NO_KEY, Correct, Expire, Observe, Open, Settle, Work, id_of, scope_of
+from r2router.gateway.pacing import Pace
 
 LIMITS = Limits.__struct_fields__
 _WINDOW = Window.__struct_fields__
+_LONGEST = 1000  # characters of a name
 
 
 class Row(msgspec.Struct):
@@ -47,6 +47,9 @@ class Row(msgspec.Struct):
     price_version: str
     forecast_quality: float | None
     forecast: int | None
+    baseline: str | None = None
+    baseline_cost: int | None = None
+    baseline_quality: float | None = None
     settled: int | None = None
     served: str | None = None
     input_tokens: int | None = None
@@ -84,65 +87,15 @@ ROW = Row.__struct_fields__
 _SETTLED = ("state", *ROW[ROW.index("settled") :])
 _INSERT = f"INSERT INTO requests ({', '.join(ROW)}) VALUES ({', '.join('?' * len(ROW))})"  # noqa: S608 - our own names
 _UPDATE = f"UPDATE requests SET {', '.join(f'{name} = ?' for name in _SETTLED)} WHERE id = ?"  # noqa: S608
+_ROWS = f"SELECT {', '.join(ROW)} FROM requests WHERE id IN "  # noqa: S608
 _KEYS = f"SELECT id, ended, shadow, {', '.join(LIMITS)} FROM keys WHERE id IN "  # noqa: S608
 _ADD_WINDOW = f"INSERT INTO windows (id, {', '.join(_WINDOW)}) VALUES (?{', ?' * len(_WINDOW)})"  # noqa: S608
 _SET_WINDOW = f"UPDATE windows SET {', '.join(f'{name} = ?' for name in _WINDOW[2:])} WHERE id = ?"  # noqa: S608
 
 
-class Open(msgspec.Struct, frozen=True):
-    """Open a request. limits: of requests without a key; those of keys stand in the database."""
-
-    opened: Opened
-    limits: Limits
-
-
-class Settle(msgspec.Struct, frozen=True):
-    """Settle a request. A ticket that was not recorded is opened first, whatever its limits are: it has been spent."""
-
-    ticket: Ticket
-    settled: Settled
-    now: float
-
-
-class Expire(msgspec.Struct, frozen=True):
-    """Charge a request at its reservation, as nobody is there any more who could say what it came to."""
-
-    id: str
-    scope: str
-    now: float
-
-
-class Correct(msgspec.Struct, frozen=True):
-    """Put what a request really cost in place of what was charged. state: what it is called from now on."""
-
-    id: str
-    scope: str
-    cost: int
-    state: str
-    now: float
-
-
-Work = Open | Settle | Expire | Correct
-
-
-def scope_of(work: Work) -> str:
-    """Whose windows are concerned."""
-    match work:
-        case Open(opened=opened) | Settle(ticket=Ticket(opened=opened)):
-            return opened.key or NO_KEY
-        case _:
-            return work.scope
-
-
-def id_of(work: Work) -> str:
-    """The request that is concerned."""
-    match work:
-        case Open(opened=opened):
-            return opened.id
-        case Settle(ticket=ticket):
-            return ticket.id
-        case _:
-            return work.id
+_PACE = Pace.__struct_fields__
+_ADD_PACE = f"INSERT INTO pacing (name, {', '.join(_PACE)}) VALUES (?{', ?' * len(_PACE)}) ON CONFLICT DO NOTHING"  # noqa: S608
+_SET_PACE = f"UPDATE pacing SET {', '.join(f'{name} = ?' for name in _PACE)} WHERE name = ?"  # noqa: S608
 
 
 class Batch:
@@ -156,6 +109,7 @@ class Batch:
         self._there: set[str] = set()
         self._changed: dict[str, bool] = {}  # rows: whether they are new
         self._counted: set[str] = set()
+        self._paces: dict[str, Pace] = {}
 
     def run(self, work: Sequence[Work]) -> list[Any]:
         """What each piece of work gave: a `Ticket`, a `Charge`, or the `R2Error` to raise."""
@@ -167,9 +121,9 @@ class Batch:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def _read(self, work: Sequence[Work]) -> None:
-        scopes = sorted({scope_of(one) for one in work})
+        scopes = sorted({scope for one in work if (scope := scope_of(one)) is not None})
         self._lock(scopes)
-        for found in self._in(f"SELECT {', '.join(ROW)} FROM requests WHERE id IN ", sorted({id_of(one) for one in work})):  # noqa: S608
+        for found in self._in(_ROWS, sorted({name for one in work if (name := id_of(one)) is not None})):
             row = Row(*found)
             self._rows[row.id] = row
         for key, ended, shadow, *limits in self._in(_KEYS, [scope for scope in scopes if scope != NO_KEY]):
@@ -179,15 +133,33 @@ class Batch:
         for one in work:
             match one:
                 case Open(opened=opened) | Settle(ticket=Ticket(opened=opened, recorded=False)):
-                    wanted |= {window_id(scope_of(one), period) for period in Period.at(opened.time, self._zone).names}
+                    scope = opened.key or NO_KEY
+                    wanted |= {window_id(scope, period) for period in Period.at(opened.time, self._zone).names}
         for found in self._in(f"SELECT {', '.join(_WINDOW)} FROM windows WHERE id IN ", sorted(wanted)):  # noqa: S608
             window = Window(*found)
             self._windows[window.id] = window
             self._there.add(window.id)
+        self._read_paces({one.name: one.pace for one in work if isinstance(one, Observe)})
+
+    def _read_paces(self, begun: dict[str, Pace]) -> None:
+        """The paces as they stand, and held until the end; one whose target is another now begins anew."""
+        if not begun:
+            return
+        names = sorted(begun)
+        for name in names:
+            values = (name, *msgspec.structs.astuple(begun[name]))
+            self._database.rows(_ADD_PACE, values)
+        marks = ", ".join("?" * len(names))
+        order = f"ORDER BY name{self._database.locking}"
+        query = f"SELECT name, {', '.join(_PACE)} FROM pacing WHERE name IN ({marks}) {order}"  # noqa: S608
+        for name, *found in self._database.rows(query, names):
+            pace = Pace(**dict(zip(_PACE, found, strict=True)))
+            same = (pace.kind, pace.target) == (begun[name].kind, begun[name].target)
+            self._paces[name] = pace if same else begun[name]
 
     def _lock(self, scopes: Sequence[str]) -> None:
         """Keep others from these keys' windows; in one order, so that no two wait for each other."""
-        if not self._database.locking:
+        if not self._database.locking or not scopes:
             return
         names = [window_id(scope, TOTAL) for scope in scopes]
         hold = f"SELECT id FROM windows WHERE id IN ({', '.join('?' * len(names))}) ORDER BY id{self._database.locking}"  # noqa: S608
@@ -215,6 +187,8 @@ class Batch:
                     return self._expire(work)
                 case Correct():
                     return self._correct(work)
+                case Observe():
+                    return self._observe(work)
         except (Refused, UsageError) as refused:
             return refused
 
@@ -245,10 +219,12 @@ class Batch:
     def _begin(self, opened: Opened, period: Period) -> Row:
         row = Row(
             id=opened.id, time=_us(opened.time), day=period.day, month=period.month, minute=period.minute, writer=self._writer,
-            state="open", key_id=opened.key, session=opened.session, preset=opened.preset, asked=opened.asked, arm=opened.arm,
-            endpoint=opened.endpoint, reserved=opened.reserved or 0, reserved_tokens=opened.tokens,
+            state="open", key_id=opened.key, session=_text(opened.session), preset=_text(opened.preset),
+            asked=_text(opened.asked) or "", arm=_text(opened.arm) or "", endpoint=opened.endpoint,
+            reserved=opened.reserved or 0, reserved_tokens=opened.tokens,
             priced=int(opened.reserved is not None), price_version=opened.price_version, forecast_quality=opened.forecast_quality,
-            forecast=opened.forecast,
+            forecast=opened.forecast, baseline=opened.baseline, baseline_cost=opened.baseline_cost,
+            baseline_quality=opened.baseline_quality,
         )  # fmt: skip
         self._rows[row.id] = row
         self._changed[row.id] = True
@@ -278,7 +254,7 @@ class Batch:
             row.input_tokens, row.cached_tokens, row.output_tokens = usage.input, usage.cached, usage.output
             row.cache_write_tokens, row.cache_write_1h_tokens = usage.cache_write, usage.cache_write_1h
             row.reasoning_tokens = usage.reasoning
-        row.served, row.attempts, row.note = settled.served, settled.attempts, settled.note or None
+        row.served, row.attempts, row.note = _text(settled.served), settled.attempts, _text(settled.note or None)
         row.latency_us, row.ttft_us = (None if s is None else _us(s) for s in (settled.latency_s, settled.ttft_s))
         return self._replace(before, row, work.now)
 
@@ -312,6 +288,12 @@ class Batch:
                 window.correct(cost - (before.cost or 0), row.tokens - before.tokens)
         return Charge(cost, over=max(0, cost - row.reserved) if row.priced else 0)
 
+    def _observe(self, work: Observe) -> Pace:
+        pace = self._paces[work.name]
+        if work.observed is not None:
+            pace = self._paces[work.name] = pace.after(work.observed)
+        return pace
+
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def _write(self) -> None:
@@ -320,7 +302,9 @@ class Batch:
         old = [(*(getattr(row, name) for name in _SETTLED), row.id) for row in rows]
         added = [(name, *_values(self._windows[name])) for name in sorted(self._counted - self._there)]
         moved = [(*_values(self._windows[name])[2:], name) for name in sorted(self._counted & self._there)]
-        for statement, parameters in ((_INSERT, new), (_UPDATE, old), (_ADD_WINDOW, added), (_SET_WINDOW, moved)):
+        paces = [(*msgspec.structs.astuple(pace), name) for name, pace in self._paces.items()]
+        changes = ((_INSERT, new), (_UPDATE, old), (_ADD_WINDOW, added), (_SET_WINDOW, moved), (_SET_PACE, paces))
+        for statement, parameters in changes:
             if parameters:
                 self._database.many(statement, parameters)
 
@@ -329,23 +313,11 @@ def _values(window: Window) -> tuple[Any, ...]:
     return msgspec.structs.astuple(window)
 
 
+def _text(words: str | None) -> str | None:
+    """Words of a client's or provider's as every database takes them: of bounded length, without NUL and lone surrogates."""
+    return None if words is None else words[:_LONGEST].encode("utf-8", "replace").decode().replace("\0", "?")
+
+
 def _us(seconds: float) -> int:
     """Microseconds; what is not finite or beyond every clock is no time."""
     return round(seconds * 1e6)
-
-
-def check_opened(opened: Opened) -> None:
-    """Raise `UsageError` for what no request can be: such a row must not reach the books."""
-    if not opened.id or len(opened.id) > 200:
-        raise UsageError(f"request id {opened.id[:40]!r} must have 1 to 200 characters")
-    for name, value in (("reserved", opened.reserved), ("tokens", opened.tokens), ("forecast", opened.forecast)):
-        if value is not None and not (type(value) is int and 0 <= value <= MOST):
-            raise UsageError(f"{name} of request {opened.id!r} is {value!r}; it is a whole number from 0 to {MOST:,}")
-    if not 0 <= opened.time < 1e11:
-        raise UsageError(f"time of request {opened.id!r} is {opened.time!r}; it is in seconds since 1970")
-
-
-def check_cost(name: str, cost: int | None) -> None:
-    """Raise `UsageError` for what no request can cost."""
-    if cost is not None and not (type(cost) is int and 0 <= cost <= MOST):
-        raise UsageError(f"cost of request {name!r} is {cost!r}; it is a whole number of nano-dollars from 0 to {MOST:,}")

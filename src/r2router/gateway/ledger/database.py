@@ -127,7 +127,9 @@ def connect(where: str | Path, *, write: bool = True) -> Database:
     """The database at a path, or at a `postgresql://` address. Raises `LedgerError`."""
     address = str(where)
     if address.startswith(("postgresql://", "postgres://")):
-        raise LedgerError("PostgreSQL is not there yet: give the path of a file")
+        from r2router.gateway.ledger.postgres import PostgreSQL
+
+        return PostgreSQL(address, write=write)
     return SQLite(address.removeprefix("sqlite:///") if address.startswith("sqlite:///") else where, write=write)
 
 
@@ -177,7 +179,8 @@ def version(database: Database, newest: int) -> int:
     tables = {name for (name,) in database.rows(_TABLES[database.kind])}
     if tables and "schema_version" not in tables:
         raise LedgerError(f"{database.where}: is a database, and no ledger: give a path where there is none")
-    database.rows("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT PRIMARY KEY, applied BIGINT NOT NULL)")
+    if not tables:
+        database.rows("CREATE TABLE schema_version (version BIGINT PRIMARY KEY, applied BIGINT NOT NULL)")
     found = int(database.rows("SELECT COALESCE(MAX(version), 0) FROM schema_version")[0][0])
     if found > newest:
         raise LedgerError(

@@ -59,7 +59,8 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     id: of the request, unique. asked: the model that the client asked for. arm: the one that is asked first.
     reserved: nano-dollars of its worst case, over every attempt that may be billed (`reserve`); None where a price is not known, which a
     key with a budget is refused for. tokens: input and output tokens of that worst case. price_version: which prices were used.
-    forecast_quality, forecast: what the router expects of the arm; nano-dollars. time: seconds since 1970, by default now.
+    forecast_quality, forecast: what the router expects of the arm; nano-dollars. baseline, baseline_cost, baseline_quality: the same of the
+    arm that is compared with, as the best single one. time: seconds since 1970, by default now.
     """
 
     id: str
@@ -74,6 +75,9 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     price_version: str = ""
     forecast_quality: float | None = None
     forecast: int | None = None
+    baseline: str | None = None
+    baseline_cost: int | None = None
+    baseline_quality: float | None = None
     time: float = msgspec.field(default_factory=time.time)
 
 

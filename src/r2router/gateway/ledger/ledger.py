@@ -13,10 +13,11 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from r2router.errors import ConfigError, LedgerDown, LedgerError
-from r2router.gateway.ledger.batch import Correct, Open, Settle, Work, check_cost, check_opened
 from r2router.gateway.ledger.database import Database, Failed, connect, migrate
 from r2router.gateway.ledger.entries import Charge, Limits, Opened, Settled, Ticket
+from r2router.gateway.ledger.work import NO_KEY, Correct, Observe, Open, Settle, Work, check_cost, check_opened
 from r2router.gateway.ledger.writer import Job, Writer
+from r2router.gateway.pacing import Pace
 
 UTC = "UTC"
 
@@ -92,6 +93,17 @@ class Ledger:
         check_cost(ticket.id, settled.cost)
         return await asyncio.shield(self._job(Settle(ticket, settled, self.clock())).future)  # type: ignore[arg-type]
 
+    async def observe(self, name: str, pace: Pace, observed: float | None = None) -> Pace:
+        """Move the pace of a preset, which all gateways on this ledger share, by what a request cost (US dollars) or how good it was.
+
+        pace: as it begins, where there is none yet, or one with another target. observed: None only reads it.
+        """
+        return await asyncio.shield(self._job(Observe(name, pace, observed)).future)  # type: ignore[arg-type]
+
+    def observe_now(self, name: str, pace: Pace, observed: float | None = None) -> Pace:
+        """As `observe`, from a thread without an event loop."""
+        return self._now(Observe(name, pace, observed))
+
     def open_now(self, opened: Opened) -> Ticket:
         """As `open`, from a thread without an event loop."""
         check_opened(opened)
@@ -104,8 +116,6 @@ class Ledger:
 
     def correct_now(self, name: str, key: str | None, cost: int, state: str = "done") -> Charge:
         """Put what a request really cost, in nano-dollars, in place of what was charged for it."""
-        from r2router.gateway.ledger.batch import NO_KEY
-
         check_cost(name, cost)
         return self._now(Correct(name, key or NO_KEY, cost, state, self.clock()))
 

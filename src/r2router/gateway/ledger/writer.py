@@ -23,9 +23,10 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from r2router.errors import LedgerDown, R2Error
-from r2router.gateway.ledger.batch import NO_KEY, Batch, Expire, Open, Settle, Work
+from r2router.gateway.ledger.batch import Batch
 from r2router.gateway.ledger.database import Database, Failed
 from r2router.gateway.ledger.entries import Charge, Ticket
+from r2router.gateway.ledger.work import NO_KEY, Expire, Open, Settle, Work
 
 log = logging.getLogger("r2router.ledger")
 
@@ -212,7 +213,7 @@ class Writer(threading.Thread):
             if not found:
                 return
             self._run([Expire(name, key or NO_KEY, now) for name, key in found])
-            log.warning("%d requests were left open by a process that is gone: each is charged at its reservation", len(found))
+            log.warning("requests left open by a process that is gone: %d; each is charged at its reservation", len(found))
 
     def _lease(self, database: Database) -> None:
         now = self._clock()

@@ -1,0 +1,98 @@
+"""What is to be done in a ledger: each of these is one piece of a transaction."""
+
+from __future__ import annotations
+
+import msgspec
+
+from r2router.errors import UsageError
+from r2router.gateway.ledger.entries import MOST, Limits, Opened, Settled, Ticket
+from r2router.gateway.pacing import Pace
+
+NO_KEY = "-"
+"""The scope of requests without a key."""
+
+
+class Open(msgspec.Struct, frozen=True):
+    """Open a request. limits: of requests without a key; those of keys stand in the database."""
+
+    opened: Opened
+    limits: Limits
+
+
+class Settle(msgspec.Struct, frozen=True):
+    """Settle a request. A ticket that was not recorded is opened first, whatever its limits are: it has been spent."""
+
+    ticket: Ticket
+    settled: Settled
+    now: float
+
+
+class Expire(msgspec.Struct, frozen=True):
+    """Charge a request at its reservation, as nobody is there any more who could say what it came to."""
+
+    id: str
+    scope: str
+    now: float
+
+
+class Correct(msgspec.Struct, frozen=True):
+    """Put what a request really cost in place of what was charged. state: what it is called from now on."""
+
+    id: str
+    scope: str
+    cost: int
+    state: str
+    now: float
+
+
+class Observe(msgspec.Struct, frozen=True):
+    """Move a preset's pace by what a request cost, or how good it was. pace: as it begins; observed None: only read it."""
+
+    name: str
+    pace: Pace
+    observed: float | None
+
+
+Work = Open | Settle | Expire | Correct | Observe
+
+
+def scope_of(work: Work) -> str | None:
+    """Whose windows are concerned, if any are."""
+    match work:
+        case Open(opened=opened) | Settle(ticket=Ticket(opened=opened)):
+            return opened.key or NO_KEY
+        case Expire() | Correct():
+            return work.scope
+        case _:
+            return None
+
+
+def id_of(work: Work) -> str | None:
+    """The request that is concerned, if one is."""
+    match work:
+        case Open(opened=opened):
+            return opened.id
+        case Settle(ticket=ticket):
+            return ticket.id
+        case Expire() | Correct():
+            return work.id
+        case _:
+            return None
+
+
+def check_opened(opened: Opened) -> None:
+    """Raise `UsageError` for what no request can be: such a row must not reach the books."""
+    if not opened.id or len(opened.id) > 200 or not opened.id.isprintable():
+        raise UsageError(f"request id {opened.id[:40]!r} must have 1 to 200 printable characters")
+    for name in ("reserved", "tokens", "forecast", "baseline_cost"):
+        value = getattr(opened, name)
+        if value is not None and not (type(value) is int and 0 <= value <= MOST):
+            raise UsageError(f"{name} of request {opened.id!r} is {value!r}; it is a whole number from 0 to {MOST:,}")
+    if not 0 <= opened.time < 1e11:
+        raise UsageError(f"time of request {opened.id!r} is {opened.time!r}; it is in seconds since 1970")
+
+
+def check_cost(name: str, cost: int | None) -> None:
+    """Raise `UsageError` for what no request can cost."""
+    if cost is not None and not (type(cost) is int and 0 <= cost <= MOST):
+        raise UsageError(f"cost of request {name!r} is {cost!r}; it is a whole number of nano-dollars from 0 to {MOST:,}")
