@@ -19,7 +19,7 @@ from pathlib import Path
 
 import measure
 
-RATE, SECONDS = 200, 20
+RATE, SECONDS = 200, 10
 DATABASES = ("sqlite", "postgresql")
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.floating[Any]]
 
-TABLES = ("tts_knowledge", "jhu_concise_cot")
+TABLES = ("jhu_concise_cot",)
 WAYS = ("paced", "fixed", "proportional")
 REQUESTS, SEEDS, WINDOW = 5000, 10, 200
 AT = (500, 2500, 3000, 5000)
