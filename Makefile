@@ -1,6 +1,6 @@
 # What to type. Each target does the set-up it needs: only Python >= 3.11, make and the package index must be there.
 #
-#   make demo         route a question with the bundled router; train another on R2-Bench-mini, evaluate it, route with it
+#   make demo         route three questions with the bundled router; train another on R2-Bench-mini, evaluate it, route with it
 #   make test         the tests, against the wheel built from this tree     (SLOW=1: also the slow ones; ARGS="-k pool": pytest's;
 #                     JOBS=1: in one process)
 #   make lint         style, types, and which way imports point             (make format mends what can be mended)
@@ -52,7 +52,9 @@ help:
 	@sed -n 's/^#   //p' Makefile
 
 demo: $(CORE)
-	$(BIN)/r2router route "Who wrote the novel that the film Blade Runner is based on?"
+	@for prompt in "Who wrote the novel that the film Blade Runner is based on?" "Prove that there are infinitely many primes of the form 4k+3." \
+		"Write a SQL query that returns the second highest salary of each department."; do \
+		printf '\n> %s\n\n' "$$prompt"; $(BIN)/r2router route "$$prompt" | sed '/^Best for/,$$d'; done
 	$(BIN)/r2router train r2bench-mini --test 0.2 --out build/mini-router
 	$(BIN)/r2router route --router build/mini-router "Solve for x: 7*x + 3 = 59" --min-quality 0.8
 	$(BIN)/r2router curves --router build/mini-router "Solve for x: 7*x + 3 = 59"

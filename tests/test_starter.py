@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from r2router import Value
+from r2router.encode import load_encoder
 from r2router.starter import starter
 
 RECORD = Path(__file__).parent.parent.parent / "shared" / "data" / "record"
@@ -87,3 +88,77 @@ def test_no_text_of_the_record_is_in_it() -> None:
         for text in rows["query"].unique().sort().to_list()[::40]:
             middle = text[len(text) // 3 :][:40].encode()
             assert len(middle) < 20 or middle not in words, f"{source.name}: {text[:40]!r}"
+
+
+PLAIN = {
+    "SQL": (
+        "Write a SQL query that returns the second highest salary of each department.",
+        "select the five products with the highest revenue per region, in SQL",
+        "Explain this query plan of PostgreSQL",
+        "How can I pivot rows to columns in SQL Server?",
+        "count the orders per day for the last week with SQL",
+    ),
+    "code": (
+        "Write a Go program that serves files over HTTP.",
+        "Why does my Python loop never end?",
+        "Convert this Java class to Kotlin",
+        "Write a function that checks whether a string is a palindrome",
+        "git: how do I undo the last commit?",
+    ),
+    "mathematics": (
+        "Prove that there are infinitely many primes of the form 4k+3.",
+        "What is 17*23?",
+        "Find all real roots of x^3 - 6x^2 + 11x - 6",
+        "Prove that sqrt(2) is irrational",
+        "How many ways can 8 people sit around a table?",
+    ),
+    "writing": (
+        "Write a poem about autumn in four lines",
+        "Draft a polite reminder that an invoice is overdue",
+        "Rewrite this sentence so that it sounds more formal",
+        "Write a toast for a colleague's retirement",
+    ),
+    "chat": (
+        "hi there",
+        "how was your day?",
+        "tell me something funny",
+        "thanks!",
+    ),
+    "translation": (
+        "Translate into French: Where is the station?",
+        "Übersetze diesen Satz ins Spanische",
+        "How do you say goodbye in Korean?",
+    ),
+    "medicine": (
+        "What is the treatment of acute appendicitis?",
+        "Is it safe to take aspirin and warfarin together?",
+        "My child has a rash on both arms, what is it?",
+    ),
+    "facts": (
+        "Who wrote the novel that the film Blade Runner is based on?",
+        "When was the Eiffel Tower built?",
+        "Which country won the 1998 World Cup?",
+        "What is the capital of Mongolia?",
+    ),
+    "other languages": (
+        "Wie backe ich ein Roggenbrot?",
+        "Quelle est la capitale du Pérou ?",
+        "¿Qué es la inflación?",
+    ),
+    "agents": (
+        "You are an agent with access to a shell. Clone the repository and run the tests.",
+        "Use the search tool to find the price of gold, then write it to a file.",
+    ),
+}
+"""Prompts as people write them, none of which the starter's kinds name."""
+
+
+def test_plain_prompts_are_of_the_domain_that_a_person_would_say() -> None:
+    router = starter()
+    assert router.domain_stats is not None
+    encoder, right, asked = load_encoder(router.encoder), 0, 0
+    for domain, prompts in PLAIN.items():
+        found = router.domain_stats.domain(encoder.encode(prompts))
+        right += sum(router.domain_stats.domains[i] == domain for i in found)
+        asked += len(prompts)
+    assert right >= 0.8 * asked, f"{right} of {asked}"

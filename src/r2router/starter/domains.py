@@ -105,8 +105,51 @@ KINDS: dict[str, tuple[str, ...]] = {
         "You have access to a calendar tool. Schedule a meeting with Anna next week.",
         "Here is the output of the last command. What should be run next?",
     ),
+    "SQL": (
+        "Write a SQL query that lists all customers without an order.",
+        "Write a query that shows the total sales of each month.",
+        "How do I join three tables in PostgreSQL?",
+        "Why is this SELECT with a subquery slow, and which index helps?",
+        "Rewrite this MySQL statement for Oracle.",
+        "SQL: find duplicate rows in the table users and delete all but one.",
+        "What is the difference between a LEFT JOIN and an INNER JOIN?",
+        "Use a window function to rank employees within their group.",
+    ),
+    "code": (
+        "Write a Python function that removes duplicates from a list and keeps the order.",
+        "Fix this bug: TypeError: 'NoneType' object is not subscriptable.",
+        "How do I read a CSV file in Rust?",
+        "Write unit tests for this class.",
+        "Refactor this JavaScript code to use async and await.",
+        "Explain what this regular expression matches.",
+        "Write a bash script that renames all files in a folder.",
+        "Implement a binary search tree in C++.",
+        "Create a React component with a button that counts clicks.",
+    ),
+    "mathematics": (
+        "Solve the equation 3x + 7 = 22.",
+        "Prove that the sum of two odd numbers is even.",
+        "What is the derivative of x squared times sin x?",
+        "Compute the integral of 1/x from 1 to e.",
+        "A train covers 180 km in 2 hours. How fast is it?",
+        "What is 15 percent of 240?",
+        "Prove by induction that 1 + 2 + ... + n = n(n+1)/2.",
+    ),
+    "medicine": (
+        "Which drug is first choice for high blood pressure in a patient with diabetes?",
+        "I have had a headache and a fever for three days. What could it be?",
+        "What are the side effects of ibuprofen?",
+        "How is pneumonia diagnosed?",
+    ),
+    "law, business and humanities": (
+        "What is the difference between a contract and a tort?",
+        "Explain the causes of the First World War.",
+        "Which marketing strategy fits a small bakery?",
+        "What did Kant mean by the categorical imperative?",
+        "How do I calculate the break-even point of a company?",
+    ),
 }
-"""Prompts of kinds that the record hardly has, by domain."""
+"""Prompts as people write them, by domain: of kinds that the record hardly has, or has in the form of exam questions only."""
 
 
 def domain_of(task: str) -> str:
