@@ -808,7 +808,9 @@ def test_a_command_imports_only_what_it_needs(vectors: Path, args: list[str], he
 
 def test_a_batch_says_what_no_row_reaches(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
-    path.write_text('{"prompt": "Who wrote Faust?", "mine": 1}\n{"prompt": "zxcv qwer 1 2 3", "mine": 2}\n', encoding="utf-8")
+    hard = "Prove that there are infinitely many primes of the form 4k+3."
+    rows = [{"prompt": hard, "mine": 1}, {"prompt": "hello, how are you?", "mine": 2}]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     for words in ([], ["--output", str(tmp_path / "o.csv")]):
         result = run("route", "--input", str(path), "--min-quality", "0.99", *words)
         assert result.exit_code == 1

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from r2router.cli.screen import note, say, style
 from r2router.cli.spend import ledger_at, ledger_option
@@ -79,6 +78,8 @@ def list_(ledger: str | None, as_json: bool) -> None:
 
     found = _keys(ledger).list()
     if as_json:
+        import msgspec
+
         rows = [msgspec.to_builtins(key) | {"used": msgspec.to_builtins(use)} for key, use in found]
         say(msgspec.json.format(msgspec.json.encode(rows), indent=1).decode())
         return

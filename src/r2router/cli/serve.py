@@ -29,7 +29,7 @@ Examples:
 @click.option("--port", type=click.IntRange(0, 65_535), metavar="N", help="The port; by default 4040. 0 takes any that is free.")
 @click.option("--router", metavar="DIR", help="The saved router; by default the starter router.")
 def serve(file: Path | None, host: str | None, port: int | None, router: str | None) -> None:
-    """Serve OpenAI's and Anthropic's endpoints, and choose the arm for each request.
+    """Serve the endpoints of OpenAI and Anthropic; route each request.
 
     Point a client's base URL at http://127.0.0.1:4040/v1 and ask for the model auto. The providers whose keys are in the environment are
     called; where there is none, every answer is a replay that costs nothing and says so. SIGHUP reloads the configuration, SIGTERM ends
@@ -79,10 +79,10 @@ Examples:
 @click.option("--offline", is_flag=True, help="Do not connect to any provider.")
 @click.pass_context
 def check(ctx: click.Context, file: Path | None, offline: bool) -> None:
-    """Check a gateway's configuration: the file, the router, prices, keys, and whether its providers answer.
+    """Check a gateway's configuration and its providers.
 
-    Nothing is spent: providers are asked for their list of models. The exit code is 1 where a provider cannot be reached or refuses its
-    key, or no model can be called.
+    Nothing is spent: the file, the router, prices and keys are looked at, and each provider is asked for its list of models. The exit code
+    is 1 where a provider cannot be reached or refuses its key, or no model can be called.
     """
     from r2router.gateway.check import problems, reach
     from r2router.gateway.serve import read_setting

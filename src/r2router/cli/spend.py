@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from r2router.cli.outputs import OutputFile
 from r2router.cli.screen import note, say, style
@@ -64,7 +63,10 @@ def spend(  # noqa: PLR0913, PLR0917  one per option
     as_json: bool,
     out: Path | None,
 ) -> None:
-    """Show what the gateway spent, by day, key, model, preset or session. All sums are of the ledger's rows."""
+    """Show what the gateway spent.
+
+    By day, key, model, preset or session; all sums are of the ledger's rows.
+    """
     from r2router.files import whole_file
     from r2router.gateway import spend as reports
 
@@ -79,7 +81,7 @@ def spend(  # noqa: PLR0913, PLR0917  one per option
         raise click.UsageError("--pool gives the prices of a model to compare with: name it with --against")
     compare = None if against is None else (against, _prices(pool, against) if pool is not None else None)
     found = reports.spend(where, by, since=since, until=until, key=key, against=compare)  # type: ignore[arg-type]
-    data = msgspec.json.format(msgspec.json.encode(found.to_dict()), indent=1).decode()
+    data = _json(found.to_dict())
     if out is not None:
         with whole_file(out) as file:
             file.write((found.to_csv() if out.suffix == ".csv" else data + "\n").encode())
@@ -159,12 +161,18 @@ def _between(figure: Figure, times: float, unit: str) -> str:
     return f"{shown(figure.value)} (95 % interval {shown(figure.low)} to {shown(figure.high)})"
 
 
+def _json(value: object) -> str:
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(value), indent=1).decode()
+
+
 def _show_open(rows: list[Row], *, as_json: bool) -> None:
     from r2router.gateway.ledger.windows import dollars
     from r2router.report.terminal import grid
 
     if as_json:
-        say(msgspec.json.format(msgspec.json.encode(rows), indent=1).decode())
+        say(_json(rows))
         return
     if not rows:
         say("no request is under way, and none was left open")
@@ -202,12 +210,15 @@ Examples:
 @ledger_option
 @click.option("--json", "as_json", is_flag=True, help="Print the row as JSON.")
 def explain(request_id: str, ledger: str | None, as_json: bool) -> None:
-    """Show what became of one request of the gateway: REQUEST_ID is in the answer's header x-r2router-request-id."""
+    """Show what became of one request of the gateway.
+
+    REQUEST_ID stands in the answer's header x-r2router-request-id.
+    """
     from r2router.gateway.spend import find_request
 
     row, zone = find_request(ledger_at(ledger), request_id)
     if as_json:
-        say(msgspec.json.format(msgspec.json.encode(row), indent=1).decode())
+        say(_json(row))
         return
     for name, words in _facts(row, zone):
         if words:
