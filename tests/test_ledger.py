@@ -348,19 +348,20 @@ def test_a_late_answer_takes_the_place_of_what_was_charged_for_it(where: str) ->
 
 def test_a_full_disk_refuses_and_loses_no_settlement(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with Ledger.at(file) as ledger:
-        tickets = [ledger.open_now(opened(str(number))) for number in range(3)]
+        tickets = [ledger.open_now(opened(str(number))) for number in range(90)]
         connection = ledger._writer._database._connection  # type: ignore[union-attr]
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")  # SQLite itself now says that the disk is full
         wide = "x" * 5000
         with pytest.raises(LedgerDown, match=r"full.*nothing was sent upstream"):
             ledger.open_now(opened("b", session=wide))
-        charges = [ledger.settle_now(ticket, done(5, note=wide)) for ticket in tickets]
-        assert all(charge.later for charge in charges) and ledger.waiting == 3
-        assert ask(file, "SELECT reserved FROM windows WHERE id = '-/total'") == [(3 * CENT,)]
+        charges = [ledger.settle_now(ticket, done(5, note=wide)) for ticket in tickets]  # rows grow, until they need a page more
+        later = sum(charge.later for charge in charges)
+        assert 0 < later == ledger.waiting
+        assert ask(file, "SELECT reserved FROM windows WHERE id = '-/total'") == [(later * CENT,)]
         connection.execute("PRAGMA max_page_count = 1000000")
         eventually(lambda: ledger.waiting == 0)
-    assert ask(file, "SELECT spent, reserved, open FROM windows WHERE id = '-/total'") == [(15, 0, 0)]
+    assert ask(file, "SELECT spent, reserved, open FROM windows WHERE id = '-/total'") == [(450, 0, 0)]
     check_books(lambda *q: ask(file, *q))
 
 
