@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -136,3 +138,5 @@ def test_the_command_serves_and_drains(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()
         assert process.wait(60) == 0 and time.monotonic() - began < 60
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as ledger:  # it was closed, and did not just end
+        assert ledger.execute("SELECT count(*) FROM writers").fetchone() == (0,)

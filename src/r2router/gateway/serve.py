@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def serve(
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=max(1, round(setting.config.limits.drain_s)),
         )
-        running = uvicorn.Server(config)
+        running = _ending(uvicorn.Server, gateway)(config)
         watcher = asyncio.create_task(_reloads(gateway, file, again))
         ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
         try:
@@ -117,6 +117,27 @@ def serve(
 
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(run())
+
+
+def _ending(server: type[Any], gateway: Gateway) -> type[Any]:
+    """A server that ends by itself at SIGTERM and SIGINT.
+
+    uvicorn raises the signal once more behind its end; the process would be gone before the ledger is closed.
+    """
+
+    class Ending(server):  # type: ignore[misc,valid-type,unused-ignore]
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, self.leave, number)
+            yield
+
+        def leave(self, number: int) -> None:
+            gateway.draining = True
+            self.handle_exit(number, None)
+
+    return Ending
 
 
 def _listen(host: str, port: int) -> socket.socket:
