@@ -100,3 +100,18 @@ def test_the_notebook_runs() -> None:
     shown = json.dumps(notebook.cells)
     assert "@" in shown
     assert "Traceback" not in shown
+
+
+def test_the_kubernetes_manifest_has_a_configuration_that_the_gateway_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    yaml = pytest.importorskip("yaml", reason="pyyaml is not installed")
+    from r2router.gateway.serve import check_open, read_setting
+
+    parts = list(yaml.safe_load_all((EXAMPLES / "kubernetes" / "gateway.yaml").read_text(encoding="utf-8")))
+    kinds = [(part["kind"], part["metadata"]["name"]) for part in parts]
+    assert ("Deployment", "r2router") in kinds and kinds.count(("StatefulSet", "ledger")) == 1
+    by_kind = {part["kind"]: part for part in parts}
+    assert by_kind["Deployment"]["spec"]["replicas"] == 3
+    file = tmp_path / "gateway.toml"
+    file.write_text(by_kind["ConfigMap"]["data"]["gateway.toml"], encoding="utf-8")
+    monkeypatch.setenv("R2ROUTER_KEY", "a-key-of-some-length")
+    check_open(read_setting(file).config)
