@@ -58,7 +58,7 @@ def queries(n: int) -> list[Query]:
 
 
 def plan_for(fake: Any, n: int = 10, models: Sequence[Model] = (), controls: Controls | None = None, **settings: Any) -> CollectionPlan:
-    provider = Provider(base_url=fake.url, **{"timeout_s": 0.3, "concurrency": 16, **settings})
+    provider = Provider(base_url=fake.url, **{"timeout_s": 2.0, "concurrency": 16, **settings})
     return CollectionPlan(queries(n), Pool(models or [model()]), {"here": provider}, controls or Controls())
 
 
