@@ -138,6 +138,14 @@ class Rig:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.request("POST", PATHS.get(path, path), data, **headers)
 
+    def fresh(self) -> None:
+        """Forget what was asked before, once it is over: a request is settled after its client has the answer."""
+        deadline = time.monotonic() + 10
+        while len(self.books.settled) < len(self.books.opened) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        self.books.opened.clear()
+        self.books.settled.clear()
+
     def settled(self, count: int = 1) -> list[Settled]:
         """What was settled, once that is so many."""
         deadline = time.monotonic() + 10

@@ -39,7 +39,7 @@ def gate(fake: FakeProvider) -> Iterator[Rig]:
 def _fresh(fake: FakeProvider, gate: Rig) -> None:
     fake.script = None
     fake.asked.clear()
-    gate.books.settled.clear()
+    gate.fresh()
 
 
 @pytest.fixture

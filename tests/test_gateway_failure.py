@@ -52,8 +52,7 @@ def failing(gate: Rig, fakes: tuple[FakeProvider, FakeProvider]) -> Iterator[Any
             fake.script = script
             fake.asked.clear()
 
-    gate.books.settled.clear()
-    gate.books.opened.clear()
+    gate.fresh()
     gate.gateway.breaker = Breaker()
     yield begin
     for fake in fakes:

@@ -35,8 +35,7 @@ def gate(fake: FakeProvider) -> Iterator[Rig]:
 def _fresh(fake: FakeProvider, gate: Rig) -> None:
     fake.script = None
     fake.asked.clear()
-    gate.books.opened.clear()
-    gate.books.settled.clear()
+    gate.fresh()
 
 
 # -- what reaches the provider ----------------------------------------------------------------------------------------
