@@ -149,3 +149,10 @@ def test_a_key_for_another_host_is_none_for_openai(monkeypatch: pytest.MonkeyPat
     assert "only models of openai" in run("route", "Who wrote Faust?").stderr
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     assert run("route", "Who wrote Faust?").stderr == ""
+
+
+@pytest.mark.parametrize("wrong", [5, 1.5, [None], [b"gpt"]], ids=repr)
+def test_names_of_another_type_are_told_in_words(wrong: Any) -> None:
+    for what in ("models", "providers"):
+        with pytest.raises(UsageError, match=what):
+            starter(**{what: wrong})

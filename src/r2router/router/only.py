@@ -105,6 +105,7 @@ def only(
 
 
 def _names(what: str, given: str | Iterable[str]) -> list[str]:
+    expect(what, given, Iterable, "names, as in ['gpt-5-mini']")
     names = given.split(",") if isinstance(given, str) else list(given)
     for name in names:
         expect(what, name, str, "names, as in ['gpt-5-mini']")
