@@ -150,4 +150,4 @@ def test_every_task_of_the_record_has_a_domain(shared: Path) -> None:
 
 
 def test_prompts_of_kinds_are_our_own_and_few() -> None:
-    assert all(5 <= len(set(prompts)) == len(prompts) <= 40 for prompts in KINDS.values())
+    assert all(4 <= len(set(prompts)) == len(prompts) <= 40 for prompts in KINDS.values())
