@@ -74,20 +74,39 @@ class LedgerError(UsageError):
 
 
 class Refused(R2Error):
-    """The gateway does not send a request on.
+    """The gateway does not send a request on; each endpoint writes this as an error of its own format.
 
-    status: the HTTP status to answer. code: one word for programs. retry_after: seconds until another try may work, where one may.
-    details: for the error's body: limit, spent, in flight, and when the window begins anew, in the units that their names say.
+    message: one or two lines for a person; it holds no key and no prompt.
+    status: the HTTP status to answer.
+    code: one word for programs.
+    param: the field of the request that is wrong.
+    retry_after: seconds after which another try may work, where one may.
+    details: more members of the error's body: limit, spent, in flight, when the window begins anew, in the units that their names say.
+    retry: false where clients must not send it again by themselves, although the status would let them.
     """
 
     status = 503
     code = "refused"
 
-    def __init__(self, message: str, *, code: str = "", retry_after: int | None = None, details: dict[str, object] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        code: str = "",
+        param: str | None = None,
+        retry_after: float | None = None,
+        details: dict[str, object] | None = None,
+        retry: bool = True,
+    ) -> None:
         super().__init__(message)
+        self.message = message
+        self.status = status or type(self).status
         self.code = code or type(self).code
+        self.param = param
         self.retry_after = retry_after
         self.details = details or {}
+        self.retry = retry
 
 
 class OverBudget(Refused):
@@ -109,10 +128,6 @@ class KeyRefused(Refused):
 
     status = 401
     code = "invalid_api_key"
-
-    def __init__(self, message: str, *, status: int = 401, code: str = "") -> None:
-        super().__init__(message, code=code)
-        self.status = status
 
 
 class LedgerDown(Refused):

@@ -16,6 +16,7 @@ from r2router.gateway import catalogue
 from r2router.gateway.books import Books, NoBooks
 from r2router.gateway.dialects import DIALECTS
 from r2router.gateway.dialects.dialect import Dialect
+from r2router.gateway.error_bodies import error_headers
 from r2router.gateway.failover import Breaker
 from r2router.gateway.incoming import Gone, Incoming, Receive, Scope, Send, check_local, same_secret, secret_of
 from r2router.gateway.keys import PREFIX, Key, Keys
@@ -23,7 +24,6 @@ from r2router.gateway.logs import Log
 from r2router.gateway.metrics import Metrics
 from r2router.gateway.outgoing import Aborted, Outgoing
 from r2router.gateway.plan import Planner, as_dict, moved
-from r2router.gateway.refusal import Refusal
 from r2router.gateway.relay import Relay, header_text
 from r2router.gateway.replay import Replay
 from r2router.gateway.request import read_call
@@ -88,24 +88,20 @@ class Gateway:
                 await self._answer(incoming, out)
             except (Gone, Aborted):
                 return
-            except Refusal as refusal:
-                await self._refuse(refusal, incoming, out)
-            except Refused as error:
-                details = dict(error.details)
-                said = Refusal(error.status, error.code, str(error), retry_after=error.retry_after, details=details)
-                await self._refuse(said, incoming, out)
+            except Refused as refused:
+                await self._refuse(refused, incoming, out)
             except Exception as error:  # noqa: BLE001  a fault of ours is this request's alone, and says nothing of what it held
                 where = traceback.extract_tb(error.__traceback__)[-1]
                 self.log.say(f"internal error: {type(error).__name__} at {where.name}:{where.lineno}", id=incoming.id)
-                await self._refuse(Refusal(500, "internal_error", "internal error; see the log", retry=False), incoming, out)
+                await self._refuse(Refused("internal error; see the log", status=500, code="internal_error", retry=False), incoming, out)
 
     # -- what is asked ------------------------------------------------------------------------------------------------
 
     async def _answer(self, incoming: Incoming, out: Outgoing) -> None:
         path, method = incoming.path, incoming.method
         if incoming.header(b"upgrade").lower() == "websocket":
-            refusal = Refusal(426, "upgrade_required", "there is no WebSocket here: use HTTP")
-            await out.whole(426, [_JSON, (b"upgrade", b"HTTP/1.1")], DIALECTS[0].error(refusal, incoming.id))
+            refused = Refused("there is no WebSocket here: use HTTP", status=426, code="upgrade_required")
+            await out.whole(426, [_JSON, (b"upgrade", b"HTTP/1.1")], DIALECTS[0].error(refused, incoming.id))
             return
         if method == "POST" and (dialect := _BY_PATH.get(path)):
             await self._relay(incoming, out, dialect, await self._authorise(incoming))
@@ -127,33 +123,37 @@ class Gateway:
             await self._route(incoming, out)
             return
         if path in _BY_PATH or path == "/v1/route":
-            raise Refusal(405, "method_not_allowed", f"{path} takes POST")
-        raise Refusal(404, "not_found", f"there is no {method} {path[:200]}")
+            raise Refused(f"{path} takes POST", status=405, code="method_not_allowed")
+        raise Refused(f"there is no {method} {path[:200]}", status=404, code="not_found")
 
     async def _authorise(self, incoming: Incoming) -> Key | None:
         """The key of the ledger that the request came with; None for the gateway's own, and on this machine where there is none.
 
-        Raises a `Refusal` or `Refused`.
+        Raises a `Refused`.
         """
         name, secret = self.setting.config.server.key, secret_of(incoming)
         if self.keys is not None and secret.startswith(PREFIX):
             return self.keys.remembered(secret) or await asyncio.to_thread(self.keys.find, secret)
         if not name and self.keys is not None and await self.keys.needed():
-            raise Refusal(401, "invalid_api_key", "this gateway has keys: send one as Authorization: Bearer KEY, or as x-api-key")
+            raise Refused(
+                "this gateway has keys: send one as Authorization: Bearer KEY, or as x-api-key", status=401, code="invalid_api_key"
+            )
         if not name:
             check_local(incoming)
             return None
         wanted, _ = key_of(name)
         if not wanted or not same_secret(secret, wanted):
-            raise Refusal(401, "invalid_api_key", "the key is missing or wrong: send it as Authorization: Bearer KEY, or as x-api-key")
+            raise Refused(
+                "the key is missing or wrong: send it as Authorization: Bearer KEY, or as x-api-key", status=401, code="invalid_api_key"
+            )
         return None
 
     async def _relay(self, incoming: Incoming, out: Outgoing, dialect: Dialect, key: Key | None) -> None:
         began = asyncio.get_running_loop().time()
         if self.draining:
-            raise Refusal(503, "shutting_down", "the gateway is shutting down", retry_after=1)
+            raise Refused("the gateway is shutting down", status=503, code="shutting_down", retry_after=1)
         if self.active >= self.setting.config.limits.concurrent:
-            raise Refusal(503, "too_many_requests", "too many requests are under way (limits.concurrent)", retry_after=1)
+            raise Refused("too many requests are under way (limits.concurrent)", status=503, code="too_many_requests", retry_after=1)
         self.active += 1
         self._idle.clear()
         planner, asked, relay = self.planner, None, None
@@ -175,8 +175,8 @@ class Gateway:
             if relay.told.served and name and dialect.routed:
                 at = planner.router.pool.index.get(Arm(relay.told.served))
                 self.sessions.keep(owner, name, moved(session, plan, relay.told.served, at))
-        except (Refusal, Refused) as refusal:
-            self.metrics.errors.labels(dialect.name, refusal.status).inc()
+        except Refused as refused:
+            self.metrics.errors.labels(dialect.name, refused.status).inc()
             raise
         finally:
             self.active -= 1
@@ -239,7 +239,7 @@ class Gateway:
     async def _one_model(self, name: str, out: Outgoing) -> None:
         found = catalogue.one(self.setting, name)
         if found is None:
-            raise Refusal(404, "model_not_found", f"there is no model {name[:100]!r}; GET /v1/models lists them", param="model")
+            raise Refused(f"there is no model {name[:100]!r}; GET /v1/models lists them", status=404, code="model_not_found", param="model")
         await out.whole(200, [_JSON], msgspec.json.encode(found))
 
     async def _route(self, incoming: Incoming, out: Outgoing) -> None:
@@ -253,15 +253,15 @@ class Gateway:
 
     # -- the rest -----------------------------------------------------------------------------------------------------
 
-    async def _refuse(self, refusal: Refusal, incoming: Incoming, out: Outgoing) -> None:
+    async def _refuse(self, refused: Refused, incoming: Incoming, out: Outgoing) -> None:
         if out.started:
             return
         near = next((dialect for path, dialect in _BY_PATH.items() if incoming.path.startswith(path)), DIALECTS[0])
         dialect = _BY_PATH.get(incoming.path, near)
-        headers = [_JSON, (b"x-r2router-request-id", incoming.id.encode()), *refusal.headers()]
-        if refusal.status in (408, 413):
+        headers = [_JSON, (b"x-r2router-request-id", incoming.id.encode()), *error_headers(refused)]
+        if refused.status in (408, 413):
             headers.append((b"connection", b"close"))  # the rest of the body is not read
-        await out.whole(refusal.status, headers, dialect.error(refusal, incoming.id))
+        await out.whole(refused.status, headers, dialect.error(refused, incoming.id))
 
     async def drain(self, seconds: float) -> bool:
         """Take nothing new, and wait for what is under way; whether all of it ended in time."""

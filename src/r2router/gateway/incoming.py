@@ -13,8 +13,8 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
+from r2router.errors import Refused
 from r2router.gateway.config import Bounds
-from r2router.gateway.refusal import Refusal
 from r2router.upstream.endpoint import MB, Inflate, TooMuch
 
 Scope = MutableMapping[str, Any]
@@ -50,7 +50,7 @@ class Incoming:
         return self._headers
 
     async def body(self, bounds: Bounds) -> bytes:
-        """The whole body, unpacked. Raises `Refusal` where it is too large, too slow or packed in another way; `Gone`."""
+        """The whole body, unpacked. Raises `Refused` where it is too large, too slow or packed in another way; `Gone`."""
         most = int(bounds.body_mb * MB)
         declared = self.header(b"content-length")
         if declared.isdigit() and int(declared[:18]) > most:
@@ -79,18 +79,18 @@ class Incoming:
             async with asyncio.timeout_at(deadline or asyncio.get_running_loop().time() + bounds.body_s):
                 message = await self.receive()
         except TimeoutError:
-            raise Refusal(408, "request_timeout", f"the body did not arrive within {bounds.body_s:g} s") from None
+            raise Refused(f"the body did not arrive within {bounds.body_s:g} s", status=408, code="request_timeout") from None
         if message["type"] == "http.disconnect":
             raise Gone
         return message
 
 
-def _too_large(most: int) -> Refusal:
-    return Refusal(413, "request_too_large", f"the body is larger than {most / MB:g} MB (limits.body_mb)")
+def _too_large(most: int) -> Refused:
+    return Refused(f"the body is larger than {most / MB:g} MB (limits.body_mb)", status=413, code="request_too_large")
 
 
 def unpacked(data: bytes, coding: str, most: int) -> bytes:
-    """A body as it was before it was packed, of at most so many bytes. Raises `Refusal`."""
+    """A body as it was before it was packed, of at most so many bytes. Raises `Refused`."""
     try:
         if coding == "zstd":
             return _unzstd(data, most)
@@ -99,8 +99,8 @@ def unpacked(data: bytes, coding: str, most: int) -> bytes:
         raise _too_large(most) from None
     except ValueError as error:
         if "damaged" in str(error):
-            raise Refusal(400, "invalid_body", f"the body is no {coding[:20]}: it is {error}") from None
-        raise Refusal(415, "unsupported_encoding", "Content-Encoding must be zstd, gzip, deflate or identity") from None
+            raise Refused(f"the body is no {coding[:20]}: it is {error}", status=400, code="invalid_body") from None
+        raise Refused("Content-Encoding must be zstd, gzip, deflate or identity", status=415, code="unsupported_encoding") from None
 
 
 def _unzstd(data: bytes, most: int) -> bytes:
@@ -122,10 +122,10 @@ def _unzstd(data: bytes, most: int) -> bytes:
                     break
                 part = unpack.decompress(b"", left + 1)
             if not unpack.eof:
-                raise Refusal(400, "invalid_body", "the body is no zstd: it ends too early")
+                raise Refused("the body is no zstd: it ends too early", status=400, code="invalid_body")
             data = unpack.unused_data
     except zstd.ZstdError:
-        raise Refusal(400, "invalid_body", "the body is no zstd: it is damaged in its compressed form") from None
+        raise Refused("the body is no zstd: it is damaged in its compressed form", status=400, code="invalid_body") from None
     return b"".join(parts)
 
 
@@ -158,7 +158,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_local(incoming: Incoming) -> None:
-    """Without keys only programs of this machine may ask: no web page, under whatever name it found the port. Raises `Refusal`."""
+    """Without keys only programs of this machine may ask: no web page, under whatever name it found the port. Raises `Refused`."""
     try:
         host = urlsplit(f"//{incoming.header(b'host')}").hostname or "localhost"
         source = incoming.header(b"origin")
@@ -166,4 +166,6 @@ def check_local(incoming: Incoming) -> None:
     except ValueError:
         host = origin = ""
     if not (is_loopback(host) and is_loopback(origin)):
-        raise Refusal(403, "not_local", "without a key only programs of this machine may ask, at 127.0.0.1 or localhost; set server.key")
+        raise Refused(
+            "without a key only programs of this machine may ask, at 127.0.0.1 or localhost; set server.key", status=403, code="not_local"
+        )

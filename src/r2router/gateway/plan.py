@@ -11,12 +11,11 @@ import numpy as np
 
 from r2router.decide import Tradeoff
 from r2router.encode import load_encoder
-from r2router.errors import ConfigError, NoFeasibleArm, R2Error
+from r2router.errors import ConfigError, NoFeasibleArm, R2Error, Refused
 from r2router.gateway.budgets import Source, callers, under
 from r2router.gateway.config import Preset, Served
 from r2router.gateway.conversation import Conversation
 from r2router.gateway.exclude import Exclusions
-from r2router.gateway.refusal import Refusal
 from r2router.gateway.request import Call
 from r2router.gateway.sessions import Session
 from r2router.gateway.setting import Setting
@@ -70,29 +69,29 @@ class Planner:
         self._prior = self.router.prior_quality[None, :], self.router.prior_tokens[None, :]
 
     async def plan(self, call: Call, session: Session | None = None) -> Plan:
-        """session: where the conversation stands. Raises `Refusal` where nothing can be asked."""
+        """session: where the conversation stands. Raises `Refused` where nothing can be asked."""
         asked = self.setting.config.resolve(call.asked)
         if asked == "auto" or asked.startswith("auto:"):
             return await self._routed(call, asked.partition(":")[2], session)
         try:
             found = self.setting.concrete(asked)
         except ConfigError as error:
-            raise Refusal(404, "model_not_found", str(error), param="model") from None
+            raise Refused(str(error), status=404, code="model_not_found", param="model") from None
         if found is None:
             known = ["auto", *(f"auto:{name}" for name in self.setting.config.presets()), *self.setting.names]
             message = f"there is no model {asked[:100]!r}{suggest(asked[:100], known)}; GET /v1/models lists them"
-            raise Refusal(404, "model_not_found", message, param="model")
+            raise Refused(message, status=404, code="model_not_found", param="model")
         return self._concrete(call, *found)
 
     def _concrete(self, call: Call, model: Model, budget: Budget | None) -> Plan:
         why = self.setting.missing.get(model.id, "")
         provider = self.setting.providers.get(model.provider)
         if why or provider is None:
-            raise Refusal(503, "model_unavailable", f"model {model.id!r} cannot be called: {why}", param="model", retry=False)
+            raise Refused(f"model {model.id!r} cannot be called: {why}", status=503, code="model_unavailable", param="model", retry=False)
         if call.dialect.name not in provider.speaks:
             ends = ", ".join(provider.speaks)
             message = f"model {model.id!r}: provider {model.provider!r} has no {call.dialect.path}; it speaks {ends}"
-            raise Refusal(400, "endpoint_not_supported", message, param="model")
+            raise Refused(message, status=400, code="endpoint_not_supported", param="model")
         sent, arm = Enforcement(), model.id
         source: Source = "none"
         if budget is not None and call.dialect.routed:
@@ -106,7 +105,7 @@ class Planner:
     async def _routed(self, call: Call, name: str, session: Session | None) -> Plan:
         preset, mask = self._preset(call, name)
         if not call.dialect.routed:
-            raise Refusal(400, "not_routed", f"{call.dialect.path} takes a concrete model, not {call.asked!r}", param="model")
+            raise Refused(f"{call.dialect.path} takes a concrete model, not {call.asked!r}", status=400, code="not_routed", param="model")
         task = call.conversation.task
         encoded = await self.vectors.of(task) if task else None
         tokens = self._input_tokens(call, encoded.tokens if encoded else 0)
@@ -125,7 +124,7 @@ class Planner:
         return Plan(tuple(steps), reason, f"auto:{name}" if name else "auto", tokens, call.conversation, decision, excluded, refuses, stay)
 
     def _decide(self, forecast: Forecast, preset: Preset, stay: Stay, excluded: dict[str, str]) -> Decision:
-        """Raises `Refusal`."""
+        """Raises `Refused`."""
         policy = Tradeoff(0.0) if stay.escalate else preset.policy
         try:
             free = self.router.explain(forecast, policy, stay.mask)
@@ -137,7 +136,7 @@ class Planner:
         except NoFeasibleArm as error:
             raise self._nothing(error, excluded) from None
         except R2Error as error:
-            raise Refusal(400, "invalid_policy", str(error)) from None
+            raise Refused(str(error), status=400, code="invalid_policy") from None
         fallbacks = tuple(a for a in (free.arm, *free.fallbacks) if Arm(a).model != kept.model and a in self.router.pool.index)
         return msgspec.structs.replace(kept, fallbacks=fallbacks)
 
@@ -146,7 +145,9 @@ class Planner:
         wanted = call.wanted
         preset = known.get(name) if name else Preset()
         if preset is None:
-            raise Refusal(404, "model_not_found", f"there is no preset {name[:100]!r}{suggest(name[:100], known)}", param="model")
+            raise Refused(
+                f"there is no preset {name[:100]!r}{suggest(name[:100], known)}", status=404, code="model_not_found", param="model"
+            )
         mask = self.setting.masks[name] if name else np.ones(len(self.router.arms), dtype=bool)
         if wanted.policy is not None:
             preset = msgspec.structs.replace(preset, policy=wanted.policy)
@@ -154,7 +155,7 @@ class Planner:
             try:
                 mask = mask & self.setting.mask_of("r2router", Preset(models=wanted.models, exclude=wanted.exclude))
             except ConfigError as error:
-                raise Refusal(400, "invalid_r2router", str(error), param="r2router") from None
+                raise Refused(str(error), status=400, code="invalid_r2router", param="r2router") from None
         return preset, mask
 
     def _step(self, call: Call, arm: str, sent: Enforcement | None, effort: str) -> Step:
@@ -201,9 +202,11 @@ class Planner:
         cost = self.router.pool.cost(self.router.input_tokens.estimate(counts), tokens)
         return Forecast(self.router.arms, quality, tokens, np.full_like(quality, _UNKNOWN_SPREAD), np.zeros(1, dtype=bool), cost)
 
-    def _nothing(self, error: NoFeasibleArm, excluded: dict[str, str]) -> Refusal:
+    def _nothing(self, error: NoFeasibleArm, excluded: dict[str, str]) -> Refused:
         why = "; ".join(f"{name}: {reason}" for name, reason in list(excluded.items())[:8])
-        return Refusal(400, "no_feasible_arm", f"no model can take this request ({error})" + (f". Left out: {why}" if why else ""))
+        return Refused(
+            f"no model can take this request ({error})" + (f". Left out: {why}" if why else ""), status=400, code="no_feasible_arm"
+        )
 
     def close(self) -> None:
         """End the encoding thread."""

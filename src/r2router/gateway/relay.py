@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from r2router.errors import Refused
 from r2router.gateway.attempt import Attempts, Held, Lost
 from r2router.gateway.billing import Bill, nanos, reserve, usage_from
 from r2router.gateway.books import Books
+from r2router.gateway.error_bodies import error_headers
 from r2router.gateway.failover import Breaker
 from r2router.gateway.incoming import Gone, Incoming
 from r2router.gateway.ledger import Opened, Settled
 from r2router.gateway.outgoing import Aborted, Outgoing, Presence
 from r2router.gateway.plan import Plan, Step, larger_context
-from r2router.gateway.refusal import Refusal
 from r2router.gateway.request import Call
 from r2router.gateway.setting import REPLAY, Setting
 from r2router.gateway.tap import Tap
@@ -56,7 +57,7 @@ class Relay:
         self._session = ""
 
     async def run(self, books: Books, breaker: Breaker, caller: Caller, key: str | None, session: str) -> None:
-        """Answer the client. Raises `Refusal` where nothing has been sent to it, `Gone` where it left."""
+        """Answer the client. Raises `Refused` where nothing has been sent to it, `Gone` where it left."""
         self._session = session
         ticket = await books.open(self._opened(key, session))
         try:
@@ -66,8 +67,8 @@ class Relay:
         except Gone as gone:
             self.told.state, self.told.note = "cancelled", str(gone)
             raise
-        except Refusal as refusal:
-            self.told.status, self.told.note = refusal.status, refusal.code
+        except Refused as refused:
+            self.told.status, self.told.note = refused.status, refused.code
             raise
         finally:
             if self._timer is not None:
@@ -141,20 +142,20 @@ class Relay:
         self.told.status = lost.status
         self.told.note = lost.message
         code = _CODES.get(lost.status, "provider_error")
-        refusal = Refusal(lost.status, code, lost.words or lost.message, retry_after=lost.wait, retry=not lost.maybe_billed)
+        refused = Refused(lost.words or lost.message, status=lost.status, code=code, retry_after=lost.wait, retry=not lost.maybe_billed)
         if self.out.started:
-            await self.out.write(self.call.dialect.broken(refusal, self.incoming.id, self._observed()))
+            await self.out.write(self.call.dialect.broken(refused, self.incoming.id, self._observed()))
             await self.out.end()
             return
         headers = self._headers(self.plan.steps[0])
         if lost.body and lost.headers is not None:
             headers += reply_headers(lost.headers)
             if lost.wait is not None and not any(name == b"retry-after" for name, _ in headers):
-                headers += refusal.headers()
+                headers += error_headers(refused)
             await self.out.whole(lost.status, headers, lost.body)
             return
-        headers += [(b"content-type", b"application/json"), *refusal.headers()]
-        await self.out.whole(lost.status, headers, self.call.dialect.error(refusal, self.incoming.id))
+        headers += [(b"content-type", b"application/json"), *error_headers(refused)]
+        await self.out.whole(lost.status, headers, self.call.dialect.error(refused, self.incoming.id))
 
     # -- the reply ----------------------------------------------------------------------------------------------------
 
@@ -203,12 +204,12 @@ class Relay:
             await self.out.end()
 
     async def _break(self, message: str) -> None:
-        refusal = Refusal(502, "upstream_broke_off", message, retry=False)
+        refused = Refused(message, status=502, code="upstream_broke_off", retry=False)
         if self._tap is not None and self._tap.streamed is False:
             raise Aborted(message)  # a body that began as JSON cannot say so
         if self._tap is not None and not self._tap.at_end:
             await self.out.write(b"\n\n")
-        await self.out.write(self.call.dialect.broken(refusal, self.incoming.id, self._observed()))
+        await self.out.write(self.call.dialect.broken(refused, self.incoming.id, self._observed()))
         await self.out.end()
 
     def _mark_first(self) -> None:

@@ -8,10 +8,9 @@ from typing import Literal
 import msgspec
 
 from r2router.decide import AnyPolicy
-from r2router.errors import R2Error
+from r2router.errors import R2Error, Refused
 from r2router.gateway.conversation import Ceilings, Conversation
 from r2router.gateway.dialects.dialect import Dialect
-from r2router.gateway.refusal import Refusal
 from r2router.gateway.splice import Members, NotJson
 
 
@@ -43,25 +42,35 @@ class Call:
 
 
 def read_call(dialect: Dialect, data: bytes, default: str) -> Call:
-    """Raises `Refusal`."""
+    """Raises `Refused`."""
     try:
         if not data.isascii():
             data.decode()
         body = Members(data)
         asked, wanted = body.get("model"), body.raw("r2router")
         body.remove("r2router")
-        if asked is None:
-            asked = default
-        if not isinstance(asked, str) or not asked or len(asked) > 300:
-            raise Refusal(400, "invalid_model", "model must be a string, as in 'auto'", param="model")
-        stream = body.get("stream")
-        if stream is not None and not isinstance(stream, bool):
-            raise Refusal(400, "invalid_stream", "stream must be true or false", param="stream")
+        model, stream = _model_of(asked, default), _stream_of(body)
         options = Wanted() if wanted is None else msgspec.json.decode(wanted, type=Wanted)
-        return Call(dialect, body, asked, options, bool(stream), dialect.read(body), dialect.ceilings(body))
+        return Call(dialect, body, model, options, stream, dialect.read(body), dialect.ceilings(body))
+    except Refused:
+        raise
     except UnicodeDecodeError as error:
-        raise Refusal(400, "invalid_json", f"the body is not UTF-8 (byte {error.start})") from None
+        raise Refused(f"the body is not UTF-8 (byte {error.start})", status=400, code="invalid_json") from None
     except NotJson as error:
-        raise Refusal(400, "invalid_json", f"the body is refused: {error}") from None
+        raise Refused(f"the body is refused: {error}", status=400, code="invalid_json") from None
     except (msgspec.ValidationError, R2Error) as error:
-        raise Refusal(400, "invalid_r2router", f"r2router: {error}", param="r2router") from None
+        raise Refused(f"r2router: {error}", status=400, code="invalid_r2router", param="r2router") from None
+
+
+def _model_of(asked: object, default: str) -> str:
+    model = default if asked is None else asked
+    if not isinstance(model, str) or not model or len(model) > 300:
+        raise Refused("model must be a string, as in 'auto'", status=400, code="invalid_model", param="model")
+    return model
+
+
+def _stream_of(body: Members) -> bool:
+    stream = body.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise Refused("stream must be true or false", status=400, code="invalid_stream", param="stream")
+    return bool(stream)

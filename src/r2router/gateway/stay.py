@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r2router.errors import Refused
 from r2router.gateway.conversation import Conversation
-from r2router.gateway.refusal import Refusal
 from r2router.gateway.sessions import Session
 from r2router.gateway.setting import Setting
 from r2router.types import Arm, BoolArray, FloatArray
@@ -56,7 +56,7 @@ class Staying:
     def decide(self, said: Conversation, session: Session | None, usable: BoolArray, tokens: int, switch_usd: float) -> Stay:
         """usable: (arms,) which can take the request. tokens: of its prompt. switch_usd: that may be spent on leaving cached prefixes.
 
-        Raises `Refusal` where the one provider that can go on is gone.
+        Raises `Refused` where the one provider that can go on is gone.
         """
         none = np.zeros(len(usable))
         last = self._index(session)
@@ -90,7 +90,7 @@ class Staying:
                 message = (
                     f"this conversation carries state that only provider {name!r} can read, and that cannot take it now; begin a new one"
                 )
-                raise Refusal(409, "pinned_provider_gone", message, retry=False)
+                raise Refused(message, status=409, code="pinned_provider_gone", retry=False)
             return mask
         owners = {_OWNERS[kind] for kind in said.state if kind in _OWNERS}
         mask = usable & np.isin(self._dialects, list(owners))

@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from r2router.errors import Refused
 from r2router.gateway.conversation import Ceilings, Conversation, dicts, texts_of
 from r2router.gateway.dialects.dialect import Dialect, Speaks, Watch, append_words, count, least
-from r2router.gateway.refusal import Refusal, openai_error
+from r2router.gateway.error_bodies import openai_error
 from r2router.gateway.splice import Items, Members
 from r2router.types import Enforcement, Provider
 from r2router.upstream.content import words_of
@@ -156,9 +157,9 @@ class Chat(Dialect):
         """See `Dialect.watch`."""
         return ChatWatch()
 
-    def broken(self, refusal: Refusal, request_id: str, watch: Watch) -> bytes:
+    def broken(self, refused: Refused, request_id: str, watch: Watch) -> bytes:
         """An error, and no `[DONE]`."""
-        return b"data: " + msgspec.json.encode(openai_error(refusal)) + b"\n\n"
+        return b"data: " + msgspec.json.encode(openai_error(refused)) + b"\n\n"
 
     def renamed(self, data: bytes, model: str) -> bytes:
         """See `Dialect.renamed`."""

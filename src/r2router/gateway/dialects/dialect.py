@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from r2router.errors import Refused
 from r2router.gateway.conversation import Ceilings, Conversation
-from r2router.gateway.refusal import Refusal, openai_error
+from r2router.gateway.error_bodies import openai_error
 from r2router.gateway.splice import Items, Members, with_words
 from r2router.types import Enforcement, Provider
 from r2router.upstream.content import decoded
@@ -81,9 +82,9 @@ class Dialect(ABC):
     shows_asked: ClassVar[bool] = False
     """Whether replies show the model that was asked for where no setting says otherwise; else the one that served."""
 
-    def error(self, refusal: Refusal, request_id: str) -> bytes:
+    def error(self, refused: Refused, request_id: str) -> bytes:
         """The body of an error."""
-        return msgspec.json.encode(openai_error(refusal))
+        return msgspec.json.encode(openai_error(refused))
 
     @abstractmethod
     def read(self, body: Members) -> Conversation:
@@ -102,7 +103,7 @@ class Dialect(ABC):
         """A new observer of one reply."""
 
     @abstractmethod
-    def broken(self, refusal: Refusal, request_id: str, watch: Watch) -> bytes:
+    def broken(self, refused: Refused, request_id: str, watch: Watch) -> bytes:
         """The events that end a stream which broke off, so that no client takes it for whole."""
 
     @abstractmethod

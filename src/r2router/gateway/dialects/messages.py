@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 
+from r2router.errors import Refused
 from r2router.gateway.conversation import Ceilings, Conversation, dicts, texts_of
 from r2router.gateway.dialects.dialect import Dialect, Watch, append_words, count
-from r2router.gateway.refusal import Refusal, anthropic_error
+from r2router.gateway.error_bodies import anthropic_error
 from r2router.gateway.splice import Items, Members
 from r2router.types import Enforcement, Provider
 from r2router.upstream.controls import thinking_fields
@@ -89,9 +90,9 @@ class Messages(Dialect):
     ping = b'event: ping\ndata: {"type":"ping"}\n\n'  # Claude Code's timer is not reset by comments
     shows_asked = True
 
-    def error(self, refusal: Refusal, request_id: str) -> bytes:
+    def error(self, refused: Refused, request_id: str) -> bytes:
         """See `Dialect.error`."""
-        return msgspec.json.encode(anthropic_error(refusal, request_id))
+        return msgspec.json.encode(anthropic_error(refused, request_id))
 
     def read(self, body: Members) -> Conversation:
         """See `Dialect.read`."""
@@ -170,9 +171,9 @@ class Messages(Dialect):
         """See `Dialect.watch`."""
         return MessagesWatch()
 
-    def broken(self, refusal: Refusal, request_id: str, watch: Watch) -> bytes:
+    def broken(self, refused: Refused, request_id: str, watch: Watch) -> bytes:
         """An `error` event, and no `message_stop`."""
-        return b"event: error\ndata: " + msgspec.json.encode(anthropic_error(refusal, request_id)) + b"\n\n"
+        return b"event: error\ndata: " + msgspec.json.encode(anthropic_error(refused, request_id)) + b"\n\n"
 
     def renamed(self, data: bytes, model: str) -> bytes:
         """See `Dialect.renamed`. Of a stream the first event names it."""

@@ -6,10 +6,9 @@ from typing import Any
 
 import msgspec
 
-from r2router.errors import ConfigError
+from r2router.errors import ConfigError, Refused
 from r2router.gateway.conversation import Ceilings, Conversation, dicts, texts_of
 from r2router.gateway.dialects.dialect import Dialect, Watch, append_words, count
-from r2router.gateway.refusal import Refusal
 from r2router.gateway.splice import Members, with_words
 from r2router.types import Enforcement, Provider
 
@@ -147,12 +146,12 @@ class Responses(Dialect):
         """See `Dialect.watch`."""
         return ResponsesWatch()
 
-    def broken(self, refusal: Refusal, request_id: str, watch: Watch) -> bytes:
+    def broken(self, refused: Refused, request_id: str, watch: Watch) -> bytes:
         """A `response.failed` with the next number."""
         number = watch.sequence + 1 if isinstance(watch, ResponsesWatch) else 0
         known = watch.response if isinstance(watch, ResponsesWatch) else {}
         failed = {"id": request_id, **known, "object": "response", "status": "failed", "output": []}
-        failed["error"] = {"code": "server_error", "message": refusal.message}
+        failed["error"] = {"code": "server_error", "message": refused.message}
         body = msgspec.json.encode({"type": "response.failed", "sequence_number": number, "response": failed})
         return b"event: response.failed\ndata: " + body + b"\n\n"
 
