@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2router.errors import ConfigError, MissingPrice, UsageError
-from r2router.gateway.ledger.bound import Facts, output_bound, reserve
+from r2router.gateway.ledger.bound import TokenBounds, output_bound, reserve
 from r2router.pool.prices import cost_nanos, cost_usd, max_cost_nanos, max_cost_usd
 from r2router.types import Budget, Model, Prices, Rates, Tier
 from r2router.upstream.usage import Usage, convention_of, merged, usage_of
@@ -175,7 +175,7 @@ def test_exact_money_is_the_same_rule_as_floats(base: Prices, tier: Any, usage: 
 def test_no_bill_within_the_bound_is_above_what_was_set_aside(base: Prices, tier: Any, bills: list[Usage], data: Any) -> None:
     prices = tiered(base, tier)
     n = data.draw(st.integers(1, 3))
-    facts = Facts(
+    facts = TokenBounds(
         input_tokens=max(b.input for b in bills), output_tokens=max(-(-b.output // n) for b in bills), n=n,
         cache_writes="1h" if any(b.cache_write_1h for b in bills) else "5m",
     )  # fmt: skip
@@ -191,15 +191,15 @@ def tiered(base: Prices, tier: Any) -> Prices:
 
 
 def test_what_is_set_aside_by_hand() -> None:
-    facts = Facts(input_tokens=250_000, output_tokens=1000, n=2, cache_writes="1h")
+    facts = TokenBounds(input_tokens=250_000, output_tokens=1000, n=2, cache_writes="1h")
     assert reserve(facts, CLAUDE, attempts=3) == 3 * (250_000 * 12_000 + 2000 * 22_500)  # long-context tier, written for an hour, x 3
-    assert reserve(Facts(input_tokens=100, output_tokens=10), GPT) == 100 * 1250 + 10 * 10_000
-    assert reserve(Facts(input_tokens=100, output_tokens=0), Prices(1, 1, cache_write=1.25)) == 125_000
-    assert reserve(Facts(input_tokens=0, output_tokens=10), Prices(1, 1, reasoning=4)) == 40_000
+    assert reserve(TokenBounds(input_tokens=100, output_tokens=10), GPT) == 100 * 1250 + 10 * 10_000
+    assert reserve(TokenBounds(input_tokens=100, output_tokens=0), Prices(1, 1, cache_write=1.25)) == 125_000
+    assert reserve(TokenBounds(input_tokens=0, output_tokens=10), Prices(1, 1, reasoning=4)) == 40_000
     with pytest.raises(MissingPrice):
         reserve(facts, None)
     with pytest.raises(UsageError, match="n is 0"):
-        Facts(input_tokens=1, output_tokens=1, n=0)
+        TokenBounds(input_tokens=1, output_tokens=1, n=0)
 
 
 def test_the_longest_answer() -> None:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import r2router as r2
 from r2router.cascade.checks import JsonSchema, Matches, verdict
 from r2router.cascade.evidence import BINS, Beliefs, Evidence
-from r2router.cascade.replay import Seen, ratios, replay
+from r2router.cascade.replay import AnswerFeatures, ratios, replay
 from r2router.cascade.signals import NAMES, WORDS, agreement, key_words, numbers_of, question_words, value_of
 from r2router.cascade.value import STOP, Terms, expected_best, may_ask, next_arm
 from r2router.table.write import write_frame
@@ -357,7 +357,7 @@ def test_on_other_queries_it_is_worth_more_than_routing_alone(router: r2.Router)
     forecast = router.forecast(table.queries)
     evidence, cost = router.evidence, table.cost()
     assert evidence is not None and table.responses is not None
-    seen = Seen.read(table.queries, table.responses, table.output_tokens, forecast.tokens)
+    seen = AnswerFeatures.read(table.queries, table.responses, table.output_tokens, forecast.tokens)
     x = np.concatenate([router._encoder.encode([q]) for q in table.queries])
     ratio = ratios(evidence, x, forecast.quality, seen)
     gains = []
@@ -376,7 +376,7 @@ def test_a_replay_is_what_single_steps_do(router: r2.Router) -> None:
     text = {(i, a): t for i, a, t, _ in table.responses.cells()} if table.responses else {}
     forecast = router.forecast(table.queries)
     assert router.evidence is not None and table.responses is not None
-    seen = Seen.read(table.queries, table.responses, table.output_tokens, forecast.tokens)
+    seen = AnswerFeatures.read(table.queries, table.responses, table.output_tokens, forecast.tokens)
     x = np.concatenate([router._encoder.encode([q]) for q in table.queries])
     ratio = ratios(router.evidence, x, forecast.quality, seen)
     run = replay(router.evidence, forecast.quality, forecast.cost, seen, ratio, Terms(0.05))

@@ -20,7 +20,7 @@ import polars as pl
 
 from r2router.bench.call_key import query_key
 from r2router.bench.judging.kept import Kept
-from r2router.bench.record import Record, number_of, read_records, read_seen
+from r2router.bench.record import Record, number_of, read_records, read_summaries
 from r2router.bench.scoring import check_choice, sandbox_in_force, scorer_named
 from r2router.bench.spread import ScoringTask, score_answers
 from r2router.bench.suite import JsonLines, Query, Score
@@ -89,7 +89,7 @@ def _no_queries(folder: Path) -> str:
 def last_records(path: Path) -> Iterator[Record]:
     """The records that count, one per key: where it has several, as calls were made again, the last answer, else the last error."""
     keys, ranks = array("Q"), array("b")
-    for seen in read_seen(path):
+    for seen in read_summaries(path):
         keys.append(number_of(seen.key))
         ranks.append(0 if seen.error is not None else 1 if seen.doubt else 2)
     if not keys:

@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 
 from r2router.bench.in_flight import InFlight
-from r2router.bench.record import FORMAT, VERSION, Header, Record, Seen, number_of, record_of, seen_of, whole_lines
+from r2router.bench.record import FORMAT, VERSION, Header, Record, RecordSummary, number_of, record_of, summary_of, whole_lines
 from r2router.bench.spend_limit import NANOS, dollars
 from r2router.errors import JournalError, SaveError
 from r2router.files import check_file
@@ -114,7 +114,7 @@ class Journal:
         self._end = len(head)
         for offset, line in whole_lines(self.path, self._file):
             self._end = offset + len(line)
-            seen = seen_of.decode(line)
+            seen = summary_of.decode(line)
             self.spent_nanos += round(seen.charged_usd * NANOS)
             self.records += 1
             if seen.kind == "lost" or self._open(seen):
@@ -130,7 +130,7 @@ class Journal:
         if keys:
             self._old = np.unique(np.frombuffer(keys, dtype=np.uint64))
 
-    def _open(self, seen: Seen) -> bool:
+    def _open(self, seen: RecordSummary) -> bool:
         """Whether a recorded call is to be made again."""
         if seen.error is None:
             return bool(self._retry and seen.doubt)
@@ -154,12 +154,12 @@ class Journal:
         """Cells that count as done and have an error."""
         return len(self._failed)
 
-    def _mark(self, seen: Seen | Record) -> None:
+    def _mark(self, seen: RecordSummary | Record) -> None:
         if seen.kind != "cell":
             return
         (self._failed.discard if seen.error is None else self._failed.add)(number_of(seen.key))
 
-    def _count(self, seen: Seen | Record) -> None:
+    def _count(self, seen: RecordSummary | Record) -> None:
         if seen.error is None and seen.kind != "lost":
             sums = self.charged.setdefault((seen.model, seen.budget), [0.0, 0.0, 0.0])
             for i, value in enumerate((1.0, seen.charged_usd, seen.charged_usd**2)):

@@ -72,7 +72,7 @@ class Header(msgspec.Struct, frozen=True):
     version: int
 
 
-class Seen(msgspec.Struct):
+class RecordSummary(msgspec.Struct):
     """What is needed of a record when a journal is opened."""
 
     key: str
@@ -86,7 +86,7 @@ class Seen(msgspec.Struct):
 
 
 record_of = msgspec.json.Decoder(Record)
-seen_of = msgspec.json.Decoder(Seen)
+summary_of = msgspec.json.Decoder(RecordSummary)
 
 
 def number_of(key: str) -> int:
@@ -97,13 +97,13 @@ def number_of(key: str) -> int:
         return int(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest(), 16)
 
 
-def read_seen(path: Path) -> Iterator[Seen]:
+def read_summaries(path: Path) -> Iterator[RecordSummary]:
     """As `read_records`, but only what is needed of each."""
     check_file(path, JournalError)
     try:
         with path.open("rb") as file:
             for _, line in whole_lines(path, file):
-                yield seen_of.decode(line)
+                yield summary_of.decode(line)
     except FileNotFoundError:
         raise JournalError(f"{path}: no such journal; collect first") from None
 
@@ -144,7 +144,7 @@ def whole_lines(path: Path, file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
 
 def _whole(line: bytes) -> bool:
     try:
-        seen_of.decode(line)
+        summary_of.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return line.endswith(b"\n")

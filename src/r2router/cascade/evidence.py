@@ -46,7 +46,7 @@ def probability(z: FloatArray) -> FloatArray:
     return p
 
 
-class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LookPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How looks are planned.
 
     max_steps: as in `Cascade`. caution: the share of the evidence that plans count on. ahead: the share of the value of a further look
@@ -85,7 +85,7 @@ class Evidence:
     wrong: FloatArray
     pair: FloatArray
     verdict: FloatArray
-    plan: Plan = field(default_factory=Plan)
+    plan: LookPlan = field(default_factory=LookPlan)
 
     @classmethod
     def empty(cls, arms: tuple[Arm, ...], dim: int, signals: int = len(NAMES)) -> Evidence:
@@ -150,7 +150,7 @@ class Evidence:
         return {name: getattr(self, name) for name in _ARRAYS}
 
     @classmethod
-    def from_arrays(cls, arms: tuple[Arm, ...], dim: int, arrays: dict[str, Any], plan: Plan) -> Evidence:
+    def from_arrays(cls, arms: tuple[Arm, ...], dim: int, arrays: dict[str, Any], plan: LookPlan) -> Evidence:
         """Raises `ArtifactError` where names, shapes or values cannot be."""
         n, s = len(arms), len(NAMES)
         shapes: dict[str, tuple[int | None, ...]] = {

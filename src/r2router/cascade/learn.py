@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from r2router.cascade.evidence import BINS, LEAST, MOST, Beliefs, Evidence, Plan, log_odds, pair_features, probability
-from r2router.cascade.replay import Run, Seen, replay
+from r2router.cascade.evidence import BINS, LEAST, MOST, Beliefs, Evidence, LookPlan, log_odds, pair_features, probability
+from r2router.cascade.replay import AnswerFeatures, Run, replay
 from r2router.cascade.signals import NAMES, agreement
 from r2router.cascade.spec import Cascade
 from r2router.cascade.value import Terms
@@ -47,7 +47,7 @@ class Training:
     forecast: FloatArray
     price: FloatArray
     fold: IntArray
-    seen: Seen
+    seen: AnswerFeatures
 
     @property
     def known(self) -> np.ndarray:
@@ -70,7 +70,7 @@ def learn(spec: Cascade, data: Training) -> tuple[Evidence | None, str]:
     rng = np.random.default_rng(spec.seed)
     evidence, ratio = _heads(data, known, rng)
     verdict = _verdict(data, known)
-    evidence = replace(evidence, verdict=verdict, plan=Plan(max_steps=spec.max_steps, queries=len(data.x)))
+    evidence = replace(evidence, verdict=verdict, plan=LookPlan(max_steps=spec.max_steps, queries=len(data.x)))
     ratio = ratio + evidence.verdicts(data.seen.check)
     evidence = _chances(evidence, data, ratio, known)
     evidence = _links(evidence, data, ratio, known)

@@ -10,12 +10,12 @@ import numpy as np
 from r2router.cascade.evidence import Beliefs, Evidence
 from r2router.cascade.signals import WORDS, key_words, numbers_of, question_words, value_of
 from r2router.cascade.value import STOP, Terms, may_ask, next_arm
-from r2router.table.responses import Responses
+from r2router.table.responses import ResponseIndex
 from r2router.types import FloatArray, IntArray, Progress
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class AnswerFeatures:
     """All answers of a table, as numbers. there: (n, arms) whether there is one. numbers: (n, arms, signals). words: (n, arms, `WORDS`)
     and value: (n, arms), see `signals`. check: (n, arms) verdicts of the user's check, NaN where there is none.
     """
@@ -30,12 +30,12 @@ class Seen:
     def read(
         cls,
         queries: Sequence[str],
-        responses: Responses,
+        responses: ResponseIndex,
         tokens: FloatArray,
         expected: FloatArray,
         check: object = None,
         progress: Progress | None = None,
-    ) -> Seen:
+    ) -> AnswerFeatures:
         """Of answers that are read one part after the other. tokens, expected: (n, arms) output tokens, used and forecast."""
         from r2router.cascade.signals import NAMES
 
@@ -63,9 +63,9 @@ class Seen:
                 progress("reading answers", number, len(responses))
         return found
 
-    def take(self, rows: IntArray) -> Seen:
+    def take(self, rows: IntArray) -> AnswerFeatures:
         """Of some queries."""
-        return Seen(*(getattr(self, name)[rows] for name in ("there", "numbers", "words", "value", "check")))
+        return AnswerFeatures(*(getattr(self, name)[rows] for name in ("there", "numbers", "words", "value", "check")))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +96,7 @@ def replay(  # noqa: PLR0913 - what a cascade knows, by name
     evidence: Evidence,
     quality: FloatArray,
     cost: FloatArray,
-    seen: Seen,
+    seen: AnswerFeatures,
     ratio: FloatArray,
     terms: Terms,
     *,
@@ -134,7 +134,7 @@ def replay(  # noqa: PLR0913 - what a cascade knows, by name
     return Run(asked, asked[np.arange(n), place], chance[np.arange(n), place])
 
 
-def ratios(evidence: Evidence, x: FloatArray, quality: FloatArray, seen: Seen) -> FloatArray:
+def ratios(evidence: Evidence, x: FloatArray, quality: FloatArray, seen: AnswerFeatures) -> FloatArray:
     """(n, arms) log likelihood ratios of all answers; 0 where there is none."""
     rows, arm = np.nonzero(seen.there & ~np.isnan(quality))
     found = np.zeros(quality.shape)

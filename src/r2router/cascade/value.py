@@ -2,7 +2,7 @@
 
 A look at an arm is summed over the sizes of evidence that its answers give (`BINS` of them, learned from left-out answers): after it,
 the better of its answer and the best one seen is accepted. Two steps are exact in that model; what a further look would add counts
-with a share that left-out queries chose (`Plan.ahead`), as the best of many uncertain plans promises more than it keeps.
+with a share that left-out queries chose (`LookPlan.ahead`), as the best of many uncertain plans promises more than it keeps.
 """
 
 from __future__ import annotations

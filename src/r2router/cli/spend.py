@@ -14,7 +14,7 @@ from r2router.cli.screen import note, say, style
 if TYPE_CHECKING:
     from r2router.figure import Figure
     from r2router.gateway.ledger.batch import Row
-    from r2router.gateway.spend import Against, Line, Spend
+    from r2router.gateway.spend import Against, Spend, SpendRow
     from r2router.types import Prices
 
 ledger_option = click.option(
@@ -128,7 +128,7 @@ def _show(found: Spend) -> None:
         say(against_words(found.against))
 
 
-def _cells(line: Line) -> tuple[str, ...]:
+def _cells(line: SpendRow) -> tuple[str, ...]:
     from r2router.gateway.ledger.windows import dollars
 
     counts = (line.requests, line.input_tokens, line.cached_tokens, line.output_tokens)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from r2router.cascade.evidence import Beliefs, Evidence
-from r2router.cascade.replay import Run, Seen, ratios, replay
+from r2router.cascade.replay import AnswerFeatures, Run, ratios, replay
 from r2router.cascade.signals import WORDS
 from r2router.cascade.value import Terms
 from r2router.evaluation.router_forecasts import Judged
@@ -19,7 +19,7 @@ CASCADE, THRESHOLD = "cascade", "threshold cascade"
 
 
 @dataclass(frozen=True, eq=False)
-class Settings:
+class FixedSettings:
     """Operating points that were fixed beforehand. cost, quality: (settings, n) of each query."""
 
     cost: FloatArray
@@ -44,7 +44,7 @@ def cascades(router: Router, judged: Judged, x: FloatArray) -> tuple[dict[str, M
     if table.responses is None or not len(table.responses):
         return {}, ("the table has no answers (column response): its cascade cannot be judged here, and would be the router",)
     forecast, outcomes = judged.forecast, judged.outcomes
-    seen = Seen.read(table.queries, table.responses, table.output_tokens, forecast.tokens)
+    seen = AnswerFeatures.read(table.queries, table.responses, table.output_tokens, forecast.tokens)
     usable = outcomes.seen & seen.there & np.isfinite(outcomes.cost)
     rows = usable.any(axis=1)
     if not rows.all():
@@ -76,13 +76,13 @@ def spend_of(expected: FloatArray) -> FloatArray:
     return np.where(count > 0.9 * len(expected), np.where(known, expected, 0.0).sum(axis=0) / np.maximum(count, 1), np.inf)
 
 
-def _settings(runs: list[Run], quality: FloatArray, cost: FloatArray) -> Settings:
+def _settings(runs: list[Run], quality: FloatArray, cost: FloatArray) -> FixedSettings:
     each = np.arange(len(quality))
-    return Settings(np.stack([run.paid(cost) for run in runs]), np.stack([quality[each, run.accepted] for run in runs]))
+    return FixedSettings(np.stack([run.paid(cost) for run in runs]), np.stack([quality[each, run.accepted] for run in runs]))
 
 
 def _threshold(
-    evidence: Evidence, quality: FloatArray, usable: np.ndarray, spend: FloatArray, seen: Seen, ratio: FloatArray, enough: float
+    evidence: Evidence, quality: FloatArray, usable: np.ndarray, spend: FloatArray, seen: AnswerFeatures, ratio: FloatArray, enough: float
 ) -> Run:
     """FrugalGPT's kind of cascade with the same evidence: three arms by rising cost, until an answer is `enough` likely right.
 

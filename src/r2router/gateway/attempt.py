@@ -11,7 +11,7 @@ import msgspec
 
 from r2router.gateway.config import Bounds
 from r2router.gateway.failover import Action, action_of, wait_of, within_200
-from r2router.gateway.plan import Plan, Step, body_for
+from r2router.gateway.plan import Plan, PlannedStep, body_for
 from r2router.gateway.request import Call
 from r2router.gateway.setting import Setting
 from r2router.gateway.tap import Tap
@@ -88,7 +88,7 @@ class Attempts:
             exchange.close(whole=False)
             raise
 
-    async def _refused(self, exchange: Exchange, step: Step, *, asked_usage: bool) -> Lost:
+    async def _refused(self, exchange: Exchange, step: PlannedStep, *, asked_usage: bool) -> Lost:
         body = bytearray()
         with suppress(BrokenOff, TimeoutError):
             async with asyncio.timeout(10.0):

@@ -7,9 +7,9 @@ import math
 import msgspec
 
 from r2router.gateway.dialects.dialect import Watch
-from r2router.gateway.ledger.bound import Facts
+from r2router.gateway.ledger.bound import TokenBounds
 from r2router.gateway.ledger.bound import reserve as worst_case
-from r2router.gateway.plan import Plan, Step
+from r2router.gateway.plan import Plan, PlannedStep
 from r2router.gateway.setting import REPLAY
 from r2router.pool.prices import cost_nanos
 from r2router.types import Prices
@@ -30,7 +30,7 @@ class Bill(msgspec.Struct):
     usage: Usage | None = None
     estimated: bool = False
 
-    def add(self, step: Step, usage: Usage, *, estimated: bool) -> None:
+    def add(self, step: PlannedStep, usage: Usage, *, estimated: bool) -> None:
         """Count an attempt. A replay costs nothing."""
         prices = _FREE if step.model.provider == REPLAY else step.model.usd_per_million
         self.cost = None if prices is None or self.cost is None else self.cost + cost_nanos(prices, usage)
@@ -43,7 +43,7 @@ def nanos(usd: float) -> int:
     return round(usd * 1e9)
 
 
-def usage_from(plan: Plan, step: Step, watch: Watch, sent_bytes: int) -> tuple[Usage, bool]:
+def usage_from(plan: Plan, step: PlannedStep, watch: Watch, sent_bytes: int) -> tuple[Usage, bool]:
     """(tokens of a call, whether they are our own count).
 
     sent_bytes: of the request. A report that cannot be true is none; one of an answer that broke off counts what it has at least.
@@ -76,7 +76,7 @@ def reserve(plan: Plan, ceiling: int | None, answers: int, billable: int, *, hou
         cap = step.sent.max_tokens if step.sent.max_tokens is not None else ceiling
         if cap is None:
             cap = step.model.max_output_tokens or SAFETY_CAP
-        facts = Facts(input_tokens=given, output_tokens=cap, n=max(1, answers), cache_writes="1h" if hourly else "5m")
+        facts = TokenBounds(input_tokens=given, output_tokens=cap, n=max(1, answers), cache_writes="1h" if hourly else "5m")
         tokens = max(tokens, facts.tokens)
         if step.model.usd_per_million is None:
             return None, tokens

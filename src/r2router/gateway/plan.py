@@ -31,7 +31,7 @@ _UNKNOWN_SPREAD = 0.29
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PlannedStep:
     """One arm that may be asked. sent: what enforces its budget."""
 
     arm: str
@@ -45,7 +45,7 @@ class Step:
 class Plan:
     """steps: in the order in which they are asked. reason: why the first. decision: where a router chose. input_tokens: an estimate."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[PlannedStep, ...]
     reason: str
     preset: str | None
     input_tokens: int
@@ -99,7 +99,7 @@ class Planner:
             at = self.router.pool.index.get(Arm(arm))
             own = self._controls.collected[at].enforcement(model, budget) if at is not None else Controls().enforcement(model, budget)
             sent, source = callers(own, call.ceilings)
-        step = Step(arm, model, provider, sent, source)
+        step = PlannedStep(arm, model, provider, sent, source)
         return Plan((step,), "passthrough", None, self._input_tokens(call, 0), call.conversation)
 
     async def _routed(self, call: Call, name: str, session: Session | None) -> Plan:
@@ -158,7 +158,7 @@ class Planner:
                 raise Refused(str(error), status=400, code="invalid_r2router", param="r2router") from None
         return preset, mask
 
-    def _step(self, call: Call, arm: str, sent: Enforcement | None, effort: str) -> Step:
+    def _step(self, call: Call, arm: str, sent: Enforcement | None, effort: str) -> PlannedStep:
         """sent: where the policy has changed it; else as the arm was collected."""
         name = Arm(arm)
         model = self.router.pool[name.model]
@@ -170,13 +170,13 @@ class Planner:
         levels = tuple(b.id for b in model.budgets if "reasoning_effort" in b.control)
         provider = self.setting.providers[model.provider]
         if effort == "caller":
-            return Step(arm, model, provider, *callers(sent, call.ceilings))
-        return Step(arm, model, provider, *under(sent, call.ceilings, levels, collected.controls.answer_room, provider.dialect))
+            return PlannedStep(arm, model, provider, *callers(sent, call.ceilings))
+        return PlannedStep(arm, model, provider, *under(sent, call.ceilings, levels, collected.controls.answer_room, provider.dialect))
 
     def _any_arm(self, model: str) -> int:
         return next(i for i, arm in enumerate(self.router.arms) if arm.model == model)
 
-    def _refuses(self, step: Step) -> frozenset[str]:
+    def _refuses(self, step: PlannedStep) -> frozenset[str]:
         """Request fields that a thinking model would refuse."""
         given = self.setting.refuses(step.model.id)
         if given is not None:
@@ -230,7 +230,7 @@ def moved(session: Session | None, plan: Plan, arm: str, at: int | None) -> Sess
     return Session(arm=arm, at=time.time(), tokens=plan.input_tokens, turns=plan.conversation.turns, switched=before + left)
 
 
-def larger_context(plan: Plan, failed: Step) -> Plan:
+def larger_context(plan: Plan, failed: PlannedStep) -> Plan:
     """The plan with those steps alone whose model takes a longer prompt than the failed one."""
     least = failed.model.context or 0
     return replace(plan, steps=tuple(s for s in plan.steps if s.model.context is None or s.model.context > least))

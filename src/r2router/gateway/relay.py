@@ -17,7 +17,7 @@ from r2router.gateway.failover import Breaker
 from r2router.gateway.incoming import Gone, Incoming
 from r2router.gateway.ledger import Opened, Settled
 from r2router.gateway.outgoing import Aborted, Outgoing, Presence
-from r2router.gateway.plan import Plan, Step, larger_context
+from r2router.gateway.plan import Plan, PlannedStep, larger_context
 from r2router.gateway.request import Call
 from r2router.gateway.setting import REPLAY, Setting
 from r2router.gateway.tap import Tap
@@ -131,7 +131,7 @@ class Relay:
             return numbers
         return sorted(numbers, key=lambda i: breaker.open(self.plan.steps[i].model.provider, self.plan.steps[i].model.id))
 
-    def _note_failure(self, lost: Lost, step: Step, breaker: Breaker) -> None:
+    def _note_failure(self, lost: Lost, step: PlannedStep, breaker: Breaker) -> None:
         if lost.action == "next":
             breaker.failed(step.model.provider, step.model.id, wait=lost.wait, whole=lost.whole_provider)
         if lost.maybe_billed:
@@ -159,7 +159,7 @@ class Relay:
 
     # -- the reply ----------------------------------------------------------------------------------------------------
 
-    async def _relay(self, held: Held, step: Step, before: Lost | None) -> None:
+    async def _relay(self, held: Held, step: PlannedStep, before: Lost | None) -> None:
         tap = self._tap = held.tap
         whole = held.done
         try:
@@ -247,7 +247,7 @@ class Relay:
 
     # -- what is told -------------------------------------------------------------------------------------------------
 
-    def _headers(self, step: Step, before: Lost | None = None) -> list[tuple[bytes, bytes]]:
+    def _headers(self, step: PlannedStep, before: Lost | None = None) -> list[tuple[bytes, bytes]]:
         reason = self.plan.reason if before is None else f"fallback:{before.status}: {before.message}"
         found = [("arm", step.arm), ("reason", reason), ("request-id", self.incoming.id), ("budget-source", step.source)]
         if self._session:
@@ -287,11 +287,11 @@ class Relay:
             time=time.time(),
         )
 
-    def _bill(self, step: Step, tap: Tap, sent_bytes: int) -> None:
+    def _bill(self, step: PlannedStep, tap: Tap, sent_bytes: int) -> None:
         usage, estimated = usage_from(self.plan, step, tap.watch, sent_bytes)
         self.told.bill.add(step, usage, estimated=estimated)
 
-    def _bill_unseen(self, step: Step) -> None:
+    def _bill_unseen(self, step: PlannedStep) -> None:
         """An attempt of which nothing came back, and that the provider may bill for all the same."""
         self._bill(step, Tap(self.call.dialect), 0)
 

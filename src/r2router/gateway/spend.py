@@ -38,7 +38,7 @@ _RESAMPLES = 500
 _MOST_ROWS = 50_000  # of which intervals are made
 
 
-class Line(msgspec.Struct):
+class SpendRow(msgspec.Struct):
     """Sums of some requests. Money in nano-dollars.
 
     spent: of those that are over. in_flight: reserved for those that are not. estimated, unknown, unpriced, over: how many requests were
@@ -59,13 +59,13 @@ class Line(msgspec.Struct):
     unpriced: int = 0
     over: int = 0
 
-    def add(self, other: Line) -> None:
+    def add(self, other: SpendRow) -> None:
         """Count another line in this one."""
         for name in SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
-SUMS = Line.__struct_fields__[1:]
+SUMS = SpendRow.__struct_fields__[1:]
 _SELECT = """count(*), sum(CASE WHEN state = 'open' THEN 1 ELSE 0 END), sum(coalesce(input_tokens, 0)), sum(coalesce(cached_tokens, 0)),
     sum(coalesce(output_tokens, 0)), sum(coalesce(reasoning_tokens, 0)),
     sum(CASE WHEN state = 'open' THEN 0 ELSE coalesce(cost, 0) END), sum(CASE WHEN state = 'open' THEN reserved ELSE 0 END),
@@ -96,8 +96,8 @@ class Spend(msgspec.Struct, frozen=True):
     zone: str
     since: str | None
     until: str | None
-    lines: tuple[Line, ...]
-    total: Line
+    lines: tuple[SpendRow, ...]
+    total: SpendRow
     against: Against | None = None
 
     def to_csv(self) -> str:
@@ -112,7 +112,7 @@ class Spend(msgspec.Struct, frozen=True):
     def to_dict(self) -> dict[str, Any]:
         """Types that JSON has; money in whole nano-dollars and in dollars."""
 
-        def of(line: Line) -> dict[str, Any]:
+        def of(line: SpendRow) -> dict[str, Any]:
             return msgspec.to_builtins(line) | {f"{name}_usd": dollars(getattr(line, name)) for name in _MONEY}
 
         found = {"by": self.by, "time_zone": self.zone, "since": self.since, "until": self.until, "unit": "nano-dollars"}
@@ -187,12 +187,12 @@ def spend(
         raise LedgerError(f"{where}: cannot be read as a ledger ({failed})") from None
     finally:
         database.close()
-    found: dict[str, Line] = {}
-    total = Line("total")
+    found: dict[str, SpendRow] = {}
+    total = SpendRow("total")
     for name, *sums in rows:
         shown = str(name).partition("@")[0] if by == "model" else str(name)
-        line = Line(shown, *(int(value or 0) for value in sums))
-        found.setdefault(shown, Line(shown)).add(line)
+        line = SpendRow(shown, *(int(value or 0) for value in sums))
+        found.setdefault(shown, SpendRow(shown)).add(line)
         total.add(line)
     ordered = sorted(found.values(), key=lambda line: line.name if by in ("day", "month") else (-line.spent, line.name))
     return Spend(by, zone, since, until, tuple(ordered), total, compared)

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from r2router._version import __version__
-from r2router.cascade.evidence import Evidence, Plan
+from r2router.cascade.evidence import Evidence, LookPlan
 from r2router.decide import AnyPolicy
 from r2router.errors import ArtifactError, MissingExtra, PolicyError, UsageError
 from r2router.pool.pool import Pool
@@ -42,7 +42,7 @@ class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
     ties: Literal["cheaper", "first"] = "cheaper"
     controls: tuple[str, ...] = ()
     temperature: float = 0.0  # of the familiarity; routers saved before there was a background have none
-    cascade: Plan | None = None
+    cascade: LookPlan | None = None
     domain_stats: DomainStatsNames | None = None
 
 

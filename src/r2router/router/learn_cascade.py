@@ -6,7 +6,7 @@ import numpy as np
 
 from r2router.cascade.evidence import Evidence
 from r2router.cascade.learn import Training, learn
-from r2router.cascade.replay import Seen
+from r2router.cascade.replay import AnswerFeatures
 from r2router.cascade.spec import Cascade
 from r2router.errors import DataError
 from r2router.metrics.score import Outcomes
@@ -23,7 +23,7 @@ def learned(
     """(the evidence, what the card says of it). forecast: of left-out queries, with cost. Raises `DataError` where a source is gone."""
     if table.responses is None or not len(table.responses):
         return None, NO_ANSWERS
-    seen = Seen.read(table.queries, table.responses, table.output_tokens, forecast.tokens, spec.check, progress)
+    seen = AnswerFeatures.read(table.queries, table.responses, table.output_tokens, forecast.tokens, spec.check, progress)
     if not seen.there.any():
         return None, NO_ANSWERS
     if seen.there.shape != forecast.quality.shape:

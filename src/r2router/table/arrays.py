@@ -9,7 +9,7 @@ import polars as pl
 
 from r2router.errors import DataError
 from r2router.pool.pool import Pool, budget_order
-from r2router.table.responses import NOWHERE, AnswerSource, Responses, place
+from r2router.table.responses import NOWHERE, AnswerSource, ResponseIndex, place
 from r2router.text import listing, suggest
 from r2router.types import Budget, FloatArray, Model
 
@@ -80,7 +80,7 @@ def pivot(rows: pl.DataFrame, pool: Pool, names: Sequence[str], queries: pl.Data
     return {ours: tuple(queries[theirs]) for ours, theirs in words.items()} | arrays
 
 
-def responses_of(rows: pl.DataFrame, pool: Pool, sources: Sequence[AnswerSource | None], queries: Sequence[str]) -> Responses | None:
+def responses_of(rows: pl.DataFrame, pool: Pool, sources: Sequence[AnswerSource | None], queries: Sequence[str]) -> ResponseIndex | None:
     """Where the answer of each cell stands, of its first sample; None where no source has answers. queries: the ids of the table's."""
     if not any(sources):
         return None
@@ -91,7 +91,7 @@ def responses_of(rows: pl.DataFrame, pool: Pool, sources: Sequence[AnswerSource 
     arms = (cells["model"] + "@" + cells["budget"]).replace_strict({str(a): i for a, i in pool.index.items()}, return_dtype=pl.Int64)
     rows_of = cells["query_id"].replace_strict(row, return_dtype=pl.Int64).to_numpy()
     at[rows_of, arms.to_numpy()] = cells.select(place(pl.col(FILE), pl.col(ROW))).to_series().to_numpy()
-    return Responses(tuple(sources), at)
+    return ResponseIndex(tuple(sources), at)
 
 
 def controls_of(rows: pl.DataFrame) -> tuple[dict[str, str], list[str]]:

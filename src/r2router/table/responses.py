@@ -61,17 +61,17 @@ class AnswerSource:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Responses:
+class ResponseIndex:
     """The answers of a table. at: (n, arms) the place of each, `NOWHERE` where there is none."""
 
     sources: tuple[AnswerSource | None, ...]
     at: IntArray
 
-    def take(self, rows: IntArray) -> Responses:
+    def take(self, rows: IntArray) -> ResponseIndex:
         """Of some queries."""
         return replace(self, at=self.at[rows])
 
-    def with_arms(self, arms: IntArray) -> Responses:
+    def with_arms(self, arms: IntArray) -> ResponseIndex:
         """Of some arms, by their numbers; a number below 0 stands for an arm without answers."""
         return replace(self, at=np.where(arms >= 0, self.at[:, arms], NOWHERE))
 

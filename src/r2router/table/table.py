@@ -17,7 +17,7 @@ from r2router.types import Arm, FloatArray, IntArray
 if TYPE_CHECKING:
     import polars as pl
 
-    from r2router.table.responses import AnswerSource, Responses
+    from r2router.table.responses import AnswerSource, ResponseIndex
 
 ARRAYS = ("quality", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd")
 """The (n, arms) arrays of a table, by the names they have in files too."""
@@ -56,7 +56,7 @@ class Table:
     simulations: tuple[str, ...] = ()
     held_out: bool = False
     controls: Mapping[str, str] = field(default_factory=dict)
-    responses: Responses | None = None
+    responses: ResponseIndex | None = None
     teaching: FloatArray | None = None
 
     @classmethod

@@ -12,7 +12,7 @@ from r2router.types import Model, Prices
 from r2router.upstream.endpoint import LONGEST_ANSWER
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
+class TokenBounds(msgspec.Struct, frozen=True, kw_only=True):
     """What bounds the bill of one attempt.
 
     input_tokens: at most so many, images, files and the provider's template included. output_tokens: at most so many per answer,
@@ -37,15 +37,15 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         return self.input_tokens + self.n * self.output_tokens
 
 
-def reserve(facts: Facts, prices: Prices | None, attempts: int = 1) -> int:
+def reserve(bounds: TokenBounds, prices: Prices | None, attempts: int = 1) -> int:
     """Nano-dollars that so many attempts may be billed at most: the input at its most expensive rate, of any tier it may reach, and every
     answer at its full length. Of a request that may go to several models: the sum over them. Raises `MissingPrice`.
     """
     if prices is None:
         raise MissingPrice("the price is not known: give usd_per_million in the pool (an unknown price is never zero)")
-    writes = facts.cache_writes != "none" or prices.cache_write is not None  # where it has a price, the provider may write by itself
-    hourly = facts.cache_writes == "1h"
-    return attempts * max_cost_nanos(prices, facts.input_tokens, facts.n * facts.output_tokens, writes=writes, hourly=hourly)
+    writes = bounds.cache_writes != "none" or prices.cache_write is not None  # where it has a price, the provider may write by itself
+    hourly = bounds.cache_writes == "1h"
+    return attempts * max_cost_nanos(prices, bounds.input_tokens, bounds.n * bounds.output_tokens, writes=writes, hourly=hourly)
 
 
 def output_bound(model: Model, *caps: int | None) -> int:
