@@ -65,7 +65,7 @@ def scored(args: argparse.Namespace) -> measure.Figures:
         "gap": {name: _gap(areas, name) for name in ("routing", "cascade")},
         "area": {name: float(area[0]) for name, area in areas.items()},
         "more": {"value": float(more[0]), "low": float(np.quantile(more[1:], 0.025)), "high": float(np.quantile(more[1:], 0.975))},
-        "usd_at_95": {name: _least(path, keep * best) for name, path in paths.items()},
+        "usd_at_95": {name: _min(path, keep * best) for name, path in paths.items()},
         "calls": [float(calls) for calls in paths["cascade"][2]],
     }
 
@@ -162,12 +162,12 @@ def _gap(areas: dict[str, Floats], name: str) -> float:
     return float((areas[name][0] - areas["mixture"][0]) / (areas["oracle"][0] - areas["mixture"][0]))
 
 
-def _least(path: tuple[Floats, Floats, Floats], quality: float) -> float:
-    from r2router.metrics.frontier import least_cost, upper_envelope
+def _min(path: tuple[Floats, Floats, Floats], quality: float) -> float:
+    from r2router.metrics.frontier import min_cost, upper_envelope
 
     cost, gained = path[0].mean(axis=1), path[1].mean(axis=1)
     hull = upper_envelope(cost, gained)
-    return float(least_cost(cost[hull], gained[hull], quality))
+    return float(min_cost(cost[hull], gained[hull], quality))
 
 
 def drive(run: measure.Run) -> measure.Figures:

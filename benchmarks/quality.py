@@ -193,7 +193,7 @@ def figures_of(seeds: Sequence[Method], fixed: Method, weight: Floats) -> list[f
     """(area, qnc, peak) where queries count `weight` times, as the mean over seeds; qnc is infinite where a seed never gets there."""
     import numpy as np
 
-    from r2router.metrics.frontier import area_over_log_cost, least_cost, upper_envelope
+    from r2router.metrics.frontier import area_over_log_cost, min_cost, upper_envelope
     from r2router.metrics.score import KEEP
 
     fixed_cost, fixed_quality = fixed.points(weight)
@@ -204,7 +204,7 @@ def figures_of(seeds: Sequence[Method], fixed: Method, weight: Floats) -> list[f
         hull = upper_envelope(cost, quality)
         cost, quality = cost[hull], quality[hull]
         area = area_over_log_cost(cost, quality, float(fixed_cost.min()), float(fixed_cost.max()))
-        reach = least_cost(cost, quality, KEEP * float(fixed_quality[best]))
+        reach = min_cost(cost, quality, KEEP * float(fixed_quality[best]))
         rows.append((area, np.inf if math.isnan(reach) else reach / float(fixed_cost[best]), float(quality.max())))
     return [float(v) for v in np.mean(rows, axis=0)]
 

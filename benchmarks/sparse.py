@@ -16,7 +16,7 @@ from typing import Any
 import measure
 
 RECORD = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "record"
-LEAST = 25
+MIN = 25
 
 
 def judge(args: argparse.Namespace) -> measure.Figures:
@@ -67,7 +67,7 @@ def coverage(router: Any, train: Any, test: Any, x: Any) -> dict[str, float]:
         rows = np.flatnonzero(labels == task)
         y = test.quality[rows]
         count = np.isfinite(train.quality[known == task]).sum(axis=0)
-        for arm in np.flatnonzero(np.isfinite(y).sum(axis=0) >= LEAST):
+        for arm in np.flatnonzero(np.isfinite(y).sum(axis=0) >= MIN):
             seen = np.isfinite(y[:, arm])
             own = y[seen, arm]
             error = np.hypot(forecast.spread[rows[seen], arm].mean(), own.std() / np.sqrt(len(own)))

@@ -26,7 +26,7 @@ from r2router.starter.domains import with_domain_stats
 from r2router.table.rows import Reading, read_rows
 from starter_models import starter_pool
 
-LEAST_GRADED, LEAST_MEASURED = 150, 100
+MIN_GRADED, MIN_MEASURED = 150, 100
 """Of an arm in the pool: queries that were graded, and answers whose whole length was counted, hidden thinking included."""
 
 SOURCES = (
@@ -81,7 +81,7 @@ def seen_enough(rows: pl.DataFrame) -> list[str]:
     """The arms with enough graded queries and measured lengths, in order of their names."""
     arm = pl.concat_str("model", "budget", separator="@").alias("arm")
     found = rows.group_by(arm).agg(pl.col("quality").count().alias("graded"), pl.col("output_tokens").count().alias("measured"))
-    enough = (pl.col("graded") >= LEAST_GRADED) & (pl.col("measured") >= LEAST_MEASURED)
+    enough = (pl.col("graded") >= MIN_GRADED) & (pl.col("measured") >= MIN_MEASURED)
     return sorted(found.filter(enough)["arm"].to_list())
 
 

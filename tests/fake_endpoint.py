@@ -68,7 +68,7 @@ class FakeEndpoint:
         self.faulted: Counter[str] = Counter()
         self.bodies: list[Any] = []
         self.requests = 0
-        self.most_at_once = 0
+        self.max_at_once = 0
         self._active = 0
         self._port = port
         self._ready = threading.Event()
@@ -134,7 +134,7 @@ class FakeEndpoint:
         self.seen[what] += 1
         self.bodies.append(body)
         self._active += 1
-        self.most_at_once = max(self.most_at_once, self._active)
+        self.max_at_once = max(self.max_at_once, self._active)
         try:
             if self.limit is not None and self._active > self.limit:
                 return _error(429, "too many requests", "rate_limit_exceeded")

@@ -20,7 +20,7 @@ from r2router.predict import Learner
 from r2router.predict.curve_features import KnownArms, _ridge, learn_heads
 from r2router.predict.linear import LinearPredictor
 from r2router.predict.principal import Basis
-from r2router.router.add_model import LEAST_QUERIES
+from r2router.router.add_model import MIN_QUERIES
 from r2router.router.extended import ExtendedPredictor, extend, known_quality
 from r2router.table.table import ARRAYS
 from r2router.types import Budget, FloatArray, Model, Prices
@@ -367,7 +367,7 @@ def test_bad_words_are_refused(base: Router, graded: Graded) -> None:
         base.add_model(msgspec.structs.replace(table.pool[NEW], budgets=(Budget.of("tiny"),)), own, x)
     with pytest.raises(MissingPrice, match="thinker"):
         base.add_model(msgspec.structs.replace(table.pool[NEW], usd_per_million=None), own, x)
-    with pytest.raises(DataError, match=f"graded on 9 queries, at least {LEAST_QUERIES}"):
+    with pytest.raises(DataError, match=f"graded on 9 queries, at least {MIN_QUERIES}"):
         base.add_model(NEW, own.take(range(9)), x[:9])
     with pytest.raises(DataError, match="graded on 1 queries"):
         base.add_model(NEW, replace(own, queries=("the same",) * len(own)), x)

@@ -93,7 +93,7 @@ def test_a_run_is_seen_before_it_is_compacted_and_after_it_went_on(run_folder: P
 
 
 def test_pages_are_bounded_and_join_to_the_whole(run_folder: Path) -> None:
-    pages = [find_answers(run_folder, first=n, most=4) for n in (0, 4, 8, 12)]
+    pages = [find_answers(run_folder, first=n, maximum=4) for n in (0, 4, 8, 12)]
     assert [len(p.rows) for p in pages] == [4, 4, 1, 0] and {p.found for p in pages} == {9}
     whole = find_answers(run_folder).rows
     assert pl.concat([p.rows for p in pages if len(p.rows)]).equals(whole)

@@ -75,7 +75,7 @@ def test_lengths_are_comparable_too() -> None:
 def test_less_evidence_is_a_wider_spread() -> None:
     evidence, _ = made()
     mathematics, writing, chat = (evidence.domains.index(name) for name in ("mathematics", "writing", "chat"))
-    least = evidence.least_spread
+    least = evidence.min_spread
     assert (least[mathematics, :-1] < least[writing, :-1]).all()
     np.testing.assert_allclose(least[chat], np.sqrt(1 / 12))
     assert least[mathematics, -1] == pytest.approx(evidence.spreads.domain)
@@ -91,7 +91,7 @@ def test_columns_can_be_taken_twice() -> None:
     evidence, _ = made()
     part = evidence.take(np.array([2, 2, 0]))
     np.testing.assert_array_equal(part.count, evidence.count[:, [2, 2, 0]])
-    np.testing.assert_array_equal(part.least_spread, evidence.least_spread[:, [2, 2, 0]])
+    np.testing.assert_array_equal(part.min_spread, evidence.min_spread[:, [2, 2, 0]])
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_the_reason_says_how_little_is_known(router: r2.Router) -> None:
 def test_the_spread_is_no_less_than_the_evidence_allows(router: r2.Router) -> None:
     found = router.forecast(["topic 0 question", "topic 1 question"])
     assert router.domain_stats is not None
-    assert (found.spread >= router.domain_stats.least_spread[found.domain] - 1e-12).all()
+    assert (found.spread >= router.domain_stats.min_spread[found.domain] - 1e-12).all()
     assert len(found[:1].domain) == 1
 
 

@@ -321,7 +321,7 @@ def test_long_lines_become_short_and_look_the_same() -> None:
     assert len(kept) < 200
     assert np.abs(np.interp(x, x[kept], y[kept]) - y).max() <= 0.6, "0.3 across the line is up to 0.6 along y where it is steep"
     noise = np.random.default_rng(0).uniform(0, 400, 2000)
-    assert len(thin(x, noise, 0.3, most=400)) <= 400
+    assert len(thin(x, noise, 0.3, maximum=400)) <= 400
     straight = thin(x, 2 * x)
     assert straight.tolist() == [0, 1999]
     assert thin(x[:1], y[:1]).tolist() == [0]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2router.encode import count_tokens, tokens
-from r2router.encode.tokens import MOST_CHARACTERS, first_pieces, piece_ids, well_formed
+from r2router.encode.tokens import MAX_CHARACTERS, first_pieces, piece_ids, well_formed
 
 
 def test_known_counts() -> None:
@@ -74,7 +74,7 @@ def long_text(seed: int, characters: int) -> str:
 
 
 def test_texts_up_to_the_bound_are_counted_exactly() -> None:
-    text = long_text(0, MOST_CHARACTERS)
+    text = long_text(0, MAX_CHARACTERS)
     whole = max(len(piece_ids(text)), -(-len(text.encode()) // 8))
     assert count_tokens([text]).tolist() == [whole]
 
@@ -94,10 +94,10 @@ def test_long_even_texts_are_estimated_to_a_percent() -> None:
 def test_the_time_of_counting_does_not_grow_with_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     monkeypatch.setattr(tokens, "piece_ids", lambda text: seen.append(len(text)) or (1,))
-    for size in (MOST_CHARACTERS + 1, 10 * MOST_CHARACTERS):
+    for size in (MAX_CHARACTERS + 1, 10 * MAX_CHARACTERS):
         seen.clear()
         count_tokens(["a" * size])
-        assert sum(seen) <= MOST_CHARACTERS
+        assert sum(seen) <= MAX_CHARACTERS
 
 
 @pytest.mark.parametrize("size", [1_000, 131_072, 131_073, 400_000])

@@ -17,7 +17,7 @@ from r2router.errors import DataError
 from r2router.evaluation.report import Report
 from r2router.evaluation.sentences import answers_of
 from r2router.figure import Figure
-from r2router.metrics.frontier import least_cost
+from r2router.metrics.frontier import min_cost
 from r2router.metrics.score import Comparison
 from r2router.report import Style, report_page, report_text
 from r2router.report.findings import Findings, Grid, GridRow, Plot
@@ -82,7 +82,7 @@ def test_the_tables_are_the_reports_figures(report: Report) -> None:
         assert row(figures, label).cells[-2:] == (c.differences[m]["area"], c.differences[m]["area_zero"])
     costs = grid(found, "What a quality costs")
     whole = row(costs, "router").cells[2]
-    assert isinstance(whole, Figure) and whole.value == pytest.approx(1000 * least_cost(*c.points["router"], c.best[1]))
+    assert isinstance(whole, Figure) and whole.value == pytest.approx(1000 * min_cost(*c.points["router"], c.best[1]))
     fixed_cost, fixed_quality = c.points["fixed known"]
     assert row(costs, "one fixed arm").cells[2] == pytest.approx(1000 * fixed_cost[fixed_quality == fixed_quality.max()].min())
     spends = grid(found, "What a spend buys")

@@ -15,7 +15,7 @@ from r2router.metrics.frontier import (
     area_over_cost,
     area_over_log_cost,
     envelope_at,
-    least_cost,
+    min_cost,
     sweep,
     upper_envelope,
 )
@@ -286,7 +286,7 @@ def test_an_area_over_cost_needs_two_costs(low: float, high: float) -> None:
 @given(st.one_of(POINTS, ROUGH), st.floats(0.0, 1.0))
 def test_least_cost_is_where_the_envelope_first_reaches_the_target(points: list[tuple[float, float]], target: float) -> None:
     cost, quality = arrays(points)
-    got = least_cost(cost, quality, target)
+    got = min_cost(cost, quality, target)
     if target > quality.max():
         assert math.isnan(got)
         return
@@ -297,7 +297,7 @@ def test_least_cost_is_where_the_envelope_first_reaches_the_target(points: list[
 
 def test_least_cost_by_hand() -> None:
     cost, quality = np.array([1.0, 3.0, 2.0]), np.array([0.2, 0.8, 0.1])
-    assert least_cost(cost, quality, 0.5) == pytest.approx(2.0)  # half of the requests to each of the first two
-    assert least_cost(cost, quality, 0.1) == 1.0
-    assert least_cost(cost, quality, 0.8) == 3.0
-    assert math.isnan(least_cost(cost, quality, 0.81))
+    assert min_cost(cost, quality, 0.5) == pytest.approx(2.0)  # half of the requests to each of the first two
+    assert min_cost(cost, quality, 0.1) == 1.0
+    assert min_cost(cost, quality, 0.8) == 3.0
+    assert math.isnan(min_cost(cost, quality, 0.81))

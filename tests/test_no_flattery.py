@@ -21,7 +21,7 @@ from r2router.metrics.score import SETTINGS, Means, Outcomes, Routed, compare, m
 from r2router.types import Arm, FloatArray
 
 KINDS = ("constant", "tie broken", "tie broken, test means", "little noise", "much noise", "few neighbours", "costs by query")
-MOST = 0.05
+MAX = 0.05
 
 
 def made_up(n: int, rng: np.random.Generator, arms: int = 12) -> tuple[FloatArray, FloatArray]:
@@ -75,7 +75,7 @@ def lows(kind: str, n: int, draws: int, resamples: int, table: Any = None) -> It
 
 def check(said: list[tuple[str, float, float]]) -> None:
     alarms = max(sum(verdict == "above" for verdict, _, _ in said), *(sum(row[i] > 1e-9 for row in said) for i in (1, 2)))
-    assert alarms <= MOST * len(said), f"{alarms} of {len(said)} draws call a router better that knows nothing"
+    assert alarms <= MAX * len(said), f"{alarms} of {len(said)} draws call a router better that knows nothing"
 
 
 @pytest.mark.parametrize("n", [50, 300])
@@ -139,7 +139,7 @@ def test_no_report_calls_a_blind_router_better(world: Any) -> None:
         minus = [f for f in router.facts.figures if "router minus" in f.name]
         assert len(minus) == 2
         carded += any(f.low > 1e-9 for f in minus)
-    assert not (said or carded) and task_alarms <= MOST * tasks
+    assert not (said or carded) and task_alarms <= MAX * tasks
 
 
 # -- ties -------------------------------------------------------------------------------------------------------------

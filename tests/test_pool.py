@@ -497,12 +497,12 @@ def test_the_pool_prices_a_call_as_its_own_bill_does(prices: list[Prices], n: in
 
 
 @given(some_prices(), *[st.integers(0, 6000)] * 4)
-def test_no_bill_is_above_the_dearest_case(prices: Prices, most_in: int, most_out: int, cached: int, thought: int) -> None:
-    dearest = max_cost_usd(prices, most_in, most_out, writes=True)
-    edges = {0, most_in, *(t.above for t in prices.tiers), *(t.above + 1 for t in prices.tiers)}
-    for n in {edge for edge in edges if edge <= most_in}:
+def test_no_bill_is_above_the_dearest_case(prices: Prices, max_in: int, max_out: int, cached: int, thought: int) -> None:
+    dearest = max_cost_usd(prices, max_in, max_out, writes=True)
+    edges = {0, max_in, *(t.above for t in prices.tiers), *(t.above + 1 for t in prices.tiers)}
+    for n in {edge for edge in edges if edge <= max_in}:
         read = min(cached, n)
-        usage = Usage(n, most_out, read, min(thought, most_out), cache_write=n - read)
+        usage = Usage(n, max_out, read, min(thought, max_out), cache_write=n - read)
         assert cost_usd(prices, usage) <= dearest * (1 + 1e-9) + 1e-15
 
 

@@ -84,7 +84,7 @@ def without(table: r2.Table, model: str) -> dict[str, Any]:
 
 
 def test_a_large_digest_is_a_fair_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trained, "MOST", 1000)
+    monkeypatch.setattr(trained, "MAX_HASHES", 1000)
     texts = [f"question {i}" for i in range(20_000)]
     digest = TrainedTexts.of(texts[:10_000])
     assert len(digest.hashes) == 1000 and digest.is_sample

@@ -154,14 +154,14 @@ def anchor_pairs(model_of_arm: IntArray, budget_tokens: FloatArray) -> IntArray:
     return np.stack([low[same], high[same]], axis=1)
 
 
-def ranked(policy: Policy, forecast: Forecast, usable: BoolArray | None, model_of_arm: IntArray, most: int) -> IntArray:
-    """(n, up to `most`) the policy's choice, then its choice without that model, and so on: the order to fall back in.
+def ranked(policy: Policy, forecast: Forecast, usable: BoolArray | None, model_of_arm: IntArray, maximum: int) -> IntArray:
+    """(n, up to `maximum`) the policy's choice, then its choice without that model, and so on: the order to fall back in.
 
     `NO_ARM` behind the last. usable: as in `decide`.
     """
     cost = forecast.cost.copy() if usable is None else np.where(usable, forecast.cost, np.inf)
     order: list[IntArray] = []
-    while len(order) < most:
+    while len(order) < maximum:
         arm = _choice(policy, forecast, cost)
         if (arm == NO_ARM).all():
             break

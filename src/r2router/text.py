@@ -33,8 +33,8 @@ def request_cost(usd: float, short: bool = False) -> str:
 def cost_column(costs: Iterable[float]) -> tuple[str, list[str]]:
     """(head, cells) of a column of costs of a request, all in one unit: that in which the least of them can be read."""
     costs = list(costs)
-    least = min((abs(c) for c in costs if math.isfinite(c) and c), default=1.0)
-    requests = 1 if least >= _READABLE else 1_000 if least >= _READABLE / 1_000 else 1_000_000
+    minimum = min((abs(c) for c in costs if math.isfinite(c) and c), default=1.0)
+    requests = 1 if minimum >= _READABLE else 1_000 if minimum >= _READABLE / 1_000 else 1_000_000
     head = {1: "cost", 1_000: "cost per 1,000", 1_000_000: "cost per million"}[requests]
     return head, ["unknown" if math.isnan(c) else money(c * requests) for c in costs]
 
@@ -58,11 +58,11 @@ def normalised(text: str) -> str:
 _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-"})
 
 
-def listing(names: Iterable[str], most: int = 6) -> str:
+def listing(names: Iterable[str], maximum: int = 6) -> str:
     """The first names in quotes, and how many more there are."""
     names = list(names)
-    shown = ", ".join(repr(n) for n in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+    shown = ", ".join(repr(n) for n in names[:maximum])
+    return shown if len(names) <= maximum else f"{shown} and {len(names) - maximum} more"
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

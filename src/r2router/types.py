@@ -149,7 +149,7 @@ _NUMBER = re.compile(
     r"\+?(?P<whole>\d{1,3}(?:,\d{3})+|\d{1,12}(?:_\d{3})*)(?P<rest>\.\d{0,12})?(?P<power>[eE]\+?\d{1,2})?(?P<k>[kK])?", re.ASCII
 )
 _TWO_WAYS = re.compile(r"\+?\d{1,3}\.\d{3}")
-MOST_TOKENS = 10**9  # of a budget: no answer is longer
+MAX_BUDGET_TOKENS = 10**9  # of a budget: no answer is longer
 
 
 def _tokens(text: str) -> int | None:
@@ -161,13 +161,13 @@ def _tokens(text: str) -> int | None:
         raise ConfigError(f"budget {text!r} {_NO_NUMBER}")
     plain = re.sub("[,_]", "", match["whole"]) + (match["rest"] or "") + (match["power"] or "")
     number = Decimal(plain) * (1000 if match["k"] else 1)
-    if number > MOST_TOKENS or number != int(number):
+    if number > MAX_BUDGET_TOKENS or number != int(number):
         raise ConfigError(f"budget {text!r} {_NO_NUMBER}")
     return int(number)
 
 
 _NO_NUMBER = (
-    f"looks like a number and is not a whole number of tokens from 0 to {MOST_TOKENS:,}: write such a number as 1000, no limit as "
+    f"looks like a number and is not a whole number of tokens from 0 to {MAX_BUDGET_TOKENS:,}: write such a number as 1000, no limit as "
     "'unlimited', and let a name begin with a letter"
 )
 

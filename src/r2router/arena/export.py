@@ -22,7 +22,7 @@ from r2router.text import listing, suggest
 from r2router.types import Progress
 
 _BATCH = 256
-_LEAST_LETTERS = 30  # of a training text that is looked for in the prompts: shorter ones stand in many
+_MIN_LETTERS = 30  # of a training text that is looked for in the prompts: shorter ones stand in many
 
 
 class Prediction(msgspec.Struct, frozen=True, rename={"index": "global index"}):
@@ -124,7 +124,7 @@ def _provenance(router: Router, path: str | Path, prompts: Sequence[ArenaPrompt]
             raise DataError(f"{strange[0]}: the router was not trained on this file: its sha256 is not on the router's card")
         for _, digest in rows.files:
             own.pop(digest, None)
-        texts = TrainedTexts.of_all(text for text in rows.frame["query"].unique() if len(text) >= _LEAST_LETTERS)
+        texts = TrainedTexts.of_all(text for text in rows.frame["query"].unique() if len(text) >= _MIN_LETTERS)
         if met := _met(prompts, texts):
             yield f"{len(met)} prompts hold a text that the router was trained on ({listing(met)}): RouterArena refuses such routers"
     if router.trained is not None and own:
@@ -149,4 +149,4 @@ def _parts(prompt: str) -> list[str]:
     Short ones are left out.
     """
     paragraphs = (text.partition(":")[2] if text.partition(":")[0].isalpha() else text for text in prompt.split("\n\n"))
-    return [text for text in (prompt, *prompt.split("\n\n"), *paragraphs) if len(" ".join(text.split())) >= _LEAST_LETTERS]
+    return [text for text in (prompt, *prompt.split("\n\n"), *paragraphs) if len(" ".join(text.split())) >= _MIN_LETTERS]

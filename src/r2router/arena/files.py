@@ -60,13 +60,13 @@ def text_of(entry: Mapping[str, Any], names: Sequence[str], where: str) -> str:
     return value
 
 
-def number_of(entry: Mapping[str, Any], name: str, most: float, where: str, *, flags: bool = False) -> float:
-    """A number from 0 to `most`; NaN where there is none. flags: true and false are 1 and 0. Raises `DataError`."""
+def number_of(entry: Mapping[str, Any], name: str, maximum: float, where: str, *, flags: bool = False) -> float:
+    """A number from 0 to `maximum`; NaN where there is none. flags: true and false are 1 and 0. Raises `DataError`."""
     value = entry.get(name)
     if value is None:
         return math.nan
     if flags and isinstance(value, bool):
         return float(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
-        raise DataError(f"{where}: {name!r} is {value!r}; it must be a number from 0{'' if math.isinf(most) else f' to {most:g}'}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= maximum:
+        raise DataError(f"{where}: {name!r} is {value!r}; it must be a number from 0{'' if math.isinf(maximum) else f' to {maximum:g}'}")
     return float(value)

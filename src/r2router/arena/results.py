@@ -137,8 +137,8 @@ def _metrics(content: dict[str, Any], path: str | Path) -> Results:
     """A `metrics.json`: means without intervals."""
     where = str(path)
     values = {
-        name: number_of(content, name, most, where)
-        for name, most in (("accuracy", 1.0), ("avg_cost_per_1000", math.inf), ("arena_score", 1.0), ("num_queries", math.inf))
+        name: number_of(content, name, maximum, where)
+        for name, maximum in (("accuracy", 1.0), ("avg_cost_per_1000", math.inf), ("arena_score", 1.0), ("num_queries", math.inf))
     }
     if missing := [name for name, value in values.items() if math.isnan(value)]:
         raise DataError(f"{path}: no {missing[0]!r}; a metrics.json of RouterArena has one")

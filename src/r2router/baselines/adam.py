@@ -39,12 +39,12 @@ class Descent(msgspec.Struct, frozen=True):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("dim", 1), ("epochs", 1), ("batch_size", 1), ("patience", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{type(self).__name__}({name}={getattr(self, name)}): {name} must be at least {least}")
-        for name, most in (("learning_rate", math.inf), ("validation", 1)):
-            if not 0 < getattr(self, name) < most:
-                raise ConfigError(f"{type(self).__name__}({name}={getattr(self, name)}): {name} must lie between 0 and {most}")
+        for name, minimum in (("dim", 1), ("epochs", 1), ("batch_size", 1), ("patience", 1), ("seed", 0)):
+            if getattr(self, name) < minimum:
+                raise ConfigError(f"{type(self).__name__}({name}={getattr(self, name)}): {name} must be at least {minimum}")
+        for name, maximum in (("learning_rate", math.inf), ("validation", 1)):
+            if not 0 < getattr(self, name) < maximum:
+                raise ConfigError(f"{type(self).__name__}({name}={getattr(self, name)}): {name} must lie between 0 and {maximum}")
 
     def minimise(self, gradient: Gradient, start: Parameters, n: int) -> Parameters:
         """The parameters, from float32 `start`, that fit n queries, whose row numbers `gradient` is given."""
@@ -55,7 +55,7 @@ class Descent(msgspec.Struct, frozen=True):
         flat = np.concatenate([value.ravel() for value in start.values()])
         now = _views(flat, start)
         first, second, slope = np.zeros_like(flat), np.zeros_like(flat), np.empty_like(flat)
-        best, least, when, step = flat.copy(), self._held_loss(gradient, now, held), 0, 0
+        best, minimum, when, step = flat.copy(), self._held_loss(gradient, now, held), 0, 0
         for epoch in range(1, self.epochs + 1):
             rng.shuffle(train)
             for at in range(0, len(train), self.batch_size):
@@ -69,8 +69,8 @@ class Descent(msgspec.Struct, frozen=True):
             if not cut:
                 continue
             loss = self._held_loss(gradient, now, held)
-            if loss < least:
-                best, least, when = flat.copy(), loss, epoch
+            if loss < minimum:
+                best, minimum, when = flat.copy(), loss, epoch
             elif epoch - when >= self.patience:
                 break
         return _views(best if cut else flat, start)

@@ -117,8 +117,8 @@ class ClusterPredictor:
         sharpness, top = float(self._arrays["settings"][0]), int(self._arrays["settings"][1])
         power = sharpness * (unit_rows(x) @ self._arrays["centres"].T).astype(np.float64)
         if top < power.shape[1]:
-            least = np.partition(power, power.shape[1] - top, axis=1)[:, power.shape[1] - top, None]
-            power = np.where(power >= least, power, -np.inf)
+            minimum = np.partition(power, power.shape[1] - top, axis=1)[:, power.shape[1] - top, None]
+            power = np.where(power >= minimum, power, -np.inf)
         weight = np.exp(power - power.max(axis=1, keepdims=True, initial=-np.inf))
         return np.asarray(weight / weight.sum(axis=1, keepdims=True))
 

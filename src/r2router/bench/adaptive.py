@@ -98,16 +98,19 @@ def next_round(known: RoundState, spent: float, limit: float, settings: Settings
     return pairs if len(pairs) or target >= limit else _pairs(known, worth, limit - spent)
 
 
-def allocate(worth: FloatArray, usd: FloatArray, least: IntArray, most: IntArray, spend: float) -> IntArray:
-    """(units,) numbers n from `least` to `most` that minimise sum(worth / n) while those beyond `least` cost `spend` US dollars at most."""
+def allocate(worth: FloatArray, usd: FloatArray, minimum: IntArray, maximum: IntArray, spend: float) -> IntArray:
+    """(units,) numbers n from `minimum` to `maximum` that minimise sum(worth / n).
+
+    spend: US dollars that those beyond `minimum` may cost at most.
+    """
     free = usd <= 0
     rate = np.sqrt(worth / np.where(free, 1.0, usd))
     low, high = -80.0, 80.0  # log of the factor that all rates share
     for _ in range(100):
         middle = (low + high) / 2
-        counts = np.clip(rate * np.exp(middle), least, most)
-        low, high = (middle, high) if usd @ (counts - least) <= spend else (low, middle)
-    return np.where(free, most, np.clip(np.floor(rate * np.exp(low) + 1e-9), least, most)).astype(np.intp)
+        counts = np.clip(rate * np.exp(middle), minimum, maximum)
+        low, high = (middle, high) if usd @ (counts - minimum) <= spend else (low, middle)
+    return np.where(free, maximum, np.clip(np.floor(rate * np.exp(low) + 1e-9), minimum, maximum)).astype(np.intp)
 
 
 def contention(quality: FloatArray, cost: FloatArray, spread: FloatArray, rng: np.random.Generator) -> FloatArray:

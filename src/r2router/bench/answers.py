@@ -66,8 +66,8 @@ class Answers(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-def find_answers(source: str | Path, wanted: Filter | None = None, *, first: int = 0, most: int | None = None) -> Answers:
-    """The answers of a run folder or a table that pass the filter, from the `first` on, at most `most` of them.
+def find_answers(source: str | Path, wanted: Filter | None = None, *, first: int = 0, maximum: int | None = None) -> Answers:
+    """The answers of a run folder or a table that pass the filter, from the `first` on, at most `maximum` of them.
 
     Raises `DataError`, also for an arm or task that the source does not have; `JournalError` where the journal is damaged.
     """
@@ -86,7 +86,7 @@ def find_answers(source: str | Path, wanted: Filter | None = None, *, first: int
         tasks |= set(frame["task"].fill_null("").unique())
         part = frame.filter(wanted.holds())
         begin = max(first - found, 0)
-        room = None if most is None else max(most - sum(map(len, kept)), 0)
+        room = None if maximum is None else max(maximum - sum(map(len, kept)), 0)
         kept.append(part.slice(begin, room))
         found += len(part)
     for name, asked_for, known in (("arm", wanted.arms, arms | models), ("task", wanted.tasks, tasks)):

@@ -21,8 +21,8 @@ def content_key(query: str, model: str, budget: str, control: str, sample: int) 
 
 def chain_budget(budgets: Iterable[Budget]) -> Budget:
     """The budget of the one long answer that all of the budgets are cut from."""
-    most = max(b.tokens or 0 for b in budgets)
-    return Budget(f"chain:{most}", most, ("max_tokens",))
+    maximum = max(b.tokens or 0 for b in budgets)
+    return Budget(f"chain:{maximum}", maximum, ("max_tokens",))
 
 
 def _hash(*parts: str) -> str:

@@ -150,12 +150,12 @@ class _Run:
         cap = self.plan.cap(work.model, budget)
         result, held = await self._call(work, request, cap)
         if isinstance(result, Reply):
-            await self._keep(answer_record(self.plan, work, budget, key, result, held.most), held)
+            await self._keep(answer_record(self.plan, work, budget, key, result, held.maximum), held)
             self.status.cut += is_cut(result) and self.plan.controls.is_safety_cap(budget)
             if (why := self._first[work.model.id].judge(result, self.plan.calls_per_answer * cap, cut=is_cut(result))) is not None:
                 self._stop(_model(work), why)
         elif result is not None:
-            await self._keep(failure_record(self.plan, work, budget, key, result, held.most), held)
+            await self._keep(failure_record(self.plan, work, budget, key, result, held.maximum), held)
 
     async def _shared(self, work: Work) -> None:
         """Several budgets of a query: one long answer, cut at each of them."""
@@ -173,11 +173,11 @@ class _Run:
         key = self.plan.chain_key(work)
         if (known := self.journal.chain(key)) is not None:
             return known
-        provider, most = self.plan.providers[work.model.provider], max(1, chain_budget(work.budgets).tokens or 0)
-        result, held = await self._call(work, self.plan.controls.chain(work.model, provider, work.query, most), most)
+        provider, maximum = self.plan.providers[work.model.provider], max(1, chain_budget(work.budgets).tokens or 0)
+        result, held = await self._call(work, self.plan.controls.chain(work.model, provider, work.query, maximum), maximum)
         if result is None:
             return None
-        record = chain_record(self.plan, work, key, result, held.most)
+        record = chain_record(self.plan, work, key, result, held.maximum)
         await self._keep(record, held)
         if isinstance(result, Reply):
             self._judge_chain(_model(work), record.error)
@@ -207,9 +207,9 @@ class _Run:
         request = self.plan.controls.forced(work.model, provider, work.query, cut)
         result, held = await self._call(work, request, self.plan.controls.answer_tokens, more_input=tokens)
         if isinstance(result, Reply):
-            await self._keep(forced_record(self.plan, work, budget, key, chain, cut, result, held.most), held)
+            await self._keep(forced_record(self.plan, work, budget, key, chain, cut, result, held.maximum), held)
         elif result is not None:
-            await self._keep(failure_record(self.plan, work, budget, key, result, held.most), held)
+            await self._keep(failure_record(self.plan, work, budget, key, result, held.maximum), held)
         return result is not None
 
     # -- one call ----------------------------------------------------------------------------------------------------
@@ -227,11 +227,11 @@ class _Run:
         """As `_call`, once the model's first calls let it."""
         if self.stop.is_set() or self._stopped(work):
             return None, Hold()
-        most = nanos(self.plan.ceiling_usd(work, cap, more_input) * self._first[work.model.id].over_max)
-        held = await self.limit.take(most, BILLED_ATTEMPTS)
+        maximum = nanos(self.plan.ceiling_usd(work, cap, more_input) * self._first[work.model.id].over_max)
+        held = await self.limit.take(maximum, BILLED_ATTEMPTS)
         if held is None:
             arm = f"{work.model.id}@{work.budgets[0].id}"
-            spent = f"{dollars(self.journal.spent)} are spent, and the next call ({arm}) may cost {dollars(most / NANOS)}"
+            spent = f"{dollars(self.journal.spent)} are spent, and the next call ({arm}) may cost {dollars(maximum / NANOS)}"
             self._stop("", f"the spend limit of ${self.status.limit_usd:g} is reached: {spent}; raise it to go on")
             return None, Hold()
         if self.stop.is_set() or self._stopped(work):  # while it waited for its money
@@ -304,7 +304,7 @@ class _Run:
         self.limit.give_back(held)
         if held.attempts:
             if record.error is None:
-                self._first[record.model].charged(nanos(record.charged_usd), self.plan.calls_per_answer * held.most)
+                self._first[record.model].charged(nanos(record.charged_usd), self.plan.calls_per_answer * held.maximum)
             self._first[record.model].leave(tells=record.error_kind not in _TELLS_NOTHING)
         self._under_way.discard(record.key)
         if record.kind == "cell" and record.error_kind == "interrupted":

@@ -46,10 +46,10 @@ class FirstCalls:
         self._turn.set()
         self._turn = asyncio.Event()
 
-    def charged(self, nano: int, most: int) -> None:
+    def charged(self, nano: int, maximum: int) -> None:
         """What an answer came to, and what it was to come to at most: the next ones may come to as much."""
-        if most and nano > most:
-            self.over_max = max(self.over_max, nano / most)
+        if maximum and nano > maximum:
+            self.over_max = max(self.over_max, nano / maximum)
 
     def judge(self, reply: Reply, cap: int, *, cut: bool) -> str | None:
         """Why no more should be asked of the model after this answer; None where nothing is wrong with it.

@@ -33,8 +33,8 @@ def is_cut(reply: Reply) -> bool:
     return reply.finish_reason in CUT
 
 
-def answer_record(plan: CollectionPlan, work: Work, budget: Budget, key: str, reply: Reply, most: int) -> Record:
-    """An answer that came in one call. most: nano-dollars of one attempt at its maximum cost."""
+def answer_record(plan: CollectionPlan, work: Work, budget: Budget, key: str, reply: Reply, maximum: int) -> Record:
+    """An answer that came in one call. maximum: nano-dollars of one attempt at its maximum cost."""
     usage, cap = reply.usage, plan.calls_per_answer * plan.cap(work.model, budget)
     cut = is_cut(reply)
     said = split_thinking(reply.text)
@@ -62,24 +62,24 @@ def answer_record(plan: CollectionPlan, work: Work, budget: Budget, key: str, re
         cost_usd=cost_usd(_prices(work), usage) if usage else None,
         note="; ".join(notes),
         doubt="no_usage" if usage is None else "empty" if empty else "",
-        **_paid(work, reply, most),
+        **_paid(work, reply, maximum),
     )
 
 
-def failure_record(plan: CollectionPlan, work: Work, budget: Budget, key: str, failure: Failure, most: int) -> Record:
+def failure_record(plan: CollectionPlan, work: Work, budget: Budget, key: str, failure: Failure, maximum: int) -> Record:
     """A call that gave nothing: an error, and never a quality."""
-    lost = _lost(work, failure, most)
+    lost = _lost(work, failure, maximum)
     return _record(
         plan, work, budget, key, error=failure.message, error_kind=failure.kind, attempts=failure.attempts, charged_usd=lost / NANOS,
         paid_usd=None if lost else 0.0,
     )  # fmt: skip
 
 
-def chain_record(plan: CollectionPlan, work: Work, key: str, result: Reply | Failure, most: int) -> Record:
+def chain_record(plan: CollectionPlan, work: Work, key: str, result: Reply | Failure, maximum: int) -> Record:
     """The long answer that several budgets are cut from; an error where its tokens cannot be told apart."""
     chain = chain_budget(work.budgets)
     if isinstance(result, Failure):
-        return msgspec.structs.replace(failure_record(plan, work, chain, key, result, most), kind="chain", control="greedy")
+        return msgspec.structs.replace(failure_record(plan, work, chain, key, result, maximum), kind="chain", control="greedy")
     problem = _unusable(result)
     record = _record(
         plan,
@@ -93,7 +93,7 @@ def chain_record(plan: CollectionPlan, work: Work, key: str, result: Reply | Fai
         pieces=[len(p) for p in result.pieces],
         error=problem,
         error_kind="malformed" if problem else None,
-        **_paid(work, result, most),
+        **_paid(work, result, maximum),
     )
     return msgspec.structs.replace(record, kind="chain", control="greedy")
 
@@ -108,7 +108,9 @@ def natural_record(plan: CollectionPlan, work: Work, budget: Budget, key: str, c
     )  # fmt: skip
 
 
-def forced_record(plan: CollectionPlan, work: Work, budget: Budget, key: str, chain: Record, cut: str, reply: Reply, most: int) -> Record:
+def forced_record(
+    plan: CollectionPlan, work: Work, budget: Budget, key: str, chain: Record, cut: str, reply: Reply, maximum: int
+) -> Record:
     """A cut of the chain and the short answer behind it.
 
     The arm's tokens are what it would have used alone: input = prompt and closing words, output = cut + forced answer. Its latency
@@ -131,7 +133,7 @@ def forced_record(plan: CollectionPlan, work: Work, budget: Budget, key: str, ch
         truncated=True,
         cost_usd=cost_usd(_prices(work), usage) if usage else None,
         note=reply.usage_error,
-        **_paid(work, reply, most) | {"latency_s": reply.latency_s + share * (chain.latency_s or 0.0), "ttft_s": chain.ttft_s},
+        **_paid(work, reply, maximum) | {"latency_s": reply.latency_s + share * (chain.latency_s or 0.0), "ttft_s": chain.ttft_s},
     )
 
 
@@ -157,13 +159,13 @@ def _record(plan: CollectionPlan, work: Work, budget: Budget, key: str, *, usage
     )
 
 
-def _paid(work: Work, reply: Reply, most: int) -> dict[str, Any]:
+def _paid(work: Work, reply: Reply, maximum: int) -> dict[str, Any]:
     """What a successful call cost, and what the spend limit counts: what was reported, and unknown amounts at their maximum cost."""
     known = cost_usd(_prices(work), reply.usage) if reply.usage else None
-    lost = _lost(work, reply, most)
+    lost = _lost(work, reply, maximum)
     return {
         "paid_usd": None if known is None or lost else known,
-        "charged_usd": ((most if known is None else nanos(known)) + lost) / NANOS,
+        "charged_usd": ((maximum if known is None else nanos(known)) + lost) / NANOS,
         "latency_s": round(reply.latency_s, 4),
         "ttft_s": None if reply.ttft_s is None else round(reply.ttft_s, 4),
         "served": reply.model if reply.model != work.model.upstream else None,
@@ -171,9 +173,9 @@ def _paid(work: Work, reply: Reply, most: int) -> dict[str, Any]:
     }
 
 
-def _lost(work: Work, result: Reply | Failure, most: int) -> int:
+def _lost(work: Work, result: Reply | Failure, maximum: int) -> int:
     """Nano-dollars of failed attempts that may be billed: each at its maximum cost, or what they reported where that is more."""
-    return max(result.maybe_billed * most, nanos(cost_usd(_prices(work), result.lost)) if result.lost else 0)
+    return max(result.maybe_billed * maximum, nanos(cost_usd(_prices(work), result.lost)) if result.lost else 0)
 
 
 def _unusable(reply: Reply) -> str | None:

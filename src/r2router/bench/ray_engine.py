@@ -51,11 +51,11 @@ class RayEngine:
         count = actors or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         count = min(count, *(p.concurrency for p in providers.values()))
         share = {n: msgspec.structs.replace(p, concurrency=-(-p.concurrency // count)) for n, p in providers.items()}
-        most = sum(p.concurrency for p in share.values()) + len(share) + 1
+        maximum = sum(p.concurrency for p in share.values()) + len(share) + 1
         settings = msgspec.msgpack.encode(share)
         caller: Any = self._ray.remote(_Caller)
         self._actors = [
-            caller.options(max_concurrency=most, num_cpus=0, scheduling_strategy="SPREAD").remote(settings) for _ in range(count)
+            caller.options(max_concurrency=maximum, num_cpus=0, scheduling_strategy="SPREAD").remote(settings) for _ in range(count)
         ]
         self._turn = itertools.cycle(self._actors)
 

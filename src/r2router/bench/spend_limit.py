@@ -24,15 +24,15 @@ def nanos(usd: float) -> int:
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """Money set aside for a call. most: nano-dollars of one attempt at its maximum cost; attempts: so many of them may be billed."""
+    """Money set aside for a call. maximum: nano-dollars of one attempt at its maximum cost; attempts: so many of them may be billed."""
 
-    most: int = 0
+    maximum: int = 0
     attempts: int = 0
 
     @property
     def total(self) -> int:
         """Nano-dollars in all."""
-        return self.most * self.attempts
+        return self.maximum * self.attempts
 
 
 class SpendRecord(Protocol):
@@ -55,20 +55,20 @@ class SpendLimit:
         self._holders = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def take(self, most: int, attempts: int = 1) -> Hold | None:
+    async def take(self, maximum: int, attempts: int = 1) -> Hold | None:
         """Set aside what a call may cost, in nano-dollars; None if that is not there.
 
         It waits while calls under way may still leave enough for one attempt. The further attempts, of a call that fails after its
         endpoint may have billed it, are set aside only as far as there is money for them now.
         """
-        while not self._has(most):
+        while not self._has(maximum):
             if not self._holders:
                 return None
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             await turn
-        affordable = next(n for n in range(attempts, 0, -1) if n == 1 or self._has(n * most))
-        hold = Hold(most, affordable)
+        affordable = next(n for n in range(attempts, 0, -1) if n == 1 or self._has(n * maximum))
+        hold = Hold(maximum, affordable)
         self._holders += 1
         self._held += hold.total
         self.ledger.in_flight(self._held)

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from r2router.cascade.signals import NAMES, agreement
-from r2router.cascade.spec import MOST_STEPS
+from r2router.cascade.spec import MAX_STEPS
 from r2router.errors import ArtifactError
 from r2router.predict.linear import check_shapes
 from r2router.types import Arm, BoolArray, FloatArray, IntArray
@@ -24,7 +24,7 @@ BINS = 5
 
 _SURELY_WRONG = -30.0  # log odds
 
-LEAST, MOST = 0.003, 0.997
+MIN_PROBABILITY, MAX_PROBABILITY = 0.003, 0.997
 """Bounds of a probability: no answer is surely right or wrong."""
 
 PAIR = 10
@@ -34,15 +34,15 @@ _ARRAYS = ("mean", "scale", "weight", "bias", "calibration", "pooled", "beta", "
 
 
 def log_odds(p: FloatArray) -> FloatArray:
-    """Of probabilities, within `LEAST` and `MOST`."""
-    bounded = np.clip(p, LEAST, MOST)
+    """Of probabilities, within `MIN_PROBABILITY` and `MAX_PROBABILITY`."""
+    bounded = np.clip(p, MIN_PROBABILITY, MAX_PROBABILITY)
     odds: FloatArray = np.log(bounded / (1.0 - bounded))
     return odds
 
 
 def probability(z: FloatArray) -> FloatArray:
-    """Of log odds, within `LEAST` and `MOST`."""
-    p: FloatArray = np.clip(1.0 / (1.0 + np.exp(-np.clip(z, -30.0, 30.0))), LEAST, MOST)
+    """Of log odds, within `MIN_PROBABILITY` and `MAX_PROBABILITY`."""
+    p: FloatArray = np.clip(1.0 / (1.0 + np.exp(-np.clip(z, -30.0, 30.0))), MIN_PROBABILITY, MAX_PROBABILITY)
     return p
 
 
@@ -54,7 +54,7 @@ class LookPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queries: that it was learned from.
     """
 
-    max_steps: Annotated[int, msgspec.Meta(ge=1, le=MOST_STEPS)] = 4
+    max_steps: Annotated[int, msgspec.Meta(ge=1, le=MAX_STEPS)] = 4
     caution: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.6
     ahead: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     active: bool = True
@@ -196,7 +196,7 @@ class Beliefs:
     @classmethod
     def of(cls, evidence: Evidence, quality: FloatArray, steps: int, width: int) -> Beliefs:
         """quality: (n, arms) forecasts, NaN where an arm is unknown."""
-        prior = np.clip(np.nan_to_num(quality), LEAST, MOST)
+        prior = np.clip(np.nan_to_num(quality), MIN_PROBABILITY, MAX_PROBABILITY)
         n = len(prior)
         return cls(
             evidence,
@@ -236,10 +236,10 @@ class Beliefs:
             heard += seen
             back = pair_features(theirs, own, agreed, same, differ) @ self.evidence.pair
             self.chance[rows, other] = np.where(seen, probability(back), self.chance[rows, other])
-        chance = np.where(silent, LEAST, probability(own + moved / np.sqrt(np.maximum(heard, 1.0))))
+        chance = np.where(silent, MIN_PROBABILITY, probability(own + moved / np.sqrt(np.maximum(heard, 1.0))))
         surprise = np.where(silent | again, 0.0, (chance - before) / np.sqrt(before * (1.0 - before)))
         spread = np.sqrt(self.now[rows] * (1.0 - self.now[rows]))
-        self.now[rows] = np.clip(self.now[rows] + self.evidence.beta[arm] * surprise[:, None] * spread, LEAST, MOST)
+        self.now[rows] = np.clip(self.now[rows] + self.evidence.beta[arm] * surprise[:, None] * spread, MIN_PROBABILITY, MAX_PROBABILITY)
         self.now[rows, arm] = chance
         self.asked[rows, arm] = True
         self.chance[rows, slot] = np.where(sure, 1.0, chance)

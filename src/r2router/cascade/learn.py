@@ -11,21 +11,31 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from r2router.cascade.evidence import BINS, LEAST, MOST, Beliefs, Evidence, LookPlan, log_odds, pair_features, probability
+from r2router.cascade.evidence import (
+    BINS,
+    MAX_PROBABILITY,
+    MIN_PROBABILITY,
+    Beliefs,
+    Evidence,
+    LookPlan,
+    log_odds,
+    pair_features,
+    probability,
+)
 from r2router.cascade.replay import AnswerFeatures, Run, replay
 from r2router.cascade.signals import NAMES, agreement
 from r2router.cascade.spec import Cascade
 from r2router.cascade.value import Terms
 from r2router.types import Arm, FloatArray, IntArray
 
-LEAST_ANSWERS = 200
+MIN_ANSWERS = 200
 """Answers, of all arms together, from which something can be learned."""
 
-_LEAST_OWN = 60  # answers of an arm with a head of its own, right ones and wrong ones at least `_LEAST_EACH`
-_LEAST_EACH = 8
+_MIN_OWN = 60  # answers of an arm with a head of its own, right ones and wrong ones at least `_MIN_EACH`
+_MIN_EACH = 8
 _STRENGTHS = np.geomspace(1.0, 3_000.0, 9)
 _NUMBERS_WEIGHT = 0.1  # of standardised numbers beside an embedding of norm 1
-_MOST_ROWS = 20_000  # cells that the head for all arms is fitted on
+_MAX_ROWS = 20_000  # cells that the head for all arms is fitted on
 _PAIRS = 12  # random pairs of answers per query
 _CAUTIONS = (0.4, 0.6, 0.8)
 _AHEAD = (0.0, 0.25, 0.5)
@@ -60,10 +70,10 @@ def learn(spec: Cascade, data: Training) -> tuple[Evidence | None, str]:
     """(the evidence, what is to be said of it); None where the answers are too few or too alike to tell anything."""
     known = data.known
     outcomes = data.quality[known]
-    if int(known.sum()) < LEAST_ANSWERS:
+    if int(known.sum()) < MIN_ANSWERS:
         return (
             None,
-            f"the table has {int(known.sum()):,} graded answers, and {LEAST_ANSWERS} are needed: no cascade, the router decides alone",
+            f"the table has {int(known.sum()):,} graded answers, and {MIN_ANSWERS} are needed: no cascade, the router decides alone",
         )
     if outcomes.min() == outcomes.max():
         return None, "all graded answers of the table are equally good: no cascade, the router decides alone"
@@ -84,10 +94,10 @@ def learn(spec: Cascade, data: Training) -> tuple[Evidence | None, str]:
 def _heads(data: Training, known: np.ndarray, rng: np.random.Generator) -> tuple[Evidence, FloatArray]:
     """The evidence of single answers, and the left-out log likelihood ratios of the table's own, (n, arms)."""
     arms, d, s = len(data.arms), data.x.shape[1], len(NAMES)
-    prior = np.clip(data.forecast, LEAST, MOST)
+    prior = np.clip(data.forecast, MIN_PROBABILITY, MAX_PROBABILITY)
     rows, arm = np.nonzero(known)
     plain = np.column_stack([np.ones(len(rows)), log_odds(prior[rows, arm]), data.seen.numbers[rows, arm]])
-    part = rng.permutation(len(rows))[:_MOST_ROWS]
+    part = rng.permutation(len(rows))[:_MAX_ROWS]
     start = np.zeros(2 + s)
     start[1] = 1.0
     pooled = logistic(plain[part], data.quality[rows, arm][part], start)
@@ -100,7 +110,7 @@ def _heads(data: Training, known: np.ndarray, rng: np.random.Generator) -> tuple
         at = np.flatnonzero(known[:, a])
         offset, y, other = log_odds(prior[at, a]), data.quality[at, a], of_pooled[at, a]
         ratio[at, a] = other - offset
-        if len(at) < _LEAST_OWN or min((y > 0.5).sum(), (y <= 0.5).sum()) < _LEAST_EACH:
+        if len(at) < _MIN_OWN or min((y > 0.5).sum(), (y <= 0.5).sum()) < _MIN_EACH:
             continue
         numbers = data.seen.numbers[at, a]
         mean[a], spread = numbers.mean(axis=0), numbers.std(axis=0)
@@ -177,7 +187,7 @@ def _chances(evidence: Evidence, data: Training, ratio: FloatArray, known: np.nd
     right, wrong = evidence.right.copy(), evidence.wrong.copy()
     for a in range(len(data.arms)):
         at = np.flatnonzero(known[:, a])
-        if len(at) < _LEAST_OWN:
+        if len(at) < _MIN_OWN:
             continue
         order = np.argsort(ratio[at, a], kind="stable")
         size = np.empty(len(at), dtype=np.intp)
@@ -194,7 +204,7 @@ def _chances(evidence: Evidence, data: Training, ratio: FloatArray, known: np.nd
 
 def _links(evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndarray) -> Evidence:
     """With what a surprise about one arm says of the others, through the origin, shrunk."""
-    prior = np.clip(data.forecast, LEAST, MOST)
+    prior = np.clip(data.forecast, MIN_PROBABILITY, MAX_PROBABILITY)
     spread = np.sqrt(prior * (1 - prior))
     chance = probability(log_odds(prior) + ratio)
     surprise = np.where(known, (chance - prior) / spread, 0.0)

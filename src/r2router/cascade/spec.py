@@ -11,7 +11,7 @@ from r2router.errors import ConfigError
 Check = Callable[[str, str], float | bool | None]
 """A check: the question and the answer -> is it right? None where the check cannot tell."""
 
-MOST_STEPS = 16
+MAX_STEPS = 16
 
 
 class Cascade(msgspec.Struct, frozen=True):
@@ -26,8 +26,8 @@ class Cascade(msgspec.Struct, frozen=True):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_steps <= MOST_STEPS:
-            raise ConfigError(f"Cascade(max_steps={self.max_steps}): from 1 to {MOST_STEPS} arms can be asked for one query")
+        if not 1 <= self.max_steps <= MAX_STEPS:
+            raise ConfigError(f"Cascade(max_steps={self.max_steps}): from 1 to {MAX_STEPS} arms can be asked for one query")
         if self.seed < 0:
             raise ConfigError(f"Cascade(seed={self.seed}): a seed is at least 0")
         if self.check is not None and not callable(self.check):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r2router.cascade.evidence import LEAST, MOST, Beliefs, Evidence
+from r2router.cascade.evidence import MAX_PROBABILITY, MIN_PROBABILITY, Beliefs, Evidence
 from r2router.types import BoolArray, FloatArray, IntArray
 
 _CANDIDATES = 8  # arms whose second step is looked at: the best by the first
@@ -60,7 +60,7 @@ def worth(beliefs: Beliefs, rows: IntArray, cost: FloatArray, usd: float, more: 
     for arm in np.argsort(-once, axis=1, kind="stable")[:, :_CANDIDATES].T:
         joint = now[each, arm, None] * right[arm]
         chance_of = joint + (1 - now[each, arm, None]) * wrong[arm]
-        after = np.clip(joint / chance_of, LEAST, MOST)
+        after = np.clip(joint / chance_of, MIN_PROBABILITY, MAX_PROBABILITY)
         reached = (chance_of * _second(beliefs.evidence, now, arm, after, best, cost, usd, (right, wrong))).sum(axis=1)
         may = np.isfinite(cost[each, arm])
         gain = np.where(may, reached - gross[each, arm], 0.0)
@@ -83,7 +83,7 @@ def _second(
     before = now[each, arm, None]
     surprise = (after - before) / np.sqrt(before * (1 - before))
     spread = np.sqrt(now * (1 - now))
-    others = np.clip(now[:, None] + evidence.beta[arm][:, None] * surprise[..., None] * spread[:, None], LEAST, MOST)
+    others = np.clip(now[:, None] + evidence.beta[arm][:, None] * surprise[..., None] * spread[:, None], MIN_PROBABILITY, MAX_PROBABILITY)
     reached = np.maximum(after, best)
     prices = cost.copy()
     prices[each, arm] = np.inf

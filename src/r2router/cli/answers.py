@@ -13,7 +13,7 @@ from r2router.cli.outputs import OutputFile
 from r2router.cli.screen import note, say, style
 
 _EXCERPT = 400  # characters of a text, unless all of it is asked for
-_MOST = 1_000  # answers on the screen; more go into a file
+_MAX = 1_000  # answers on the screen; more go into a file
 
 
 @click.command(
@@ -30,7 +30,7 @@ Examples:
 @click.option("--task", "tasks", multiple=True, metavar="TASK", help="Only queries of this task. Repeatable.")
 @click.option("--below-quality", type=Number(0, 1), metavar="Q", help="Only answers that were scored lower.")
 @click.option("--query", "text", default="", metavar="TEXT", help="Only queries that hold this text, whatever the case.")
-@click.option("--limit", type=click.IntRange(1, _MOST), default=20, show_default=True, help="The most answers shown at once.")
+@click.option("--limit", type=click.IntRange(1, _MAX), default=20, show_default=True, help="The most answers shown at once.")
 @click.option("--skip", type=click.IntRange(min=0), default=0, show_default=True, help="Leave out so many first: the next page.")
 @click.option("--full", is_flag=True, help="Show all of each text; by default its beginning.")
 @click.option(
@@ -61,7 +61,7 @@ def answers(  # noqa: PLR0913, PLR0917 - one an option
 
     wanted = Filter(arms=arms, tasks=tasks, failed=failed, below_quality=below_quality, text=text)
     (path,) = paths_of([source])
-    found = find_answers(path, wanted, first=0 if out else skip, most=None if out else limit)
+    found = find_answers(path, wanted, first=0 if out else skip, maximum=None if out else limit)
     for words in found.notes:
         note(f"note: {words}")
     if out is not None:
@@ -98,5 +98,5 @@ def _block(name: str, text: str, width: int) -> list[str]:
     return [f"   {name if at == 0 else '':<10}{line}".rstrip() for at, line in enumerate(lines or [""])]
 
 
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[:most]} ... ({len(text):,} characters)"
+def _cut(text: str, maximum: int) -> str:
+    return text if len(text) <= maximum else f"{text[:maximum]} ... ({len(text):,} characters)"

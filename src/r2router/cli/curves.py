@@ -67,9 +67,9 @@ def curves(text: str, wish: Wish, html: Path | None, png: Path | None, as_json: 
     say(textwrap.fill(shown.plain(decision.reason), max(shown.width, 40), break_on_hyphens=False))
 
 
-def _title(text: str, most: int = 160) -> str:
+def _title(text: str, maximum: int = 160) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= most else line[: most - 1] + "…"
+    return line if len(line) <= maximum else line[: maximum - 1] + "…"
 
 
 @click.command(

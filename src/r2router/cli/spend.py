@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ledger_option = click.option(
     "--ledger", metavar="PATH|URL", help="The ledger.  [default: $R2ROUTER_LEDGER, or ledger.sqlite in the user's state folder]"
 )
-_MOST = 40  # lines on a terminal
+_MAX = 40  # lines on a terminal
 
 
 def ledger_at(given: str | None) -> str:
@@ -111,7 +111,7 @@ def _show(found: Spend) -> None:
     from r2router.report.terminal import grid
 
     head = (found.by, "requests", "in", "cached", "out", "spent", "in flight", "estimated", "left open")
-    shown = list(found.lines[-_MOST:] if found.by in ("day", "month") else found.lines[:_MOST])
+    shown = list(found.lines[-_MAX:] if found.by in ("day", "month") else found.lines[:_MAX])
     rows = [_cells(line) for line in shown]
     if len(shown) < len(found.lines):
         rows.append((f"({len(found.lines) - len(shown):,} more: --out)", *[""] * 8))

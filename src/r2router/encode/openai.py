@@ -15,7 +15,7 @@ from r2router.encode.rows import checked_unit_rows
 from r2router.encode.tokens import well_formed
 from r2router.errors import ConfigError, EncoderError
 from r2router.types import FloatArray
-from r2router.upstream.endpoint import Mask, check_url, key_of, most_embedding_bytes, origin
+from r2router.upstream.endpoint import Mask, check_url, key_of, max_embedding_bytes, origin
 
 DEFAULT_URL = "https://api.openai.com/v1"
 KEY = "OPENAI_API_KEY"
@@ -104,8 +104,8 @@ class OpenAIEmbeddings:
         key, wrong = key_of(KEY) if self._may_have_key and os.environ.get(KEY, "").strip() else ("", "")
         if wrong:
             raise EncoderError(wrong)
-        most = most_embedding_bytes(len(texts), self._dim)
-        reply = post_json(url, body, key, timeout_s=self.timeout_s, attempts=self.attempts, backoff_s=self.backoff_s, most_bytes=most)
+        maximum = max_embedding_bytes(len(texts), self._dim)
+        reply = post_json(url, body, key, timeout_s=self.timeout_s, attempts=self.attempts, backoff_s=self.backoff_s, max_bytes=maximum)
         try:
             x = checked_unit_rows(_ordered(reply, len(texts), url), len(texts), url)
         except EncoderError as error:

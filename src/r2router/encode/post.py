@@ -20,11 +20,11 @@ from r2router.upstream.limits import retry_after
 from r2router.upstream.wire import one_line, said
 
 LONGEST_WAIT_S = 20.0
-_MOST_ERROR_BYTES = 65_536
+_MAX_ERROR_BYTES = 65_536
 
 
-def post_json(url: str, body: Any, key: str, *, timeout_s: float, attempts: int, backoff_s: float, most_bytes: int) -> bytes:
-    """The reply of a successful request, of at most `most_bytes`. key: sent as a bearer token unless empty. timeout_s: of one attempt.
+def post_json(url: str, body: Any, key: str, *, timeout_s: float, attempts: int, backoff_s: float, max_bytes: int) -> bytes:
+    """The reply of a successful request, of at most `max_bytes`. key: sent as a bearer token unless empty. timeout_s: of one attempt.
 
     429, 5xx, timeouts and dropped connections are tried again, everything else fails at once. Raises `EncoderError`.
     """
@@ -36,7 +36,7 @@ def post_json(url: str, body: Any, key: str, *, timeout_s: float, attempts: int,
         wait = min(backoff_s * 2 ** (attempt - 1), LONGEST_WAIT_S)
         try:
             with _Watch(timeout_s) as watch, watch.opener().open(request, timeout=timeout_s) as response:
-                reply = _read(response, most_bytes)
+                reply = _read(response, max_bytes)
                 watch.check()
                 return reply
         except urllib.error.HTTPError as error:
@@ -59,8 +59,8 @@ def post_json(url: str, body: Any, key: str, *, timeout_s: float, attempts: int,
     raise EncoderError(mask.error(f"{problem} (tried {attempts} times)"))
 
 
-def _read(response: http.client.HTTPResponse, most_bytes: int) -> bytes:
-    inflate, reply = Inflate(most_bytes, response.headers.get("Content-Encoding", "")), bytearray()
+def _read(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
+    inflate, reply = Inflate(max_bytes, response.headers.get("Content-Encoding", "")), bytearray()
     while data := response.read1(65_536):
         for part in inflate.feed(data):
             reply += part
@@ -148,8 +148,8 @@ def _explain_status(error: urllib.error.HTTPError, url: str, *, keyed: bool) -> 
         return f"{url} points elsewhere ({error.code}); give the final URL"
     begun = bytearray()
     with contextlib.suppress(OSError, http.client.HTTPException, ValueError, TooMuch):  # its beginning says enough
-        inflate = Inflate(_MOST_ERROR_BYTES, error.headers.get("Content-Encoding", ""))
-        for part in inflate.feed(error.read(_MOST_ERROR_BYTES)):
+        inflate = Inflate(_MAX_ERROR_BYTES, error.headers.get("Content-Encoding", ""))
+        for part in inflate.feed(error.read(_MAX_ERROR_BYTES)):
             begun += part
     words = one_line(said(bytes(begun)), 200)
     return f"{url} answered {error.code}{f': {words}' if words else ''}"

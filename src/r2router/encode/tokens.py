@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BYTES_PER_TOKEN = 8
 """No tokenizer packs real text tighter than this on average; see `count_tokens`."""
 
-MOST_CHARACTERS = 131_072
+MAX_CHARACTERS = 131_072
 """Longer texts are counted by samples, and encoders see only so much of them from the start: time and memory stay bounded."""
 
 _SAMPLES, _HEAD = 32, 4_096
@@ -34,18 +34,18 @@ def count_tokens(texts: Sequence[str]) -> IntArray:
     word pieces drop emoji, control characters and words above 100 letters, which an LLM is nevertheless billed for. LLMs
     differ from it and from each other by tens of per cent; a chat template's own tokens are not in it.
 
-    Exact for texts of up to `MOST_CHARACTERS`. A longer text is estimated: 32 parts spread evenly over it, as long as that
+    Exact for texts of up to `MAX_CHARACTERS`. A longer text is estimated: 32 parts spread evenly over it, as long as that
     together, are counted, and stand for the whole by their share of its characters.
     """
     return np.array([_count(text) for text in texts], dtype=np.int64)
 
 
 def _count(text: str) -> int:
-    if len(text) <= MOST_CHARACTERS:
+    if len(text) <= MAX_CHARACTERS:
         return _counted(text)
-    size = MOST_CHARACTERS // _SAMPLES
+    size = MAX_CHARACTERS // _SAMPLES
     starts = [round(i * (len(text) - size) / (_SAMPLES - 1)) for i in range(_SAMPLES)]
-    return round(sum(_counted(text[at : at + size]) for at in starts) * len(text) / MOST_CHARACTERS)
+    return round(sum(_counted(text[at : at + size]) for at in starts) * len(text) / MAX_CHARACTERS)
 
 
 def _counted(text: str) -> int:
@@ -53,18 +53,18 @@ def _counted(text: str) -> int:
 
 
 def bounded(text: str) -> str:
-    """The part of a text that an encoder is given: its first `MOST_CHARACTERS`."""
-    return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS]
+    """The part of a text that an encoder is given: its first `MAX_CHARACTERS`."""
+    return text if len(text) <= MAX_CHARACTERS else text[:MAX_CHARACTERS]
 
 
-def first_pieces(text: str, most: int) -> tuple[int, ...]:
+def first_pieces(text: str, maximum: int) -> tuple[int, ...]:
     """The first word pieces of a text, of no more of it than that takes (and never of more than `bounded` leaves)."""
-    if len(text) > MOST_CHARACTERS:
+    if len(text) > MAX_CHARACTERS:
         for size in (_HEAD, 8 * _HEAD):
             ids = piece_ids(text[:size])
-            if len(ids) >= most + _LONGEST_WORD:  # so that a word that is cut in two is not among the first
-                return ids[:most]
-    return piece_ids(bounded(text))[:most]
+            if len(ids) >= maximum + _LONGEST_WORD:  # so that a word that is cut in two is not among the first
+                return ids[:maximum]
+    return piece_ids(bounded(text))[:maximum]
 
 
 def well_formed(text: str) -> str:

@@ -20,7 +20,7 @@ from r2router.evaluation.router_forecasts import Judged, judge
 from r2router.evaluation.router_forecasts import calibrate as calibrate
 from r2router.evaluation.sparse import SparseReport as SparseReport
 from r2router.evaluation.sparse import sparse_report
-from r2router.evaluation.tables_and_plots import LEAST_QUERIES
+from r2router.evaluation.tables_and_plots import MIN_QUERIES
 from r2router.metrics.score import Comparison, Means, Method, compare, methods
 from r2router.router.card import policy_words
 from r2router.router.router import Router
@@ -175,7 +175,7 @@ def _by_task(judged: Judged, means: Means | None, resamples: int, seed: int) -> 
     for name in names:
         rows = np.flatnonzero(np.array(judged.tasks) == name)
         part, forecast = judged.outcomes.take(rows), judged.forecast
-        if len(rows) < LEAST_QUERIES or not len(part.fixed_arms()):
+        if len(rows) < MIN_QUERIES or not len(part.fixed_arms()):
             lines.append(TaskLine(name, len(rows), None))
             continue
         found = methods(part, forecast.quality[rows], forecast.cost[rows], means)

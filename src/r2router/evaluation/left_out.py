@@ -8,7 +8,7 @@ from r2router.metrics.intervals import Z
 from r2router.metrics.score import Outcomes
 from r2router.text import listing
 
-_LEAST_SHARED = 20
+_MIN_SHARED = 20
 
 
 def left_out(outcomes: Outcomes) -> list[str]:
@@ -25,7 +25,7 @@ def left_out(outcomes: Outcomes) -> list[str]:
     ]
     for arm in others.tolist():
         shared = seen[:, arm] & seen[:, best]
-        if shared.sum() < _LEAST_SHARED:
+        if shared.sum() < _MIN_SHARED:
             continue
         gap = outcomes.quality[shared, arm] - outcomes.quality[shared, best]
         error = float(gap.std(ddof=1)) / np.sqrt(len(gap))

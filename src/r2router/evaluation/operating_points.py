@@ -95,11 +95,11 @@ def points_grid(points: Sequence[tuple[str, OperatingPoint | None]]) -> Grid:
     return Grid("Operating points", columns, tuple(rows), (".3f", "money", "money", "money", "money"), about=about)
 
 
-def shares_grid(arms: Sequence[str], chosen: IntArray, most: int = 12) -> Grid:
+def shares_grid(arms: Sequence[str], chosen: IntArray, maximum: int = 12) -> Grid:
     """How often each arm was chosen, the most used first, and how many arms that comes to."""
     count = np.bincount(chosen.ravel(), minlength=len(arms)) / chosen.size
     order = np.argsort(-count, kind="stable")
-    rows = [GridRow(str(arms[i]), (float(count[i]),)) for i in order[:most] if count[i] > 0]
+    rows = [GridRow(str(arms[i]), (float(count[i]),)) for i in order[:maximum] if count[i] > 0]
     used = count[count > 0]
     effective = float(np.exp(-(used * np.log(used)).sum()))
     about = f"{len(used)} of {len(arms)} arms are used at all; by entropy as many as {effective:.1f} used alike. One would be a collapse."

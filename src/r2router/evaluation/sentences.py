@@ -81,8 +81,8 @@ def _no_help(report: Report) -> str:
     if worse:
         words.append(f"It loses on {len(worse)} of {len(known)} tasks: {_names(worse)}.")
     if unclear:
-        fewest, most = min(t.queries for t in unclear), max(t.queries for t in unclear)
-        many = f"{fewest:,} queries" if fewest == most else f"{fewest:,} to {most:,} queries each"
+        fewest, maximum = min(t.queries for t in unclear), max(t.queries for t in unclear)
+        many = f"{fewest:,} queries" if fewest == maximum else f"{fewest:,} to {maximum:,} queries each"
         words.append(f"No clear difference on {len(unclear)} of {len(known)} tasks ({many}): {_names(unclear)}.")
     if known and not words:
         words.append(f"It helps on each of the {len(known)} tasks.")

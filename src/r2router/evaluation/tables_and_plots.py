@@ -12,7 +12,7 @@ from r2router.figure import Figure
 from r2router.metrics.score import Band, Comparison, Outcomes
 from r2router.report.findings import Better, Grid, GridRow, Plot, Series
 
-LEAST_QUERIES = 10
+MIN_QUERIES = 10
 """A task with fewer has no figures of its own: they would be noise with an interval."""
 
 REQUESTS = 1000
@@ -93,12 +93,12 @@ def shown(name: str, figure: Figure | None) -> Figure | str | None:
     return figure.scaled(REQUESTS) if FIGURES.get(name, ("", ""))[1] == "money" else figure
 
 
-def drawn(comparison: Comparison, most: int = 6) -> list[str]:
+def drawn(comparison: Comparison, maximum: int = 6) -> list[str]:
     """The methods that fit into one picture: the base and what it is always shown beside, then the cheapest at 95 % of the others."""
     always = [m for m in (comparison.base, "fixed", "fixed known", "one budget", "oracle") if m in comparison.figures]
     rest = [m for m in comparison.figures if m not in always]
     rest.sort(key=lambda m: (comparison.figures[m]["cost_at_keep"].value, -comparison.figures[m]["area"].value))
-    return [*always, *rest[: most - len(always)]]
+    return [*always, *rest[: maximum - len(always)]]
 
 
 def deferral_plot(

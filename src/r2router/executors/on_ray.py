@@ -27,7 +27,7 @@ class OnRay:
 
     def __init__(self) -> None:
         self._ray, self._started = join_ray()
-        self._most = 2 * max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        self._max = 2 * max(1, int(self._ray.cluster_resources().get("CPU", 1)))
 
     def __enter__(self) -> Self:
         return self
@@ -42,7 +42,7 @@ class OnRay:
         waiting: deque[Any] = deque()
         for part in parts:
             waiting.append(task.remote(part))
-            if len(waiting) == self._most:
+            if len(waiting) == self._max:
                 yield self._result(waiting.popleft())
         while waiting:
             yield self._result(waiting.popleft())

@@ -233,8 +233,8 @@ class Gateway:
 
     def _models(self, incoming: Incoming) -> tuple[int, bytes, bytes]:
         limit = parse_qs(incoming.query.decode("latin-1")).get("limit", [""])[0]
-        most = int(limit) if limit.isascii() and limit.isdigit() and int(limit[:9]) > 0 else None
-        return 200, _JSON[1], msgspec.json.encode(catalogue.listing(self.setting, most))
+        maximum = int(limit) if limit.isascii() and limit.isdigit() and int(limit[:9]) > 0 else None
+        return 200, _JSON[1], msgspec.json.encode(catalogue.listing(self.setting, maximum))
 
     async def _one_model(self, name: str, out: Outgoing) -> None:
         found = catalogue.one(self.setting, name)

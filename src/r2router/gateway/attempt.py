@@ -18,8 +18,8 @@ from r2router.gateway.tap import Tap
 from r2router.gateway.upstreams import BrokenOff, Caller, Exchange, Unreached, request_headers
 from r2router.upstream.wire import said
 
-_MOST_HELD = 1 << 20
-_MOST_ERROR = 1 << 20
+_MAX_HELD = 1 << 20
+_MAX_ERROR = 1 << 20
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Attempts:
             async with asyncio.timeout(10.0):
                 async for chunk in exchange.chunks():
                     body += chunk
-                    if len(body) > _MOST_ERROR:
+                    if len(body) > _MAX_ERROR:
                         break
         exchange.close(whole=False)
         words, status = bytes(body), exchange.status
@@ -122,11 +122,11 @@ class Attempts:
         try:
             async with asyncio.timeout_at(deadline if self._call.stream else deadline + self._bounds.longest_s):
                 async for chunk in chunks:
-                    raw += chunk if len(raw) < _MOST_ERROR else b""
+                    raw += chunk if len(raw) < _MAX_ERROR else b""
                     first += tap.feed(chunk)
                     if tap.watch.error is not None and not tap.watch.begun:
                         break
-                    if len(raw) > _MOST_HELD or (tap.real and tap.streamed is not False and first):
+                    if len(raw) > _MAX_HELD or (tap.real and tap.streamed is not False and first):
                         return Held(exchange, chunks, tap, bytes(first), False, sent_bytes)
                 else:
                     first += tap.end()
@@ -152,7 +152,7 @@ class Attempts:
         with suppress(BrokenOff, TimeoutError):  # the rest of it, so that it goes on whole
             async with asyncio.timeout(1.0):
                 async for chunk in chunks:
-                    raw += chunk if len(raw) < _MOST_ERROR else b""
+                    raw += chunk if len(raw) < _MAX_ERROR else b""
         exchange.close(whole=False)
         status, report = within_200(tap.watch.error), msgspec.json.encode({"error": tap.watch.error})
         ours = status in (401, 402, 403)

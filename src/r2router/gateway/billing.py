@@ -49,12 +49,12 @@ def usage_from(plan: Plan, step: PlannedStep, watch: Watch, sent_bytes: int) -> 
     sent_bytes: of the request. A report that cannot be true is none; one of an answer that broke off counts what it has at least.
     """
     said = plan.conversation
-    most = None if said.images or said.state else sent_bytes
+    maximum = None if said.images or said.state else sent_bytes
     whole = watch.begun and watch.whole
     convention = step.provider.usage or _CONVENTIONS.get(step.provider.dialect)
-    reported, _ = usage_of(watch.usage, step.sent.max_tokens, spoke=whole, sent_bytes=most, convention=convention)
+    reported, _ = usage_of(watch.usage, step.sent.max_tokens, spoke=whole, sent_bytes=maximum, convention=convention)
     if reported is None and convention is not None:  # a proxy that counts in a way of its own: told from names and sums
-        reported, _ = usage_of(watch.usage, step.sent.max_tokens, spoke=whole, sent_bytes=most)
+        reported, _ = usage_of(watch.usage, step.sent.max_tokens, spoke=whole, sent_bytes=maximum)
     if reported is not None and watch.whole:
         return reported, False
     own = Usage(max(1, plan.input_tokens), math.ceil(watch.characters / _CHARACTERS_PER_TOKEN))

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from r2router.gateway.conversation import Ceilings
-from r2router.gateway.dialects.dialect import least
+from r2router.gateway.dialects.dialect import minimum
 from r2router.pool.pool import budget_order
 from r2router.types import Budget, Dialect, Enforcement
 from r2router.upstream.controls import thinking_within
@@ -15,7 +15,7 @@ from r2router.upstream.controls import thinking_within
 Source = Literal["none", "router", "caller", "both"]
 """Whose settings a request carries: nobody's, the arm's, the caller's, or some of each."""
 
-ANTHROPIC_LEAST = 1_024  # tokens of thinking that it takes at least
+ANTHROPIC_MIN = 1_024  # tokens of thinking that it takes at least
 
 
 def under(sent: Enforcement, caller: Ceilings, levels: tuple[str, ...], room: int, dialect: Dialect) -> tuple[Enforcement, Source]:
@@ -23,13 +23,13 @@ def under(sent: Enforcement, caller: Ceilings, levels: tuple[str, ...], room: in
 
     levels: the efforts that the arm's model takes. room: tokens for the answer beside thinking.
     """
-    cap = least(sent.max_tokens, caller.max_tokens)
+    cap = minimum(sent.max_tokens, caller.max_tokens)
     effort, thinking = _effort(sent.effort, caller, levels), sent.thinking_tokens
     if thinking is not None:
-        thinking = least(thinking, caller.thinking, 0 if caller.effort == "none" else None) or 0
+        thinking = minimum(thinking, caller.thinking, 0 if caller.effort == "none" else None) or 0
         if thinking and cap is not None and cap < thinking + room and cap != sent.max_tokens:
             thinking = thinking_within(thinking, cap, room)
-        if dialect == "anthropic" and 0 < thinking < ANTHROPIC_LEAST:
+        if dialect == "anthropic" and 0 < thinking < ANTHROPIC_MIN:
             thinking = 0
     found = msgspec.structs.replace(sent, max_tokens=cap, effort=effort, thinking_tokens=thinking)
     return found, _source(sent, found, caller)

@@ -21,7 +21,7 @@ _BILLING = "x-anthropic-billing-header"
 _KEPT = 32_768  # characters of a turn that are looked at
 _PART = 1_200  # characters of each of two turns: the encoder reads some hundred tokens, and must see both
 _URL_IMAGE_TOKENS = 1_600
-_MOST_IMAGE_TOKENS = 4_800
+_MAX_IMAGE_TOKENS = 4_800
 _IMAGE_HEAD = 87_384  # base64 characters: the first 64 KiB
 
 
@@ -103,11 +103,11 @@ def image_tokens(base64_text: str) -> int:
     try:
         head = base64.b64decode(base64_text[:_IMAGE_HEAD][: len(base64_text[:_IMAGE_HEAD]) // 4 * 4], validate=False)
     except (binascii.Error, ValueError):
-        return _MOST_IMAGE_TOKENS
+        return _MAX_IMAGE_TOKENS
     found = _size(head)
     if found is None:
-        return _MOST_IMAGE_TOKENS
-    return min(max(found[0] * found[1] // 750 + 1, 85), _MOST_IMAGE_TOKENS)
+        return _MAX_IMAGE_TOKENS
+    return min(max(found[0] * found[1] // 750 + 1, 85), _MAX_IMAGE_TOKENS)
 
 
 def _size(head: bytes) -> tuple[int, int] | None:

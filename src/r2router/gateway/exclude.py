@@ -12,7 +12,7 @@ from r2router.types import BoolArray, Model
 _NATIVE: dict[str, str] = {"chat": "openai", "responses": "openai", "messages": "anthropic"}
 """Whose wire format an endpoint is: its own tools, which the others do not have, work there alone."""
 
-_MOST_KEPT = 256
+_MAX_KEPT = 256
 
 
 class Exclusions:
@@ -32,7 +32,7 @@ class Exclusions:
         """
         key = speaks, needs
         if key not in self._kept:
-            if len(self._kept) >= _MOST_KEPT:  # needs may be anything that a client names
+            if len(self._kept) >= _MAX_KEPT:  # needs may be anything that a client names
                 self._kept.clear()
             self._kept[key] = self._able(speaks, needs)
         able, why = self._kept[key]

@@ -19,7 +19,7 @@ without `stream_options`."""
 _STREAM_OPTIONS = re.compile(r"stream_options|include_usage", re.IGNORECASE)
 _FAILURES = 3  # in a row
 _SHORTEST_S, _LONGEST_S = 5.0, 120.0
-_MOST_ASKED_S = 600.0
+_MAX_ASKED_S = 600.0
 
 
 def action_of(status: int, body: bytes, *, asked_usage: bool) -> Action:
@@ -61,7 +61,7 @@ def wait_of(headers: Mapping[str, str], body: bytes) -> float | None:
     asked = retry_after(headers)
     if asked is None and (found := _DELAY.search(body[:65_536])):
         asked = seconds(found[1].decode())
-    return None if asked is None else min(asked, _MOST_ASKED_S)
+    return None if asked is None else min(asked, _MAX_ASKED_S)
 
 
 _DELAY = re.compile(rb'(?:"retryDelay"\s*:\s*"|try again in )((?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|s|m|h)){1,4})')

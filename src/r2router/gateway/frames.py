@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from r2router.upstream.events import BOM, field
 
 _END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
-MOST_EVENT = 4 << 20
+MAX_EVENT = 4 << 20
 """Bytes of an event that is looked at. A longer one is relayed unseen."""
 
 
 class Frames:
     """Cuts a stream into events, each with the empty line that ends it.
 
-    most: bytes of an event that is kept for its end. What a longer one has is given out in parts, marked as not whole.
+    maximum: bytes of an event that is kept for its end. What a longer one has is given out in parts, marked as not whole.
     """
 
-    def __init__(self, most: int = MOST_EVENT) -> None:
-        self._most = most
+    def __init__(self, maximum: int = MAX_EVENT) -> None:
+        self._max = maximum
         self._kept = bytearray()
         self._seen = 0  # of what is kept, where no event ends
         self._overlong = False
@@ -43,7 +43,7 @@ class Frames:
             yield event, not self._overlong
             self._overlong = False
         self._seen = len(self._kept)
-        if self._seen > self._most:
+        if self._seen > self._max:
             part = bytes(self._kept[:-3])  # an end that has begun stays
             del self._kept[:-3]
             self._seen, self._overlong = 0, True

@@ -51,10 +51,10 @@ class Incoming:
 
     async def body(self, bounds: Bounds) -> bytes:
         """The whole body, unpacked. Raises `Refused` where it is too large, too slow or packed in another way; `Gone`."""
-        most = int(bounds.body_mb * MB)
+        maximum = int(bounds.body_mb * MB)
         declared = self.header(b"content-length")
-        if declared.isdigit() and int(declared[:18]) > most:
-            raise _too_large(most)
+        if declared.isdigit() and int(declared[:18]) > maximum:
+            raise _too_large(maximum)
         message = await self._part(bounds, 0.0)
         data: bytes = message.get("body", b"")
         if message.get("more_body"):
@@ -64,15 +64,15 @@ class Incoming:
                 message = await self._part(bounds, deadline)
                 parts.append(message.get("body", b""))
                 size += len(parts[-1])
-                if size > most:
-                    raise _too_large(most)
+                if size > maximum:
+                    raise _too_large(maximum)
             data = b"".join(parts)
         coding = self.header(b"content-encoding").strip().lower()
         if coding in ("", "identity"):
             return data
         if len(data) > _IN_LOOP:
-            return await asyncio.to_thread(unpacked, data, coding, most)
-        return unpacked(data, coding, most)
+            return await asyncio.to_thread(unpacked, data, coding, maximum)
+        return unpacked(data, coding, maximum)
 
     async def _part(self, bounds: Bounds, deadline: float) -> MutableMapping[str, Any]:
         try:
@@ -85,30 +85,30 @@ class Incoming:
         return message
 
 
-def _too_large(most: int) -> Refused:
-    return Refused(f"the body is larger than {most / MB:g} MB (limits.body_mb)", status=413, code="request_too_large")
+def _too_large(maximum: int) -> Refused:
+    return Refused(f"the body is larger than {maximum / MB:g} MB (limits.body_mb)", status=413, code="request_too_large")
 
 
-def unpacked(data: bytes, coding: str, most: int) -> bytes:
+def unpacked(data: bytes, coding: str, maximum: int) -> bytes:
     """A body as it was before it was packed, of at most so many bytes. Raises `Refused`."""
     try:
         if coding == "zstd":
-            return _unzstd(data, most)
-        return b"".join(Inflate(most, coding).feed(data))
+            return _unzstd(data, maximum)
+        return b"".join(Inflate(maximum, coding).feed(data))
     except TooMuch:
-        raise _too_large(most) from None
+        raise _too_large(maximum) from None
     except ValueError as error:
         if "damaged" in str(error):
             raise Refused(f"the body is no {coding[:20]}: it is {error}", status=400, code="invalid_body") from None
         raise Refused("Content-Encoding must be zstd, gzip, deflate or identity", status=415, code="unsupported_encoding") from None
 
 
-def _unzstd(data: bytes, most: int) -> bytes:
+def _unzstd(data: bytes, maximum: int) -> bytes:
     if sys.version_info >= (3, 14):
         zstd = import_module(_STDLIB_ZSTD)
     else:
         from backports import zstd
-    parts, left = [], most
+    parts, left = [], maximum
     try:
         while data:  # frames may follow each other
             unpack = zstd.ZstdDecompressor()
@@ -117,7 +117,7 @@ def _unzstd(data: bytes, most: int) -> bytes:
                 parts.append(part)
                 left -= len(part)
                 if left < 0:
-                    raise _too_large(most)
+                    raise _too_large(maximum)
                 if unpack.eof or (unpack.needs_input and not part):
                     break
                 part = unpack.decompress(b"", left + 1)

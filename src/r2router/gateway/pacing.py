@@ -26,7 +26,7 @@ STEP = 3.0
 """The largest error, in targets, that moves the value at once."""
 FURTHEST = math.log(1e4)
 """How far the value may move from its start: beyond that no arm would change, and it must find its way back."""
-_MOST_PENDING = 50.0
+_MAX_PENDING = 50.0
 
 Kind = Literal["cost", "quality"]
 
@@ -74,7 +74,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         if not math.isfinite(observed) or observed < 0:
             return self
         gap = 1 - observed / self.target  # too expensive, or better than asked for: a smaller value
-        pending = min(max(self.pending + gap, -_MOST_PENDING), _MOST_PENDING)
+        pending = min(max(self.pending + gap, -_MAX_PENDING), _MAX_PENDING)
         step = min(max(pending, -STEP), STEP)
         centre = math.log(self.start)
         log_value = min(max(self.log_value + RATE * step, centre - FURTHEST), centre + FURTHEST)

@@ -232,8 +232,8 @@ def moved(session: Session | None, plan: Plan, arm: str, at: int | None) -> Sess
 
 def larger_context(plan: Plan, failed: PlannedStep) -> Plan:
     """The plan with those steps alone whose model takes a longer prompt than the failed one."""
-    least = failed.model.context or 0
-    return replace(plan, steps=tuple(s for s in plan.steps if s.model.context is None or s.model.context > least))
+    minimum = failed.model.context or 0
+    return replace(plan, steps=tuple(s for s in plan.steps if s.model.context is None or s.model.context > minimum))
 
 
 def body_for(call: Call, plan: Plan, number: int, *, usage: bool) -> tuple[bytes, bool]:

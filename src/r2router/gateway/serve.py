@@ -25,7 +25,7 @@ from r2router.upstream.endpoint import key_of
 
 _HEAD_S = 20.0
 """How long the head of a request may take to arrive."""
-_MOST_HEAD = 64 * 1024
+_MAX_HEAD = 64 * 1024
 _KEEP_ALIVE_S = 75
 _LOOK_EVERY_S = 2.0
 
@@ -178,7 +178,7 @@ def protocol() -> Any:
             if self.head_timer is not None:
                 self.head_bytes += len(data)
             super().data_received(data)
-            if self.head_timer is not None and self.head_bytes > _MOST_HEAD:
+            if self.head_timer is not None and self.head_bytes > _MAX_HEAD:
                 self._close_late()
 
         def on_message_begin(self) -> None:

@@ -27,7 +27,7 @@ _HEADERS = (
 
 _PLAIN = re.compile(r"[\w.:@/+=-]{1,128}", re.ASCII)
 _IN_USER_ID = re.compile(r"_session_([\w-]{1,64})$", re.ASCII)
-_MOST_KEPT = 50_000
+_MAX_KEPT = 50_000
 _BESIDE_S = 600.0
 _LAST = "SELECT COALESCE(served, arm), time, input_tokens, key_id FROM requests WHERE session = ? ORDER BY time DESC LIMIT 20"
 
@@ -113,7 +113,7 @@ class Sessions:
             return
         self._kept[key, name] = session
         self._kept.move_to_end((key, name))
-        while len(self._kept) > _MOST_KEPT:
+        while len(self._kept) > _MAX_KEPT:
             self._kept.popitem(last=False)
 
     def _look_up(self, key: str | None, name: str) -> Session | None:

@@ -35,7 +35,7 @@ _COLUMNS: dict[str, str] = {
     "session": "coalesce(session, '-')",
 }
 _RESAMPLES = 500
-_MOST_ROWS = 50_000  # of which intervals are made
+_MAX_ROWS = 50_000  # of which intervals are made
 
 
 class SpendRow(msgspec.Struct):
@@ -203,7 +203,7 @@ def _against(database: Database, clause: str, values: Sequence[Any], model: str,
         "cost, input_tokens, output_tokens, cached_tokens, reasoning_tokens, baseline_cost, forecast_quality, baseline_quality, baseline"
     )
     where = f"{clause} AND state <> 'open' AND cost IS NOT NULL AND input_tokens IS NOT NULL"
-    rows = database.rows(f"SELECT {columns} FROM requests WHERE {where} ORDER BY time DESC LIMIT {_MOST_ROWS}", values)  # noqa: S608
+    rows = database.rows(f"SELECT {columns} FROM requests WHERE {where} ORDER BY time DESC LIMIT {_MAX_ROWS}", values)  # noqa: S608
     spent, instead, quality = [], [], []
     for cost, given, made, cached, reasoning, other_cost, own, other, baseline in rows:
         named = baseline is not None and str(baseline).partition("@")[0] == model

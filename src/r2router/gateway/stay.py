@@ -20,7 +20,7 @@ from r2router.types import Arm, BoolArray, FloatArray
 CACHE_S = 300.0
 """How long providers keep a prefix, about."""
 _ERRORS = 2
-_LEAST_TURNS = 6
+_MIN_TURNS = 6
 _OWNERS = {"signature": "anthropic", "encrypted": "openai", "thought_signature": "gemini"}
 """Whose state it is, where no session tells."""
 
@@ -64,7 +64,7 @@ class Staying:
             return Stay(self._pinned(said, last, usable), none, none, reason=self._pin_reason(last, said, usable))
         if session is None or last is None:
             return Stay(usable, none, none)
-        compacted = session.turns >= _LEAST_TURNS and said.turns < session.turns // 2
+        compacted = session.turns >= _MIN_TURNS and said.turns < session.turns // 2
         if said.errors >= _ERRORS or compacted:
             return Stay(usable, none, none, reason="escalated:error" if said.errors >= _ERRORS else "escalated:compaction", escalate=True)
         if said.loop and usable[last]:

@@ -8,9 +8,9 @@ from r2router.gateway.splice import NotJson
 from r2router.upstream.endpoint import MB, Inflate, TooMuch
 from r2router.upstream.events import is_blank, is_json
 
-_MOST_WHOLE = 64 * MB
+_MAX_WHOLE = 64 * MB
 """Bytes of a whole reply that are kept to be read, or edited; a longer one is relayed unread."""
-_MOST_UNPACKED = 1 << 40
+_MAX_UNPACKED = 1 << 40
 _PACKED = ("gzip", "x-gzip", "deflate")
 
 
@@ -32,7 +32,7 @@ class Tap:
         self._start: bytes | None = b""
         self._whole: bytearray | None = None
         coding = coding.strip().lower()
-        self._inflate = Inflate(_MOST_UNPACKED, coding) if coding in _PACKED else None
+        self._inflate = Inflate(_MAX_UNPACKED, coding) if coding in _PACKED else None
         self.blind = bool(coding) and coding != "identity" and self._inflate is None
         self.edits = (surplus or shown is not None) and not self.blind
         self.unpacks = self.edits and self._inflate is not None
@@ -89,7 +89,7 @@ class Tap:
         if self._whole is None:
             return data
         self._whole += data
-        if len(self._whole) > _MOST_WHOLE:
+        if len(self._whole) > _MAX_WHOLE:
             kept, self._whole = bytes(self._whole), None
             return kept
         return b""

@@ -12,8 +12,8 @@ from r2router.encode import Encoder, count_tokens
 from r2router.errors import R2Error
 from r2router.types import FloatArray
 
-_MOST_KEPT = 8_192
-_MOST_WAITING = 256
+_MAX_KEPT = 8_192
+_MAX_WAITING = 256
 
 
 class Encoded(NamedTuple):
@@ -26,8 +26,8 @@ class Encoded(NamedTuple):
 class Vectors:
     """Encodes each text once. cached, encoded, refused: how often that was so."""
 
-    def __init__(self, encoder: Encoder, most_kept: int = _MOST_KEPT, most_waiting: int = _MOST_WAITING) -> None:
-        self._encoder, self._most_kept, self._most_waiting = encoder, most_kept, most_waiting
+    def __init__(self, encoder: Encoder, max_kept: int = _MAX_KEPT, max_waiting: int = _MAX_WAITING) -> None:
+        self._encoder, self._max_kept, self._max_waiting = encoder, max_kept, max_waiting
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._kept: OrderedDict[bytes, Encoded] = OrderedDict()
         self._waiting: dict[bytes, asyncio.Future[Encoded]] = {}
@@ -42,7 +42,7 @@ class Vectors:
             return found
         future = self._waiting.get(key)
         if future is None:
-            if len(self._waiting) >= self._most_waiting:
+            if len(self._waiting) >= self._max_waiting:
                 self.refused += 1
                 return None
             future = asyncio.get_running_loop().run_in_executor(self._thread, self._encode, text)
@@ -67,5 +67,5 @@ class Vectors:
             return
         self.encoded += 1
         self._kept[key] = done.result()
-        while len(self._kept) > self._most_kept:
+        while len(self._kept) > self._max_kept:
             self._kept.popitem(last=False)

@@ -19,8 +19,8 @@ from r2router.errors import ArtifactError
 from r2router.files import check_file
 from r2router.types import FloatArray
 
-_MOST_BYTES = 8 << 20  # the released files have 5 and 64 kB; 4096-d float64 embeddings would make 0.5 MB
-_MOST_OPCODES = 10_000  # the released files have at most 1,110
+_MAX_BYTES = 8 << 20  # the released files have 5 and 64 kB; 4096-d float64 embeddings would make 0.5 MB
+_MAX_OPCODES = 10_000  # the released files have at most 1,110
 
 
 def bad(where: Path | str, what: str) -> ArtifactError:
@@ -31,11 +31,11 @@ def read_bytes(path: Path) -> bytes:
     check_file(path, ArtifactError)
     try:
         with path.open("rb") as file:
-            raw = file.read(_MOST_BYTES + 1)
+            raw = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise ArtifactError(f"{path}: {error.strerror}; give the folder of config.json and checkpoints/") from None
-    if len(raw) > _MOST_BYTES:
-        raise bad(path, f"is larger than {_MOST_BYTES >> 20} MiB, as no file of the release is")
+    if len(raw) > _MAX_BYTES:
+        raise bad(path, f"is larger than {_MAX_BYTES >> 20} MiB, as no file of the release is")
     return raw
 
 
@@ -77,7 +77,7 @@ def _load(stream: io.BytesIO) -> Any:  # noqa: C901 - one flat match, a case an 
     stack: list[Any] = []
     marks: list[int] = []
     memo: list[Any] = []
-    for _ in range(_MOST_OPCODES):
+    for _ in range(_MAX_OPCODES):
         opcode = _OPCODES[stream.read(1).decode("latin-1")]
         if opcode.name not in _TAKES:
             raise ValueError(f"refused: opcode {opcode.name}")
@@ -121,7 +121,7 @@ def _load(stream: io.BytesIO) -> Any:  # noqa: C901 - one flat match, a case an 
                 raise ValueError(f"refused: {name} of {' '.join(of)!a}")
             case name, _:
                 stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}.get(name, arg))
-    raise ValueError(f"refused: more than {_MOST_OPCODES} opcodes")
+    raise ValueError(f"refused: more than {_MAX_OPCODES} opcodes")
 
 
 def _array(state: dict[str, Any], stream: io.BytesIO) -> FloatArray:
@@ -131,7 +131,7 @@ def _array(state: dict[str, Any], stream: io.BytesIO) -> FloatArray:
             if state.get("numpy_array_alignment_bytes") is not None:  # a count of filler bytes, then the filler
                 stream.seek(stream.read(1)[0], io.SEEK_CUR)
             size = count * dtype.itemsize
-            raw = stream.read(size) if 0 < size <= _MOST_BYTES else b""
+            raw = stream.read(size) if 0 < size <= _MAX_BYTES else b""
             if raw and len(raw) == size:
                 return np.frombuffer(raw, dtype)
     raise ValueError("refused: an array that is cut short, or not a plain row of numbers")

@@ -18,7 +18,7 @@ from r2router.metrics.intervals import interval, weights
 from r2router.metrics.methods import Means, Outcomes, Routed
 from r2router.types import FloatArray, IntArray
 
-LEAST_QUERIES, LEAST_ARMS = 25, 4
+MIN_QUERIES, MIN_ARMS = 25, 4
 """Of a task that is compared."""
 
 
@@ -79,11 +79,11 @@ def _gap(
     part = outcomes.take(rows)
     known = np.isfinite(quality[rows]) & np.isfinite(cost[rows]) & np.isfinite(means.quality[rows]) & np.isfinite(means.cost[rows])
     arms = np.intersect1d(part.fixed_arms(), np.flatnonzero(known.all(axis=0)))
-    if len(rows) < LEAST_QUERIES or len(arms) < LEAST_ARMS:
+    if len(rows) < MIN_QUERIES or len(arms) < MIN_ARMS:
         return None
     whole = (part.seen[:, arms] & np.isfinite(part.cost[:, arms])).all(axis=1)
     rows = rows[whole]
-    if len(rows) < LEAST_QUERIES:
+    if len(rows) < MIN_QUERIES:
         return None
     there = Outcomes(tuple(outcomes.arms[a] for a in arms), outcomes.quality[np.ix_(rows, arms)], outcomes.cost[np.ix_(rows, arms)])
     spent = there.cost.mean(axis=0)

@@ -17,7 +17,7 @@ from r2router.metrics.frontier import Sweep
 from r2router.text import money
 from r2router.types import FloatArray
 
-LEAST_VALUE = 1e-6
+MIN_VALUE = 1e-6
 """US dollars. A value of zero would not tell a good arm from a bad one where both cost the same, such as nothing."""
 
 _SURE = 1.645  # standard errors to the lower limit of a one-sided 95 % confidence interval
@@ -31,16 +31,16 @@ def for_quality(choices: Sweep, quality: FloatArray, target: float) -> Value:
     reached = isotonic(choices.totals(quality)[stops])
     enough = reached >= target - _ROUNDING
     if not enough[-1]:
-        most = math.floor(1e4 * (reached[-1] + _ROUNDING)) / 1e4
-        raise UsageError(f"quality {target:.4g} is out of reach: on this table the router gets to {most:.4g} at most")
+        maximum = math.floor(1e4 * (reached[-1] + _ROUNDING)) / 1e4
+        raise UsageError(f"quality {target:.4g} is out of reach: on this table the router gets to {maximum:.4g} at most")
     return Value(_between(choices.value, int(stops[np.argmax(enough)])))
 
 
-def for_share(choices: Sweep, gain: FloatArray, cost: FloatArray, most: float) -> tuple[Value, bool]:
+def for_share(choices: Sweep, gain: FloatArray, cost: FloatArray, maximum: float) -> tuple[Value, bool]:
     """The least value at which the mean of the (n, arms) gain is surely at least 0, and whether that is sure.
 
     Sure is what the lower limit of a one-sided 95 % confidence interval reaches, so that it holds for other queries of the kind too and
-    not in every second sample of them. Where no value is so sure, or the mean (n, arms) cost would then exceed `most` US dollars per
+    not in every second sample of them. Where no value is so sure, or the mean (n, arms) cost would then exceed `maximum` US dollars per
     request, it is the least value at which the mean itself reaches 0. Raises `UsageError` where none does.
     """
     stops, n = choices.stops, len(gain)
@@ -49,7 +49,7 @@ def for_share(choices: Sweep, gain: FloatArray, cost: FloatArray, most: float) -
     for sure in (True, False):
         enough = isotonic(mean - sure * _SURE * error) >= -_ROUNDING
         steps = int(stops[np.argmax(enough)])
-        if enough[-1] and (not sure or choices.totals(cost)[steps] <= most):
+        if enough[-1] and (not sure or choices.totals(cost)[steps] <= maximum):
             return Value(_between(choices.value, steps)), sure
     raise UsageError("no policy keeps that share of the best fixed arm's quality, not even on average")
 
@@ -61,8 +61,8 @@ def for_spend(choices: Sweep, cost: FloatArray, usd_per_request: float) -> Value
     spent = isotonic(choices.totals(cost)[stops])
     within = spent <= usd_per_request * (1 + _ROUNDING)
     if not within[0]:
-        asked, least = money(1000 * usd_per_request), money(1000 * float(spent[0]), up=True)
-        raise UsageError(f"{asked} per 1,000 requests is too little: the cheapest decisions already cost {least}")
+        asked, minimum = money(1000 * usd_per_request), money(1000 * float(spent[0]), up=True)
+        raise UsageError(f"{asked} per 1,000 requests is too little: the cheapest decisions already cost {minimum}")
     return Value(_between(choices.value, int(stops[np.flatnonzero(within)[-1]])))
 
 
@@ -90,7 +90,7 @@ def _check(what: str, target: float) -> None:
 def _between(values: FloatArray, steps: int) -> float:
     """A value after which exactly the first `steps` steps have been taken, in the middle of where that holds."""
     if len(values) == 0:
-        return LEAST_VALUE
+        return MIN_VALUE
     if steps == 0:
         return float(values[0]) / 2
     if steps == len(values):

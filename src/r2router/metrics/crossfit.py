@@ -19,7 +19,7 @@ from r2router.types import BoolArray, FloatArray, IntArray
 
 Path = tuple[FloatArray, FloatArray]
 """(cost, quality) of operating points; between two neighbours their mixtures."""
-_LEAST = 4
+_MIN = 4
 
 
 def halves_of(outcomes: Outcomes, rows: IntArray) -> list[BoolArray]:
@@ -27,7 +27,7 @@ def halves_of(outcomes: Outcomes, rows: IntArray) -> list[BoolArray]:
 
     A query's half follows from a hash of its outcomes, never from where its row stands.
     """
-    if len(rows) < _LEAST:
+    if len(rows) < _MIN:
         return []
     content = np.concatenate([outcomes.quality[rows], outcomes.cost[rows]], axis=1)
     digests = [int.from_bytes(blake2b(row.tobytes(), digest_size=8).digest()) for row in content]

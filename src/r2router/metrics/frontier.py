@@ -170,7 +170,7 @@ def _pieces(cost: FloatArray, quality: FloatArray, low: float, high: float) -> t
     return knots[:-1], knots[1:], at[:-1], at[1:]
 
 
-def least_cost(cost: FloatArray, quality: FloatArray, target: float) -> float:
+def min_cost(cost: FloatArray, quality: FloatArray, target: float) -> float:
     """The least mean cost at which the best mixture of the points has at least the target quality; NaN where none has."""
     hull = upper_envelope(cost, quality)
     c, q = cost[hull], quality[hull]

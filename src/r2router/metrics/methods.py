@@ -163,8 +163,8 @@ class Means:
 def settings_of(steps: Sweep, cost: FloatArray) -> IntArray:
     """(k,) numbers of steps at which a curve has its settings, chosen by the (n, arms) forecast cost: see the head of this module."""
     spend = steps.totals(cost)[steps.stops]
-    least = float(spend[spend > 0].min(initial=np.inf))
-    level = np.log(np.maximum(spend, least if np.isfinite(least) else 1.0))
+    minimum = float(spend[spend > 0].min(initial=np.inf))
+    level = np.log(np.maximum(spend, minimum if np.isfinite(minimum) else 1.0))
     nearest = {int(np.abs(level - at).argmin()) for at in np.linspace(level[0], level[-1], SETTINGS)}
     return steps.stops[sorted(nearest | {0, len(spend) - 1})]
 
@@ -199,11 +199,11 @@ def one_budget_each(outcomes: Outcomes, choose: Literal["best", "cheapest", "thr
     found: dict[str, list[tuple[float, float, int]]] = {}
     for arm in fixed[np.isfinite(quality[fixed]) & np.isfinite(cost[fixed])].tolist():
         found.setdefault(outcomes.arms[arm].model, []).append((float(quality[arm]), float(cost[arm]), arm))
-    least: Mapping[str, float] = {"best": 1.0, "cheapest": 0.0, "thrifty": KEEP}
+    minimum: Mapping[str, float] = {"best": 1.0, "cheapest": 0.0, "thrifty": KEEP}
     chosen = []
     for arms in found.values():
         top = max(q for q, _, _ in arms)
-        enough = [(c, -q, arm) for q, c, arm in arms if q >= least[choose] * top]
+        enough = [(c, -q, arm) for q, c, arm in arms if q >= minimum[choose] * top]
         chosen.append(min(enough)[2])
     return np.array(sorted(chosen), dtype=np.intp)
 

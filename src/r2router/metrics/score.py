@@ -15,7 +15,7 @@ import numpy as np
 
 from r2router.figure import Figure
 from r2router.metrics.crossfit import Path, halves_of, mean_quality, paths_of
-from r2router.metrics.frontier import area_over_cost, area_over_log_cost, envelope_at, least_cost, upper_envelope
+from r2router.metrics.frontier import area_over_cost, area_over_log_cost, envelope_at, min_cost, upper_envelope
 from r2router.metrics.intervals import LEVELS, draw, interval
 from r2router.metrics.methods import KEEP, SETTINGS, FixedArms, Means, Method, Outcomes, Routed, methods, one_budget_each
 from r2router.text import html_table
@@ -167,8 +167,8 @@ def compare(  # noqa: PLR0913 - what is compared, by name
     best = _best(cost, quality)
     points = {m: several[0].points(ones) for m, several in repeated.items()}
     low, high = float(cost.min()), float(cost.max())
-    most = max(high, *(float(c.max()) for c, _ in points.values()))
-    grid = np.geomspace(low, most, _GRID) if 0 < low < most else np.linspace(low, most, _GRID)
+    maximum = max(high, *(float(c.max()) for c, _ in points.values()))
+    grid = np.geomspace(low, maximum, _GRID) if 0 < low < maximum else np.linspace(low, maximum, _GRID)
     groups = {name: [m for m in members if m in found] for name, members in (groups or {}).items()}
     look = _Look(repeated, fixed, base, grid, halves_of(outcomes, index), {name: m for name, m in groups.items() if m})
     value = look.at(ones)
@@ -254,22 +254,22 @@ class _Look:
         best = _best(fixed_cost, fixed_quality)
         best_cost, best_quality = float(fixed_cost[best]), float(fixed_quality[best])
         low, high = float(fixed_cost.min()), float(fixed_cost.max())
-        least = min(float(c.min()) for c, _ in points.values())
-        most = max(float(c.max()) for c, _ in points.values())
+        minimum = min(float(c.min()) for c, _ in points.values())
+        maximum = max(float(c.max()) for c, _ in points.values())
         figures, curves = {}, {}
         for m, (all_cost, all_quality) in points.items():
             kept = upper_envelope(all_cost, all_quality)  # once for all figures: on these few points they are quick
             cost, quality = all_cost[kept], all_quality[kept]
-            reach = [_never_is_infinite(least_cost(cost, quality, share * best_quality)) for share in _SHARES]
+            reach = [_never_is_infinite(min_cost(cost, quality, share * best_quality)) for share in _SHARES]
             matching = float(all_cost[all_quality >= best_quality - _NOTHING].min(initial=np.inf))
-            spans, ranged = least < most, 0 < low < high
+            spans, ranged = minimum < maximum, 0 < low < high
             figures[m] = np.array(
                 [
                     area_over_log_cost(cost, quality, low, high) if ranged else np.nan,
                     _covers(float(all_cost.min()), low, high) if ranged else np.nan,
                     np.nan,
-                    area_over_cost(cost, quality, least, most) if spans else np.nan,
-                    _trapezoids(all_cost, all_quality, least, most) if spans else np.nan,
+                    area_over_cost(cost, quality, minimum, maximum) if spans else np.nan,
+                    _trapezoids(all_cost, all_quality, minimum, maximum) if spans else np.nan,
                     float(quality[-1]),
                     *reach,
                     *(c / best_cost if best_cost > 0 else np.nan for c in (*reach[1:], matching)),

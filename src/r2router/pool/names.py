@@ -28,7 +28,7 @@ _DATE = re.compile(
     r"|(?<=-\d)-0$"
 )
 _KIND = re.compile(r"-(?:instruct|it|chat|turbo)$|(?<=-instruct)-turbo$")
-_MOST_HINTS = 3
+_MAX_HINTS = 3
 
 PROVIDERS = {
     "gemini": "google",
@@ -155,11 +155,11 @@ def _nearest(pool: Pool, name: str) -> str:
     known = {_plain(m.id): m.id for m in pool.models}
     wanted = _kindless(name.partition("@")[0].strip("*?[]"))
     begin = sorted((k for k in known if wanted and k.startswith(wanted)), key=len)
-    close = list(dict.fromkeys([*begin, *difflib.get_close_matches(wanted, known, n=_MOST_HINTS, cutoff=0.5)]))[:_MOST_HINTS]
+    close = list(dict.fromkeys([*begin, *difflib.get_close_matches(wanted, known, n=_MAX_HINTS, cutoff=0.5)]))[:_MAX_HINTS]
     if not close:
         words = set(wanted.split("-"))
         ranked = sorted(known, key=lambda k: -len(words & set(k.split("-"))))
-        close = [k for k in ranked[:_MOST_HINTS] if words & set(k.split("-"))]
+        close = [k for k in ranked[:_MAX_HINTS] if words & set(k.split("-"))]
     if not close:
         return f"; there are: {listing((m.id for m in pool.models), 4)}"
     return f"; the nearest {'is' if len(close) == 1 else 'are'} {listing(known[c] for c in close)}"

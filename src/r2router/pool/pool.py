@@ -19,7 +19,7 @@ from r2router.errors import ConfigError, MissingPrice, expect
 from r2router.pool.prices import charge, genai_prices, read_prices, wrong_prices
 from r2router.pool.toml import read_models
 from r2router.text import html_table, listing, suggest
-from r2router.types import MOST_TOKENS, UNLIMITED, Arm, BoolArray, Budget, FloatArray, IntArray, Model, NumberArray, Prices
+from r2router.types import MAX_BUDGET_TOKENS, UNLIMITED, Arm, BoolArray, Budget, FloatArray, IntArray, Model, NumberArray, Prices
 
 PriceSource = str | Path | Mapping[str, Prices] | Sequence[str | Path | Mapping[str, Prices]]
 """Prices: a CSV (see `read_prices`), `"genai-prices"` (list prices of that package), a mapping from model id, or several of them."""
@@ -187,9 +187,9 @@ class Pool:
 
         Where an arm has fewer tiers than others, its threshold is infinite.
         """
-        most = max(len(prices.tiers) for prices in self._prices)
+        maximum = max(len(prices.tiers) for prices in self._prices)
         found = []
-        for level in range(most):
+        for level in range(maximum):
             own = [prices.tiers[level] if level < len(prices.tiers) else None for prices in self._prices]
             above = np.array([math.inf if tier is None else float(tier.above) for tier in own])
             found.append((above[self.model_of_arm], self._of_arms([(math.nan,) * 5 if tier is None else tier.each for tier in own])))
@@ -312,8 +312,8 @@ def _wrong_budgets(model: Model) -> str:
             return f"model {model.id!r}: {error}"
         if meant.id != budget.id:
             return f"model {model.id!r}: budget {budget.id!r} is the number {meant.id}: write it so"
-        if budget.tokens is not None and not 0 <= budget.tokens <= MOST_TOKENS:
-            return f"model {model.id!r}: budget {budget.id!r} is {budget.tokens} tokens; it is a number from 0 to {MOST_TOKENS:,}"
+        if budget.tokens is not None and not 0 <= budget.tokens <= MAX_BUDGET_TOKENS:
+            return f"model {model.id!r}: budget {budget.id!r} is {budget.tokens} tokens; it is a number from 0 to {MAX_BUDGET_TOKENS:,}"
         if meant.tokens not in {None, budget.tokens}:
             return f"model {model.id!r}: budget {budget.id!r} says {budget.tokens} tokens; a budget that is a number is so many tokens"
     return ""

@@ -59,7 +59,7 @@ def _billed(each: Sequence[Any], write_1h: Any, usage: Usage) -> Any:
 def max_cost_nanos(prices: Prices, input_tokens: int, output_tokens: int, *, writes: bool = False, hourly: bool = False) -> int:
     """As `max_cost_usd`, in nano-dollars, exactly and rounded up. hourly: what is written may be kept for an hour."""
     factor = as_written(CACHE_WRITE_1H) if hourly else Fraction(int(writes))
-    reached = (_most(rates.exact, input_tokens, output_tokens, factor) for rates in _reached(prices, input_tokens))
+    reached = (_max(rates.exact, input_tokens, output_tokens, factor) for rates in _reached(prices, input_tokens))
     return math.ceil(max(reached) * NANOS_PER_TOKEN)
 
 
@@ -68,7 +68,7 @@ def max_cost_usd(prices: Prices, input_tokens: float, output_tokens: float, *, w
 
     writes: also where the endpoint writes the prompt to its cache by itself, and bills that.
     """
-    return max(_most(rates.each, input_tokens, output_tokens, float(writes)) for rates in _reached(prices, input_tokens)) / 1e6
+    return max(_max(rates.each, input_tokens, output_tokens, float(writes)) for rates in _reached(prices, input_tokens)) / 1e6
 
 
 def _reached(prices: Prices, input_tokens: float) -> list[Rates]:
@@ -76,7 +76,7 @@ def _reached(prices: Prices, input_tokens: float) -> list[Rates]:
     return [prices, *(tier for tier in prices.tiers if input_tokens > tier.above)]
 
 
-def _most(each: Sequence[Any], input_tokens: float, output_tokens: float, write_factor: Any) -> Any:
+def _max(each: Sequence[Any], input_tokens: float, output_tokens: float, write_factor: Any) -> Any:
     """Tokens times the most US dollars per million tokens. write_factor: times the price of a cache write; 0 where none can be."""
     p_input, p_output, p_cached, p_reasoning, p_write = each
     return input_tokens * max(p_input, p_cached, write_factor * p_write) + output_tokens * max(p_output, p_reasoning)

@@ -19,7 +19,7 @@ from r2router.upstream.endpoint import check_provider
 _LARGEST = 4 << 20  # bytes: thousands of models
 _LONGEST_LINE = 4_000  # characters
 _DOTTED = re.compile(r"[^\s.]\s*\.")
-_MOST_DOTS = 50
+_MAX_DOTS = 50
 
 
 class _ModelEntry(msgspec.Struct, forbid_unknown_fields=True):
@@ -95,7 +95,7 @@ def _read(path: Path) -> tuple[_PoolFile, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     for number, line in enumerate(text.splitlines(), 1):  # Python's parser takes time in the square of the parts of a dotted key
-        if len(line) > _LONGEST_LINE or len(_DOTTED.findall(line)) > _MOST_DOTS:
+        if len(line) > _LONGEST_LINE or len(_DOTTED.findall(line)) > _MAX_DOTS:
             raise ConfigError(f"{path}, line {number}: is longer or nested deeper than any line of a pool file")
     try:
         file = msgspec.convert(tomllib.loads(text), _PoolFile)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from r2router.table.table import Table
 
 _FOLDS = 3
-_MOST_CELLS = 1_000_000  # queries x arms; beyond, `Blend` takes many minutes, and on a small sample the two cannot be compared
+_MAX_CELLS = 1_000_000  # queries x arms; beyond, `Blend` takes many minutes, and on a small sample the two cannot be compared
 
 
 class Automatic(msgspec.Struct, frozen=True, tag="automatic", tag_field="learner", forbid_unknown_fields=True):
@@ -47,7 +47,7 @@ class Automatic(msgspec.Struct, frozen=True, tag="automatic", tag_field="learner
         outcomes = Outcomes.of(table.arms, table.quality, table.quality)
         if len(outcomes.fixed_arms()) or len(set(table.tasks)) < 2:
             return dense
-        if any(m.usd_per_million is None for m in table.pool.models) or table.quality.size > _MOST_CELLS:
+        if any(m.usd_per_million is None for m in table.pool.models) or table.quality.size > _MAX_CELLS:
             return sparse
         fold = fold_of(table.queries, _FOLDS, self.seed)
         rest, own = np.flatnonzero(fold != 0), np.flatnonzero(fold == 0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from r2router.encode.rows import unit_rows
-from r2router.predict.kmeans import MOST_QUERIES, spherical_centres
+from r2router.predict.kmeans import MAX_QUERIES, spherical_centres
 from r2router.types import FloatArray, IntArray
 
 _CLUSTERS, _PARTITIONS = 20, 5
@@ -36,7 +36,7 @@ class SoftClusters:
         unit = unit_rows(np.asarray(x, dtype=np.float32)[order])
         rng = np.random.default_rng(seed)
         k = int(np.clip(len(unit) // _QUERIES_A_CLUSTER, 1, _CLUSTERS))
-        rows = unit[rng.permutation(len(unit))[:MOST_QUERIES]]
+        rows = unit[rng.permutation(len(unit))[:MAX_QUERIES]]
         centres = np.stack([spherical_centres(rows, k, rng) for _ in range(_PARTITIONS)])
         variance = float(rows.var(axis=0, dtype=np.float64).sum())
         return cls(centres, _SOFTNESS * max(variance, 1e-3))

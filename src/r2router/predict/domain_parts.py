@@ -17,8 +17,8 @@ from r2router.encode.rows import unit_rows
 from r2router.predict.kmeans import spherical_centres
 from r2router.types import BoolArray, FloatArray, IntArray
 
-_LEAST_QUERIES, _MOST_DOMAINS = 5, 200  # smaller domains, and those beyond, are one
-_QUERIES_PER_GROUP, _MOST_GROUPS = 14, 150
+_MIN_QUERIES, _MAX_DOMAINS = 5, 200  # smaller domains, and those beyond, are one
+_QUERIES_PER_GROUP, _MAX_GROUPS = 14, 150
 _DIRECTIONS = 192  # in which groups are told apart: as good as all, and a decision is quick
 _SHARPNESS = 0.05  # of the softmax over cosines within a domain
 _RIDGE = 0.3  # of the classifier's covariance, as a share of its mean variance
@@ -34,8 +34,8 @@ _ROUNDS = 50
 def domains_of(tasks: Sequence[str]) -> tuple[IntArray, int]:
     """((n,) the domain of each query, how many domains there are). Tasks of very few queries are one domain together."""
     counts = Counter(tasks)
-    large = [task for task in sorted(counts, key=lambda task: (-counts[task], task)) if counts[task] >= _LEAST_QUERIES]
-    number = {task: i for i, task in enumerate(sorted(large[: _MOST_DOMAINS - 1]))}
+    large = [task for task in sorted(counts, key=lambda task: (-counts[task], task)) if counts[task] >= _MIN_QUERIES]
+    number = {task: i for i, task in enumerate(sorted(large[: _MAX_DOMAINS - 1]))}
     return np.array([number.get(task, len(number)) for task in tasks], dtype=np.intp), len(number) + (len(number) < len(counts))
 
 
@@ -63,7 +63,7 @@ class Groups:
         u = unit_rows(x @ basis)
         for number in range(count):
             own = u[domain == number]
-            k = int(np.clip(len(own) // _QUERIES_PER_GROUP, 1, _MOST_GROUPS))
+            k = int(np.clip(len(own) // _QUERIES_PER_GROUP, 1, _MAX_GROUPS))
             centres.append(spherical_centres(own, k, rng))
             owner += [number] * k
         weight, bias = discriminant(x, domain, count)
@@ -77,12 +77,12 @@ class Groups:
             return self
         weight, bias = discriminant(x[~held], domain[~held], count)
         linear, near = x[held] @ weight + bias, np.log(self._near(x[held])[1])
-        best, least = (1.0, 0.0), np.inf
+        best, minimum = (1.0, 0.0), np.inf
         for pair in ((a, b) for a in _TRUST for b in _NEAR):
             odds = softmax(pair[0] * linear + pair[1] * near)
             loss = -float(np.log(np.maximum(odds[np.arange(len(odds)), domain[held]], 1e-12)).mean())
-            if loss < least - 1e-9:
-                best, least = pair, loss
+            if loss < minimum - 1e-9:
+                best, minimum = pair, loss
         return Groups(self.basis, self.centres, self.domain, self.weight, self.bias, np.array(best, dtype=np.float32))
 
     @cached_property
@@ -120,10 +120,10 @@ class Groups:
         return np.asarray(near / near.sum(axis=1, keepdims=True))
 
 
-def principal_directions(x: FloatArray, most: int) -> FloatArray:
+def principal_directions(x: FloatArray, maximum: int) -> FloatArray:
     """(d, r) orthonormal directions in which (n, d) rows have most of their length, the longest first."""
     length, directions = np.linalg.eigh((x.T @ x).astype(np.float64))
-    return np.asarray(directions[:, np.argsort(-length, kind="stable")[:most]])
+    return np.asarray(directions[:, np.argsort(-length, kind="stable")[:maximum]])
 
 
 def softmax(z: FloatArray) -> FloatArray:
@@ -200,9 +200,9 @@ def sensitivity(quality: FloatArray) -> FloatArray:
     return 4.0 * quality * (1.0 - quality) + 0.05
 
 
-def strongest(share: FloatArray, most: int) -> IntArray:
+def strongest(share: FloatArray, maximum: int) -> IntArray:
     """(n, most) the columns of the largest shares of each row."""
-    return np.argpartition(share, share.shape[1] - most, axis=1)[:, share.shape[1] - most :]
+    return np.argpartition(share, share.shape[1] - maximum, axis=1)[:, share.shape[1] - maximum :]
 
 
 def observed(values: FloatArray) -> tuple[BoolArray, FloatArray]:

@@ -24,8 +24,8 @@ from r2router.types import FloatArray, IntArray
 THIN = 100
 """A domain with fewer graded queries is one of which little is known."""
 
-_QUERIES_PER_CENTRE, _MOST_CENTRES = 40, 24  # of a task
-_LEAST_CELLS = 20  # of a (task, arm) pair that may show how wrong the additive model is
+_QUERIES_PER_CENTRE, _MAX_CENTRES = 40, 24  # of a task
+_MIN_CELLS = 20  # of a (task, arm) pair that may show how wrong the additive model is
 _ARRAYS = ("domain_of_task", "queries", "input_tokens", "count", "quality", "deviation", "tokens", "centres", "domain_of_centre")
 
 
@@ -97,7 +97,7 @@ class DomainStats:
         rows = [np.flatnonzero(of_task == t) for t in range(len(names))]
         centres, owners = [], []
         for t, own in enumerate(rows):
-            centres.append(spherical_centres(x[own], int(np.clip(len(own) // _QUERIES_PER_CENTRE, 1, _MOST_CENTRES)), rng))
+            centres.append(spherical_centres(x[own], int(np.clip(len(own) // _QUERIES_PER_CENTRE, 1, _MAX_CENTRES)), rng))
             owners += [int(of_domain[t])] * len(centres[-1])
         for name, prompts in others.items():
             centres.append(np.asarray(prompts, dtype=np.float32))
@@ -126,7 +126,7 @@ class DomainStats:
         return np.asarray(self.domain_of_centre[(x @ self.centres.T).argmax(axis=1)])
 
     @cached_property
-    def least_spread(self) -> FloatArray:
+    def min_spread(self) -> FloatArray:
         """(domains, A) the least standard deviation of a forecast of expected quality that this much evidence allows."""
         n = self.seen.astype(np.float64)
         known = np.bincount(self.domain_of_task, self.queries, len(self.domains))
@@ -158,7 +158,7 @@ class DomainStats:
             return Known(nothing, nothing, nothing, np.zeros(arms, dtype=np.intp))
         weight = self.queries[rows] / max(self.queries[rows].sum(), 1)
         prior = _model(self.quality[rows])
-        cell = np.where(np.isfinite(self.deviation[rows]) & (count >= _LEAST_CELLS), self.deviation[rows], self.spreads.cell)
+        cell = np.where(np.isfinite(self.deviation[rows]) & (count >= _MIN_CELLS), self.deviation[rows], self.spreads.cell)
         precision = count / np.maximum(cell, 0.02) ** 2
         alone = 1.0 / self.spreads.task**2 if len(rows) > 1 else 0.0  # with one task there is nothing else to go by
         with np.errstate(divide="ignore"):
@@ -189,14 +189,14 @@ class DomainStats:
 
     def _measured(self) -> Spreads:
         """How much single outcomes, and an arm's means, differ from what the additive model says."""
-        enough = self.count >= _LEAST_CELLS
+        enough = self.count >= _MIN_CELLS
         cell = float(np.sqrt(np.average(np.square(self.deviation[enough]), weights=self.count[enough]))) if enough.any() else 0.4
         task = [
             _left_out(np.where(enough, self.quality, np.nan)[self.domain_of_task == d], self.count[self.domain_of_task == d], cell)
             for d in range(len(self.domains))
         ]
         means = np.stack([self.known(d).quality for d in range(len(self.domains))])
-        domain = _left_out(np.where(self.seen >= _LEAST_CELLS, means, np.nan), self.seen, cell)
+        domain = _left_out(np.where(self.seen >= _MIN_CELLS, means, np.nan), self.seen, cell)
         found = np.concatenate(task)
         return Spreads(
             max(cell, 0.05),

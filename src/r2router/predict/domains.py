@@ -43,7 +43,7 @@ _GROUP_QUERIES = 2.0  # and for how hard a group is
 _QUERY_NOISE = 1.5  # how little one query tells of its own difficulty, in cells of full sensitivity
 _SEEN, _UNSEEN = 20.0, 0.02  # an arm's mean of n cells in a domain weighs n / (n + 20) + .02 among the likely domains
 _NET = np.float32(0.5)  # share of the network in a forecast of quality; the groups have the rest
-_MOST_GROUPS = 48  # that a query belongs to: the shares of others are next to nothing
+_MAX_GROUPS = 48  # that a query belongs to: the shares of others are next to nothing
 _BLOCK = 1024
 _TINY = 1e-12
 
@@ -225,8 +225,8 @@ class DomainsPredictor:
         n = len(self.arms)
         odds, share = self._groups.membership(x)
         seen = odds @ self._seen
-        if len(x) == 1 and share.shape[1] > _MOST_GROUPS:  # a part of the rows, so that one decision is quick
-            few = strongest(share, _MOST_GROUPS)[0]
+        if len(x) == 1 and share.shape[1] > _MAX_GROUPS:  # a part of the rows, so that one decision is quick
+            few = strongest(share, _MAX_GROUPS)[0]
             sums = share[:, few] @ self._values[few]
         else:
             sums = share @ self._values

@@ -16,7 +16,7 @@ from r2router.predict.domain_parts import softmax
 from r2router.types import FloatArray, IntArray
 
 _HIDDEN, _FACTORS = 256, 24
-_EPOCHS, _RATE, _MOST_BATCH, _LEAST_BATCH, _STEPS_PER_EPOCH = 25, 2e-3, 512, 16, 40
+_EPOCHS, _RATE, _MAX_BATCH, _MIN_BATCH, _STEPS_PER_EPOCH = 25, 2e-3, 512, 16, 40
 _SCALE = np.float32(4.0)  # of the embeddings
 _DROPPED = 0.2  # share of the hidden units that a batch does without
 _DOMAIN_LOSS = 0.5
@@ -24,7 +24,7 @@ _CELLS = 4.0  # weight of a query's cells together, on average, beside `_DOMAIN_
 _DECAY = {"hidden": 3e-5, "factor": 3e-4, "loading": 3e-4, "tell": 3e-5}
 _HOLD = 1e-4  # pull of the levels to the domain's means
 _BETA, _BETA_SQUARE, _TINY = 0.9, 0.999, 1e-8  # Kingma & Ba, ICLR 2015
-_MOST_LOGIT = 5.3  # of a mean of 0.005 or 0.995
+_MAX_LOGIT = 5.3  # of a mean of 0.005 or 0.995
 
 Parameters = dict[str, FloatArray]
 
@@ -43,7 +43,7 @@ class FactorNet:
         """Fit (n, arms) qualities of (n, d) embeddings of norm 1. mean: (domains, arms) expected quality, where training begins."""
         seen = np.isfinite(y)
         cells = float(seen.sum())
-        start = np.clip(np.log(mean / (1 - mean + 1e-9) + 1e-9), -_MOST_LOGIT, _MOST_LOGIT).astype(np.float32)
+        start = np.clip(np.log(mean / (1 - mean + 1e-9) + 1e-9), -_MAX_LOGIT, _MAX_LOGIT).astype(np.float32)
         rng = np.random.default_rng(seed)
         now: Parameters = {
             "hidden": rng.normal(0, 1, (x.shape[1], _HIDDEN)).astype(np.float32),
@@ -63,7 +63,7 @@ class FactorNet:
 def _train(
     now: Parameters, x: FloatArray, y: FloatArray, weight: FloatArray, domain: IntArray, start: FloatArray, rng: np.random.Generator
 ) -> None:
-    size = int(np.clip(len(x) // _STEPS_PER_EPOCH, _LEAST_BATCH, _MOST_BATCH))
+    size = int(np.clip(len(x) // _STEPS_PER_EPOCH, _MIN_BATCH, _MAX_BATCH))
     steps, step = _EPOCHS * -(-len(x) // size), 0
     first, second = ({name: np.zeros_like(value) for name, value in now.items()} for _ in range(2))
     for _ in range(_EPOCHS):

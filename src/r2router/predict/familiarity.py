@@ -17,8 +17,8 @@ import numpy as np
 from r2router.predict.kmeans import spherical_centres
 from r2router.types import BoolArray, FloatArray
 
-_CENTRES, _MOST_CENTRES = 64, 256  # of a table of some thousand queries, and of a large one of many kinds
-_MOST_QUERIES = 20_000  # more do not move the centres
+_CENTRES, _MAX_CENTRES = 64, 256  # of a table of some thousand queries, and of a large one of many kinds
+_MAX_QUERIES = 20_000  # more do not move the centres
 _FEW_QUERIES = 2_000  # up to here one tenth is too few to tell where the last percents begin
 _ODD_SHARE, _ODD_SHARE_OF_MANY = 0.02, 0.003  # of a large table each kind is a small part, and 2 % of all may be the whole of a kind
 _MANY = 4_800
@@ -69,7 +69,7 @@ class Familiarity:
         background: (m, d) embeddings of norm 1; those that the training data has a kind of are left out.
         """
         rng = np.random.default_rng(seed)
-        order = rng.permutation(len(x))[:_MOST_QUERIES]
+        order = rng.permutation(len(x))[:_MAX_QUERIES]
         if len(order) < 2:
             return cls(x[order].astype(np.float32), -1.0)
         tenths = np.array_split(order, min(10, len(order)))
@@ -88,4 +88,4 @@ class Familiarity:
 
 def _centres(x: FloatArray, rng: np.random.Generator) -> FloatArray:
     usual = int(np.clip(len(x) // 10, 1, _CENTRES))
-    return spherical_centres(x, int(np.clip(len(x) // 75, usual, max(usual, _MOST_CENTRES))), rng)
+    return spherical_centres(x, int(np.clip(len(x) // 75, usual, max(usual, _MAX_CENTRES))), rng)

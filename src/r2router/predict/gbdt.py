@@ -52,9 +52,9 @@ class GBDT(msgspec.Struct, frozen=True, tag="gbdt", tag_field="learner", forbid_
     threads: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in {"rounds": 1, "depth": 1, "min_leaf": 1, "patience": 1, "seed": 0, "threads": 0}.items():
-            if getattr(self, name) < least:
-                raise ConfigError(f"GBDT({name}={getattr(self, name)}): {name} must be at least {least}")
+        for name, minimum in {"rounds": 1, "depth": 1, "min_leaf": 1, "patience": 1, "seed": 0, "threads": 0}.items():
+            if getattr(self, name) < minimum:
+                raise ConfigError(f"GBDT({name}={getattr(self, name)}): {name} must be at least {minimum}")
         if self.depth > 8:
             raise ConfigError(f"GBDT(depth={self.depth}): depth must be at most 8")
         if not 0 < self.learning_rate < math.inf:

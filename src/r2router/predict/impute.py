@@ -10,7 +10,7 @@ from r2router.types import FloatArray
 _STRENGTH = 5.0  # of the ridge inside; imputed cells agree with the embeddings too well, so it is a strong one
 _FLOOR = 0.1  # noise added to the arms' covariance, as a share of its mean variance
 _ROUNDS, _STEPS = 4, 10  # more rounds forecast hidden cells no better, and on noisy outcomes worse
-_MOST_ARMS = 500  # beyond, the covariance of the arms costs more than it tells
+_MAX_ARMS = 500  # beyond, the covariance of the arms costs more than it tells
 
 
 def impute(u: FloatArray, prior: FloatArray, y: FloatArray) -> FloatArray:
@@ -30,7 +30,7 @@ def impute(u: FloatArray, prior: FloatArray, y: FloatArray) -> FloatArray:
     arm, query = additive(y)
     arm = np.where(np.isnan(arm), np.nanmean(arm), arm)
     z = np.where(missing, arm + query[:, None], y)
-    if y.shape[1] > _MOST_ARMS:
+    if y.shape[1] > _MAX_ARMS:
         return z
     gain = prior / (prior + _STRENGTH)
     for _ in range(_ROUNDS):

@@ -27,7 +27,7 @@ class InputTokens(msgspec.Struct, frozen=True, dict=True):
         factor, overhead = self.arrays
         return np.asarray(counts, dtype=np.float64)[:, None] * factor + overhead
 
-    def most(self, counts: NumberArray) -> float:
+    def maximum(self, counts: NumberArray) -> float:
         """No arm's estimate of any of (n,) counts is above this."""
         factor, overhead = self._largest
         return float(np.maximum.reduce(counts, initial=0)) * factor + overhead

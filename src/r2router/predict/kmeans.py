@@ -8,7 +8,7 @@ from r2router.types import FloatArray, IntArray
 
 _ROUNDS, _STILL = 100, 1e-4
 _COSINE_ROUNDS = 20
-MOST_QUERIES = 10_000
+MAX_QUERIES = 10_000
 """Of a larger table so many rows, drawn at random, give the centres: more do not move them."""
 _FLOATS = 1 << 23  # numbers of the widest block held at once: 32 MB
 
@@ -20,7 +20,7 @@ def kmeans(x: FloatArray, k: int, seed: int, restarts: int = 1) -> tuple[FloatAr
     """
     x = np.asarray(x, dtype=np.float32)
     rng = np.random.default_rng(seed)
-    some = x if len(x) <= MOST_QUERIES else x[rng.permutation(len(x))[:MOST_QUERIES]]
+    some = x if len(x) <= MAX_QUERIES else x[rng.permutation(len(x))[:MAX_QUERIES]]
     tries = [_lloyd(some, _plus_plus(some, k, rng)) for _ in range(restarts)]
     centres = min(tries, key=lambda found: found[1])[0]
     return centres, nearest(x, centres)[0]

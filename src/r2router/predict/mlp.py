@@ -59,13 +59,13 @@ class MLP(msgspec.Struct, frozen=True, tag="mlp", tag_field="learner", forbid_un
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("patience", 1), ("batch_size", 1), ("seed", 0)):
+        for name, minimum in (("epochs", 1), ("patience", 1), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"MLP({name}={value}): {name} must be at least {least}")
-        for name, most in (("learning_rate", math.inf), ("validation", 1)):
-            if not 0 < getattr(self, name) < most:
-                raise ConfigError(f"MLP({name}={getattr(self, name)}): {name} must lie between 0 and {most}")
+            if value is not None and value < minimum:
+                raise ConfigError(f"MLP({name}={value}): {name} must be at least {minimum}")
+        for name, maximum in (("learning_rate", math.inf), ("validation", 1)):
+            if not 0 < getattr(self, name) < maximum:
+                raise ConfigError(f"MLP({name}={getattr(self, name)}): {name} must lie between 0 and {maximum}")
 
     def fit(self, x: FloatArray, table: Table) -> MLPPredictor:
         """See `Learner.fit`. Raises `MissingExtra` without torch. Holds the heads, three copies of x, and 100 MB a core."""
@@ -199,7 +199,7 @@ def _train_group(torch: Any, spec: MLP, xs: Any, quality: FloatArray, held: Bool
         return sum(parts) / seen[test].sum(0).clamp(min=1)
 
     judged = seen[test].sum(0) >= _FEW_HELD_OUT
-    least = held_loss() if spec.early_stopping else torch.full((len(mean),), math.inf)
+    minimum = held_loss() if spec.early_stopping else torch.full((len(mean),), math.inf)
     when, epoch = torch.zeros(len(mean), dtype=torch.long), 0
     while epoch < spec.epochs and not stop.is_set() and (not spec.early_stopping or bool((judged & (epoch - when < spec.patience)).any())):
         epoch += 1
@@ -209,11 +209,13 @@ def _train_group(torch: Any, spec: MLP, xs: Any, quality: FloatArray, held: Bool
             adam.step()
         if spec.early_stopping:
             now = held_loss()
-            better = judged & (now < least) & (epoch - when <= spec.patience)
-            least, when = torch.where(better, now, least), torch.where(better, epoch, when)
+            better = judged & (now < minimum) & (epoch - when <= spec.patience)
+            minimum, when = torch.where(better, now, minimum), torch.where(better, epoch, when)
             for i, (p, kept) in enumerate(zip(layers, best, strict=True)):
                 kept.copy_(torch.where(better[:, None] if i < 2 else better[:, None, None], p.detach(), kept))
-    _log.info("mlp: %d heads, %d epochs in batches of %d; best were %s, held-out %s", len(mean), epoch, size, when.tolist(), least.tolist())
+    _log.info(
+        "mlp: %d heads, %d epochs in batches of %d; best were %s, held-out %s", len(mean), epoch, size, when.tolist(), minimum.tolist()
+    )
     return [p.detach().numpy() for p in (best if spec.early_stopping else layers)]
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from r2router.table.table import Table
 
 _SHUFFLES = 20
-_LEAST_QUERIES = 10
+_MIN_QUERIES = 10
 
 
 def passes_permutation_test(
@@ -25,7 +25,7 @@ def passes_permutation_test(
     outcomes: (n, arms) quality and log tokens without gaps. Better is a higher mean quality over log cost.
     """
     y, log_length = outcomes
-    if len(y) < _LEAST_QUERIES or not any(shift.any() for shift in shifts) or any(m.usd_per_million is None for m in table.pool.models):
+    if len(y) < _MIN_QUERIES or not any(shift.any() for shift in shifts) or any(m.usd_per_million is None for m in table.pool.models):
         return False
     inputs = np.nan_to_num(table.input_tokens[judged])
     known = np.isfinite(y).all(axis=0) & np.isfinite(log_length).all(axis=0)

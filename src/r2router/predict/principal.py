@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _STRENGTHS = np.geomspace(300.0, 1e-3, 21)  # in units of the mean prior variance; the strongest first
 _JUDGED = 4_000  # queries whose left-out errors choose the strengths; more do not move the choice
-_LEAST_SCALE = 0.05  # of the widest arm's standard deviation: an arm that hardly varies must not count as much as all others
+_MIN_SCALE = 0.05  # of the widest arm's standard deviation: an arm that hardly varies must not count as much as all others
 
 
 class PrincipalRidge(msgspec.Struct, frozen=True, tag="principal", tag_field="learner", forbid_unknown_fields=True):
@@ -163,7 +163,7 @@ def choose_strength(basis: Basis, z: FloatArray, judged: IntArray, *, together: 
     u, target, uz = basis.u[judged], z[judged], basis.u.T @ z
     gain = np.zeros((len(basis.prior), z.shape[1]))
     error = target * n / max(n - 1, 1)  # what the mean of the others is off by
-    least = _loss(error, together=together)
+    minimum = _loss(error, together=together)
     for strength in _STRENGTHS:
         g = basis.prior / (basis.prior + strength)
         leverage = u**2 @ g + 1.0 / n
@@ -171,8 +171,8 @@ def choose_strength(basis: Basis, z: FloatArray, judged: IntArray, *, together: 
             break
         residual = (target - u @ (g[:, None] * uz)) / (1.0 - leverage)[:, None]
         loss = _loss(residual, together=together)
-        better = loss < least * (1 - 1e-9)
-        least = np.where(better, loss, least)
+        better = loss < minimum * (1 - 1e-9)
+        minimum = np.where(better, loss, minimum)
         gain[:, better] = g[:, None]
         error[:, better] = residual[:, better]
     return gain, error
@@ -191,7 +191,7 @@ def fit_heads(basis: Basis, y: FloatArray, seen: float) -> Heads:
     n = len(y)
     mean = y.mean(axis=0)
     scale = y.std(axis=0)
-    scale = np.maximum(scale, max(_LEAST_SCALE * float(scale.max(initial=0.0)), 1e-9))
+    scale = np.maximum(scale, max(_MIN_SCALE * float(scale.max(initial=0.0)), 1e-9))
     _, _, rotation = np.linalg.svd((y - mean) / scale, full_matrices=False)
     z = (y - mean) / scale @ rotation.T
     uz = basis.u.T @ z

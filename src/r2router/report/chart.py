@@ -108,37 +108,37 @@ class Chart:
         low, high, _, _ = self._span
         return low + max(0.04 * (high - low) / 1.08, 0.05)
 
-    def x_ticks(self, most: int) -> list[tuple[float, str]]:
+    def x_ticks(self, maximum: int) -> list[tuple[float, str]]:
         """(place on the axis, label) of at most so many ticks, on a log axis at 1, 2 and 5 times powers of ten."""
         low, high, _, _ = self._span
         if not self.log:
-            return [(x, tick_money(x) if self.money else label) for x, label in linear_ticks(low, high, most)]
+            return [(x, tick_money(x) if self.money else label) for x, label in linear_ticks(low, high, maximum)]
         free = any(x <= 0 for x in self._all[0])
         edge = low + math.log10(_FREE_STEP) if free else low  # no prices beside the "$0" that stands for nothing
         write = tick_money if self.money else "{:,g}".format
-        ticks = [(math.log10(v), write(v)) for v in log_ticks(edge, high, most)]
+        ticks = [(math.log10(v), write(v)) for v in log_ticks(edge, high, maximum)]
         return [(self.across(0.0), write(0.0)), *ticks] if free else ticks
 
-    def y_ticks(self, most: int) -> list[tuple[float, str]]:
+    def y_ticks(self, maximum: int) -> list[tuple[float, str]]:
         """(y, label) of at most so many ticks."""
         _, _, low, high = self._span
-        return linear_ticks(low, high, most)
+        return linear_ticks(low, high, maximum)
 
 
-def log_ticks(low: float, high: float, most: int) -> list[float]:
+def log_ticks(low: float, high: float, maximum: int) -> list[float]:
     """Round numbers between 10**low and 10**high: 1, 2, 5 times powers of ten, or fewer where those are too many."""
     decades = range(math.floor(low), math.ceil(high) + 1)
     for factors in ((1, 2, 5), (1, 3), (1,)):
         ticks = [f * 10.0**d for d in decades for f in factors if low <= math.log10(f) + d <= high]
-        if len(ticks) <= most:
+        if len(ticks) <= maximum:
             break
-    step = max(math.ceil(len(ticks) / max(most, 1)), 1)
+    step = max(math.ceil(len(ticks) / max(maximum, 1)), 1)
     return ticks[::step]
 
 
-def linear_ticks(low: float, high: float, most: int) -> list[tuple[float, str]]:
+def linear_ticks(low: float, high: float, maximum: int) -> list[tuple[float, str]]:
     """Round numbers from low to high with their labels."""
-    rough = max(high - low, 1e-9) / max(most, 1)
+    rough = max(high - low, 1e-9) / max(maximum, 1)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(f * power for f in (1, 2, 5, 10) if f * power >= rough * (1 - 1e-9))
     places = max(0, -math.floor(math.log10(step) + 1e-9))

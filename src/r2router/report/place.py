@@ -34,10 +34,10 @@ NARROW = Size(420, 340, 4, 5, hover=False)
 """For a telephone: the same letters in less room. It has no mouse."""
 
 
-def shorten(text: str, most: int) -> str:
+def shorten(text: str, maximum: int) -> str:
     """At most so many characters, on one line."""
     text = " ".join(text.split())
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return text if len(text) <= maximum else text[: maximum - 1] + "…"
 
 
 class Place:

@@ -9,15 +9,15 @@ import numpy as np
 from r2router.types import FloatArray, IntArray
 
 
-def thin(x: FloatArray, y: FloatArray, tolerance: float = 0.3, most: int = 400) -> IntArray:
+def thin(x: FloatArray, y: FloatArray, tolerance: float = 0.3, maximum: int = 400) -> IntArray:
     """Indices of the points that a line needs, so that no other is further than `tolerance` (in the units of x and y) from it.
 
-    Both ends stay. Of a line that would need more than `most` points, those are kept that matter most. The Ramer-Douglas-Peucker
+    Both ends stay. Of a line that would need more than `maximum` points, those are kept that matter most. The Ramer-Douglas-Peucker
     algorithm, the worst stretch first: it is split at the point that is furthest from its chord.
     """
     kept = [0, len(x) - 1] if len(x) > 1 else [0]
     worst = [_furthest(x, y, 0, len(x) - 1)]
-    while len(kept) < most and -worst[0][0] > tolerance:
+    while len(kept) < maximum and -worst[0][0] > tolerance:
         _, first, far, last = heapq.heappop(worst)
         kept.append(far)
         heapq.heappush(worst, _furthest(x, y, first, far))

@@ -26,9 +26,9 @@ from r2router.table.table import ARRAYS, Table
 from r2router.text import listing, suggest
 from r2router.types import FloatArray, IntArray, Model
 
-LEAST_QUERIES = 10
+MIN_QUERIES = 10
 _FEW_QUERIES = 50
-_MOST_UNFAMILIAR = 0.2
+_MAX_UNFAMILIAR = 0.2
 _DRAWS = 200
 
 
@@ -92,9 +92,9 @@ def _graded(spec: Model, outcomes: Table) -> tuple[IntArray, Table]:
         values[:, source < 0] = np.nan
     rows = np.flatnonzero(np.isfinite(arrays["quality"]).any(axis=1))
     distinct = len({outcomes.queries[i] for i in rows})
-    if distinct < LEAST_QUERIES:
+    if distinct < MIN_QUERIES:
         raise DataError(
-            f"model {spec.id!r} is graded on {distinct} queries, at least {LEAST_QUERIES} are needed to add it; 100 or more are advised"
+            f"model {spec.id!r} is graded on {distinct} queries, at least {MIN_QUERIES} are needed to add it; 100 or more are advised"
         )
     if any(not outcomes.queries[i].strip() for i in rows):
         raise DataError("a query of the outcomes is blank; leave such rows out")
@@ -169,7 +169,7 @@ def _notes(router: Router, spec: Model, own: Table, outcomes: Table, x: FloatArr
         notes.append(f"{len(own)} graded queries are few: on real tables a model was seldom worth adding on fewer than {_FEW_QUERIES}")
     if router.familiarity is not None:
         strange = 1.0 - float(router.familiarity.knows(x).mean())
-        if strange > _MOST_UNFAMILIAR:
+        if strange > _MAX_UNFAMILIAR:
             notes.append(f"{strange:.0%} of the graded queries are unlike those the router was trained on, where it cannot forecast")
     never = np.isnan(own.quality).all(axis=0) | np.isnan(own.output_tokens).all(axis=0)
     if names := listing(own.arms[i] for i in np.flatnonzero(never)):

@@ -44,14 +44,14 @@ class ArmControls:
         arm, rows = choices.arm, np.arange(len(choices))
         caps, follows = self._caps
         further = choices.budget_tokens - self.pool.budget_tokens[arm]  # between two budgets
-        most = caps[arm] + np.where(follows[arm] & ~np.isnan(further), further, 0.0)
+        maximum = caps[arm] + np.where(follows[arm] & ~np.isnan(further), further, 0.0)
         if isinstance(policy, Best):
             price = self.pool.max_output_price[arm]
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
                 more = (policy.max_cost - forecast.cost[rows, arm]) / price
                 affordable = np.maximum(forecast.tokens[rows, arm] + more, 1.0)
-            most = np.where(price > 0, np.minimum(most, affordable), most)
-        return [int(n) if n < math.inf else None for n in most.tolist()]
+            maximum = np.where(price > 0, np.minimum(maximum, affordable), maximum)
+        return [int(n) if n < math.inf else None for n in maximum.tolist()]
 
     def enforcement(self, choice: Choices, max_tokens: int | None) -> Enforcement:
         """What the request of one choice must carry.

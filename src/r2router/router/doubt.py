@@ -21,7 +21,7 @@ def doubted(router: Router, forecast: Forecast, x: FloatArray) -> Forecast:
     quality, tokens, spread, familiar, domain = forecast.quality, forecast.tokens, forecast.spread, forecast.familiar, forecast.domain
     if router.domain_stats is not None:
         domain = router.domain_stats.domain(x)
-        spread = np.maximum(spread, router.domain_stats.least_spread[domain])
+        spread = np.maximum(spread, router.domain_stats.min_spread[domain])
     if router.familiarity is not None:
         familiar = router.familiarity.knows(x)
         if not familiar.all():

@@ -90,10 +90,10 @@ def load(folder: str | Path) -> Router:
     pool = _saved_pool(folder, manifest)
     own = {k.removeprefix("predictor."): v for k, v in arrays.items() if k.startswith("predictor.")}
     predictor = predictor_class(manifest.predictor).from_arrays(pool.arms, own)
-    for name, most in (("prior.quality", 1.0), ("prior.tokens", np.finfo(np.float64).max)):
+    for name, maximum in (("prior.quality", 1.0), ("prior.tokens", np.finfo(np.float64).max)):
         if name not in arrays or arrays[name].shape != (len(pool),):
             raise ArtifactError(f"{folder}: {name} is missing or not one number per arm; the artifact is damaged")
-        if ((arrays[name] < 0) | (arrays[name] > most)).any():  # NaN is an arm that was never observed
+        if ((arrays[name] < 0) | (arrays[name] > maximum)).any():  # NaN is an arm that was never observed
             raise ArtifactError(f"{folder}: {name} holds what cannot be; the artifact is damaged")
     if not len(manifest.input_tokens.factor) == len(manifest.input_tokens.overhead) == len(pool):
         raise ArtifactError(f"{folder}: input_tokens does not have one factor and overhead an arm; the artifact is damaged")

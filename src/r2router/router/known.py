@@ -103,8 +103,8 @@ def seen_per_domain(router: Router, model: str) -> dict[str, int]:
     """Graded queries of each domain on the arm of a model that was seen on most of them, the most first; without those that have none."""
     evidence = _evidence(router)
     own = [i for i, arm in enumerate(router.arms) if arm.model == model]
-    most = evidence.seen[:, own].max(axis=1)
-    return {evidence.domains[d]: int(most[d]) for d in np.argsort(-most, kind="stable") if most[d]}
+    maximum = evidence.seen[:, own].max(axis=1)
+    return {evidence.domains[d]: int(maximum[d]) for d in np.argsort(-maximum, kind="stable") if maximum[d]}
 
 
 def _shared(evidence: DomainStats, domain: int, columns: list[int]) -> IntArray:

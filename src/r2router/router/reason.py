@@ -86,5 +86,5 @@ def infeasible(arms: tuple[Arm, ...], forecast: Forecast, policy: Policy | None,
     if not isinstance(policy, Best):
         return NoFeasibleArm(f"{type(policy).__name__} chose no arm that may be used, though there are {int(np.isfinite(cost).sum())}")
     cheapest = int(np.nanargmin(cost))
-    least = money(float(cost[cheapest]), up=True)
-    return NoFeasibleArm(f"{what}; the cheapest is {arms[cheapest]} at {least}: raise the cap to at least that")
+    minimum = money(float(cost[cheapest]), up=True)
+    return NoFeasibleArm(f"{what}; the cheapest is {arms[cheapest]} at {minimum}: raise the cap to at least that")

@@ -16,7 +16,7 @@ from r2router.decide import Value
 from r2router.encode import count_tokens, embed, load_encoder
 from r2router.errors import ConfigError, DataError, EncoderError, UsageError, expect
 from r2router.figure import Figure
-from r2router.metrics.calibrate import LEAST_VALUE, for_share
+from r2router.metrics.calibrate import MIN_VALUE, for_share
 from r2router.metrics.score import KEEP, Comparison, Means, Outcomes, Routed, compare, methods
 from r2router.predict import Learner
 from r2router.predict.automatic import Automatic
@@ -198,17 +198,17 @@ class Recipe(msgspec.Struct, frozen=True):
 
     def _judge_by_task(self, forecast: Forecast, outcomes: Outcomes, fallback: Value, tasks: Sequence[str]) -> tuple[Value, str]:
         """The policy and what it promises, on a table where no arm was seen everywhere."""
-        rows, reference, most = task_references(tasks, outcomes, self.seed)
+        rows, reference, maximum = task_references(tasks, outcomes, self.seed)
         known = np.isfinite(forecast.quality[rows]) & np.isfinite(forecast.cost[rows]) & outcomes.seen[rows]
         kept = known.any(axis=1)
-        if not kept.any() or np.isnan(most):
+        if not kept.any() or np.isnan(maximum):
             return fallback, PROMISES["best"]
         rows, reference = rows[kept], reference[kept]
         seen = outcomes.take(rows)
         routed = Routed.of(forecast.quality[rows], forecast.cost[rows], seen)
         gain = np.nan_to_num(seen.quality) - self.keep * reference[:, None]
         try:
-            policy, sure = for_share(routed.sweep, gain, np.nan_to_num(seen.cost), most)
+            policy, sure = for_share(routed.sweep, gain, np.nan_to_num(seen.cost), maximum)
         except UsageError:
             return fallback, PROMISES["best"]
         return policy, PROMISES["by task, sure" if sure else "by task"].format(self.keep)
@@ -276,7 +276,7 @@ def _steady_value(quality: FloatArray, cost: FloatArray, best: int) -> float:
     gain, price = quality[best] - quality, cost[best] - cost
     with np.errstate(invalid="ignore", divide="ignore"):
         rates = np.where(gain > 0, price / gain, 0.0)
-    return float(max(np.nanmax(rates, initial=0.0) * 1.01, LEAST_VALUE))
+    return float(max(np.nanmax(rates, initial=0.0) * 1.01, MIN_VALUE))
 
 
 def check_table(table: Table) -> None:

@@ -14,7 +14,7 @@ from r2router.metrics.score import Outcomes
 from r2router.types import FloatArray, IntArray
 
 _MOSTLY = 0.9
-_MOST_QUERIES = 300  # of a task, so that a source of many queries does not decide for all
+_MAX_QUERIES = 300  # of a task, so that a source of many queries does not decide for all
 
 
 def is_sparse(outcomes: Outcomes) -> bool:
@@ -37,7 +37,7 @@ def task_references(tasks: Sequence[str], outcomes: Outcomes, seed: int) -> tupl
             continue
         there = outcomes.quality[np.ix_(rows, arms)]
         best = arms[int(np.nanmean(there, axis=0).argmax())]
-        taken = np.sort(rng.permutation(rows)[:_MOST_QUERIES])
+        taken = np.sort(rng.permutation(rows)[:_MAX_QUERIES])
         chosen.append(taken)
         for found, values in ((quality, outcomes.quality), (cost, outcomes.cost)):
             own = values[taken, best]

@@ -49,7 +49,7 @@ from r2router.types import (
 if TYPE_CHECKING:
     from r2router.table.table import Table
 
-_MOST_FALLBACKS = 5
+_MAX_FALLBACKS = 5
 _BLOCK = 512  # queries decided at once: their (query, arm) arrays stay in the processor's cache
 Names = str | Iterable[str] | None
 
@@ -118,7 +118,7 @@ class Router(Cascading):
 
     def _cost(self, counts: NumberArray, tokens: FloatArray) -> FloatArray:
         """(n, arms) US dollars. For counts: `pool.cost(input_tokens.estimate(counts), tokens)`, in fewer steps."""
-        if counts.ndim == 2 or self.input_tokens.most(counts) > self.pool.lowest_tier:
+        if counts.ndim == 2 or self.input_tokens.maximum(counts) > self.pool.lowest_tier:
             return self.pool.cost(counts if counts.ndim == 2 else self.input_tokens.estimate(counts), tokens)
         a_token, a_request, an_output_token = self._usd
         return counts[:, None] * a_token + a_request + tokens * an_output_token
@@ -223,8 +223,8 @@ class Router(Cascading):
         at = int(choice.arm[0])
         if at == NO_ARM:
             raise infeasible(self.arms, forecast, policy, usable)
-        order = ranked(policy, forecast, usable, self.pool.model_of_arm, _MOST_FALLBACKS + 1)
-        arm, most = self.chosen_arms(choice)[0], self._arm_controls.max_tokens(forecast, choice, policy)[0]
+        order = ranked(policy, forecast, usable, self.pool.model_of_arm, _MAX_FALLBACKS + 1)
+        arm, maximum = self.chosen_arms(choice)[0], self._arm_controls.max_tokens(forecast, choice, policy)[0]
         return Decision(
             arm=arm,
             model=arm.model,
@@ -233,25 +233,25 @@ class Router(Cascading):
             tokens=float(choice.tokens[0]),
             cost=float(choice.cost[0]),
             spread=float(forecast.spread[0, at]),
-            max_tokens=most,
+            max_tokens=maximum,
             fallbacks=self._fallbacks(choice, order)[0],
             reason=reason(policy, forecast, at, arm, choice, order[0].tolist(), self.arms) + doubts(self, forecast, at),
             met=bool(choice.met[0]),
             familiar=bool(forecast.familiar[0]),
-            enforcement=self._arm_controls.enforcement(choice, most),
+            enforcement=self._arm_controls.enforcement(choice, maximum),
         )
 
     def limits(self, forecast: Forecast, choices: Choices, policy: Policy | None = None, usable: BoolArray | None = None) -> RequestLimits:
         """What goes with choices that `choose` made of the same forecast, policy and mask: as in `Decision`, for n queries."""
         policy = self.resolve(policy)
-        order = ranked(policy, forecast, self._mask(usable, forecast), self.pool.model_of_arm, _MOST_FALLBACKS + 1)
+        order = ranked(policy, forecast, self._mask(usable, forecast), self.pool.model_of_arm, _MAX_FALLBACKS + 1)
         return RequestLimits(self._arm_controls.max_tokens(forecast, choices, policy), self._fallbacks(choices, order))
 
     def _fallbacks(self, choices: Choices, order: IntArray) -> list[tuple[Arm, ...]]:
         """order: (n, k) as `ranked` gives it."""
         model, arms = self.pool.model_of_arm.tolist(), self.arms
         return [
-            tuple([arms[i] for i in row if i != NO_ARM and model[i] != model[at]][:_MOST_FALLBACKS])
+            tuple([arms[i] for i in row if i != NO_ARM and model[i] != model[at]][:_MAX_FALLBACKS])
             for at, row in zip(choices.arm.tolist(), order.tolist(), strict=True)
         ]
 
@@ -328,7 +328,7 @@ class Router(Cascading):
         500 or so; cells may be missing. Outcomes of arms that the router has, on the same queries, make it more exact; those of others are
         left alone. vectors: (n, dim) embeddings of the outcomes' queries, where they exist. The new arms stand behind the old ones; the
         policy, the cost scale and all forecasts of known arms stay. Raises `ConfigError` where the router has the model, `DataError`
-        where its outcomes are missing or too few (`arrival.LEAST_QUERIES`), `MissingPrice`, `EncoderError`.
+        where its outcomes are missing or too few (`add_model.MIN_QUERIES`), `MissingPrice`, `EncoderError`.
         """
         from r2router.router.add_model import add_model
         from r2router.table.table import Table
@@ -383,15 +383,15 @@ class Router(Cascading):
         return np.array(limits)[self.pool.model_of_arm]
 
     @cached_property
-    def _least_context(self) -> float:
+    def _min_context(self) -> float:
         return float(self._contexts.min())
 
     def _within_context(self, usable: BoolArray | None, counts: NumberArray) -> BoolArray | None:
         """The mask without the arms whose model's context the prompt alone would fill; mostly the mask itself."""
-        if self._least_context == math.inf or not len(counts):
+        if self._min_context == math.inf or not len(counts):
             return usable
         longest = counts if counts.ndim == 2 else self.input_tokens.estimate(counts.max()[None])
-        if longest.max() < self._least_context:
+        if longest.max() < self._min_context:
             return usable
         fits = (counts if counts.ndim == 2 else self.input_tokens.estimate(counts)) < self._contexts
         return fits if usable is None else usable & fits

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from r2router.router.router import Router
 
 _MUCH = 1e6  # times the largest cost: what a right answer is worth where only quality counts
-_MOST_SEEN = 64
+_MAX_SEEN = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +221,7 @@ class Question:
             may = np.isfinite(worth[0, other]) and np.isfinite(self.cost[other]) and not beliefs.asked[0, other]
             if may and model[other] not in {model[at], *(model[f] for f in found)}:
                 found.append(other)
-        return tuple(self.router.arms[f] for f in found[:_MOST_FALLBACKS])
+        return tuple(self.router.arms[f] for f in found[:_MAX_FALLBACKS])
 
     def _accepted(self, beliefs: Beliefs, paid: float, why: str) -> Step:
         chance = np.nan_to_num(beliefs.chance[0], nan=-1.0)
@@ -246,7 +246,7 @@ class Question:
         return "" if self.looking else " (Looking at answers did not pay in training, so this cascade does not look.)"
 
 
-_MOST_FALLBACKS = 5
+_MAX_FALLBACKS = 5
 
 
 def terms_of(policy: Policy, cost: FloatArray) -> Terms | None:
@@ -269,8 +269,8 @@ def check_seen(router: Router, seen: Sequence[Answer]) -> list[int]:
     """The numbers of the arms of answers. Raises `QueryError` for what is no answer, or one of an arm that the router does not have."""
     if not isinstance(seen, (list, tuple)):
         raise QueryError(f"seen is {type(seen).__name__}; give a list of Answer")
-    if len(seen) > _MOST_SEEN:
-        raise QueryError(f"seen has {len(seen)} answers; a cascade has at most {_MOST_SEEN}")
+    if len(seen) > _MAX_SEEN:
+        raise QueryError(f"seen has {len(seen)} answers; a cascade has at most {_MAX_SEEN}")
     index: dict[str, int] = {str(arm): number for number, arm in enumerate(router.arms)}
     found = []
     for number, answer in enumerate(seen):

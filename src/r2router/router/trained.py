@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from r2router.text import normalised
 from r2router.types import BoolArray
 
-MOST = 65_536
+MAX_HASHES = 65_536
 _PERSON = b"r2router-trained"
 
 
@@ -32,7 +32,7 @@ class TrainedTexts:
     @classmethod
     def of(cls, texts: Iterable[str]) -> TrainedTexts:
         """The digest of some texts."""
-        return cls(np.unique(_hashes(texts))[:MOST])
+        return cls(np.unique(_hashes(texts))[:MAX_HASHES])
 
     @classmethod
     def of_all(cls, texts: Iterable[str]) -> TrainedTexts:
@@ -45,12 +45,12 @@ class TrainedTexts:
             return self if len(self.hashes) else other
         limit = min((part.hashes[-1] for part in (self, other) if part.is_sample), default=np.uint64(2**64 - 1))
         both = np.union1d(self.hashes, other.hashes)
-        return TrainedTexts(both[both <= limit][:MOST])
+        return TrainedTexts(both[both <= limit][:MAX_HASHES])
 
     @property
     def is_sample(self) -> bool:
         """Whether only a part of the training texts is kept."""
-        return len(self.hashes) >= MOST
+        return len(self.hashes) >= MAX_HASHES
 
     def share(self, texts: Sequence[str]) -> float:
         """The share of the texts that were trained on; NaN where a sample holds none that can be compared."""
@@ -69,7 +69,7 @@ class TrainedTexts:
 
 def checked(hashes: Any) -> TrainedTexts | None:
     """The digest from an artifact's array; None where it cannot be one."""
-    fits = isinstance(hashes, np.ndarray) and hashes.dtype == np.uint64 and hashes.ndim == 1 and len(hashes) <= MOST
+    fits = isinstance(hashes, np.ndarray) and hashes.dtype == np.uint64 and hashes.ndim == 1 and len(hashes) <= MAX_HASHES
     return TrainedTexts(hashes) if fits and (hashes[1:] > hashes[:-1]).all() else None
 
 

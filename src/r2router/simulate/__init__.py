@@ -14,7 +14,7 @@ from r2router._version import __version__
 from r2router.encode import count_tokens, embed, load_encoder
 from r2router.errors import DataError, UsageError
 from r2router.router.router import Router
-from r2router.simulate.arms import MOST_BUDGETS, world
+from r2router.simulate.arms import MAX_BUDGETS, world
 from r2router.simulate.noise import Noise
 from r2router.simulate.points import among, remembered
 from r2router.table.arrays import simulation_note
@@ -114,8 +114,8 @@ def _check_numbers(queries: int, seed: int, models: int | None, budgets: int | N
         raise UsageError(f"seed is {seed}; it is a whole number of at least 0")
     if models is not None and models < 1:
         raise UsageError(f"models is {models}; simulate at least 1, or leave it out for the router's own")
-    if budgets is not None and not 1 <= budgets <= MOST_BUDGETS:
-        raise UsageError(f"budgets is {budgets}; it lies between 1 and {MOST_BUDGETS}, or leave it out for the router's own")
+    if budgets is not None and not 1 <= budgets <= MAX_BUDGETS:
+        raise UsageError(f"budgets is {budgets}; it lies between 1 and {MAX_BUDGETS}, or leave it out for the router's own")
 
 
 def _real_vectors(router: Router, table: Table | None, vectors: FloatArray | None) -> FloatArray | None:

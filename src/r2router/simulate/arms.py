@@ -19,7 +19,7 @@ from r2router.predict import Predictor
 from r2router.router.router import Router
 from r2router.types import UNLIMITED, Budget, FloatArray, IntArray, Model, Prices
 
-MOST_BUDGETS = 50
+MAX_BUDGETS = 50
 _SHORTEST, _LONGEST = 10, 4_000  # the paper's range of budgets, in tokens
 _NOTHING = math.log(3.0)  # log of a length at which no answer is worth anything
 _LEVEL_SD, _PRICE_SD, _LENGTH_SD = 0.5, 0.5, 0.3  # of a copy's shifts: log odds of quality, log price, log length

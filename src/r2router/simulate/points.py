@@ -9,7 +9,7 @@ from r2router.predict.familiarity import Familiarity
 from r2router.types import FloatArray, IntArray
 
 _NEIGHBOURS = 5
-_MOST_SOUGHT = 5_000  # neighbours are looked for among so many: more do not make them much nearer
+_MAX_SOUGHT = 5_000  # neighbours are looked for among so many: more do not make them much nearer
 _AT_CENTRE = 1 - 1e-6
 _BLOCK = 1_024
 
@@ -62,7 +62,7 @@ def _a_neighbour(base: FloatArray, rows: IntArray, rng: np.random.Generator) -> 
     if len(base) < 2:
         return rows
     unit = unit_rows(base)
-    sought = rng.permutation(len(base))[:_MOST_SOUGHT]
+    sought = rng.permutation(len(base))[:_MAX_SOUGHT]
     k = min(_NEIGHBOURS, len(sought) - 1)
     which = rng.integers(k, size=len(rows))
     found = np.empty(len(rows), dtype=np.intp)

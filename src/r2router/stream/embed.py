@@ -49,9 +49,9 @@ def embedding(batches: Iterator[QueryBatch], encoder: str, engine: Engine, worke
         with OnRay() as ray:
             yield from _over(_again(first, batches), encoder, ray, embed_part, None)
     else:
-        own, most = alone(load_encoder(encoder))
-        threads = Threads(1 if most is None else workers or most)
-        yield from _over(_again(first, batches), encoder, threads, partial(_embed_here, own), None if most is None else _TEXTS)
+        own, maximum = alone(load_encoder(encoder))
+        threads = Threads(1 if maximum is None else workers or maximum)
+        yield from _over(_again(first, batches), encoder, threads, partial(_embed_here, own), None if maximum is None else _TEXTS)
 
 
 def _again(first: QueryBatch, others: Iterator[QueryBatch]) -> Iterator[QueryBatch]:

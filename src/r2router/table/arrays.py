@@ -50,7 +50,7 @@ def fit_to_pool(rows: pl.DataFrame, pool: Pool, *, drop: bool, teach: bool = Fal
     if rest.is_empty():
         raise DataError(f"no rows are left: none of the {len(rows)} is of an arm in the pool ({', '.join(pool.arms[:6])})")
     if teach:
-        models = listing(strange["model"].unique(maintain_order=True).to_list(), most=3)
+        models = listing(strange["model"].unique(maintain_order=True).to_list(), maximum=3)
         return rest, strange, [f"{len(strange):,} rows of arms that are not in the pool teach only ({models})"]
     return rest, strange.clear(), [f"{len(strange)} rows of arms that are not in the pool were left out"]
 

@@ -103,9 +103,9 @@ def _of_chunk(file: BinaryIO, size: int, meta: dict[int, Any], group_rows: int) 
 
 def _page(file: BinaryIO, at: int) -> tuple[dict[int, Any], int]:
     """(the header of the page at an offset, its length)."""
-    for most in (512, _LONGEST_HEADER):
+    for maximum in (512, _LONGEST_HEADER):
         file.seek(at)
-        header = _Compact(file.read(most))
+        header = _Compact(file.read(maximum))
         try:
             return header.struct(), header.at
         except _DamagedError:  # cut off: some headers hold long texts

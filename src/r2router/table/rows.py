@@ -37,7 +37,7 @@ from the cost; or of the visible text alone, and not known. Counts of the second
 
 _REQUIRED = ("query", "model", "budget", "quality")
 _AMOUNTS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd")
-_MOST = 1e9  # tokens or dollars of one answer that no answer can have
+_MAX = 1e9  # tokens or dollars of one answer that no answer can have
 _BROKEN_SHARE = 0.01  # so many rows may hold an impossible amount before the file counts as broken
 _LONGEST = {"model": 300, "budget": 300, "task": 1_000, "judge": 1_000, "control": 300, "sample": 1_000, "simulated": 10_000}  # characters
 _OTHER_NAMES = {
@@ -200,15 +200,15 @@ def _check(rows: pl.DataFrame, read: Source) -> tuple[pl.DataFrame, list[str]]:
     rows = rows.with_columns(budget=_budgets(rows, name))
     notes = []
     for column in _AMOUNTS:
-        broken = rows.filter((pl.col(column) < 0) | (pl.col(column) > _MOST))
+        broken = rows.filter((pl.col(column) < 0) | (pl.col(column) > _MAX))
         if broken.is_empty():
             continue
         if len(broken) > _BROKEN_SHARE * len(rows):
-            _refuse(broken, name, column, f"must be finite and at least 0, at most {_MOST:g} ({len(broken)} of {len(rows)} rows are not)")
+            _refuse(broken, name, column, f"must be finite and at least 0, at most {_MAX:g} ({len(broken)} of {len(rows)} rows are not)")
         first = broken.row(0, named=True)
         where = f"row {first[ROW]}, {first['model']}@{first['budget']}: {first[column]:g}"
         notes.append(f"{name}: {len(broken)} impossible {column} count as not observed (first: {where})")
-        rows = rows.with_columns(pl.when(pl.col(column).is_between(0, _MOST)).then(pl.col(column)).alias(column))
+        rows = rows.with_columns(pl.when(pl.col(column).is_between(0, _MAX)).then(pl.col(column)).alias(column))
     rows, found = _measured(rows, name)
     return rows, notes + found
 
@@ -233,11 +233,11 @@ def _measured(rows: pl.DataFrame, name: str) -> tuple[pl.DataFrame, list[str]]:
 
 def _check_sizes(rows: pl.DataFrame, read: Source) -> None:
     """Refuse names that are too long to be names, and texts that fill the memory though their file is small."""
-    for column, most in _LONGEST.items():
+    for column, maximum in _LONGEST.items():
         lengths = rows[column].str.len_bytes().fill_null(0)
-        if (lengths > 4 * most).any():
+        if (lengths > 4 * maximum).any():
             row = rows[ROW][int(lengths.arg_max() or 0)]
-            raise DataError(f"{read.name}, row {row}: {column} is longer than {most:,} characters")
+            raise DataError(f"{read.name}, row {row}: {column} is longer than {maximum:,} characters")
     allowed = max(SAFE, 200 * read.bytes)
     if read.bytes and (rows["query"].str.len_bytes().sum() or 0) > allowed:  # rows of one query share its text
         once = rows.unique("query" if rows["query_id"].null_count() else "query_id")

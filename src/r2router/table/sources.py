@@ -23,7 +23,7 @@ from r2router.text import clean
 Wanted = Callable[[str], bool]
 """Whether a column of this name is to be read."""
 
-_MOST_COLUMNS = 10_000
+_MAX_COLUMNS = 10_000
 _LONGEST_HEADER = 1 << 20  # bytes of a CSV's first line
 
 
@@ -118,7 +118,7 @@ def _csv(path: str, wanted: Wanted) -> _Read:
     check_text(path)
     with Path(path).open("rb") as file:
         head = file.readline(_LONGEST_HEADER)
-    _check_columns(path, _MOST_COLUMNS + 1 if len(head) == _LONGEST_HEADER else head.count(b",") + 1)
+    _check_columns(path, _MAX_COLUMNS + 1 if len(head) == _LONGEST_HEADER else head.count(b",") + 1)
     try:
         return _chosen(pl.scan_csv(path, infer_schema=False, glob=False), wanted, ())
     except pl.exceptions.ComputeError as error:
@@ -148,8 +148,8 @@ def _chosen(scan: pl.LazyFrame, wanted: Wanted, notes: tuple[str, ...]) -> _Read
 
 
 def _check_columns(path: str, count: int) -> None:
-    if count > _MOST_COLUMNS:
-        raise DataError(f"{path}: has more than {_MOST_COLUMNS:,} columns, which no outcome table has")
+    if count > _MAX_COLUMNS:
+        raise DataError(f"{path}: has more than {_MAX_COLUMNS:,} columns, which no outcome table has")
 
 
 def _check_lines(path: str) -> None:

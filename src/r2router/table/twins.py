@@ -12,7 +12,7 @@ import numpy as np
 from r2router.types import IntArray
 
 _WORDS = 6  # in a shingle
-_LEAST = 12  # shingles that two texts must share
+_MIN = 12  # shingles that two texts must share
 _SHARE = 0.5  # of the shorter text's shingles
 _COMMON = 40  # a shingle of more texts than this, and of more than 1 in 50, is a template: asked of everybody, it tells nothing
 _LONGEST = 2_000  # words of a text that are looked at
@@ -49,10 +49,10 @@ def _joined(shingles: Sequence[set[int]]) -> list[int]:
     for text, own in enumerate(shingles):
         for shingle in own:
             holders[shingle].append(text)
-    most = max(_COMMON, len(shingles) // 50)
+    maximum = max(_COMMON, len(shingles) // 50)
     size, shared = [len(own) for own in shingles], Counter[tuple[int, int]]()
     for texts in holders.values():
-        if len(texts) > most:
+        if len(texts) > maximum:
             for text in texts:
                 size[text] -= 1
         elif len(texts) > 1:
@@ -66,7 +66,7 @@ def _joined(shingles: Sequence[set[int]]) -> list[int]:
         return i
 
     for (a, b), count in shared.items():
-        if count >= _LEAST and count >= _SHARE * min(size[a], size[b]):
+        if count >= _MIN and count >= _SHARE * min(size[a], size[b]):
             low, high = sorted((find(a), find(b)))
             root[high] = low
     return [find(i) for i in range(len(root))]

@@ -21,7 +21,7 @@ BROKEN_OFF = frozenset(
 """Finish reasons (in lower case) of an answer that the endpoint did not end by itself: a failure that may pass, and no outcome."""
 
 _NO_REASON = frozenset({"", "null", "none"})  # DashScope and others say so while they are not done
-_MOST_CHOICES = 8
+_MAX_CHOICES = 8
 
 
 class _PlainDelta(msgspec.Struct):
@@ -108,11 +108,11 @@ class _Choice:
 class ReplyBuilder:
     """Collects a reply, whole or chunk by chunk. Of several choices the one with the lowest index counts.
 
-    most: characters that are kept of it. usage: the report as it came. seen: whether anything came that is a reply, or a part of one.
+    maximum: characters that are kept of it. usage: the report as it came. seen: whether anything came that is a reply, or a part of one.
     """
 
-    def __init__(self, most: int) -> None:
-        self._left = self._most = most
+    def __init__(self, maximum: int) -> None:
+        self._left = self._max = maximum
         self._choices: dict[int, _Choice] = {}
         self.usage: Any = None
         self.model: str | None = None
@@ -137,7 +137,7 @@ class ReplyBuilder:
 
     def _check(self) -> None:
         if self._left < 0:
-            raise TooMuch(f"said more than {self._most:,} characters, far more than what was asked for can be")
+            raise TooMuch(f"said more than {self._max:,} characters, far more than what was asked for can be")
 
     def add(self, body: Any) -> Any:
         """Take in a whole reply or a chunk; gives the error that it reports instead, or None.
@@ -166,7 +166,7 @@ class ReplyBuilder:
     def _add_choice(self, choice: dict[str, Any], position: int) -> None:
         index = choice.get("index")
         index = index if type(index) is int else position
-        if index not in self._choices and len(self._choices) >= _MOST_CHOICES:
+        if index not in self._choices and len(self._choices) >= _MAX_CHOICES:
             return
         mine = self._choices.setdefault(index, _Choice())
         delta, message, text = choice.get("delta"), choice.get("message"), choice.get("text")

@@ -116,8 +116,8 @@ class Upstream:
         """Seconds before the next attempt: what the endpoint asked for, else a doubling time; and as much again at random."""
         failed = state.outcome.exception() if state.outcome is not None else None
         asked = failed.wait if isinstance(failed, AttemptFailed) else None
-        least = min(self.backoff_s * 2 ** (state.attempt_number - 1), LONGEST_BACKOFF_S) if asked is None else min(asked, LONGEST_PAUSE_S)
-        return least + random.uniform(0, max(least, self.backoff_s))  # noqa: S311  it spreads the calls, and hides nothing
+        minimum = min(self.backoff_s * 2 ** (state.attempt_number - 1), LONGEST_BACKOFF_S) if asked is None else min(asked, LONGEST_PAUSE_S)
+        return minimum + random.uniform(0, max(minimum, self.backoff_s))  # noqa: S311  it spreads the calls, and hides nothing
 
     async def probe(self, provider: str) -> Failure | None:
         """Whether a provider can be reached and takes the key, in one try that costs nothing; None if so."""

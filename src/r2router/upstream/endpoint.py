@@ -102,7 +102,7 @@ class Mask:
     """Takes a key out of what an endpoint sends, also where a large part of it is quoted, or is spread over several pieces."""
 
     _GRAM = 6
-    _LEAST = 12  # characters in a row of a key that are masked
+    _MIN = 12  # characters in a row of a key that are masked
 
     def __init__(self, key: str) -> None:
         self._key = key
@@ -147,12 +147,12 @@ class Mask:
         """Where parts of the key stand, in order and apart. Any 11 characters of it hold one of the grams that are looked for."""
         found: list[tuple[int, int]] = []
         for key in self._forms:
-            least = min(self._LEAST, len(key))
+            minimum = min(self._MIN, len(key))
             for at in range(0, len(key) - self._GRAM + 1, self._GRAM):
                 start = text.find(key[at : at + self._GRAM])
                 while start >= 0:
                     first, last = _grown(text, start, start + self._GRAM, key, at)
-                    if last - first >= least:
+                    if last - first >= minimum:
                         found.append((first, last))
                     start = text.find(key[at : at + self._GRAM], max(last, start + 1))
         merged: list[tuple[int, int]] = []
@@ -182,12 +182,12 @@ class TooMuch(Exception):
 
 
 class Inflate:
-    """Hands on what an endpoint sends in parts of at most 64 KiB, unpacked, and no more than `most` bytes of it in all."""
+    """Hands on what an endpoint sends in parts of at most 64 KiB, unpacked, and no more than `maximum` bytes of it in all."""
 
     _PART = 65_536
 
-    def __init__(self, most: int, encoding: str = "") -> None:
-        self.left = self.most = most
+    def __init__(self, maximum: int, encoding: str = "") -> None:
+        self.left = self.maximum = maximum
         coding = encoding.strip().lower()
         if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
             raise ValueError(f"compressed as {coding[:20]!r}, which was not asked for")
@@ -208,26 +208,26 @@ class Inflate:
     def _count(self, part: bytes) -> bytes:
         self.left -= len(part)
         if self.left < 0:
-            raise TooMuch(f"sent more than {self.most / MB:,.0f} MB, far more than what was asked for can be")
+            raise TooMuch(f"sent more than {self.maximum / MB:,.0f} MB, far more than what was asked for can be")
         return part
 
 
-def most_stream_bytes(tokens: int) -> int:
+def max_stream_bytes(tokens: int) -> int:
     """Bytes of a stream of so many tokens at most: an event per token, some of which repeat the whole answer. They are not kept."""
     return min(8 * MB + 16_000 * tokens, 256 * MB)
 
 
-def most_kept_bytes(tokens: int) -> int:
+def max_kept_bytes(tokens: int) -> int:
     """Bytes of a whole reply of so many tokens, log-probabilities included; of a text, with a wide margin."""
     return min(2 * MB + 2_000 * tokens, 32 * MB)
 
 
-def most_embedding_bytes(texts: int, dim: int) -> int:
+def max_embedding_bytes(texts: int, dim: int) -> int:
     """Bytes of a reply with so many vectors; dim: 0 where their length is not known yet."""
     return MB + texts * (dim or 8192) * 32
 
 
-def least_tokens(texts: Sequence[str]) -> int:
+def min_tokens(texts: Sequence[str]) -> int:
     """Tokens that texts come to at least, by any tokenizer: a token of four words, or of a hundred bytes, is longer than they make them."""
     words = sum(len(text.split()) for text in texts)
     size = sum(len(text.encode("utf-8", "replace")) - text.count(" ") for text in texts)

@@ -27,13 +27,13 @@ class Closed(Exception):
 class ConcurrencyLimiter:
     """Lets at most `window` calls through at once, and none before a pause is over.
 
-    The window begins at `most`. A 429 halves it, once for all calls that were under way; every success adds `1/window`. So it
+    The window begins at `maximum`. A 429 halves it, once for all calls that were under way; every success adds `1/window`. So it
     settles just below what the provider allows, without being told.
     """
 
-    def __init__(self, most: int) -> None:
-        self.most = max(1, most)
-        self.window = float(self.most)
+    def __init__(self, maximum: int) -> None:
+        self.maximum = max(1, maximum)
+        self.window = float(self.maximum)
         self.active = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._opens_at = 0.0
@@ -86,8 +86,8 @@ class ConcurrencyLimiter:
 
     def succeeded(self) -> None:
         """A little more at once."""
-        if self.window < self.most:
-            self.window = min(float(self.most), self.window + 1 / self.window)
+        if self.window < self.maximum:
+            self.window = min(float(self.maximum), self.window + 1 / self.window)
             self._wake()
 
     def refused(self, began: float, pause_s: float) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from r2router.upstream.answer import ReplyBuilder
 from r2router.upstream.content import decoded
-from r2router.upstream.endpoint import LONGEST_ANSWER, MB, Inflate, TooMuch, least_tokens, most_kept_bytes, most_stream_bytes
+from r2router.upstream.endpoint import LONGEST_ANSWER, MB, Inflate, TooMuch, max_kept_bytes, max_stream_bytes, min_tokens
 from r2router.upstream.events import BOM, Lines, field, is_blank, is_json
 from r2router.upstream.limits import retry_after
 from r2router.upstream.reply import AttemptFailed, Reply, http_failure
@@ -21,7 +21,7 @@ from r2router.upstream.wire import in_words, one_line, said
 if TYPE_CHECKING:
     import aiohttp
 
-_MOST_ERROR_BYTES = 65_536
+_MAX_ERROR_BYTES = 65_536
 _DRAIN_S = 1.0
 """How long a connection may stay open behind the end of a stream, before it is closed instead of used again."""
 
@@ -30,7 +30,7 @@ async def refusal(response: aiohttp.ClientResponse) -> AttemptFailed:
     """What an HTTP error means."""
     begun = bytearray()
     try:
-        inflate = Inflate(_MOST_ERROR_BYTES, response.headers.get("Content-Encoding", ""))
+        inflate = Inflate(_MAX_ERROR_BYTES, response.headers.get("Content-Encoding", ""))
         async for data in response.content.iter_any():
             for part in inflate.feed(data):
                 begun += part
@@ -50,7 +50,7 @@ async def read_reply(response: aiohttp.ClientResponse, begin: float, *, cap: int
     tokens = LONGEST_ANSWER if cap is None else cap
     reader = _Reader(tokens, begin)
     try:
-        inflate = Inflate(most_stream_bytes(tokens), response.headers.get("Content-Encoding", ""))
+        inflate = Inflate(max_stream_bytes(tokens), response.headers.get("Content-Encoding", ""))
         stream = response.content.iter_any()
         async for data in stream:
             for part in inflate.feed(data):
@@ -70,7 +70,7 @@ async def read_reply(response: aiohttp.ClientResponse, begin: float, *, cap: int
 
 async def _drain(stream: AsyncIterator[bytes]) -> None:
     """Read to the end of a stream that has said that it is over, so that its connection can be used again."""
-    left = _MOST_ERROR_BYTES
+    left = _MAX_ERROR_BYTES
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_S):
             async for data in stream:
@@ -83,12 +83,12 @@ class _Reader:
     """Takes in a reply packet by packet: one JSON, or a stream of events. What it is, its first bytes say; endpoints mislabel it."""
 
     def __init__(self, tokens: int, begin: float) -> None:
-        self.answer = ReplyBuilder(most_kept_bytes(tokens))
+        self.answer = ReplyBuilder(max_kept_bytes(tokens))
         self.done = False
         self.first: float | None = None
         self.ended_at = begin
-        self.begin, self._most = begin, most_kept_bytes(tokens)
-        self._lines = Lines(self._most)
+        self.begin, self._max = begin, max_kept_bytes(tokens)
+        self._lines = Lines(self._max)
         self._start: bytes | None = b""  # what does not tell yet what it is
         self._whole: bytearray | None = None
         self._pending = bytearray()  # of an event whose data stand in several lines
@@ -101,15 +101,15 @@ class _Reader:
             return
         if self._start is not None:
             data = self._start + data
-            if is_blank(data) and len(data) < _MOST_ERROR_BYTES:
+            if is_blank(data) and len(data) < _MAX_ERROR_BYTES:
                 self._start = data
                 return
             self._start = None
             self._whole = bytearray() if is_json(data) else None
         if self._whole is not None:
             self._whole += data
-            if len(self._whole) > self._most:
-                raise TooMuch(f"sent more than {self._most / MB:,.0f} MB, far more than what was asked for can be")
+            if len(self._whole) > self._max:
+                raise TooMuch(f"sent more than {self._max / MB:,.0f} MB, far more than what was asked for can be")
             return
         for line in self._lines.feed(data):
             self._line(line)
@@ -180,7 +180,7 @@ class _Reader:
                 self._take(body, value)
                 return
         self._pending += value + b"\n"
-        if len(self._pending) > self._most:
+        if len(self._pending) > self._max:
             raise TooMuch("sent an event that does not end")
 
     def _dispatch(self) -> None:
@@ -223,7 +223,7 @@ def _reply(reader: _Reader, cap: int | None, sent: int | None) -> Reply:
         cap,
         spoke=bool(text or reasoning),
         sent_bytes=sent,
-        least_output=least_tokens((text, reasoning)),
+        min_output=min_tokens((text, reasoning)),
         read_bytes=len(text) + len(reasoning),
     )
     return Reply(

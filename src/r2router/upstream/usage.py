@@ -82,19 +82,19 @@ def larger(known: Any, reported: Any) -> Any:
 
 def usage_of(
     reported: Any,
-    most_output: int | None = None,
+    max_output: int | None = None,
     *,
     spoke: bool,
     sent_bytes: int | None = None,
-    least_output: int = 0,
+    min_output: int = 0,
     read_bytes: int = 0,
     convention: Convention | None = None,
 ) -> tuple[Usage | None, str]:
     """(usage, "") from a provider's report, or (None, what is wrong with it).
 
-    More than the `max_tokens` that was sent (most_output) is what the provider bills, and no wrong count, up to what a model can write at
+    More than the `max_tokens` that was sent (max_output) is what the provider bills, and no wrong count, up to what a model can write at
     all. spoke: whether the reply holds any text. sent_bytes: of the request; it has no more tokens than that, and what a template adds.
-    least_output: tokens that the text comes to at least. read_bytes: of the text; no count above it is possible without thinking.
+    min_output: tokens that the text comes to at least. read_bytes: of the text; no count above it is possible without thinking.
     convention: how the provider counts, where that is known; else it is told from names and sums.
     """
     if not isinstance(reported, dict):
@@ -104,13 +104,13 @@ def usage_of(
         usage = _read(reported) if convention is None else CONVENTIONS[convention](reported)
     except _Impossible as why:
         usage, wrong = Usage(0, 0), str(why)
-    least_output = max(least_output, int(spoke))
+    min_output = max(min_output, int(spoke))
     if not wrong and sent_bytes is not None and usage.input > sent_bytes + TEMPLATE_TOKENS:
         wrong = f"{usage.input:,} input tokens for a request of {sent_bytes:,} bytes"
-    elif not wrong and usage.output > max(LONGEST_ANSWER, 2 * (most_output or 0), read_bytes):
+    elif not wrong and usage.output > max(LONGEST_ANSWER, 2 * (max_output or 0), read_bytes):
         wrong = f"{usage.output:,} output tokens"
-    elif not wrong and usage.output < least_output:
-        wrong = f"{usage.output:,} output tokens for a text of at least {least_output:,}"
+    elif not wrong and usage.output < min_output:
+        wrong = f"{usage.output:,} output tokens for a text of at least {min_output:,}"
     return (None, f"the reply reports impossible usage: {wrong}") if wrong else (usage, "")
 
 

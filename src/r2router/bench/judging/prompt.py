@@ -108,13 +108,13 @@ def shortened(asked: str, share: float) -> tuple[str, int] | None:
     head, begin, rest = asked.partition(f"<response-{m[1]}>\n")
     response, end, tail = rest.partition(f"\n</response-{m[1]}>")
     half = int(len(response) * share / 2)
-    if half < _LEAST:
+    if half < _MIN:
         return None
     left_out = f"\n[... {len(response) - 2 * half:,} characters of the response are left out here, as it is too long to be read ...]\n"
     return f"{head}{begin}{response[:half]}{left_out}{response[-half:]}{end}{tail}", 2 * half
 
 
-_LEAST = 100
+_MIN = 100
 
 PROMPTS: dict[str, JudgePrompt] = {
     p.name: p

@@ -209,8 +209,8 @@ def _stranger() -> int:
         lines = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
     except OSError:
         return 0
-    most = max((int(first) + int(count) for first, _, count in (line.split() for line in lines)), default=0)
-    return random.SystemRandom().randrange(most // 4, most // 2) if most >= 1 << 16 else 0
+    maximum = max((int(first) + int(count) for first, _, count in (line.split() for line in lines)), default=0)
+    return random.SystemRandom().randrange(maximum // 4, maximum // 2) if maximum >= 1 << 16 else 0
 
 
 # -- which system calls -------------------------------------------------------------------------------------------------

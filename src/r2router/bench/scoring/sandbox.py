@@ -138,14 +138,14 @@ def job_of(
 ) -> dict[str, Any]:
     """What every job holds. more: folders that are seen inside, beside Python and its packages."""
     mega = 1 << 20
-    most = {
+    maximum = {
         "RLIMIT_CPU": limits.seconds, "RLIMIT_AS": limits.memory_mb * mega, "RLIMIT_FSIZE": limits.file_mb * mega, "RLIMIT_NOFILE": 64,
         "RLIMIT_CORE": 0, "RLIMIT_MSGQUEUE": 0, "RLIMIT_MEMLOCK": 0,
         # the processes of the fence itself count where they are the same user's
         "RLIMIT_NPROC": limits.processes + (fence.own_processes if fence and not held.uid else 0),
     }  # fmt: skip
     job = {
-        "stages": [stage(name) for name in stages], "limits": most, "fence": "none" if fence is None else fence.name, "uid": held.uid,
+        "stages": [stage(name) for name in stages], "limits": maximum, "fence": "none" if fence is None else fence.name, "uid": held.uid,
         "path": package_folders(),
     }  # fmt: skip
     if fence is not None:

@@ -23,7 +23,7 @@ from r2router.bench.scoring.watch import end
 from r2router.errors import DataError
 
 _TO_START = 120.0  # seconds: what is imported may be large, and the machine busy
-_MOST = 1 << 20
+_MAX = 1 << 20
 
 
 _SLACK = 100.0  # seconds on the clock beyond the CPU time of a call: a busy machine is no fault of the answer
@@ -126,7 +126,7 @@ def _exchange(process: subprocess.Popen[bytes], data: bytes, seconds: float) -> 
                 raise ProcessLost("it ended")
             got += part
             size = struct.unpack("=I", got[:4])[0] if len(got) >= 4 else None
-            if size is not None and size > _MOST:
+            if size is not None and size > _MAX:
                 raise ProcessLost("its result is too large")
             if size is not None and len(got) >= 4 + size:
                 return got[4 : 4 + size]

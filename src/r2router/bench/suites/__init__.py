@@ -75,9 +75,9 @@ def check_options(name: str, options: Mapping[str, str], known: Iterable[str]) -
             raise DataError(f"suite {name!r} has no option {option!r}{suggest(option, known)}; there are: {', '.join(known) or 'none'}")
 
 
-def whole_number(name: str, options: Mapping[str, str], option: str, default: int, least: int = 0) -> int:
+def whole_number(name: str, options: Mapping[str, str], option: str, default: int, minimum: int = 0) -> int:
     """An option that is a whole number. Raises `DataError`."""
     text = options.get(option, str(default))
-    if not (text.isascii() and text.isdigit()) or int(text) < least:
-        raise DataError(f"suite {name!r}: {option}={text!r} must be a whole number from {least} on")
+    if not (text.isascii() and text.isdigit()) or int(text) < minimum:
+        raise DataError(f"suite {name!r}: {option}={text!r} must be a whole number from {minimum} on")
     return int(text)

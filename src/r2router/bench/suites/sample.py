@@ -47,14 +47,14 @@ def sample(queries: Sequence[Query], size: int, *, seed: int) -> list[Query]:
 
 def _shares(sizes: Sequence[int], total: int) -> list[int]:
     """Whole numbers that add up to `total`, in proportion to the sizes and never above them."""
-    least = 1 if total >= len(sizes) else 0
+    minimum = 1 if total >= len(sizes) else 0
     exact = np.array(sizes) * (total / sum(sizes))
-    shares = np.maximum(np.floor(exact).astype(int), least)
+    shares = np.maximum(np.floor(exact).astype(int), minimum)
     order = np.argsort(-(exact - np.floor(exact)), kind="stable")
     while (missing := total - int(shares.sum())) != 0:
         step = 1 if missing > 0 else -1
         ranked = order if step > 0 else order[::-1]
-        able = [i for i in ranked if (shares[i] < sizes[i] if step > 0 else shares[i] > least)]
+        able = [i for i in ranked if (shares[i] < sizes[i] if step > 0 else shares[i] > minimum)]
         for i in able[: abs(missing)]:
             shares[i] += step
     return [int(s) for s in shares]

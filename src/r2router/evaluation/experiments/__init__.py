@@ -10,7 +10,7 @@ from r2router.encode import CachedEncoder, Encoder, load_encoder
 from r2router.errors import ConfigError, DataError
 from r2router.evaluation.contenders import EmbeddedTable, HoldOutPlan
 from r2router.evaluation.experiment import Study
-from r2router.evaluation.tables_and_plots import LEAST_QUERIES
+from r2router.evaluation.tables_and_plots import MIN_QUERIES
 from r2router.predict import Learner
 from r2router.report.findings import Findings
 from r2router.router.recipe import Recipe
@@ -81,13 +81,13 @@ def reproduce(  # noqa: PLR0913 - each is a setting of its own, by name
 
 def _check_enough(name: str, data: EmbeddedTable) -> None:
     """Raise `DataError` where a table is too small or too thin for any figure of a comparison."""
-    if len(data) < LEAST_QUERIES:
-        raise DataError(f"fewer than {LEAST_QUERIES} queries show nothing but noise (here {len(data)} have outcomes): take a larger table")
+    if len(data) < MIN_QUERIES:
+        raise DataError(f"fewer than {MIN_QUERIES} queries show nothing but noise (here {len(data)} have outcomes): take a larger table")
     if name not in _WITHOUT_FIXED and not len(data.outcomes.fixed_arms()):
-        most = float(data.outcomes.seen.mean(axis=0).max(initial=0.0))
+        maximum = float(data.outcomes.seen.mean(axis=0).max(initial=0.0))
         raise DataError(
             "no arm was observed, with its tokens, on 95 % of the queries: there is no fixed arm to compare with. The arm that was seen "
-            f"most has {most:.0%}: collect what is missing, or keep the queries that every arm was asked"
+            f"most has {maximum:.0%}: collect what is missing, or keep the queries that every arm was asked"
         )
 
 

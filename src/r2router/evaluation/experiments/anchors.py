@@ -83,10 +83,10 @@ def neighbours(pool: Pool, anchors: IntArray) -> tuple[IntArray, IntArray, Float
 def run(study: Study) -> Findings:
     """Ours with 2, 3, 4, 6, 8, ... heads a model. Raises `DataError` where no model has three budgets."""
     data, plan = study.data, study.plan
-    most = max(len(m.budgets) for m in data.table.pool.models)
-    if most < 3:
+    maximum = max(len(m.budgets) for m in data.table.pool.models)
+    if maximum < 3:
         raise DataError("no model of this table has three budgets: there is nothing between two anchors to interpolate")
-    counts = [k for k in (2, 3, 4, 6, 8, 12, 16, 24, 32) if k < most]
+    counts = [k for k in (2, 3, 4, 6, 8, 12, 16, 24, 32) if k < maximum]
     contenders = [Contender(f"{k} heads a model", Interpolated(study.learner, k)) for k in counts]
     folds = plan.folds_of(data)
     tried = attempt([Contender(OURS, study.learner), *contenders], data, folds, study.progress)
@@ -94,10 +94,10 @@ def run(study: Study) -> Findings:
     found = comparable(tried, data, folds)
     result = compare(found, data.outcomes, plan.resamples, 0, base=OURS, progress=study.progress)
     order = [c.name for c in contenders if c.name in found] + [OURS]
-    x = [*(k for k, c in zip(counts, contenders, strict=True) if c.name in found), most]
+    x = [*(k for k, c in zip(counts, contenders, strict=True) if c.name in found), maximum]
     areas = [result.figures[name]["area"] for name in order]
     plot = Plot("Area over heads a model", "budgets learned of each LLM", "area over log cost", (line("ours", x, areas),))
-    rows = {(f"all {most} budgets" if name == OURS else name): result.figures[name] for name in order}
+    rows = {(f"all {maximum} budgets" if name == OURS else name): result.figures[name] for name in order}
     differences = {name: result.differences[name] for name in order if name != OURS}
     answers = [f"All budgets minus {name}: area {signed(row['area'])}." for name, row in differences.items()]
     enough = next((name for name in order if name == OURS or differences[name]["area"].low <= 0), OURS)

@@ -10,7 +10,7 @@ import numpy as np
 from r2router.evaluation.accuracy import COMPLIES, compliance, skipped
 from r2router.evaluation.contenders import EmbeddedTable
 from r2router.evaluation.experiment import Study
-from r2router.evaluation.tables_and_plots import LEAST_QUERIES, REQUESTS, line, signed
+from r2router.evaluation.tables_and_plots import MIN_QUERIES, REQUESTS, line, signed
 from r2router.figure import Figure
 from r2router.metrics.crossfit import halves_of
 from r2router.metrics.intervals import interval, weights
@@ -156,7 +156,7 @@ def _tasks(data: EmbeddedTable, curves: dict[str, list[int]]) -> Grid | None:
     """Task x model: quality at the cheapest and the most expensive budget."""
     names = np.array(data.table.tasks)
     sizes = {str(task): int((names == task).sum()) for task in np.unique(names)}
-    tasks = [task for task, size in sizes.items() if size >= LEAST_QUERIES]
+    tasks = [task for task, size in sizes.items() if size >= MIN_QUERIES]
     if len(tasks) < 2:  # one task is all queries again
         return None
     ends = [a for arms in curves.values() for a in dict.fromkeys((arms[0], arms[-1]))]

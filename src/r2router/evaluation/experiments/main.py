@@ -18,8 +18,8 @@ from r2router.evaluation.operating_points import SHARES, OperatingPoint, operati
 from r2router.evaluation.robustness import noisy_views, robustness_grid
 from r2router.evaluation.tables_and_plots import (
     LABELS,
-    LEAST_QUERIES,
     MEANINGS,
+    MIN_QUERIES,
     RANGES,
     as_much,
     deferral_plot,
@@ -274,7 +274,7 @@ def by_task(study: Study, found: Mapping[str, Sequence[Method]]) -> list[tuple[s
     lines: list[tuple[str, Comparison | None]] = []
     for task in names:
         rows = np.flatnonzero(tasks == task)
-        if len(rows) < LEAST_QUERIES:
+        if len(rows) < MIN_QUERIES:
             lines.append((task, None))
             continue
         try:
@@ -300,7 +300,7 @@ def one_by_one(study: Study, mine: Tried, tasks: Sequence[tuple[str, Comparison 
             rows.append(GridRow(task, (float(part.n), *(None if f is None else msgspec.structs.replace(f, n=0) for f in area))))
         heads = ("queries", "ours", "mixture", "knowing mixture", "oracle", "ours minus mixture", "minus knowing one")
         about = (
-            f"Not available where a task has fewer than {LEAST_QUERIES} queries, or no arm that was observed on nearly all of them. The "
+            f"Not available where a task has fewer than {MIN_QUERIES} queries, or no arm that was observed on nearly all of them. The "
             "first mixture is chosen by all queries of the other folds, of whatever task; the knowing one by this task's outcomes."
         )
         formats = (",.0f", ".3f", ".3f", ".3f", ".3f", "+.3f", "+.3f")

@@ -19,7 +19,7 @@ from r2router.evaluation.tables_and_plots import MEANINGS, grid, line, signed, t
 from r2router.metrics.score import Method, compare
 from r2router.predict import Learner, Predictor
 from r2router.report.findings import Findings, Grid, GridRow, Plot, Section
-from r2router.router.add_model import LEAST_QUERIES
+from r2router.router.add_model import MIN_QUERIES
 from r2router.router.recipe import Recipe
 from r2router.table.table import ARRAYS, Table
 from r2router.types import Arm, FloatArray, Forecast, IntArray
@@ -28,7 +28,7 @@ QUESTION = "How many graded queries of a new LLM are needed, if nothing is train
 
 SIZES = (25, 50, 100, 200, 400)
 _WITHOUT, _ALL = "without the new LLM", "trained again on all queries"
-_MOST_MODELS = 12
+_MAX_MODELS = 12
 
 
 class Late(msgspec.Struct, frozen=True):
@@ -102,10 +102,10 @@ def run(study: Study) -> Findings:
     models = [m.id for m in data.table.pool.models if data.outcomes.seen[:, _columns(data.table, m.id)].any(axis=1).mean() > 0.9]
     if len(data.table.pool.models) < 2 or not models:
         raise DataError("a new LLM needs others that were there before, and outcomes on nearly all queries: this table has none such")
-    models = models[:_MOST_MODELS]
+    models = models[:_MAX_MODELS]
     folds = plan.folds_of(data)[:1]
     train = min(int((folds[0] != number).sum()) for number in range(plan.folds))
-    sizes = [size for size in SIZES if LEAST_QUERIES <= size < train]
+    sizes = [size for size in SIZES if MIN_QUERIES <= size < train]
     if not sizes:
         raise DataError(f"a new LLM is tried with {SIZES[0]} graded queries and more; here only {train:,} can be learned from")
     found: dict[str, Sequence[Method]] = {}

@@ -9,7 +9,7 @@ from r2router.evaluation.contenders import attempt, comparable, needed
 from r2router.evaluation.experiment import Study, failures
 from r2router.evaluation.experiments.main import by_task, curves, differences_table, figures_table, headlines, judged, verdict
 from r2router.evaluation.methods import OURS, everybody, ours
-from r2router.evaluation.tables_and_plots import LEAST_QUERIES, signed
+from r2router.evaluation.tables_and_plots import MIN_QUERIES, signed
 from r2router.figure import Figure
 from r2router.metrics.score import Comparison, compare
 from r2router.report.findings import Findings, Grid, GridRow, Section, Words
@@ -42,7 +42,7 @@ def run(study: Study) -> Findings:
     )
     parts = by_task(study, comparable(tried, data, [fold]))
     rows = tuple(GridRow(task, tuple(_gap(part, m) for m in ("fixed", "fixed known"))) for task, part in parts)
-    few = f"Not available where a task has fewer than {LEAST_QUERIES} queries, or no arm that was observed on nearly all of them."
+    few = f"Not available where a task has fewer than {MIN_QUERIES} queries, or no arm that was observed on nearly all of them."
     sections = (
         Section("Quality and cost", (curves(result, data.outcomes), figures_table(result, tried))),
         Section("Ours against each", (differences_table(result), Words(verdict(result)))),

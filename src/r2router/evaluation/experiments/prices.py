@@ -53,14 +53,14 @@ def run(study: Study) -> Findings:
     columns = ("decisions unchanged", "ours minus mixture (area)", "ours minus knowing mixture", "knowing the prices minus not (area)")
     about = "Decisions at the value of an answer that keeps 95 % of the best LLM's quality at the old prices. Nothing is fitted again."
     grid = Grid("When prices move", columns, tuple(rows), ("share", "+.3f", "+.3f", "+.4f"), ("", "more", "more", "more"), about)
-    least, most = min(lost, key=lambda f: f.value), max(lost, key=lambda f: f.value)
+    minimum, maximum = min(lost, key=lambda f: f.value), max(lost, key=lambda f: f.value)
     kept_shares = [row.cells[0].value for row in rows]  # type: ignore[union-attr]
     answers = [
         _verdict(above, len(rows)),
         f"{min(kept_shares):.0%} to {max(kept_shares):.0%} of decisions stay as they were.",
     ]
-    if not math.isnan(least.value):
-        answers.append(f"Not knowing the new prices costs between {signed(least, '+.4f')} and {signed(most, '+.4f')} of area.")
+    if not math.isnan(minimum.value):
+        answers.append(f"Not knowing the new prices costs between {signed(minimum, '+.4f')} and {signed(maximum, '+.4f')} of area.")
     notes = ["costs are those of the tokens used at the moved prices; what a source recorded as paid is not used here"]
     return study.findings("prices", "When prices move", QUESTION, answers, (Section("Moves", (grid,)),), notes=notes)
 

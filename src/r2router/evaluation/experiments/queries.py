@@ -25,8 +25,8 @@ def run(study: Study) -> Findings:
     """Ours fitted on ever more queries of the training part of each fold, always judged on the same held-out part."""
     data, plan = study.data, study.plan
     folds = plan.folds_of(data)
-    most = min(int((fold != number).sum()) for fold in folds for number in range(plan.folds))
-    sizes = [*(size for size in SIZES if size < most), most]
+    maximum = min(int((fold != number).sum()) for fold in folds for number in range(plan.folds))
+    sizes = [*(size for size in SIZES if size < maximum), maximum]
     found: dict[str, Sequence[Method]] = {}
     names = {size: f"{size:,} queries" for size in sizes}
     for size in sizes:
@@ -59,7 +59,7 @@ def run(study: Study) -> Findings:
     grid = Grid("Figures", columns, tuple(rows), (".3f", "+.3f", "+.3f", "share"), ("more",) * 4)
     enough = next((s for s in sizes if all(results[t].verdict == "above" for t in sizes if t >= s)), None)
     never = "At no size does routing clearly beat the best mixture of fixed arms."
-    if math.isnan(gains[most].value):
+    if math.isnan(gains[maximum].value):
         never = "Areas are not available: fewer than two arms of different cost were observed on nearly all queries, or one is free."
     answers = [f"From {enough:,} graded queries on routing clearly beats the best mixture of fixed arms." if enough else never]
     answers += [

@@ -8,7 +8,7 @@ import msgspec
 
 from r2router.errors import Refused
 from r2router.gateway.conversation import Ceilings, Conversation, dicts, texts_of
-from r2router.gateway.dialects.dialect import Dialect, Speaks, Watch, append_words, count, least
+from r2router.gateway.dialects.dialect import Dialect, Speaks, Watch, append_words, count, minimum
 from r2router.gateway.error_bodies import openai_error
 from r2router.gateway.splice import Items, Members
 from r2router.types import Enforcement, Provider
@@ -108,9 +108,9 @@ class Chat(Dialect):
         thinking = thinking if isinstance(thinking, dict) else {}
         effort = body.get("reasoning_effort") or reasoning.get("effort")
         off = thinking.get("type") == "disabled" or body.get("enable_thinking") is False or effort == "none"
-        allowed = least(*(count(v) for v in (reasoning.get("max_tokens"), thinking.get("budget_tokens"), body.get("thinking_budget"))))
+        allowed = minimum(*(count(v) for v in (reasoning.get("max_tokens"), thinking.get("budget_tokens"), body.get("thinking_budget"))))
         return Ceilings(
-            max_tokens=least(count(body.get("max_tokens")), count(body.get("max_completion_tokens"))),
+            max_tokens=minimum(count(body.get("max_tokens")), count(body.get("max_completion_tokens"))),
             effort=effort if isinstance(effort, str) else None,
             thinking=0 if off else allowed,
         )

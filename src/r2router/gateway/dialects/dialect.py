@@ -149,6 +149,6 @@ def count(value: Any) -> int | None:
     return value if type(value) is int and value >= 0 else None
 
 
-def least(*values: int | None) -> int | None:
+def minimum(*values: int | None) -> int | None:
     """The smallest of those that are given."""
     return min((v for v in values if v is not None), default=None)

@@ -26,10 +26,10 @@ class TokenBounds(msgspec.Struct, frozen=True, kw_only=True):
     cache_writes: Literal["none", "5m", "1h"] = "none"
 
     def __post_init__(self) -> None:
-        for name, least in (("input_tokens", 0), ("output_tokens", 0), ("n", 1)):
+        for name, minimum in (("input_tokens", 0), ("output_tokens", 0), ("n", 1)):
             value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise UsageError(f"{name} is {value!r}; it is a whole number, at least {least}")
+            if type(value) is not int or value < minimum:
+                raise UsageError(f"{name} is {value!r}; it is a whole number, at least {minimum}")
 
     @property
     def tokens(self) -> int:

@@ -35,8 +35,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if value is not None and not 0 <= value <= MOST:
-                raise ConfigError(f"limit {name} is {value:,}; it is a whole number from 0 to {MOST:,}, or absent for no limit")
+            if value is not None and not 0 <= value <= MAX_AMOUNT:
+                raise ConfigError(f"limit {name} is {value:,}; it is a whole number from 0 to {MAX_AMOUNT:,}, or absent for no limit")
 
     @property
     def budgeted(self) -> bool:
@@ -49,7 +49,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return any(getattr(self, name) is not None for name in self.__struct_fields__)
 
 
-MOST = 10**17
+MAX_AMOUNT = 10**17
 """Nano-dollars that a limit or one request may come to (100 million dollars): sums of many stay within 64 bits."""
 
 

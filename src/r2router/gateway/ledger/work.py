@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from r2router.errors import UsageError
-from r2router.gateway.ledger.entries import MOST, Limits, Opened, Settled, Ticket
+from r2router.gateway.ledger.entries import MAX_AMOUNT, Limits, Opened, Settled, Ticket
 from r2router.gateway.pacing import Pace
 
 NO_KEY = "-"
@@ -86,13 +86,13 @@ def check_opened(opened: Opened) -> None:
         raise UsageError(f"request id {opened.id[:40]!r} must have 1 to 200 printable characters")
     for name in ("reserved", "tokens", "forecast", "baseline_cost"):
         value = getattr(opened, name)
-        if value is not None and not (type(value) is int and 0 <= value <= MOST):
-            raise UsageError(f"{name} of request {opened.id!r} is {value!r}; it is a whole number from 0 to {MOST:,}")
+        if value is not None and not (type(value) is int and 0 <= value <= MAX_AMOUNT):
+            raise UsageError(f"{name} of request {opened.id!r} is {value!r}; it is a whole number from 0 to {MAX_AMOUNT:,}")
     if not 0 <= opened.time < 1e11:
         raise UsageError(f"time of request {opened.id!r} is {opened.time!r}; it is in seconds since 1970")
 
 
 def check_cost(name: str, cost: int | None) -> None:
     """Raise `UsageError` for what no request can cost."""
-    if cost is not None and not (type(cost) is int and 0 <= cost <= MOST):
-        raise UsageError(f"cost of request {name!r} is {cost!r}; it is a whole number of nano-dollars from 0 to {MOST:,}")
+    if cost is not None and not (type(cost) is int and 0 <= cost <= MAX_AMOUNT):
+        raise UsageError(f"cost of request {name!r} is {cost!r}; it is a whole number of nano-dollars from 0 to {MAX_AMOUNT:,}")

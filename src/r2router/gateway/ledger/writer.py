@@ -30,7 +30,7 @@ from r2router.gateway.ledger.work import NO_KEY, Expire, Open, Settle, Work
 
 log = logging.getLogger("r2router.ledger")
 
-MOST_AT_ONCE = 500
+MAX_AT_ONCE = 500
 _RETRY_S = (0.1, 0.3, 1.0, 3.0)  # waits between tries while the database is down; the last one again and again
 
 
@@ -111,7 +111,7 @@ class Writer(threading.Thread):
             job = self._jobs.get(timeout=max(0.0, until - time.monotonic()))
             while job is not None:
                 jobs.append(job)
-                if len(jobs) >= MOST_AT_ONCE:
+                if len(jobs) >= MAX_AT_ONCE:
                     return jobs, False
                 job = self._jobs.get_nowait()
         except queue.Empty:
@@ -197,7 +197,7 @@ class Writer(threading.Thread):
             self._database = None
 
     def _write_kept(self) -> None:
-        waiting = self._kept[:MOST_AT_ONCE]
+        waiting = self._kept[:MAX_AT_ONCE]
         self._run(list(waiting))
         del self._kept[: len(waiting)]
 
@@ -234,7 +234,7 @@ class Writer(threading.Thread):
         return database.rows(
             "SELECT r.id, r.key_id FROM requests r LEFT JOIN writers w ON w.id = r.writer WHERE r.state = 'open' "
             "AND (w.leased_until IS NULL OR w.leased_until < ? OR r.time < ?) ORDER BY r.id LIMIT ?",
-            (round(now * 1e6), round((now - self._longest_s) * 1e6), MOST_AT_ONCE),
+            (round(now * 1e6), round((now - self._longest_s) * 1e6), MAX_AT_ONCE),
         )
 
 

@@ -175,12 +175,12 @@ def _install(program: bytes) -> None:
 def _limit(limits: dict[str, int]) -> None:
     import resource
 
-    for name, most in limits.items():
+    for name, maximum in limits.items():
         which = getattr(resource, name, None)
         if which is None:
             continue  # not on this system
         hard = resource.getrlimit(which)[1]
-        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        allowed = maximum if hard == resource.RLIM_INFINITY else min(maximum, hard)
         try:
             resource.setrlimit(which, (allowed, allowed))
         except (ValueError, OSError):

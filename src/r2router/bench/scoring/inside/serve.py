@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-_MOST = 1 << 20  # bytes of a result
+_MAX = 1 << 20  # bytes of a result
 
 
 def main(job: dict[str, Any]) -> None:
@@ -54,7 +54,7 @@ def _apart(function: Any, data: bytes, seconds: int, ours: tuple[int, int]) -> b
     while (left := deadline - time.monotonic()) > 0 and select.select([get], [], [], left)[0]:
         part = os.read(get, 1 << 16)
         result += part
-        if not part or len(result) > _MOST:
+        if not part or len(result) > _MAX:
             break
     else:
         result = b""
@@ -68,7 +68,7 @@ def _apart(function: Any, data: bytes, seconds: int, ours: tuple[int, int]) -> b
             os.waitpid(-1, 0)
         except ChildProcessError:
             break
-    return result if len(result) <= _MOST else b""
+    return result if len(result) <= _MAX else b""
 
 
 def _work(function: Any, data: bytes, seconds: int, put: int, ours: tuple[int, ...]) -> None:
@@ -78,8 +78,8 @@ def _work(function: Any, data: bytes, seconds: int, put: int, ours: tuple[int, .
         os.dup2(ours[-1], 0)
         for number in ours:
             os.close(number)
-        for which, most in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_NPROC, 0), (resource.RLIMIT_FSIZE, 0)):
-            resource.setrlimit(which, (most, most))
+        for which, maximum in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_NPROC, 0), (resource.RLIMIT_FSIZE, 0)):
+            resource.setrlimit(which, (maximum, maximum))
         try:
             result = b"+" + function(data)
         except Exception as error:  # noqa: BLE001  it is told, not raised: nothing would catch it
