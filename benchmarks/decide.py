@@ -87,7 +87,7 @@ def _like_released() -> Router:
         input_tokens=InputTokens(ones, zeros, INPUT_TOKENS),
         prior_quality=mean.quality[0],
         prior_tokens=mean.tokens[0],
-        familiarity=None,
+        in_distribution=None,
         facts=Facts(),
         ties="first",
     )

@@ -33,13 +33,13 @@ def judge(args: argparse.Namespace) -> measure.Figures:
     import r2router as r2
     from r2router.encode import load_encoder
     from r2router.predict.background import BACKGROUND
-    from r2router.predict.familiarity import Familiarity
+    from r2router.predict.in_distribution import InDistribution
 
     encoder, rng, most = load_encoder("minilm"), np.random.default_rng(0), 20 if args.small else 400
     texts = list(r2.Table.read(SHARED / "data" / "tts_knowledge.parquet").queries)
     x = encoder.encode([texts[i] for i in rng.permutation(len(texts))[: 100 if args.small else None]])
     held, train = x[: len(x) // 5], x[len(x) // 5 :]
-    found = {"alone": Familiarity.fit(train, 0), "background": Familiarity.fit(train, 0, encoder.encode(BACKGROUND))}
+    found = {"alone": InDistribution.fit(train, 0), "background": InDistribution.fit(train, 0, encoder.encode(BACKGROUND))}
     sets = {"held_out": held}
     for path in sorted((SHARED / "questions").glob("*.jsonl")):
         rows = [json.loads(line)["question"] for line in path.read_text().splitlines()]

@@ -252,7 +252,7 @@ def test_what_stays_and_what_comes(base: Router, graded: Graded) -> None:
     table, x = graded
     added = base.add_model(NEW, only(table), x)
     n = len(base.arms)
-    assert (added.policy, added.scale, added.familiarity, added.dim) == (base.policy, base.scale, base.familiarity, base.dim)
+    assert (added.policy, added.scale, added.in_distribution, added.dim) == (base.policy, base.scale, base.in_distribution, base.dim)
     np.testing.assert_array_equal(added.prior_quality[:n], base.prior_quality)
     np.testing.assert_allclose(added.prior_quality[n:], only(table).quality.mean(axis=0), atol=0.05)
     np.testing.assert_allclose(added.prior_tokens[n:], only(table).output_tokens.mean(axis=0), rtol=1e-6)

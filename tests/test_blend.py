@@ -74,15 +74,15 @@ def test_left_out_means_are_those_of_the_other_queries(seed: int, seen: float) -
     rng = np.random.default_rng(seed)
     n, partitions, clusters, arms = 12, 2, 3, 4
     share = rng.dirichlet(np.ones(clusters), (n, partitions)).reshape(n, -1) / partitions
-    y, judged = rng.normal(size=(n, arms)), rng.permutation(n)[:5]
-    means, left_out = cluster_means(share, y, judged, partitions, seen)
+    y, scored = rng.normal(size=(n, arms)), rng.permutation(n)[:5]
+    means, left_out = cluster_means(share, y, scored, partitions, seen)
 
     def by_hand(rows: FloatArray) -> FloatArray:
         member = share[rows] * partitions
         return np.array([member[:, j] @ y[rows] / (member[:, j].sum() + 5.0 / seen) for j in range(partitions * clusters)])
 
     np.testing.assert_allclose(means, by_hand(np.arange(n)))
-    np.testing.assert_allclose(left_out, [share[i] @ by_hand(np.delete(np.arange(n), i)) for i in judged])
+    np.testing.assert_allclose(left_out, [share[i] @ by_hand(np.delete(np.arange(n), i)) for i in scored])
 
 
 def test_clusters_of_one_query_and_of_equal_queries() -> None:

@@ -330,7 +330,7 @@ def test_train_holds_out_a_part_and_evaluates_on_it(room: Path, world: Any) -> N
 def test_split_writes_a_part_to_train_on_and_one_to_judge_by(room: Path) -> None:
     result = run("split", "table.parquet", "--test", 0.25, "--seed", 3)
     assert result.exit_code == 0, result.output
-    assert result.stdout == "table.train.parquet: 180 queries, to train on\ntable.test.parquet: 60 queries, to judge by\n"
+    assert result.stdout == "table.train.parquet: 180 queries, to train on\ntable.test.parquet: 60 queries, to test on\n"
     expected = Table.read("table.parquet").split(0.25, 3)
     assert [Table.read(f"table.{part}.parquet").query_ids for part in ("train", "test")] == [part.query_ids for part in expected]
     fails("split", "table.test.parquet", "--out", "table.parquet", code=2, says="table.test.parquet: is read by this command")

@@ -104,7 +104,7 @@ def router(world: Any, fake_encoder: Any) -> r2.Router:
     queries = np.where(evidence.domain_of_task == evidence.domains.index("thin"), 40, evidence.queries + 100)
     count = evidence.count.copy()
     count[list(evidence.tasks).index("task 0"), [arm.model == "thinker" for arm in plain.arms]] = 0
-    return replace(plain, domain_stats=replace(evidence, queries=queries, count=count), familiarity=None)
+    return replace(plain, domain_stats=replace(evidence, queries=queries, count=count), in_distribution=None)
 
 
 def test_the_reason_says_how_little_is_known(router: r2.Router) -> None:

@@ -21,7 +21,7 @@ from r2router.encode import count_tokens
 from r2router.errors import DataError, NoFeasibleArm, PolicyError, QueryError
 from r2router.evaluation import calibrate
 from r2router.evaluation.own_policy import OwnDecisions
-from r2router.evaluation.router_forecasts import judge
+from r2router.evaluation.router_forecasts import forecast_table
 from r2router.types import FloatArray, Forecast, IntArray
 
 SOURCE = Path(r2.__file__).parent
@@ -94,7 +94,7 @@ def test_everything_decides_alike(router: r2.Router, saved: Path, table: r2.Tabl
     assert json.loads(run.output)["arm"] == one_by_one[3]
 
     own = router if policy is None else router.with_policy(policy)
-    decided = OwnDecisions.of(own, judge(own, table))
+    decided = OwnDecisions.of(own, forecast_table(own, table))
     assert [str(a) for a in router.chosen_arms(decided.choices)] == one_by_one, "all cells were observed"
 
     report = r2.evaluate(own, table, resamples=5)
@@ -111,8 +111,8 @@ def test_everything_decides_alike(router: r2.Router, saved: Path, table: r2.Tabl
 
 def test_between_two_budgets_the_outcome_lies_between(router: r2.Router, table: r2.Table) -> None:
     own = router.with_policy(r2.Best(mean_cap(router, table.queries)))
-    judged = judge(own, table)
-    decided, quality = OwnDecisions.of(own, judged), judged.outcomes.quality
+    evaluated = forecast_table(own, table)
+    decided, quality = OwnDecisions.of(own, evaluated), evaluated.outcomes.quality
     high, share = own.neighbours(decided.choices)
     assert ((share >= 0) & (share < 1)).all() and (share > 0).sum() > 20
     for at, row in enumerate(decided.rows):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from r2router.pool.pool import Pool
 from r2router.predict.crossval import fold_of, out_of_fold
-from r2router.predict.familiarity import Familiarity
+from r2router.predict.in_distribution import InDistribution
 from r2router.predict.input_tokens import InputTokens
 from r2router.predict.means import fair_means
 from r2router.predict.tokens import log_bounds, log_smearing, log_tokens
@@ -89,7 +89,7 @@ def sphere(rng: np.random.Generator, n: int, around: FloatArray, noise: float = 
 def test_nearly_all_queries_like_those_of_training_are_familiar() -> None:
     rng = np.random.default_rng(0)
     centres = np.eye(4, 64)
-    known = Familiarity.fit(np.concatenate([sphere(rng, 400, c) for c in centres]), seed=0)
+    known = InDistribution.fit(np.concatenate([sphere(rng, 400, c) for c in centres]), seed=0)
     for c in centres:
         assert known.knows(sphere(rng, 500, c)).mean() > 0.95
     assert not known.knows(sphere(rng, 500, np.eye(64)[10])).any(), "a direction that was never there"
@@ -98,7 +98,7 @@ def test_nearly_all_queries_like_those_of_training_are_familiar() -> None:
 
 def test_familiarity_is_seeded() -> None:
     x = sphere(np.random.default_rng(1), 300, np.ones(16))
-    a, b, c = (Familiarity.fit(x, seed) for seed in (0, 0, 1))
+    a, b, c = (InDistribution.fit(x, seed) for seed in (0, 0, 1))
     assert a.threshold == b.threshold and (a.centres == b.centres).all()
     assert a.threshold != c.threshold
     assert a.centres.dtype == np.float32
@@ -108,27 +108,27 @@ def test_familiarity_is_seeded() -> None:
 @pytest.mark.parametrize("n", [1, 2, 3, 9, 10, 11])
 def test_familiarity_of_a_handful_of_queries(n: int) -> None:
     x = sphere(np.random.default_rng(2), n, np.ones(8))
-    known = Familiarity.fit(x, seed=0)
+    known = InDistribution.fit(x, seed=0)
     assert 1 <= len(known.centres) <= n and math.isfinite(known.threshold)
     assert known.knows(x).shape == (n,)
     assert known.knows(x).any()
 
 
 def test_one_query_is_not_enough_to_call_another_strange() -> None:
-    known = Familiarity.fit(np.eye(1, 4, dtype=np.float32), seed=0)
+    known = InDistribution.fit(np.eye(1, 4, dtype=np.float32), seed=0)
     assert known.knows(np.eye(4, dtype=np.float32)).all()
 
 
 @pytest.mark.parametrize("row", [np.eye(1, 8)[0], np.zeros(8)], ids=["twins", "zeros"])
 def test_familiarity_where_all_queries_are_the_same(row: FloatArray) -> None:
     x = np.repeat(row[None], 50, axis=0).astype(np.float32)
-    known = Familiarity.fit(x, seed=0)
+    known = InDistribution.fit(x, seed=0)
     assert np.isfinite(known.centres).all()
     assert known.knows(x).all()
 
 
 def test_without_a_background_the_score_is_the_cosine_to_the_nearest_centre() -> None:
-    known = Familiarity(np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32), 0.9)
+    known = InDistribution(np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32), 0.9)
     x = np.array([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0]], dtype=np.float32)
     np.testing.assert_allclose(known.score(x), [1.0, 0.8, 0.0], atol=1e-6)
     assert known.knows(x).tolist() == [True, False, False]
@@ -142,7 +142,7 @@ def test_a_background_tells_near_strangers_apart() -> None:
     train = np.concatenate([sphere(rng, 400, c, noise=1.0) for c in ours])
     strangers = np.concatenate([sphere(rng, 200, c, noise=1.0) for c in near])
     background = np.concatenate([sphere(rng, 10, c, noise=1.0) for c in near])
-    alone, against = Familiarity.fit(train, 0), Familiarity.fit(train, 0, background)
+    alone, against = InDistribution.fit(train, 0), InDistribution.fit(train, 0, background)
     assert alone.knows(strangers).mean() > 0.5
     assert against.knows(strangers).mean() < 0.2
     unseen = np.concatenate([sphere(rng, 300, c, noise=1.0) for c in ours])
@@ -153,16 +153,16 @@ def test_prompts_of_the_training_datas_own_kind_are_no_background() -> None:
     rng = np.random.default_rng(5)
     train, other = sphere(rng, 400, np.eye(32)[0]), sphere(rng, 20, np.eye(32)[9])
     background = np.concatenate([sphere(rng, 20, np.eye(32)[0], noise=0.1), other])
-    known = Familiarity.fit(train, 0, background)
+    known = InDistribution.fit(train, 0, background)
     np.testing.assert_array_equal(known.background, other)
-    same = Familiarity.fit(train, 0, background[:20])
-    assert not len(same.background) and same.threshold == Familiarity.fit(train, 0).threshold
+    same = InDistribution.fit(train, 0, background[:20])
+    assert not len(same.background) and same.threshold == InDistribution.fit(train, 0).threshold
 
 
 @pytest.mark.parametrize("n", [2, 3, 11])
 def test_a_background_of_a_handful_of_queries(n: int) -> None:
     x = sphere(np.random.default_rng(2), n, np.ones(8))
-    known = Familiarity.fit(x, 0, np.eye(8, dtype=np.float32))
+    known = InDistribution.fit(x, 0, np.eye(8, dtype=np.float32))
     assert math.isfinite(known.threshold) and np.isfinite(known.score(x)).all() and known.knows(x).any()
 
 

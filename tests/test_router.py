@@ -34,7 +34,7 @@ from r2router.errors import (
 )
 from r2router.evaluation import calibrate
 from r2router.figure import Figure
-from r2router.predict.familiarity import Familiarity
+from r2router.predict.in_distribution import InDistribution
 from r2router.predict.input_tokens import InputTokens
 from r2router.router import artifact
 from r2router.router.card import Facts
@@ -90,7 +90,7 @@ def written(pool: r2.Pool, quality: list[float], tokens: list[float], **changes:
         "input_tokens": InputTokens((1.0,) * arms, (0.0,) * arms, 0.0),
         "prior_quality": np.full(arms, 0.5),
         "prior_tokens": np.full(arms, 100.0),
-        "familiarity": None,
+        "in_distribution": None,
         "facts": Facts(),
     }
     return r2.Router(**usual | changes)
@@ -664,8 +664,10 @@ def test_a_cap_beyond_all_prices_limits_nothing(plain: r2.Router, cap: float) ->
 
 
 def test_an_unfamiliar_query_is_flagged_and_decided_by_the_arms_means(fake_encoder: Any) -> None:
-    known = Familiarity(np.eye(1, DIM, dtype=np.float32), 0.5)
-    router = written(PLAIN, QUALITY, TOKENS, familiarity=known, prior_quality=np.array([0.9, 0.1, 0.2, 0.3]), prior_tokens=np.full(4, 50.0))
+    known = InDistribution(np.eye(1, DIM, dtype=np.float32), 0.5)
+    router = written(
+        PLAIN, QUALITY, TOKENS, in_distribution=known, prior_quality=np.array([0.9, 0.1, 0.2, 0.3]), prior_tokens=np.full(4, 50.0)
+    )
     x = np.eye(2, DIM, dtype=np.float32)  # the first is the centre, the second is at a right angle to it
     forecast = router.forecast_vectors(x, 0)
     assert forecast.familiar.tolist() == [True, False]
@@ -737,8 +739,8 @@ def test_texts_are_encoded_where_no_vectors_are_given(world: Any, fake_encoder: 
 
 def test_an_encoder_that_cannot_be_had_leaves_the_background_out(world: Any) -> None:
     for encoder in ("given:mine", "openai:text-embedding-3-small", "not-installed"):
-        familiarity = r2.Recipe(encoder=encoder, folds=0).fit(world.table, vectors=world.vectors).familiarity
-        assert familiarity is not None and not len(familiarity.background)
+        in_distribution = r2.Recipe(encoder=encoder, folds=0).fit(world.table, vectors=world.vectors).in_distribution
+        assert in_distribution is not None and not len(in_distribution.background)
 
 
 def test_vectors_of_no_known_encoder_need_vectors_later(world: Any) -> None:
@@ -767,7 +769,7 @@ def sparse(world: Any, seed: int, share: float) -> r2.Table:
 
 def sane(router: r2.Router, x: FloatArray) -> None:
     """Forecasts within their bounds, unfamiliar queries included."""
-    for ask in (router, replace(router, familiarity=Familiarity(np.eye(1, DIM, dtype=np.float32), 2.0))):
+    for ask in (router, replace(router, in_distribution=InDistribution(np.eye(1, DIM, dtype=np.float32), 2.0))):
         forecast = ask.forecast_vectors(x)
         seen = ~np.isnan(forecast.quality)
         assert (forecast.quality[seen] >= 0).all() and (forecast.quality[seen] <= 1).all()

@@ -20,7 +20,7 @@ import r2router as r2
 from r2router.cli import main
 from r2router.errors import DataError, UsageError
 from r2router.metrics.score import FixedArms, Outcomes, Routed, compare, methods
-from r2router.predict.familiarity import Familiarity
+from r2router.predict.in_distribution import InDistribution
 from r2router.predict.linear import LinearPredictor
 from r2router.simulate import Noise, simulate
 from r2router.simulate.arms import _along
@@ -127,9 +127,9 @@ def test_fewer_points_than_there_are_is_a_choice_without_doubles() -> None:
 
 
 def test_remembered_points_are_familiar_and_of_norm_one(world: Any) -> None:
-    familiarity = Familiarity.fit(world.vectors, 0)
-    x = remembered(familiarity, 500, np.random.default_rng(0))
-    assert familiarity.knows(x).all()
+    in_distribution = InDistribution.fit(world.vectors, 0)
+    x = remembered(in_distribution, 500, np.random.default_rng(0))
+    assert in_distribution.knows(x).all()
     np.testing.assert_allclose(np.linalg.norm(x, axis=1), 1, rtol=1e-5)
 
 
@@ -273,7 +273,7 @@ def test_tables_that_do_not_fit_are_refused(router: r2.Router, world: Any) -> No
 
 
 def test_a_router_that_remembers_no_embeddings_needs_some(router: r2.Router, world: Any) -> None:
-    forgetful = replace(router, familiarity=None)
+    forgetful = replace(router, in_distribution=None)
     with pytest.raises(UsageError, match=r"vectors=, --vectors FILE\.npy"):
         simulate(forgetful, 10)
     assert len(simulate(forgetful, 10, vectors=world.vectors).table) == 10

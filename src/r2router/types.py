@@ -238,7 +238,7 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
 
     @classmethod
     def of(cls, arms: tuple[Arm, ...], quality: FloatArray, tokens: FloatArray, spread: FloatArray) -> Forecast:
-        """What a predictor knows; prices and familiarity are the router's to add."""
+        """What a predictor knows; prices and the in-distribution check are the router's to add."""
         return cls(arms, quality, tokens, spread, np.ones(len(quality), dtype=np.bool_))
 
     def __len__(self) -> int:

@@ -22,7 +22,7 @@ from r2router.cli.client_keys import keys
 from r2router.cli.collect import collect
 from r2router.cli.compact import compact
 from r2router.cli.curves import curves, path
-from r2router.cli.judge import calibrate, evaluate
+from r2router.cli.evaluate import calibrate, evaluate
 from r2router.cli.judging import agreement, judge
 from r2router.cli.learn import import_, train
 from r2router.cli.models import models

@@ -185,10 +185,11 @@ def _route_rows(source: str, wish: Wish, *, target: str | None, **options: Any) 
         note(f"{found.rows:,} rows in {target}{mean}")
     if found.left_out:
         note(f"warning: columns that first come later than the header was written are left out: {', '.join(found.left_out)}")
-    mostly = 2 * found.unfamiliar >= found.routed > 0
-    if mostly or (found.unfamiliar and target is not None):
+    mostly = 2 * found.out_of_distribution >= found.routed > 0
+    if mostly or (found.out_of_distribution and target is not None):
         mark = "warning: " if mostly else ""
-        note(f"{mark}{_share(found.unfamiliar, found.routed)} are unlike the training data; they get the safe choice (familiar: false)")
+        share = _share(found.out_of_distribution, found.routed)
+        note(f"{mark}{share} are unlike the training data; they get the safe choice (familiar: false)")
     failed = bool(found.failed)
     if found.unmet:
         failed = failed or found.unmet == found.routed

@@ -1,4 +1,4 @@
-"""`r2router split`: outcome tables in two parts, one to train on and one to judge by."""
+"""`r2router split`: outcome tables in two parts, one to train on and one to test on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Examples:
 @reading
 @vectors
 def split(tables: tuple[str, ...], test: float, seed: int, out: Path | None, reading: Texts, vectors: Path | None) -> None:
-    """Split outcome tables into one to train on and one to judge by.
+    """Split outcome tables into one to train on and one to test on.
 
     Two files are written: NAME.train.parquet and NAME.test.parquet, in this folder unless --out says otherwise. A query is in one of
     them with all its rows; queries of the same text stay together. All columns are kept, under the names that r2router uses, so that
@@ -43,7 +43,7 @@ def split(tables: tuple[str, ...], test: float, seed: int, out: Path | None, rea
         check_written(target.with_suffix(f".{part}{target.suffix}"), *FORMATS, typed=False)
     x = None if vectors is None else embeddings(vectors)
     made_parts = split_table(paths, target, test=test, seed=seed, reading=reading.as_reading(), vectors=x)
-    for (path, queries), what in zip(made_parts, ("to train on", "to judge by"), strict=True):
+    for (path, queries), what in zip(made_parts, ("to train on", "to test on"), strict=True):
         say(f"{path}: {queries:,} queries, {what}")
     (train, _), (held_out, _) = made_parts
     prices = f"--pool {tables[0]}" if tables[0] in TABLES else "--prices CSV"

@@ -16,7 +16,7 @@ from r2router.evaluation.experiment import failures, few
 from r2router.evaluation.left_out import left_out
 from r2router.evaluation.own_policy import OwnDecisions
 from r2router.evaluation.report import Report, TaskLine, leak
-from r2router.evaluation.router_forecasts import Judged, judge
+from r2router.evaluation.router_forecasts import EvaluatedTable, forecast_table
 from r2router.evaluation.router_forecasts import calibrate as calibrate
 from r2router.evaluation.sparse import SparseReport as SparseReport
 from r2router.evaluation.sparse import sparse_report
@@ -63,27 +63,27 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         expect(name, value, int, "a whole number")
     if (baselines or cascade) and vectors is None:
         vectors = embed(load_encoder(router.encoder), table.queries, progress)
-    judged = judge(router, table, vectors, progress)
-    outcomes, forecast = judged.outcomes, judged.forecast
+    evaluated = forecast_table(router, table, vectors, progress)
+    outcomes, forecast = evaluated.outcomes, evaluated.forecast
     if not len(outcomes.fixed_arms()):
-        if len(set(judged.tasks)) < 2:
+        if len(set(evaluated.tasks)) < 2:
             raise DataError("no arm was observed on 95 % of the queries: there is no fixed arm to compare with")
         trained = trained_on(router, table), trained_share(router, table)
-        return sparse_report(judged, table, train, resamples=resamples, seed=seed, trained=trained)
+        return sparse_report(evaluated, table, train, resamples=resamples, seed=seed, trained=trained)
     if progress is not None:
         progress("scoring", 0, 1)
-    means = _means(router, judged)
+    means = _means(router, evaluated)
     found: dict[str, Method | Sequence[Method]] = {**methods(outcomes, forecast.quality, forecast.cost, means)}
-    tried = fit_baselines(router, judged, train, vectors, seed, progress) if baselines and vectors is not None else []
+    tried = fit_baselines(router, evaluated, train, vectors, seed, progress) if baselines and vectors is not None else []
     found |= {t.contender.name: t.routed for t in tried if not t.failed}
     looked: tuple[str, ...] = ()
     if cascade and vectors is not None:
-        more, looked = cascades(router, judged, np.asarray(vectors, dtype=np.float32)[judged.rows])
+        more, looked = cascades(router, evaluated, np.asarray(vectors, dtype=np.float32)[evaluated.rows])
         found |= more
     comparison = compare(found, outcomes, resamples, seed)
-    own = OwnDecisions.of(router, judged)
+    own = OwnDecisions.of(router, evaluated)
     return Report(
-        queries=len(judged.tasks),
+        queries=len(evaluated.tasks),
         arms=router.arms,
         fixed_arms=tuple(str(outcomes.arms[i]) for i in outcomes.fixed_arms()),
         comparison=comparison,
@@ -91,26 +91,26 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         own=own.point(resamples, seed),
         own_costs=own.other_costs(resamples, seed),
         shares=own.shares(),
-        tasks=_by_task(judged, means, resamples, seed),
-        unfamiliar=float(1 - forecast.familiar.mean()),
+        tasks=_by_task(evaluated, means, resamples, seed),
+        out_of_distribution=float(1 - forecast.familiar.mean()),
         sources=table.sources,
         seed=seed,
         resamples=resamples,
         notes=(
-            *judged.notes,
+            *evaluated.notes,
             *looked,
             *_gain(comparison),
             *own.notes(),
             *left_out(outcomes),
-            *few(len(judged.tasks)),
+            *few(len(evaluated.tasks)),
             *failures(tried),
             *_how_fitted(tried, train),
-            *skipped(judged.table),
+            *skipped(evaluated.table),
         ),
-        accuracy=accuracy([forecast], outcomes, judged.table.output_tokens, min(resamples, 200), seed),
-        compliance=tuple((str(arm), figure) for arm, figure in compliance(judged.table)),
+        accuracy=accuracy([forecast], outcomes, evaluated.table.output_tokens, min(resamples, 200), seed),
+        compliance=tuple((str(arm), figure) for arm, figure in compliance(evaluated.table)),
         regret=own.regret(resamples, seed),
-        noise=tuple(noise_lines(router, judged, resamples, seed, progress)) if noise else (),
+        noise=tuple(noise_lines(router, evaluated, resamples, seed, progress)) if noise else (),
         simulated=table.simulated,
         trained_on=trained_on(router, table),
         trained_share=trained_share(router, table),
@@ -131,11 +131,11 @@ def _gain(comparison: Comparison) -> list[str]:
     ]
 
 
-def _means(router: Router, judged: Judged) -> Means | None:
+def _means(router: Router, evaluated: EvaluatedTable) -> Means | None:
     """What the router's training outcomes say of each arm, whatever the query; None where it knows of none that could be scored."""
-    cost = router.pool.cost(judged.input_tokens.mean(axis=0, keepdims=True), router.prior_tokens[None])[0]
+    cost = router.pool.cost(evaluated.input_tokens.mean(axis=0, keepdims=True), router.prior_tokens[None])[0]
     known = np.isfinite(router.prior_quality) & np.isfinite(cost)
-    return Means(router.prior_quality, cost) if (judged.outcomes.seen & known).any(axis=1).all() else None
+    return Means(router.prior_quality, cost) if (evaluated.outcomes.seen & known).any(axis=1).all() else None
 
 
 def _how_fitted(tried: Sequence[Tried], train: Table | None) -> list[str]:
@@ -167,14 +167,14 @@ def leak_words(router: Router, table: Table) -> str:
     return leak(trained_on(router, table), trained_share(router, table))
 
 
-def _by_task(judged: Judged, means: Means | None, resamples: int, seed: int) -> tuple[TaskLine, ...]:
-    names = sorted(set(judged.tasks))
+def _by_task(evaluated: EvaluatedTable, means: Means | None, resamples: int, seed: int) -> tuple[TaskLine, ...]:
+    names = sorted(set(evaluated.tasks))
     if len(names) < 2:
         return ()
     lines = []
     for name in names:
-        rows = np.flatnonzero(np.array(judged.tasks) == name)
-        part, forecast = judged.outcomes.take(rows), judged.forecast
+        rows = np.flatnonzero(np.array(evaluated.tasks) == name)
+        part, forecast = evaluated.outcomes.take(rows), evaluated.forecast
         if len(rows) < MIN_QUERIES or not len(part.fixed_arms()):
             lines.append(TaskLine(name, len(rows), None))
             continue

@@ -10,7 +10,7 @@ from r2router.encode import count_tokens, embed, load_encoder
 from r2router.errors import ConfigError
 from r2router.evaluation.contenders import EmbeddedTable, Tried, attempt, transfer
 from r2router.evaluation.methods import published, same_arms
-from r2router.evaluation.router_forecasts import Judged, align
+from r2router.evaluation.router_forecasts import EvaluatedTable, align
 from r2router.evaluation.typing_noise import NOISES, noisy
 from r2router.figure import Figure
 from r2router.metrics.intervals import mean
@@ -25,15 +25,15 @@ _FOLDS = 5
 
 
 def fit_baselines(
-    router: Router, judged: Judged, train: Table | None, vectors: FloatArray, seed: int, progress: Progress | None = None
+    router: Router, evaluated: EvaluatedTable, train: Table | None, vectors: FloatArray, seed: int, progress: Progress | None = None
 ) -> list[Tried]:
-    """Every baseline in both forms on the queries that a router is judged by.
+    """Every baseline in both forms on the queries that a router is tested on.
 
-    train: what they learn from; without it each query is forecast from the other four fifths of the judged ones. vectors: embeddings of
-    the table that was judged. Raises `ConfigError` where the training queries cannot be embedded.
+    train: what they learn from; without it each query is forecast from the other four fifths of them. vectors: embeddings of
+    the evaluated table. Raises `ConfigError` where the training queries cannot be embedded.
     """
     contenders = [*published(), *same_arms()]
-    data = EmbeddedTable(judged.table, vectors[judged.rows], judged.input_tokens, judged.outcomes, load_encoder(router.encoder))
+    data = EmbeddedTable(evaluated.table, vectors[evaluated.rows], evaluated.input_tokens, evaluated.outcomes, load_encoder(router.encoder))
     if train is None:
         fold = fold_of(data.table.queries, min(_FOLDS, int(groups_of(data.table.queries).max(initial=0)) + 1), seed)
         return attempt(contenders, data, [fold], progress)
@@ -49,16 +49,16 @@ def fit_baselines(
 
 
 def noise_lines(
-    router: Router, judged: Judged, resamples: int, seed: int, progress: Progress | None = None
+    router: Router, evaluated: EvaluatedTable, resamples: int, seed: int, progress: Progress | None = None
 ) -> list[tuple[str, Figure, Figure]]:
     """For each kind of noise: (kind, share of decisions of the router's own policy that stay, change of area), paired."""
-    texts, outcomes = judged.table.queries, judged.outcomes
-    own = _arms(router, judged, texts)
-    plain = Routed.of(judged.forecast.quality, judged.forecast.cost, outcomes)
+    texts, outcomes = evaluated.table.queries, evaluated.outcomes
+    own = _arms(router, evaluated, texts)
+    plain = Routed.of(evaluated.forecast.quality, evaluated.forecast.cost, outcomes)
     lines = []
     for number, kind in enumerate(NOISES):
         changed = noisy(texts, kind, seed)
-        same = (_arms(router, judged, changed) == own).astype(np.float64)
+        same = (_arms(router, evaluated, changed) == own).astype(np.float64)
         forecast = router.forecast(changed)
         found: dict[str, Method] = {"router": Routed.of(forecast.quality, forecast.cost, outcomes), "plain": plain}
         area = compare(found, outcomes, min(resamples, 200), seed).differences["plain"]["area"]
@@ -68,7 +68,7 @@ def noise_lines(
     return lines
 
 
-def _arms(router: Router, judged: Judged, texts: Sequence[str]) -> FloatArray:
+def _arms(router: Router, evaluated: EvaluatedTable, texts: Sequence[str]) -> FloatArray:
     """(n,) the arm of each text by the router's own policy."""
     choice = router.decide(embed(load_encoder(router.encoder), list(texts)), None, count_tokens(list(texts)))
     return np.asarray(choice.arm)

@@ -10,7 +10,7 @@ from r2router.cascade.evidence import Beliefs, Evidence
 from r2router.cascade.replay import AnswerFeatures, Run, ratios, replay
 from r2router.cascade.signals import WORDS
 from r2router.cascade.value import Terms
-from r2router.evaluation.router_forecasts import Judged
+from r2router.evaluation.router_forecasts import EvaluatedTable
 from r2router.metrics.methods import SETTINGS, Method
 from r2router.router.router import Router
 from r2router.types import FloatArray
@@ -32,29 +32,29 @@ class FixedSettings:
         return self.cost @ weight / total, self.quality @ weight / total
 
 
-def cascades(router: Router, judged: Judged, x: FloatArray) -> tuple[dict[str, Method], tuple[str, ...]]:
+def cascades(router: Router, evaluated: EvaluatedTable, x: FloatArray) -> tuple[dict[str, Method], tuple[str, ...]]:
     """(methods by name, notes) of a router's cascade on the queries of a table.
 
     x: (n, d) their embeddings. The settings are twelve values of a right answer, spread by the forecast costs. Without evidence, or a
     table without answers, there is no method, and the note says so.
     """
-    evidence, table = router.looks, judged.table
+    evidence, table = router.looks, evaluated.table
     if evidence is None:
         return {}, ("the router has no cascade: train it with one (--cascade) on a table with answers",)
     if table.responses is None or not len(table.responses):
-        return {}, ("the table has no answers (column response): its cascade cannot be judged here, and would be the router",)
-    forecast, outcomes = judged.forecast, judged.outcomes
+        return {}, ("the table has no answers (column response): its cascade cannot be evaluated here, and would be the router",)
+    forecast, outcomes = evaluated.forecast, evaluated.outcomes
     seen = AnswerFeatures.read(table.queries, table.responses, table.output_tokens, forecast.tokens)
     usable = outcomes.seen & seen.there & np.isfinite(outcomes.cost)
     rows = usable.any(axis=1)
     if not rows.all():
-        return {}, (f"{int((~rows).sum())} queries have no graded answer that can be priced: the cascade is not judged on this table",)
+        return {}, (f"{int((~rows).sum())} queries have no graded answer that can be priced: the cascade is not evaluated on this table",)
     ratio = ratios(evidence, x, forecast.quality, seen)
     expected = np.where(usable, forecast.cost, np.nan)
     spend = spend_of(expected)
     spend = spend[np.isfinite(spend)]
     if not len(spend):
-        return {}, ("no arm has answers on 90 % of the queries: the cascade is not judged on this table",)
+        return {}, ("no arm has answers on 90 % of the queries: the cascade is not evaluated on this table",)
     dollars = np.geomspace(3 * max(float(spend.min()), 1e-12), 30 * float(spend.max()), SETTINGS)
     runs = [replay(evidence, forecast.quality, forecast.cost, seen, ratio, Terms(usd), usable=usable) for usd in dollars.tolist()]
     quality, cost = np.nan_to_num(outcomes.quality), np.nan_to_num(outcomes.cost)

@@ -174,12 +174,12 @@ def held_out(
     fold: (n,) -1 for a query that is never held out, only learned from. The forecast `""` is from the queries' own embeddings. Forecasts
     of arms that the contender may not choose are NaN.
     """
-    judged = held([fold])
+    tested = held([fold])
     made = crossval.held_out(lambda rest: _fit(contender, data.take(rest)), {"": data.x, **views}, fold, data.table.arms, step)
     found = {}
     for name, forecast in made.items():
-        own = forecast[judged]
-        found[name] = msgspec.structs.replace(own, cost=data.table.pool.cost(data.input_tokens[judged], own.tokens))
+        own = forecast[tested]
+        found[name] = msgspec.structs.replace(own, cost=data.table.pool.cost(data.input_tokens[tested], own.tokens))
     return found
 
 

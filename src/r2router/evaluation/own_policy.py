@@ -9,7 +9,7 @@ import numpy as np
 
 from r2router.decide import NO_ARM, Value
 from r2router.evaluation.operating_points import asked_cost
-from r2router.evaluation.router_forecasts import Judged
+from r2router.evaluation.router_forecasts import EvaluatedTable
 from r2router.figure import Figure
 from r2router.metrics.intervals import mean
 from r2router.metrics.score import Routed
@@ -21,21 +21,21 @@ from r2router.types import Choices, FloatArray, IntArray
 class OwnDecisions:
     """Of the n queries that got an arm; the policy chooses among the cells that were observed, as only these can be scored.
 
-    rows: (n,) which of the judged queries they are. choices: (n,). quality, cost: (n,) what the chosen arms gave, with the tokens used;
+    rows: (n,) which of the evaluated queries they are. choices: (n,). quality, cost: (n,) what the chosen arms gave, with the tokens used;
     between two budgets (a `Best` cap) what lies between the outcomes of both, as in the paper's Eq. 9.
     """
 
     router: Router
-    judged: Judged
+    evaluated: EvaluatedTable
     rows: IntArray
     choices: Choices
     quality: FloatArray
     cost: FloatArray
 
     @classmethod
-    def of(cls, router: Router, judged: Judged) -> OwnDecisions:
+    def of(cls, router: Router, evaluated: EvaluatedTable) -> OwnDecisions:
         """Decide with `Router.choose`, the way every request is decided."""
-        everywhere = router.choose(judged.forecast, None, judged.outcomes.seen)
+        everywhere = router.choose(evaluated.forecast, None, evaluated.outcomes.seen)
         rows = np.flatnonzero(everywhere.arm != NO_ARM)
         choices = everywhere.take(rows)
         high, share = router.neighbours(choices)
@@ -44,7 +44,7 @@ class OwnDecisions:
             low_value, high_value = outcome[rows, choices.arm], outcome[rows, high]
             return low_value + share * (high_value - low_value)
 
-        return cls(router, judged, rows, choices, realised(judged.outcomes.quality), realised(judged.outcomes.cost))
+        return cls(router, evaluated, rows, choices, realised(evaluated.outcomes.quality), realised(evaluated.outcomes.cost))
 
     def point(self, resamples: int, seed: int) -> tuple[Figure, Figure]:
         """Mean quality and cost."""
@@ -52,14 +52,14 @@ class OwnDecisions:
 
     def notes(self) -> list[str]:
         """Where the policy finds no arm."""
-        n, missing = len(self.judged.tasks), len(self.judged.tasks) - len(self.rows)
+        n, missing = len(self.evaluated.tasks), len(self.evaluated.tasks) - len(self.rows)
         if not missing:
             return []
         return [f"the router's own policy leaves {missing:,} of {n:,} queries without an arm (its cap); its figures are of the others"]
 
     def other_costs(self, resamples: int, seed: int) -> dict[str, Figure]:
         """The cost as it was forecast, and if answers had the tokens asked for; NaN where a budget is no number of tokens."""
-        asked = asked_cost(self.router.pool, self.judged.input_tokens[self.rows])
+        asked = asked_cost(self.router.pool, self.evaluated.input_tokens[self.rows])
         high, share = self.router.neighbours(self.choices)
         at = np.arange(len(self.rows))
         low_cost = asked[at, self.choices.arm]
@@ -81,7 +81,7 @@ class OwnDecisions:
         """US dollars a request by which the oracle does better at the same value of an answer; None where the policy has no such value."""
         if not isinstance(self.router.policy, Value) or not len(self.rows):
             return None
-        value, outcomes = self.router.policy.usd, self.judged.outcomes
+        value, outcomes = self.router.policy.usd, self.evaluated.outcomes
         best = Routed.oracle(outcomes).sweep.at(value)[self.rows]
         worth = value * outcomes.quality[self.rows, best] - outcomes.cost[self.rows, best]
         return mean("regret", worth - (value * self.quality - self.cost), resamples, seed)

@@ -45,7 +45,7 @@ class Report:
     own: tuple[Figure, Figure]
     shares: tuple[tuple[str, float], ...]
     tasks: tuple[TaskLine, ...]
-    unfamiliar: float
+    out_of_distribution: float
     sources: tuple[tuple[str, str], ...]
     seed: int
     resamples: int
@@ -105,7 +105,7 @@ class Report:
             "compliance": {arm: _plain(f) for arm, f in self.compliance},
             "regret_usd": self.regret and _plain(self.regret),
             "noise": {kind: {"unchanged": _plain(same), "area_change": _plain(area)} for kind, same, area in self.noise},
-            "unfamiliar": self.unfamiliar,
+            "unfamiliar": self.out_of_distribution,
             "trained_share": self.trained_share,
             "sources": [{"file": name, "sha256": digest} for name, digest in self.sources],
             "seed": self.seed,
@@ -155,8 +155,8 @@ class Report:
         ]
         if self.trained_share:
             lines.append(f"{_percent(self.trained_share)} of the queries are training queries of the router: it looks better than it is.")
-        if self.unfamiliar > 0:
-            lines.append(f"{self.unfamiliar:.1%} of the queries are unlike the training data and got the safe choice.")
+        if self.out_of_distribution > 0:
+            lines.append(f"{self.out_of_distribution:.1%} of the queries are unlike the training data and got the safe choice.")
         shown = [(t, t.comparison) for t in self.tasks if t.comparison is not None]
         if shown:
             lines += ["", f"{'task':28} {'queries':>8} {'router':>8} {'mixture':>8} {'oracle':>8}   {'router minus mixture':24} verdict"]

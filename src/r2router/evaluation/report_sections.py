@@ -59,7 +59,7 @@ def findings_of(report: Report, command: str) -> Findings:
         settings={
             "queries": f"{report.queries:,}",
             "own policy": report.own_policy,
-            "unlike the training data": f"{100 * report.unfamiliar:.1f} % of the queries; they got the safe choice",
+            "unlike the training data": f"{100 * report.out_of_distribution:.1f} % of the queries; they got the safe choice",
             "intervals": f"95 %, percentile bootstrap over queries, {report.resamples} draws, seed {report.seed}; differences are paired",
             "versions": f"r2router {__version__}, numpy {np.__version__}, Python {platform.python_version()}",
         },

@@ -25,8 +25,8 @@ _DRAWS = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judged:
-    """The queries of a table that a router can be judged by.
+class EvaluatedTable:
+    """The queries of a table that a router can be tested on.
 
     table: those queries on the router's arms and prices. rows: (n,) which of the table's queries they are. input_tokens: (n, arms)
     estimates where none were recorded. notes: what a reader must know.
@@ -45,7 +45,7 @@ class Judged:
         return self.table.tasks
 
 
-def judge(router: Router, table: Table, vectors: FloatArray | None = None, progress: Progress | None = None) -> Judged:
+def forecast_table(router: Router, table: Table, vectors: FloatArray | None = None, progress: Progress | None = None) -> EvaluatedTable:
     """Forecasts and outcomes of a table's queries on the router's arms, with the tokens really used.
 
     Arms that only one of the two knows are left out, and said so. Raises `DataError` where nothing is left.
@@ -74,7 +74,7 @@ def judge(router: Router, table: Table, vectors: FloatArray | None = None, progr
         raise DataError(f"no query of the table has an outcome on an arm that the router knows{why}")
     if len(kept) < len(seen):
         notes.append(f"{len(seen) - len(kept)} queries without any usable outcome are left out")
-    return Judged(
+    return EvaluatedTable(
         Forecast(seen.arms, **{k: a[kept] for k, a in arrays.items()}),
         outcomes.take(kept),
         seen.take(kept),
@@ -112,7 +112,7 @@ def calibrate(
     """The policy that spends at most `spend` US dollars per 1,000 requests, or reaches a mean `quality`, on a table.
 
     Give exactly one of the two. `router.with_policy(found.policy)` is the router that decides so. Raises `UsageError` where the target
-    is out of reach, naming what is possible, and `DataError` as `judge` does.
+    is out of reach, naming what is possible, and `DataError` as `forecast_table` does.
     """
     expect("router", router, Router, "a Router: calibrate(router, table, spend=...)")
     expect("table", table, Table, "a Table: calibrate(router, table, spend=...)")
@@ -121,8 +121,8 @@ def calibrate(
             expect(name, value, (int, float), "a number")
     if (spend is None) == (quality is None):
         raise UsageError("calibrate to either a spend or a quality: give one of the two")
-    judged = judge(router, table, vectors, progress)
-    outcomes, forecast = judged.outcomes, judged.forecast
+    evaluated = forecast_table(router, table, vectors, progress)
+    outcomes, forecast = evaluated.outcomes, evaluated.forecast
     gained, paid = np.nan_to_num(outcomes.quality), np.nan_to_num(outcomes.cost)
 
     def routed(rows: IntArray) -> Routed:
@@ -148,7 +148,7 @@ def calibrate(
         float(gained[every, arm].mean()),
         float(paid[every, arm].mean()),
         len(every),
-        judged.notes,
+        evaluated.notes,
         (expected[0], expected[1]) if np.isfinite(measured).all() else None,
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from r2router.evaluation.router_forecasts import Judged
+from r2router.evaluation.router_forecasts import EvaluatedTable
 from r2router.figure import Figure
 from r2router.metrics.by_task import Gaps, gaps, means_of_other_half, task_means
 from r2router.metrics.methods import Means, Outcomes
@@ -28,7 +28,7 @@ class SparseReport:
 
     gaps: the comparison of each task, see `r2router.metrics.by_task`. how: which answers chose the mixture that the router is compared
     with. error: mean squared error of the quality forecasts over that of the arm's mean on the task, known from the same answers.
-    sources, seed, resamples, notes, unfamiliar, trained_on, trained_share: as in `Report`.
+    sources, seed, resamples, notes, out_of_distribution, trained_on, trained_share: as in `Report`.
     """
 
     queries: int
@@ -36,7 +36,7 @@ class SparseReport:
     gaps: Gaps
     how: str
     error: float
-    unfamiliar: float
+    out_of_distribution: float
     sources: tuple[tuple[str, str], ...]
     seed: int
     resamples: int
@@ -59,7 +59,7 @@ class SparseReport:
             f"{f'mean of {len(self.gaps.tasks)} tasks':34} {'':7} {'':4} {_cell(self.gaps.mean):>26} {_cell(self.gaps.mean_over_best):>26}",
             "",
             f"Squared error of the quality forecasts: {self.error:.3f} of that of the arm's mean on the task, the task being known.",
-            f"{self.unfamiliar:.1%} of the queries are unlike the training data; they got the safe choice.",
+            f"{self.out_of_distribution:.1%} of the queries are unlike the training data; they got the safe choice.",
         ]
         if self.gaps.skipped:
             lines.append(f"{len(self.gaps.skipped)} tasks are not compared: fewer than 25 queries or 4 arms that were seen there.")
@@ -93,7 +93,7 @@ class SparseReport:
             },
             "not_compared": list(self.gaps.skipped),
             "error_over_known_tasks": self.error if np.isfinite(self.error) else None,
-            "unfamiliar": self.unfamiliar,
+            "unfamiliar": self.out_of_distribution,
             "trained_share": self.trained_share,
             "sources": [{"file": name, "sha256": digest} for name, digest in self.sources],
             "seed": self.seed,
@@ -125,7 +125,7 @@ class SparseReport:
 
 
 def sparse_report(
-    judged: Judged,
+    evaluated: EvaluatedTable,
     table: Table,
     train: Table | None,
     *,
@@ -133,13 +133,13 @@ def sparse_report(
     seed: int,
     trained: tuple[tuple[str, ...], float | None],
 ) -> SparseReport:
-    """The report of judged forecasts. train: other answers to the same tasks, which choose the mixture; without it, the other half."""
-    outcomes, forecast, tasks = judged.outcomes, judged.forecast, judged.tasks
+    """The report of a router's forecasts. train: other answers to the same tasks, which choose the mixture; without it, the other half."""
+    outcomes, forecast, tasks = evaluated.outcomes, evaluated.forecast, evaluated.tasks
     if train is None:
-        how, half = "the other half of the queries", fold_of(judged.table.queries, 2, seed)
+        how, half = "the other half of the queries", fold_of(evaluated.table.queries, 2, seed)
         means = Means(*(means_of_other_half(v, tasks, half) for v in (outcomes.quality, outcomes.cost)))
     else:
-        how, known = "the training answers", _aligned(train, judged)
+        how, known = "the training answers", _aligned(train, evaluated)
         means = Means(*(task_means(forecast.quality, tasks, v, train.tasks) for v in (known.quality, known.cost)))
     found = gaps(tasks, forecast.quality, forecast.cost, outcomes, means, resamples, seed)
     both = outcomes.seen & np.isfinite(forecast.quality) & np.isfinite(means.quality)
@@ -150,28 +150,28 @@ def sparse_report(
         gaps=found,
         how=how,
         error=float(ours / theirs) if theirs > 0 else np.nan,
-        unfamiliar=float(1 - forecast.familiar.mean()),
+        out_of_distribution=float(1 - forecast.familiar.mean()),
         sources=table.sources,
         seed=seed,
         resamples=resamples,
-        notes=judged.notes,
+        notes=evaluated.notes,
         trained_on=trained[0],
         trained_share=trained[1],
         simulated=table.simulated,
     )
 
 
-def _aligned(train: Table, judged: Judged) -> Outcomes:
-    """The outcomes of the training table on the judged arms, at the judged prices; NaN for an arm that it lacks."""
+def _aligned(train: Table, evaluated: EvaluatedTable) -> Outcomes:
+    """The outcomes of the training table on the arms of the evaluated table, at its prices; NaN for an arm that it lacks."""
     own = {arm: i for i, arm in enumerate(train.arms)}
-    columns = [own.get(arm) for arm in judged.outcomes.arms]
+    columns = [own.get(arm) for arm in evaluated.outcomes.arms]
     nothing = np.full(len(train), np.nan)
     quality, tokens, inputs = (
         np.stack([nothing if c is None else values[:, c] for c in columns], axis=1)
         for values in (train.quality, train.output_tokens, train.input_tokens)
     )
-    typical = np.nanmean(judged.input_tokens, axis=0)
-    return Outcomes.of(judged.outcomes.arms, quality, judged.table.pool.cost(np.where(np.isnan(inputs), typical, inputs), tokens))
+    typical = np.nanmean(evaluated.input_tokens, axis=0)
+    return Outcomes.of(evaluated.outcomes.arms, quality, evaluated.table.pool.cost(np.where(np.isnan(inputs), typical, inputs), tokens))
 
 
 def _cell(figure: Figure) -> str:

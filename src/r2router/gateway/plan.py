@@ -197,7 +197,7 @@ class Planner:
         return max(task_tokens, by_size) + said.images
 
     def _prior_forecast(self, counts: FloatArray) -> Forecast:
-        """What is forecast of a request without a text, or whose text could not be encoded: the arms' averages, as of unfamiliar ones."""
+        """The forecast of a request whose text is missing or could not be encoded: the arms' averages, as out of distribution."""
         quality, tokens = self._prior
         cost = self.router.pool.cost(self.router.input_tokens.estimate(counts), tokens)
         return Forecast(self.router.arms, quality, tokens, np.full_like(quality, _UNKNOWN_SPREAD), np.zeros(1, dtype=bool), cost)

@@ -48,7 +48,7 @@ class Blend(msgspec.Struct, frozen=True, tag="blend", tag_field="learner", forbi
         share = clusters.membership(np.asarray(x, dtype=np.float32)).astype(np.float64)
         quality, length = (_Blended.of(share, outcome, len(clusters.centres)) for outcome in (parts.quality, parts.length))
         shifts, outcomes = (quality.left_out, length.left_out), (parts.quality.y, parts.length.y)
-        trusted = passes_permutation_test(shifts, parts.quality.heads.judged, outcomes, table, self.seed)
+        trusted = passes_permutation_test(shifts, parts.quality.heads.scored, outcomes, table, self.seed)
         of_linear, of_clusters = trusted * np.repeat([quality.weights, length.weights], arms, axis=0).T
         weight, bias = parts.linear(of_linear)
         values = np.concatenate([quality.means, length.means], axis=1) * of_clusters
@@ -65,7 +65,7 @@ class Blend(msgspec.Struct, frozen=True, tag="blend", tag_field="learner", forbi
 @dataclass(frozen=True, slots=True, eq=False)
 class _Blended:
     """The blend of one outcome. weights: (2,) of linear heads and cluster means. means: (clusters, arms) less the arm's mean.
-    left_out: (judged, arms) blended forecast less the arm's mean of queries that were left out. spread: (arms,) standard error.
+    left_out: (scored, arms) blended forecast less the arm's mean of queries that were left out. spread: (arms,) standard error.
     """
 
     weights: FloatArray
@@ -78,8 +78,8 @@ class _Blended:
         """share: (n, clusters) memberships, in so many partitions."""
         heads = outcome.heads
         deviation = outcome.y - heads.mean
-        means, left_out = cluster_means(share, deviation, heads.judged, partitions, outcome.seen)
-        target = deviation[heads.judged]
+        means, left_out = cluster_means(share, deviation, heads.scored, partitions, outcome.seen)
+        target = deviation[heads.scored]
         weights = blend_weights(heads.left_out / heads.scale, left_out / heads.scale, target / heads.scale)
         blended = weights[0] * heads.left_out + weights[1] * left_out
         noise = np.square(target - blended).mean(axis=0)
@@ -90,7 +90,7 @@ class _Blended:
 
 
 def blend_weights(one: FloatArray, other: FloatArray, target: FloatArray) -> FloatArray:
-    """(2,) weights, at least 0, of two left-out forecasts of target, all (judged, arms) in units of each arm's scale.
+    """(2,) weights, at least 0, of two left-out forecasts of target, all (scored, arms) in units of each arm's scale.
 
     Least squares with a normal prior around equal weights. Where forecasts tell little beside the noise the prior holds; where they
     tell much, their errors decide.

@@ -51,8 +51,8 @@ class SoftClusters:
         return share.reshape(len(x), partitions * clusters)
 
 
-def cluster_means(share: FloatArray, y: FloatArray, judged: IntArray, partitions: int, seen: float) -> tuple[FloatArray, FloatArray]:
-    """((clusters, arms) means of (n, arms) y in each cluster, (judged, arms) forecasts `share @ means` that leave the query itself out).
+def cluster_means(share: FloatArray, y: FloatArray, scored: IntArray, partitions: int, seen: float) -> tuple[FloatArray, FloatArray]:
+    """((clusters, arms) means of (n, arms) y in each cluster, (scored, arms) forecasts `share @ means` that leave the query itself out).
 
     share: (n, clusters of all partitions) memberships. y: less the arm's mean. seen: the share of y that was measured.
     """
@@ -60,6 +60,6 @@ def cluster_means(share: FloatArray, y: FloatArray, judged: IntArray, partitions
     member = share * partitions  # each partition's shares sum to 1
     total, size = member.T @ y, member.sum(axis=0)
     means = total / (size + prior)[:, None]
-    own = member[judged]
+    own = member[scored]
     rest = own / (size - own + prior)
-    return means, (rest @ total - (rest * own).sum(axis=1, keepdims=True) * y[judged]) / partitions
+    return means, (rest @ total - (rest * own).sum(axis=1, keepdims=True) * y[scored]) / partitions

@@ -214,16 +214,16 @@ def _spread(forecast: FloatArray, quality: FloatArray, held: BoolArray) -> Float
     pseudo-answer of variance 1/12. An arm that is its mean spends one parameter.
     """
     seen = ~np.isnan(quality)
-    answers, judged = seen.sum(axis=0), seen[held].sum(axis=0)
+    answers, scored = seen.sum(axis=0), seen[held].sum(axis=0)
     squares = np.square(np.nan_to_num(forecast - quality))
     total, new = squares.sum(axis=0), squares[held].sum(axis=0)
     moved = np.where(seen, np.square(forecast), 0).sum(axis=0) / np.maximum(answers, 1)
     grown = moved > 0
-    theirs = float((new[grown] / judged[grown]).sum())
-    own = float(((total - new)[grown] / (answers - judged)[grown]).sum())
+    theirs = float((new[grown] / scored[grown]).sum())
+    own = float(((total - new)[grown] / (answers - scored)[grown]).sum())
     ratio = max(0.0, theirs - own) / max(theirs + own, 1e-12)
-    few = judged < _FEW_HELD_OUT
-    noise = with_one_unknown(np.where(few, total, new), np.where(few, answers, judged))
+    few = scored < _FEW_HELD_OUT
+    noise = with_one_unknown(np.where(few, total, new), np.where(few, answers, scored))
     variance = np.maximum(np.minimum(noise * ratio, moved), noise / np.maximum(answers, 1))
     return np.where(answers > 0, np.sqrt(variance), np.nan)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from r2router.table.table import Table
 
 _CANDIDATES = (8, 16, 32, 64, 128, 256)  # for k=None
-_JUDGED = 4_000  # about as many queries choose k; more do not move the choice
+_SCORED = 4_000  # about as many queries choose k; more do not move the choice
 _FLOATS = 1 << 22  # numbers of the widest block held at once: 16 MB
 
 
@@ -57,7 +57,7 @@ class KNN(msgspec.Struct, frozen=True, tag="knn", tag_field="learner", forbid_un
         settings, low, high = arrays["settings"], arrays["low"], arrays["high"]
         if self.k is None:
             by_id = np.argsort(np.array(table.query_ids), kind="stable")  # so that the order of the rows does not matter
-            settings[0] = _best_k(predictor, by_id[:: 1 + len(x) // _JUDGED])
+            settings[0] = _best_k(predictor, by_id[:: 1 + len(x) // _SCORED])
         # Each arm's mean of tokens is set on forecasts that a query's own answer is no part of.
         others = np.empty(logs.shape)
         for rows, near, weight in predictor.neighbours(arrays["unit"], int(settings[0]), own=np.arange(len(x))):
@@ -149,15 +149,15 @@ class KNNPredictor:
         return cls(arms, dict(arrays))
 
 
-def _best_k(predictor: KNNPredictor, judged: IntArray) -> int:
+def _best_k(predictor: KNNPredictor, scored: IntArray) -> int:
     """The candidate of the least squared error of quality, each of these training queries forecast from all others."""
     unit, quality = (predictor.arrays()[name] for name in ("unit", "quality"))
     candidates = [k for k in _CANDIDATES if k < len(unit)] or [_CANDIDATES[0]]
     errors = np.zeros(len(candidates))
-    for rows, near, weight in predictor.neighbours(unit[judged], candidates[-1], own=judged):
+    for rows, near, weight in predictor.neighbours(unit[scored], candidates[-1], own=scored):
         cells = quality[near]
         for i, k in enumerate(candidates):
-            errors[i] += np.nansum(np.square(quality[judged[rows]] - predictor.average(cells[:, :k], weight[:, :k])))
+            errors[i] += np.nansum(np.square(quality[scored[rows]] - predictor.average(cells[:, :k], weight[:, :k])))
     return candidates[int(errors.argmin())]
 
 

@@ -198,10 +198,10 @@ def _train_group(torch: Any, spec: MLP, xs: Any, quality: FloatArray, held: Bool
             parts = [loss(rows) * seen[rows].sum(0) for rows in test.split(_ROWS)]
         return sum(parts) / seen[test].sum(0).clamp(min=1)
 
-    judged = seen[test].sum(0) >= _FEW_HELD_OUT
+    scored = seen[test].sum(0) >= _FEW_HELD_OUT
     minimum = held_loss() if spec.early_stopping else torch.full((len(mean),), math.inf)
     when, epoch = torch.zeros(len(mean), dtype=torch.long), 0
-    while epoch < spec.epochs and not stop.is_set() and (not spec.early_stopping or bool((judged & (epoch - when < spec.patience)).any())):
+    while epoch < spec.epochs and not stop.is_set() and (not spec.early_stopping or bool((scored & (epoch - when < spec.patience)).any())):
         epoch += 1
         for rows in torch.from_numpy(rng.permutation(train)).split(size):
             adam.zero_grad()
@@ -209,7 +209,7 @@ def _train_group(torch: Any, spec: MLP, xs: Any, quality: FloatArray, held: Bool
             adam.step()
         if spec.early_stopping:
             now = held_loss()
-            better = judged & (now < minimum) & (epoch - when <= spec.patience)
+            better = scored & (now < minimum) & (epoch - when <= spec.patience)
             minimum, when = torch.where(better, now, minimum), torch.where(better, epoch, when)
             for i, (p, kept) in enumerate(zip(layers, best, strict=True)):
                 kept.copy_(torch.where(better[:, None] if i < 2 else better[:, None, None], p.detach(), kept))
@@ -238,14 +238,14 @@ def _roots(predictor: MLPPredictor, x: FloatArray, quality: FloatArray, held: Bo
     """
     n, k = quality.shape[1], _HIDDEN[-1] + 1
     seen = ~np.isnan(quality)
-    judged = np.where((seen & held[:, None]).sum(axis=0) >= _FEW_HELD_OUT, seen & held[:, None], seen)
+    scored = np.where((seen & held[:, None]).sum(axis=0) >= _FEW_HELD_OUT, seen & held[:, None], seen)
     gram, squares = np.zeros((n, k, k)), np.zeros(n)
     for rows, heads, answer, slope in predictor._blocks(x):
         error = np.nan_to_num(answer.T - quality[rows, heads])
-        squares[heads] += (np.square(error) * judged[rows, heads]).sum(axis=0)
+        squares[heads] += (np.square(error) * scored[rows, heads]).sum(axis=0)
         g = np.nan_to_num(slope) * seen[rows, heads].T[..., None]
         gram[heads] += np.matmul(g.transpose(0, 2, 1), g)
-    noise = with_one_unknown(squares, judged.sum(axis=0))
+    noise = with_one_unknown(squares, scored.sum(axis=0))
     size = np.trace(gram, axis1=1, axis2=2) / np.maximum(seen.sum(axis=0), 1)  # mean of |g|^2
     precision = gram / noise[:, None, None] + np.where(size > 0, size / UNKNOWN_VARIANCE, 1.0)[:, None, None] * np.eye(k)
     return np.linalg.inv(np.linalg.cholesky(precision)).astype(np.float32)

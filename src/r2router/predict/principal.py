@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from r2router.table.table import Table
 
 _STRENGTHS = np.geomspace(300.0, 1e-3, 21)  # in units of the mean prior variance; the strongest first
-_JUDGED = 4_000  # queries whose left-out errors choose the strengths; more do not move the choice
+_SCORED = 4_000  # queries whose left-out errors choose the strengths; more do not move the choice
 _MIN_SCALE = 0.05  # of the widest arm's standard deviation: an arm that hardly varies must not count as much as all others
 
 
@@ -52,7 +52,7 @@ class PrincipalRidge(msgspec.Struct, frozen=True, tag="principal", tag_field="le
         parts = Parts.of(x, table, self.power)
         quality, arms = parts.quality.heads, len(table.arms)
         shifts, outcomes = (quality.left_out, parts.length.heads.left_out), (parts.quality.y, parts.length.y)
-        trusted = passes_permutation_test(shifts, quality.judged, outcomes, table, self.seed)
+        trusted = passes_permutation_test(shifts, quality.scored, outcomes, table, self.seed)
         weight, bias = parts.linear(np.full(2 * arms, float(trusted)))
         low, high = log_bounds(table.output_tokens)
         bias[arms:] += log_smearing(np.clip(x @ weight[:, arms:] + bias[arms:], low, high), np.exp(parts.length.y))
@@ -137,8 +137,8 @@ class Basis:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Heads:
-    """One outcome's heads. mean: (arms,). weight: (r, arms) on the basis' coordinates. left_out: (judged, arms) forecast less mean
-    of queries that the fit did not see, for the queries `judged`. spread, spread_of_mean: (arms,) standard error of a forecast.
+    """One outcome's heads. mean: (arms,). weight: (r, arms) on the basis' coordinates. left_out: (scored, arms) forecast less mean
+    of queries that the fit did not see, for the queries `scored`. spread, spread_of_mean: (arms,) standard error of a forecast.
     scale: (arms,) what the outcomes were divided by.
     """
 
@@ -146,21 +146,21 @@ class Heads:
     scale: FloatArray
     weight: FloatArray
     left_out: FloatArray
-    judged: IntArray
+    scored: IntArray
     spread: FloatArray
     spread_of_mean: FloatArray
 
 
-def choose_strength(basis: Basis, z: FloatArray, judged: IntArray, *, together: bool = False) -> tuple[FloatArray, FloatArray]:
-    """The ridge strength with the least leave-one-out error: ((r, k) factors of the coordinates, (judged, k) left-out errors).
+def choose_strength(basis: Basis, z: FloatArray, scored: IntArray, *, together: bool = False) -> tuple[FloatArray, FloatArray]:
+    """The ridge strength with the least leave-one-out error: ((r, k) factors of the coordinates, (scored, k) left-out errors).
 
     z: (n, k) centred outcomes.
-    judged: rows whose errors choose.
+    scored: rows whose errors choose.
     together: one strength for all columns, by their mean error; otherwise one per column.
     The mean of the others (factors 0) is a candidate too, and equals go to the stronger ridge.
     """
     n = len(z)
-    u, target, uz = basis.u[judged], z[judged], basis.u.T @ z
+    u, target, uz = basis.u[scored], z[scored], basis.u.T @ z
     gain = np.zeros((len(basis.prior), z.shape[1]))
     error = target * n / max(n - 1, 1)  # what the mean of the others is off by
     minimum = _loss(error, together=together)
@@ -195,9 +195,9 @@ def fit_heads(basis: Basis, y: FloatArray, seen: float) -> Heads:
     _, _, rotation = np.linalg.svd((y - mean) / scale, full_matrices=False)
     z = (y - mean) / scale @ rotation.T
     uz = basis.u.T @ z
-    judged = np.random.default_rng(0).permutation(n)[:_JUDGED]
-    target = z[judged]
-    gain, error = choose_strength(basis, z, judged)
+    scored = np.random.default_rng(0).permutation(n)[:_SCORED]
+    target = z[scored]
+    gain, error = choose_strength(basis, z, scored)
     gain = gain / (gain + (1.0 - gain) / seen) if seen > 0 else gain
     weight = gain * uz
     noise = (error**2).mean(axis=0)
@@ -205,4 +205,4 @@ def fit_heads(basis: Basis, y: FloatArray, seen: float) -> Heads:
     # mean over the training queries of sum_j u_j^2 gain_j, as the columns of u have norm 1
     spread = scale * np.sqrt(((1.0 + gain.sum(axis=0)) / n * noise) @ back)
     left_out = (target - error + target / max(n - 1, 1)) @ rotation * scale
-    return Heads(mean, scale, weight @ rotation * scale, left_out, judged, spread, scale * np.sqrt(noise / n @ back))
+    return Heads(mean, scale, weight @ rotation * scale, left_out, scored, spread, scale * np.sqrt(noise / n @ back))

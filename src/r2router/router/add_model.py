@@ -28,7 +28,7 @@ from r2router.types import FloatArray, IntArray, Model
 
 MIN_QUERIES = 10
 _FEW_QUERIES = 50
-_MAX_UNFAMILIAR = 0.2
+_MAX_OUT_OF_DISTRIBUTION = 0.2
 _DRAWS = 200
 
 
@@ -167,9 +167,9 @@ def _notes(router: Router, spec: Model, own: Table, outcomes: Table, x: FloatArr
     notes = []
     if len(own) < _FEW_QUERIES:
         notes.append(f"{len(own)} graded queries are few: on real tables a model was seldom worth adding on fewer than {_FEW_QUERIES}")
-    if router.familiarity is not None:
-        strange = 1.0 - float(router.familiarity.knows(x).mean())
-        if strange > _MAX_UNFAMILIAR:
+    if router.in_distribution is not None:
+        strange = 1.0 - float(router.in_distribution.knows(x).mean())
+        if strange > _MAX_OUT_OF_DISTRIBUTION:
             notes.append(f"{strange:.0%} of the graded queries are unlike those the router was trained on, where it cannot forecast")
     never = np.isnan(own.quality).all(axis=0) | np.isnan(own.output_tokens).all(axis=0)
     if names := listing(own.arms[i] for i in np.flatnonzero(never)):

@@ -1,4 +1,4 @@
-"""What a router does not know, put into a forecast: unfamiliar queries, and domains of which little was graded."""
+"""What a router does not know, put into a forecast: queries out of distribution, and domains of which little was graded."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ UNKNOWN_SPREAD = math.sqrt(1 / 12)
 
 
 def doubted(router: Router, forecast: Forecast, x: FloatArray) -> Forecast:
-    """A predictor's forecast of (n, d) embeddings with the arms' means where a query is unfamiliar; no surer than the evidence allows."""
-    quality, tokens, spread, familiar, domain = forecast.quality, forecast.tokens, forecast.spread, forecast.familiar, forecast.domain
+    """A predictor's forecast of (n, d) embeddings, with the arms' means where a query is out of distribution.
+
+    Its spread is never below what the number of graded answers of the domain allows.
+    """
+    quality, tokens, spread, known, domain = forecast.quality, forecast.tokens, forecast.spread, forecast.familiar, forecast.domain
     if router.domain_stats is not None:
         domain = router.domain_stats.domain(x)
         spread = np.maximum(spread, router.domain_stats.min_spread[domain])
-    if router.familiarity is not None:
-        familiar = router.familiarity.knows(x)
-        if not familiar.all():
-            quality = np.where(familiar[:, None], quality, router.prior_quality)
-            tokens = np.where(familiar[:, None], tokens, router.prior_tokens)
-            spread = np.where(familiar[:, None], spread, UNKNOWN_SPREAD)
-    return Forecast(router.arms, quality, tokens, spread, familiar, forecast.cost, domain)
+    if router.in_distribution is not None:
+        known = router.in_distribution.knows(x)
+        if not known.all():
+            quality = np.where(known[:, None], quality, router.prior_quality)
+            tokens = np.where(known[:, None], tokens, router.prior_tokens)
+            spread = np.where(known[:, None], spread, UNKNOWN_SPREAD)
+    return Forecast(router.arms, quality, tokens, spread, known, forecast.cost, domain)

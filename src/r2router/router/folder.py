@@ -15,7 +15,7 @@ from r2router.decide import AnyPolicy
 from r2router.errors import ArtifactError, MissingExtra, PolicyError, UsageError
 from r2router.pool.pool import Pool
 from r2router.predict.domain_stats import DomainStats, DomainStatsNames
-from r2router.predict.familiarity import Familiarity
+from r2router.predict.in_distribution import InDistribution
 from r2router.predict.input_tokens import InputTokens
 from r2router.router import artifact
 from r2router.router.card import Facts, write_card
@@ -41,7 +41,7 @@ class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
     facts: Facts
     ties: Literal["cheaper", "first"] = "cheaper"
     controls: tuple[str, ...] = ()
-    temperature: float = 0.0  # of the familiarity; routers saved before there was a background have none
+    temperature: float = 0.0  # of the in-distribution check; routers saved before there was a background have none
     cascade: LookPlan | None = None
     domain_stats: DomainStatsNames | None = None
 
@@ -55,10 +55,10 @@ def save(router: Router, folder: str | Path) -> None:
         )
     arrays = {f"predictor.{k}": v for k, v in router.predictor.arrays().items()}
     arrays |= {"prior.quality": router.prior_quality, "prior.tokens": router.prior_tokens}
-    if router.familiarity is not None:
-        arrays["familiarity.centres"] = router.familiarity.centres
-        if len(router.familiarity.background):
-            arrays["familiarity.background"] = router.familiarity.background
+    if router.in_distribution is not None:
+        arrays["familiarity.centres"] = router.in_distribution.centres
+        if len(router.in_distribution.background):
+            arrays["familiarity.background"] = router.in_distribution.background
     if router.trained is not None:
         arrays["trained.hashes"] = router.trained.hashes
     if router.looks is not None:
@@ -73,11 +73,11 @@ def save(router: Router, folder: str | Path) -> None:
         policy=router.policy,
         scale=router.scale,
         input_tokens=router.input_tokens,
-        threshold=None if router.familiarity is None else router.familiarity.threshold,
+        threshold=None if router.in_distribution is None else router.in_distribution.threshold,
         facts=router.facts,
         ties=router.ties,
         controls=router.controls,
-        temperature=0.0 if router.familiarity is None else router.familiarity.temperature,
+        temperature=0.0 if router.in_distribution is None else router.in_distribution.temperature,
         cascade=None if router.looks is None else router.looks.plan,
         domain_stats=None if router.domain_stats is None else router.domain_stats.names,
     )
@@ -111,7 +111,7 @@ def load(folder: str | Path) -> Router:
         input_tokens=manifest.input_tokens,
         prior_quality=arrays["prior.quality"],
         prior_tokens=arrays["prior.tokens"],
-        familiarity=_saved_familiarity(folder, manifest, arrays),
+        in_distribution=_saved_in_distribution(folder, manifest, arrays),
         facts=manifest.facts,
         controls=manifest.controls,
         trained=_saved_digest(folder, arrays),
@@ -156,19 +156,19 @@ def _saved_digest(folder: str | Path, arrays: dict[str, np.ndarray]) -> TrainedT
     return digest
 
 
-def _saved_familiarity(folder: str | Path, manifest: _Manifest, arrays: dict[str, np.ndarray]) -> Familiarity | None:
+def _saved_in_distribution(folder: str | Path, manifest: _Manifest, arrays: dict[str, np.ndarray]) -> InDistribution | None:
     centres, background = arrays.get("familiarity.centres"), arrays.get("familiarity.background")
     fits = (centres is None) == (manifest.threshold is None) and (background is None) == (manifest.temperature == 0)
     fits &= 0 <= manifest.temperature < math.inf and (centres is not None or background is None)
     for array in (centres, background):
         fits &= array is None or (array.ndim == 2 and array.shape[1] == manifest.dim and len(array) > 0)
     if not fits:
-        raise ArtifactError(f"{folder}: the familiarity centres do not fit router.json; the artifact is damaged")
+        raise ArtifactError(f"{folder}: the centres of the in-distribution check do not fit router.json; the artifact is damaged")
     if centres is None or manifest.threshold is None:
         return None
     if background is None:
-        return Familiarity(centres, manifest.threshold)
-    return Familiarity(centres, manifest.threshold, background, manifest.temperature)
+        return InDistribution(centres, manifest.threshold)
+    return InDistribution(centres, manifest.threshold, background, manifest.temperature)
 
 
 def _saved_pool(folder: str | Path, manifest: _Manifest) -> Pool:

@@ -23,7 +23,7 @@ from r2router.predict.automatic import Automatic
 from r2router.predict.background import BACKGROUND
 from r2router.predict.crossval import fold_means, fold_of, out_of_fold
 from r2router.predict.domain_parts import balanced_means
-from r2router.predict.familiarity import Familiarity
+from r2router.predict.in_distribution import InDistribution
 from r2router.predict.input_tokens import InputTokens
 from r2router.predict.means import fair_means
 from r2router.predict.tokens import log_bounds
@@ -55,12 +55,15 @@ PROMISES = {
 class Recipe(msgspec.Struct, frozen=True):
     """How to make a router.
 
-    encoder: spec of the encoder (see `load_encoder`). learner: by default `Automatic`, the one that the table deserves
-    (`docs/experiments.md`). folds: for the cross-validation behind the policy and the figures of the card; 0 leaves it out, and the policy
-    is then the best fixed arm's. keep: the share of the best fixed arm's quality that the router's own policy keeps.
-    seed: of folds, bootstrap and familiarity. resamples: bootstrap draws for the card's intervals. digest: keep hashes of the training
-    texts, by which `evaluate` knows its own training queries; whoever has the router can check a guessed text against them. cascade: learn
-    from the table's answers too, so that `Router.step` looks at them; a `Cascade` says how.
+    encoder: spec of the encoder (see `load_encoder`).
+    learner: what forecasts; by default `Automatic` chooses one for the table (`docs/experiments.md`).
+    folds: of the cross-validation behind the policy and the figures of the card. 0: none, and the policy is the best fixed arm's.
+    keep: the share of the best fixed arm's quality that the router's own policy keeps.
+    seed: of the folds, the bootstrap and the in-distribution check.
+    resamples: bootstrap draws for the card's intervals.
+    digest: keep hashes of the training texts, by which `evaluate` knows its own training queries. Whoever has the router can check a
+        guessed text against them.
+    cascade: learn from the table's answers too, so that `Router.step` looks at them; a `Cascade` says how.
     """
 
     encoder: str = "minilm"
@@ -141,7 +144,7 @@ class Recipe(msgspec.Struct, frozen=True):
             input_tokens=inputs,
             prior_quality=quality,
             prior_tokens=tokens,
-            familiarity=Familiarity.fit(x, self.seed, self._background(encoder, embedding)),
+            in_distribution=InDistribution.fit(x, self.seed, self._background(encoder, embedding)),
             facts=self._facts(table, folds, figures, promise, said),
             controls=tuple(table.controls.get(arm, "") for arm in table.arms) if table.controls else (),
             trained=TrainedTexts.of(table.queries) if self.digest and not table.simulated else None,

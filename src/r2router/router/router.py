@@ -20,7 +20,7 @@ from r2router.errors import ArtifactError, NoFeasibleArm, PolicyError, QueryErro
 from r2router.pool.pool import Pool
 from r2router.predict import Predictor
 from r2router.predict.domain_stats import DomainStats
-from r2router.predict.familiarity import Familiarity
+from r2router.predict.in_distribution import InDistribution
 from r2router.predict.input_tokens import InputTokens
 from r2router.router.arm_controls import ArmControls, RequestLimits
 from r2router.router.between import named_arms, neighbours_of
@@ -62,7 +62,7 @@ class Router(Cascading):
     encoder: the spec of the encoder its predictor was trained on. dim: length of an embedding.
     policy: the policy used where none is given.
     scale: US dollars, what `Tradeoff` divides cost by where it has no scale of its own.
-    prior_quality, prior_tokens: (arms,) the means that stand in for forecasts on unfamiliar queries.
+    prior_quality, prior_tokens: (arms,) the means that stand in for forecasts out of distribution.
     controls: how the budget of each arm was enforced when its outcomes were collected (`Controls.signature`); empty where not recorded.
     trained: a digest of the training texts; None where none was kept.
     ties: what a `Tradeoff` does with equals (`"first"` only in a faithful import of the paper's release).
@@ -79,7 +79,7 @@ class Router(Cascading):
     input_tokens: InputTokens
     prior_quality: FloatArray
     prior_tokens: FloatArray
-    familiarity: Familiarity | None
+    in_distribution: InDistribution | None
     facts: Facts
     controls: tuple[str, ...] = ()
     trained: TrainedTexts | None = None
@@ -107,7 +107,7 @@ class Router(Cascading):
     def forecast_vectors(self, vectors: FloatArray, input_tokens: NumberArray | float | None = None) -> Forecast:
         """Forecasts for (n, dim) embeddings; see `decide` for input_tokens.
 
-        Unfamiliar queries get the arms' means over the training queries, with the spread of a quality that is not known (0.29).
+        Queries out of distribution get the arms' means over the training queries, with the spread of a quality that is not known (0.29).
         """
         x = checked_vectors(vectors, self.dim, self.encoder)
         return self._forecast(x, self._counts(input_tokens, len(x)))

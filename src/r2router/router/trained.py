@@ -1,4 +1,4 @@
-"""What a router was trained on, so that it is not judged by its own training queries: a digest of their texts.
+"""What a router was trained on, so that it is not tested on its own training queries: a digest of their texts.
 
 One 64-bit hash per distinct text (normalised: letter case, white space, Unicode form and quotes do not count), at most 65,536 of them:
 of a larger training set the smallest hashes, and a table is then compared on its texts below the largest of these, which is a fair

@@ -137,12 +137,12 @@ def _real_vectors(router: Router, table: Table | None, vectors: FloatArray | Non
 def _points(router: Router, base: FloatArray | None, n: int, rng: np.random.Generator) -> tuple[FloatArray, IntArray | None]:
     if base is not None:
         return among(base, n, rng)
-    if router.familiarity is None:
+    if router.in_distribution is None:
         raise UsageError(
             "this router does not remember what its queries look like: give embeddings of real ones to draw around "
             "(vectors=, --vectors FILE.npy) or a table of them (table=, --like FILE)"
         )
-    return remembered(router.familiarity, n, rng), None
+    return remembered(router.in_distribution, n, rng), None
 
 
 def _noise(router: Router, base: FloatArray, table: Table) -> Noise:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from r2router.encode.rows import unit_rows
-from r2router.predict.familiarity import Familiarity
+from r2router.predict.in_distribution import InDistribution
 from r2router.types import FloatArray, IntArray
 
 _NEIGHBOURS = 5
@@ -35,13 +35,13 @@ def among(base: FloatArray, n: int, rng: np.random.Generator) -> tuple[FloatArra
     return np.concatenate([base, mixed]), rows
 
 
-def remembered(familiarity: Familiarity, n: int, rng: np.random.Generator) -> FloatArray:
+def remembered(in_distribution: InDistribution, n: int, rng: np.random.Generator) -> FloatArray:
     """(n, d) float32 of norm 1, all familiar: around a router's centres, as far off as the queries that it was trained on.
 
     A router keeps no queries. Half of the way off a centre is along the differences between centres, where queries really differ.
     """
-    centres = familiarity.centres.astype(np.float64)
-    low = 0.0 if len(familiarity.background) else max(familiarity.threshold, 0.0)  # with a background, the threshold is no cosine
+    centres = in_distribution.centres.astype(np.float64)
+    low = 0.0 if len(in_distribution.background) else max(in_distribution.threshold, 0.0)  # with a background, the threshold is no cosine
     cosine = rng.uniform(low, (2 + low) / 3, (n, 1))
     centre = centres[rng.integers(len(centres), size=n)]
     along = rng.standard_normal((n, len(centres))) @ (centres - centres.mean(axis=0))
@@ -51,7 +51,7 @@ def remembered(familiarity: Familiarity, n: int, rng: np.random.Generator) -> Fl
     outward = unit_rows(off)
     while True:
         x = (cosine * centre + np.sqrt(1 - cosine**2) * outward).astype(np.float32)
-        strange = ~familiarity.knows(x) & (cosine[:, 0] < _AT_CENTRE)
+        strange = ~in_distribution.knows(x) & (cosine[:, 0] < _AT_CENTRE)
         if not strange.any():
             return x
         cosine[strange] = (1 + cosine[strange]) / 2

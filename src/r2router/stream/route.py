@@ -42,7 +42,7 @@ class Summary:
     cost: float = 0.0
     quality: float = math.nan
     unmet: int = 0
-    unfamiliar: int = 0
+    out_of_distribution: int = 0
     left_out: tuple[str, ...] = ()
 
     @property
@@ -95,7 +95,7 @@ def route_file(  # noqa: PLR0913 - all but three are optional, and given by name
             found.rows += len(item.batch)
             found.failed += len(item.batch) - int(routed.sum())
             found.cost += float(np.nansum(choices.cost))
-            found.unfamiliar += int((routed & ~choices.familiar).sum())
+            found.out_of_distribution += int((routed & ~choices.familiar).sum())
             found.unmet += int((routed & ~choices.met).sum()) if isinstance(policy, Cheapest) else 0
             quality += float(np.nansum(choices.quality))
             if progress is not None:

@@ -1,4 +1,4 @@
-"""Tables in two parts by query, so that what judges a router is nothing that it has seen."""
+"""Tables in two parts by query, so that a router is tested on nothing that it was trained on."""
 
 from __future__ import annotations
 

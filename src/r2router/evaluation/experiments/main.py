@@ -344,6 +344,6 @@ def reviewers(study: Study, tried: Sequence[Tried]) -> list[Section]:
     return [Section("For reviewers", (*parts, spent), folded=True)]
 
 
-def judged(data: EmbeddedTable, tried: Sequence[Tried], folds: Sequence[IntArray], resamples: int, base: str = OURS) -> Comparison:
+def compared(data: EmbeddedTable, tried: Sequence[Tried], folds: Sequence[IntArray], resamples: int, base: str = OURS) -> Comparison:
     """A comparison of what was tried, with the mixtures and the oracle."""
     return compare(comparable(tried, data, folds), data.outcomes, resamples, 0, base=base, groups=GROUPS)

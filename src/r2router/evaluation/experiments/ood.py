@@ -7,7 +7,7 @@ import numpy as np
 from r2router.errors import DataError
 from r2router.evaluation.contenders import attempt, comparable, needed
 from r2router.evaluation.experiment import Study, failures
-from r2router.evaluation.experiments.main import by_task, curves, differences_table, figures_table, headlines, judged, verdict
+from r2router.evaluation.experiments.main import by_task, compared, curves, differences_table, figures_table, headlines, verdict
 from r2router.evaluation.methods import OURS, everybody, ours
 from r2router.evaluation.tables_and_plots import MIN_QUERIES, signed
 from r2router.figure import Figure
@@ -28,7 +28,7 @@ def run(study: Study) -> Findings:
     fold = np.array([names.index(task) for task in data.table.tasks])
     tried = attempt(everybody(study.learner), data, [fold], study.progress)
     mine = needed(tried[0])
-    result = judged(data, tried, [fold], study.plan.resamples)
+    result = compared(data, tried, [fold], study.plan.resamples)
     usual = needed(attempt([ours(study.learner)], data, study.plan.folds_of(data)[:1], study.progress)[0])
     both = compare({OURS: mine.routed, "known": usual.routed}, data.outcomes, study.plan.resamples, 0, base=OURS)
     cost = both.differences["known"]["area"]

@@ -22,7 +22,7 @@ SIZES = (25, 50, 100, 200, 400, 800, 1600, 3200, 6400, 12800)
 
 
 def run(study: Study) -> Findings:
-    """Ours fitted on ever more queries of the training part of each fold, always judged on the same held-out part."""
+    """Ours fitted on ever more queries of the training part of each fold, always tested on the same held-out part."""
     data, plan = study.data, study.plan
     folds = plan.folds_of(data)
     maximum = min(int((fold != number).sum()) for fold in folds for number in range(plan.folds))

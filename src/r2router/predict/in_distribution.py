@@ -32,8 +32,8 @@ def _no_background() -> FloatArray:
 
 
 @dataclass(frozen=True, eq=False)
-class Familiarity:
-    """centres: (k, d) float32, rows of norm 1. threshold: the least score that counts as familiar.
+class InDistribution:
+    """centres: (k, d) float32, rows of norm 1. threshold: the lowest score that counts as in distribution.
 
     background: (m, d) float32 embeddings of prompts of other kinds, or none of them. temperature: of the kernel, above 0; without a
     background 0, and the score is then the cosine to the nearest centre.
@@ -59,11 +59,11 @@ class Familiarity:
         return np.concatenate([self.centres, self.background])
 
     def knows(self, x: FloatArray) -> BoolArray:
-        """(n,) true where familiar."""
+        """(n,) true where in distribution."""
         return np.asarray(self.score(x) >= self.threshold)
 
     @classmethod
-    def fit(cls, x: FloatArray, seed: int, background: FloatArray | None = None) -> Familiarity:
+    def fit(cls, x: FloatArray, seed: int, background: FloatArray | None = None) -> InDistribution:
         """Centres of all queries; the threshold from queries held out for it: each tenth in turn, or one tenth of a large table.
 
         background: (m, d) embeddings of norm 1; those that the training data has a kind of are left out.
@@ -73,8 +73,8 @@ class Familiarity:
         if len(order) < 2:
             return cls(x[order].astype(np.float32), -1.0)
         tenths = np.array_split(order, min(10, len(order)))
-        judged = tenths if len(order) <= _FEW_QUERIES else tenths[:1]
-        parts = [(_centres(x[np.setdiff1d(order, own)], rng), x[own]) for own in judged]
+        scored = tenths if len(order) <= _FEW_QUERIES else tenths[:1]
+        parts = [(_centres(x[np.setdiff1d(order, own)], rng), x[own]) for own in scored]
         centres = _centres(x[order], rng)
         others, temperature = _no_background(), 0.0
         if background is not None and len(background):
