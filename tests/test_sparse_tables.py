@@ -198,7 +198,7 @@ def test_a_sparse_table_is_judged_task_by_task(routed: tuple[Router, Table, np.n
     for given, how in ((None, "the other half"), (train, "the training answers")):
         report = evaluate(router, other, vectors=x, train=given, resamples=50)
         assert isinstance(report, SparseReport)
-        words = str(report)
+        words = " ".join(str(report).split())
         assert how in words and "suite 0" in words and "mean of 2 tasks" in words
         assert all(task.queries >= 25 and task.arms >= 4 for task in report.gaps.tasks)
         assert report.gaps.mean.low <= report.gaps.mean.value <= report.gaps.mean.high

@@ -44,8 +44,10 @@ def write_reports(findings: Findings | Sequence[Findings], files: Sequence[Path]
 
 
 def in_words(report: Report | SparseReport) -> str:
-    """An evaluation as text that any terminal takes."""
-    return "\n".join(map(style().plain, str(report).splitlines()))
+    """An evaluation as text that this terminal takes."""
+    from r2router.report import report_text
+
+    return report_text(report.summary(), style())
 
 
 def typed() -> str:

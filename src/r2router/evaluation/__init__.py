@@ -15,9 +15,10 @@ from r2router.evaluation.contenders import Tried
 from r2router.evaluation.experiment import failures, few
 from r2router.evaluation.left_out import left_out
 from r2router.evaluation.own_policy import OwnDecisions
-from r2router.evaluation.report import Report, TaskLine, leak
+from r2router.evaluation.report import Report, TaskLine
 from r2router.evaluation.router_forecasts import EvaluatedTable, forecast_table
 from r2router.evaluation.router_forecasts import calibrate as calibrate
+from r2router.evaluation.sentences import leak
 from r2router.evaluation.sparse import SparseReport as SparseReport
 from r2router.evaluation.sparse import sparse_report
 from r2router.evaluation.tables_and_plots import MIN_QUERIES

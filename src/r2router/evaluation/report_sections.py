@@ -12,6 +12,7 @@ import numpy as np
 from r2router._version import __version__
 from r2router.evaluation.sentences import answers_of
 from r2router.evaluation.tables_and_plots import FIGURES, LABELS, REQUESTS, deferral_plot, drawn, grid, shown
+from r2router.evaluation.verdicts import VERDICTS
 from r2router.figure import Figure
 from r2router.metrics.frontier import envelope_at
 from r2router.metrics.score import KEEP
@@ -76,7 +77,7 @@ def _sections(report: Report) -> list[Section]:
         Section("What the money buys", (_costs(report), *([_qualities(report)] if report.comparison.best[0] > 0 else []))),
     ]
     if report.tasks:
-        sections.append(Section("Where it helps and where not", (_tasks(report.tasks),)))
+        sections.append(Section("Where it helps and where not", (tasks_grid(report.tasks),)))
     if report.noise:
         sections.append(Section("Typed in another way", (_noise(report),)))
     sections += [
@@ -160,7 +161,8 @@ def _qualities(report: Report) -> Grid:
     )
 
 
-def _tasks(tasks: tuple[TaskLine, ...]) -> Grid:
+def tasks_grid(tasks: tuple[TaskLine, ...]) -> Grid:
+    """One row per task: areas, differences and the verdict."""
     rows = []
     for task in tasks:
         if task.comparison is None:
@@ -174,7 +176,7 @@ def _tasks(tasks: tuple[TaskLine, ...]) -> Grid:
         mixture = task.comparison.mixture
         gaps = (msgspec.structs.replace(task.comparison.differences[m]["area"], n=0) for m in (mixture, "fixed known"))
         shown = (area["router"].value, area[mixture].value, area["oracle"].value)
-        rows.append(GridRow(task.task, (float(task.queries), *shown, *gaps, _VERDICTS[task.comparison.verdict])))
+        rows.append(GridRow(task.task, (float(task.queries), *shown, *gaps, VERDICTS[task.comparison.verdict].routing)))
     return Grid(
         title="By task, area over log cost",
         columns=("queries", "router", "best mixture", "oracle", "router minus mixture", "minus knowing one", "so routing"),
@@ -185,9 +187,6 @@ def _tasks(tasks: tuple[TaskLine, ...]) -> Grid:
             "not told the task."
         ),
     )
-
-
-_VERDICTS = {"above": "helps", "below": "loses", "not clear": "no clear difference", "not known": None}
 
 
 def _shares(report: Report) -> Grid:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from r2router.figure import Figure
+from r2router.evaluation.tables_and_plots import signed, turned
+from r2router.evaluation.verdicts import VERDICTS
 from r2router.metrics.frontier import envelope_at
 from r2router.metrics.score import KEEP, Comparison
 from r2router.text import money
@@ -28,27 +29,40 @@ def answers_of(report: Report) -> tuple[str, ...]:
 
 
 def _leak(report: Report) -> str:
-    from r2router.evaluation.report import leak
-
     return leak(report.trained_on, report.trained_share)
+
+
+def leak(names: tuple[str, ...], share: float | None) -> str:
+    """What to say of a table that a router was trained on, in whole or in part; empty where it was not."""
+    if not names and not share:
+        return ""
+    part = "" if share is None else f"{_percent(share)} of these queries"
+    what = f"{', '.join(names)}: it has seen {part}, so" if names and part else f"{', '.join(names) or part}:"
+    return f"The router was trained on {what} here it looks better than it is. Take a table that it has not seen."
+
+
+def _percent(share: float) -> str:
+    """Never 0 % of some, nor 100 % of nearly all."""
+    if share < 0.01:
+        return f"{100 * share:.1g} %"
+    return f"{100 * share:.0f} %" if share < 0.99 or share == 1 else f"{100 * share:.4g} %"
 
 
 def _verdict(c: Comparison) -> str:
     """By the paired difference of areas between the router and the best mixture."""
-    gap = c.differences[c.mixture]["area"]
+    gap, words = c.differences[c.mixture]["area"], VERDICTS[c.verdict].sentence
     if c.verdict == "not known":
-        return "Whether routing is worth it cannot be said by area: all fixed arms cost the same, or one is free."
+        return f"{words}: all fixed arms cost the same, or one is free."
     chosen = "the best mixture of fixed arms"
     if c.mixture == "fixed":
         chosen += " that the router's training outcomes choose"
     knowing = c.differences["fixed known"]["area"]
-    beside = f" Against the mixture that knows these outcomes it is {_figure(knowing, '+')}." if c.mixture == "fixed" else ""
+    beside = f" Against the mixture that knows these outcomes it is {signed(knowing)}." if c.mixture == "fixed" else ""
     if c.verdict == "above":
-        return f"Routing is worth it here: at equal spend the mean quality is {_figure(gap)} above {chosen}.{beside}"
+        return f"{words}: at equal spend the mean quality is {signed(gap, '.3f')} above {chosen}.{beside}"
     if c.verdict == "below":
-        below = Figure("", -gap.value, -gap.high, -gap.low)
-        return f"Routing loses here: at equal spend the mean quality is {_figure(below)} below {chosen}. Use that.{beside}"
-    return f"It is not clear that routing is worth it here: {_figure(gap, '+')} against {chosen} at equal spend.{beside}"
+        return f"{words}: at equal spend the mean quality is {signed(turned(gap), '.3f')} below {chosen}. Use that mixture.{beside}"
+    return f"{words}: {signed(gap)} against {chosen} at equal spend.{beside}"
 
 
 def _saving(c: Comparison) -> str:
@@ -114,7 +128,7 @@ def _without_gain(c: Comparison) -> list[str]:
 def _as_set(report: Report) -> str:
     quality, cost = report.own
     return (
-        f"As it is set ({report.own_policy}), the router gives quality {_figure(quality)} for "
+        f"As it is set ({report.own_policy}), the router gives quality {signed(quality, '.3f')} for "
         f"{_usd(cost.value)} [{_usd(cost.low)}, {_usd(cost.high)}] per 1,000 requests."
     )
 
@@ -122,10 +136,6 @@ def _as_set(report: Report) -> str:
 def _names(tasks: list[TaskLine]) -> str:
     names = [t.task or "unnamed" for t in tasks]
     return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-
-
-def _figure(figure: Figure, sign: str = "") -> str:
-    return f"{figure.value:{sign}.3f} [{figure.low:{sign}.3f}, {figure.high:{sign}.3f}]"
 
 
 def _usd(usd: float) -> str:

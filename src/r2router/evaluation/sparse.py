@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from r2router.evaluation.router_forecasts import EvaluatedTable
-from r2router.figure import Figure
-from r2router.metrics.by_task import Gaps, gaps, means_of_other_half, task_means
+from r2router.evaluation.sentences import leak
+from r2router.evaluation.tables_and_plots import signed
+from r2router.metrics.by_task import MIN_ARMS, MIN_QUERIES, Gaps, gaps, means_of_other_half, task_means
 from r2router.metrics.methods import Means, Outcomes
 from r2router.predict.crossval import fold_of
-from r2router.report.findings import Findings, Grid, GridRow, Section
+from r2router.report.findings import Findings, Grid, GridRow, Section, to_json_types
+from r2router.report.findings_text import report_text
+from r2router.report.terminal import Style
 from r2router.table.table import Table
 
 _COMPARED = (
@@ -46,26 +49,11 @@ class SparseReport:
     simulated: bool = False
 
     def __str__(self) -> str:
-        head = f"{'task':34} {'queries':>7} {'arms':>4} {'router minus mixture':>26} {'minus best fixed arm':>26}"
-        lines = [
-            f"{self.queries:,} queries, {len(self.arms)} arms; no arm was seen on nearly all, so that tasks are compared one by one.",
-            _COMPARED.format(how=self.how),
-            "",
-            head,
-            *(
-                f"{t.task[:34]:34} {t.queries:7,} {t.arms:4} {_cell(t.over_mixture):>26} {_cell(t.over_best):>26}  ({t.best})"
-                for t in self.gaps.tasks
-            ),
-            f"{f'mean of {len(self.gaps.tasks)} tasks':34} {'':7} {'':4} {_cell(self.gaps.mean):>26} {_cell(self.gaps.mean_over_best):>26}",
-            "",
-            f"Squared error of the quality forecasts: {self.error:.3f} of that of the arm's mean on the task, the task being known.",
-            f"{self.out_of_distribution:.1%} of the queries are unlike the training data; they got the safe choice.",
-        ]
-        if self.gaps.skipped:
-            lines.append(f"{len(self.gaps.skipped)} tasks are not compared: fewer than 25 queries or 4 arms that were seen there.")
-        if self.trained_on:
-            lines.append(f"The router was trained on {', '.join(self.trained_on)}: on it, it looks better than it is.")
-        return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
+        return report_text(self.summary(), Style(width=120))
+
+    def summary(self) -> Findings:
+        """The report in a screenful, for a terminal."""
+        return self.findings()
 
     def __repr__(self) -> str:
         return f"SparseReport({self.queries} queries, {len(self.gaps.tasks)} tasks compared; print(report) shows all)"
@@ -75,46 +63,60 @@ class SparseReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in types that JSON has; a figure that is not available is null."""
-        return {
-            "queries": self.queries,
-            "arms": list(self.arms),
-            "compared_with": f"the mixture that {self.how} chooses",
-            "mean": {"over_mixture": _plain(self.gaps.mean), "over_best_fixed_arm": _plain(self.gaps.mean_over_best)},
-            "tasks": {
-                t.task: {
-                    "queries": t.queries,
-                    "arms": t.arms,
-                    "best_fixed_arm": t.best,
-                    "area": _plain(t.area),
-                    "over_mixture": _plain(t.over_mixture),
-                    "over_best_fixed_arm": _plain(t.over_best),
-                }
-                for t in self.gaps.tasks
-            },
-            "not_compared": list(self.gaps.skipped),
-            "error_over_known_tasks": self.error if np.isfinite(self.error) else None,
-            "unfamiliar": self.out_of_distribution,
-            "trained_share": self.trained_share,
-            "sources": [{"file": name, "sha256": digest} for name, digest in self.sources],
-            "seed": self.seed,
-            "resamples": self.resamples,
-            "notes": list(self.notes),
-        }
+        found: dict[str, Any] = to_json_types(
+            {
+                "queries": self.queries,
+                "arms": self.arms,
+                "compared_with": f"the mixture that {self.how} chooses",
+                "mean": {"over_mixture": self.gaps.mean, "over_best_fixed_arm": self.gaps.mean_over_best},
+                "tasks": {
+                    t.task: {
+                        "queries": t.queries,
+                        "arms": t.arms,
+                        "best_fixed_arm": t.best,
+                        "area": t.area,
+                        "over_mixture": t.over_mixture,
+                        "over_best_fixed_arm": t.over_best,
+                    }
+                    for t in self.gaps.tasks
+                },
+                "not_compared": self.gaps.skipped,
+                "error_over_known_tasks": self.error,
+                "unfamiliar": self.out_of_distribution,
+                "trained_share": self.trained_share,
+                "sources": [{"file": name, "sha256": digest} for name, digest in self.sources],
+                "seed": self.seed,
+                "resamples": self.resamples,
+                "notes": self.notes,
+            }
+        )
+        return found
 
     def findings(self, command: str = "") -> Findings:
         """The report for drawing: a web page. command: what was typed, for the reader who repeats it."""
-        rows = tuple(GridRow(t.task, (float(t.queries), float(t.arms), t.over_mixture, t.over_best)) for t in self.gaps.tasks)
-        heads = ("queries", "arms", "router minus mixture", "router minus best fixed arm")
-        grid = Grid("Task by task", heads, rows, (",.0f", ",.0f", "+.3f", "+.3f"), about=_COMPARED.format(how=self.how))
-        answers = (
-            f"Over {len(self.gaps.tasks)} tasks the router is {_cell(self.gaps.mean)} above each task's mixture of fixed arms on average.",
-            f"At equal cost it is {_cell(self.gaps.mean_over_best)} above each task's best fixed arm on average.",
-        )
+        tasks = self.gaps.tasks
+        rows = [GridRow(t.task, (float(t.queries), float(t.arms), t.over_mixture, t.over_best, t.best)) for t in tasks]
+        rows.append(GridRow(f"mean of {len(tasks)} tasks", (None, None, self.gaps.mean, self.gaps.mean_over_best, None), strong=True))
+        heads = ("queries", "arms", "router minus mixture", "router minus best fixed arm", "best fixed arm")
+        formats = (",.0f", ",.0f", "+.3f", "+.3f", "")
+        grid = Grid("Task by task", heads, tuple(rows), formats, about=_COMPARED.format(how=self.how))
+        answers = [
+            leak(self.trained_on, self.trained_share),
+            f"Over {len(tasks)} tasks the router is {signed(self.gaps.mean)} above each task's mixture of fixed arms on average.",
+            f"At equal cost it is {signed(self.gaps.mean_over_best)} above each task's best fixed arm on average.",
+            f"Squared error of the quality forecasts: {self.error:.3f} of that of the arm's mean on the task, the task being known."
+            if np.isfinite(self.error)
+            else "",
+            f"{self.out_of_distribution:.1%} of the queries are unlike the training data and got the safe choice.",
+        ]
+        if self.gaps.skipped:
+            why = f"fewer than {MIN_QUERIES} queries, or {MIN_ARMS} arms that were seen there"
+            answers.append(f"{len(self.gaps.skipped)} tasks are not compared: {why}.")
         return Findings(
             name="evaluate",
             title="Is routing worth it, task by task?",
             question=f"A router scored on {self.queries:,} queries of {len(self.gaps.tasks)} tasks; no arm was seen everywhere.",
-            answers=answers,
+            answers=tuple(answer for answer in answers if answer),
             sections=(Section("Where it helps and where not", (grid,)),),
             sources=self.sources,
             settings={"intervals": f"95 %, percentile bootstrap over queries, {self.resamples} draws, seed {self.seed}; paired"},
@@ -172,14 +174,3 @@ def _aligned(train: Table, evaluated: EvaluatedTable) -> Outcomes:
     )
     typical = np.nanmean(evaluated.input_tokens, axis=0)
     return Outcomes.of(evaluated.outcomes.arms, quality, evaluated.table.pool.cost(np.where(np.isnan(inputs), typical, inputs), tokens))
-
-
-def _cell(figure: Figure) -> str:
-    if np.isnan(figure.value):
-        return "not known"
-    return f"{figure.value:+.3f}" if np.isnan(figure.low) else f"{figure.value:+.3f} [{figure.low:+.3f}, {figure.high:+.3f}]"
-
-
-def _plain(figure: Figure) -> dict[str, Any]:
-    values = {"value": figure.value, "low": figure.low, "high": figure.high}
-    return {name: value if np.isfinite(value) else None for name, value in values.items()} | {"n": figure.n}

@@ -124,22 +124,22 @@ class Findings(msgspec.Struct, frozen=True):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in types that JSON has; a figure that is not available is null."""
-        return _plain(self)
+        return to_json_types(self)
 
 
-def _plain(value: Any) -> Any:
+def to_json_types(value: Any) -> Any:
     """Builtins only, NaN and infinity as None: JSON has no word for them."""
     match value:
         case Figure():
-            return {"value": _plain(value.value), "low": _plain(value.low), "high": _plain(value.high), "n": value.n}
+            return {"value": to_json_types(value.value), "low": to_json_types(value.low), "high": to_json_types(value.high), "n": value.n}
         case msgspec.Struct():
             kind = value.__struct_config__.tag  # what tells the parts of a section apart
-            fields = {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+            fields = {name: to_json_types(getattr(value, name)) for name in value.__struct_fields__}
             return {"type": kind, **fields} if kind else fields
         case dict():
-            return {str(k): _plain(v) for k, v in value.items()}
+            return {str(k): to_json_types(v) for k, v in value.items()}
         case tuple() | list():
-            return [_plain(v) for v in value]
+            return [to_json_types(v) for v in value]
         case float():
             return value if math.isfinite(value) else None
         case _:

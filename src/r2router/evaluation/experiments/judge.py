@@ -7,7 +7,7 @@ import numpy as np
 from r2router.errors import DataError
 from r2router.evaluation.contenders import Tried, attempt, comparable, needed
 from r2router.evaluation.experiment import Study, failures
-from r2router.evaluation.experiments.main import differences_table, figures_table, headlines, verdict
+from r2router.evaluation.experiments.main import ahead_of_baselines, differences_table, figures_table, headlines
 from r2router.evaluation.methods import GROUPS, OURS, everybody
 from r2router.metrics.intervals import of_rows
 from r2router.metrics.score import compare
@@ -34,7 +34,7 @@ def run(study: Study) -> Findings:
     rows = tuple(GridRow(m, (own.figures[m]["area"], result.figures[m]["area"])) for m in result.figures if m in own.figures)
     both = Grid("Area by either judge", ("judge of the training", "other judge"), rows, (".3f", ".3f"), ("more", "more"))
     sections = (
-        Section("By the other judge", (figures_table(result, tried), differences_table(result), Words(verdict(result)))),
+        Section("By the other judge", (figures_table(result, tried), differences_table(result), Words(ahead_of_baselines(result)))),
         Section("The judges", (both, agreement(data.outcomes.quality, other.outcomes.quality, draws))),
     )
     return study.findings("judge", "Another judge", QUESTION, headlines(result, []), sections, notes=failures(tried))

@@ -27,6 +27,7 @@ from r2router.evaluation.tables_and_plots import (
     grid,
     signed,
 )
+from r2router.evaluation.verdicts import VERDICTS
 from r2router.figure import Figure
 from r2router.metrics.score import Comparison, Method, Outcomes, compare
 from r2router.report.findings import Findings, Grid, GridRow, Plot, Section, Words
@@ -61,7 +62,7 @@ def against(study: Study, name: str, title: str, question: str, form: Form) -> F
         answers, at_cheaper = _at_cheaper_budgets(study, mine, folds, answers)
     sections = [
         Section("Quality and cost", (curves(result, data.outcomes), figures_table(result, tried))),
-        Section("Ours against each", (differences_table(result), Words(verdict(result)), *at_cheaper)),
+        Section("Ours against each", (differences_table(result), Words(ahead_of_baselines(result)), *at_cheaper)),
         *one_by_one(study, mine, tasks),
         *reviewers(study, tried),
     ]
@@ -143,7 +144,7 @@ def _difference(name: str, figure: Figure) -> Figure | str | None:
     return None if math.isnan(figure.value) else figure
 
 
-def verdict(result: Comparison) -> str:
+def ahead_of_baselines(result: Comparison) -> str:
     """Against how many baselines ours is clearly ahead, and against which not."""
     words = []
     for kind, names in (("published-form", list(BASELINES)), ("same-arms", [n + SAME_ARMS for n in BASELINES])):
@@ -191,11 +192,10 @@ _MIXTURES = {"fixed": "chosen on the other folds", "fixed known": "chosen with t
 
 def _above(result: Comparison) -> str:
     """Where its curve lies."""
-    sides = {"above": "clearly above", "below": "clearly below", "not clear": "not clearly above or below", "not known": "beside"}
     gaps = {m: result.differences[m]["area"] for m in _MIXTURES if m in result.differences}
     words = [f"{signed(gap)} against the one {_MIXTURES[m]}" for m, gap in gaps.items()]
     same = all(abs(v) <= _EQUAL for gap in gaps.values() for v in (gap.value, gap.low, gap.high) if not math.isnan(v))
-    side = "as high as" if same else sides[result.verdict]
+    side = "as high as" if same else VERDICTS[result.verdict].side
     closed = result.figures[OURS]["gap_closed"]
     gap = f" It closes {closed.value:.1%} [{closed.low:.1%}, {closed.high:.1%}] of the gap from there to the oracle."
     return f"Its curve is {side} the best mixture of fixed arms (area {', '.join(words)}).{gap if math.isfinite(closed.value) else ''}"

@@ -7,7 +7,7 @@ import numpy as np
 from r2router.errors import DataError
 from r2router.evaluation.contenders import attempt, comparable, needed
 from r2router.evaluation.experiment import Study, failures
-from r2router.evaluation.experiments.main import by_task, compared, curves, differences_table, figures_table, headlines, verdict
+from r2router.evaluation.experiments.main import ahead_of_baselines, by_task, compared, curves, differences_table, figures_table, headlines
 from r2router.evaluation.methods import OURS, everybody, ours
 from r2router.evaluation.tables_and_plots import MIN_QUERIES, signed
 from r2router.figure import Figure
@@ -45,7 +45,7 @@ def run(study: Study) -> Findings:
     few = f"Not available where a task has fewer than {MIN_QUERIES} queries, or no arm that was observed on nearly all of them."
     sections = (
         Section("Quality and cost", (curves(result, data.outcomes), figures_table(result, tried))),
-        Section("Ours against each", (differences_table(result), Words(verdict(result)))),
+        Section("Ours against each", (differences_table(result), Words(ahead_of_baselines(result)))),
         Section("By task", (Grid("Area, ours minus mixture", _MIXTURES, rows, ("+.3f",) * 2, ("more",) * 2, few), known)),
     )
     note = "each task is held out as a whole once; there is nothing to repeat under other seeds"

@@ -14,6 +14,7 @@ from r2router.evaluation.experiment import Study
 from r2router.evaluation.methods import OURS, ours
 from r2router.evaluation.operating_points import operating_point
 from r2router.evaluation.tables_and_plots import signed
+from r2router.evaluation.verdicts import VERDICTS
 from r2router.metrics.intervals import mean
 from r2router.metrics.score import Method, compare
 from r2router.pool.pool import Pool
@@ -56,7 +57,7 @@ def run(study: Study) -> Findings:
     minimum, maximum = min(lost, key=lambda f: f.value), max(lost, key=lambda f: f.value)
     kept_shares = [row.cells[0].value for row in rows]  # type: ignore[union-attr]
     answers = [
-        _verdict(above, len(rows)),
+        _still_above(above, len(rows)),
         f"{min(kept_shares):.0%} to {max(kept_shares):.0%} of decisions stay as they were.",
     ]
     if not math.isnan(minimum.value):
@@ -65,12 +66,13 @@ def run(study: Study) -> Findings:
     return study.findings("prices", "When prices move", QUESTION, answers, (Section("Moves", (grid,)),), notes=notes)
 
 
-def _verdict(ahead: int, moves: int) -> str:
+def _still_above(ahead: int, moves: int) -> str:
     """Whether routing still pays at the moved prices."""
+    side = VERDICTS["above"].side
     if ahead == moves:
-        return f"No: prices enter at the decision. Ours stays clearly above the mixture of fixed arms in {ahead} of {moves} moves."
+        return f"No: prices enter at the decision. Ours stays {side} the mixture of fixed arms in {ahead} of {moves} moves."
     clear = f"in {ahead} of {moves} moves" if ahead else f"in none of {moves} moves"
-    return f"Prices enter at the decision, so nothing is trained again. Ours is clearly above the mixture of fixed arms {clear}."
+    return f"Prices enter at the decision, so nothing is trained again. Ours is {side} the mixture of fixed arms {clear}."
 
 
 def _moves(pool: Pool) -> list[tuple[str, FloatArray]]:
