@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-import fake_endpoint
+from r2router.testing import endpoint as fake_endpoint
 
 Say = Callable[[str, int], str]
 """(the material, how often it was asked about it) -> the judge's reply."""
@@ -37,11 +37,11 @@ class FakeJudge(fake_endpoint.FakeEndpoint):
 
     async def _answer(self, request: web.Request, body: Any, what: str, prompt: int, fault: str | None) -> web.StreamResponse:
         if "response_format" in body and not self.schema:
-            response: web.StreamResponse = fake_endpoint._error(400, "response_format is not supported", "unsupported_parameter")
+            response: web.StreamResponse = fake_endpoint.error(400, "response_format is not supported", "unsupported_parameter")
             return response
         material = body["messages"][1]["content"]
         if self.context is not None and len(material) > self.context:
-            too_long: web.StreamResponse = fake_endpoint._error(400, "maximum context length exceeded", "context_length_exceeded")
+            too_long: web.StreamResponse = fake_endpoint.error(400, "maximum context length exceeded", "context_length_exceeded")
             return too_long
         known = re.sub(r"(?<=-)[0-9a-f]{32}(?=>)", "", material)  # each call has marks of its own
         self.asked.append(known)

@@ -21,8 +21,6 @@ from click.testing import CliRunner, Result
 
 pytest.importorskip("aiohttp", reason="collecting needs the [bench] extra")
 
-import fake_endpoint
-from fake_endpoint import FAULTS, FakeEndpoint
 from r2router.bench.collect import collect
 from r2router.bench.estimate import estimate
 from r2router.bench.folder import JOURNAL, compact, remember
@@ -38,6 +36,8 @@ from r2router.cli import main
 from r2router.errors import ConfigError, DataError, MissingPrice
 from r2router.pool.pool import Pool
 from r2router.table.table import Table
+from r2router.testing import endpoint as fake_endpoint
+from r2router.testing.endpoint import FAULTS, FakeEndpoint
 from r2router.types import Budget, Model, Prices, Provider, Tier
 from r2router.upstream.client import Failure, Reply, Request, Upstream
 from r2router.upstream.controls import CLOSINGS, SAFETY_CAP, WORDINGS, Controls
@@ -471,7 +471,7 @@ def test_a_model_that_refuses_its_first_calls_is_left_alone(tmp_path: Path, monk
     monkeypatch.setattr(FakeEndpoint, "_fault", lambda _self, _what: "refuse")
 
     async def refuse(*_: Any) -> Any:
-        return fake_endpoint._error(400, "Unsupported parameter: max_tokens", "unsupported_parameter")
+        return fake_endpoint.error(400, "Unsupported parameter: max_tokens", "unsupported_parameter")
 
     monkeypatch.setattr(FakeEndpoint, "_answer", refuse)
     with FakeEndpoint() as fake:

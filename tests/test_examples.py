@@ -51,7 +51,7 @@ def test_the_service_answers_with_a_decision() -> None:
 
 def test_the_client_falls_back_when_a_call_fails() -> None:
     pytest.importorskip("aiohttp", reason="the fake endpoint needs the [bench] extra")
-    from fake_endpoint import FakeEndpoint
+    from r2router.testing import FakeEndpoint
 
     with FakeEndpoint(faults=("500",), share=0.3) as fake:
         env = os.environ | {"OPENAI_BASE_URL": fake.url, "OPENAI_API_KEY": "sk-not-a-key"}
@@ -74,7 +74,7 @@ def test_curves_of_local_models(tmp_path: Path) -> None:
     """The script as it stands, with a named fake where Ollama would listen."""
     pytest.importorskip("aiohttp", reason="collecting needs the [bench] extra")
     pytest.importorskip("reasoning_gym", reason="the questions need the [bench] extra")
-    from fake_endpoint import FakeEndpoint
+    from r2router.testing import FakeEndpoint
 
     shutil.copytree(EXAMPLES / "local_models", tmp_path / "local_models")
     folder = tmp_path / "local_models"

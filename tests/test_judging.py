@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 pytest.importorskip("aiohttp", reason="judging needs the [bench] extra")
 
-from fake_endpoint import FakeEndpoint
 from fake_judge import FakeJudge, by_length
 from r2router.bench.call_key import query_key
 from r2router.bench.folder import JOURNAL, compact
@@ -30,6 +29,7 @@ from r2router.bench.suite import Query
 from r2router.bench.thinking import without_thinking
 from r2router.cli import main
 from r2router.errors import DataError
+from r2router.testing import FakeEndpoint
 
 
 def cli(*words: str, stdin: str | None = None) -> Result:

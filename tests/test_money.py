@@ -25,8 +25,6 @@ pytest.importorskip("aiohttp", reason="collecting needs the [bench] extra")
 
 from aiohttp import web
 
-import fake_endpoint
-from fake_endpoint import FakeEndpoint
 from r2router.bench.collect import collect
 from r2router.bench.folder import JOURNAL, compact, last_records, remember
 from r2router.bench.journal import Journal
@@ -38,6 +36,8 @@ from r2router.bench.suite import Query
 from r2router.cli import main
 from r2router.errors import ConfigError
 from r2router.pool.pool import Pool
+from r2router.testing import FakeEndpoint
+from r2router.testing import endpoint as fake_endpoint
 from r2router.types import Budget, Model, Prices, Provider
 from r2router.upstream.client import Upstream
 from r2router.upstream.controls import SAFETY_CAP

@@ -17,13 +17,14 @@ from click.testing import CliRunner
 from r2router.cli import main
 
 if TYPE_CHECKING:
-    from fake_endpoint import FakeEndpoint
+    from r2router.testing import FakeEndpoint
 
 README = Path(__file__).parent.parent / "README.md"
 TOPICS = ("mountain", "river", "poem", "engine", "treaty", "comet", "violin", "harbour")
 
 
 EVALUATION = README.parent / "docs" / "evaluation.md"
+TESTING = README.parent / "docs" / "testing.md"
 
 
 def blocks(language: str, file: Path = README) -> list[str]:
@@ -69,11 +70,17 @@ def test_the_python_of_the_page_on_evaluation_runs(outcomes: Path, capsys: pytes
     assert (outcomes / "oracle.html").exists()
 
 
+def test_the_python_of_the_page_on_testing_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("aiohttp", reason="the fake endpoint needs it")
+    exec(compile("\n".join(blocks("python", TESTING)), str(TESTING), "exec"), {})
+    assert "requests," in capsys.readouterr().out
+
+
 @pytest.fixture
 def endpoint(outcomes: Path) -> Iterator[FakeEndpoint]:
     """A suite and a pool of the names in the README, and the endpoint that the pool names."""
     pytest.importorskip("aiohttp", reason="collecting needs the [bench] extra")
-    from fake_endpoint import FakeEndpoint
+    from r2router.testing import FakeEndpoint
 
     suite = [{"id": f"q{i}", "text": f"How many words has question {i}?", "reference": "7", "scorer": "numeric"} for i in range(40)]
     (outcomes / "questions.jsonl").write_text("".join(json.dumps(query) + "\n" for query in suite))

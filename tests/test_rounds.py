@@ -13,7 +13,6 @@ from click.testing import CliRunner
 
 pytest.importorskip("aiohttp", reason="collecting needs the [bench] extra")
 
-from fake_endpoint import FakeEndpoint
 from r2router.bench.adaptive import Settings
 from r2router.bench.journal import Journal
 from r2router.bench.plan import CollectionPlan
@@ -23,6 +22,7 @@ from r2router.bench.suite import JsonLines
 from r2router.cli import main
 from r2router.pool.pool import Pool
 from r2router.pool.toml import read_providers
+from r2router.testing import FakeEndpoint
 from r2router.upstream.client import Upstream
 
 POOL = """

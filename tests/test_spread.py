@@ -14,7 +14,6 @@ import pytest
 
 pytest.importorskip("aiohttp", reason="collecting needs the [bench] extra")
 
-from fake_endpoint import FakeEndpoint
 from r2router.bench.folder import compact
 from r2router.bench.scoring import scorer_named
 from r2router.bench.spread import ScoringTask, score_answers
@@ -22,6 +21,7 @@ from r2router.bench.suite import Query, Score
 from r2router.encode import load_encoder
 from r2router.encode.embed import embed_texts
 from r2router.executors import Here, Threads
+from r2router.testing import FakeEndpoint
 
 
 class Late:

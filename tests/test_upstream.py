@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 pytest.importorskip("aiohttp", reason="calling LLMs needs the [bench] extra")
 
-import fake_endpoint
-from fake_endpoint import FAULTS, FakeEndpoint
 from r2router.errors import ConfigError
+from r2router.testing import endpoint as fake_endpoint
+from r2router.testing.endpoint import FAULTS, FakeEndpoint
 from r2router.types import Model, Provider
 from r2router.upstream.client import BILLED_ATTEMPTS, Failure, Reply, Request, Upstream
 from r2router.upstream.endpoint import LONGEST_ANSWER, Mask
@@ -206,7 +206,7 @@ def test_a_key_that_is_not_set_or_cannot_be_one_is_named(monkeypatch: pytest.Mon
 
 def test_a_quota_that_is_used_up_for_hours_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     async def used_up(*_: Any) -> Any:
-        return fake_endpoint._error(429, "daily limit", "rate_limit_exceeded", {"Retry-After": "7200"})
+        return fake_endpoint.error(429, "daily limit", "rate_limit_exceeded", {"Retry-After": "7200"})
 
     monkeypatch.setattr(FakeEndpoint, "_reply", used_up)
     with FakeEndpoint() as fake:

@@ -1,7 +1,7 @@
 """A named fake: an OpenAI-compatible endpoint that answers from a hash of the request, can fail in every way, and keeps the books.
 
-In a test: `with FakeEndpoint(faults=("500", "reset")) as fake: ... fake.url, fake.billed`. By hand, for a benchmark:
-`python tests/fake_endpoint.py PORT LATENCY_MS`.
+In a test: `with FakeEndpoint(faults=("500", "reset")) as fake: ... fake.url, fake.billed`. By hand, as a server:
+`python -m r2router.testing.endpoint PORT LATENCY_MS`. It needs aiohttp, which the extras [bench] and [serve] bring.
 """
 
 from __future__ import annotations
@@ -11,14 +11,24 @@ import contextlib
 import functools
 import hashlib
 import json
+import math
+import random
 import sys
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any
 
-from aiohttp import web
+from r2router.errors import MissingExtra
+
+try:
+    from aiohttp import web
+except ImportError:
+    raise MissingExtra("the fake endpoint needs aiohttp: pip install 'r2router[bench]'") from None
+
+DIM = 16
+"""Numbers of an embedding."""
 
 FAULTS = ("429", "429-after", "500", "reset", "timeout", "malformed", "empty", "usage", "cut")
 """429 without and with Retry-After, 500, a connection reset, no answer, no JSON, no choices, impossible usage, a stream cut in half."""
@@ -30,6 +40,14 @@ def digest(body: Any) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
+def vector(text: str) -> list[float]:
+    """The embedding of a text: `DIM` numbers from its hash, of norm 1."""
+    rng = random.Random(hashlib.sha256(text.encode()).hexdigest())  # noqa: S311  it hides nothing
+    numbers = [rng.gauss() for _ in range(DIM)]
+    norm = math.sqrt(sum(number * number for number in numbers))
+    return [number / norm for number in numbers]
+
+
 def answer(body: Any) -> tuple[str, int]:
     """(text, tokens) of the answer: `word-0 word-1 ...`, as many as a hash of the request says, at most `max_tokens`."""
     most = body.get("max_completion_tokens") or body.get("max_tokens") or 40
@@ -37,13 +55,27 @@ def answer(body: Any) -> tuple[str, int]:
     return "".join(f" word-{i}" for i in range(count)), count
 
 
-class FakeEndpoint:
-    """faults: what befalls requests, by the hash of what they ask: `share` of them fail `times` times in one of these ways, then work.
+Reply = Callable[[web.Request, Any, str, int, str | None], Awaitable[web.StreamResponse]]
+"""(request, body, its digest, tokens of the prompt, fault) -> the answer."""
 
-    key: the one key that is taken; None takes any. models: the ones it knows; None knows all. context: the most tokens of a prompt.
-    limit: requests at once before it says 429; None for no limit. echo: gives a continued answer back with its beginning.
+
+class FakeEndpoint:
+    """An endpoint on this machine, with `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings` and `/v1/models`.
+
+    latency_s: seconds before each answer.
+    faults: what befalls requests, some of `FAULTS`, chosen by the hash of what they ask.
+    share: the share of the requests that fail.
+    times: how often such a request fails before it works.
+    key: the one key that is taken; None takes any.
+    models: the ones it knows; None knows all.
+    context: the longest prompt, in tokens; None for no limit.
+    limit: requests at once before it says 429; None for no limit.
+    echo: gives a continued answer back with its beginning.
     thinking: every answer is preceded by so many tokens of thinking.
-    billed: how often each request was answered whole. seen: how often it came at all. unbilled answers are those that a fault ate.
+    port: to listen on; 0 takes a free one.
+
+    Of what came: `requests` in all, `bodies` in order, `seen` and `billed` how often each came and was answered whole, by `digest`;
+    `faulted` how often each fault struck; `max_at_once` the most requests at once.
     """
 
     def __init__(  # noqa: PLR0913  one parameter a misfortune
@@ -102,6 +134,7 @@ class FakeEndpoint:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/completions", self._chat)
+        app.router.add_post("/v1/embeddings", self._embed)
         app.router.add_get("/v1/models", self._list)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
@@ -123,9 +156,15 @@ class FakeEndpoint:
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if self.key is None or sent == self.key:
             return None
-        return _error(401, f"Incorrect API key provided: {sent}", "invalid_api_key")  # some providers do quote it
+        return error(401, f"Incorrect API key provided: {sent}", "invalid_api_key")  # some providers do quote it
+
+    async def _embed(self, request: web.Request) -> web.StreamResponse:
+        return await self._counted(request, self._vectors)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
+        return await self._counted(request, self._answer)
+
+    async def _counted(self, request: web.Request, reply: Reply) -> web.StreamResponse:
         self.requests += 1
         if (refusal := self._key_refusal(request)) is not None:
             return refusal
@@ -137,29 +176,29 @@ class FakeEndpoint:
         self.max_at_once = max(self.max_at_once, self._active)
         try:
             if self.limit is not None and self._active > self.limit:
-                return _error(429, "too many requests", "rate_limit_exceeded")
+                return error(429, "too many requests", "rate_limit_exceeded")
             if self.latency_s:
                 await asyncio.sleep(self.latency_s)
-            return await self._reply(request, body, what)
+            return await self._reply(request, body, what, reply)
         finally:
             self._active -= 1
 
-    async def _reply(self, request: web.Request, body: Any, what: str) -> web.StreamResponse:
+    async def _reply(self, request: web.Request, body: Any, what: str, reply: Reply) -> web.StreamResponse:
         if self.models is not None and body["model"] not in self.models:
-            return _error(404, f"The model `{body['model']}` does not exist", "model_not_found")
+            return error(404, f"The model `{body['model']}` does not exist", "model_not_found")
         prompt = sum(len(m["content"]) for m in body.get("messages", ())) // 4 + 8
         if self.context is not None and prompt > self.context:
-            return _error(400, f"This model's maximum context length is {self.context} tokens", "context_length_exceeded")
+            return error(400, f"This model's maximum context length is {self.context} tokens", "context_length_exceeded")
         fault = self._fault(what)
         if fault is not None:
             self.faulted[fault] += 1
         match fault:
             case "429":
-                return _error(429, "slow down", "rate_limit_exceeded")
+                return error(429, "slow down", "rate_limit_exceeded")
             case "429-after":
-                return _error(429, "slow down", "rate_limit_exceeded", {"Retry-After": "0.05"})
+                return error(429, "slow down", "rate_limit_exceeded", {"Retry-After": "0.05"})
             case "500":
-                return _error(500, "internal error", "server_error")
+                return error(500, "internal error", "server_error")
             case "reset":
                 assert request.transport is not None
                 request.transport.abort()
@@ -170,7 +209,16 @@ class FakeEndpoint:
                 return web.Response(text='{"choices": [', content_type="application/json")
             case "empty":
                 return web.json_response({"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": 0}})
-        return await self._answer(request, body, what, prompt, fault)
+        return await reply(request, body, what, prompt, fault)
+
+    async def _vectors(self, request: web.Request, body: Any, what: str, prompt: int, fault: str | None) -> web.StreamResponse:
+        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        if fault == "cut":
+            return web.Response(body=b'{"data": [{"index": 0, "embed', content_type="application/json")
+        data = [{"object": "embedding", "index": i, "embedding": vector(text)} for i, text in enumerate(texts)]
+        used = sum(len(text) for text in texts) // 4 + len(texts) if fault != "usage" else -7
+        self.billed[what] += 1
+        return web.json_response({"object": "list", "model": body["model"], "data": data, "usage": {"prompt_tokens": used}})
 
     def _fault(self, what: str) -> str | None:
         """What befalls this request this time: the same for the same request and attempt, whatever else is going on."""
@@ -227,7 +275,7 @@ def _line(chunk: Any) -> bytes:
     return b"data: " + json.dumps(chunk).encode() + b"\n\n"
 
 
-def _error(status: int, message: str, code: str, headers: dict[str, str] | None = None) -> web.Response:
+def error(status: int, message: str, code: str, headers: dict[str, str] | None = None) -> web.Response:
     return web.json_response({"error": {"message": message, "code": code}}, status=status, headers=headers)
 
 
