@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from r2router.bench.suite import BOM, Query, Suite
-from r2router.bench.suites import check_options
+from r2router.bench.suites.registry import check_options
 from r2router.errors import DataError
 from r2router.files import check_text
 from r2router.text import normalised

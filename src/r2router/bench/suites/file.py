@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from r2router.bench.suite import BOM, Query, Suite
-from r2router.bench.suites import check_options, whole_number
 from r2router.bench.suites.options import ReferenceCell, ReferenceReading, options_of, reading_of
+from r2router.bench.suites.registry import check_options, whole_number
 from r2router.errors import DataError
 from r2router.files import check_file, check_text
 from r2router.table.parquet_size import check_unpacked

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from r2router.bench.suite import Query, Suite
-from r2router.bench.suites import check_options, whole_number
+from r2router.bench.suites.registry import check_options, whole_number
 from r2router.errors import DataError, MissingExtra
 from r2router.files import check_text
 from r2router.text import suggest

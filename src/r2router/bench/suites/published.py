@@ -17,8 +17,8 @@ import numpy as np
 
 from r2router.bench.scoring.numeric import reference_number
 from r2router.bench.suite import Query, Suite
-from r2router.bench.suites import check_options, whole_number
 from r2router.bench.suites.file import lettered
+from r2router.bench.suites.registry import check_options, whole_number
 from r2router.errors import DataError
 from r2router.final_answer import final_answer
 
