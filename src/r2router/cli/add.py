@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from r2router.cli.learn import check_out
-from r2router.cli.options import NO_PRICES, Data, data
 from r2router.cli.screen import note, say, style
+from r2router.cli.tables import NO_PRICES, Data, data
 
 if TYPE_CHECKING:
     from r2router.router.card import Added

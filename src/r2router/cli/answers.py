@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from r2router.cli.options import Number, paths_of
 from r2router.cli.outputs import OutputFile
 from r2router.cli.screen import note, say, style
+from r2router.cli.tables import paths_of
+from r2router.cli.values import Number
 
 _EXCERPT = 400  # characters of a text, unless all of it is asked for
 _MAX = 1_000  # answers on the screen; more go into a file

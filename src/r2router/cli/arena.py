@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from r2router.cli.options import Wish, pairs, wishes
 from r2router.cli.outputs import OutputFile
 from r2router.cli.screen import note, progress, say, style
+from r2router.cli.values import pairs
+from r2router.cli.wishes import Wish, wishes
 
 _PATH = click.Path(path_type=Path)
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from r2router.cli.keys import agree_to_keys, send_key_option
-from r2router.cli.options import Number, pairs
 from r2router.cli.running import agree, dollars, engine_option, opener_of, run_plan, say_errors, say_limit, show_estimate, whatever_stopped
 from r2router.cli.screen import note, say
+from r2router.cli.values import Number, pairs
 
 if TYPE_CHECKING:
     from r2router.bench.plan import CollectionPlan

@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from r2router.cli.mine import Mine, mine
-from r2router.cli.options import Wish, wishes
 from r2router.cli.outputs import OutputFile
 from r2router.cli.route import as_json_text, decided, read_text
 from r2router.cli.screen import note, say, style
+from r2router.cli.wishes import Wish, wishes
 
 
 @click.command(
@@ -88,7 +88,7 @@ def path(text: str, folder: Path | None, require: tuple[str, ...], exclude: tupl
 
     An arm holds from its own lambda down to the next one's; "worth" is the same moment as the value of a fully right answer.
     """
-    from r2router.cli.options import load
+    from r2router.cli.wishes import load
     from r2router.report.terminal import grid
     from r2router.text import cost_column, money
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from r2router.cli.learn import check_out
-from r2router.cli.options import Data, Number, data, embeddings, vectors
 from r2router.cli.report import check_reports, in_words, reports, typed, write_reports
 from r2router.cli.screen import note, progress, say
+from r2router.cli.tables import Data, data, embeddings, vectors
+from r2router.cli.values import Number
 
 if TYPE_CHECKING:
     from r2router.router.router import Router

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from r2router.cli.keys import agree_to_keys, send_key_option
-from r2router.cli.options import Number
 from r2router.cli.outputs import OutputFile
 from r2router.cli.running import agree, dollars, run_plan, say_errors, show_estimate, whatever_stopped
 from r2router.cli.screen import note, say, style
+from r2router.cli.values import Number
 
 if TYPE_CHECKING:
     from r2router.bench.judging.agreement import Agreement

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from r2router.cli.options import Data, Number, data, embeddings, paths_of, vectors
 from r2router.cli.report import in_words
 from r2router.cli.screen import note, progress, say, style
+from r2router.cli.tables import Data, data, embeddings, paths_of, vectors
+from r2router.cli.values import Number
 
 if TYPE_CHECKING:
     from r2router.figure import Figure

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from r2router.cli.mine import Mine, mine
-from r2router.cli.options import Number, load
 from r2router.cli.screen import note, say, style
+from r2router.cli.values import Number
+from r2router.cli.wishes import load
 
 if TYPE_CHECKING:
     from r2router.router.known import KnownArm

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from r2router.cli.learn import learner_of
-from r2router.cli.options import Data, data, embeddings, vectors
 from r2router.cli.report import check_reports, reports, typed, write_reports
 from r2router.cli.screen import progress, say, style
+from r2router.cli.tables import Data, data, embeddings, vectors
 
 if TYPE_CHECKING:
     from r2router.table.table import Table

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from r2router.cli.options import Wish, wishes
 from r2router.cli.outputs import OutputAddress
 from r2router.cli.screen import note, progress, say, style
+from r2router.cli.wishes import Wish, wishes
 
 if TYPE_CHECKING:
     from r2router.report import CurveRow, Style

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from r2router.cli.options import embeddings, load, paths_of
 from r2router.cli.outputs import OutputFile, check_written
 from r2router.cli.screen import note, progress, say
+from r2router.cli.tables import embeddings, paths_of
+from r2router.cli.wishes import load
 
 if TYPE_CHECKING:
     from r2router.simulate import Simulated

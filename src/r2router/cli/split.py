@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
-from r2router.cli.options import Number, Texts, embeddings, paths_of, reading, vectors
 from r2router.cli.outputs import OutputFile, check_written
 from r2router.cli.screen import note, say
+from r2router.cli.tables import Texts, embeddings, paths_of, reading, vectors
+from r2router.cli.values import Number
 
 FORMATS = (".parquet", ".csv", ".jsonl", ".ndjson")
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from r2router.cli.options import pairs
 from r2router.cli.outputs import OutputFile
 from r2router.cli.screen import note, say, style
+from r2router.cli.values import pairs
 
 if TYPE_CHECKING:
     from r2router.bench.suite import Query

@@ -1,77 +1,22 @@
-"""Options that several commands share, and what they ask for."""
+"""How outcome tables are named and read: --pool, --prices, --column, --judge, --vectors and the like."""
 
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from r2router.cli.mine import MINE, Mine, mine_of
+from r2router.cli.values import F, Number, pairs, with_options
 
 if TYPE_CHECKING:
-    from r2router.decide import Policy
     from r2router.pool.pool import Pool
-    from r2router.router.router import Router
     from r2router.table.rows import Reading, Rows
     from r2router.table.table import Table
     from r2router.types import FloatArray
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
-    """A finite number from low to high."""
-
-    name = "number"
-
-    def __init__(self, low: float = 0.0, high: float = math.inf) -> None:
-        self.low, self.high = low, high
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number, or a usage error that names the option and the value."""
-        span = f"a number from {self.low:g} to {self.high:g}" if math.isfinite(self.high) else f"a finite number of at least {self.low:g}"
-        try:
-            number = float(value)
-        except ValueError:
-            self.fail(f"{value!r} is not {span}", param, ctx)
-        if not (math.isfinite(number) and self.low <= number <= self.high):
-            self.fail(f"{value} is not {span}", param, ctx)
-        return number
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """Which router, and what is wanted of it. policy: None for the router's own."""
-
-    folder: Path | None
-    policy: Policy | None
-    require: tuple[str, ...]
-    exclude: tuple[str, ...]
-    mine: Mine
-
-    def router(self) -> Router:
-        """The router that was named, or the bundled one; of the models that were asked for."""
-        return self.mine.of(load(self.folder), starter=self.folder is None)
-
-
-def load(folder: Path | None) -> Router:
-    """A saved router, or the bundled one where no folder is given."""
-    if folder is not None:
-        from r2router.cli.screen import note
-        from r2router.router.router import Router
-
-        router = Router.load(folder)
-        if router.encoder.startswith("openai:"):
-            note(f"note: this router sends every text to an embeddings endpoint: {router.encoder}")
-        return router
-    from r2router.starter import starter
-
-    return starter()
 
 
 def embeddings(file: Path) -> FloatArray:
@@ -88,51 +33,6 @@ def embeddings(file: Path) -> FloatArray:
         raise DataError(f"{file}: no such file") from None
     except (OSError, ValueError, EOFError, MemoryError):  # memory: its header may claim any size
         raise DataError(f"{file}: not a whole .npy file of numbers; numpy.save writes one") from None
-
-
-def policy_of(lam: float | None, value: float | None, max_cost: float | None, min_quality: float | None) -> Policy | None:
-    """The one policy that the options ask for; None where they ask for none."""
-    given = {"--lambda": lam, "--value": value, "--max-cost": max_cost, "--min-quality": min_quality}
-    names = [name for name, number in given.items() if number is not None]
-    if len(names) > 1:
-        raise click.UsageError(f"{' and '.join(names)} cannot be combined: a request has one policy")
-    from r2router.decide import Best, Cheapest, Tradeoff, Value
-
-    if lam is not None:
-        return Tradeoff(lam)
-    if value is not None:
-        return Value(value)
-    if max_cost is not None:
-        return Best(max_cost)
-    return None if min_quality is None else Cheapest(min_quality)
-
-
-_FOLDER = click.Path(path_type=Path)
-_ROUTER = (
-    click.option("--router", "folder", type=_FOLDER, metavar="DIR", help="The saved router; by default the bundled starter router."),
-    click.option("--require", multiple=True, metavar="CAP", help="Only models with this capability (vision, tools, ...). Repeatable."),
-    click.option("--exclude", multiple=True, metavar="MODEL", help="Not this model, or not this arm (MODEL@BUDGET). Repeatable."),
-)
-_POLICY = (
-    click.option("--lambda", "lam", type=Number(0, 1), metavar="L", help="Trade-off from 0 (quality only) to 1 (cost only)."),
-    click.option("--value", type=Number(), metavar="USD", help="What a fully right answer is worth, in US dollars."),
-    click.option("--max-cost", type=Number(), metavar="USD", help="The best answer for at most so many US dollars."),
-    click.option("--min-quality", type=Number(0, 1), metavar="Q", help="The cheapest answer of at least this quality."),
-)
-
-
-def wishes(command: F) -> F:
-    """Give a command --router, --require, --exclude, the policies and whose models; it gets them as one `wish`."""
-
-    @functools.wraps(command)
-    def inner(*args: Any, **kwargs: Any) -> Any:
-        folder, require, exclude, lam, value, max_cost, min_quality = (
-            kwargs.pop(name) for name in ("folder", "require", "exclude", "lam", "value", "max_cost", "min_quality")
-        )
-        policy = policy_of(lam, value, max_cost, min_quality)
-        return command(*args, wish=Wish(folder, policy, require, exclude, mine_of(kwargs)), **kwargs)
-
-    return _with(inner, (*_ROUTER, *MINE, *_POLICY))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +175,7 @@ def reading(command: F) -> F:
         texts = _texts(kwargs)
         return command(*args, reading=texts, **kwargs)
 
-    return _with(inner, _TEXTS)  # type: ignore[return-value]
+    return with_options(inner, _TEXTS)  # type: ignore[return-value]
 
 
 def data(command: F) -> F:
@@ -289,7 +189,7 @@ def data(command: F) -> F:
             raise click.UsageError("--drop-unknown needs --pool: without a pool every model of the table is known")
         return command(*args, data=Data(pool, prices, drop, texts, no_price), **kwargs)
 
-    return _with(inner, (*_PRICES, *_TEXTS, *_DROP))  # type: ignore[return-value]
+    return with_options(inner, (*_PRICES, *_TEXTS, *_DROP))  # type: ignore[return-value]
 
 
 def _texts(given: dict[str, Any]) -> Texts:
@@ -301,22 +201,8 @@ def _texts(given: dict[str, Any]) -> Texts:
 
 
 vectors = click.option(
-    "--vectors", type=_FOLDER, metavar="FILE", help="Embeddings of the table's queries (.npy, in their order), where they exist already."
+    "--vectors",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Embeddings of the table's queries (.npy, in their order), where they exist already.",
 )
-
-
-def _with(command: F, options: Sequence[Callable[[Any], Any]]) -> F:
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def pairs(option: str, texts: Sequence[str], example: str, form: str = "OURS=THEIRS") -> dict[str, str]:
-    """ours -> theirs, of an option that is given as OURS=THEIRS any number of times."""
-    found = {}
-    for text in texts:
-        ours, equals, theirs = text.partition("=")
-        if not (ours and equals and theirs):
-            raise click.UsageError(f"{option} {text!r}: write {form}, for example {example}")
-        found[ours] = theirs
-    return found
