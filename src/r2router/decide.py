@@ -234,7 +234,7 @@ def _argmax(score: FloatArray, cost: FloatArray) -> IntArray:
     arm = score.argmax(axis=1)
     at = _flat(arm, score.shape[1])
     top = score.take(at)
-    # nearly always: one best arm a query, and all of them may be chosen (a NaN score would be the argmax, and equal nothing)
+    # nearly always: one best arm per query, and all of them may be chosen (a NaN score would be the argmax, and equal nothing)
     if np.count_nonzero(score == top[:, None]) == len(score) and np.isfinite(top - cost.take(at)).all():
         return arm
     score = np.where(np.isfinite(score) & np.isfinite(cost), score, -np.inf)

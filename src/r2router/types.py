@@ -264,7 +264,7 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
 class Curve(msgspec.Struct, frozen=True):
     """The forecast of one model over its budgets, for one query: what a person looks at.
 
-    All tuples run over `budgets`, in the pool's order. tokens are output tokens, cost is US dollars a request.
+    All tuples run over `budgets`, in the pool's order. tokens are output tokens, cost is US dollars per request.
     """
 
     model: str

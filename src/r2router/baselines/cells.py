@@ -39,7 +39,7 @@ def column_means(y: FloatArray) -> FloatArray:
 
 
 def standard_error(residual: FloatArray, parameters: int) -> FloatArray:
-    """(arms,) standard error of forecasts that spend so many parameters an arm, from (n, arms) training residuals; NaN without any.
+    """(arms,) standard error of forecasts that spend so many parameters per arm, from (n, arms) training residuals; NaN without any.
 
     One answer more than was seen, of variance 1/12, keeps a few lucky ones from claiming certainty.
     """

@@ -1,6 +1,6 @@
 """The folder of a collection: the journal, the queries that it asked, and the table made of both.
 
-journal.jsonl       one record a call
+journal.jsonl       one record per call
 judgements.jsonl    one record a judgement, where LLMs have judged the answers
 queries.jsonl       every query asked, so that the folder can be judged and compacted without its suite
 outcomes.parquet    the table, made by `compact`

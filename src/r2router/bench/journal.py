@@ -1,4 +1,4 @@
-"""The journal of a collection: one JSON line a call, on the disk before the call counts as done.
+"""The journal of a collection: one JSON line per call, on the disk before the call counts as done.
 
 The first line says what the file is and its version; every other line is one `Record`. Lines are only ever added. Whoever is killed
 leaves at worst a torn last line, which the next run takes away: it was not on the disk, so its call did not count. One process writes;

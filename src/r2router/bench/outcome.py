@@ -186,7 +186,7 @@ def _unusable(reply: Reply) -> str | None:
     if abs(len(reply.pieces) - reply.usage.output) > 2 + 0.02 * reply.usage.output:
         return (
             f"the endpoint gave {len(reply.pieces)} pieces for {reply.usage.output} tokens, so that no budget can be cut exactly; "
-            "prefix_sharing needs one piece a token, or log-probabilities"
+            "prefix_sharing needs one piece per token, or log-probabilities"
         )
     return None
 

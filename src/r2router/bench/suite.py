@@ -67,7 +67,7 @@ class Scorer(Protocol):
 
 
 class JsonLines:
-    """A suite in a file: one JSON object a line, with the fields of `Query`; `id` may be absent (the line's number)."""
+    """A suite in a file: one JSON object per line, with the fields of `Query`; `id` may be absent (the line's number)."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -94,7 +94,7 @@ class JsonLines:
         except OSError as error:
             raise DataError(f"{self.path}: cannot be read ({error.strerror or error})") from None
         if not seen:
-            raise DataError(f"{self.path}: no queries; a suite has one JSON object a line, with at least a text")
+            raise DataError(f"{self.path}: no queries; a suite has one JSON object per line, with at least a text")
 
 
 def _query(decoder: msgspec.json.Decoder[dict[str, Any]], line: bytes, number: str, where: str) -> Query:

@@ -28,9 +28,9 @@ Examples:
 )
 @click.argument("folder", type=_FOLDER, metavar="DIR")
 @click.option("--table", "tables", multiple=True, required=True, metavar="FILE", help="Outcomes of the new model. Repeatable.")
-@click.option("--model", "models", multiple=True, metavar="ID", help="Add this model only; by default all that are new. Repeatable.")
+@click.option("--model", "models", multiple=True, metavar="ID", help="Add this model only; default: all new models. Repeatable.")
 @data
-@click.option("--out", type=_FOLDER, metavar="DIR", help="Where the router is saved; by default where it is.")
+@click.option("--out", type=_FOLDER, metavar="DIR", help="Where the router is saved; default: DIR itself.")
 def add(folder: Path, tables: tuple[str, ...], models: tuple[str, ...], data: Data, out: Path | None) -> None:
     """Add models to the router in DIR, without retraining.
 

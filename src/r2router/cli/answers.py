@@ -29,16 +29,16 @@ Examples:
 @click.option("--failed", is_flag=True, help="Only calls that ended in an error or gave no text.")
 @click.option("--arm", "arms", multiple=True, metavar="ARM", help="Only this arm (MODEL@BUDGET), or all of this model. Repeatable.")
 @click.option("--task", "tasks", multiple=True, metavar="TASK", help="Only queries of this task. Repeatable.")
-@click.option("--below-quality", type=Number(0, 1), metavar="Q", help="Only answers that were scored lower.")
-@click.option("--query", "text", default="", metavar="TEXT", help="Only queries that hold this text, whatever the case.")
-@click.option("--limit", type=click.IntRange(1, _MAX), default=20, show_default=True, help="The most answers shown at once.")
-@click.option("--skip", type=click.IntRange(min=0), default=0, show_default=True, help="Leave out so many first: the next page.")
-@click.option("--full", is_flag=True, help="Show all of each text; by default its beginning.")
+@click.option("--below-quality", type=Number(0, 1), metavar="Q", help="Only answers with a lower score than Q.")
+@click.option("--query", "text", default="", metavar="TEXT", help="Only queries that contain this text; upper and lower case are the same.")
+@click.option("--limit", type=click.IntRange(1, _MAX), default=20, show_default=True, help="How many answers to show at once.")
+@click.option("--skip", type=click.IntRange(min=0), default=0, show_default=True, help="Skip this many answers, for the next page.")
+@click.option("--full", is_flag=True, help="Show whole texts; default: only their beginning.")
 @click.option(
     "--out",
     type=OutputFile(".csv", ".jsonl", ".ndjson", ".parquet"),
     metavar="FILE",
-    help="Write all that were found: .csv, .jsonl or .parquet.",
+    help="Write all matching answers: .csv, .jsonl or .parquet.",
 )
 def answers(  # noqa: PLR0913, PLR0917 - one an option
     source: str,
@@ -52,10 +52,10 @@ def answers(  # noqa: PLR0913, PLR0917 - one an option
     full: bool,
     out: Path | None,
 ) -> None:
-    """See, filter and export the answers of a collection.
+    """Show, filter and export the answers of a collection.
 
-    RUN is the folder of r2router collect, also while it goes on, or a table with a column "response". Each answer is shown with its
-    query, its reference, and why it is worth what it is: the judge's reason, or the error of a call that failed.
+    RUN is the folder of r2router collect (it may still be running), or a table with a column "response". Each answer is shown with its
+    query, its reference, its score and the reason: the judge's words, or the error of a failed call.
     """
     from r2router.bench.answers import Filter, find_answers
     from r2router.table.write import write_frame

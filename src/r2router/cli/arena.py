@@ -31,12 +31,15 @@ Example:
 )
 @click.option("--prompts", type=_PATH, required=True, metavar="FILE", help="RouterArena's dataset/router_data.json.")
 @click.option("--out", type=OutputFile(".json"), required=True, metavar="FILE", help="The prediction file.")
-@click.option(
-    "--config", type=OutputFile(".json"), metavar="FILE", help="The config file that is submitted with it, named after the router."
-)
+@click.option("--config", type=OutputFile(".json"), metavar="FILE", help="The config file to submit with it, named after the router.")
 @click.option("--arena", "checkout", type=_PATH, metavar="DIR", help="A copy of its repository: names and prices are checked against it.")
-@click.option("--name", "names", multiple=True, metavar="OURS=THEIRS", help="A model's name there. Repeatable.")
-@click.option("--trained-on", multiple=True, metavar="TABLE", help="A table the router was trained on, to be looked for. Repeatable.")
+@click.option("--name", "names", multiple=True, metavar="OURS=THEIRS", help="Our model name = RouterArena's name. Repeatable.")
+@click.option(
+    "--trained-on",
+    multiple=True,
+    metavar="TABLE",
+    help="A table that the router was trained on; it is searched for RouterArena's prompts. Repeatable.",
+)
 @wishes
 def export(
     prompts: Path, out: Path, config: Path | None, checkout: Path | None, names: tuple[str, ...], trained_on: tuple[str, ...], wish: Wish
@@ -80,7 +83,7 @@ Examples:
 )
 @click.argument("results", type=_PATH)
 @click.option("--robustness", type=_PATH, metavar="FILE", help="The predictions on the reworded prompts.")
-@click.option("--json", "as_json", is_flag=True, help="Every figure as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed of the bootstrap.")
 def read(results: Path, robustness: Path | None, as_json: bool, seed: int) -> None:
     """Show the figures of RESULTS: a scored prediction file, or a metrics.json."""

@@ -18,7 +18,7 @@ _MONEY = (("per-day", "day_nanos", "day"), ("per-month", "month_nanos", "month")
 _COUNTS = (
     ("requests-per-minute", "minute_requests", "Requests per minute."),
     ("tokens-per-minute", "minute_tokens", "Tokens per minute, input and output; a request counts at its bound until it is over."),
-    ("concurrent", "concurrent", "Requests at once."),
+    ("concurrent", "concurrent", "Concurrent requests."),
 )
 
 
@@ -53,9 +53,15 @@ Examples:
 @click.argument("name")
 @ledger_option
 @limit_options
-@click.option("--preset", "presets", multiple=True, metavar="GLOB", help="A preset that it may ask for; by default all. Repeatable.")
-@click.option("--model", "models", multiple=True, metavar="GLOB", help="A model that it may ask for by name; by default all. Repeatable.")
-@click.option("--shadow", is_flag=True, help="Only count: refuse nothing, whatever the limits are.")
+@click.option("--preset", "presets", multiple=True, metavar="GLOB", help="A preset that the key may use; default: all. Repeatable.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="GLOB",
+    help="A model that the key may ask for by name; default: all. Repeatable.",
+)
+@click.option("--shadow", is_flag=True, help="Only count; never refuse a request.")
 def make(name: str, ledger: str | None, presets: tuple[str, ...], models: tuple[str, ...], shadow: bool, **limits: Any) -> None:
     """Make a key called NAME and print its secret, which is shown this once."""
     key, secret = _keys(ledger).make(name, _limits(limits), presets=presets or ("*",), models=models or ("*",), shadow=shadow)
@@ -119,7 +125,7 @@ Example:
 @click.argument("key")
 @ledger_option
 @limit_options
-@click.option("--shadow/--enforce", default=None, help="Only count; or hold the limits (again).")
+@click.option("--shadow/--enforce", default=None, help="Only count, or enforce the limits again.")
 def change(key: str, ledger: str | None, shadow: bool | None, **limits: Any) -> None:
     """Give a KEY other limits. Those that are not given here are gone; what it has used stays."""
     say(f"key {key}: {limit_words(_keys(ledger).change(key, _limits(limits), shadow=shadow))}")

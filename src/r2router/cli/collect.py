@@ -31,34 +31,49 @@ Examples:
   r2router collect --suite questions.jsonl --pool pool.toml --out runs/first --max-spend 5 --adaptive
   r2router compact runs/first && r2router train runs/first/outcomes.parquet --pool pool.toml --out router/"""
 )
-@click.option("--suite", "suites", required=True, multiple=True, metavar="SUITE", help="What to ask: a file, or a name. Repeatable.")
-@click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="A column's name in --suite (text=prompt). Repeatable.")
-@click.option("--pool", "pool_file", type=_FOLDER, required=True, metavar="TOML", help="Whom to ask: models, budgets, prices, providers.")
 @click.option(
-    "--out", type=_FOLDER, required=True, metavar="DIR", help="Where the journal is; the same DIR again goes on where it stopped."
+    "--suite",
+    "suites",
+    required=True,
+    multiple=True,
+    metavar="SUITE",
+    help="The questions: a file, or the name of a suite. Repeatable.",
 )
-@click.option("--max-spend", type=Number(), metavar="USD", help="Stop before DIR has cost more than this, earlier runs included.")
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="OURS=THEIRS",
+    help="Our column name = the name in --suite (text=prompt). Repeatable.",
+)
+@click.option("--pool", "pool_file", type=_FOLDER, required=True, metavar="TOML", help="The pool file: models, budgets, prices, providers.")
+@click.option("--out", type=_FOLDER, required=True, metavar="DIR", help="Folder of the collection; an existing one is continued.")
+@click.option("--max-spend", type=Number(), metavar="USD", help="Stop before DIR costs more than this, earlier runs included.")
 @click.option("--adaptive", is_flag=True, help="Choose what to ask: spend --max-spend where it makes the best router.")
-@click.option("--dry-run", is_flag=True, help="Say what it will cost, by model and budget, and ask nothing.")
-@click.option("--yes", is_flag=True, help="Spend without asking first.")
+@click.option("--dry-run", is_flag=True, help="Estimate the cost by model and budget; make no call.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation before spending.")
 @send_key_option
-@click.option("--scorer", default="", metavar="NAME", help="Judges queries that name none of their own: exact, numeric, choice, ...")
+@click.option("--scorer", default="", metavar="NAME", help="Scorer for queries that name none: exact, numeric, choice, ...")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N queries of the suite.")
-@click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Answers a cell.")
-@click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Calls at once at each provider; by default the pool's.")
-@click.option("--control", "controls", multiple=True, metavar="KEY=VALUE", help="How budgets are put (wording=words). Repeatable.")
-@click.option("--unjudged", is_flag=True, help="Collect even where nothing but r2router judge --judge LLM can judge the answers.")
-@click.option("--retry-failed", is_flag=True, help="Ask again what left an error (but a prompt beyond the context), no usage or no words.")
+@click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Answers per (query, model, budget).")
+@click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Concurrent calls per provider; default: the pool's.")
+@click.option("--control", "controls", multiple=True, metavar="KEY=VALUE", help="How budgets are enforced (wording=words). Repeatable.")
+@click.option("--unjudged", is_flag=True, help="Collect even if only an LLM judge (r2router judge) can score the answers.")
+@click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Repeat calls that ended in an error (except a prompt longer than the context), or gave no usage or no text.",
+)
 @engine_option("Where calls are made.")
 def collect(  # noqa: PLR0913, PLR0917  one parameter an option
     suites: tuple[str, ...], columns: tuple[str, ...], pool_file: Path, out: Path, max_spend: float | None, adaptive: bool, dry_run: bool,
     yes: bool, send_keys: tuple[str, ...], scorer: str, limit: int | None, samples: int, concurrency: int | None,
     controls: tuple[str, ...], unjudged: bool, retry_failed: bool, engine: str,
 ) -> None:  # fmt: skip
-    """Ask LLMs a suite of questions, under budgets.
+    """Ask LLMs a suite of questions under budgets.
 
-    Every answer is kept. Each call is on the disk before it counts, so a run that is killed, or stopped by its limit, goes on where it
-    was. Keys come from the environment variables that the pool names.
+    Every answer is kept. Each call is on the disk before it counts: a run that was killed, or stopped by its limit, continues where it
+    stopped. Keys come from the environment variables that the pool names.
     """
     from r2router.bench.estimate import estimate
     from r2router.bench.folder import JOURNAL

@@ -20,13 +20,13 @@ Example:
 @click.option(
     "--out", type=OutputFile(".parquet", own="outcomes.parquet"), metavar="FILE", help="The Parquet file; by default DIR/outcomes.parquet."
 )
-@click.option("--scorer", default="", metavar="NAME", help="Judges queries that name none of their own: exact, numeric, choice, ...")
+@click.option("--scorer", default="", metavar="NAME", help="Scorer for queries that name none: exact, numeric, choice, ...")
 @click.option("--trust-code", is_flag=True, help="Let queries name code-trusted, which runs answers even where no sandbox works.")
 @engine_option("Where scorers run: in this process, or on a Ray cluster.")
 def compact(folder: Path, out: Path | None, scorer: str, trust_code: bool, engine: str) -> None:
     """Make one table of the collection in DIR.
 
-    It may still be going on. Local scorers judge the answers again each time, so a better scorer needs no new call.
+    The collection may still be running. Local scorers score the answers again each time, so a better scorer needs no new call.
     """
     from r2router.bench.engine import open_spread
     from r2router.bench.folder import OUTCOMES

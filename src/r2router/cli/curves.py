@@ -22,13 +22,13 @@ Examples:
 )
 @click.argument("text")
 @wishes
-@click.option("--html", type=OutputFile(".html", ".htm"), metavar="FILE", help="Draw them as a web page of one file.")
-@click.option("--png", type=OutputFile(".png"), metavar="FILE", help="Draw them as a PNG (needs the [plot] extra).")
-@click.option("--json", "as_json", is_flag=True, help="The curves as JSON: one object per model.")
+@click.option("--html", type=OutputFile(".html", ".htm"), metavar="FILE", help="Draw the curves as one HTML file.")
+@click.option("--png", type=OutputFile(".png"), metavar="FILE", help="Draw the curves as a PNG (needs the [plot] extra).")
+@click.option("--json", "as_json", is_flag=True, help="Print the curves as JSON: one object per model.")
 def curves(text: str, wish: Wish, html: Path | None, png: Path | None, as_json: bool) -> None:
     """Show each model's quality over cost for TEXT, and the choice.
 
-    TEXT - reads standard input. In the terminal each model is a letter and a line of dots; below stand the numbers, an arm a line.
+    TEXT - reads standard input. In the terminal each model is a letter and a dotted line. A table below has one row per arm.
     """
     from r2router.files import whole_file
     from r2router.report import curve_chart, curve_rows, grid, image, page, plot
@@ -78,15 +78,21 @@ Example:
   r2router path "Prove that sqrt(2) is irrational" """
 )
 @click.argument("text")
-@click.option("--router", "folder", type=click.Path(path_type=Path), metavar="DIR", help="The saved router; by default the starter router.")
+@click.option(
+    "--router",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The saved router; default: the bundled starter router.",
+)
 @click.option("--require", multiple=True, metavar="CAP", help="Only models with this capability. Repeatable.")
-@click.option("--exclude", multiple=True, metavar="MODEL", help="Not this model or arm. Repeatable.")
+@click.option("--exclude", multiple=True, metavar="MODEL", help="Exclude this model or arm. Repeatable.")
 @mine
-@click.option("--json", "as_json", is_flag=True, help="The steps as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the steps as JSON.")
 def path(text: str, folder: Path | None, require: tuple[str, ...], exclude: tuple[str, ...], as_json: bool, mine: Mine) -> None:
     """Show every arm that is best for some trade-off on TEXT.
 
-    An arm holds from its own lambda down to the next one's; "worth" is the same moment as the value of a fully right answer.
+    Each arm is optimal from its lambda down to the next row's. "worth" is the same threshold in dollars for a correct answer.
     """
     from r2router.cli.wishes import load
     from r2router.report.terminal import grid

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from r2router.table.table import Table
 
 _FOLDER = click.Path(path_type=Path)
-_tables = click.option("--table", "tables", multiple=True, required=True, metavar="FILE", help="Outcomes to judge by. Repeatable.")
+_tables = click.option("--table", "tables", multiple=True, required=True, metavar="FILE", help="Outcomes to test on. Repeatable.")
 
 
 @click.command(
@@ -33,9 +33,13 @@ Examples:
 @data
 @vectors
 @reports
-@click.option("--baselines", is_flag=True, help="Fit the published routers too, and compare.")
-@click.option("--cascade", is_flag=True, help="Also judge the cascade, all calls paid, on a table with answers.")
-@click.option("--noise", is_flag=True, help="Also count the decisions that stay under typos, other case, filler and paraphrase.")
+@click.option("--baselines", is_flag=True, help="Also fit and compare the published routers.")
+@click.option("--cascade", is_flag=True, help="Also evaluate the cascade on a table with answers; every call is paid for.")
+@click.option(
+    "--noise",
+    is_flag=True,
+    help="Also count the decisions that stay the same under typos, other case, filler words and paraphrase.",
+)
 @click.option(
     "--train",
     "trained",
@@ -43,7 +47,7 @@ Examples:
     metavar="FILE",
     help="Outcomes that the baselines learn from, or that choose the mixtures of a sparse table. Repeatable.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Every figure as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON.")
 @click.option("--resamples", type=click.IntRange(min=1), default=500, show_default=True, help="Bootstrap draws behind the intervals.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed of the bootstrap.")
 def evaluate(  # noqa: PLR0913, PLR0917 - one an option
@@ -62,7 +66,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one an option
 ) -> None:
     """Score the router in DIR on outcomes it has not seen.
 
-    Beside it stands what it has to beat: the best fixed arm, the best mixture of fixed arms, and one budget per model. Costs use the
+    It is compared with what it has to beat: the best fixed arm, the best mixture of fixed arms, and one budget per model. Costs use the
     router's own prices unless --prices or --pool gives others for the same arms.
 
     With --baselines the routers of the literature are compared too, each on one budget per model and on the same arms. They learn from
@@ -71,7 +75,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one an option
     Where no arm was seen on nearly every query, each task is compared on its own with the mixture that --train (or the other half of its
     queries) chooses.
     """
-    from r2router.evaluation import evaluate as judge
+    from r2router.evaluation import evaluate as score
 
     check_reports(files)
     router, table = _repriced(folder, data), _outcomes(tables, data)
@@ -82,7 +86,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one an option
     with progress() as shown:
         train = _outcomes(trained, data) if trained else None
         asked: Any = {"baselines": baselines, "train": train, "noise": noise, "cascade": cascade, "resamples": resamples, "seed": seed}
-        report = judge(router, table, vectors=x, progress=shown, **asked)
+        report = score(router, table, vectors=x, progress=shown, **asked)
     write_reports(report.findings(typed()), files)
     if as_json:
         import msgspec
@@ -103,8 +107,8 @@ Examples:
 @data
 @vectors
 @click.option("--spend", type=Number(), metavar="USD_PER_1K", help="The most US dollars to spend on 1,000 requests, on average.")
-@click.option("--quality", type=Number(0, 1), metavar="Q", help="The mean quality to reach, as cheaply as can be.")
-@click.option("--out", type=_FOLDER, metavar="DIR", help="Where the router is saved; by default where it is.")
+@click.option("--quality", type=Number(0, 1), metavar="Q", help="The mean quality to reach at the lowest cost.")
+@click.option("--out", type=_FOLDER, metavar="DIR", help="Where the router is saved; default: DIR itself.")
 def calibrate(
     folder: Path,
     tables: tuple[str, ...],
@@ -116,7 +120,7 @@ def calibrate(
 ) -> None:
     """Set the router's policy to meet a spend or a quality.
 
-    The router in DIR is saved with the value of an answer at which the queries of the table come out as asked.
+    The router in DIR is saved with the value of a correct answer that gives this spend or quality on the queries of the table.
 
     Use a table that it was not trained on: on its own training data a router looks better than it is.
     """

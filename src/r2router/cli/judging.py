@@ -33,15 +33,21 @@ Examples:
 )
 @click.argument("folder", type=_FOLDER, metavar="DIR")
 @click.option("--judge", "judges", multiple=True, required=True, metavar="MODEL|SCORER", help="A model of --pool, or a scorer. Repeatable.")
-@click.option("--pool", "pool_file", type=_FOLDER, metavar="TOML", help="Where judges are called, and their prices.")
-@click.option("--prompt", default="grid-1", show_default=True, metavar="NAME", help="What judges are told: grid-1, response-first-1.")
-@click.option("--tokens", type=click.IntRange(min=1), default=400, show_default=True, help="The most tokens of a verdict, with thinking.")
+@click.option("--pool", "pool_file", type=_FOLDER, metavar="TOML", help="The pool file with the judges' models, providers and prices.")
+@click.option("--prompt", default="grid-1", show_default=True, metavar="NAME", help="The judge's prompt: grid-1 or response-first-1.")
+@click.option(
+    "--tokens",
+    type=click.IntRange(min=1),
+    default=400,
+    show_default=True,
+    help="Maximum tokens of a verdict, thinking included.",
+)
 @click.option("--max-spend", type=Number(), metavar="USD", help="Stop before judging DIR has cost more than this, earlier runs included.")
-@click.option("--dry-run", is_flag=True, help="Say what it will cost, and ask nothing.")
-@click.option("--yes", is_flag=True, help="Spend without asking first.")
+@click.option("--dry-run", is_flag=True, help="Estimate the cost; make no call.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation before spending.")
 @send_key_option
-@click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Calls at once at each provider; by default the pool's.")
-@click.option("--retry-failed", is_flag=True, help="Ask judges again that failed.")
+@click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Concurrent calls per provider; default: the pool's.")
+@click.option("--retry-failed", is_flag=True, help="Repeat the judge calls that failed.")
 @click.option("--trust-code", is_flag=True, help="Let queries name code-trusted, which runs answers even where no sandbox works.")
 @click.option(
     "--out", type=OutputFile(".parquet", own="outcomes.parquet"), metavar="FILE", help="The Parquet file; by default DIR/outcomes.parquet."
@@ -53,8 +59,8 @@ def judge(  # noqa: PLR0913, PLR0917  one parameter an option
 ) -> None:  # fmt: skip
     """Judge the answers in DIR, by LLM or by scorer.
 
-    What was collected is not called again. Judgements are kept in DIR/judgements.jsonl, apart from the answers, with what they cost; the
-    table has a row for each judge of an answer. A judge that fails gives no score.
+    The collected calls are not repeated. Judgements and their cost are kept in DIR/judgements.jsonl. The table has one row per (answer,
+    judge). A judge that fails gives no score.
     """
     from r2router.bench.folder import compact, queries_of
     from r2router.bench.scoring import NEED_REFERENCE, SCORERS
@@ -89,11 +95,11 @@ Examples:
 @click.option("--human", type=_FOLDER, metavar="FILE", help="Scores by people: query_id, model, budget, quality (.csv .jsonl .parquet).")
 @click.option("--resamples", type=click.IntRange(min=1), default=500, show_default=True, help="Bootstrap draws behind the intervals.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed of the bootstrap.")
-@click.option("--json", "as_json", is_flag=True, help="Every figure as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON.")
 def agreement(source: Path, human: Path | None, resamples: int, seed: int, as_json: bool) -> None:
-    """How far the judges of a collection agree.
+    """Show how well the judges of a collection agree.
 
-    And whether they pay for length. Intervals are 95 %, from a bootstrap over queries.
+    It also shows whether they prefer long answers. Intervals are 95 %, from a bootstrap over queries.
     """
     from r2router.bench.folder import OUTCOMES
     from r2router.bench.judging.agreement import agreements, judges_of, read_ratings

@@ -21,7 +21,7 @@ send_key_option = click.option(
     "send_keys",
     multiple=True,
     metavar="VARIABLE=HOST",
-    help="Consent to send the key in VARIABLE to HOST, which no known provider has. Repeatable.",
+    help="Allow sending the key in VARIABLE to HOST, which is not a known provider's host. Repeatable.",
 )
 
 

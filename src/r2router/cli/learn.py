@@ -37,8 +37,8 @@ Examples:
 @click.argument("tables", nargs=-1, required=True, metavar="TABLE...")
 @data
 @_out
-@click.option("--learner", metavar="NAME[:KEY=VALUE,...]", help="How to learn, for example ridge:alpha=30; by default the best measured.")
-@click.option("--encoder", metavar="ENCODER", help="What turns texts into vectors; by default the embedded MiniLM.")
+@click.option("--learner", metavar="NAME[:KEY=VALUE,...]", help="How to learn, for example ridge:alpha=30; default: chosen for the table.")
+@click.option("--encoder", metavar="ENCODER", help="What turns texts into vectors; default: the embedded MiniLM.")
 @vectors
 @click.option(
     "--test",
@@ -46,9 +46,15 @@ Examples:
     metavar="SHARE",
     help="Hold out this share of the queries, evaluate on it, and keep it in DIR.held-out.parquet.",
 )
-@click.option("--cascade", is_flag=True, help="Learn from the answers too (column response), so that Router.step looks at them.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the folds, the bootstrap and what is held out.")
-@click.option("--folds", type=click.IntRange(min=0), default=5, show_default=True, help="Of the cross-validation; 0 leaves it out.")
+@click.option("--cascade", is_flag=True, help="Also learn from the answers (column response), so that Router.step can use them.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Random seed of the folds, the bootstrap and the held-out queries.",
+)
+@click.option("--folds", type=click.IntRange(min=0), default=5, show_default=True, help="Folds of the cross-validation; 0 skips it.")
 def train(  # noqa: PLR0913, PLR0917 - one an option
     tables: tuple[str, ...],
     data: Data,
@@ -180,7 +186,7 @@ def _written(figure: Figure) -> tuple[str, str]:
 
 @click.group("import")
 def import_() -> None:
-    """Take over a router from elsewhere."""
+    """Import a router from elsewhere."""
 
 
 @import_.command(
@@ -190,8 +196,12 @@ Example:
 )
 @click.argument("folder", type=_FOLDER, metavar="DIR")
 @_out
-@click.option("--faithful", is_flag=True, help="Decide as the release's own code does, with what is wrong in it.")
-@click.option("--encoder", metavar="ENCODER", help="What gives the release's embeddings; without one it routes embeddings only.")
+@click.option("--faithful", is_flag=True, help="Decide exactly as the released code does, its mistakes included.")
+@click.option(
+    "--encoder",
+    metavar="ENCODER",
+    help="The encoder that makes the release's embeddings; without one it routes embeddings only.",
+)
 def ucf(folder: Path, out: Path, faithful: bool, encoder: str | None) -> None:
     """Import the paper's released router.
 

@@ -20,7 +20,10 @@ ALL = "all"
 
 MINE = (
     click.option(
-        "--models", multiple=True, metavar="NAMES", help="Only these models: names, arms or patterns (claude-*), with commas. Repeatable."
+        "--models",
+        multiple=True,
+        metavar="NAMES",
+        help="Only these models: names, arms or patterns (claude-*), separated by commas. Repeatable.",
     ),
     click.option(
         "--providers", multiple=True, metavar="NAMES",
@@ -28,7 +31,7 @@ MINE = (
     ),
     click.option(
         "--like", multiple=True, metavar="NAME=MODEL:IN/OUT",
-        help="A model that nobody measured, one that stands in for it, and its US dollars per million tokens. Repeatable.",
+        help="Treat the unmeasured model NAME like MODEL, at IN/OUT US dollars per million tokens. Repeatable.",
     ),
 )  # fmt: skip
 

@@ -29,15 +29,29 @@ Examples:
   r2router models --providers openai,anthropic --json"""
 )
 @click.argument("name", required=False)
-@click.option("--router", "folder", type=click.Path(path_type=Path), metavar="DIR", help="The saved router; by default the starter router.")
+@click.option(
+    "--router",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The saved router; default: the bundled starter router.",
+)
 @mine
 @click.option("--domain", metavar="NAME", help="Figures of this domain only, one line per arm (code, facts, medicine, ...).")
 @click.option(
-    "--sort", type=click.Choice(["quality", "cost", "value", "queries", "name"]), help="What stands first; by default quality, else name."
+    "--sort",
+    type=click.Choice(["quality", "cost", "value", "queries", "name"]),
+    help="Sort by this; default: quality with --domain, else name.",
 )
-@click.option("--value", "worth", type=Number(), metavar="USD", help="What a fully right answer is worth; default: the router's own.")
-@click.option("--compare", metavar="A,B", help="Two models or arms beside each other, on the tasks that both were graded on.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per arm and domain.")
+@click.option(
+    "--value",
+    "worth",
+    type=Number(),
+    metavar="USD",
+    help="The worth of a correct answer in US dollars; default: the router's own.",
+)
+@click.option("--compare", metavar="A,B", help="Compare two models or arms on the tasks that both were graded on.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per arm and domain.")
 def models(
     name: str | None,
     folder: Path | None,
@@ -50,9 +64,9 @@ def models(
 ) -> None:
     """Show what is known of each model, or of the one of that NAME.
 
-    Without a domain there is one line per model: its budgets, prices, how many graded queries of each domain it was seen on. Quality is
-    as if every arm had answered all queries of the domain, with a 95 % interval; cost is of 1,000 typical requests of the domain; value is
-    what 1,000 answers are worth beyond their cost.
+    Without --domain there is one line per model: its budgets, its prices, and its number of graded queries per domain. Quality is
+    estimated as if every arm had answered all queries of the domain, with a 95 % interval. Cost is for 1,000 typical requests of the
+    domain. Value is the worth of 1,000 answers minus their cost.
     """
     router = mine.of(load(folder), starter=False)
     if compare is not None:

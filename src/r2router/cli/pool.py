@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def pool() -> None:
-    """Look at pool files: models, budgets, prices."""
+    """Check pool files: models, budgets, prices."""
 
 
 @pool.command(
@@ -27,12 +27,13 @@ Examples:
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--call", is_flag=True, help="Ask each model one short question, to see whether it answers.")
-@click.option("--yes", is_flag=True, help="With --call: spend without asking first.")
+@click.option("--yes", is_flag=True, help="With --call: do not ask for confirmation.")
 @send_key_option
 def check(file: Path, call: bool, yes: bool, send_keys: tuple[str, ...]) -> None:
     """Show a pool FILE, and what is wrong or missing in it.
 
-    A mistake ends with exit code 2 and names the line; so does what r2router collect would refuse. What is merely unwise is a note.
+    A mistake gives exit code 2 and the line in the file; so does a setting that r2router collect would refuse. Doubtful settings give a
+    note.
     """
     from r2router.bench.plan import refused
     from r2router.errors import ConfigError

@@ -42,18 +42,24 @@ Examples:
 @click.argument("experiment")
 @click.argument("tables", nargs=-1, required=True, metavar="TABLE...")
 @data
-@click.option("--other-judge", metavar="NAME", help="For `judge`: whose scores the methods are compared by.")
+@click.option("--other-judge", metavar="NAME", help="For `judge`: compare the methods by the scores of this judge.")
 @click.option("--task", "tasks", multiple=True, metavar="TASK", help="Only the queries of this task. Repeatable.")
 @click.option("--encoder", default="minilm", show_default=True, metavar="ENCODER", help="What turns texts into vectors.")
-@click.option("--also-encoder", "encoders", multiple=True, metavar="ENCODER", help="For `encoder`: one to compare with. Repeatable.")
+@click.option(
+    "--also-encoder",
+    "encoders",
+    multiple=True,
+    metavar="ENCODER",
+    help="For `encoder`: another encoder to compare with. Repeatable.",
+)
 @vectors
 @click.option("--cache", type=_PATH, metavar="FILE", help="Remember embeddings here, for the next experiment.")
-@click.option("--learner", metavar="NAME[:KEY=VALUE,...]", help="Ours; by default the default learner.")
+@click.option("--learner", metavar="NAME[:KEY=VALUE,...]", help="Our learner; default: the default learner.")
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Repetitions with other folds.")
-@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Parts of which each is held out once a seed.")
+@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Folds; each is held out once per seed.")
 @click.option("--resamples", type=click.IntRange(min=1), default=300, show_default=True, help="Bootstrap draws behind the intervals.")
 @reports
-@click.option("--json", "as_json", is_flag=True, help="Everything as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def reproduce(experiment: str, tables: tuple[str, ...], data: Data, files: tuple[Path, ...], as_json: bool, **asked: Any) -> None:
     """Run an experiment of the paper on outcome tables.
 

@@ -38,10 +38,16 @@ Examples:
     help="Write results to FILE (.jsonl, .csv or .parquet); default: stdout.",
 )  # fmt: skip
 @click.option("--column", metavar="NAME", help="The column of --input to route; default: query, prompt, text, vector or embedding.")
-@click.option("--engine", type=click.Choice(["threads", "ray"]), default="threads", show_default=True, help="Where texts are embedded.")
+@click.option(
+    "--engine",
+    type=click.Choice(["threads", "ray"]),
+    default="threads",
+    show_default=True,
+    help="Where texts are embedded: on threads here, or on a Ray cluster.",
+)
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads that embed; default: one per processor.")
 @wishes
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for TEXT. Rows of --input are JSON lines anyway.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for TEXT. Rows of --input are always JSON lines.")
 @click.pass_context
 def route(ctx: click.Context, /, text: str | None, wish: Wish, as_json: bool, source: str | None, **rows: Any) -> None:
     """Choose model and output budget for TEXT, or for a file.

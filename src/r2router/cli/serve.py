@@ -24,16 +24,16 @@ Examples:
   curl -s http://127.0.0.1:4040/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{"model": "auto", "messages": [{"role": "user", "content": "Who wrote Faust?"}]}'"""
 )
-@click.option("--config", "file", type=_FILE, metavar="FILE", help="The configuration (TOML); without one the defaults hold.")
-@click.option("--host", metavar="ADDRESS", help="Where to listen; by default 127.0.0.1.")
-@click.option("--port", type=click.IntRange(0, 65_535), metavar="N", help="The port; by default 4040. 0 takes any that is free.")
-@click.option("--router", metavar="DIR", help="The saved router; by default the starter router.")
+@click.option("--config", "file", type=_FILE, metavar="FILE", help="The configuration (TOML); default: the built-in settings.")
+@click.option("--host", metavar="ADDRESS", help="Address to listen on; default: 127.0.0.1.")
+@click.option("--port", type=click.IntRange(0, 65_535), metavar="N", help="Port; default: 4040. 0 takes any free port.")
+@click.option("--router", metavar="DIR", help="The saved router; default: the bundled starter router.")
 def serve(file: Path | None, host: str | None, port: int | None, router: str | None) -> None:
     """Serve the endpoints of OpenAI and Anthropic; route each request.
 
-    Point a client's base URL at http://127.0.0.1:4040/v1 and ask for the model auto. The providers whose keys are in the environment are
-    called; where there is none, every answer is a replay that costs nothing and says so. SIGHUP reloads the configuration, SIGTERM ends
-    after the answers under way.
+    Set a client's base URL to http://127.0.0.1:4040/v1 and ask for the model auto. The providers whose keys are in the environment are
+    called. Without any key, every answer is a recorded one that costs nothing and says so. SIGHUP reloads the configuration. SIGTERM
+    stops the gateway after the answers in progress.
     """
     from r2router.gateway.serve import open_ledger, read_setting
     from r2router.gateway.serve import serve as run

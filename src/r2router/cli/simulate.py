@@ -30,16 +30,27 @@ Examples:
     type=OutputFile(".parquet"),
     required=True,
     metavar="FILE",
-    help="The table to write, a .parquet; what belongs to it stands beside it.",
+    help="The table to write (.parquet); related files are written next to it.",
 )
-@click.option("--router", "folder", type=_PATH, metavar="DIR", help="Whose curves are the truth; by default the bundled starter router.")
-@click.option("--like", metavar="TABLE", help="A real table, whose noise, tasks and queries' lengths are taken.")
-@click.option("--vectors", type=_PATH, metavar="FILE", help="Embeddings of real queries to draw around (.npy): of --like, where given.")
+@click.option(
+    "--router",
+    "folder",
+    type=_PATH,
+    metavar="DIR",
+    help="The router whose curves are the truth; default: the bundled starter router.",
+)
+@click.option("--like", metavar="TABLE", help="A real table; its noise, tasks and query lengths are copied.")
+@click.option(
+    "--vectors",
+    type=_PATH,
+    metavar="FILE",
+    help="Embeddings of real queries to draw around (.npy); with --like, of its queries.",
+)
 @click.option("--queries", type=int, default=1000, show_default=True, metavar="N", help="How many queries.")
-@click.option("--models", type=int, metavar="M", help="How many models; beyond the router's own, perturbed copies of them.")
-@click.option("--budgets", type=int, metavar="K", help="How many budgets of each model; by default the router's own.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is drawn.")
-@click.option("--truth", is_flag=True, help="Write the expected quality and tokens of every cell too, as a table.")
+@click.option("--models", type=int, metavar="M", help="How many models; more than the router has are perturbed copies.")
+@click.option("--budgets", type=int, metavar="K", help="How many budgets per model; default: the router's own.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
+@click.option("--truth", is_flag=True, help="Also write a table of every cell's expected quality and tokens.")
 def simulate(  # noqa: PLR0913, PLR0917 - one argument an option
     out: Path,
     folder: Path | None,

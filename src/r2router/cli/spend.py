@@ -41,13 +41,13 @@ Examples:
 )
 @ledger_option
 @click.option("--by", default="day", show_default=True, type=click.Choice(["day", "month", "key", "model", "arm", "preset", "session"]))
-@click.option("--since", metavar="DAY", help="From this day on, as in 2026-01-31, in the ledger's time zone.")
-@click.option("--until", metavar="DAY", help="Up to this day, which is included.")
-@click.option("--key", help="Of this key alone; - for requests without one.")
-@click.option("--against", metavar="MODEL", help="Compare with always this model: as it was forecast, or with --pool at its prices.")
+@click.option("--since", metavar="DAY", help="First day, as in 2026-01-31, in the ledger's time zone.")
+@click.option("--until", metavar="DAY", help="Last day, included.")
+@click.option("--key", help="Only this key; - for requests without a key.")
+@click.option("--against", metavar="MODEL", help="Compare with using only this model: by its forecasts, or with --pool by its prices.")
 @click.option("--pool", type=click.Path(path_type=Path), help="A pool file with the prices of the --against model.")
-@click.option("--open", "show_open", is_flag=True, help="List requests under way, and those that a crash left open.")
-@click.option("--correct", nargs=2, metavar="REQUEST_ID USD", help="Put what a request really cost in place of what was charged for it.")
+@click.option("--open", "show_open", is_flag=True, help="List requests in progress, and those that a crash left open.")
+@click.option("--correct", nargs=2, metavar="REQUEST_ID USD", help="Replace the charged cost of a request by what it really cost.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--out", type=OutputFile(".csv", ".json"), help="Write all lines to a file (.csv or .json).")
 def spend(  # noqa: PLR0913, PLR0917  one per option
@@ -210,7 +210,7 @@ Examples:
 @ledger_option
 @click.option("--json", "as_json", is_flag=True, help="Print the row as JSON.")
 def explain(request_id: str, ledger: str | None, as_json: bool) -> None:
-    """Show what became of one request of the gateway.
+    """Show what happened to one request of the gateway.
 
     REQUEST_ID stands in the answer's header x-r2router-request-id.
     """

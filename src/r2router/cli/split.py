@@ -24,7 +24,7 @@ Examples:
 )
 @click.argument("tables", nargs=-1, required=True, metavar="TABLE...")
 @click.option("--test", type=Number(0, 1), default=0.2, show_default=True, metavar="SHARE", help="The share of the queries held out.")
-@click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Of the draw; the same seed gives the same parts.")
+@click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Random seed; the same seed gives the same parts.")
 @click.option("--out", type=OutputFile(*FORMATS), metavar="FILE", help="NAME.parquet (.csv, .jsonl) gives NAME.train.parquet, ...")
 @reading
 @vectors

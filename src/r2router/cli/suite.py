@@ -25,11 +25,17 @@ Examples:
   r2router suite test.jsonl --against train.jsonl"""
 )
 @click.argument("specs", nargs=-1, required=True, metavar="SUITE...")
-@click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="A column's name there (text=prompt). Repeatable.")
-@click.option("--scorer", default="", metavar="NAME", help="For queries that name none: exact, numeric, choice, code, ...")
-@click.option("--distinct", "once", is_flag=True, help="Leave out queries that repeat an earlier one's words.")
-@click.option("--sample", "size", type=click.IntRange(min=1), metavar="N", help="So many at random, each task with its share.")
-@click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Of the sample.")
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="OURS=THEIRS",
+    help="Our column name = the name in the file (text=prompt). Repeatable.",
+)
+@click.option("--scorer", default="", metavar="NAME", help="Scorer for queries that name none: exact, numeric, choice, code, ...")
+@click.option("--distinct", "once", is_flag=True, help="Leave out queries whose text was seen before.")
+@click.option("--sample", "size", type=click.IntRange(min=1), metavar="N", help="Draw N queries at random, in proportion to the tasks.")
+@click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Random seed of the sample.")
 @click.option("--against", multiple=True, metavar="SUITE", help="Training queries, to find repeated and nearly repeated ones. Repeatable.")
 @click.option("--out", type=OutputFile(".jsonl", ".ndjson"), metavar="FILE", help="Write the queries as JSON lines (.jsonl).")
 def suite(

@@ -147,22 +147,34 @@ _PRICES = (
         "--prices",
         multiple=True,
         metavar="CSV|genai-prices",
-        help="Prices in US dollars per million tokens: a CSV, or the word genai-prices. Repeatable.",
+        help="Prices in US dollars per million tokens: a CSV file, or the word genai-prices. Repeatable.",
     ),
     click.option("--pool", metavar="TOML", help="The models, their budgets and prices: a file, or the name of a bundled table."),
 )
 _TEXTS = (
-    click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="A column's name there (quality=score). Repeatable."),
-    click.option("--scale", type=Number(), default=1.0, metavar="N", help="The quality of a right answer there: 100 for percentages."),
-    click.option("--rename", multiple=True, metavar="OLD=NEW", help="Another name for a model or budget of the table. Repeatable."),
-    click.option("--judge", metavar="NAME", help="Whose scores count, where a table has those of several judges."),
+    click.option(
+        "--column",
+        "columns",
+        multiple=True,
+        metavar="OURS=THEIRS",
+        help="Our column name = the name in the file (quality=score). Repeatable.",
+    ),
+    click.option(
+        "--scale",
+        type=Number(),
+        default=1.0,
+        metavar="N",
+        help="The quality of a correct answer in the file: 100 for percentages.",
+    ),
+    click.option("--rename", multiple=True, metavar="OLD=NEW", help="Rename a model or budget of the table. Repeatable."),
+    click.option("--judge", metavar="NAME", help="Use the scores of this judge, where a table has several judges."),
 )
 _DROP = (
     click.option("--drop-unknown", is_flag=True, help="Leave out rows of models that --pool does not list, instead of stopping."),
     click.option(
         "--unpriced",
         type=click.Choice(["teach", "drop"]),
-        help="Models without a price: teach (they tell how hard queries are, and are not in the router's pool) or drop.",
+        help="Models without a price: teach (use them to learn how hard queries are, but never route to them) or drop.",
     ),
 )
 
@@ -204,5 +216,5 @@ vectors = click.option(
     "--vectors",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Embeddings of the table's queries (.npy, in their order), where they exist already.",
+    help="Existing embeddings of the table's queries (.npy, one row per query, in the same order).",
 )

@@ -78,7 +78,7 @@ class OwnDecisions:
         return tuple((name, n / len(names)) for name, n in count)
 
     def regret(self, resamples: int, seed: int) -> Figure | None:
-        """US dollars a request by which the oracle does better at the same value of an answer; None where the policy has no such value."""
+        """US dollars per request that the oracle gains at the same value of an answer; None where the policy has no such value."""
         if not isinstance(self.router.policy, Value) or not len(self.rows):
             return None
         value, outcomes = self.router.policy.usd, self.evaluated.outcomes

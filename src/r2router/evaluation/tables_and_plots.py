@@ -53,7 +53,7 @@ MEANINGS = (
     "Every method has at most twelve settings, fixed by its forecasts alone, and may mix two of them; the mixture that knows these "
     "outcomes and the oracle have all. Area: mean quality over log cost between the cheapest and the most expensive fixed arm, 0 "
     "below a method's cheapest setting; how much of that range it has stands beside it. Our AUDC: area over linear cost, between the "
-    "least and the largest cost of all methods shown, and beside it the same without mixing, as trapezoids from setting to setting. "
+    "smallest and the largest cost of all methods shown, and beside it the same without mixing, as trapezoids from setting to setting. "
     "Our QNC: least cost that reaches 95 % (100 %) of the best fixed arm's quality, over that arm's cost; to match, without mixing: "
     "the cheapest single setting with all of that quality. Costs: US dollars per 1,000 requests, of the tokens used."
 )
@@ -71,7 +71,7 @@ def difference_head(name: str) -> str:
 def grid(
     title: str, rows: Mapping[str, Mapping[str, Figure] | str], names: Sequence[str], strong: Iterable[str] = (), about: str = ""
 ) -> Grid:
-    """One row a method with the figures of those names; a method whose row is a text has no figures, and the text says why."""
+    """One row per method with the figures of those names; a method whose row is a text has no figures, and the text says why."""
     bold = frozenset(strong)
     lines = []
     for label, figures in rows.items():

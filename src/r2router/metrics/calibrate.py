@@ -56,7 +56,7 @@ def for_share(choices: Sweep, gain: FloatArray, cost: FloatArray, maximum: float
 
 def for_spend(choices: Sweep, cost: FloatArray, usd_per_request: float) -> Value:
     """The largest value at which the mean of the (n, arms) cost stays within the target. Raises `UsageError` naming the least."""
-    _check("US dollars a request", usd_per_request)
+    _check("US dollars per request", usd_per_request)
     stops = choices.stops
     spent = isotonic(choices.totals(cost)[stops])
     within = spent <= usd_per_request * (1 + _ROUNDING)

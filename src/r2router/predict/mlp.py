@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("r2router")
 _HIDDEN = (256, 128, 64)
-_GROUP = 8  # heads trained together: enough work a step to hide Python, few enough that their Adam costs 5 % of the time
+_GROUP = 8  # heads trained together: enough work per step to hide Python, few enough that their Adam costs 5 % of the time
 _FEW_HELD_OUT = 5  # with fewer held-out answers a head cannot show that it beats the mean, and stays there
 _TOKEN_ALPHA = 30.0  # strength of the ridge heads for log tokens, as in `Ridge`
 _ROWS, _FLOATS = 2048, 1 << 23  # serving: queries a block, and floats of its widest activation (32 MB)
@@ -44,7 +44,7 @@ class MLP(msgspec.Struct, frozen=True, tag="mlp", tag_field="learner", forbid_un
     early_stopping: keep each head as it was at the epoch that was best on held-out queries (or as its arm's mean), and stop
         when that is `patience` epochs ago. False is the paper's: all queries, all epochs.
     validation: share of the queries held out for it.
-    batch_size: queries a step. None: 1/32 of the queries, as a power of two from 32 to 256; with more, small tables get too few
+    batch_size: queries per step. None: 1/32 of the queries, as a power of two from 32 to 256; with more, small tables get too few
         steps at this learning rate, and big ones are no faster.
     learning_rate: Adam's.
     seed: of the first weights, the held-out queries and the batches.

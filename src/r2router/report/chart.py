@@ -178,7 +178,7 @@ class CurveRow:
 
 
 def curve_rows(curves: Sequence[Curve], decision: Decision | None = None, usable: BoolArray | None = None) -> list[CurveRow]:
-    """A row an arm, in the pool's order; a budget between two anchors that was chosen stands after the lower one.
+    """One row per arm, in the pool's order; a budget between two anchors that was chosen stands after the lower one.
 
     usable: (arms,) false where an arm could not be chosen.
     """
@@ -201,7 +201,7 @@ def curve_rows(curves: Sequence[Curve], decision: Decision | None = None, usable
 
 
 def curve_chart(title: str, rows: Sequence[CurveRow], about: str = "") -> Chart:
-    """One line a model through the arms that could be chosen and whose forecast is known."""
+    """One line per model through the arms that could be chosen and whose forecast is known."""
     drawn = [r for r in rows if r.usable and math.isfinite(r.quality) and math.isfinite(r.cost)]
     lines = []
     for model in dict.fromkeys(r.model for r in drawn):

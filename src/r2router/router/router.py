@@ -131,7 +131,7 @@ class Router(Cascading):
         return factor * price, overhead * price, an_output_token
 
     def curves(self, text: str) -> list[Curve]:
-        """One curve a model for one query: forecast quality, tokens and cost over its budgets."""
+        """One curve per model for one query: forecast quality, tokens and cost over its budgets."""
         check_query(text, None)
         return curves_of(self.pool, self.forecast(text))
 

@@ -19,12 +19,12 @@ _LONGEST = 32 << 20  # bytes of one line or field; a longer one is no query, and
 
 
 def plain_lines(path: Path, dim: int, column: str | None) -> Iterator[QueryBatch]:
-    """One text a line."""
+    """One text per line."""
     return grouped(QueryRow(*_decoded(raw), done, size=len(raw or b"")) for raw, done in _raw_lines(path))
 
 
 def json_lines(path: Path, dim: int, column: str | None) -> Iterator[QueryBatch]:
-    """A JSON object or string a line."""
+    """One JSON object or string per line."""
     return grouped(_json_row(raw, done, column) for raw, done in _raw_lines(path))
 
 

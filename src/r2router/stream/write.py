@@ -59,7 +59,7 @@ def as_text(value: Any) -> str:
 
 
 class JsonLinesWriter:
-    """One JSON object a row, without the fields that it has no value for."""
+    """One JSON object per row, without the fields that it has no value for."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._encoder, self.left_out = file, msgspec.json.Encoder(enc_hook=str), set[str]()

@@ -33,7 +33,7 @@ HIDDEN = "[secret]"
 
 
 class ChatLog:
-    """One logged request a line: an object with `messages`, by itself or as `request` or `body` (as in OpenAI's batch files).
+    """One logged request per line: an object with `messages`, by itself or as `request` or `body` (as in OpenAI's batch files).
 
     The text is the last turn of the user, the system prompt the system's or developer's; earlier turns are left out, as are turns with
     pictures or sound. Nothing else of the line is copied: no headers, no user names, no answers. What looks like a key, a token or a
@@ -82,7 +82,7 @@ class ChatLog:
         except OSError as error:
             raise DataError(f"{self.path}: cannot be read ({error.strerror or error})") from None
         if not seen:
-            raise DataError(f"{self.path}: no user's text in {self.left_out} lines; a chat log has one request with messages a line")
+            raise DataError(f"{self.path}: no user's text in {self.left_out} lines; a chat log has one request with messages per line")
 
     def _query(self, decoder: msgspec.json.Decoder[dict[str, Any]], line: bytes, number: int) -> Query | None:
         try:

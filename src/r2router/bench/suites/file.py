@@ -1,4 +1,4 @@
-"""Suites in files: JSON lines, CSV or Parquet, here or at `hf://`, one query a row."""
+"""Suites in files: JSON lines, CSV or Parquet, here or at `hf://`, one query per row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ALIASES = {"text": ("query", "question", "prompt"), "reference": ("answer", "an
 
 
 class RowFile:
-    """One query a row. Columns are the fields of `Query`; only the text must be there.
+    """One query per row. Columns are the fields of `Query`; only the text must be there.
 
     columns: our name -> the file's. Without a mapping `query`, `question` and `prompt` are taken for the text and `answer` for the
     reference. `options` (or `choices`), a list of texts, are put under the text with letters, and a reference becomes the letter of its

@@ -87,7 +87,7 @@ class Maker(msgspec.Struct, frozen=True):
 class Procedural:
     """So many questions of each task, in turns, so that the first part is a smaller suite of the same kind.
 
-    tasks: generator -> how it is set. size: questions a task; fewer where a generator has no more that differ. seed: of all of them.
+    tasks: generator -> how it is set. size: questions per task; fewer where a generator has no more that differ. seed: of all of them.
     Raises `MissingExtra` without the package, `DataError` for a generator or a setting that it does not have.
     """
 
@@ -136,7 +136,7 @@ class Procedural:
 def procedural_suite(name: str, what: str, options: Mapping[str, str]) -> Suite:
     """`reasoning-gym:PRESET` or `reasoning-gym:TASK,TASK,...` or `reasoning-gym:FILE.json` (task -> configuration).
 
-    Options: size (questions a task), seed, difficulty (a level of the tasks' own curricula, from 0 on).
+    Options: size (questions per task), seed, difficulty (a level of the tasks' own curricula, from 0 on).
     """
     check_options(name, options, ("size", "seed", "difficulty"))
     size = whole_number(name, options, "size", 20, 1)

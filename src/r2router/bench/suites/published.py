@@ -91,7 +91,7 @@ class Published:
 
 
 def published_suite(name: str, what: str, options: Mapping[str, str]) -> Suite:
-    """`mmlu-pro`, `openhermes`, `math`, `gpqa`, `musr`, `ragbench`. Options: split, size (rows a file), seed, root."""
+    """`mmlu-pro`, `openhermes`, `math`, `gpqa`, `musr`, `ragbench`. Options: split, size (rows per file), seed, root."""
     check_options(name, options, ("split", "size", "seed", "root"))
     if what:
         raise DataError(f"suite {name!r} takes options alone, as in {name}?split=...; {what!r} is none")

@@ -1,4 +1,4 @@
-"""How many budgets must be learned? K heads a model, and quality interpolated between them (the paper's Eq. 9 and Figure 6)."""
+"""How many budgets must be learned? K heads per model, and quality interpolated between them (the paper's Eq. 9 and Figure 6)."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ def neighbours(pool: Pool, anchors: IntArray) -> tuple[IntArray, IntArray, Float
 
 
 def run(study: Study) -> Findings:
-    """Ours with 2, 3, 4, 6, 8, ... heads a model. Raises `DataError` where no model has three budgets."""
+    """Ours with 2, 3, 4, 6, 8, ... heads per model. Raises `DataError` where no model has three budgets."""
     data, plan = study.data, study.plan
     maximum = max(len(m.budgets) for m in data.table.pool.models)
     if maximum < 3:
         raise DataError("no model of this table has three budgets: there is nothing between two anchors to interpolate")
     counts = [k for k in (2, 3, 4, 6, 8, 12, 16, 24, 32) if k < maximum]
-    contenders = [Contender(f"{k} heads a model", Interpolated(study.learner, k)) for k in counts]
+    contenders = [Contender(f"{k} heads per model", Interpolated(study.learner, k)) for k in counts]
     folds = plan.folds_of(data)
     tried = attempt([Contender(OURS, study.learner), *contenders], data, folds, study.progress)
     needed(tried[0])
@@ -96,7 +96,7 @@ def run(study: Study) -> Findings:
     order = [c.name for c in contenders if c.name in found] + [OURS]
     x = [*(k for k, c in zip(counts, contenders, strict=True) if c.name in found), maximum]
     areas = [result.figures[name]["area"] for name in order]
-    plot = Plot("Area over heads a model", "budgets learned of each LLM", "area over log cost", (line("ours", x, areas),))
+    plot = Plot("Area over heads per model", "budgets learned of each LLM", "area over log cost", (line("ours", x, areas),))
     rows = {(f"all {maximum} budgets" if name == OURS else name): result.figures[name] for name in order}
     differences = {name: result.differences[name] for name in order if name != OURS}
     answers = [f"All budgets minus {name}: area {signed(row['area'])}." for name, row in differences.items()]

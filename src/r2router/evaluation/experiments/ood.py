@@ -20,7 +20,7 @@ _MIXTURES = ("chosen on other tasks", "knows these outcomes")
 
 
 def run(study: Study) -> Findings:
-    """One fold a task. Raises `DataError` where there are fewer than two."""
+    """One fold per task. Raises `DataError` where there are fewer than two."""
     data = study.data
     names = sorted(set(data.table.tasks))
     if len(names) < 2:

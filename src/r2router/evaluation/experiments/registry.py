@@ -22,15 +22,15 @@ EXPERIMENTS: dict[str, str] = {
     "main": "all methods on equal terms: deferral curves, figures, paired differences, tasks, robustness",
     "new-llms": "LLMs that arrive later: quality against the number of graded queries",
     "ood": "every task forecast by learners that saw the other tasks only",
-    "anchors": "how many budgets must be learned, those between interpolated",
+    "anchors": "how many budgets must be learned; those between are interpolated",
     "encoder": "which encoder reads the query",
     "predictor": "which learner forecasts the curves",
-    "judge": "fitted on one judge's scores, compared by another's",
+    "judge": "learned from one judge's scores, compared by another judge's",
     "concise": "baselines that tell every LLM to be brief",
     "prices": "decisions and figures as prices move by half",
     "curves": "what each LLM's budgets are worth, before any router",
-    "oracle": "what an oracle gets with curves, and with points",
-    "queries": "training-set size against gain",
+    "oracle": "what an oracle reaches with curves, and with points",
+    "queries": "gain by size of the training set",
 }
 """What can be reproduced: name -> what it shows. The module of that name (`new-llms` is `new_llms`) has the `run` that does it."""
 _WITHOUT_FIXED = frozenset({"curves"})  # compares nothing with a fixed arm
