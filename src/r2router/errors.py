@@ -1,7 +1,7 @@
 """Every error that r2router raises on purpose, in one place.
 
     R2Error
-    ├── UsageError              the words given to a command or function are wrong
+    ├── UsageError              invalid arguments or input files
     │   ├── ConfigError         a file of the user's (pool, config) does not say what it must
     │   ├── PolicyError         a policy is out of range (lambda, value, cap, floor)
     │   ├── QueryError          a query cannot be routed (empty, not text)
@@ -34,7 +34,7 @@ class R2Error(Exception):
 
 
 class UsageError(R2Error):
-    """The words or files given are wrong; the caller can mend it."""
+    """Invalid arguments or input files; the caller can fix them."""
 
 
 class ConfigError(UsageError):

@@ -273,8 +273,8 @@ class _Run:
             failure.kind in ("context", "refused") and self.plan.controls.is_safety_cap(work.budgets[0]) and _CAP.search(failure.message)
         ):
             return failure
-        mend = f"the safety cap of {cap:,} tokens is more than it allows: set max_output_tokens of the model in the pool"
-        return msgspec.structs.replace(failure, kind="refused", message=f"{failure.message}; {mend}")
+        fix = f"the safety cap of {cap:,} tokens is more than it allows: set max_output_tokens of the model in the pool"
+        return msgspec.structs.replace(failure, kind="refused", message=f"{failure.message}; {fix}")
 
     def _stop(self, whose: str, why: str) -> None:
         self.status.stopped.setdefault(whose, f"{whose} stopped: {why}" if whose else why)

@@ -69,7 +69,7 @@ class FirstCalls:
         if self._above_in_row >= _ABOVE or (self._above >= _ABOVE and 2 * self._above >= self._answers):
             return (
                 f"{self._above:,} answers were longer than their cap (the last: {made:,} output tokens, max_tokens {cap:,}). The endpoint "
-                "does not keep max_tokens, so no limit can hold: mend the endpoint, or take the model out of the pool"
+                "does not respect max_tokens, so no spend limit can hold: fix the endpoint, or take the model out of the pool"
             )
         if self._answers == FIRST and self._silent == FIRST:
             return (
@@ -80,7 +80,7 @@ class FirstCalls:
         if self._answers == FIRST and self._empty == FIRST:
             return (
                 f"its first {FIRST} answers are empty (finish reason {self._finish!r}): a content filter, a tool call or a wrong chat "
-                "template; ask it by hand, mend that, and give --retry-failed to ask these again"
+                "template; ask it by hand, fix that, and repeat these calls with --retry-failed"
             )
         return None
 

@@ -40,8 +40,8 @@ class Journal:
 
     retry: kinds of recorded errors that count as not done, so that they are asked again; answers in doubt then are, too. A call that was
     interrupted never counts as done. spent_nanos: nano-dollars charged so far.
-    notes: what was mended on opening. write: false to look at what is there and leave no trace: then
-    nothing need be there, nothing is mended, and another process may have it.
+    notes: what was repaired on opening. write: false to look at what is there and leave no trace: then
+    nothing need be there, nothing is repaired, and another process may have it.
     Raises `JournalError` where it is in use, newer than this version, or damaged; `SaveError` where it cannot be written.
     """
 

@@ -48,7 +48,7 @@ def add(folder: Path, tables: tuple[str, ...], models: tuple[str, ...], data: Da
         router = router.add_model(model, table.with_arms([a for a in table.arms if a.model == model.id or a in router.pool.index]))
         _introduce(router.facts.added[-1])
     router.save(out or folder)
-    say(f"{out or folder}: {len(router.pool.models)} models, {len(router.arms)} arms; its own policy is as before (r2router calibrate)")
+    say(f"{out or folder}: {len(router.pool.models)} models, {len(router.arms)} arms; own policy unchanged (set it: r2router calibrate)")
 
 
 def _wanted(router: Router, table: Table, names: tuple[str, ...], data: Data) -> list[Model]:
@@ -61,9 +61,9 @@ def _wanted(router: Router, table: Table, names: tuple[str, ...], data: Data) ->
     there = {m.id: m for m in table.pool.models}
     wanted = list(dict.fromkeys(names)) or new_models(router, table)
     if not wanted:
-        raise DataError(f"the router has all models of the table already: {listing(there)}")
+        raise DataError(f"the router already has all models of the table: {listing(there)}")
     if strange := [name for name in wanted if name not in there]:
-        raise DataError(f"the table holds no outcomes of {listing(strange)}{suggest(strange[0], there)}; it holds {listing(there)}")
+        raise DataError(f"the table holds no outcomes of {listing(strange)}{suggest(strange[0], there)}; it has {listing(there)}")
     if data.pool is not None:
         file = {m.id: m for m in data.priced(data.pool).models}
         if (missing := [name for name in wanted if name not in file]) and not data.drop_unknown:

@@ -84,7 +84,7 @@ def _report(error: Exception) -> int:
         case R2Error():
             return _say(f"error: {error}", 2 if isinstance(error, UsageError) else 1)
         case MemoryError():
-            return _say("error: out of memory; route or train on less at once", 1)
+            return _say("error: out of memory; route or train on smaller parts", 1)
         case OSError():
             return _say(f"error: {error.filename or 'input or output'}: {error.strerror or error}", 1)
     if os.environ.get("R2ROUTER_DEBUG") == "1":

@@ -68,7 +68,9 @@ def export(
     if config is not None:
         found.write_config(config, config.stem)
         if config.stem != out.stem.removesuffix("-robustness"):
-            note(f"note: RouterArena finds both files by the router's name, and {config.name} and {out.name} have two: name them alike")
+            note(
+                f"note: RouterArena finds both files by the router's name, but {config.name} and {out.name} differ: give them the same name"
+            )
     for text in found.notes:
         note(f"note: {text}")
     say(f"{out}: {len(found.predictions):,} predictions")

@@ -65,7 +65,7 @@ Examples:
 def make(name: str, ledger: str | None, presets: tuple[str, ...], models: tuple[str, ...], shadow: bool, **limits: Any) -> None:
     """Make a key called NAME and print its secret, which is shown this once."""
     key, secret = _keys(ledger).make(name, _limits(limits), presets=presets or ("*",), models=models or ("*",), shadow=shadow)
-    note(f"key {key.id} ({key.name}): {limit_words(key)}. Its secret, which is not shown again:")
+    note(f"key {key.id} ({key.name}): {limit_words(key)}. Its secret is not shown again:")
     say(secret)
 
 
@@ -90,7 +90,7 @@ def list_(ledger: str | None, as_json: bool) -> None:
         say(msgspec.json.format(msgspec.json.encode(rows), indent=1).decode())
         return
     if not found:
-        say("no keys: the gateway serves this machine alone; r2router keys make NAME makes one")
+        say("no keys: the gateway serves only this machine; r2router keys make NAME makes a key")
         return
     head = ("key", "name", "limits", "requests", "spent", "in flight", "")
     cells = [_cells(key, use, dollars) for key, use in found]
@@ -142,7 +142,7 @@ Example:
 def rotate(key: str, ledger: str | None, keep_h: float) -> None:
     """Give a KEY a new secret. Its limits and what it has used stay."""
     secret = _keys(ledger).rotate(key, keep_s=keep_h * 3600)
-    note(f"key {key} has a new secret, which is not shown again:")
+    note(f"key {key} has a new secret. It is not shown again:")
     say(secret)
 
 

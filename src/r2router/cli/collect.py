@@ -82,7 +82,7 @@ def collect(  # noqa: PLR0913, PLR0917  one parameter an option
     from r2router.upstream.wire import ASKED_AGAIN
 
     if adaptive and max_spend is None:
-        raise click.UsageError("--adaptive needs --max-spend USD: it chooses what that buys")
+        raise click.UsageError("--adaptive needs --max-spend USD: it chooses what to ask for that money")
     _check_folder(out)
     queries = _with_scorer(load_queries(suites, columns=pairs("--column", columns, "text=prompt"), say=note)[:limit], scorer)
     _check_judgeable(queries, unjudged)
@@ -95,7 +95,7 @@ def collect(  # noqa: PLR0913, PLR0917  one parameter an option
         for arm in plan.unenforced:
             note(f"note: nothing enforces the budget of {arm}: add control, for example ['instruction', 'max_tokens']")
         if samples > 1 and plan.controls.temperature == 0:
-            note(f"note: at temperature 0 the {samples} answers of a cell will hardly differ: give --control temperature=0.7")
+            note(f"note: at temperature 0 the {samples} samples will hardly differ: give --control temperature=0.7")
         left = estimate(plan, journal)
         show_estimate(left, journal, len(plan))
         if dry_run or not left:
@@ -138,7 +138,7 @@ def _check_folder(out: Path) -> None:
         raise SaveError(f"{out}: is a saved router; choose another folder")
     for name in (QUERIES, OUTCOMES):
         if (out / name).exists() and not (out / JOURNAL).exists():
-            raise SaveError(f"{out / name}: is there, but no {JOURNAL}, so it is none of a collection's; choose another folder")
+            raise SaveError(f"{out / name}: exists without a {JOURNAL}, so the folder is no collection; choose another one")
 
 
 def _remember(out: Path, plan: CollectionPlan) -> None:
@@ -223,7 +223,7 @@ def _finish(status: Status, out: Path) -> None:
             if status.failed or any(name.startswith("model ") for name in status.stopped)
             else ""
         )
-        raise CollectError(f"{whatever_stopped(status)}. What was answered is kept: run the same command again to go on{again}")
+        raise CollectError(f"{whatever_stopped(status)}. The answers are kept: run the same command again to continue{again}")
     if status.done < status.planned:
-        raise CollectError("interrupted. What was answered is kept: run the same command again to go on")
+        raise CollectError("interrupted. The answers are kept: run the same command again to continue")
     say(f"next: r2router compact {out}")

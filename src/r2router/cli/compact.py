@@ -41,6 +41,6 @@ def compact(folder: Path, out: Path | None, scorer: str, trust_code: bool, engin
             "r2router collect with their suite again, which writes them and asks nothing twice"
         )
     if made.errors == made.rows:
-        note("note: no call gave an answer: the errors are in the table; --retry-failed asks again what may pass")
+        note("note: no call gave an answer; the errors are in the table. r2router collect --retry-failed repeats those that may pass")
     elif not made.judged:
         note("note: no row has a quality: give --scorer, name a scorer in the suite, or judge the answers")

@@ -48,7 +48,7 @@ def curves(text: str, wish: Wish, html: Path | None, png: Path | None, as_json: 
     for target, content in drawn:
         with whole_file(target) as file:
             file.write(content)
-        note(f"drawn to {target}")
+        note(f"wrote {target}")
     if as_json or drawn:
         return
     shown = style()

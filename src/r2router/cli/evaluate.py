@@ -81,7 +81,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one an option
     router, table = _repriced(folder, data), _outcomes(tables, data)
     x = None if vectors is None else embeddings(vectors)
     if trained and not baselines and _is_dense(table):
-        raise click.UsageError("--train is what the baselines learn from (or, on a sparse table, the mixtures): give --baselines too")
+        raise click.UsageError("--train is for the baselines (or, on a sparse table, for the mixtures): give --baselines too")
     _warn_if_trained_on(router, table)
     with progress() as shown:
         train = _outcomes(trained, data) if trained else None
@@ -140,7 +140,7 @@ def calibrate(
         note(f"note: {text}")
     router.with_policy(found.policy).save(out or folder)
     say(f"{out or folder}: own policy is now: {policy_words(found.policy)}")
-    say(f"On {found.n:,} queries that gives quality {found.quality:.3f} at {money(1000 * found.cost)} per 1,000 requests.")
+    say(f"On {found.n:,} queries it gives quality {found.quality:.3f} at {money(1000 * found.cost)} per 1,000 requests.")
     if found.expected is not None:
         gained, paid = found.expected
         say(

@@ -136,7 +136,7 @@ def _plan(folder: Path, models: list[str], pool_file: Path, prompt: str, tokens:
         providers = {n: msgspec.structs.replace(p, concurrency=concurrency) for n, p in providers_of(wanted, providers).items()}
     plan = judge_plan(folder, models, pool, providers, prompt_named(prompt), tokens)
     for model in judges_of_their_own(models, pool, folder):
-        note(f"note: {model.id} judges answers of its own; LLMs tend to like those: add a judge of another family")
+        note(f"note: {model.id} judges its own answers, and LLMs tend to prefer those: add a judge of another family")
     return plan
 
 
@@ -172,9 +172,9 @@ def _finish(status: Status) -> None:
     say(f"{status.done:,} of {status.planned:,} judgements, {status.failed:,} failed, {dollars(status.spent_usd)} spent on judging")
     say_errors(status)
     if status.stopped:
-        raise CollectError(f"{whatever_stopped(status)}. What was judged is kept: run the same command again to go on")
+        raise CollectError(f"{whatever_stopped(status)}. The judgements are kept: run the same command again to continue")
     if status.done < status.planned:
-        raise CollectError("interrupted. What was judged is kept: run the same command again to go on")
+        raise CollectError("interrupted. The judgements are kept: run the same command again to continue")
 
 
 def _show(pairs: list[Agreement], biases: list[LengthBias]) -> None:

@@ -42,7 +42,7 @@ def agree_to_keys(providers: Mapping[str, Provider], consents: tuple[str, ...]) 
         if _is_known(provider) or _is_here(host) or f"{provider.key}={host}" in given or not os.environ.get(provider.key):
             continue
         if not _agreed(provider.key, host):
-            raise CollectError(f"no key was sent to {host}, as you said no")
+            raise CollectError(f"no key was sent to {host}: you answered no")
 
 
 def host_of(provider: Provider) -> str:

@@ -100,9 +100,9 @@ def train(  # noqa: PLR0913, PLR0917 - one an option
         write_part(rows.frame, held_out.query_ids, kept, x_held_out)
         with progress() as shown:
             report = evaluate(router, held_out, vectors=x_held_out, seed=seed, progress=shown)
-        say(f"\nOn what was held out: {in_words(report)}")
+        say(f"\nOn the held-out queries:\n{in_words(report)}")
         more = "" if x is None else f" --vectors {shlex.quote(str(kept.with_suffix('.vectors.npy')))}"
-        note(f"kept for later: r2router evaluate {shlex.quote(str(out))} --table {shlex.quote(str(kept))}{more}")
+        note(f"next: r2router evaluate {shlex.quote(str(out))} --table {shlex.quote(str(kept))}{more}")
 
 
 def _check_kept(out: Path, sources: Sequence[str]) -> Path:
@@ -111,7 +111,7 @@ def _check_kept(out: Path, sources: Sequence[str]) -> Path:
 
     kept = out.with_name(f"{out.name}.held-out.parquet")
     if any(kept.exists() and Path(source).exists() and kept.samefile(source) for source in sources):
-        raise DataError(f"{kept}: is read here, and would be written over with what is held out of it; choose another --out")
+        raise DataError(f"{kept}: is an input and would be overwritten by its held-out part; choose another --out")
     return kept
 
 
@@ -145,7 +145,7 @@ def check_out(folder: Path) -> None:
     from r2router.router.artifact import MANIFEST
 
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
-        raise SaveError(f"{folder}: exists and is not a router; choose another folder, so that nothing in it is lost")
+        raise SaveError(f"{folder}: exists and is not a router; choose another folder, so that its files are not lost")
     if folder.exists() and not folder.is_dir():
         raise SaveError(f"{folder}: exists and is not a folder")
     parent = next(p for p in folder.absolute().parents if p.exists())

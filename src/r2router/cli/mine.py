@@ -49,7 +49,7 @@ class Mine:
         keys = keyed(router) if starter and self.models is None and self.providers is None else None
         if keys is not None:
             names, kept = " and ".join(keys), " and --like" if self.like else ""
-            note(f"note: only models of {names}{kept}, by the keys in the environment; --providers all takes every model")
+            note(f"note: only models of {names}{kept} are used, by the keys in the environment; --providers all uses every model")
             return router.only(None, keys, self.like)
         if self.models is None and self.providers in (None, (ALL,)) and not self.like:
             return router
@@ -83,7 +83,7 @@ def mine_of(given: dict[str, Any]) -> Mine:
     """What the options gave, taken out of a command's arguments."""
     models, providers = (_names(name, given.pop(name)) for name in ("models", "providers"))
     if providers is not None and ALL in providers and len(providers) > 1:
-        raise click.UsageError("--providers all takes every provider: name no other beside it")
+        raise click.UsageError("--providers all means every provider: do not name others")
     like = {}
     for text in given.pop("like"):
         name, equals, rest = text.partition("=")

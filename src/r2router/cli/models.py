@@ -71,7 +71,7 @@ def models(
     router = mine.of(load(folder), starter=False)
     if compare is not None:
         if name or domain or sort:
-            raise click.UsageError("--compare goes without NAME, --domain and --sort")
+            raise click.UsageError("--compare cannot be combined with NAME, --domain or --sort")
         _compare(router, compare, worth, as_json)
     elif name is not None:
         _one(router.only([name]), domain, worth, as_json)
@@ -99,7 +99,7 @@ def _all(router: Router, sort: str, worth: float | None) -> None:
         cells.append((shown, model.provider, " ".join(b.id for b in model.budgets), *usd, _like(row) or seen or "none"))
     say(grid(("model", "provider", "budgets", "$ in", "$ out", "graded queries by domain"), cells, style(), right=frozenset({3, 4})))
     say(f"\n{len(router.pool.models)} models, {len(router.arms)} arms. Prices: US dollars per million tokens.")
-    note("r2router models NAME shows one of them; --domain code --sort value all arms on a domain")
+    note("show one model: r2router models NAME; all arms on a domain: r2router models --domain code --sort value")
 
 
 def _one(router: Router, domain: str | None, worth: float | None, as_json: bool) -> None:
@@ -127,7 +127,7 @@ def _arms(router: Router, domain: str | None, sort: str, worth: float | None, as
         return
     known = [row for row in rows if row.quality.n]
     if not known:
-        say(f"Nothing of {domains_of(router)[number]} was graded, on any arm.")
+        say(f"No arm was graded on {domains_of(router)[number]}.")
         return
     _table(known)
     if left := len(rows) - len(known):
@@ -154,7 +154,7 @@ def _table(rows: list[KnownArm], first: str = "") -> None:
     start = 3 if first else 2
     say(grid(head, cells, style(), right=frozenset(range(start, start + 4))))
     if rows:
-        say(f"\nA fully right answer is worth {money(rows[0].worth)}.")
+        say(f"\nA correct answer is worth {money(rows[0].worth)}.")
 
 
 def _compare(router: Router, text: str, worth: float | None, as_json: bool) -> None:
@@ -174,14 +174,12 @@ def _compare(router: Router, text: str, worth: float | None, as_json: bool) -> N
         say(as_json_text([{"domain": domain, "one": a.to_dict(), "other": b.to_dict()} for domain, a, b in pairs]))
         return
     if not pairs:
-        say(f"{_names(one)} and {_names(other)} were graded on no task that both saw, so they cannot be compared.")
+        say(f"{_names(one)} and {_names(other)} have no task on which both were graded, so they cannot be compared.")
         return
     cells = [(domain, *_side(a), *_side(b), _verdict(a, b)) for domain, a, b in pairs]
     head = ("domain", "one", "quality", "cost", "other", "quality", "cost", "better")
     say(grid(head, cells, style(), right=frozenset({3, 6})))
-    say(
-        f"\nOn tasks that both were graded on; cost is of 1,000 typical requests. A fully right answer is worth {money(pairs[0][1].worth)}."
-    )
+    say(f"\nOn tasks that both were graded on; cost is of 1,000 typical requests. A correct answer is worth {money(pairs[0][1].worth)}.")
 
 
 def _side(row: KnownArm) -> tuple[str, str, str]:

@@ -76,7 +76,7 @@ def reproduce(experiment: str, tables: tuple[str, ...], data: Data, files: tuple
     check_reports(files)
     for option, value, only in (("--other-judge", asked["other_judge"], "judge"), ("--also-encoder", asked["encoders"], "encoder")):
         if value and experiment != only:
-            raise click.UsageError(f"{option} is for the experiment {only!r}; {experiment!r} would not look at it")
+            raise click.UsageError(f"{option} is for the experiment {only!r}; {experiment!r} does not use it")
     if asked["other_judge"] is not None and asked["other_judge"] == data.texts.judge:
         raise click.UsageError(f"--judge and --other-judge are both {data.texts.judge!r}: name two judges")
     data.check_priced(tables)

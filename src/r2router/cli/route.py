@@ -64,10 +64,10 @@ def route(ctx: click.Context, /, text: str | None, wish: Wish, as_json: bool, so
     if source is None:
         odd = [f"--{name.replace('target', 'output')}" for name, value in rows.items() if value is not None and _given(ctx, name)]
         if odd:
-            raise click.UsageError(f"options that go with --input: {', '.join(odd)}")
+            raise click.UsageError(f"these options need --input: {', '.join(odd)}")
         _route_text(read_text(text or ""), wish, as_json)
     elif as_json and rows["target"] is not None:
-        raise click.UsageError("--json goes without --output: the extension of the output says what is written")
+        raise click.UsageError("--json cannot be combined with --output: the file's extension chooses the format")
     elif _route_rows(source, wish, **rows):
         ctx.exit(1)
 
@@ -190,7 +190,7 @@ def _route_rows(source: str, wish: Wish, *, target: str | None, **options: Any) 
         mean = f", mean quality {found.quality:.2f}, {money(found.cost)} in all (forecast)" if found.routed else ""
         note(f"{found.rows:,} rows in {target}{mean}")
     if found.left_out:
-        note(f"warning: columns that first come later than the header was written are left out: {', '.join(found.left_out)}")
+        note(f"warning: columns that first appear after the header was written are left out: {', '.join(found.left_out)}")
     mostly = 2 * found.out_of_distribution >= found.routed > 0
     if mostly or (found.out_of_distribution and target is not None):
         mark = "warning: " if mostly else ""

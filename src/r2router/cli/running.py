@@ -112,7 +112,7 @@ def _interrupts(stop: asyncio.Event) -> Any:
 
     def finish() -> None:
         stop.set()
-        note("stopping: waiting for the calls in flight (again to drop them)")
+        note("stopping: waiting for the calls in progress (press Ctrl-C again to drop them)")
         for number in signals:
             loop.remove_signal_handler(number)
 
@@ -181,9 +181,11 @@ def _words(status: Status) -> str:
 def say_errors(status: Status) -> None:
     """What the errors of this run were, the commonest first, and whether a control was ignored."""
     if status.over_allowance:
-        note(f"note: {status.over_allowance:,} answers thought longer than their allowance: the endpoint does not keep to thinking_tokens")
+        note(
+            f"note: {status.over_allowance:,} answers used more thinking tokens than allowed: the endpoint does not respect thinking_tokens"
+        )
     if status.above_cap:
-        note(f"note: {status.above_cap:,} answers were longer than max_tokens: the endpoint does not keep it. All of it is counted")
+        note(f"note: {status.above_cap:,} answers were longer than max_tokens: the endpoint does not respect it. All tokens are counted")
     if status.cut:
         note(
             f"note: {status.cut:,} answers without a budget of their own were cut off at the safety cap: set max_output_tokens of the "
@@ -211,7 +213,7 @@ def agree(question: str) -> None:
         note("")
         raise click.UsageError("cannot ask for confirmation (no terminal); pass --yes to spend without being asked") from None
     if not yes:
-        raise CollectError("nothing was spent, as you said no")
+        raise CollectError("nothing was spent: you answered no")
 
 
 def _duration(seconds: float) -> str:

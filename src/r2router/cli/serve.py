@@ -95,7 +95,7 @@ def check(ctx: click.Context, file: Path | None, offline: bool) -> None:
     for problem in problems(setting):
         note(f"note: {problem}")
     if setting.replay:
-        note("note: no provider key is set, so every answer would be a replay")
+        note("note: no provider key is set, so every answer would be a recorded one")
         return
     failed = [] if offline else reach(setting)
     for failure in failed:

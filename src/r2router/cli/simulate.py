@@ -85,7 +85,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - one argument an option
     _write(found, out, truth)
     n, arms, pool = len(found.table), len(found.table.arms), found.table.pool
     say(f"{out}: simulated, {n:,} queries x {arms} arms of {len(pool.models)} models ({n * arms:,} rows)")
-    say(f"beside it: {', '.join(path.name for path in _beside(out, truth))}")
+    say(f"also written: {', '.join(path.name for path in _beside(out, truth))}")
 
 
 def _beside(out: Path, truth: bool) -> list[Path]:

@@ -39,7 +39,7 @@ def ask_each(pool: Pool, providers: Mapping[str, Provider], *, yes: bool, send_k
 
     models = [msgspec.structs.replace(m, budgets=m.budgets[:1]) for m in pool.models if m.available and m.provider]
     if not models:
-        raise ConfigError("no model of the pool is available and has a provider, so there is nobody to call")
+        raise ConfigError("no model of the pool is available and has a provider, so no model can be called")
     plan = Asked([Query(id="smoke", text=_QUESTION)], Models(models), providers)
     high = sum(2 * plan.ceiling_usd(work, plan.cap(work.model, work.budgets[0])) for work in plan.work())
     if not yes and high > 0:
@@ -52,8 +52,8 @@ def ask_each(pool: Pool, providers: Mapping[str, Provider], *, yes: bool, send_k
     _show(plan, found)
     silent = [m.id for m in models if m.id not in found or found[m.id].error is not None or not (found[m.id].response or "").strip()]
     if silent or status.stopped:
-        raise CollectError(f"no answer from {', '.join(silent) or 'some models'}; all in all {dollars(status.spent_usd)} were spent")
-    say(f"all {len(models)} models answered, for {dollars(status.spent_usd)}")
+        raise CollectError(f"no answer from {', '.join(silent) or 'some models'}; {dollars(status.spent_usd)} were spent in total")
+    say(f"all {len(models)} models answered; cost: {dollars(status.spent_usd)}")
 
 
 def _show(plan: CollectionPlan, found: dict[str, Record]) -> None:

@@ -78,7 +78,7 @@ def spend(  # noqa: PLR0913, PLR0917  one per option
         _show_open(reports.left_open(where), as_json=as_json)
         return
     if pool is not None and against is None:
-        raise click.UsageError("--pool gives the prices of a model to compare with: name it with --against")
+        raise click.UsageError("--pool gives the prices for --against MODEL: give --against too")
     compare = None if against is None else (against, _prices(pool, against) if pool is not None else None)
     found = reports.spend(where, by, since=since, until=until, key=key, against=compare)  # type: ignore[arg-type]
     data = _json(found.to_dict())
@@ -119,11 +119,11 @@ def _show(found: Spend) -> None:
     total = found.total
     say(f"\nUS dollars. Days begin at midnight in {found.zone}, in budgets too.")
     if total.unpriced:
-        note(f"note: {total.unpriced:,} requests are at a price that is not known; they are in no sum")
+        note(f"note: {total.unpriced:,} requests have an unknown price; no sum includes them")
     if total.over:
-        note(f"note: {total.over:,} requests cost more than their bound: their provider billed more than was asked for")
+        note(f"note: {total.over:,} requests cost more than their bound: the provider billed more than was asked for")
     if total.unknown:
-        note(f"note: {total.unknown:,} requests were left open by a crash, and are charged at their reservation: r2router spend --open")
+        note(f"note: {total.unknown:,} requests were left open by a crash and are charged as reserved; to list them: r2router spend --open")
     if found.against is not None:
         say(against_words(found.against))
 
@@ -175,7 +175,7 @@ def _show_open(rows: list[Row], *, as_json: bool) -> None:
         say(_json(rows))
         return
     if not rows:
-        say("no request is under way, and none was left open")
+        say("no request is in progress, and none was left open")
         return
     states = {"open": "under way", "unknown": "left open, charged"}
     cells = [(row.id, _moment(row.time), row.scope, row.arm, states[row.state], dollars(row.reserved)) for row in rows]

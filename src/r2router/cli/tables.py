@@ -32,7 +32,7 @@ def embeddings(file: Path) -> FloatArray:
     except FileNotFoundError:
         raise DataError(f"{file}: no such file") from None
     except (OSError, ValueError, EOFError, MemoryError):  # memory: its header may claim any size
-        raise DataError(f"{file}: not a whole .npy file of numbers; numpy.save writes one") from None
+        raise DataError(f"{file}: not a complete .npy file of numbers; write it with numpy.save") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ def _texts(given: dict[str, Any]) -> Texts:
     """What `_TEXTS` gave, taken out of a command's arguments."""
     columns, judge, scale, rename = (given.pop(name) for name in ("columns", "judge", "scale", "rename"))
     if scale == 0:
-        raise click.UsageError("--scale 0: give the quality of a right answer, for example 100")
+        raise click.UsageError("--scale 0: give the quality of a correct answer, for example 100")
     return Texts(pairs("--column", columns, "quality=score"), judge, scale, pairs("--rename", rename, "meta@70b=meta-70b", "OLD=NEW"))
 
 

@@ -154,7 +154,7 @@ class CachedEncoder:
             connection.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID")
 
     def _unusable(self, error: sqlite3.Error) -> EncoderError:
-        """The mend depends on what is wrong: only a damaged file is to be deleted."""
+        """How to fix it depends on what is wrong: only a damaged file is to be deleted."""
         import sqlite3
 
         if isinstance(error, sqlite3.OperationalError):

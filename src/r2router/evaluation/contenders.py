@@ -27,11 +27,15 @@ from r2router.table.table import Table
 from r2router.table.twins import groups_of
 from r2router.types import Arm, FloatArray, Forecast, IntArray, Progress
 
-Form = Literal["arms", "one budget", "concise", "thrifty"]
+Form = Literal["arms", "one budget", "concise", "cheap enough"]
 """What a contender may choose among: every arm; each LLM at its best budget; each LLM at its cheapest, as if told to be brief; each LLM
 at its cheapest that keeps 95 % of its best quality.
 """
-_CHOICE: dict[Form, Literal["best", "cheapest", "thrifty"]] = {"one budget": "best", "concise": "cheapest", "thrifty": "thrifty"}
+_CHOICE: dict[Form, Literal["best", "cheapest", "cheap enough"]] = {
+    "one budget": "best",
+    "concise": "cheapest",
+    "cheap enough": "cheap enough",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

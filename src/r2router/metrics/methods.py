@@ -186,7 +186,9 @@ def methods(outcomes: Outcomes, quality: FloatArray, cost: FloatArray, means: Me
     return found | {"oracle": Routed.oracle(outcomes)}
 
 
-def one_budget_each(outcomes: Outcomes, choose: Literal["best", "cheapest", "thrifty"] = "best", means: Means | None = None) -> IntArray:
+def one_budget_each(
+    outcomes: Outcomes, choose: Literal["best", "cheapest", "cheap enough"] = "best", means: Means | None = None
+) -> IntArray:
     """For each LLM the arm of its highest mean quality (the cheaper one of equals), or its cheapest arm, or the cheapest that keeps 95 %
     of that highest quality: what a router sees that knows points only. means: what to choose by; by default the outcomes' own.
     """
@@ -199,7 +201,7 @@ def one_budget_each(outcomes: Outcomes, choose: Literal["best", "cheapest", "thr
     found: dict[str, list[tuple[float, float, int]]] = {}
     for arm in fixed[np.isfinite(quality[fixed]) & np.isfinite(cost[fixed])].tolist():
         found.setdefault(outcomes.arms[arm].model, []).append((float(quality[arm]), float(cost[arm]), arm))
-    minimum: Mapping[str, float] = {"best": 1.0, "cheapest": 0.0, "thrifty": KEEP}
+    minimum: Mapping[str, float] = {"best": 1.0, "cheapest": 0.0, "cheap enough": KEEP}
     chosen = []
     for arms in found.values():
         top = max(q for q, _, _ in arms)

@@ -64,7 +64,7 @@ that matches the best fixed arm, over its cost.
 
 In differences `area` is over the range of cost that both methods have, with settings kept by the other half of the queries;
 `area_zero` is the same with 0 below a method's cheapest setting; `cheaper` is the other's cost at 95 % over the base's, where a draw
-in which only the base never gets there counts as 0.
+in which only the base never reaches it counts as 0.
 """
 _SHARES = (0.9, KEEP, 1.0)
 _GRID = 64
@@ -149,7 +149,7 @@ def compare(  # noqa: PLR0913 - what is compared, by name
     found: name -> a method, or several repetitions of it (one per seed), whose figures are averaged. A draw takes as many queries, with
     replacement, and one of the seeds. cases: repetitions are no seeds but cases to average over, in every draw. base: the method that
     the others are subtracted from. rows: the queries to score; all by default. groups: name -> methods, of which the one with the
-    least cost at 95 % (by area where none gets there) is compared with the base; as the best fixed arm, it is found again in every
+    lowest cost at 95 % (by area where none reaches it) is compared with the base; as the best fixed arm, it is found again in every
     draw. progress: called as draws are made. Where `fixed known` is among the methods, its arms are those observed on nearly all of
     the rows.
 
@@ -356,7 +356,7 @@ def _differences(value: FloatArray, draws: Sequence[FloatArray], n: int) -> dict
 
 
 def _ratio(other: float, base: float) -> float:
-    """other / base: 0 where only the base never gets there, infinite where only the other never does, NaN where neither does."""
+    """other / base: 0 where only the base never reaches it, infinite where only the other never does, NaN where neither does."""
     with np.errstate(invalid="ignore"):
         return float(np.divide(other, base)) if base > 0 else float("nan")
 

@@ -29,9 +29,11 @@ _POWER = 2.0  # of the prior variance over directions, as in `PrincipalRidge`
 class KnownArms:
     """What a router knows of A arms on the n graded queries, and what it expects of k arms that it does not know.
 
-    quality: (n, A) its forecasts. observed: (n, A) what these arms really gave there; NaN where that was not seen.
-    mean: (A,) its mean quality of each arm. expected: (k,) mean quality of an arm as dear as the new one. variance: of a new arm's mean
-    quality around what is expected.
+    quality: (n, A) its forecasts.
+    observed: (n, A) what these arms really gave there; NaN where that was not seen.
+    mean: (A,) its mean quality of each arm.
+    expected: (k,) mean quality of an arm that costs as much as the new one.
+    variance: of a new arm's mean quality around what is expected.
     """
 
     quality: FloatArray

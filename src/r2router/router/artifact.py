@@ -54,7 +54,7 @@ def save(folder: str | Path, router: Any, arrays: dict[str, np.ndarray], card: s
 
     folder = Path(os.path.realpath(folder))  # a link stays one, and `.` has a name to put the old router aside under
     if folder.exists() and not (folder / MANIFEST).exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise SaveError(f"{folder}: exists and is not a router; choose another folder, so that nothing in it is lost")
+        raise SaveError(f"{folder}: exists and is not a router; choose another folder, so that its files are not lost")
     weights = to_bytes({k: np.asarray(v, order="C") for k, v in arrays.items()})
     content = msgspec.json.encode(router, order="deterministic")  # sets have no order of their own
     envelope = _Envelope(

@@ -88,7 +88,7 @@ def world(router: Router, x: FloatArray, models: int | None, budgets: int | None
         level, price, length = (0.0, 0.0, 0.0) if not round_ else rng.normal(0.0, (_LEVEL_SD, _PRICE_SD, _LENGTH_SD))
         own = tuple(pool.budgets[a] for a in columns) if grid is None else tuple(map(_budget, grid))
         name = f"{model.id}-copy{round_}" if round_ else model.id
-        made.append(msgspec.structs.replace(model, id=name, budgets=own, usd_per_million=_dearer(model.usd_per_million, math.exp(price))))
+        made.append(msgspec.structs.replace(model, id=name, budgets=own, usd_per_million=_scaled(model.usd_per_million, math.exp(price))))
         ordered = columns if grid is None else columns[np.argsort(tokens[columns], kind="stable")]
         sources.append(_Source(ordered, level, math.exp(length), grid))
         inputs.append(per_arm[:, columns] if grid is None else np.repeat(per_arm[:, columns].mean(axis=1, keepdims=True), len(own), axis=1))
@@ -124,5 +124,5 @@ def _along(quality: FloatArray, tokens: FloatArray, budgets: FloatArray) -> tupl
     return found, lengths
 
 
-def _dearer(prices: Prices | None, factor: float) -> Prices | None:
+def _scaled(prices: Prices | None, factor: float) -> Prices | None:
     return prices if prices is None or factor == 1.0 else prices.scaled(factor)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from r2router.upstream.content import mended, tokens_of, words_of
+from r2router.upstream.content import joined_pieces, tokens_of, words_of
 from r2router.upstream.endpoint import TooMuch
 from r2router.upstream.usage import larger, reports_in
 
@@ -210,7 +210,7 @@ class ReplyBuilder:
     def pieces(self) -> list[str]:
         """The text token by token, from the tokens that came with log-probabilities where those make up the text; else as it came."""
         choice = self._choice
-        text = mended(choice.deltas.pieces or choice.messages.pieces or choice.plain.pieces)
+        text = joined_pieces(choice.deltas.pieces or choice.messages.pieces or choice.plain.pieces)
         if not choice.tokens or b"".join(choice.tokens).decode("utf-8", "replace") != "".join(text):
             return text
         decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character of several tokens is there with the last of them
@@ -219,4 +219,4 @@ class ReplyBuilder:
     def reasoning(self) -> str:
         """The thinking, where the endpoint shows it."""
         choice = self._choice
-        return "".join(mended(choice.deltas.reasoning or choice.messages.reasoning))
+        return "".join(joined_pieces(choice.deltas.reasoning or choice.messages.reasoning))

@@ -38,7 +38,7 @@ def decoded(data: bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def mended(pieces: list[str]) -> list[str]:
+def joined_pieces(pieces: list[str]) -> list[str]:
     """Pieces in which a character that was sent in two halves stands whole, with its second half; half a one becomes a question mark."""
     try:
         for piece in pieces:

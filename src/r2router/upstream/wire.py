@@ -17,7 +17,7 @@ TRANSIENT: frozenset[FailureKind] = frozenset({"rate_limit", "server", "timeout"
 """Failures that another attempt may not meet."""
 
 ASKED_AGAIN: frozenset[FailureKind] = TRANSIENT | {"key", "credit", "model", "refused"}
-"""Recorded failures that may pass once the pool, the account or the endpoint is mended: all but a prompt that is too long."""
+"""Recorded failures that may pass once the pool, the account or the endpoint is fixed: all but a prompt that is too long."""
 
 MAYBE_BILLED: frozenset[FailureKind] = frozenset({"timeout", "malformed", "cut"})
 """Failures after which the provider may bill for an answer that never arrived whole."""

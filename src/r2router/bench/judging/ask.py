@@ -51,7 +51,7 @@ def judge_plan(
     if strange := [j for j in judges if j not in known]:
         raise ConfigError(
             f"judge {strange[0]!r} is not in the pool{suggest(strange[0], known)}: add a [[model]] with its provider and prices "
-            f"there (nobody need route to it), or name one of {listing(list(known), 8)}"
+            f"there (no router needs to use it), or name one of {listing(list(known), 8)}"
         )
     budget = Budget(prompt.id, tokens, ("max_tokens",))
     models = [msgspec.structs.replace(known[j], budgets=(budget,), available=True) for j in judges]
@@ -88,7 +88,7 @@ class JudgeEngine:
     """An engine whose replies are verdicts.
 
     It asks for JSON by schema; an endpoint that refuses that is asked in words from then on. A reply that is no verdict is sent back once
-    with the demand to mend it; what is none then is a failure of kind `malformed`, never a score. A response too long for the judge's
+    with the request to correct it; what is none then is a failure of kind `malformed`, never a score. A response too long for the judge's
     context is shown with its middle left out, by halves, until it fits.
     """
 

@@ -73,7 +73,7 @@ def _at_cheaper_budgets(study: Study, mine: Tried, folds: Sequence[IntArray], an
     """What is left of the gain where baselines have each LLM at a budget that costs less for nearly its quality: (answers with a sentence
     more, the grid); the best budget by quality may cost several times as much for next to nothing.
     """
-    tried = attempt(published("thrifty"), study.data, folds, study.progress)
+    tried = attempt(published("cheap enough"), study.data, folds, study.progress)
     found = comparable([mine, *tried], study.data, folds)
     result = compare(found, study.data.outcomes, study.plan.resamples, 0, base=OURS, groups=GROUPS, progress=study.progress)
     names, lines = ("area", "area_zero", "qnc", "cheaper"), []
@@ -105,7 +105,7 @@ def _views(study: Study) -> dict[str, FloatArray]:
 
 
 def best_of(result: Comparison, names: Sequence[str], figure: str = "cost_at_keep") -> str | None:
-    """The method with the least such cost; by area where none gets there."""
+    """The method with the lowest such cost; by area where none reaches the quality."""
     have = [n for n in names if n in result.figures]
     reach = [n for n in have if math.isfinite(result.figures[n][figure].value)]
     if reach:
@@ -255,7 +255,7 @@ def _rival(result: Comparison) -> list[str]:
     if times is None:
         return ["No baseline in its published form is available on this table."]
     if not math.isfinite(result.figures[rival]["cost_at_keep"].value):
-        return ["No baseline in its published form gets to that quality."]
+        return ["No baseline in its published form reaches that quality."]
     if math.isnan(times.value):
         return []  # at no cost there is no ratio
     return [f"The best baseline in its published form there, {rival}, costs {as_much(times)} as much."]

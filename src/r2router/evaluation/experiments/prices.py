@@ -28,7 +28,7 @@ _DRAWS = 5
 
 
 def run(study: Study) -> Findings:
-    """Each model half as dear or dear by half more, then all at random; forecasts stay, only prices move."""
+    """Each model's prices lowered and raised by half, then all at random; forecasts stay, only prices move."""
     data, plan = study.data, study.plan
     folds = plan.folds_of(data)
     tried = needed(attempt([ours(study.learner)], data, folds, study.progress)[0])

@@ -256,7 +256,7 @@ def _block(text: str, start: int, mark: str) -> tuple[str, str, int]:
         opens = text[at : at + 1].isalnum()  # a language follows: this fence opens the next block
         first = first or (end, end if opens else at)
         language, code = _labelled(text[start:end], line_end - start)
-        if _python(language) and _block_tree(code, mend=False) is not None:
+        if _python(language) and _block_tree(code, repair=False) is not None:
             return language, code, at
         tried += 1
         if opens:
@@ -282,12 +282,12 @@ def _labelled(text: str, line: int) -> tuple[str, str]:
     return language, code
 
 
-def _block_tree(text: str, *, mend: bool = True) -> _ast.Module | None:
-    """The code of a block: as it is, without what all its lines begin with, or (mend) without the lines that are no code."""
+def _block_tree(text: str, *, repair: bool = True) -> _ast.Module | None:
+    """The code of a block: as it is, without what all its lines begin with, or (repair) without the lines that are no code."""
     for form in (text, _dedented(text), _unquoted(text)):
         if form is not None and (tree := _parse(form)) is not None:
             return tree
-    found = _statements(_dedented(text) or text) if mend else []
+    found = _statements(_dedented(text) or text) if repair else []
     return _ast.Module(body=found, type_ignores=[]) if found else None
 
 
