@@ -1,4 +1,4 @@
-"""Collecting: calls a second through `collect` against a fake endpoint of 5 ms, its own time a call, memory, and opening a large journal.
+"""Collecting: calls per second through `collect` against a fake endpoint of 5 ms, its own time a call, memory, and opening a large journal.
 
 10,000 calls at concurrency 64, every one on the disk before it counts, streamed and not; the endpoint is a process of its own on the same
 machine and takes its share of it. "Own time" is all CPU time of the collecting process over the calls: HTTP, JSON, journal, plan.

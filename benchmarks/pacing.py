@@ -5,7 +5,7 @@ half draws from one half of the table's tasks, the second half from the other (i
 tasks). Half of the queries are set aside: their means per (task, arm) are all that the router forecasts. Of the rest, requests are drawn
 with replacement.
 
-The target is the geometric mean of the cheapest and the most expensive mean cost that any value of a right answer reaches on the first
+The target is the geometric mean of the cheapest and the most expensive mean cost that any value of a correct answer reaches on the first
 half, by the forecasts. The starting value is the one that meets it on all tasks of the half set aside. Ways: `paced`, the dual update of
 r2router.gateway.pacing; `fixed`, the calibrated value and nothing else; `proportional`, value = start * (target / mean cost of the last
 200 requests), the usual controller. Errors are those of the mean cost from the first request on; the worst of the seeds is shown too.

@@ -4,7 +4,7 @@ Out-of-fold, on the real outcome tables: routers are fitted on the queries as th
 with noise. `typo`: one word in twenty, at least one, has two letters swapped, a letter dropped or doubled (words of letters only, at
 least four of them). `case`: all upper or all lower case. `filler`: a polite or idle phrase in front, often another behind.
 
-`unchanged` is the share of queries that keep their arm, on average over nine values of a right answer (tenths of the values at which
+`unchanged` is the share of queries that keep their arm, on average over nine values of a correct answer (tenths of the values at which
 decisions change), and at the router's own policy; `area` the change of mean quality over log cost. Mean over five seeds of folds;
 95 % intervals by bootstrap over queries. The tables lie in `../shared/data` and are no part of the project.
 """

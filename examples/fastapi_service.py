@@ -28,7 +28,7 @@ class Question(BaseModel):
     prompt: str = Field(min_length=1, max_length=200_000)
     max_cost: float | None = None  # US dollars per request
     min_quality: float | None = None  # between 0 and 1
-    value: float | None = None  # US dollars that a right answer is worth
+    value: float | None = None  # US dollars that a correct answer is worth
 
 
 def policy_of(question: Question) -> r2.Policy | None:

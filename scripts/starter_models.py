@@ -1,7 +1,7 @@
 """The models that the starter router may choose: where each is sold, under which names, and what it can do.
 
 One line per model: our id | provider | its name there | its name at OpenRouter | capabilities (t tools, v vision, j JSON).
-Not listed, and so only teachers: models that nobody sells any more or that their provider has announced to switch off (claude-2 and 3.x,
+Not listed, and so only teachers: models that are no longer sold or that their provider has announced to switch off (claude-2 and 3.x,
 gemini-1.x and 2.0, gpt-4-0314 and 0613, gpt-4.5-preview, o1-preview and o1-mini, grok-2, experimental and dated previews), prompting
 methods that are no budget of an API (cot, few_shot, direct, ...), and models whose hidden thinking nobody counted, as then their cost is
 not known.

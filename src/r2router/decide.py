@@ -67,7 +67,7 @@ class Tradeoff(msgspec.Struct, frozen=True, tag="tradeoff", tag_field="policy", 
 
 
 class Value(msgspec.Struct, frozen=True, tag="value", tag_field="policy", forbid_unknown_fields=True):
-    """Maximise usd * quality - cost: a fully right answer is worth `usd` US dollars.
+    """Maximise usd * quality - cost: a correct answer is worth `usd` US dollars.
 
     The same family as `Tradeoff`, with usd = scale (1 - lam) / lam. Raises `PolicyError` unless usd is finite and at least 0.
     """

@@ -283,7 +283,7 @@ class PathStep(msgspec.Struct, frozen=True):
     """One arm of the exact path over all trade-offs: the best arm from `lam` down to the next step's `lam`.
 
     lam: the lambda (with the path's cost scale) at which this arm takes over from the cheaper one before it; 1 for the
-    first. value: the same moment in dollars: what a fully right answer must be worth for this arm to be the best.
+    first. value: the same moment in dollars: what a correct answer must be worth for this arm to be the best.
     """
 
     if TYPE_CHECKING:

@@ -7,12 +7,12 @@ gets. Settings are the published ones where they are known; `docs/decisions/0009
 | --- | --- | --- | --- |
 | `CarrotKNN` | means over the k nearest training queries | means over the same | arXiv 2502.03261 |
 | `CarrotLinear` | one least-squares regression an arm | another one | arXiv 2502.03261 |
-| `MIRT` | multidimensional item response theory | constant an arm | IRT-Router, arXiv 2506.01048 |
-| `NIRT` | neural item response theory | constant an arm | IRT-Router, arXiv 2506.01048 |
-| `UniRouter` | soft assignment to k-means clusters, an arm is its means in them | constant an arm | arXiv 2502.08773 |
-| `MatrixFactorisation` | bilinear scores learned from which of two arms was better | constant an arm | RouteLLM, arXiv 2406.18665 |
+| `MIRT` | multidimensional item response theory | constant per arm | IRT-Router, arXiv 2506.01048 |
+| `NIRT` | neural item response theory | constant per arm | IRT-Router, arXiv 2506.01048 |
+| `UniRouter` | soft assignment to k-means clusters, an arm is its means in them | constant per arm | arXiv 2502.08773 |
+| `MatrixFactorisation` | bilinear scores learned from which of two arms was better | constant per arm | RouteLLM, arXiv 2406.18665 |
 | `Clusters` | means in the few nearest k-means clusters | means in the same | Avengers-Pro, arXiv 2508.12631 |
-| `Random` | knows nothing of the query | constant an arm | |
+| `Random` | knows nothing of the query | constant per arm | |
 
 The best fixed arm, the best mixture of fixed arms and the oracle need no forecasts: see `r2router.metrics.score`.
 """

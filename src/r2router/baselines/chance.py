@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Random(msgspec.Struct, frozen=True, tag="random", tag_field="learner", forbid_unknown_fields=True):
-    """Quality drawn at random for every query and arm, between the lowest and the highest mean of an arm; tokens an arm's mean.
+    """Quality drawn at random for every query and arm, between the lowest and the highest mean of an arm; tokens: the arm's mean.
 
     Where only quality counts every arm is as likely as any other; the more cost counts, the cheaper the arms that are drawn from. The
     same embedding always draws the same.

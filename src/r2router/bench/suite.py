@@ -19,7 +19,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     """One question of a suite.
 
     id: unique in its suite. task: a label for sampling and reporting. text: what the LLM is asked and what a router will see.
-    reference: the right answer, where there is one. system: a system prompt that comes with it.
+    reference: the correct answer, where there is one. system: a system prompt that comes with it.
     scorer: the name of the scorer that judges its answers; empty for the collection's own. meta: whatever the scorer needs.
     """
 

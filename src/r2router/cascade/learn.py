@@ -254,7 +254,7 @@ def _plan(evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndarr
     dollars = np.geomspace(max(float(mean.min()), 1e-9) * 3, max(float(mean.max()), 1e-9) * 10, _SETTINGS)
 
     def values(candidate: Evidence) -> FloatArray:
-        """(queries,) mean over settings of what was reached, in shares of what a right answer is worth."""
+        """(queries,) mean over settings of what was reached, in shares of what a correct answer is worth."""
         total = np.zeros(len(rows))
         for usd in dollars:
             run = replay(candidate, data.forecast[rows], prices, data.seen.take(rows), ratio[rows], Terms(usd), usable=full[rows])
@@ -275,7 +275,7 @@ def _plan(evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndarr
     better = float(gain.mean()) > _SURE * error and float(gain.mean()) > 0
     found = with_plan(caution=caution, ahead=share, active=bool(better))
     words = (
-        f"looking at answers is worth {gain.mean():+.4f} of a right answer (standard error {error:.4f}, left-out training queries, "
+        f"looking at answers is worth {gain.mean():+.4f} of a correct answer (standard error {error:.4f}, left-out training queries, "
         f"{len(dollars)} settings)"
     )
     return found, words if better else f"{words}: not surely better, so the cascade does not look, and is the router"

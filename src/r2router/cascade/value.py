@@ -21,7 +21,7 @@ STOP = -1
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A policy as cascades read it. usd: what a right answer is worth. floor: accept what is that likely right; NaN for none."""
+    """A policy as cascades read it. usd: what a correct answer is worth. floor: accept what is that likely right; NaN for none."""
 
     usd: float
     floor: float = float("nan")

@@ -35,7 +35,7 @@ class FixedSettings:
 def cascades(router: Router, evaluated: EvaluatedTable, x: FloatArray) -> tuple[dict[str, Method], tuple[str, ...]]:
     """(methods by name, notes) of a router's cascade on the queries of a table.
 
-    x: (n, d) their embeddings. The settings are twelve values of a right answer, spread by the forecast costs. Without evidence, or a
+    x: (n, d) their embeddings. The settings are twelve values of a correct answer, spread by the forecast costs. Without evidence, or a
     table without answers, there is no method, and the note says so.
     """
     evidence, table = router.looks, evaluated.table

@@ -93,7 +93,7 @@ class EmbeddedTable:
 
 @dataclass(frozen=True, slots=True)
 class HoldOutPlan:
-    """How queries are held out. seeds: of the repetitions. folds: each query is held out once a seed. resamples: bootstrap draws."""
+    """How queries are held out. seeds: of the repetitions. folds: each query is held out once per seed. resamples: bootstrap draws."""
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     folds: int = 5

@@ -215,7 +215,7 @@ def _forecasts(report: Report) -> list[Grid]:
     ]
     if report.regret is not None:
         row = GridRow("own policy", (report.regret.scaled(REQUESTS),))
-        about = "US dollars per 1,000 requests by which the oracle does better, at the same value of a fully right answer."
+        about = "US dollars per 1,000 requests by which the oracle does better, at the same value of a correct answer."
         parts.append(Grid("Regret to the oracle", ("regret",), (row,), ("money",), ("less",), about))
     if report.own_costs:
         costs = {

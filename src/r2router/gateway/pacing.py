@@ -1,4 +1,4 @@
-"""A spend target: the mean cost of a preset's requests is held by moving its value of a right answer (a paced dual update).
+"""A spend target: the mean cost of a preset's requests is held by moving its value of a correct answer (a paced dual update).
 
 A router takes the arm with the most value * quality - cost. The value is the inverse of the multiplier of the constraint "mean cost at
 most the target"; after each request it takes a step against what the request cost too much (dual descent in the logarithm, as budget
@@ -32,7 +32,7 @@ Kind = Literal["cost", "quality"]
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """What is held, and how far it is. start: the calibrated value of a right answer, US dollars. n, total: of what was observed."""
+    """What is held, and how far it is. start: the calibrated value of a correct answer, US dollars. n, total: of what was observed."""
 
     kind: Kind
     target: float
@@ -56,7 +56,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def value(self) -> float:
-        """US dollars that a fully right answer is worth now."""
+        """US dollars that a correct answer is worth now."""
         return math.exp(self.log_value)
 
     @property

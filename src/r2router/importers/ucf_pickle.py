@@ -72,8 +72,8 @@ def read_pickle(path: Path) -> Any:
         raise bad(path, f"is damaged, cut short or no file of the release ({reason})") from None
 
 
-def _load(stream: io.BytesIO) -> Any:  # noqa: C901 - one flat match, a case an opcode, reads better than a table of functions
-    """The one value that the pickle leaves behind; a case an opcode. Raises ValueError, LookupError or TypeError."""
+def _load(stream: io.BytesIO) -> Any:  # noqa: C901 - one flat match, one case per opcode, reads better than a table of functions
+    """The one value that the pickle leaves behind; one case per opcode. Raises ValueError, LookupError or TypeError."""
     stack: list[Any] = []
     marks: list[int] = []
     memo: list[Any] = []

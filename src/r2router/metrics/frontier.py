@@ -1,7 +1,7 @@
 """Every trade-off at once: which arm is best for which value of an answer, exactly and without a grid.
 
 For one query the arms that are best for some trade-off are the upper concave hull of its (cost, quality) points. Written with the
-value v of a fully right answer in dollars, an arm is best while v quality - cost is largest; going up in v, the choice steps along
+value v of a correct answer in dollars, an arm is best while v quality - cost is largest; going up in v, the choice steps along
 the hull from the cheapest arm to the best one. `sweep` finds these steps for many queries together; summing what the steps really
 brought gives the deferral curve as an exact step function.
 """

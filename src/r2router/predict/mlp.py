@@ -34,7 +34,7 @@ _HIDDEN = (256, 128, 64)
 _GROUP = 8  # heads trained together: enough work per step to hide Python, few enough that their Adam costs 5 % of the time
 _FEW_HELD_OUT = 5  # with fewer held-out answers a head cannot show that it beats the mean, and stays there
 _TOKEN_ALPHA = 30.0  # strength of the ridge heads for log tokens, as in `Ridge`
-_ROWS, _FLOATS = 2048, 1 << 23  # serving: queries a block, and floats of its widest activation (32 MB)
+_ROWS, _FLOATS = 2048, 1 << 23  # serving: queries per block, and floats of its widest activation (32 MB)
 
 
 class MLP(msgspec.Struct, frozen=True, tag="mlp", tag_field="learner", forbid_unknown_fields=True):

@@ -20,7 +20,7 @@ Better = Literal["more", "less", ""]
 class Series(msgspec.Struct, frozen=True):
     """A named line, or points.
 
-    x, y: equally long; a y that is NaN is a gap. low, high: a 95 % band around y, or empty. labels: a name a point, or empty.
+    x, y: equally long; a y that is NaN is a gap. low, high: a 95 % band around y, or empty. labels: one name per point, or empty.
     strong: the line to look at. Raises `ValueError` where the lengths differ.
     """
 
@@ -106,7 +106,7 @@ class Section(msgspec.Struct, frozen=True):
 class Findings(msgspec.Struct, frozen=True):
     """What a study found.
 
-    name: of the experiment. title, question: what was asked. answers: what came out, a sentence each, the most important first.
+    name: of the experiment. title, question: what was asked. answers: what came out, one sentence each, the most important first.
     sources: (file, sha256) of the data. settings: seeds, folds, versions: what a rerun needs. command: what was typed. notes: what
     a reader must know. simulated: the data are made up, and nothing may be claimed from them.
     """

@@ -136,7 +136,7 @@ def policy_words(policy: Policy) -> str:
     """A policy in a few words."""
     match policy:
         case Value(usd):
-            return f"a fully right answer is worth {money(usd)}"
+            return f"a correct answer is worth {money(usd)}"
         case Tradeoff(lam, scale):
             return f"trade-off lambda {lam:g}" + (f" (cost over {money(scale)})" if scale else "")
         case Cheapest(floor):

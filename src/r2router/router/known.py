@@ -30,7 +30,7 @@ class KnownArm(msgspec.Struct, frozen=True, kw_only=True):
 
     quality: as if it had answered every query of the domain, with its 95 % interval; n counts the queries that it really answered. tokens:
     mean output tokens. cost: US dollars of 1,000 typical requests of the domain. value: US dollars that 1,000 answers are worth beyond
-    their cost, where a fully right answer is worth `worth`. like: the measured model that stands in for it. Not known: NaN.
+    their cost, where a correct answer is worth `worth`. like: the measured model that stands in for it. Not known: NaN.
     """
 
     arm: str
@@ -72,7 +72,7 @@ def known_arms(router: Router, domain: int | None = None, sort: str = "quality",
     """What is known of every arm on a domain, or on all that have graded queries; arms of which nothing is known stand last.
 
     sort: one of `SORTS`: the best quality, the least cost, the most value, the most queries first, or names. worth: US dollars of a fully
-    right answer, by default what the router's own policy has. Raises `ConfigError` where the router keeps no evidence.
+    correct answer, by default what the router's own policy has. Raises `ConfigError` where the router keeps no evidence.
     """
     if sort not in SORTS:
         raise ConfigError(f"cannot sort by {sort!r}; there are: {', '.join(SORTS)}")

@@ -60,7 +60,7 @@ def doubts(router: Router, forecast: Forecast, at: int) -> str:
 def _aim(policy: Policy, met: bool) -> str:
     match policy:
         case Value(usd):
-            return f"Best value where a fully right answer is worth {money(usd)}"
+            return f"Best value where a correct answer is worth {money(usd)}"
         case Tradeoff(lam):
             return f"Best trade-off at lambda {lam:g}"
         case Cheapest(floor):

@@ -125,7 +125,7 @@ class Router(Cascading):
 
     @cached_property
     def _usd(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """(arms,) US dollars a counted input token, of an arm's fixed input, and an output token."""
+        """(arms,) US dollars per counted input token, of an arm's fixed input, and an output token."""
         price, an_output_token = self.pool.usd_per_token[:2]
         factor, overhead = self.input_tokens.arrays
         return factor * price, overhead * price, an_output_token

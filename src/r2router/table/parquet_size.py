@@ -21,7 +21,7 @@ _RATIO = 200  # unpacked bytes for each byte of the file: real tables, full of r
 _LARGEST_FOOTER = 32 << 20
 _DEEPEST = 32
 _LONGEST_HEADER = 64 << 10
-_TEXTS = frozenset({3, 6, 7})  # physical types INT96, BYTE_ARRAY and FIXED_LEN_BYTE_ARRAY: 16 bytes a value in memory
+_TEXTS = frozenset({3, 6, 7})  # physical types INT96, BYTE_ARRAY and FIXED_LEN_BYTE_ARRAY: 16 bytes per value in memory
 
 
 def check_unpacked(path: str | Path, columns: Collection[str] | None = None, *, in_parts: bool = False) -> None:

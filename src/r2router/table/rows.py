@@ -52,7 +52,7 @@ _OTHER_NAMES = {
 class Reading:
     """How foreign tables are to be understood.
 
-    columns: our name -> the source's. judge: whose rows to take, where several judges scored. scale: the quality of a right answer
+    columns: our name -> the source's. judge: whose rows to take, where several judges scored. scale: the quality of a correct answer
     there, which becomes 1. rename: name of a model or budget there -> its name here. keep: keep the other columns of the sources too.
     """
 
@@ -100,7 +100,7 @@ def read_all_rows(source: Any, reading: Reading) -> Rows:
     if unknown := set(columns) - set(COLUMNS) - set(TEXTS):
         raise DataError(f"column mapping: {min(unknown)!r} is not a column of ours{suggest(min(unknown), [*COLUMNS, *TEXTS])}")
     if not 0 < reading.scale < float("inf"):
-        raise DataError(f"scale is {reading.scale}; it is the quality of a right answer in the source, for example 100")
+        raise DataError(f"scale is {reading.scale}; it is the quality of a correct answer in the source, for example 100")
     sources = source if isinstance(source, (list, tuple)) else [source]
     if not sources:
         raise DataError("no table is given: name at least one file or data frame")

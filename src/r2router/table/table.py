@@ -82,7 +82,7 @@ class Table:
         drop_unknown: leave out rows whose arm is not in the pool, instead of raising.
         unpriced: what becomes of models without a price (or outside the pool): "teach" learns how hard queries are from them and keeps
             them out of the pool, "drop" leaves them out; without it they raise.
-        scale: the quality that a right answer has in the source, where that is not 1: 100 for percentages.
+        scale: the quality that a correct answer has in the source, where that is not 1: 100 for percentages.
         rename: name of a model or budget in the source -> its name here, for names that hold `@` or white space.
 
         Raises `DataError` naming source, row and column; `ConfigError` and `MissingPrice` as `Pool` does.

@@ -35,7 +35,7 @@ SAFETY_CAP = 16_384
 
 _NO_EFFORT: frozenset[Dialect] = frozenset({"anthropic", "qwen", "llama.cpp"})  # they ignore the field without a word
 _NO_PREFILL: frozenset[Dialect] = frozenset({"gemini", "qwen"})
-_NO_PIECES: frozenset[Dialect] = frozenset({"anthropic"})  # several tokens a piece, and log-probabilities are ignored
+_NO_PIECES: frozenset[Dialect] = frozenset({"anthropic"})  # several tokens per piece, and log-probabilities are ignored
 _CONTINUE: frozenset[Dialect] = frozenset({"vllm", "sglang"})
 
 
