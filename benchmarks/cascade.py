@@ -1,7 +1,7 @@
 """What looking at answers is worth: cascades through `Router.step`, all calls paid, beside the same router without a look.
 
-70 % of the queries teach, 30 % are scored; two splits of each table. Twelve values of a correct answer are asked of both, spread evenly on a
-log scale between 3 times the cost of the cheapest arm and 30 times that of the most expensive one. Beside them: the mixture of fixed arms
+70 % of the queries teach, 30 % are scored; two splits of each table. Twelve values of a correct answer are asked of both, spread evenly on
+a log scale between 3 times the cost of the cheapest arm and 30 times that of the most expensive one. Beside them: the mixture of fixed arms
 that the training outcomes choose, and the oracle that knows each outcome. Areas are of mean quality over log cost. `gap` is the share of
 the way from the mixture to the oracle; the interval of the difference is by bootstrap over the scored queries. The tables lie in
 `../shared/data` and are no part of the project.

@@ -150,7 +150,7 @@ def check_output(path: str | Path, endings: Sequence[str] = (), reads: Iterable[
     path = Path(path)
     if endings and path.suffix.lower() not in endings:
         kind = repr(path.suffix) if path.suffix else "a file without an ending"
-        raise ConfigError(f"{path}: {kind} is not what is written here; name it {', '.join(endings)}")
+        raise ConfigError(f"{path}: {kind} is not a format that is written here; name it {', '.join(endings)}")
     for read in reads:
         if _same(path, read):
             raise ConfigError(f"{path}: is read by this command, and would be replaced by its own output; choose another name")

@@ -27,7 +27,7 @@ def read_prompts(path: str | Path) -> tuple[ArenaPrompt, ...]:
         index = text_of(entry, ("global index", "global_index"), f"{path}, entry {number}")
         text = text_of(entry, ("prompt_formatted", "prompt"), f"{path}, entry {number}")
         if index in seen:
-            raise DataError(f"{path}, entry {number}: global index {index!r} is there twice; a prompt has one entry")
+            raise DataError(f"{path}, entry {number}: global index {index!r} occurs twice; a prompt has one entry")
         seen.add(index)
         prompts.append(ArenaPrompt(index, text))
     return tuple(prompts)

@@ -47,9 +47,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not 0 < self.explore <= 1:
-            raise ConfigError(f"explore is {self.explore}; it lies above 0, so that no arm is starved, and up to 1")
+            raise ConfigError(f"explore is {self.explore}; it must be above 0, so that every arm is asked, and at most 1")
         if self.start < 1 or not self.growth > 1:
-            raise ConfigError(f"start={self.start}, growth={self.growth}: start is at least 1, growth above 1")
+            raise ConfigError(f"start={self.start}, growth={self.growth}: start must be at least 1, and growth above 1")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -62,7 +62,7 @@ def remember(folder: Path, queries: Iterable[Query]) -> int:
         if (before := known.get(query.id)) is None:
             fresh = True
         elif query_key(before) != query_key(query):
-            raise DataError(f"{folder}: query {query.id!r} was collected with other words before; choose another folder or another id")
+            raise DataError(f"{folder}: query {query.id!r} was collected before with a different text; choose another folder or another id")
         else:
             changed += before != query
         known[query.id] = query

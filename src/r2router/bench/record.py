@@ -119,7 +119,7 @@ def read_records(path: str | Path) -> Iterator[Record]:
                     yield record_of.decode(line)
                 except (msgspec.ValidationError, RecursionError) as error:
                     raise JournalError(
-                        f"{path}: a record cannot be read ({error}); restore the file from a copy, or take that line out"
+                        f"{path}: a record cannot be read ({error}); restore the file from a copy, or remove that line"
                     ) from None
     except FileNotFoundError:
         raise JournalError(f"{path}: no such journal; collect first") from None
@@ -136,7 +136,7 @@ def whole_lines(path: Path, file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
         if not _whole(line):
             torn = torn or number
         elif torn:
-            raise JournalError(f"{path}, line {torn}: damaged, and not at its end; restore it from a copy, or take that line out")
+            raise JournalError(f"{path}, line {torn}: damaged before its last line; restore it from a copy, or remove that line")
         else:
             yield offset, line
         offset += len(line)

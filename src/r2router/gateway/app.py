@@ -153,7 +153,7 @@ class Gateway:
         if self.draining:
             raise Refused("the gateway is shutting down", status=503, code="shutting_down", retry_after=1)
         if self.active >= self.setting.config.limits.concurrent:
-            raise Refused("too many requests are under way (limits.concurrent)", status=503, code="too_many_requests", retry_after=1)
+            raise Refused("too many requests are in progress (limits.concurrent)", status=503, code="too_many_requests", retry_after=1)
         self.active += 1
         self._idle.clear()
         planner, asked, relay = self.planner, None, None

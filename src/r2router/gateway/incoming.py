@@ -122,10 +122,10 @@ def _unzstd(data: bytes, maximum: int) -> bytes:
                     break
                 part = unpack.decompress(b"", left + 1)
             if not unpack.eof:
-                raise Refused("the body is no zstd: it ends too early", status=400, code="invalid_body")
+                raise Refused("the body is not zstd: it ends too early", status=400, code="invalid_body")
             data = unpack.unused_data
     except zstd.ZstdError:
-        raise Refused("the body is no zstd: it is damaged in its compressed form", status=400, code="invalid_body") from None
+        raise Refused("the body is not zstd: it is damaged in its compressed form", status=400, code="invalid_body") from None
     return b"".join(parts)
 
 
@@ -167,5 +167,7 @@ def check_local(incoming: Incoming) -> None:
         host = origin = ""
     if not (is_loopback(host) and is_loopback(origin)):
         raise Refused(
-            "without a key only programs of this machine may ask, at 127.0.0.1 or localhost; set server.key", status=403, code="not_local"
+            "without a key only programs on this machine may send requests, to 127.0.0.1 or localhost; set server.key",
+            status=403,
+            code="not_local",
         )

@@ -144,7 +144,7 @@ def read_only(where: str | Path) -> Database:
         raise
     if found < newest:
         database.close()
-        raise LedgerError(f"{where}: the ledger is from an older r2router: `r2router keys list --ledger {where}` brings it up to date")
+        raise LedgerError(f"{where}: the ledger is from an older r2router: `r2router keys list --ledger {where}` updates it")
     return database
 
 
@@ -257,7 +257,7 @@ def nanos_of(amount: str) -> int:
     """Nano-dollars of an amount as people write it: `12.50`, `$0.003`. Raises `UsageError`."""
     text = amount.strip().removeprefix("$")
     if not re.fullmatch(r"\d{1,9}(\.\d{1,12})?", text):
-        raise UsageError(f"{amount!r} is no amount in US dollars: give 0 or more, as in 12.50")
+        raise UsageError(f"{amount!r} is not an amount in US dollars: give 0 or more, as in 12.50")
     nanos = Decimal(text).scaleb(9)
     if nanos != int(nanos):
         raise UsageError(f"{amount!r} is finer than a nano-dollar (9 decimals)")

@@ -36,12 +36,12 @@ class Members:
             found, value = _MEMBER.match(data, at), bytes(raw)
             start = found.end() if found else 0
             if found is None or data[start : start + len(value)] != value or not _is_key(found[1], key):
-                raise NotJson(f"a key stands twice near {key[:40]!r}")
+                raise NotJson(f"a key occurs twice near {key[:40]!r}")
             self._spans[key] = (at, start, start + len(value))
             at = start + len(value)
         self._end = at
         if data[at:].strip(_SPACE) != (b"}" if self._spans else b"{}"):
-            raise NotJson("a key stands twice")
+            raise NotJson("a key occurs twice")
 
     def __contains__(self, key: str) -> bool:
         return (self._edits[key] is not None) if key in self._edits else key in self._spans

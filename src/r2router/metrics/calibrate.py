@@ -32,7 +32,7 @@ def for_quality(choices: Sweep, quality: FloatArray, target: float) -> Value:
     enough = reached >= target - _ROUNDING
     if not enough[-1]:
         maximum = math.floor(1e4 * (reached[-1] + _ROUNDING)) / 1e4
-        raise UsageError(f"quality {target:.4g} is out of reach: on this table the router gets to {maximum:.4g} at most")
+        raise UsageError(f"quality {target:.4g} cannot be reached: on this table the router reaches {maximum:.4g} at most")
     return Value(_between(choices.value, int(stops[np.argmax(enough)])))
 
 

@@ -58,7 +58,7 @@ def find_model(pool: Pool, name: str) -> Model:
         return found[0]
     if found:
         raise ConfigError(f"{name!r} may be {_or(m.id for m in found)}: write which")
-    raise ConfigError(f"no model {name!r} is known{_nearest(pool, name)} (one that nobody measured needs a stand-in: like)")
+    raise ConfigError(f"no model {name!r} is known{_nearest(pool, name)} (a model that was not measured needs a similar one: like)")
 
 
 def find_arms(pool: Pool, name: str) -> tuple[Arm, ...]:

@@ -140,7 +140,7 @@ def read_prices(path: str | Path) -> tuple[dict[str, Prices], dict[str, tuple[st
                     tiers.setdefault(model, []).append((where, Tier(above=_above(row, where), **rates)))
                     continue
                 if model in prices:
-                    raise ConfigError(f"{where}: {model!r} has a price already; keep one row per model (a tier has {_ABOVE})")
+                    raise ConfigError(f"{where}: {model!r} already has a price; keep one row per model (a tier has {_ABOVE})")
                 prices[model] = Prices(**rates)
                 details[model] = (row.get("provider") or "", row.get("upstream_model") or "")
     except FileNotFoundError:

@@ -234,9 +234,9 @@ class DomainStats:
             raise ArtifactError("evidence.centres do not fit the domains: the artifact is damaged")
         for name in ("domain_of_task", "domain_of_centre"):
             if len(arrays[name]) and not 0 <= arrays[name].min() <= arrays[name].max() < len(names.domains):
-                raise ArtifactError(f"evidence.{name} names a domain that is not there: the artifact is damaged")
+                raise ArtifactError(f"evidence.{name} names a domain that does not exist: the artifact is damaged")
         if (arrays["count"] < 0).any() or (arrays["queries"] < 0).any():
-            raise ArtifactError("evidence counts fewer than no queries: the artifact is damaged")
+            raise ArtifactError("evidence counts a negative number of queries: the artifact is damaged")
         found = {name: arrays[name] for name in _ARRAYS}
         found |= {name: found[name].astype(np.float64) for name in ("quality", "deviation", "tokens", "input_tokens")}
         found |= {name: found[name].astype(np.intp) for name in ("domain_of_task", "queries", "count", "domain_of_centre")}

@@ -71,9 +71,9 @@ def _spec(router: Router, model: Model | str, outcomes: Table) -> Model:
     name = model.id if isinstance(model, Model) else model
     there = [m.id for m in outcomes.pool.models]
     if any(m.id == name for m in router.pool.models):
-        raise ConfigError(f"model {name!r} is in the router already: train a router anew to change what it knows of it")
+        raise ConfigError(f"model {name!r} is already in the router: train a new router to change what it knows of this model")
     if name not in there:
-        raise DataError(f"the outcomes hold nothing of model {name!r}{suggest(name, there)}; they hold {listing(there)}")
+        raise DataError(f"the outcomes have no row of model {name!r}{suggest(name, there)}; they hold {listing(there)}")
     spec = model if isinstance(model, Model) else outcomes.pool[name]
     _ = Pool([spec]).usd_per_token
     return spec
@@ -86,7 +86,7 @@ def _graded(spec: Model, outcomes: Table) -> tuple[IntArray, Table]:
     source = np.array([column.get(arm, -1) for arm in pool.arms])
     if (source < 0).all():
         there = ", ".join(a.budget for a in outcomes.arms if a.model == spec.id)
-        raise DataError(f"the outcomes of model {spec.id!r} have the budgets {there}, and none of those it is to be added with")
+        raise DataError(f"the outcomes of model {spec.id!r} have the budgets {there}, and none of the budgets to add")
     arrays = {name: getattr(outcomes, name)[:, source] for name in ARRAYS}
     for values in arrays.values():
         values[:, source < 0] = np.nan

@@ -131,7 +131,7 @@ def _load(folder: Path, kind: type[T]) -> tuple[T, dict[str, np.ndarray]]:
 
 def _check_schema(path: Path, head: _Head) -> None:
     if head.schema < 1:
-        raise ArtifactError(f"{path}: schema {head.schema} never was; the artifact is damaged")
+        raise ArtifactError(f"{path}: schema {head.schema} does not exist; the artifact is damaged")
     if head.schema > SCHEMA:
         raise ArtifactError(
             f"{path}: schema {head.schema} is newer than this r2router reads ({SCHEMA}); "

@@ -76,7 +76,7 @@ def checked_vectors(vectors: FloatArray, dim: int, encoder: str) -> FloatArray:
 def check_forecast(forecast: Forecast, arms: tuple[Arm, ...]) -> None:
     """It must be of these arms, with prices put on it."""
     if forecast.arms is not arms and forecast.arms != arms:
-        raise QueryError("the forecast is of other arms than the router's: take it from router.forecast or forecast_vectors")
+        raise QueryError("the forecast has other arms than the router: take it from router.forecast or forecast_vectors")
     if forecast.cost.shape != (len(forecast), len(arms)):
         raise QueryError("the forecast has no cost: take it from router.forecast or forecast_vectors, which put prices on it")
 

@@ -94,9 +94,9 @@ def load(folder: str | Path) -> Router:
         if name not in arrays or arrays[name].shape != (len(pool),):
             raise ArtifactError(f"{folder}: {name} is missing or not one number per arm; the artifact is damaged")
         if ((arrays[name] < 0) | (arrays[name] > maximum)).any():  # NaN is an arm that was never observed
-            raise ArtifactError(f"{folder}: {name} holds what cannot be; the artifact is damaged")
+            raise ArtifactError(f"{folder}: {name} holds impossible values; the artifact is damaged")
     if not len(manifest.input_tokens.factor) == len(manifest.input_tokens.overhead) == len(pool):
-        raise ArtifactError(f"{folder}: input_tokens does not have one factor and overhead an arm; the artifact is damaged")
+        raise ArtifactError(f"{folder}: input_tokens does not have one factor and overhead per arm; the artifact is damaged")
     if len(manifest.controls) not in (0, len(pool)):
         raise ArtifactError(f"{folder}: controls are not one per arm; the artifact is damaged")
     if not 0 < manifest.scale < math.inf:
@@ -152,7 +152,7 @@ def _saved_digest(folder: str | Path, arrays: dict[str, np.ndarray]) -> TrainedT
         return None
     digest = checked(arrays["trained.hashes"])
     if digest is None:
-        raise ArtifactError(f"{folder}: the digest of the training texts is no list of rising hashes; the artifact is damaged")
+        raise ArtifactError(f"{folder}: the digest of the training texts is not a list of rising hashes; the artifact is damaged")
     return digest
 
 

@@ -62,7 +62,7 @@ def pivot(rows: pl.DataFrame, pool: Pool, names: Sequence[str], queries: pl.Data
     """
     if len(queries) * len(pool) > max(_CELLS, _CELLS_PER_ROW * len(rows)):
         raise DataError(
-            f"{len(queries):,} queries x {len(pool):,} arms for {len(rows):,} rows would be arrays of almost nothing: read fewer models, "
+            f"{len(queries):,} queries x {len(pool):,} arms for {len(rows):,} rows would be almost empty arrays: read fewer models, "
             "or the sources apart"
         )
     row = {q: i for i, q in enumerate(queries["query_id"])}

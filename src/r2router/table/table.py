@@ -168,7 +168,7 @@ class Table:
     def take(self, rows: IntArray | Sequence[int]) -> Table:
         """The table of some queries, by row number, in that order."""
         if np.asarray(rows).dtype == np.bool_:
-            raise DataError("a table is taken from by row numbers, not by a mask: pass numpy.flatnonzero(mask)")
+            raise DataError("take() needs row numbers, not a mask: pass numpy.flatnonzero(mask)")
         index = np.asarray(rows, dtype=np.intp)
         columns: dict[str, Any] = {k: tuple(getattr(self, k)[i] for i in index) for k in ("query_ids", "queries", "tasks")}
         responses = None if self.responses is None else self.responses.take(index)

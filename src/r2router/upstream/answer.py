@@ -137,7 +137,7 @@ class ReplyBuilder:
 
     def _check(self) -> None:
         if self._left < 0:
-            raise TooMuch(f"said more than {self._max:,} characters, far more than what was asked for can be")
+            raise TooMuch(f"said more than {self._max:,} characters, far more than the request allows")
 
     def add(self, body: Any) -> Any:
         """Take in a whole reply or a chunk; gives the error that it reports instead, or None.

@@ -120,7 +120,9 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for budget in model.budgets:
             arm, knobs = f"{model.id}@{budget.id}", budget.control
             if "prefix_sharing" in knobs and len(knobs) > 1:
-                raise ConfigError(f"{arm}: prefix_sharing stands alone; give the model one entry with it and one without")
+                raise ConfigError(
+                    f"{arm}: prefix_sharing cannot be combined with other controls; give the model one entry with it and one without"
+                )
             if budget.tokens is None and ({"prefix_sharing", "thinking_tokens"} & set(knobs)):
                 raise ConfigError(f"{arm}: {knobs[0]} needs a budget that is a number of tokens")
             if "reasoning_effort" in knobs and provider.dialect in _NO_EFFORT:
@@ -131,7 +133,7 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 self._check_thinking(arm, budget.tokens or 0, provider)
             if "prefix_sharing" in knobs and provider.dialect in _NO_PIECES:
                 raise ConfigError(
-                    f"{arm}: this endpoint does not tell tokens apart, which prefix_sharing needs; use instruction and max_tokens"
+                    f"{arm}: this endpoint does not report single tokens, which prefix_sharing needs; use instruction and max_tokens"
                 )
             if "prefix_sharing" in knobs and (provider.dialect in _NO_PREFILL or _is_openai(provider)):
                 raise ConfigError(
@@ -146,7 +148,7 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if provider.dialect == "deepseek" and tokens:
             raise ConfigError(f"{arm}: DeepSeek thinks or does not; only a budget of 0 thinking tokens can be asked for")
         if provider.dialect == "anthropic" and 0 < tokens < 1024:
-            raise ConfigError(f"{arm}: Anthropic's least allowance for thinking is 1,024 tokens")
+            raise ConfigError(f"{arm}: Anthropic's minimum allowance for thinking is 1,024 tokens")
 
     # -- requests -----------------------------------------------------------------------------------------------
 

@@ -208,7 +208,7 @@ class Inflate:
     def _count(self, part: bytes) -> bytes:
         self.left -= len(part)
         if self.left < 0:
-            raise TooMuch(f"sent more than {self.maximum / MB:,.0f} MB, far more than what was asked for can be")
+            raise TooMuch(f"sent more than {self.maximum / MB:,.0f} MB, far more than the request allows")
         return part
 
 

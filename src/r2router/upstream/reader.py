@@ -109,7 +109,7 @@ class _Reader:
         if self._whole is not None:
             self._whole += data
             if len(self._whole) > self._max:
-                raise TooMuch(f"sent more than {self._max / MB:,.0f} MB, far more than what was asked for can be")
+                raise TooMuch(f"sent more than {self._max / MB:,.0f} MB, far more than the request allows")
             return
         for line in self._lines.feed(data):
             self._line(line)

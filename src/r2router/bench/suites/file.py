@@ -56,7 +56,7 @@ class RowFile:
             seen[query.id] = where
             yield query
         if not seen:
-            raise DataError(f"{self.path}: no queries; a suite has one a row, with at least a text")
+            raise DataError(f"{self.path}: no queries; a suite has one query per row, with at least a text")
 
     def _cell(self, row: Mapping[str, Any], where: str) -> ReferenceCell | None:
         """The row's reference, where it has one and options."""

@@ -77,7 +77,7 @@ class Published:
             scan = pl.scan_csv(path, infer_schema=False) if path.endswith(".csv") else pl.scan_parquet(path)
             missing = set(self.benchmark.columns) - set(scan.collect_schema().names())
             if missing:
-                raise DataError(f"{path}: no column {min(missing)!r}; {self.name} is laid out otherwise now")
+                raise DataError(f"{path}: no column {min(missing)!r}; {self.name} has another layout now")
             rows = scan.select(self.benchmark.columns).with_row_index("row number")
             if self.size:
                 count = int(scan.select(pl.len()).collect().item())
@@ -94,7 +94,7 @@ def published_suite(name: str, what: str, options: Mapping[str, str]) -> Suite:
     """`mmlu-pro`, `openhermes`, `math`, `gpqa`, `musr`, `ragbench`. Options: split, size (rows per file), seed, root."""
     check_options(name, options, ("split", "size", "seed", "root"))
     if what:
-        raise DataError(f"suite {name!r} takes options alone, as in {name}?split=...; {what!r} is none")
+        raise DataError(f"suite {name!r} takes only options, as in {name}?split=...; {what!r} is none")
     size, seed = whole_number(name, options, "size", 0), whole_number(name, options, "seed", 42)
     return Published(name, split=options.get("split", ""), size=size, seed=seed, root=options.get("root", HUB))
 

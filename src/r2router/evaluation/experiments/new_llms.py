@@ -101,7 +101,7 @@ def run(study: Study) -> Findings:
     data, plan = study.data, study.plan
     models = [m.id for m in data.table.pool.models if data.outcomes.seen[:, _columns(data.table, m.id)].any(axis=1).mean() > 0.9]
     if len(data.table.pool.models) < 2 or not models:
-        raise DataError("a new LLM needs others that were there before, and outcomes on nearly all queries: this table has none such")
+        raise DataError("a new LLM needs other LLMs, and outcomes on nearly all queries: no LLM of this table has them")
     models = models[:_MAX_MODELS]
     folds = plan.folds_of(data)[:1]
     train = min(int((folds[0] != number).sum()) for number in range(plan.folds))

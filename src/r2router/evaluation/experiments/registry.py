@@ -82,7 +82,7 @@ def reproduce(  # noqa: PLR0913 - each is a setting of its own, by name
 def _check_enough(name: str, data: EmbeddedTable) -> None:
     """Raise `DataError` where a table is too small or too thin for any figure of a comparison."""
     if len(data) < MIN_QUERIES:
-        raise DataError(f"fewer than {MIN_QUERIES} queries show nothing but noise (here {len(data)} have outcomes): take a larger table")
+        raise DataError(f"fewer than {MIN_QUERIES} queries show only noise (here {len(data)} have outcomes): take a larger table")
     if name not in _WITHOUT_FIXED and not len(data.outcomes.fixed_arms()):
         maximum = float(data.outcomes.seen.mean(axis=0).max(initial=0.0))
         raise DataError(

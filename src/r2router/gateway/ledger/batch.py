@@ -195,7 +195,7 @@ class Batch:
     def _open(self, work: Open) -> Ticket:
         opened = work.opened
         if opened.id in self._rows:
-            raise UsageError(f"request {opened.id!r} is in the ledger already: give each request an id of its own")
+            raise UsageError(f"request {opened.id!r} is already in the ledger: give each request an id of its own")
         limits, shadow = work.limits, False
         if opened.key is not None:
             known = self._keys.get(opened.key)
@@ -271,7 +271,7 @@ class Batch:
         if row is None:
             raise UsageError(f"request {work.id!r} is not in the ledger")
         if row.state == "open":
-            raise UsageError(f"request {work.id!r} is still under way: it is charged when it ends")
+            raise UsageError(f"request {work.id!r} is still in progress: it is charged when it ends")
         before = msgspec.structs.replace(row)
         row.state, row.cost, row.estimated, row.priced = work.state, work.cost, 0, 1
         return self._replace(before, row, work.now)

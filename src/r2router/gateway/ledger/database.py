@@ -178,7 +178,7 @@ def version(database: Database, newest: int) -> int:
     """The version of the tables, 0 where there are none. Raises `LedgerError` for one above `newest`, and for what is no ledger."""
     tables = {name for (name,) in database.rows(_TABLES[database.kind])}
     if tables and "schema_version" not in tables:
-        raise LedgerError(f"{database.where}: is a database, and no ledger: give a path where there is none")
+        raise LedgerError(f"{database.where}: is a database but not a ledger: give a path where no file exists")
     if not tables:
         database.rows("CREATE TABLE schema_version (version BIGINT PRIMARY KEY, applied BIGINT NOT NULL)")
     found = int(database.rows("SELECT COALESCE(MAX(version), 0) FROM schema_version")[0][0])

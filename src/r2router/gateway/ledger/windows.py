@@ -102,7 +102,7 @@ def refusal(
             return _over_budget(name, limit, windows[of], nanos, now=now, zone=zone, who=who)
     total = windows[TOTAL]
     if limits.concurrent is not None and total.open + 1 > limits.concurrent:
-        words = f"{who} has {total.open:,} requests under way and may have {limits.concurrent:,} at once; try again when one is over"
+        words = f"{who} has {total.open:,} requests in progress and may have {limits.concurrent:,} at once; try again when one is over"
         at_once: dict[str, object] = {"limit": limits.concurrent, "open": total.open}
         return OverRate(words, code="concurrency_limit_exceeded", retry_after=_SOON, details=at_once)
     for name, limit, used in _rates(limits, windows[period.minute]):

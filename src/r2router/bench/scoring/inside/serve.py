@@ -21,7 +21,7 @@ _MAX = 1 << 20  # bytes of a result
 def main(job: dict[str, Any]) -> None:
     """Import the job's function, say so, and answer requests until there are no more."""
     if job["fence"] == "none":
-        raise SystemError("not outside of a sandbox")
+        raise SystemError("runs only in a sandbox")
     requests = sys.stdin.buffer
     said = os.dup(1)
     silent = os.open("/dev/null", os.O_RDWR)
