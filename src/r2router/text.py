@@ -1,4 +1,4 @@
-"""Words for people: money, texts compared, lists of names, and the name that was probably meant."""
+"""Words for people and from people: money, texts compared, lists of names, the name that was probably meant, numbers of tokens."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
+
+from r2router.errors import ConfigError
 
 
 def money(usd: float, up: bool = False) -> str:
@@ -100,3 +103,32 @@ def code(text: str, *, cell: bool = False) -> str:
     space = " " if plain.startswith("`") or plain.endswith("`") else ""
     span = f"{fence}{space}{plain}{space}{fence}"
     return span.replace("|", "\\|") if cell else span
+
+
+_LIKE_A_NUMBER = re.compile(r"[+\u2212-]?(?:[.,]?\d|inf(?:inity)?$|nan$)", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"\+?(?P<whole>\d{1,3}(?:,\d{3})+|\d{1,12}(?:_\d{3})*)(?P<rest>\.\d{0,12})?(?P<power>[eE]\+?\d{1,2})?(?P<k>[kK])?", re.ASCII
+)
+_TWO_WAYS = re.compile(r"\+?\d{1,3}\.\d{3}")
+MAX_BUDGET_TOKENS = 10**9  # of a budget: no answer is longer
+_NO_NUMBER = (
+    f"looks like a number and is not a whole number of tokens from 0 to {MAX_BUDGET_TOKENS:,}: write such a number as 1000, no limit as "
+    "'unlimited', and let a name begin with a letter"
+)
+
+
+def whole_tokens(text: str) -> int | None:
+    """The tokens that a budget's text stands for; None where it is a name. The one rule for tables, pools and everything else.
+
+    Raises `ConfigError` where it looks like a number and is not a whole one, or may be read in two ways.
+    """
+    if not (_LIKE_A_NUMBER.match(text) or text[:1].isnumeric()):
+        return None
+    match = _NUMBER.fullmatch(text)
+    if match is None or _TWO_WAYS.fullmatch(text):
+        raise ConfigError(f"budget {text!r} {_NO_NUMBER}")
+    plain = re.sub("[,_]", "", match["whole"]) + (match["rest"] or "") + (match["power"] or "")
+    number = Decimal(plain) * (1000 if match["k"] else 1)
+    if number > MAX_BUDGET_TOKENS or number != int(number):
+        raise ConfigError(f"budget {text!r} {_NO_NUMBER}")
+    return int(number)

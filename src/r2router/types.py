@@ -6,9 +6,7 @@ mixed up: the budget *asked for*, the tokens *forecast*, and the tokens *used*.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -18,8 +16,7 @@ from numpy.typing import NDArray
 
 from r2router.arm import Arm as Arm  # noqa: PLC0414 - it is one of these words
 from r2router.arm import ArmField, plain
-from r2router.errors import ConfigError
-from r2router.text import html_table
+from r2router.text import html_table, whole_tokens
 
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
@@ -140,43 +137,18 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         (`1.000`, `1,5k`, `500 tokens`): other names begin with a letter.
         """
         text = str(value)
-        tokens = _tokens(text)
+        tokens = whole_tokens(text)
         return cls(text if tokens is None else str(tokens), tokens, control)
-
-
-_LIKE_A_NUMBER = re.compile(r"[+\u2212-]?(?:[.,]?\d|inf(?:inity)?$|nan$)", re.IGNORECASE)
-_NUMBER = re.compile(
-    r"\+?(?P<whole>\d{1,3}(?:,\d{3})+|\d{1,12}(?:_\d{3})*)(?P<rest>\.\d{0,12})?(?P<power>[eE]\+?\d{1,2})?(?P<k>[kK])?", re.ASCII
-)
-_TWO_WAYS = re.compile(r"\+?\d{1,3}\.\d{3}")
-MAX_BUDGET_TOKENS = 10**9  # of a budget: no answer is longer
-
-
-def _tokens(text: str) -> int | None:
-    """The tokens that a budget stands for; None where it is a name. The one rule for tables, pools and everything else."""
-    if not (_LIKE_A_NUMBER.match(text) or text[:1].isnumeric()):
-        return None
-    match = _NUMBER.fullmatch(text)
-    if match is None or _TWO_WAYS.fullmatch(text):
-        raise ConfigError(f"budget {text!r} {_NO_NUMBER}")
-    plain = re.sub("[,_]", "", match["whole"]) + (match["rest"] or "") + (match["power"] or "")
-    number = Decimal(plain) * (1000 if match["k"] else 1)
-    if number > MAX_BUDGET_TOKENS or number != int(number):
-        raise ConfigError(f"budget {text!r} {_NO_NUMBER}")
-    return int(number)
-
-
-_NO_NUMBER = (
-    f"looks like a number and is not a whole number of tokens from 0 to {MAX_BUDGET_TOKENS:,}: write such a number as 1000, no limit as "
-    "'unlimited', and let a name begin with a letter"
-)
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One LLM that can be called.
 
     id: the name used everywhere in r2router.
-    upstream: the name its provider knows it by. openrouter: the name that it has at OpenRouter, where it can be called there too.
+    budgets: how long its answers may be; the order is the order of its arms.
+    provider: who serves it; the name of a `Provider`.
+    upstream: the name its provider knows it by.
+    openrouter: the name that it has at OpenRouter, where it can be called there too.
     usd_per_million: its prices; `None` means unknown, and whatever needs a cost then raises `MissingPrice`.
     capabilities: what a request can require of it (`vision`, `tools`, `json`, ...).
     context: the most tokens that prompt and answer may have together; `None` means unknown, and unchecked.
@@ -203,7 +175,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     key: the *name* of the environment variable that holds the key; empty where none is needed. The key itself is never kept.
     dialect: whose request fields it understands, for thinking tokens and for continuing an answer.
     concurrency: the most calls at once; rate limits that it reports or enforces lower it by themselves.
-    timeout_s: the longest silence of the endpoint within a call. stream: ask for answers piece by piece.
+    timeout_s: the longest silence of the endpoint within a call.
+    stream: ask for answers piece by piece.
     """
 
     base_url: str
@@ -264,7 +237,12 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
 class Curve(msgspec.Struct, frozen=True):
     """The forecast of one model over its budgets, for one query: what a person looks at.
 
-    All tuples run over `budgets`, in the pool's order. tokens are output tokens, cost is US dollars per request.
+    model: its id.
+    budgets: in the pool's order; the other tuples have one entry per budget.
+    quality: forecast, in [0, 1].
+    tokens: output tokens, thinking included.
+    cost: US dollars per request.
+    spread: standard deviation of the forecast of the quality.
     """
 
     model: str
@@ -282,8 +260,11 @@ class Curve(msgspec.Struct, frozen=True):
 class PathStep(msgspec.Struct, frozen=True):
     """One arm of the exact path over all trade-offs: the best arm from `lam` down to the next step's `lam`.
 
-    lam: the lambda (with the path's cost scale) at which this arm takes over from the cheaper one before it; 1 for the
-    first. value: the same moment in dollars: what a correct answer must be worth for this arm to be the best.
+    arm: the best one there.
+    lam: the lambda (with the path's cost scale) at which this arm takes over from the cheaper one before it; 1 for the first.
+    value: the same threshold in dollars: what a correct answer must be worth for this arm to be the best.
+    quality: forecast, in [0, 1].
+    cost: US dollars per request.
     """
 
     if TYPE_CHECKING:
@@ -324,8 +305,13 @@ class Enforcement(msgspec.Struct, frozen=True, kw_only=True):
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What a router chose for one request, and why. msgspec writes it as it is, `json` by `to_dict()`.
 
-    arm: the model under the budget. model, budget: the two parts of it.
-    quality, tokens, cost, spread: what was forecast for the chosen arm (cost in US dollars for the whole request).
+    arm: the model under the budget.
+    model: the arm's model.
+    budget: the arm's budget.
+    quality: forecast for the chosen arm, in [0, 1].
+    tokens: output tokens that are forecast for it.
+    cost: US dollars for the whole request, as forecast.
+    spread: standard deviation of the forecast of the quality.
     max_tokens: the output length to enforce, where the budget or the policy sets one; room for the answer beside thinking included.
     enforcement: that, and what else a request must carry: an instruction, an effort, an allowance for thinking.
     fallbacks: the next best arms, one per model, to try in this order if the chosen model fails.
@@ -372,8 +358,11 @@ class Choices(msgspec.Struct, frozen=True, eq=False):
 
     arm: index into the router's arms.
     budget_tokens: the budget asked for where it is a number (also between two anchors), else NaN.
-    quality, tokens, cost: forecasts of the chosen arm.
-    met, familiar: as in `Decision`.
+    quality: forecast of the chosen arm, in [0, 1].
+    tokens: its output tokens, as forecast.
+    cost: its US dollars per request, as forecast.
+    met: as in `Decision`.
+    familiar: as in `Decision`.
     """
 
     arm: IntArray

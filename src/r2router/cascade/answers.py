@@ -14,11 +14,14 @@ from r2router.types import Decision
 class Answer(msgspec.Struct, frozen=True):
     """What an arm replied.
 
-    arm: the arm that was asked, such as `gpt-5-mini@low`. text: its answer; an empty one counts as wrong.
-    output_tokens, input_tokens: as the endpoint reported them; where they are None, the forecast stands in. usd: what was paid, where
-    it is known better than tokens and list prices say.
-    finish_reason: the endpoint's, such as `stop` or `length`. logprobs: of the answer's tokens, natural logarithms.
+    arm: the arm that was asked, such as `gpt-5-mini@low`.
+    text: its answer; an empty one counts as wrong.
+    output_tokens: as the endpoint reported them; None takes the forecast.
+    input_tokens: as the endpoint reported them; None takes the forecast.
+    finish_reason: the endpoint's, such as `stop` or `length`.
+    logprobs: of the answer's tokens, natural logarithms.
     check: the verdict of a check of the user's own: true, false, a share in [0, 1], or None where there is none.
+    usd: US dollars that were paid, where they are known better than from tokens and list prices.
     """
 
     arm: str
@@ -38,7 +41,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     accept: index into `seen` of the best answer.
     value: US dollars expected from here on, of the whole policy (`Value`, `Tradeoff`), less what is still to be paid; for the other
         policies, the expected quality of the answer that is accepted in the end.
-    quality: how likely the best answer seen is right; NaN where none was seen. paid: US dollars for the answers seen.
+    quality: how likely the best answer seen is right; NaN where none was seen.
+    paid: US dollars for the answers seen.
     met: false where a floor is not reached, or more was paid than a cap allows.
     reason: one or two sentences for a person.
     """

@@ -17,8 +17,10 @@ MAX_STEPS = 16
 class Cascade(msgspec.Struct, frozen=True):
     """How answers are looked at.
 
-    max_steps: the most arms that are asked for one query. check: a check of the user's own (see `r2router.cascade.checks`), whose
-    reliability is learned from the table's answers; without one, a verdict that comes with an answer is the truth. seed: of what is drawn.
+    max_steps: the maximum number of arms that are asked for one query.
+    check: a check of the user's own (see `r2router.cascade.checks`), whose reliability is learned from the table's answers. Without
+        one, a verdict that comes with an answer is the truth.
+    seed: of what is drawn.
     """
 
     max_steps: int = 4

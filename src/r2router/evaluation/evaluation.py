@@ -42,11 +42,16 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
 ) -> Report | SparseReport:
     """Score a router on outcomes it was not trained on.
 
-    table: any arms; those that the router does not know are left out (and said so), those it knows and the table lacks count as not
-    observed. vectors: (n, d) embeddings of the table's queries, where they exist. baselines: fit the published routers too, on `train`
-    (outcomes of the same arms), or else by five-fold cross-validation on the table itself. noise: also count the decisions that stay
-    when the queries are typed in another way, for which they are embedded four times more. resamples: bootstrap draws. cascade: also score
-    the router's cascade and a threshold cascade on the same evidence, all calls paid; the table must have answers.
+    table: any arms. Arms that the router does not know are left out, with a note; arms that it knows and the table lacks count as not
+        observed.
+    vectors: (n, d) embeddings of the table's queries, where they exist.
+    baselines: fit the published routers too, on `train`, or else by five-fold cross-validation on the table itself.
+    train: outcomes of the same arms that the baselines learn from. On a sparse table it also chooses the mixtures.
+    noise: also count the decisions that stay the same when the queries are typed in another way; it embeds them four times more.
+    cascade: also score the router's cascade and a threshold cascade on the same evidence, all calls paid; the table must have answers.
+    resamples: bootstrap draws.
+    seed: of the bootstrap.
+    progress: called as work goes on.
 
     The router, the best fixed arm, the mixture of fixed arms that the router's training outcomes choose and the one that knows these
     outcomes, the same forecasts with one budget per LLM, and the oracle are scored on the same queries with the tokens really used;

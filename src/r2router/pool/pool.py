@@ -18,8 +18,8 @@ import numpy as np
 from r2router.errors import ConfigError, MissingPrice, expect
 from r2router.pool.prices import charge, genai_prices, read_prices, wrong_prices
 from r2router.pool.toml import read_models
-from r2router.text import html_table, listing, suggest
-from r2router.types import MAX_BUDGET_TOKENS, UNLIMITED, Arm, BoolArray, Budget, FloatArray, IntArray, Model, NumberArray, Prices
+from r2router.text import MAX_BUDGET_TOKENS, html_table, listing, suggest
+from r2router.types import UNLIMITED, Arm, BoolArray, Budget, FloatArray, IntArray, Model, NumberArray, Prices
 
 PriceSource = str | Path | Mapping[str, Prices] | Sequence[str | Path | Mapping[str, Prices]]
 """Prices: a CSV (see `read_prices`), `"genai-prices"` (list prices of that package), a mapping from model id, or several of them."""

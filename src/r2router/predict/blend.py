@@ -31,7 +31,8 @@ _PRIOR_STRENGTH = 0.1  # of that prior, as a share of the noise
 class Blend(msgspec.Struct, frozen=True, tag="blend", tag_field="learner", forbid_unknown_fields=True):
     """`PrincipalRidge` and soft cluster means, weighted by their left-out errors.
 
-    power: see `PrincipalRidge`. seed: of the clusters, and of the shuffles that the forecasts must beat, see `passes_permutation_test`.
+    power: as in `PrincipalRidge`.
+    seed: of the clusters, and of the shuffles that the forecasts must beat (`passes_permutation_test`).
     """
 
     power: float = 2.0

@@ -29,14 +29,15 @@ _CELLS = 1 << 20  # (query, tree) pairs walked at once: 8 MB an index array
 
 
 class GBDT(msgspec.Struct, frozen=True, tag="gbdt", tag_field="learner", forbid_unknown_fields=True):
-    """Boosted trees an arm. Needs the `[gbdt]` extra to fit, not to predict.
+    """Boosted trees per arm. Needs the `[gbdt]` extra to fit, not to predict.
 
-    rounds: the most trees an ensemble may have.
+    rounds: the maximum number of trees of an ensemble.
     depth: of a tree, 1 to 8.
     learning_rate: share of each tree's correction that is taken.
-    min_leaf: the least training queries a leaf stands on.
+    min_leaf: the minimum number of training queries in a leaf.
     feature_share: share of the embedding's dimensions that each tree may look at.
-    validation: share of the queries held out to cut each ensemble; `patience`: trees without gain there before growing stops.
+    validation: share of the queries held out to cut each ensemble.
+    patience: trees without gain there before growing stops.
     seed: of the held-out queries and of LightGBM.
     threads: of LightGBM; 0 is all. The result does not depend on it.
     """

@@ -40,9 +40,10 @@ _ROWS, _FLOATS = 2048, 1 << 23  # serving: queries per block, and floats of its 
 class MLP(msgspec.Struct, frozen=True, tag="mlp", tag_field="learner", forbid_unknown_fields=True):
     """Neural heads for quality, as in the paper; log-ridge heads for tokens. Needs the `[torch]` extra to fit, not to predict.
 
-    epochs: the most passes over the training queries.
+    epochs: the maximum number of passes over the training queries.
     early_stopping: keep each head as it was at the epoch that was best on held-out queries (or as its arm's mean), and stop
         when that is `patience` epochs ago. False is the paper's: all queries, all epochs.
+    patience: epochs without gain before it stops.
     validation: share of the queries held out for it.
     batch_size: queries per step. None: 1/32 of the queries, as a power of two from 32 to 256; with more, small tables get too few
         steps at this learning rate, and big ones are no faster.

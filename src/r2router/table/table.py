@@ -27,18 +27,23 @@ ARRAYS = ("quality", "input_tokens", "cached_tokens", "output_tokens", "reasonin
 class Table:
     """Outcomes of n queries on the arms of a pool.
 
-    query_ids, queries, tasks: (n,) what was asked; a task is a label for reporting and is never seen by a router.
+    pool: the models, budgets and prices; its arms are the columns of every array.
+    query_ids: (n,) one per query.
+    queries: (n,) the texts that were asked.
+    tasks: (n,) labels for reporting; a router never sees them.
     quality: (n, arms) in [0, 1].
-    input_tokens, cached_tokens, output_tokens, reasoning_tokens: (n, arms) tokens used; cached is part of input and
-        reasoning part of output.
-    cost_usd: (n, arms) what was really paid, where the source recorded it.
+    input_tokens: (n, arms) tokens used.
+    cached_tokens: (n, arms) of the input, those that the provider read from its cache.
+    output_tokens: (n, arms) tokens used, thinking included.
+    reasoning_tokens: (n, arms) of the output, those that were thinking.
+    cost_usd: (n, arms) US dollars that were really paid, where the source recorded them.
     sources: where the rows came from: (path, sha256) pairs.
     notes: what was unusual in them, in words.
     simulations: how its simulated rows were made; empty where all outcomes are real.
     controls: arm -> how its budget was enforced when it was collected (column `control`), where that is recorded.
     held_out: it is the test part of a `split`, so that a router of the other part has not seen it, though both are from one file.
     responses: where the answers stand in the sources, which are read when they are needed; None where there are none.
-    teaching: (n, others) quality of arms that are not in the pool, as nobody knows their price: they tell how hard a query is.
+    teaching: (n, others) quality of arms that are not in the pool, as their price is not known: they show how hard a query is.
     """
 
     pool: Pool
