@@ -134,7 +134,10 @@ def decide(policy: Policy, forecast: Forecast, usable: BoolArray | None, budget_
     cost = forecast.cost if usable is None else np.where(usable, forecast.cost, np.inf)
     arm = _choice(policy, forecast, cost)
     at = _flat(arm, cost.shape[1])
-    quality, tokens, spent, asked = forecast.quality.take(at), forecast.tokens.take(at), cost.take(at), budget_tokens.take(arm)
+    quality = forecast.quality.take(at)
+    tokens = forecast.tokens.take(at)
+    spent = cost.take(at)
+    asked = budget_tokens.take(arm)
     met = arm != NO_ARM
     if not met.all():
         quality, tokens, spent, asked = (np.where(met, a, np.nan) for a in (quality, tokens, spent, asked))
@@ -174,7 +177,10 @@ def _between_anchors(
     chosen: Choices, cap: float, forecast: Forecast, cost: FloatArray, budget_tokens: FloatArray, anchors: IntArray
 ) -> Choices:
     low, high = anchors.T
-    q_low, q_high, c_low, c_high = forecast.quality[:, low], forecast.quality[:, high], cost[:, low], cost[:, high]
+    q_low = forecast.quality[:, low]
+    q_high = forecast.quality[:, high]
+    c_low = cost[:, low]
+    c_high = cost[:, high]
     b_low, b_step = budget_tokens[low], budget_tokens[high] - budget_tokens[low]
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         binds = (c_low <= cap) & (cap < c_high) & np.isfinite(c_high) & (q_high > q_low)

@@ -55,7 +55,10 @@ class Descent(msgspec.Struct, frozen=True):
         flat = np.concatenate([value.ravel() for value in start.values()])
         now = _views(flat, start)
         first, second, slope = np.zeros_like(flat), np.zeros_like(flat), np.empty_like(flat)
-        best, minimum, when, step = flat.copy(), self._held_loss(gradient, now, held), 0, 0
+        best = flat.copy()
+        minimum = self._held_loss(gradient, now, held)
+        when = 0
+        step = 0
         for epoch in range(1, self.epochs + 1):
             rng.shuffle(train)
             for at in range(0, len(train), self.batch_size):

@@ -95,7 +95,11 @@ class _Run:
         stop: asyncio.Event,
         first_calls: dict[str, FirstCalls],
     ) -> None:
-        self.plan, self.journal, self.engine, self.report, self.stop = plan, journal, engine, report, stop
+        self.plan = plan
+        self.journal = journal
+        self.engine = engine
+        self.report = report
+        self.stop = stop
         self.limit = SpendLimit(max_spend, journal)
         self.status = Status(planned=len(plan), spent_usd=journal.spent, limit_usd=max_spend, to_come_usd=to_come_usd)
         self._first = first_calls

@@ -60,7 +60,10 @@ class Attempts:
     """Makes attempts for one call under one setting."""
 
     def __init__(self, call: Call, plan: Plan, setting: Setting, caller: Caller, client: Mapping[bytes, bytes], shown: str | None) -> None:
-        self._call, self._plan, self._setting, self._caller = call, plan, setting, caller
+        self._call = call
+        self._plan = plan
+        self._setting = setting
+        self._caller = caller
         self._client, self._shown = client, shown
         self._bounds: Bounds = setting.config.limits
 

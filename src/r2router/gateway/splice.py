@@ -90,7 +90,10 @@ class Members:
     def copy(self) -> Members:
         """The same members, whose edits do not touch these."""
         twin = object.__new__(Members)
-        twin.data, twin._spans, twin._end, twin._edits = self.data, self._spans, self._end, dict(self._edits)
+        twin.data = self.data
+        twin._spans = self._spans
+        twin._end = self._end
+        twin._edits = dict(self._edits)
         return twin
 
     def render(self) -> bytes:

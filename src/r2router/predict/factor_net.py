@@ -16,7 +16,11 @@ from r2router.predict.domain_parts import softmax
 from r2router.types import FloatArray, IntArray
 
 _HIDDEN, _FACTORS = 256, 24
-_EPOCHS, _RATE, _MAX_BATCH, _MIN_BATCH, _STEPS_PER_EPOCH = 25, 2e-3, 512, 16, 40
+_EPOCHS = 25
+_RATE = 2e-3
+_MAX_BATCH = 512
+_MIN_BATCH = 16
+_STEPS_PER_EPOCH = 40
 _SCALE = np.float32(4.0)  # of the embeddings
 _DROPPED = 0.2  # share of the hidden units that a batch does without
 _DOMAIN_LOSS = 0.5

@@ -59,7 +59,11 @@ class LinearPredictor:
         self, arms: tuple[Arm, ...], weight: FloatArray, bias: FloatArray, spread: FloatArray, low: FloatArray, high: FloatArray
     ) -> None:
         self.arms = arms
-        self.weight, self.bias, self.spread, self.low, self.high = weight, bias, spread, low, high
+        self.weight = weight
+        self.bias = bias
+        self.spread = spread
+        self.low = low
+        self.high = high
         # seven digits of a length are plenty, and float32 exponentials take a third of the time
         self._length_bias, self._low, self._high = (a.astype(np.float32) for a in (bias[len(arms) :], low, high))
 

@@ -23,7 +23,11 @@ class ReleasedPredictor:
         self, arms: tuple[Arm, ...], weight: FloatArray, bias: FloatArray, budget_tokens: FloatArray, unlimited: IntArray, least: FloatArray
     ) -> None:
         self.arms = arms
-        self.weight, self.bias, self.budget_tokens, self.unlimited, self.least = weight, bias, budget_tokens, unlimited, least
+        self.weight = weight
+        self.bias = bias
+        self.budget_tokens = budget_tokens
+        self.unlimited = unlimited
+        self.least = least
 
     def predict(self, x: FloatArray) -> Forecast:
         """See `Predictor.predict`. The release does not say how sure it is: spread is NaN."""

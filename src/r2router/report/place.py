@@ -11,7 +11,10 @@ from r2router.report.chart import Chart, ChartPoint
 from r2router.report.thin import thin
 from r2router.types import FloatArray
 
-LEFT, RIGHT, TOP, BOTTOM = 62, 18, 16, 56
+LEFT = 62
+RIGHT = 18
+TOP = 16
+BOTTOM = 56
 _BESIDE = ((8, 4, "start"), (-8, 4, "end"), (6, 15, "start"), (-6, 15, "end"), (-6, -8, "end"), (6, -8, "start"), (0, 17, "middle"))
 _AROUND = ((1, 0.5, "start"), (-1, 0.5, "end"), (1, 1, "start"), (-1, 1, "end"), (1, -1, "start"), (-1, -1, "end"), (0, 1, "middle"))
 _FURTHER = (18, 30, 44)  # pixels from a point to a name that has no room beside it

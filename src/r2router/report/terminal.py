@@ -78,7 +78,10 @@ class _Canvas:
     """Cells of braille dots with letters on top. A cell shows the line that was drawn first through it."""
 
     def __init__(self, chart: Chart, columns: int, rows: int, style: Style) -> None:
-        self.chart, self.columns, self.rows, self.style = chart, columns, rows, style
+        self.chart = chart
+        self.columns = columns
+        self.rows = rows
+        self.style = style
         self.left, self.right, self.bottom, self.top = chart.span()
         self.dots: dict[tuple[int, int], tuple[int, int]] = {}
         self.letters: dict[tuple[int, int], str] = {}

@@ -21,7 +21,11 @@ def doubted(router: Router, forecast: Forecast, x: FloatArray) -> Forecast:
 
     Its spread is never below what the number of graded answers of the domain allows.
     """
-    quality, tokens, spread, known, domain = forecast.quality, forecast.tokens, forecast.spread, forecast.familiar, forecast.domain
+    quality = forecast.quality
+    tokens = forecast.tokens
+    spread = forecast.spread
+    known = forecast.familiar
+    domain = forecast.domain
     if router.domain_stats is not None:
         domain = router.domain_stats.domain(x)
         spread = np.maximum(spread, router.domain_stats.min_spread[domain])

@@ -39,7 +39,10 @@ class SelectedPredictor:
     def __init__(self, arms: tuple[Arm, ...], base: Predictor, columns: IntArray, doubt: FloatArray) -> None:
         if columns.shape != (len(arms),) or doubt.shape != (len(arms),) or not ((columns >= 0) & (columns < len(base.arms))).all():
             raise ArtifactError("weights: the selected arms are not among those of the base: the artifact is damaged")
-        self.arms, self.base, self.columns, self.doubt = arms, base, columns, doubt
+        self.arms = arms
+        self.base = base
+        self.columns = columns
+        self.doubt = doubt
 
     @classmethod
     def of(cls, arms: tuple[Arm, ...], predictor: Predictor, columns: IntArray, doubt: FloatArray) -> SelectedPredictor:

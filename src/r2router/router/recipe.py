@@ -118,7 +118,9 @@ class Recipe(msgspec.Struct, frozen=True):
             quality, tokens = balanced_means(table.quality, table.output_tokens, table.tasks)
             cost = table.pool.cost(estimates.mean(axis=0, keepdims=True), tokens[None])[0]
         best = int(np.lexsort((cost, -np.where(np.isnan(quality) | np.isnan(cost), -1.0, quality)))[0])
-        policy, promise, figures = Value(_steady_value(quality, cost, best)), PROMISES["best"], tuple[Figure, ...]()
+        policy = Value(_steady_value(quality, cost, best))
+        promise = PROMISES["best"]
+        figures = tuple[Figure, ...]()
         evidence, said = None, FEW_FOLDS if self.cascade else ""
         folds = min(self.folds, int(groups_of(table.queries).max(initial=0)) + 1)
         if is_sparse(outcomes) and len(table) > _MANY:

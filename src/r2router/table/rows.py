@@ -105,7 +105,10 @@ def read_all_rows(source: Any, reading: Reading) -> Rows:
     if not sources:
         raise DataError("no table is given: name at least one file or data frame")
     frames, files, notes = list[pl.DataFrame](), list[tuple[str, str]](), list[str]()
-    names, there, renamed, answers = list[str](), set[str](), set[str](), list[AnswerSource | None]()
+    names = list[str]()
+    there = set[str]()
+    renamed = set[str]()
+    answers = list[AnswerSource | None]()
     for one in (file for entry in sources for file in files_of(entry)):
         read = read_source(one, reading.wants)
         refuse_fields(read.columns, read.name)

@@ -93,8 +93,16 @@ class FakeEndpoint:
         thinking: int = 0,
         port: int = 0,
     ) -> None:
-        self.latency_s, self.faults, self.share, self.times = latency_s, tuple(faults), share, times
-        self.key, self.models, self.context, self.limit, self.echo, self.thinking = key, models, context, limit, echo, thinking
+        self.latency_s = latency_s
+        self.faults = tuple(faults)
+        self.share = share
+        self.times = times
+        self.key = key
+        self.models = models
+        self.context = context
+        self.limit = limit
+        self.echo = echo
+        self.thinking = thinking
         self.billed: Counter[str] = Counter()
         self.seen: Counter[str] = Counter()
         self.faulted: Counter[str] = Counter()

@@ -32,7 +32,10 @@ _REFUSED = {
     "move_mount": (429, 429), "fsopen": (430, 430), "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433),
     "pidfd_getfd": (438, 438), "process_madvise": (440, 440), "mount_setattr": (442, 442), "memfd_secret": (447, 447),
 }  # fmt: skip
-_CLONE, _CLONE3, _SOCKET, _PRLIMIT = (56, 220), 435, (41, 198), (302, 261)
+_CLONE = (56, 220)
+_CLONE3 = 435
+_SOCKET = (41, 198)
+_PRLIMIT = (302, 261)
 _NEW_NAMESPACE = 0x7E020080  # the flags of clone that make one
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _EPERM, _ENOSYS, _EAFNOSUPPORT = 1, 38, 97
@@ -224,7 +227,11 @@ def call_filter() -> bytes:
 
 
 def _steps(column: int, machine: int) -> Iterator[tuple[int, int, int, int]]:
-    load, equal, at_least, any_bit, give = 0x20, 0x15, 0x35, 0x45, 0x06
+    load = 0x20
+    equal = 0x15
+    at_least = 0x35
+    any_bit = 0x45
+    give = 0x06
     kill, allow, error = 0x80000000, 0x7FFF0000, 0x00050000
     yield load, 0, 0, 4  # the kind of machine
     yield equal, 1, 0, machine

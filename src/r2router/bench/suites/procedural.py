@@ -92,7 +92,10 @@ class Procedural:
     """
 
     def __init__(self, tasks: Mapping[str, Task], *, size: int = 20, seed: int = SEED, name: str = "reasoning-gym") -> None:
-        self.name, self.tasks, self.size, self.seed = name, dict(tasks), size, seed
+        self.name = name
+        self.tasks = dict(tasks)
+        self.size = size
+        self.seed = seed
         self._generator = f"reasoning-gym {_version()}"
         known = _datasets()
         for task in tasks:

@@ -52,7 +52,10 @@ class Published:
     """A published benchmark as a suite. size: so many rows of each file at random under `seed`; 0 for all. Ids name the row."""
 
     def __init__(self, name: str, *, split: str = "", size: int = 0, seed: int = 42, root: str = HUB) -> None:
-        self.name, self.size, self.seed, self.root = name, size, seed, root.rstrip("/")
+        self.name = name
+        self.size = size
+        self.seed = seed
+        self.root = root.rstrip("/")
         self.benchmark = BENCHMARKS[name]
         self.split = split or self.benchmark.splits[0]
         if self.split not in self.benchmark.splits:

@@ -42,7 +42,11 @@ class Between(Unsaved):
     kind: ClassVar[str] = "interpolated"
 
     def __init__(self, arms: tuple[Arm, ...], inner: Predictor, lower: IntArray, upper: IntArray, share: FloatArray) -> None:
-        self.arms, self._inner, self._lower, self._upper, self._share = arms, inner, lower, upper, share
+        self.arms = arms
+        self._inner = inner
+        self._lower = lower
+        self._upper = upper
+        self._share = share
 
     def predict(self, x: FloatArray) -> Forecast:
         known = self._inner.predict(x)

@@ -14,7 +14,9 @@ from r2router.report.findings import Findings, Section
 
 QUESTION = "How much is there to gain from budgets, whatever the router?"
 
-_CURVES, _POINTS, _BRIEF = "oracle on (model, budget)", "oracle on models at their best budget", "oracle on models at their cheapest budget"
+_CURVES = "oracle on (model, budget)"
+_POINTS = "oracle on models at their best budget"
+_BRIEF = "oracle on models at their cheapest budget"
 
 
 def run(study: Study) -> Findings:

@@ -254,7 +254,9 @@ class Batch:
             row.input_tokens, row.cached_tokens, row.output_tokens = usage.input, usage.cached, usage.output
             row.cache_write_tokens, row.cache_write_1h_tokens = usage.cache_write, usage.cache_write_1h
             row.reasoning_tokens = usage.reasoning
-        row.served, row.attempts, row.note = _text(settled.served), settled.attempts, _text(settled.note or None)
+        row.served = _text(settled.served)
+        row.attempts = settled.attempts
+        row.note = _text(settled.note or None)
         row.latency_us, row.ttft_us = (None if s is None else _us(s) for s in (settled.latency_s, settled.ttft_s))
         return self._replace(before, row, work.now)
 
@@ -273,7 +275,10 @@ class Batch:
         if row.state == "open":
             raise UsageError(f"request {work.id!r} is still in progress: it is charged when it ends")
         before = msgspec.structs.replace(row)
-        row.state, row.cost, row.estimated, row.priced = work.state, work.cost, 0, 1
+        row.state = work.state
+        row.cost = work.cost
+        row.estimated = 0
+        row.priced = 1
         return self._replace(before, row, work.now)
 
     def _replace(self, before: Row, row: Row, now: float) -> Charge:

@@ -30,7 +30,10 @@ class Ledger:
     """
 
     def __init__(self, writer: Writer, where: str, zone: ZoneInfo, limits: Limits) -> None:
-        self._writer, self.where, self.zone, self.limits = writer, where, zone, limits
+        self._writer = writer
+        self.where = where
+        self.zone = zone
+        self.limits = limits
 
     @classmethod
     def at(
