@@ -200,7 +200,7 @@ def sha(path: Path) -> str:
         ([{"global index": "a"}], "entry 0: 'prompt_formatted' is None"),
         ([{"prompt": "x"}], "entry 0: 'global index' is None"),
         ([{"global_index": "a", "prompt": "  "}], "entry 0: 'prompt_formatted' is '  '"),
-        ([{"global index": "a", "prompt": "x"}, {"global_index": "a", "prompt": "y"}], "entry 1: global index 'a' is there twice"),
+        ([{"global index": "a", "prompt": "x"}, {"global_index": "a", "prompt": "y"}], "entry 1: global index 'a' occurs twice"),
     ],
 )
 def test_files_that_are_no_prompts_are_refused(tmp_path: Path, content: Any, says: str) -> None:

@@ -283,7 +283,7 @@ def test_what_is_wrong_with_answers_is_named(router: r2.Router) -> None:
     answer = r2.Answer("small@default", "x")
     wrong: list[tuple[Any, str]] = [
         ([r2.Answer("smal@default", "x")], r"seen\[0\]: the router does not have the arm 'smal@default' \(did you mean 'small@default'"),
-        ([answer, "text"], r"seen\[1\] is no Answer"),
+        ([answer, "text"], r"seen\[1\] is not an Answer"),
         (answer, "seen is Answer; give a list"),
         ([r2.Answer("small@default", "x", output_tokens=math.nan)], r"output_tokens is nan"),
         ([r2.Answer("small@default", "x", usd=-1)], r"usd is -1"),

@@ -127,8 +127,8 @@ def test_a_text_may_begin_with_a_dash(room: Path) -> None:
     [
         (["route"], "give either a TEXT"),
         (["route", TEXT, "--input", "a.txt"], "give either a TEXT"),
-        (["route", TEXT, "--output", "a.csv"], "go with --input"),
-        (["route", "--input", "a.txt", "--output", "b.csv", "--json"], "--json goes without --output"),
+        (["route", TEXT, "--output", "a.csv"], "need --input"),
+        (["route", "--input", "a.txt", "--output", "b.csv", "--json"], "--json cannot be combined with --output"),
         (["route", TEXT, "--lambda", "0.1", "--value", "1"], "--lambda and --value cannot be combined"),
         (["route", TEXT, "--max-cost", "1", "--min-quality", "1"], "--max-cost and --min-quality cannot be combined"),
         (["route", "", "--router", "router"], "the query is empty"),
@@ -307,20 +307,20 @@ def test_train_holds_out_a_part_and_evaluates_on_it(room: Path, world: Any) -> N
     args = ("train", "table.parquet", "--prices", "prices.csv", "--encoder", "fake", "--folds", 0, "--seed", 3, "--test", 0.25, "--out")
     result = run(*args, "new")
     assert result.exit_code == 0, result.output
-    assert "180 queries" in result.stdout and "On what was held out: 60 queries, 8 arms." in result.stdout
+    assert "180 queries" in result.stdout and "On the held-out queries:" in result.stdout and "60 queries, 8 arms." in result.stdout
     assert "was trained on" not in result.output
     np.save("x.npy", world.vectors)
     train = Table.read("table.parquet", prices="prices.csv").split(0.25, 3)[0]
     assert Router.load("new").facts.queries == len(train) == 180
     given = run(*args, "given", "--vectors", "x.npy")
     assert given.exit_code == 0, given.output
-    held_out = [r.stdout.partition("On what was held out")[2] for r in (result, given)]
+    held_out = [r.stdout.partition("On the held-out queries")[2] for r in (result, given)]
     assert held_out[0] == held_out[1], "the embeddings that were given follow their queries"
     assert Table.read("new.held-out.parquet").query_ids == Table.read("table.parquet", prices="prices.csv").split(0.25, 3)[1].query_ids
     later = ("--vectors", "given.held-out.vectors.npy", "--seed", 3)
     again = run("evaluate", "given", "--table", "given.held-out.parquet", *later)
     assert again.exit_code == 0 and again.stdout.strip() in held_out[1].strip(" :\n"), again.output
-    fails(*args[:1], "new.held-out.parquet", *args[2:], "new", code=2, says="new.held-out.parquet: is read here")
+    fails(*args[:1], "new.held-out.parquet", *args[2:], "new", code=2, says="new.held-out.parquet: is an input")
     np.save("short.npy", world.vectors[:-1])
     for wrong, says in ((("--test", 0), "test is 0.0; the share of queries"), (("--vectors", "short.npy"), "one row for each of the 240")):
         failed = run(*args, "worse", *wrong)
@@ -334,7 +334,7 @@ def test_split_writes_a_part_to_train_on_and_one_to_judge_by(room: Path) -> None
     expected = Table.read("table.parquet").split(0.25, 3)
     assert [Table.read(f"table.{part}.parquet").query_ids for part in ("train", "test")] == [part.query_ids for part in expected]
     fails("split", "table.test.parquet", "--out", "table.parquet", code=2, says="table.test.parquet: is read by this command")
-    fails("split", "table.parquet", "--out", "parts.xlsx", code=2, says="is not what is written here")
+    fails("split", "table.parquet", "--out", "parts.xlsx", code=2, says="is not a format that is written here")
     fails("split", "table.parquet", "--test", 1, code=2, says="between 0 and 1")
     bundled = run("split", "r2bench-mini", "--out", "mini.csv")
     assert bundled.exit_code == 0 and "--pool r2bench-mini" in bundled.stderr, bundled.output
@@ -361,7 +361,7 @@ def test_files_of_queries_and_embeddings_that_cannot_be_are_named(room: Path) ->
     head = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000000, 384), }"
     Path("huge.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head)
     result = run("train", "table.parquet", "--prices", "prices.csv", "--encoder", "fake", "--out", "new", "--vectors", "huge.npy")
-    assert result.exit_code == 2 and "not a whole .npy file" in result.stderr
+    assert result.exit_code == 2 and "not a complete .npy file" in result.stderr
 
 
 def test_names_of_others_do_not_act_on_the_terminal(room: Path) -> None:
@@ -480,7 +480,7 @@ def test_a_report_that_could_not_be_written_is_refused_before_the_work(room: Pat
         "--report",
         "a.pdf",
         code=2,
-        says="a.pdf: '.pdf' is not what is written here",
+        says="a.pdf: '.pdf' is not a format that is written here",
     )
     fails("evaluate", "missing", "--table", "missing", "--report", "no/a.html", code=1, says="no/a.html: there is no folder no")
     fails("evaluate", "missing", "--table", "missing", "--report", "router", code=2, says="router: a file without an ending")
@@ -836,4 +836,4 @@ def test_a_floor_that_some_rows_reach_is_a_warning(tmp_path: Path) -> None:
 def test_options_of_files_go_with_a_file() -> None:
     result = run("route", "hello", "--workers", "2", "--output", "x.csv")
     assert result.exit_code == 2
-    assert "--workers" in result.stderr and "--output" in result.stderr and "options that go with --input" in result.stderr
+    assert "--workers" in result.stderr and "--output" in result.stderr and "these options need --input" in result.stderr

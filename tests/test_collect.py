@@ -256,7 +256,7 @@ def test_a_chain_whose_tokens_cannot_be_told_apart_is_an_error_of_its_cells(tmp_
     with FakeEndpoint() as fake:
         status = run(plan_for(fake, 2, [sharing], stream=False), tmp_path)  # a whole reply is one piece
     assert (status.done, status.failed, status.calls) == (6, 6, 2)
-    assert all("one piece a token" in e for e in table(tmp_path)["error"])
+    assert all("one piece per token" in e for e in table(tmp_path)["error"])
 
 
 def test_a_chain_that_cannot_be_cut_is_not_paid_for_again_after_a_kill(tmp_path: Path) -> None:
@@ -268,14 +268,14 @@ def test_a_chain_that_cannot_be_cut_is_not_paid_for_again_after_a_kill(tmp_path:
         (tmp_path / JOURNAL).write_bytes(head + chain)  # killed before its cells were recorded
         status = run(plan, tmp_path)
     assert (status.done, status.failed, status.calls, fake.billed.total()) == (3, 3, 0, 1)
-    assert all("one piece a token" in e for e in table(tmp_path)["error"])
+    assert all("one piece per token" in e for e in table(tmp_path)["error"])
 
 
 def test_chains_that_cannot_be_cut_stop_their_model_before_much_is_paid_for_them(tmp_path: Path) -> None:
     sharing = model(budgets=(0, 5, 30), control=("prefix_sharing",))
     with FakeEndpoint() as fake:
         status = run(plan_for(fake, 50, [sharing], stream=False, concurrency=1), tmp_path)
-    assert "one piece a token" in status.stopped["model 'm'"] and (status.calls, fake.billed.total()) == (3, 3)
+    assert "one piece per token" in status.stopped["model 'm'"] and (status.calls, fake.billed.total()) == (3, 3)
 
 
 # -- controls -------------------------------------------------------------------------------------------------------
@@ -349,7 +349,7 @@ def test_the_papers_wording_is_the_papers() -> None:
     ("dialect", "budget", "words"),
     [
         ("openai", Budget.of(5, ("thinking_tokens",)), "no field for thinking tokens"),
-        ("anthropic", Budget.of(5, ("prefix_sharing",)), "does not tell tokens apart"),
+        ("anthropic", Budget.of(5, ("prefix_sharing",)), "does not report single tokens"),
         ("anthropic", Budget.of(500, ("thinking_tokens",)), "1,024"),
         ("anthropic", Budget.of("low", ("reasoning_effort",)), "ignore reasoning_effort"),
         ("deepseek", Budget.of(500, ("thinking_tokens",)), "only a budget of 0"),
@@ -729,7 +729,7 @@ def test_an_allowance_for_thinking_that_is_ignored_shows(tmp_path: Path, thinkin
         pool = pool[: pool.index("[[model]]", pool.index("[[model]]") + 1)].replace('["instruction", "max_tokens"]', '["thinking_tokens"]')
         (tmp_path / "pool.toml").write_text(pool)
         done = cli(*words, "--yes")
-    assert done.exit_code == 0 and ("12 answers thought longer" in done.stderr) == (thinking == 90), done.output
+    assert done.exit_code == 0 and ("12 answers used more thinking tokens" in done.stderr) == (thinking == 90), done.output
 
 
 def test_a_run_says_what_its_errors_were(tmp_path: Path) -> None:
@@ -845,7 +845,7 @@ def test_ctrl_c_waits_for_what_is_paid_for(tmp_path: Path) -> None:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
-        assert process.returncode == 1 and "waiting for the calls in flight" in said and "interrupted" in said
+        assert process.returncode == 1 and "waiting for the calls in progress" in said and "interrupted" in said
         records = list(read_records(tmp_path / "run" / JOURNAL))
         assert sum(r.kind == "chain" or r.paid_usd != 0.0 for r in records) == fake.billed.total()
 

@@ -241,7 +241,7 @@ def test_budgets_without_tokens_are_as_far_apart_as_they_are_in_order() -> None:
 
 def test_all_anchors_interpolate_nothing() -> None:
     table = rows(grid(run("anchors", world(budgets=(20, 50, 100, 400))), "Figures"))
-    assert list(table) == ["2 heads a model", "3 heads a model", "all 4 budgets"]
+    assert list(table) == ["2 heads per model", "3 heads per model", "all 4 budgets"]
 
 
 # -- judges -----------------------------------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ def test_one_budget_only_still_compares_what_there_is() -> None:
 def test_one_model_only_still_compares_budgets_and_no_new_llm_can_arrive() -> None:
     found = run("main", world(models=1))
     assert value(rows(grid(found, "Figures"))[OURS].cells[0]) > 0
-    with pytest.raises(DataError, match="new LLM needs others"):
+    with pytest.raises(DataError, match="new LLM needs other LLMs"):
         run("new-llms", world(models=1))
 
 

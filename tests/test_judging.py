@@ -271,7 +271,7 @@ def test_what_cannot_be_judged_is_refused_in_one_line(run: Path, tmp_path: Path)
 
 def test_a_judge_that_answered_itself_is_pointed_out(run: Path) -> None:
     with FakeJudge() as fake:
-        assert "judges answers of its own" in judge(run, fake, models=("m",)).output
+        assert "judges its own answers" in judge(run, fake, models=("m",)).output
 
 
 def test_collecting_what_nobody_can_judge_needs_a_word(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def test_requests_tokens_and_calls_at_once_are_limited_by_the_minute(where: str)
         ledger.settle_now(first, done(usage=Usage(5, 5)))
         ledger.open_now(opened("b", tokens=50, time=now))
         ledger.open_now(opened("c", tokens=1, time=now))
-        with pytest.raises(OverRate, match="2 requests under way") as caught:
+        with pytest.raises(OverRate, match="2 requests in progress") as caught:
             ledger.open_now(opened("d", tokens=1, time=now + 20))
         assert caught.value.code == "concurrency_limit_exceeded"
         ledger.settle_now(Ticket("c", opened("c")), done(0))

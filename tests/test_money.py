@@ -376,7 +376,7 @@ def test_records_that_stand_twice_are_one_row(tmp_path: Path) -> None:
     ("words", "says"),
     [
         (["compact", "run", "--out", "run/journal.jsonl"], "'.jsonl' is not"),
-        (["compact", "run", "--out", "t.csv"], "'.csv' is not what is written here"),
+        (["compact", "run", "--out", "t.csv"], "'.csv' is not a format that is written here"),
         (["suite", "suite.jsonl", "--out", "suite.jsonl"], "is read by this command"),
         (["suite", "./suite.jsonl", "--out", "sub/../suite.jsonl"], "is read by this command"),
         (["suite", "suite.jsonl", "--out=link.jsonl"], "is read by this command"),
@@ -388,7 +388,7 @@ def test_records_that_stand_twice_are_one_row(tmp_path: Path) -> None:
         (["curves", "x", "--html", "pool.toml"], "'.toml' is not"),
         (["simulate", "--out", "run/outcomes.parquet"], "belongs to the collection"),
         (["simulate", "--out", "new.parquet", "--vectors", "new.vectors.npy"], "is read by this command"),
-        (["collect", "--suite", "queries.jsonl", "--pool", "pool.toml", "--out", "."], "none of a collection's"),
+        (["collect", "--suite", "queries.jsonl", "--pool", "pool.toml", "--out", "."], "the folder is no collection"),
     ],
 )
 def test_an_output_is_never_what_is_read_or_owned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str) -> None:
@@ -457,7 +457,7 @@ def test_a_pool_is_tried_with_one_call_per_model(tmp_path: Path) -> None:
     [
         ('["instruction", "max_tokens"]', '["thinking_tokens"]', "no field for thinking tokens"),
         ("http://127.0.0.1:9/v1", "ftp://127.0.0.1/v1", "must begin with http"),
-        ('["instruction", "max_tokens"]', '["prefix_sharing", "max_tokens"]', "prefix_sharing stands alone"),
+        ('["instruction", "max_tokens"]', '["prefix_sharing", "max_tokens"]', "prefix_sharing cannot be combined"),
     ],
 )
 def test_pool_check_finds_what_collect_would(tmp_path: Path, old: str, new: str, says: str) -> None:

@@ -540,7 +540,7 @@ tiers = [{ above = 200_000, input = 6, output = 22.5, cached_input = 0.6 }]
         ("m,3,15,\nm,6,22,2e5\n", "line 3: above_input_tokens is '2e5'"),
         ("m,6,22,200000\n", "line 2: 'm' has a tier, and no row without above_input_tokens"),
         ("m,3,15,\nm,6,22,200000\nm,7,22,200000\n", "line 4: 'm': tiers begin above 200000, 200000"),
-        ("m,3,15,\nm,6,22,\n", "line 3: 'm' has a price already"),
+        ("m,3,15,\nm,6,22,\n", "line 3: 'm' already has a price"),
     ],
 )
 def test_tiers_that_are_wrong_in_a_csv(write: Any, rows: str, what: str) -> None:

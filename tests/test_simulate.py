@@ -362,13 +362,13 @@ def test_the_command_writes_what_the_other_commands_read(router: r2.Router, tmp_
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["--out", "x.csv"], "not what is written here"),
+        (["--out", "x.csv"], "not a format that is written here"),
         (["--out", "nowhere/x.parquet"], "does not exist"),
         (["--out", "x.parquet", "--queries", "0"], "queries is 0"),
         (["--out", "x.parquet", "--router", "nowhere"], "no such router"),
         (["--out", "x.parquet", "--like", "nowhere.parquet"], "no such file"),
         (["--out", "x.parquet", "--vectors", "nowhere.npy"], "no such file"),
-        (["--out", "x.parquet", "--vectors", "text.npy"], "not a whole .npy file"),
+        (["--out", "x.parquet", "--vectors", "text.npy"], "not a complete .npy file"),
     ],
 )
 def test_the_command_refuses_what_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], says: str) -> None:

@@ -99,8 +99,8 @@ def test_keys_on_the_command_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("make", "x", "--per-day", "-5"), "'-5' is no amount in US dollars"),
-        (("make", "x", "--per-day", "lots"), "'lots' is no amount"),
+        (("make", "x", "--per-day", "-5"), "'-5' is not an amount in US dollars"),
+        (("make", "x", "--per-day", "lots"), "'lots' is not an amount"),
         (("make", "x", "--in-all", "0.0000000001"), "finer than a nano-dollar"),
         (("make", "x", "--in-all", "999999999"), "whole number from 0"),
         (("make", " "), "printable"),

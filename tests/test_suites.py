@@ -99,7 +99,7 @@ def test_a_file_that_is_wrong_names_the_line(tmp_path: Path, text: str, what: st
     [
         ("nowhere.jsonl", "nowhere.jsonl: no such file"), ("nowhere.parquet", "no such file"), ("mmlupro", "did you mean 'mmlu-pro'"),
         ("mmlu-pro?splt=test", "no option 'splt'"), ("mmlu-pro?split=tst", "no split 'tst'"), ("mmlu-pro?size=-1", "whole number"),
-        ("mmlu-pro:x", "takes options alone"), ("chat:nowhere.jsonl", "no such file"), ("musr?root=/nowhere", "/nowhere/.*cannot be read"),
+        ("mmlu-pro:x", "takes only options"), ("chat:nowhere.jsonl", "no such file"), ("musr?root=/nowhere", "/nowhere/.*cannot be read"),
     ],
 )  # fmt: skip
 def test_a_suite_that_is_not_there_says_what_there_is(spec: str, what: str) -> None:

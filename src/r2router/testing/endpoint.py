@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import hashlib
+import importlib.util
 import json
 import math
 import random
@@ -18,14 +19,12 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from r2router.errors import MissingExtra
 
-try:
+if TYPE_CHECKING:
     from aiohttp import web
-except ImportError:
-    raise MissingExtra("the fake endpoint needs aiohttp: pip install 'r2router[bench]'") from None
 
 DIM = 16
 """Numbers of an embedding."""
@@ -55,7 +54,7 @@ def answer(body: Any) -> tuple[str, int]:
     return "".join(f" word-{i}" for i in range(count)), count
 
 
-Reply = Callable[[web.Request, Any, str, int, str | None], Awaitable[web.StreamResponse]]
+Reply = Callable[["web.Request", Any, str, int, str | None], Awaitable["web.StreamResponse"]]
 """(request, body, its digest, tokens of the prompt, fault) -> the answer."""
 
 
@@ -117,6 +116,8 @@ class FakeEndpoint:
     # -- starting and stopping ----------------------------------------------------------------------------------------
 
     def __enter__(self) -> FakeEndpoint:
+        if importlib.util.find_spec("aiohttp") is None:
+            raise MissingExtra("the fake endpoint needs aiohttp: pip install 'r2router[bench]'")
         self._thread.start()
         assert self._ready.wait(20)
         return self
@@ -138,6 +139,8 @@ class FakeEndpoint:
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
+        from aiohttp import web
+
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._chat)
@@ -156,6 +159,8 @@ class FakeEndpoint:
     # -- answering ----------------------------------------------------------------------------------------------------
 
     async def _list(self, request: web.Request) -> web.Response:
+        from aiohttp import web
+
         if (refusal := self._key_refusal(request)) is not None:
             return refusal
         return web.json_response({"object": "list", "data": [{"id": m} for m in self.models or ("any",)]})
@@ -192,6 +197,8 @@ class FakeEndpoint:
             self._active -= 1
 
     async def _reply(self, request: web.Request, body: Any, what: str, reply: Reply) -> web.StreamResponse:
+        from aiohttp import web
+
         if self.models is not None and body["model"] not in self.models:
             return error(404, f"The model `{body['model']}` does not exist", "model_not_found")
         prompt = sum(len(m["content"]) for m in body.get("messages", ())) // 4 + 8
@@ -220,6 +227,8 @@ class FakeEndpoint:
         return await reply(request, body, what, prompt, fault)
 
     async def _vectors(self, request: web.Request, body: Any, what: str, prompt: int, fault: str | None) -> web.StreamResponse:
+        from aiohttp import web
+
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
         if fault == "cut":
             return web.Response(body=b'{"data": [{"index": 0, "embed', content_type="application/json")
@@ -235,6 +244,8 @@ class FakeEndpoint:
         return self.faults[int(what[16:24], 16) % len(self.faults)]
 
     async def _answer(self, request: web.Request, body: Any, what: str, prompt: int, fault: str | None) -> web.StreamResponse:
+        from aiohttp import web
+
         text, count = answer(body)
         last = body.get("messages", [{"role": "user"}])[-1]
         begun = last["content"] if self.echo and last["role"] == "assistant" else ""
@@ -284,6 +295,8 @@ def _line(chunk: Any) -> bytes:
 
 
 def error(status: int, message: str, code: str, headers: dict[str, str] | None = None) -> web.Response:
+    from aiohttp import web
+
     return web.json_response({"error": {"message": message, "code": code}}, status=status, headers=headers)
 
 
