@@ -34,7 +34,7 @@ def request_cost(usd: float, short: bool = False) -> str:
 
 
 def cost_column(costs: Iterable[float]) -> tuple[str, list[str]]:
-    """(head, cells) of a column of costs of a request, all in one unit: that in which the least of them can be read."""
+    """(head, cells) of a column of costs of a request, all in one unit: that in which the smallest of them can be read."""
     costs = list(costs)
     minimum = min((abs(c) for c in costs if math.isfinite(c) and c), default=1.0)
     requests = 1 if minimum >= _READABLE else 1_000 if minimum >= _READABLE / 1_000 else 1_000_000

@@ -151,8 +151,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     openrouter: the name that it has at OpenRouter, where it can be called there too.
     usd_per_million: its prices; `None` means unknown, and whatever needs a cost then raises `MissingPrice`.
     capabilities: what a request can require of it (`vision`, `tools`, `json`, ...).
-    context: the most tokens that prompt and answer may have together; `None` means unknown, and unchecked.
-    max_output_tokens: the most tokens of an answer, thinking included; collecting sends it as the cap where a budget sets none.
+    context: the maximum of tokens of prompt and answer together; `None` means unknown, and unchecked.
+    max_output_tokens: the maximum of tokens of an answer, thinking included; collecting sends it as the cap where a budget sets none.
     available: false for a model that must not be chosen now (it stays in the pool and keeps its columns).
     """
 
@@ -174,7 +174,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     base_url: without `/chat/completions`, for example `http://127.0.0.1:8080/v1`.
     key: the *name* of the environment variable that holds the key; empty where none is needed. The key itself is never kept.
     dialect: whose request fields it understands, for thinking tokens and for continuing an answer.
-    concurrency: the most calls at once; rate limits that it reports or enforces lower it by themselves.
+    concurrency: the maximum of concurrent calls; rate limits that it reports or enforces lower it by themselves.
     timeout_s: the longest silence of the endpoint within a call.
     stream: ask for answers piece by piece.
     """

@@ -6,7 +6,7 @@ gets. Settings are the published ones where they are known; `docs/decisions/0009
 | learner | what it is | tokens | source |
 | --- | --- | --- | --- |
 | `CarrotKNN` | means over the k nearest training queries | means over the same | arXiv 2502.03261 |
-| `CarrotLinear` | one least-squares regression an arm | another one | arXiv 2502.03261 |
+| `CarrotLinear` | one least-squares regression per arm | another one | arXiv 2502.03261 |
 | `MIRT` | multidimensional item response theory | constant per arm | IRT-Router, arXiv 2506.01048 |
 | `NIRT` | neural item response theory | constant per arm | IRT-Router, arXiv 2506.01048 |
 | `UniRouter` | soft assignment to k-means clusters, an arm is its means in them | constant per arm | arXiv 2502.08773 |

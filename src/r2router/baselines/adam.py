@@ -23,7 +23,7 @@ class Descent(msgspec.Struct, frozen=True):
 
     dim: width of the latent space. epochs: the most passes over the training queries. batch_size: queries per step.
     learning_rate: Adam's.
-    early_stopping: keep the parameters as they were at the epoch of the least held-out loss, and stop when that is `patience`
+    early_stopping: keep the parameters as they were at the epoch of the lowest held-out loss, and stop when that is `patience`
         epochs ago. False is what was published: all queries, all epochs; on tables of hundreds of queries that overfits.
     validation: share of the queries held out for it.
     seed: of the first parameters, the held-out queries and the batches.

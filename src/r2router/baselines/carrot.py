@@ -53,7 +53,7 @@ def _neighbours(x: FloatArray, table: Table, k: int) -> CarrotKNNPredictor:
 
 
 def _by_cross_validation(x: FloatArray, table: Table) -> int:
-    """The number of neighbours with the least squared error of quality; the least of equals."""
+    """The number of neighbours with the lowest squared error of quality; the smallest of equals."""
     place = np.empty(len(table), dtype=np.intp)
     place[np.argsort(np.array(table.query_ids), kind="stable")] = np.random.default_rng(0).permutation(len(table))
     fold, error = place % _FOLDS, np.zeros(len(_NUMBERS))
@@ -75,7 +75,7 @@ def _by_cross_validation(x: FloatArray, table: Table) -> int:
 
 
 class CarrotKNNPredictor(KNNPredictor):
-    """As `KNNPredictor`, with tokens on their own scale instead of the log; `low` and `high` are the least and most seen."""
+    """As `KNNPredictor`, with tokens on their own scale instead of the log; `low` and `high` are the lowest and highest seen."""
 
     kind: ClassVar[str] = "carrot-knn"
     lengths: ClassVar[tuple[str, str]] = ("tokens", "tokens_mean")

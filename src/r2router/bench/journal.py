@@ -145,9 +145,7 @@ class Journal:
         self.spent_nanos += nano
         self.records += 1
         self.in_flight(0)
-        self.notes.append(
-            f"the last run was killed with calls under way; {dollars(nano / NANOS)}, the most that they may cost, count as spent"
-        )
+        self.notes.append(f"the last run was killed with calls in progress; {dollars(nano / NANOS)}, their maximum cost, count as spent")
 
     @property
     def errors(self) -> int:

@@ -127,7 +127,7 @@ def _heads(data: Training, known: np.ndarray, rng: np.random.Generator) -> tuple
 
 
 def ridge(f: FloatArray, y: FloatArray, fold: IntArray) -> tuple[FloatArray, float, FloatArray]:
-    """(weights, intercept, (n,) forecasts of left-out folds) of a ridge regression; its strength has the least leave-one-out error."""
+    """(weights, intercept, (n,) forecasts of left-out folds) of a ridge regression; its strength has the lowest leave-one-out error."""
     f = np.asarray(f, dtype=np.float64)
     centre, level = f.mean(axis=0), float(y.mean())
     fc, yc, n = f - centre, y - level, len(y)

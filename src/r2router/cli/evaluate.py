@@ -106,7 +106,7 @@ Examples:
 @_tables
 @data
 @vectors
-@click.option("--spend", type=Number(), metavar="USD_PER_1K", help="The most US dollars to spend on 1,000 requests, on average.")
+@click.option("--spend", type=Number(), metavar="USD_PER_1K", help="Maximum mean spend in US dollars per 1,000 requests.")
 @click.option("--quality", type=Number(0, 1), metavar="Q", help="The mean quality to reach at the lowest cost.")
 @click.option("--out", type=_FOLDER, metavar="DIR", help="Where the router is saved; default: DIR itself.")
 def calibrate(

@@ -38,8 +38,8 @@ mixture and the oracle that know them have all. Area over log cost: mean quality
 fixed arm, every tenfold counting the same, and 0 below a method's cheapest setting; how much of the range it has stands beside it. The
 difference of areas is over the costs that both methods reach, with the settings that the other half of the queries keeps. Of the gap to
 the oracle: the share of the way from the mixture that knows these outcomes to the oracle, by area. Our AUDC: area over linear cost,
-between the least and the largest cost of all methods shown; without mixing, as trapezoids from setting to setting. Peak: the highest
-mean quality of any setting. Cost at {100 * KEEP:.0f} %: the least at which {100 * KEEP:.0f} % of the best fixed arm's quality is
+between the smallest and the largest cost of all methods shown; without mixing, as trapezoids from setting to setting. Peak: the highest
+mean quality of any setting. Cost at {100 * KEEP:.0f} %: the lowest at which {100 * KEEP:.0f} % of the best fixed arm's quality is
 reached, mixtures of two settings allowed. Our QNC: that cost as a share of the best fixed arm's; to match, without mixing: the cheapest
 single setting with all of that arm's quality.
 """
@@ -125,7 +125,7 @@ def _figures(report: Report) -> Grid:
 
 
 def _costs(report: Report) -> Grid:
-    """The least cost of some qualities."""
+    """The lowest cost of some qualities."""
     c = report.comparison
     rows = []
     for method, figures in c.figures.items():

@@ -54,7 +54,7 @@ MEANINGS = (
     "outcomes and the oracle have all. Area: mean quality over log cost between the cheapest and the most expensive fixed arm, 0 "
     "below a method's cheapest setting; how much of that range it has stands beside it. Our AUDC: area over linear cost, between the "
     "smallest and the largest cost of all methods shown, and beside it the same without mixing, as trapezoids from setting to setting. "
-    "Our QNC: least cost that reaches 95 % (100 %) of the best fixed arm's quality, over that arm's cost; to match, without mixing: "
+    "Our QNC: lowest cost that reaches 95 % (100 %) of the best fixed arm's quality, over that arm's cost; to match, without mixing: "
     "the cheapest single setting with all of that quality. Costs: US dollars per 1,000 requests, of the tokens used."
 )
 RANGES = (

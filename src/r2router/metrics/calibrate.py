@@ -25,7 +25,7 @@ _ROUNDING = 1e-9  # what sums over many queries may be off by
 
 
 def for_quality(choices: Sweep, quality: FloatArray, target: float) -> Value:
-    """The least value at which the mean of the (n, arms) quality reaches `target`. Raises `UsageError` naming the most there is."""
+    """The lowest value at which the mean of the (n, arms) quality reaches `target`. Raises `UsageError` naming the highest there is."""
     _check("quality", target)
     stops = choices.stops
     reached = isotonic(choices.totals(quality)[stops])
@@ -37,11 +37,11 @@ def for_quality(choices: Sweep, quality: FloatArray, target: float) -> Value:
 
 
 def for_share(choices: Sweep, gain: FloatArray, cost: FloatArray, maximum: float) -> tuple[Value, bool]:
-    """The least value at which the mean of the (n, arms) gain is surely at least 0, and whether that is sure.
+    """The lowest value at which the mean of the (n, arms) gain is surely at least 0, and whether that is sure.
 
     Sure is what the lower limit of a one-sided 95 % confidence interval reaches, so that it holds for other queries of the kind too and
     not in every second sample of them. Where no value is so sure, or the mean (n, arms) cost would then exceed `maximum` US dollars per
-    request, it is the least value at which the mean itself reaches 0. Raises `UsageError` where none does.
+    request, it is the lowest value at which the mean itself reaches 0. Raises `UsageError` where none does.
     """
     stops, n = choices.stops, len(gain)
     mean, square = (choices.totals(a)[stops] for a in (gain, gain**2))
@@ -55,7 +55,7 @@ def for_share(choices: Sweep, gain: FloatArray, cost: FloatArray, maximum: float
 
 
 def for_spend(choices: Sweep, cost: FloatArray, usd_per_request: float) -> Value:
-    """The largest value at which the mean of the (n, arms) cost stays within the target. Raises `UsageError` naming the least."""
+    """The largest value at which the mean of the (n, arms) cost stays within the target. Raises `UsageError` naming the lowest."""
     _check("US dollars per request", usd_per_request)
     stops = choices.stops
     spent = isotonic(choices.totals(cost)[stops])

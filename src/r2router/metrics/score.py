@@ -58,7 +58,7 @@ share of that range that lies above its cheapest setting. gap_closed: the share 
 knows the outcomes to the oracle that its area goes. audc: area under the deferral curve over linear cost, from the smallest to the
 largest cost of all compared methods, 0 below the method's cheapest setting. audc_points: the same by trapezoids from setting to
 setting by rising cost, without mixtures, and 0 below the first. peak: highest mean quality of any setting. cost_at_90, cost_at_keep,
-cost_at_100: least US dollars per request that reach 90, 95, 100 % of the best fixed arm's quality; infinite where it never does. qnc,
+cost_at_100: lowest US dollars per request that reach 90, 95, 100 % of the best fixed arm's quality; infinite where it never does. qnc,
 qnc_100: the 95 and 100 % ones over the cost of that best fixed arm. qnc_points: the 100 % one without mixtures: the cheapest setting
 that matches the best fixed arm, over its cost.
 

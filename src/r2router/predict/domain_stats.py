@@ -127,7 +127,7 @@ class DomainStats:
 
     @cached_property
     def min_spread(self) -> FloatArray:
-        """(domains, A) the least standard deviation of a forecast of expected quality that this much evidence allows."""
+        """(domains, A) the lowest standard deviation of a forecast of expected quality that this much evidence allows."""
         n = self.seen.astype(np.float64)
         known = np.bincount(self.domain_of_task, self.queries, len(self.domains))
         prior = np.where(known[:, None] > 0, self.spreads.domain, np.sqrt(1 / 12))  # nothing is known: uniform on [0, 1]

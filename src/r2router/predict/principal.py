@@ -2,7 +2,7 @@
 
 Arms agree in most of what they know of a query (how hard it is) and differ in little; a separate ridge for each arm cannot give the two
 parts different strengths. So the standardised outcomes are rotated into their principal components, each component gets the strength
-with the least leave-one-out error (possibly infinite: the arm means), and the result is rotated back. Directions in which queries
+with the lowest leave-one-out error (possibly infinite: the arm means), and the result is rotated back. Directions in which queries
 differ more are trusted more (weights have a prior variance proportional to the embeddings' own, squared). What did and did not help on
 real tables is in `docs/experiments.md`.
 """
@@ -152,7 +152,7 @@ class Heads:
 
 
 def choose_strength(basis: Basis, z: FloatArray, scored: IntArray, *, together: bool = False) -> tuple[FloatArray, FloatArray]:
-    """The ridge strength with the least leave-one-out error: ((r, k) factors of the coordinates, (scored, k) left-out errors).
+    """The ridge strength with the lowest leave-one-out error: ((r, k) factors of the coordinates, (scored, k) left-out errors).
 
     z: (n, k) centred outcomes.
     scored: rows whose errors choose.

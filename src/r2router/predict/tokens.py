@@ -27,7 +27,7 @@ def log_smearing(log_forecast: FloatArray, tokens: FloatArray) -> FloatArray:
 
 
 def log_bounds(tokens: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """((arms,), (arms,)) log of the least and most tokens seen of each arm; forecasts are held between them."""
+    """((arms,), (arms,)) log of the fewest and most tokens seen of each arm; forecasts are held between them."""
     seen = ~np.isnan(tokens)
     low = np.min(np.where(seen, np.maximum(tokens, 1.0), np.inf), axis=0, initial=np.inf)
     high = np.max(np.where(seen, np.maximum(tokens, 1.0), 1.0), axis=0, initial=1.0)

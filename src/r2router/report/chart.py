@@ -79,7 +79,7 @@ class Chart:
         return [p.x for p in points] + [x for x, _, _ in band], [p.y for p in points] + [y for _, *edges in band for y in edges]
 
     def span(self) -> tuple[float, float, float, float]:
-        """(least place on the x axis, most, least y, most), with some room around the points."""
+        """(lowest place on the x axis, highest, lowest y, highest), with some room around the points."""
         return self._span
 
     @cached_property

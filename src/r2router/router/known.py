@@ -71,8 +71,10 @@ def find_domain(router: Router, name: str) -> int:
 def known_arms(router: Router, domain: int | None = None, sort: str = "quality", worth: float | None = None) -> list[KnownArm]:
     """What is known of every arm on a domain, or on all that have graded queries; arms of which nothing is known stand last.
 
-    sort: one of `SORTS`: the best quality, the least cost, the most value, the most queries first, or names. worth: US dollars of a fully
-    correct answer, by default what the router's own policy has. Raises `ConfigError` where the router keeps no evidence.
+    sort: one of `SORTS`: the best quality, the lowest cost, the highest value, the most queries first, or names.
+    worth: US dollars of a correct answer; by default what the router's own policy has.
+
+    Raises `ConfigError` where the router keeps no evidence.
     """
     if sort not in SORTS:
         raise ConfigError(f"cannot sort by {sort!r}; there are: {', '.join(SORTS)}")

@@ -10,5 +10,5 @@ QUESTION = "Is the gain only that answers are shorter? Here every baseline has e
 
 
 def run(study: Study) -> Findings:
-    """Ours beside baselines that have each LLM at the budget that costs least in training."""
+    """Ours beside baselines that have each LLM at the cheapest budget in training."""
     return against(study, "concise", "Baselines that are told to be brief", QUESTION, "concise")
