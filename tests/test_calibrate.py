@@ -165,7 +165,7 @@ def test_arms_of_one_price_are_told_apart_by_quality() -> None:
 def test_impossible_targets_name_what_is_possible() -> None:
     quality, cost = np.array([[0.5, 0.83456]]), np.array([[0.0012344, 2.0]])
     steps = sweep(quality, cost)
-    with pytest.raises(UsageError, match=r"quality 0\.9 is out of reach.*0\.834"):
+    with pytest.raises(UsageError, match=r"quality 0\.9 cannot be reached.*0\.834"):
         for_quality(steps, quality, 0.9)
     with pytest.raises(UsageError, match=r"\$1\.00 per 1,000 requests is too little.*\$1\.24"):
         for_spend(steps, cost, 0.001)

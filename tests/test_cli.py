@@ -147,7 +147,7 @@ def test_a_text_may_begin_with_a_dash(room: Path) -> None:
         (["train", "table.parquet", "--prices", "prices.csv", "--out", "new", "--drop-unknown"], "--drop-unknown needs --pool"),
         (["train", "table.parquet", "--pool", "pool.toml", "--out", "new"], "is not in the pool"),
         (["calibrate", "router", "--table", "table.parquet"], "give either --spend or --quality"),
-        (["calibrate", "router", "--table", "table.parquet", "--quality", "0.999"], "out of reach"),
+        (["calibrate", "router", "--table", "table.parquet", "--quality", "0.999"], "cannot be reached"),
         (["calibrate", "router", "--table", "table.parquet", "--spend", "0"], "too little"),
         (["evaluate", "router"], "--table"),
         (["pool", "check", "missing.toml"], "missing.toml: no such file"),
@@ -257,7 +257,7 @@ def test_curves_as_html_png_and_json(room: Path) -> None:
     pytest.importorskip("matplotlib")
     result = run("curves", TEXT, "--router", "router", "--html", "c.html", "--png", "c.png")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == "drawn to c.html\ndrawn to c.png\n"
+    assert result.stderr == "wrote c.html\nwrote c.png\n"
     assert (room / "c.png").read_bytes().startswith(b"\x89PNG")
     assert TEXT in (room / "c.html").read_text(encoding="utf-8")
     curves = json.loads(run("curves", TEXT, "--router", "router", "--json").stdout)
