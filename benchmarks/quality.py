@@ -92,7 +92,7 @@ def kept(args: argparse.Namespace) -> measure.Figures:
 
     from r2router.encode import load_encoder
     from r2router.evaluation.own_policy import OwnDecisions
-    from r2router.evaluation.router_forecasts import judge as judged_by
+    from r2router.evaluation.router_forecasts import forecast_table
     from r2router.metrics.score import KEEP, FixedArms
     from r2router.router.recipe import Recipe
 
@@ -104,7 +104,7 @@ def kept(args: argparse.Namespace) -> measure.Figures:
         train, test = table.split(test=0.4, seed=seed)
         mine, theirs = ([at[q] for q in part.query_ids] for part in (train, test))
         router = Recipe(resamples=0, digest=False).fit(train, x[mine])
-        found = judged_by(router, test, x[theirs])
+        found = forecast_table(router, test, x[theirs])
         own = OwnDecisions.of(router, found)
         fixed = FixedArms(found.outcomes, found.outcomes.fixed_arms())
         cost, quality = fixed.points(np.ones(len(found.tasks)))

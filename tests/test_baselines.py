@@ -377,7 +377,7 @@ def test_nearest_in_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_centres_of_a_large_table_are_those_of_some_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     x = suite.made_up(600)[0]
     whole = kmeans(x, 6, 0, restarts=5)
-    monkeypatch.setattr("r2router.predict.kmeans.MOST_QUERIES", 300)
+    monkeypatch.setattr("r2router.predict.kmeans.MAX_QUERIES", 300)
     some = kmeans(x, 6, 0, restarts=5)
     spent = [float(np.square(x - centres[member]).sum()) for centres, member in (whole, some)]
     assert len(some[1]) == 600 and spent[0] < spent[1] < 1.05 * spent[0]

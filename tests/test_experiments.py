@@ -18,7 +18,7 @@ from r2router.evaluation.experiments import EXPERIMENTS, reproduce
 from r2router.evaluation.experiments.anchors import anchor_arms, neighbours
 from r2router.evaluation.experiments.curves import _gain, _means
 from r2router.evaluation.experiments.judge import agreement
-from r2router.evaluation.experiments.main import verdict
+from r2router.evaluation.experiments.main import ahead_of_baselines
 from r2router.evaluation.methods import BASELINES, OURS
 from r2router.metrics.crossfit import halves_of
 from r2router.metrics.intervals import interval, weights
@@ -433,7 +433,7 @@ def test_the_verdict_counts_only_what_is_clear() -> None:
     clear, vague = Figure("area", 0.1, 0.05, 0.2), Figure("area", 0.1, -0.05, 0.2)
     better, worse = Figure("qnc", -0.1, -0.2, -0.05), Figure("qnc", -0.1, -0.2, 0.05)
     differences = {name: {"area": clear, "qnc": better} for name in names} | {names[0]: {"area": vague, "qnc": worse}}
-    words = verdict(Comparison(1, OURS, {}, differences, {}, {}, Arm("a@1"), (1.0, 1.0), 0.0, 1.0))
+    words = ahead_of_baselines(Comparison(1, OURS, {}, differences, {}, {}, Arm("a@1"), (1.0, 1.0), 0.0, 1.0))
     assert f"Area: clearly ahead of {len(names) - 1} of {len(names)} published-form baselines (not of {names[0]})." in words
 
 

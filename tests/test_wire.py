@@ -17,7 +17,7 @@ pytest.importorskip("aiohttp", reason="calling LLMs needs the [bench] extra")
 from r2router.pool.prices import cost_usd
 from r2router.types import Prices
 from r2router.upstream.answer import BROKEN_OFF, ReplyBuilder
-from r2router.upstream.content import mended
+from r2router.upstream.content import joined_pieces
 from r2router.upstream.events import Lines
 from r2router.upstream.reader import read_reply
 from r2router.upstream.reply import AttemptFailed, Reply
@@ -120,7 +120,7 @@ def test_a_character_in_two_escaped_halves_is_whole() -> None:
 
 @given(st.lists(st.text(st.characters(codec="utf-16", exclude_categories=())), max_size=6))
 def test_mended_text_can_be_written_down(pieces: list[str]) -> None:
-    found = mended(pieces)
+    found = joined_pieces(pieces)
     assert len(found) == len(pieces)
     whole = "".join(pieces).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     assert "".join(found) == whole
