@@ -22,8 +22,8 @@ than so much, that the model is good enough, and that it thinks before it answer
 (`tests/plain_prompts.toml`) were written before anybody looked at what the starter router decides, and none was changed since.
 
 **{right} of {n} decisions are as expected**, under the router's own policy, with all its models. A test holds that share. What falls
-short is marked. *Fair* is a model that is not of the weakest third of all arms by its mean over everything that was graded, *strong* one of the
-stronger half. Written by `python scripts/plain_prompts_page.py`.
+short is marked. *Fair* is a model that is not of the weakest third of all arms by its mean over everything that was graded, *strong* one
+of the stronger half. Written by `python scripts/plain_prompts_page.py`.
 """
 
 

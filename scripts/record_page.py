@@ -103,14 +103,14 @@ def domains(rows: pl.DataFrame, router: Router) -> list[str]:
     lines += grid(("domain", "tasks", "queries", "graded answers", "arms", "mean quality"), cells)
     about = (
         f"The best {BEST} arms of the starter router in each domain, and the best of those below {money(CHEAP)} per 1,000 requests. "
-        "Quality is as if every arm had answered all queries of the domain, with a 95 % interval; arms with fewer than 20 graded queries "
+        f"Quality is as if every arm had answered all queries of the domain, with a 95 % interval; arms with fewer than {THIN} graded queries "
         "there are left out. "
         "`r2router models --domain NAME` shows all."
     )
     lines += [about, ""]
     shown = []
     for name in found["domain"]:
-        known = [row for row in known_arms(router, find_domain(router, name)) if row.quality.n >= LEAST_CELLS]
+        known = [row for row in known_arms(router, find_domain(router, name)) if row.quality.n >= THIN]
         cheap = next((row for row in known if row.cost <= CHEAP), None)
         if known:
             shown.append((name, "; ".join(map(words, known[:BEST])), "none" if cheap is None else words(cheap)))
@@ -137,8 +137,8 @@ def curves(rows: pl.DataFrame, folder: Path) -> list[str]:
     several = points.filter(pl.len().over("task", "model") >= LEAST_BUDGETS)
     about = (
         f"{several['model'].n_unique()} models were measured under at least {LEAST_BUDGETS} budgets on one task, hidden thinking counted. "
-        "Quality with its 95 % interval (of a share), mean output tokens, and US dollars of output per 1,000 answers at list prices. A curve "
-        "that ends flat, or falls, is money for nothing."
+        "Quality with its 95 % interval (of a share), mean output tokens, and US dollars of output per 1,000 answers at list prices. A "
+        "curve that ends flat, or falls, is money for nothing."
     )
     lines = ["## Models under several budgets", "", about, ""]
     for (task,), own in several.group_by(["task"], maintain_order=True):

@@ -91,9 +91,10 @@ def marks(texts: list[str]) -> dict[bytes, str]:
     found = {}
     for text in texts:
         raw = text.encode("utf-8", "surrogatepass")
-        run = _RUN.search(raw, len(raw) // 3) or _RUN.search(raw)
-        if run is not None:
-            found[run[0][:LONG]] = text
+        runs = (run[0][:LONG] for start in (len(raw) // 3, 0) for run in _RUN.finditer(raw, start))
+        piece = next((piece for piece in runs if len(set(piece)) >= 12), None)  # words, and no line of dashes
+        if piece is not None:
+            found[piece] = text
     return found
 
 
