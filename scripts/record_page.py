@@ -103,8 +103,8 @@ def domains(rows: pl.DataFrame, router: Router) -> list[str]:
     lines += grid(("domain", "tasks", "queries", "graded answers", "arms", "mean quality"), cells)
     about = (
         f"The best {BEST} arms of the starter router in each domain, and the best of those below {money(CHEAP)} per 1,000 requests. "
-        f"Quality is as if every arm had answered all queries of the domain, with a 95 % interval; arms with fewer than {THIN} graded queries "
-        "there are left out. "
+        f"Quality is as if every arm had answered all queries of the domain, with a 95 % interval; arms with fewer than {THIN} graded "
+        "queries there are left out. "
         "`r2router models --domain NAME` shows all."
     )
     lines += [about, ""]
