@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from r2router.decide import Tradeoff
+from r2router.decide import Tradeoff, Value
 from r2router.encode import load_encoder
 from r2router.errors import ConfigError, NoFeasibleArm, R2Error
 from r2router.gateway.budgets import Source, callers, under
 from r2router.gateway.config import Preset, Served
 from r2router.gateway.conversation import Conversation
 from r2router.gateway.exclude import Exclusions
+from r2router.gateway.pacing import Pace
 from r2router.gateway.refusal import Refusal
 from r2router.gateway.request import Call
 from r2router.gateway.sessions import Session
 from r2router.gateway.setting import Setting
 from r2router.gateway.stay import Stay, Staying
+from r2router.gateway.targets import Targets
 from r2router.gateway.vectors import Vectors
 from r2router.router.arm_controls import ArmControls
 from r2router.text import suggest
@@ -44,7 +47,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """steps: in the order in which they are asked. reason: why the first. decision: where a router chose. input_tokens: an estimate."""
+    """steps: in the order in which they are asked. reason: why the first. decision: where a router chose. input_tokens: an estimate.
+
+    pace: what its preset holds, as it begins. baseline: what is forecast of the arm that reports compare with.
+    """
 
     steps: tuple[Step, ...]
     reason: str
@@ -55,13 +61,24 @@ class Plan:
     excluded: dict[str, str] = field(default_factory=dict)
     refuses: tuple[frozenset[str], ...] = ()
     stay: Stay | None = None
+    pace: Pace | None = None
+    baseline: Baseline | None = None
+
+
+class Baseline(NamedTuple):
+    """What an arm is forecast to be worth for a request. cost: US dollars."""
+
+    arm: str
+    cost: float
+    quality: float
 
 
 class Planner:
-    """Plans requests under one setting. vectors: made anew with each router."""
+    """Plans requests under one setting. vectors: made anew with each router. targets: how far presets are with what they hold."""
 
-    def __init__(self, setting: Setting, vectors: Vectors | None = None) -> None:
+    def __init__(self, setting: Setting, vectors: Vectors | None = None, targets: Targets | None = None) -> None:
         self.setting = setting
+        self._targets = targets or Targets(None)
         self.router = setting.router
         self.vectors = vectors or Vectors(load_encoder(self.router.encoder))
         self._controls = ArmControls.of(self.router.pool, self.router.controls)
@@ -115,6 +132,10 @@ class Planner:
         needs = frozenset(call.conversation.needs | set(call.wanted.require))
         usable, excluded = self.exclusions.usable(call.dialect.name, needs, mask, tokens)
         stay = self._staying.decide(call.conversation, session, usable, tokens, preset.switch_usd)
+        baseline = self._baseline(forecast)
+        pace = self.setting.paces.get(f"auto:{name}") if call.wanted.policy is None else None
+        if pace is not None:
+            preset = msgspec.structs.replace(preset, policy=Value((await self._targets.current(f"auto:{name}", pace)).value))
         forecast = msgspec.structs.replace(forecast, cost=np.maximum(forecast.cost + stay.extra, 0.0))
         decision = self._decide(forecast, preset, stay, excluded)
         effort = call.wanted.effort or preset.effort
@@ -122,7 +143,15 @@ class Planner:
         steps = [self._step(call, decision.arm, decision.enforcement, effort), *(self._step(call, arm, None, effort) for arm in others)]
         refuses = tuple(self._refuses(step) for step in steps)
         reason = stay.reason or _reason(decision, session)
-        return Plan(tuple(steps), reason, f"auto:{name}" if name else "auto", tokens, call.conversation, decision, excluded, refuses, stay)
+        called = f"auto:{name}" if name else "auto"
+        return Plan(tuple(steps), reason, called, tokens, call.conversation, decision, excluded, refuses, stay, pace, baseline)
+
+    def _baseline(self, forecast: Forecast) -> Baseline | None:
+        at = self.setting.baseline
+        if at is None:
+            return None
+        cost, quality = float(forecast.cost[0, at]), float(forecast.quality[0, at])
+        return Baseline(self.router.arms[at], cost, quality) if math.isfinite(cost) and math.isfinite(quality) else None
 
     def _decide(self, forecast: Forecast, preset: Preset, stay: Stay, excluded: dict[str, str]) -> Decision:
         """Raises `Refusal`."""

@@ -15,6 +15,7 @@ from r2router.gateway.failover import Breaker
 from r2router.gateway.incoming import Gone, Incoming
 from r2router.gateway.ledger import Opened, Settled
 from r2router.gateway.outgoing import Aborted, Outgoing, Presence
+from r2router.gateway.pacing import Pace
 from r2router.gateway.plan import Plan, Step, larger_context
 from r2router.gateway.refusal import Refusal
 from r2router.gateway.request import Call
@@ -54,6 +55,8 @@ class Relay:
         self._tap: Tap | None = None
         self._presence: Presence | None = None
         self._session = ""
+        self.pace: Pace | None = None
+        """What the preset holds, after this request."""
 
     async def run(self, books: Books, breaker: Breaker, caller: Caller, key: str | None, session: str) -> None:
         """Answer the client. Raises `Refusal` where nothing has been sent to it, `Gone` where it left."""
@@ -84,7 +87,8 @@ class Relay:
                 attempts=told.attempts,
                 note=told.note,
             )
-            await books.settle(ticket, settled)
+            charge = await books.settle(ticket, settled)
+            self.pace = getattr(charge, "pace", None)
 
     # -- the attempts -------------------------------------------------------------------------------------------------
 
@@ -283,6 +287,10 @@ class Relay:
             price_version=self.setting.version,
             forecast_quality=None if decision is None else decision.quality,
             forecast=None if decision is None else nanos(decision.cost),
+            baseline=plan.baseline and plan.baseline.arm,
+            baseline_cost=plan.baseline and nanos(plan.baseline.cost),
+            baseline_quality=plan.baseline and plan.baseline.quality,
+            pace=plan.pace,
             time=time.time(),
         )
 
