@@ -65,10 +65,25 @@ class Served(Provider, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return cls(**fields)
 
 
+class Edits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What of a request a server wants otherwise. rename: field -> its name there; an empty one leaves it out.
+
+    roles: role of a message -> its name there, as in `{ developer = "system" }`. one_system: all system messages as one, before the others.
+    """
+
+    rename: dict[str, str] = {}
+    roles: dict[str, str] = {}
+    one_system: bool = False
+
+
+NO_EDITS = Edits()
+
+
 class Overlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One `[[model]]`: what is given replaces what the router's pool has; a model that the pool does not have can be asked for by name.
 
-    refuses: request fields that the model does not take; they are taken out of requests that it is routed.
+    refuses: request fields that the model does not take; they are taken out of requests that it is routed. edits: what else of a request
+    its server wants otherwise.
     """
 
     id: str
@@ -82,6 +97,7 @@ class Overlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     budgets: tuple[int | str, ...] | None = None
     control: tuple[Control, ...] = ()
     refuses: frozenset[str] | None = None
+    edits: Edits = Edits()
 
     def over(self, model: Model) -> Model:
         """The model with what is given."""
@@ -97,13 +113,18 @@ class Overlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return self.over(Model(id=self.id, budgets=budgets, upstream=self.upstream or self.id))
 
 
+Mend = Literal["return", "continue", "again"]
+
+
 class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A named policy that clients ask for as a model, `auto:NAME`.
 
     policy: by default the router's own. models: the only ones that are chosen from, ids or arms, with globs; empty for all. exclude:
     those never chosen. effort: `ceiling` takes the smaller of the caller's length settings and the arm's; `caller` takes the caller's
-    where it sets any. switch_usd: what may be spent per conversation on leaving a prefix that a provider has cached. target: the mean spend
-    or quality that is held by moving the value of a right answer; it starts from the policy's.
+    where it sets any. switch_usd: what may be spent per conversation on leaving a prefix that a provider has cached. cascade: whether a
+    cheap answer is looked at before one is relayed, where the router has learned that. cut: what becomes of an answer that the arm's
+    budget cut, where it is neither streamed nor has tools: it is returned, continued, or asked for again without that budget. target: the
+    mean spend or quality that is held by moving the value of a right answer; it starts from the policy's.
     """
 
     policy: AnyPolicy | None = None
@@ -111,6 +132,8 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     exclude: tuple[str, ...] = ()
     effort: Literal["ceiling", "caller"] = "ceiling"
     switch_usd: Annotated[float, msgspec.Meta(ge=0)] = 0.05
+    cascade: bool = False
+    cut: Mend = "return"
     target: Target | None = None
 
 
@@ -121,7 +144,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     folder of a saved router, relative to this file; empty: the starter router. default: what clients get that name no model.
     reply_model: which name replies show. baseline: the model or arm that reports compare with; by default the best single one; or `none`.
     ledger: a file, relative to this one, a `postgresql://` address, or `none`; by default `default_ledger`.
-    logs: `text`, `json` or `none`, on stderr; never any text of a prompt.
+    logs: `text`, `json` or `none`, on stderr; never any text of a prompt. traces: whether OpenTelemetry traces are made; by default where
+    the environment names an endpoint for them (`OTEL_EXPORTER_OTLP_ENDPOINT`).
     """
 
     host: str = "127.0.0.1"
@@ -133,6 +157,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     baseline: str = ""
     logs: Literal["text", "json", "none"] = "text"
     ledger: str = ""
+    traces: bool | None = None
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -235,5 +260,6 @@ PRESETS: dict[str, Preset] = {
     "cheap": Preset(policy=_policy(policy="tradeoff", lam=0.8)),
     "balanced": Preset(),
     "best": Preset(policy=_policy(policy="tradeoff", lam=0.0)),
+    "cascade": Preset(cascade=True),
 }
-"""Presets that are there without a configuration: mostly cost, the router's own policy, quality alone."""
+"""Presets that are there without a configuration: mostly cost, the router's own policy, quality alone, and looking at answers."""

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from r2router.errors import ConfigError, UsageError
-from r2router.gateway.config import Config, Preset, Served
+from r2router.gateway.config import Config, Overlay, Preset, Served
 from r2router.gateway.dialects.dialect import Speaks
 from r2router.gateway.pacing import Pace
 from r2router.gateway.targets import start_of
@@ -143,9 +143,10 @@ class Setting:
             raise ConfigError(f"model {name!r} has no budget {wanted!r}; it has {listing(b.id for b in model.budgets)}")
         return model, budget
 
-    def refuses(self, model: str) -> frozenset[str] | None:
-        """The request fields that a model does not take, where the configuration says so."""
-        return next((o.refuses for o in self.config.model if o.id == model), None)
+    @cached_property
+    def overlays(self) -> dict[str, Overlay]:
+        """Model -> what the configuration says of it."""
+        return {overlay.id: overlay for overlay in self.config.model}
 
 
 def _router(config: Config, folder: Path | None) -> Router:
