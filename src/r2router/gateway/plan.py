@@ -76,7 +76,7 @@ class Planner:
             own = self._controls.collected[at].enforcement(model, budget) if at is not None else Controls().enforcement(model, budget)
             room = Controls().answer_room if at is None else self._controls.collected[at].controls.answer_room
             sent, source = callers(own, call.ceilings, room, provider.dialect)
-        step = Step(arm, model, provider, sent, source, speaks, edits=self._edits(model))
+        step = Step(str(arm), model, provider, sent, source, speaks, edits=self._edits(model))
         return Plan((step,), "passthrough", None, self._input_tokens(call, 0), call.conversation)
 
     async def _routed(self, call: Call, name: str, session: Session | None) -> Plan:
@@ -191,7 +191,7 @@ class Planner:
             sent, source = callers(sent, call.ceilings, collected.controls.answer_room, provider.dialect)
         else:
             sent, source = under(sent, call.ceilings, levels, collected.controls.answer_room, provider.dialect)
-        return Step(arm, model, provider, sent, source, speaks, self._refuses(model, provider, sent), self._edits(model))
+        return Step(str(arm), model, provider, sent, source, speaks, self._refuses(model, provider, sent), self._edits(model))
 
     def _any_arm(self, model: str) -> int:
         return next(i for i, arm in enumerate(self.router.arms) if arm.model == model)
