@@ -68,6 +68,7 @@ def test_a_span_per_attempt_under_one_per_request(traced: tuple[Rig, FakeProvide
     about = dict(request.attributes or {})
     assert about["r2router.request_id"] == headers["x-r2router-request-id"] and about["r2router.attempts"] == 2
     assert request.instrumentation_scope is not None and request.instrumentation_scope.schema_url == SCHEMA
+    assert [json.loads(line)["event"] for line in gate.lines] == ["request"]  # and no note of an error
     told = "".join(span.to_json() for span in exporter.get_finished_spans())
     assert KEY not in told and SECRET not in told and "Goethe" not in told
 

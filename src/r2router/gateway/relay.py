@@ -17,6 +17,7 @@ from r2router.gateway.ledger import Opened, Settled
 from r2router.gateway.looking import Looking, Outcome
 from r2router.gateway.mend import CUT, cut_by_us, joined, second
 from r2router.gateway.outgoing import Aborted, Headers, Outgoing, Presence
+from r2router.gateway.pacing import Pace
 from r2router.gateway.refusal import Refusal
 from r2router.gateway.request import Call
 from r2router.gateway.setting import REPLAY, Setting
@@ -59,6 +60,8 @@ class Relay:
         self._signs = Signs(out, setting.config.limits, call.dialect.ping, began, self._head)
         self._session = self._reason = ""
         self.trace: Callable[[Step], Span] = lambda step: NOTHING
+        self.pace: Pace | None = None
+        """What the preset holds, after this request."""
 
     async def run(self, books: Books, breaker: Breaker, caller: Caller, key: str | None, session: str) -> None:
         """Answer the client. Raises `Refusal` where nothing has been sent to it, `Gone` where it left."""
@@ -89,7 +92,8 @@ class Relay:
                 attempts=told.attempts,
                 note=told.note,
             )
-            await books.settle(ticket, settled)
+            charge = await books.settle(ticket, settled)
+            self.pace = getattr(charge, "pace", None)
 
     # -- the attempts -------------------------------------------------------------------------------------------------
 
@@ -335,6 +339,10 @@ class Relay:
             price_version=self.setting.version,
             forecast_quality=None if decision is None else decision.quality,
             forecast=None if decision is None else nanos(decision.cost),
+            baseline=plan.baseline and plan.baseline.arm,
+            baseline_cost=plan.baseline and nanos(plan.baseline.cost),
+            baseline_quality=plan.baseline and plan.baseline.quality,
+            pace=plan.pace,
             time=time.time(),
         )
 
