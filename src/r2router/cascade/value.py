@@ -152,7 +152,7 @@ def _until_it_passes(beliefs: Beliefs, rows: IntArray, cost: FloatArray, terms: 
     fresh = np.asarray(~beliefs.asked[rows].any(axis=1))
     none = np.asarray(~np.isfinite(rate).any(axis=1))
     arm = _first_best(np.where((fresh & none)[:, None], gain, rate), cost)
-    enough = 1.0 if np.isnan(terms.floor) else terms.floor
+    enough = MOST if np.isnan(terms.floor) else terms.floor
     go = np.isfinite(gain[each, arm]) & (fresh | (~none & (best < enough)))
     return np.where(go, arm, STOP), gain
 

@@ -2,8 +2,8 @@
 
 A threshold cascade (FrugalGPT: Chen et al., arXiv 2305.05176), cascade routing (Dekoninck et al., ICLR 2025, arXiv 2410.10347), the
 majority of three answers (self-consistency: Wang et al., ICLR 2023, and of three arms), and an oracle that sees how good each answer is
-once it is there. What they choose (lists of arms, thresholds, which three) they choose on the other half of the queries, by outcomes of the table
-that our cascade never sees; cascade routing has nothing to choose.
+once it is there. What they choose (lists of arms, thresholds, which three) they choose on the other half of the queries, by outcomes of
+the table that our cascade never sees; cascade routing has nothing to choose.
 """
 
 from __future__ import annotations

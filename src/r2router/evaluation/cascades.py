@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from r2router.cascade.evidence import Evidence, log_odds
+from r2router.cascade.evidence import LEAST, Evidence, log_odds
 from r2router.cascade.replay import Run, Seen, ratios, replay
 from r2router.cascade.resume import Resumes
 from r2router.cascade.value import Terms
@@ -96,8 +96,8 @@ class SettingLine:
 
     first_s, all_s: mean seconds of the first call and of all calls together, late_s: what 95 % of the queries stay below; NaN where the
     table has no times. wrong: share of queries whose accepted answer was not the best of what could have been asked, though it might have
-    asked on. needless: share on which it asked on after an answer that was as good as the accepted one. worse: share on which it accepted a worse
-    answer than one it had seen.
+    asked on. needless: share on which it asked on after an answer that was as good as the accepted one. worse: share on which it accepted
+    a worse answer than one it had seen.
     """
 
     usd: float
@@ -290,7 +290,10 @@ def _words(lines: tuple[SettingLine, ...]) -> str:
 
 
 def truth_of(game: Played) -> tuple[Evidence, FloatArray]:
-    """(evidence, ratios) of somebody who sees how good every answer is that was asked for, and nothing of the others."""
+    """(evidence, ratios) of somebody who sees how good every answer is that was asked for, and infers from it what others may be."""
     plan = msgspec.structs.replace(game.evidence.plan, active=True)
-    sees = replace(game.evidence, plan=plan, beta=np.eye(len(game.evidence.arms)))
-    return sees, log_odds(game.right) - log_odds(np.nan_to_num(game.quality))
+    sure = np.where(game.right >= 1 - LEAST, _SURE, np.where(game.right <= LEAST, -_SURE, log_odds(game.right)))
+    return replace(game.evidence, plan=plan), sure - log_odds(np.nan_to_num(game.quality))
+
+
+_SURE = 30.0  # log odds
