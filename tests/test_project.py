@@ -180,6 +180,8 @@ MODULE_OF = {
     "genai-prices": "genai_prices",
     "backports-zstd": "backports",
     "math-verify": "math_verify",
+    "opentelemetry-exporter-otlp-proto-http": "opentelemetry",
+    "opentelemetry-sdk": "opentelemetry",
     "prometheus-client": "prometheus_client",
     "reasoning-gym": "reasoning_gym",
 }
