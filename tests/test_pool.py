@@ -498,12 +498,12 @@ def test_the_pool_prices_a_call_as_its_own_bill_does(prices: list[Prices], n: in
 
 @given(some_prices(), *[st.integers(0, 6000)] * 4)
 def test_no_bill_is_above_the_most_expensive_case(prices: Prices, max_in: int, max_out: int, cached: int, thought: int) -> None:
-    most_expensive = max_cost_usd(prices, max_in, max_out, writes=True)
+    max_expensive = max_cost_usd(prices, max_in, max_out, writes=True)
     edges = {0, max_in, *(t.above for t in prices.tiers), *(t.above + 1 for t in prices.tiers)}
     for n in {edge for edge in edges if edge <= max_in}:
         read = min(cached, n)
         usage = Usage(n, max_out, read, min(thought, max_out), cache_write=n - read)
-        assert cost_usd(prices, usage) <= most_expensive * (1 + 1e-9) + 1e-15
+        assert cost_usd(prices, usage) <= max_expensive * (1 + 1e-9) + 1e-15
 
 
 @given(st.lists(some_prices(), min_size=1, max_size=3))

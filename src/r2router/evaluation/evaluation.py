@@ -48,7 +48,8 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
     baselines: fit the published routers too, on `train`, or else by five-fold cross-validation on the table itself.
     train: outcomes of the same arms that the baselines learn from. On a sparse table it also chooses the mixtures.
     noise: also count the decisions that stay the same when the queries are typed in another way; it embeds them four times more.
-    cascade: also score the router's cascade and a threshold cascade on the same evidence, all calls paid; the table must have answers.
+    cascade: also score the router's cascade, all calls paid, beside other ways to ask several arms and an oracle that looks; the table
+        must have answers.
     resamples: bootstrap draws.
     seed: of the bootstrap.
     progress: called as work goes on.
@@ -80,9 +81,9 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
     found: dict[str, Method | Sequence[Method]] = {**methods(outcomes, forecast.quality, forecast.cost, means)}
     tried = fit_baselines(router, evaluated, train, vectors, seed, progress) if baselines and vectors is not None else []
     found |= {t.contender.name: t.routed for t in tried if not t.failed}
-    looked: tuple[str, ...] = ()
+    looked, figures = tuple[str, ...](), None
     if cascade and vectors is not None:
-        more, looked = cascades(router, evaluated, np.asarray(vectors, dtype=np.float32)[evaluated.rows])
+        more, figures, looked = cascades(router, evaluated, np.asarray(vectors, dtype=np.float32)[evaluated.rows], found, resamples, seed)
         found |= more
     comparison = compare(found, outcomes, resamples, seed)
     own = OwnDecisions.of(router, evaluated)
@@ -116,6 +117,7 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         regret=own.regret(resamples, seed),
         noise=tuple(noise_lines(router, evaluated, resamples, seed, progress)) if noise else (),
         simulated=table.simulated,
+        cascade=figures,
         trained_on=trained_on(router, table),
         trained_share=trained_share(router, table),
     )

@@ -6,11 +6,13 @@ import html
 from dataclasses import dataclass, field
 from typing import Any
 
+from r2router.evaluation.cascade_sections import plain_of
+from r2router.evaluation.cascades import CascadeFigures
 from r2router.evaluation.report_sections import findings_of
 from r2router.evaluation.summary import summary_of
 from r2router.figure import Figure
 from r2router.metrics.score import Comparison
-from r2router.report.findings import Findings, to_json_types
+from r2router.report.findings import Findings, jsonable
 from r2router.report.findings_text import report_text
 from r2router.report.terminal import Style
 from r2router.text import money
@@ -49,7 +51,8 @@ class Report:
     accuracy: of the forecasts (`r2router.evaluation.accuracy`).
     compliance: for each budget in tokens the share of answers that keep to it.
     regret: US dollars per request to the oracle at the own policy's value.
-    noise: kind, share of decisions unchanged, change of area.
+    noise: kind, share of decisions unchanged, change of area. cascade: where it was asked
+    for and could be judged.
     """
 
     queries: int
@@ -73,6 +76,7 @@ class Report:
     compliance: tuple[tuple[str, Figure], ...] = ()
     regret: Figure | None = None
     noise: tuple[tuple[str, Figure, Figure], ...] = ()
+    cascade: CascadeFigures | None = None
 
     def __repr__(self) -> str:
         quality, cost = self.own
@@ -100,7 +104,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Everything, in types that JSON has; a figure that is not available is null."""
         c = self.comparison
-        found: dict[str, Any] = to_json_types(
+        found: dict[str, Any] = jsonable(
             {
                 "queries": self.queries,
                 "arms": self.arms,
@@ -122,6 +126,7 @@ class Report:
                 "compliance": dict(self.compliance),
                 "regret_usd": self.regret,
                 "noise": {kind: {"unchanged": same, "area_change": area} for kind, same, area in self.noise},
+                "cascade": self.cascade and plain_of(self.cascade),
                 "unfamiliar": self.out_of_distribution,
                 "trained_share": self.trained_share,
                 "sources": [{"file": name, "sha256": digest} for name, digest in self.sources],

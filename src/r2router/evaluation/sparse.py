@@ -14,7 +14,7 @@ from r2router.evaluation.tables_and_plots import signed
 from r2router.metrics.by_task import MIN_ARMS, MIN_QUERIES, Gaps, gaps, means_of_other_half, task_means
 from r2router.metrics.methods import Means, Outcomes
 from r2router.predict.crossval import fold_of
-from r2router.report.findings import Findings, Grid, GridRow, Section, to_json_types
+from r2router.report.findings import Findings, Grid, GridRow, Section, jsonable
 from r2router.report.findings_text import report_text
 from r2router.report.terminal import Style
 from r2router.table.table import Table
@@ -63,7 +63,7 @@ class SparseReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in types that JSON has; a figure that is not available is null."""
-        found: dict[str, Any] = to_json_types(
+        found: dict[str, Any] = jsonable(
             {
                 "queries": self.queries,
                 "arms": self.arms,

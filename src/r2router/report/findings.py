@@ -20,7 +20,7 @@ Better = Literal["more", "less", ""]
 class Series(msgspec.Struct, frozen=True):
     """A named line, or points.
 
-    x, y: equally long; a y that is NaN is a gap. low, high: a 95 % band around y, or empty. labels: one name per point, or empty.
+    x, y: equally long; a y that is NaN is a gap. low, high: a 95 % band around y, or empty. labels: a name a point, or empty.
     strong: the line to look at. Raises `ValueError` where the lengths differ.
     """
 
@@ -106,7 +106,7 @@ class Section(msgspec.Struct, frozen=True):
 class Findings(msgspec.Struct, frozen=True):
     """What a study found.
 
-    name: of the experiment. title, question: what was asked. answers: what came out, one sentence each, the most important first.
+    name: of the experiment. title, question: what was asked. answers: what came out, a sentence each, the most important first.
     sources: (file, sha256) of the data. settings: seeds, folds, versions: what a rerun needs. command: what was typed. notes: what
     a reader must know. simulated: the data are made up, and nothing may be claimed from them.
     """
@@ -124,22 +124,22 @@ class Findings(msgspec.Struct, frozen=True):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in types that JSON has; a figure that is not available is null."""
-        return to_json_types(self)
+        return jsonable(self)
 
 
-def to_json_types(value: Any) -> Any:
-    """Builtins only, NaN and infinity as None: JSON has no word for them."""
+def jsonable(value: Any) -> Any:
+    """A struct, or anything within one, in builtins only; NaN and infinity as None, as JSON has no word for them."""
     match value:
         case Figure():
-            return {"value": to_json_types(value.value), "low": to_json_types(value.low), "high": to_json_types(value.high), "n": value.n}
+            return {"value": jsonable(value.value), "low": jsonable(value.low), "high": jsonable(value.high), "n": value.n}
         case msgspec.Struct():
             kind = value.__struct_config__.tag  # what tells the parts of a section apart
-            fields = {name: to_json_types(getattr(value, name)) for name in value.__struct_fields__}
+            fields = {name: jsonable(getattr(value, name)) for name in value.__struct_fields__}
             return {"type": kind, **fields} if kind else fields
         case dict():
-            return {str(k): to_json_types(v) for k, v in value.items()}
+            return {str(k): jsonable(v) for k, v in value.items()}
         case tuple() | list():
-            return [to_json_types(v) for v in value]
+            return [jsonable(v) for v in value]
         case float():
             return value if math.isfinite(value) else None
         case _:

@@ -44,8 +44,8 @@ class ArmControls:
 
     def limits(self, forecast: Forecast, choices: Choices, policy: Policy, fallbacks: list[tuple[Arm, ...]]) -> RequestLimits:
         """What goes with choices, beside their fallbacks."""
-        most = self.max_tokens(forecast, choices, policy)
-        return RequestLimits(most, self.enforcement(choices, most), fallbacks)
+        maximum = self.max_tokens(forecast, choices, policy)
+        return RequestLimits(maximum, self.enforcement(choices, maximum), fallbacks)
 
     def max_tokens(self, forecast: Forecast, choices: Choices, policy: Policy) -> list[int | None]:
         """The output length to enforce: the cap under which the arm was collected, and what a policy's cap can pay for."""

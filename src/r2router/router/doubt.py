@@ -26,11 +26,15 @@ def doubted(router: Router, forecast: Forecast, x: FloatArray) -> Forecast:
     spread = forecast.spread
     known = forecast.familiar
     domain = forecast.domain
-    if router.domain_stats is not None:
-        domain = router.domain_stats.domain(x)
-        spread = np.maximum(spread, router.domain_stats.min_spread[domain])
+    stats, like = router.domain_stats, None
+    if stats is not None:
+        domain, like = stats.domain_and_kind(x)
+        spread = np.maximum(spread, stats.min_spread[domain])
     if router.in_distribution is not None:
         known = router.in_distribution.knows(x)
+        if stats is not None and like is not None and like.any():  # of a kind that is known, in words that are not
+            spread = np.where((like & ~known)[:, None], np.maximum(spread, stats.spreads.domain), spread)
+            known = known | like
         if not known.all():
             quality = np.where(known[:, None], quality, router.prior_quality)
             tokens = np.where(known[:, None], tokens, router.prior_tokens)

@@ -20,7 +20,7 @@ from r2router.table.cells import column_of, without_nothing
 from r2router.table.judges import check_one_judge, rows_of_judge
 from r2router.table.parquet_size import SAFE
 from r2router.table.refused import refuse_fields
-from r2router.table.responses import TEXTS, AnswerSource
+from r2router.table.responses import NUMBERS, TEXTS, AnswerSource
 from r2router.table.sources import Source, files_of, read_source, sha256
 from r2router.table.wide import QUERY_NAMES, from_wide, is_wide
 from r2router.text import listing, suggest
@@ -97,8 +97,8 @@ def read_rows(source: Any, reading: Reading) -> Rows:
 def read_all_rows(source: Any, reading: Reading) -> Rows:
     """As `read_rows`, of all judges; a cell may then stand there more than once."""
     columns = reading.columns
-    if unknown := set(columns) - set(COLUMNS) - set(TEXTS):
-        raise DataError(f"column mapping: {min(unknown)!r} is not a column of ours{suggest(min(unknown), [*COLUMNS, *TEXTS])}")
+    if unknown := set(columns) - {*COLUMNS, *TEXTS, *NUMBERS}:
+        raise DataError(f"column mapping: {min(unknown)!r} is not a column of ours{suggest(min(unknown), [*COLUMNS, *TEXTS, *NUMBERS])}")
     if not 0 < reading.scale < float("inf"):
         raise DataError(f"scale is {reading.scale}; it is the quality of a correct answer in the source, for example 100")
     sources = source if isinstance(source, (list, tuple)) else [source]
@@ -183,6 +183,7 @@ def _check(rows: pl.DataFrame, read: Source) -> tuple[pl.DataFrame, list[str]]:
     """Checked rows and notes. An impossible amount in a few rows is a failed measurement, and counts as not observed."""
     name = read.name
     _check_sizes(rows, read)
+    rows = rows.with_columns(pl.col("model", "budget").str.strip_chars())  # "m, 100" as people write CSV
     rows = rows.with_columns(
         without_nothing(pl.col("model")),
         without_nothing(pl.col("budget"), but=frozenset({"none"})),

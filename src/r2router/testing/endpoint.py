@@ -49,8 +49,8 @@ def vector(text: str) -> list[float]:
 
 def answer(body: Any) -> tuple[str, int]:
     """(text, tokens) of the answer: `word-0 word-1 ...`, as many as a hash of the request says, at most `max_tokens`."""
-    most = body.get("max_completion_tokens") or body.get("max_tokens") or 40
-    count = min(most, 5 + int(digest(body)[:4], 16) % 36)
+    maximum = body.get("max_completion_tokens") or body.get("max_tokens") or 40
+    count = min(maximum, 5 + int(digest(body)[:4], 16) % 36)
     return "".join(f" word-{i}" for i in range(count)), count
 
 
@@ -249,11 +249,11 @@ class FakeEndpoint:
         text, count = answer(body)
         last = body.get("messages", [{"role": "user"}])[-1]
         begun = last["content"] if self.echo and last["role"] == "assistant" else ""
-        most = body.get("max_completion_tokens") or body.get("max_tokens") or 10**9
-        thought = min(self.thinking, most)
-        count = min(count, most - thought)
+        maximum = body.get("max_completion_tokens") or body.get("max_tokens") or 10**9
+        thought = min(self.thinking, maximum)
+        count = min(count, maximum - thought)
         text = "".join(f" word-{i}" for i in range(count))
-        finish = "length" if thought + count >= most else "stop"
+        finish = "length" if thought + count >= maximum else "stop"
         usage: dict[str, Any] = {
             "prompt_tokens": prompt,
             "completion_tokens": count + thought if fault != "usage" else -7,
