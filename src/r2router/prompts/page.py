@@ -72,7 +72,7 @@ def _answers(found: Savings) -> list[str]:
     pools = [way for way in found.ways if way.name.startswith("best pool") and way.met]
     if pools and (few := _enough(pools)) is not None:
         names = ", ".join(arm for arm, _ in few.arms[:_MOST_ARMS])
-        lines.append(f"{len(few.arms)} arms are enough for {_percent(few.saving)} less: {names}.")
+        lines.append(f"{'One arm is' if len(few.arms) == 1 else f'{len(few.arms)} arms are'} enough for {_percent(few.saving)} less: {names}.")
     lines += [_better(way) for way in found.at_cost if way.name == found.routed.name and way.met and way.gain.value > 0.0005]
     if found.unknown > 0:
         lines.append(f"{_share(found.unknown)} of the prompts are unlike anything that was graded; what is said of them is a guess.")
