@@ -40,7 +40,10 @@ class Period(msgspec.Struct, frozen=True):
 
 
 class Window(msgspec.Struct):
-    """What one window has counted. spent, reserved: nano-dollars. requests: begun in it. open: of those, not settled yet."""
+    """What one window has counted. spent, reserved: nano-dollars. requests: begun in it. open: of those, not settled yet.
+
+    advanced: nano-dollars that gateways have set aside for requests to come.
+    """
 
     scope: str
     period: str
@@ -50,6 +53,7 @@ class Window(msgspec.Struct):
     open: int = 0
     tokens: int = 0
     reserved_tokens: int = 0
+    advanced: int = 0
 
     @property
     def id(self) -> str:
@@ -98,7 +102,7 @@ def refusal(
         ("month", limits.month_nanos, period.month),
         (TOTAL, limits.total_nanos, TOTAL),
     ):
-        if limit is not None and windows[of].spent + windows[of].reserved + nanos > limit:
+        if limit is not None and windows[of].spent + windows[of].reserved + windows[of].advanced + nanos > limit:
             return _over_budget(name, limit, windows[of], nanos, now=now, zone=zone, who=who)
     total = windows[TOTAL]
     if limits.concurrent is not None and total.open + 1 > limits.concurrent:
@@ -132,7 +136,7 @@ def _over_budget(name: str, limit: int, window: Window, nanos: int, *, now: floa
         "window": name,
         "limit_usd": dollars(limit),
         "spent_usd": dollars(window.spent),
-        "in_flight_usd": dollars(window.reserved),
+        "in_flight_usd": dollars(window.reserved + window.advanced),
         "request_usd": dollars(nanos),
         "resets_at": None if resets is None else resets.isoformat(),
         "time_zone": str(zone),
