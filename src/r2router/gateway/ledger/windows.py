@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -30,13 +31,18 @@ class Period(msgspec.Struct, frozen=True):
     @classmethod
     def at(cls, seconds: float, zone: ZoneInfo) -> Period:
         """Of a moment in seconds since 1970. A minute carries its distance from UTC, as clocks are set back once a year."""
-        moment = datetime.fromtimestamp(seconds, zone)
-        return cls(f"{moment:%Y-%m-%d}", f"{moment:%Y-%m}", f"{moment:%Y-%m-%dT%H:%M%z}")
+        return _period(math.floor(seconds / 60), zone)
 
     @property
     def names(self) -> tuple[str, str, str, str]:
         """Day, month, minute, and `total`."""
         return self.day, self.month, self.minute, TOTAL
+
+
+@lru_cache(maxsize=256)
+def _period(minute: int, zone: ZoneInfo) -> Period:
+    moment = datetime.fromtimestamp(minute * 60, zone)
+    return Period(f"{moment:%Y-%m-%d}", f"{moment:%Y-%m}", f"{moment:%Y-%m-%dT%H:%M%z}")
 
 
 class Window(msgspec.Struct):

@@ -27,6 +27,7 @@ from r2router.gateway.ledger.advances import Advances
 from r2router.gateway.ledger.batch import Batch
 from r2router.gateway.ledger.database import Database, Failed
 from r2router.gateway.ledger.entries import Charge, Ticket
+from r2router.gateway.ledger.snapshot import Snapshot
 from r2router.gateway.ledger.work import NO_KEY, Draw, Expire, Forfeit, Open, Return, Settle, Work
 
 log = logging.getLogger("r2router.ledger")
@@ -61,6 +62,7 @@ class Writer(threading.Thread):
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._kept: list[Settle | Draw] = []  # of what came while the database was down
         self.advances = Advances()
+        self._known = Snapshot()
         self._failures = 0
         self._next_try = 0.0
         self._next_lease = 0.0
@@ -161,7 +163,7 @@ class Writer(threading.Thread):
         released: list[tuple[str, str, int]] = []
 
         def act(database: Database) -> tuple[Batch, list[Any]]:
-            batch = Batch(database, self.id, self._zone, self.advances)
+            batch = Batch(database, self.id, self._zone, self.advances, self._known)
             try:
                 return batch, batch.run(work)
             finally:
@@ -170,6 +172,7 @@ class Writer(threading.Thread):
         try:
             batch, given = self._transaction(act)
         except BaseException:
+            self._known.forget()
             for scope, day, nanos in released:
                 self.advances.put(scope, day, nanos)
             raise
@@ -236,6 +239,7 @@ class Writer(threading.Thread):
     def _renew(self) -> None:
         """Say that this process lives, and charge what others left open."""
         self._next_lease = time.monotonic() + self._lease_s / 3
+        self._known.forget()  # as windows of minutes that are long over are deleted
         self._transaction(self._lease)
         for name, scope, day, month in self._transaction(partial(self._left_ahead, self._clock())):
             self._run([Forfeit(name, scope, day, month, self._clock())])
