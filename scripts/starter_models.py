@@ -197,7 +197,7 @@ def _listed(upstream: str, provider: str, elsewhere: str) -> tuple[Prices, int |
 
 
 def _context(upstream: str, provider: str, elsewhere: str) -> int | None:
-    """Tokens of context at the provider, else at OpenRouter, else what other sellers of the model list (their median: some cut it short)."""
+    """Tokens of context at the provider, else at OpenRouter, else the median of what other sellers list (some cut it short)."""
     from genai_prices import Usage, calc_price, data_snapshot
 
     for name, seller in ((upstream, provider), (elsewhere, "openrouter")):
