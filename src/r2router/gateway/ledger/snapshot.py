@@ -114,7 +114,7 @@ class Snapshot:
         for found in ahead:
             self.ahead[found[0]] = list(found)
 
-    def _behind_locks(self, database: Database, totals: list[str], queries: list[tuple[str, Sequence[Any]]]) -> list[list[Any]]:
+    def _behind_locks(self, database: Database, totals: list[str], queries: Sequence[tuple[str, Sequence[Any]]]) -> list[list[Any]]:
         """Read when others are kept from these keys' windows, which are locked in one order, so that no two wait for each other."""
         asked = [query for query in queries if query[1]]
         lock = [(f"{_marks(_LOCK, len(totals))} ORDER BY id{database.locking}", totals)] if totals else []
