@@ -1,7 +1,7 @@
 """The models that the starter router may choose: where each is sold, under which names, and what it can do.
 
 One line per model: our id | provider | its name there | its name at OpenRouter | capabilities (t tools, v vision, j JSON).
-Not listed, and so only teachers: models that are no longer sold or that their provider has announced to switch off (claude-2 and 3.x,
+Not listed, and so only teachers: models that nobody sells any more or that their provider has announced to switch off (claude-2 and 3.x,
 gemini-1.x and 2.0, gpt-4-0314 and 0613, gpt-4.5-preview, o1-preview and o1-mini, grok-2, experimental and dated previews), prompting
 methods that are no budget of an API (cot, few_shot, direct, ...), and models whose hidden thinking nobody counted, as then their cost is
 not known.
@@ -197,7 +197,7 @@ def _listed(upstream: str, provider: str, elsewhere: str) -> tuple[Prices, int |
 
 
 def _context(upstream: str, provider: str, elsewhere: str) -> int | None:
-    """Tokens of context at the provider, else at OpenRouter, else the median of other sellers (some cut it short)."""
+    """Tokens of context at the provider, else at OpenRouter, else the median of what other sellers list (some cut it short)."""
     from genai_prices import Usage, calc_price, data_snapshot
 
     for name, seller in ((upstream, provider), (elsewhere, "openrouter")):

@@ -154,4 +154,4 @@ def test_five_thousand_arms_are_shown_and_found(tmp_path: Path) -> None:
     assert every.exit_code == 0 and "2,500 models, 5,000 arms" in every.stdout and "model-2499" in every.stdout
     one = run("model-77", "--router", str(tmp_path / "router"))
     assert one.exit_code == 0 and "model-77@low" in one.stdout and "model-770" not in one.stdout
-    assert "nearest" in run("model-2500", "--router", str(tmp_path / "router")).stderr
+    assert "nearest" in run("modal-77", "--router", str(tmp_path / "router")).stderr
