@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="the gateway needs the [serve] extra")
 
-from fake_provider import DONE, FakeProvider
+from fake_provider import DONE, Answer, FakeProvider, event, response, response_events
 from gateway_rig import KEY, Rig, rig
 
 TEXT = "Faust was written by Goethe."
@@ -94,3 +94,44 @@ def test_curl(gate: Rig) -> None:
     assert json.loads(run.stdout)["choices"][0]["message"]["content"] == TEXT
     run = subprocess.run([*command[:-1], "{"], capture_output=True, timeout=60, check=False)
     assert run.returncode == 22 and b"invalid_json" in run.stdout
+
+
+@pytest.mark.slow
+def test_codex_writes_a_file_in_a_loop_of_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Codex CLI (npm i @openai/codex) with a configuration folder of its own, against a script of ours."""
+    found = shutil.which("codex") or str(Path(os.environ.get("R2ROUTER_NPM", "")) / "node_modules" / ".bin" / "codex")
+    if not Path(found).is_file():
+        pytest.skip("the Codex CLI is not here: npm install @openai/codex, and name its folder in R2ROUTER_NPM")
+    command = {"cmd": "printf 'from the gateway' > hello.txt"}
+    item = {
+        "type": "function_call",
+        "id": "f",
+        "call_id": "c1",
+        "name": "exec_command",
+        "arguments": json.dumps(command),
+        "status": "completed",
+    }
+    first = [
+        response_events()[0],
+        event({"type": "response.output_item.done", "sequence_number": 1, "output_index": 0, "item": item}, "response.output_item.done"),
+        event({"type": "response.completed", "sequence_number": 2, "response": response(output=[item])}, "response.completed"),
+    ]
+    monkeypatch.setenv("FAKE_PROVIDER_KEY", KEY)
+    home, work = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    with FakeProvider(lambda asked: None if b"function_call_output" in asked.raw else Answer(first)) as fake, rig({"fake": fake}) as own:
+        lines = f'model = "auto:cheap"\nmodel_provider = "gate"\n[model_providers.gate]\nname = "gate"\nbase_url = "{own.url}/v1"\n'
+        (home / "config.toml").write_text(lines + 'wire_api = "responses"\n')
+        environment = {"PATH": os.environ["PATH"], "HOME": str(home), "CODEX_HOME": str(home)}
+        how = ["--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "-C", str(work)]
+        run = subprocess.run(
+            [found, "exec", *how, "Write hello.txt"], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=180, check=False,
+        )  # fmt: skip
+        assert run.returncode == 0 and TEXT in run.stdout, run.stderr
+        assert (work / "hello.txt").read_text() == "from the gateway"
+        settled = own.settled(2)
+        assert len(fake.asked) == len(settled) == 2 and all(s.usage and s.usage.output == 7 and not s.estimated for s in settled)
+        sessions = {opened.session for opened in own.books.opened}
+        assert len(sessions) == 1 and None not in sessions
