@@ -35,7 +35,7 @@ PUBLIC_NAMES = """
 Answer Arm ArtifactError Best Blend Budget Cascade Cheapest Choices ConfigError Curve DataError
 Decision EncoderError Forecast GBDT KNN MLP MissingExtra MissingPrice Model NoAnswer NoFeasibleArm
 PathStep Policy PolicyError Pool Prices PrincipalRidge QueryError R2Error Recipe Ridge Router
-SaveError Step Table Tradeoff UsageError Value __version__ evaluate
+SaveError Step Table Tradeoff UsageError Value __version__ evaluate savings
 """
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import msgspec
 import numpy as np
 
-from r2router.decide import Best, Tradeoff
+from r2router.decide import Best, Tradeoff, Value
 from r2router.encode import load_encoder
 from r2router.errors import ConfigError, NoFeasibleArm, R2Error
 from r2router.gateway.budgets import Source, callers, under
@@ -18,7 +19,8 @@ from r2router.gateway.request import Call
 from r2router.gateway.sessions import Session
 from r2router.gateway.setting import Setting
 from r2router.gateway.stay import Stay, Staying
-from r2router.gateway.step import Looks, Plan, Step
+from r2router.gateway.step import Baseline, Looks, Plan, Step
+from r2router.gateway.targets import Targets
 from r2router.gateway.vectors import Vectors
 from r2router.router.arm_controls import ArmControls
 from r2router.router.steps import Question
@@ -31,10 +33,11 @@ _UNKNOWN_SPREAD = 0.29
 
 
 class Planner:
-    """Plans requests under one setting. vectors: made anew with each router."""
+    """Plans requests under one setting. vectors: made anew with each router. targets: how far presets are with what they hold."""
 
-    def __init__(self, setting: Setting, vectors: Vectors | None = None) -> None:
+    def __init__(self, setting: Setting, vectors: Vectors | None = None, targets: Targets | None = None) -> None:
         self.setting = setting
+        self._targets = targets or Targets(None)
         self.router = setting.router
         self.vectors = vectors or Vectors(load_encoder(self.router.encoder))
         self._controls = ArmControls.of(self.router.pool, self.router.controls)
@@ -88,6 +91,10 @@ class Planner:
         needs = frozenset(call.conversation.needs | set(call.wanted.require))
         usable, excluded = self.exclusions.usable(call, needs, mask, tokens)
         stay = self._staying.decide(call.conversation, session, usable, tokens, preset.switch_usd)
+        baseline = self._baseline(forecast)
+        pace = self.setting.paces.get(f"auto:{name}") if call.wanted.policy is None else None
+        if pace is not None:
+            preset = msgspec.structs.replace(preset, policy=Value((await self._targets.current(f"auto:{name}", pace)).value))
         forecast = msgspec.structs.replace(forecast, cost=np.maximum(forecast.cost + stay.extra, 0.0))
         decision = self._decide(forecast, preset, stay, excluded)
         effort = call.wanted.effort or preset.effort
@@ -112,7 +119,16 @@ class Planner:
             stay,
             looks,
             preset.cut if mends else "return",
+            pace,
+            baseline,
         )
+
+    def _baseline(self, forecast: Forecast) -> Baseline | None:
+        at = self.setting.baseline
+        if at is None:
+            return None
+        cost, quality = float(forecast.cost[0, at]), float(forecast.quality[0, at])
+        return Baseline(self.router.arms[at], cost, quality) if math.isfinite(cost) and math.isfinite(quality) else None
 
     def _looks(self, call: Call, vector: FloatArray, forecast: Forecast, preset: Preset, stay: Stay, effort: str) -> Looks | None:
         """How answers are looked at; None where the router has not learned it, or where looking did not pay."""

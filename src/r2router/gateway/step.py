@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -14,6 +14,7 @@ from r2router.gateway.config import NO_EDITS, Edits, Mend, Served
 from r2router.gateway.conversation import Conversation
 from r2router.gateway.dialects import NAMED
 from r2router.gateway.dialects.dialect import Dialect, Speaks, least
+from r2router.gateway.pacing import Pace
 from r2router.gateway.request import Call
 from r2router.gateway.sessions import Session
 from r2router.gateway.splice import Items, Members
@@ -56,12 +57,21 @@ class Looks:
     steps: tuple[Step, ...]
 
 
+class Baseline(NamedTuple):
+    """What an arm is forecast to be worth for a request. cost: US dollars."""
+
+    arm: str
+    cost: float
+    quality: float
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """steps: in the order in which they are asked. reason: why the first. decision: where a router chose. input_tokens: an estimate.
 
     excluded: model or arm -> why it was left out. stay: what holds the conversation. looks: a cascade; None where the first answer is
-    relayed as it comes. cut: how an answer that our budget cut is mended, as the preset says.
+    relayed as it comes. cut: how an answer that our budget cut is mended, as the preset says. pace: what its preset holds, as it begins.
+    baseline: what is forecast of the arm that reports compare with.
     """
 
     steps: tuple[Step, ...]
@@ -74,6 +84,8 @@ class Plan:
     stay: Stay | None = None
     looks: Looks | None = None
     cut: Mend = "return"
+    pace: Pace | None = None
+    baseline: Baseline | None = None
 
 
 def moved(session: Session | None, plan: Plan, arm: str, at: int | None) -> Session:
