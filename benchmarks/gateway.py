@@ -141,8 +141,9 @@ def servers(args: argparse.Namespace) -> Iterator[tuple[dict[str, str], dict[str
         }
         if args.litellm:
             lite = Path(folder) / "litellm.yaml"
+            open_door = {"general_settings": {"dangerously_permit_weak_or_unset_master_key": True}}
             parameters = {"model": "openai/fake", "api_base": f"http://127.0.0.1:{ports['direct']}/v1", "api_key": "none"}
-            lite.write_text(json.dumps({"model_list": [{"model_name": "fake", "litellm_params": parameters}]}))  # JSON is YAML
+            lite.write_text(json.dumps({**open_door, "model_list": [{"model_name": "fake", "litellm_params": parameters}]}))  # JSON is YAML
             commands["litellm"] = [
                 args.litellm,
                 "--config",
@@ -341,8 +342,10 @@ CASES = {"provider": provider, "relay": relay, "load": lambda args: asyncio.run(
 def drive(run: measure.Run) -> measure.Figures:
     """At 0 and at 50 ms."""
     others = [part for name in ("litellm", "portkey") if getattr(run.args, name) for part in (f"--{name}", getattr(run.args, name))]
-    more = ["--rounds", run.args.rounds, *others]
-    figures = {f"{delay * 1000:g} ms": run.case("load", "--delay", delay, *more, threads=1, timeout=1200) for delay in (0.0, 0.05)}
+    figures = {
+        f"{delay * 1000:g} ms": run.case("load", "--delay", delay, "--rounds", run.args.rounds, *more, threads=1, timeout=1200)
+        for delay, more in ((0.0, others), (0.05, []))
+    }
     for name, of in figures.items():
         who = [rival for rival in ("litellm", "portkey") if rival in of.get("requests_per_s", {})]
         rows = [
