@@ -123,7 +123,7 @@ def test_a_key_that_has_ended_is_refused(where: str) -> None:
     async def run(ledger: Ledger) -> None:
         await begin(ledger, "ab", key.id)
         keys.end(key.id)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.4)
         with pytest.raises(KeyRefused):
             await ledger.begin(opened("c", key=key.id))
 

@@ -18,10 +18,10 @@ import msgspec
 from r2router.gateway.ledger.entries import Limits
 from r2router.gateway.ledger.windows import TOTAL, Period, Window
 
-AHEAD = 32
+AHEAD = 64
 """Requests that an advance is for."""
 _SHARE = 100  # an advance is at most this part of what is left of a limit: nobody is refused because of it until then
-_FRESH_S = 0.05  # how old what is known of a key may be
+_FRESH_S = 0.25  # how old what is known of a key may be
 _IDLE_S = 1.0  # after which one is given back
 
 
