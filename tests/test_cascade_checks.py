@@ -164,7 +164,7 @@ def test_a_check_that_hangs_in_training_is_given_up(monkeypatch: pytest.MonkeyPa
         time.sleep(0.1)
         return True
 
-    r2.Recipe(learner=r2.Ridge(alpha=10.0), cascade=r2.Cascade(check=hangs), resamples=0).fit(r2.Table.read(outcomes(100), prices=PRICES))
+    r2.Recipe(learner=r2.Ridge(alpha=10.0), cascade=r2.Cascade(check=hangs), resamples=0).fit(r2.Table.read(outcomes(70), prices=PRICES))
     assert len(asked) == 3
 
 
@@ -214,7 +214,7 @@ def test_numbers_beside_answers_are_read_and_written(tmp_path: Any) -> None:
 
 @pytest.fixture(scope="module")
 def going_on() -> r2.Router:
-    return r2.Recipe(learner=r2.Ridge(alpha=10.0), cascade=r2.Cascade(continue_answers=True), resamples=0).fit(mini())
+    return r2.Recipe(learner=r2.Ridge(alpha=10.0), cascade=r2.Cascade(continue_answers=True), resamples=0).fit(mini().take(np.arange(120)))
 
 
 def test_only_the_same_models_larger_budget_goes_on(going_on: r2.Router) -> None:

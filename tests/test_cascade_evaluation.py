@@ -51,7 +51,7 @@ def game(router: r2.Router, table: r2.Table) -> Played:
 
 @pytest.fixture(scope="module")
 def report(router: r2.Router, table: r2.Table) -> Any:
-    return r2.evaluate(router, table, cascade=True, resamples=30)
+    return r2.evaluate(router, table, cascade=True, resamples=12)
 
 
 def test_every_way_to_ask_has_its_figures_and_its_paired_difference(report: Any) -> None:
@@ -140,17 +140,17 @@ def test_answers_that_are_missing_for_some_arms_are_not_asked_for(router: r2.Rou
 
 
 def test_the_experiment_compares_and_says_where_there_is_nothing_to_look_at() -> None:
-    plan = HoldOutPlan(seeds=(0,), folds=2, resamples=10)
+    plan, ridge = HoldOutPlan(seeds=(0,), folds=2, resamples=5), r2.Ridge(alpha=10.0)
     made = r2.Table.read(timed(160), prices=PRICES)
     from r2router.encode import embed, load_encoder
 
     x = embed(load_encoder("minilm"), made.queries)
-    found = reproduce("cascade", made, vectors=x, plan=plan)
+    found = reproduce("cascade", made, vectors=x, plan=plan, learner=ridge)
     assert found.name == "cascade" and "Looking at answers pays here" in found.answers[0]
     assert any("threshold cascade" in answer for answer in found.answers)
     assert any("2 of 2 trainings" in answer for answer in found.answers)
     json.dumps(found.to_dict(), allow_nan=False)
-    bare = reproduce("cascade", replace(made, responses=None), vectors=x, plan=plan)
+    bare = reproduce("cascade", replace(made, responses=None), vectors=x, plan=plan, learner=ridge)
     assert "no answers" in bare.answers[0] and bare.sections
 
 

@@ -340,6 +340,16 @@ def test_one_prompt_and_a_stand_in(tmp_path: Path) -> None:
     assert said["ways"][0]["quality"]["high"] - said["ways"][0]["quality"]["low"] > 0.5, "one answer is right or wrong"
 
 
+def test_prompts_that_are_too_long_for_a_model_go_to_another(router: r2.Router, world: Any) -> None:
+    long = "word " * 9_000  # more than the context of `small`
+    found = r2.savings([long, "short"], "large@800", router, vectors=world.vectors[:2])
+    assert not any(arm.startswith("small") and share == 1 for way in found.ways for arm, share in way.arms)
+    found = r2.savings([long, long], "small@200", router, models="small", vectors=world.vectors[:2])
+    assert "2 prompts are longer than the context of small" in found.notes
+    with pytest.raises(DataError, match="one row for each of the 2 prompts"):
+        r2.savings(["a", "b"], "large@50", router, vectors=world.vectors[:1])
+
+
 def test_a_model_without_a_price_is_an_error_in_words(router: r2.Router, world: Any) -> None:
     bare = r2.Pool([msgspec.structs.replace(m, usd_per_million=None if m.id == "large" else m.usd_per_million) for m in router.pool.models])
     with pytest.raises(UsageError, match="large"):

@@ -40,7 +40,8 @@ class PassesTests(msgspec.Struct, frozen=True):
 class Scored(msgspec.Struct, frozen=True):
     """What a scorer of the bench says: `exact`, `numeric`, `choice`, `math`, `code`, ... (see `r2router.bench.scoring`).
 
-    scorer: its name. queries: question -> what the scorer needs to know of it; a question that is not among them cannot be told.
+    scorer: its name; a query that names one of its own is scored by that. queries: question -> what the scorer needs to know of it; a
+    question that is not among them cannot be told.
     Raises `ConfigError`, `DataError` for a scorer that is not known.
     """
 
@@ -48,9 +49,10 @@ class Scored(msgspec.Struct, frozen=True):
     queries: Mapping[str, Query]
 
     def __post_init__(self) -> None:
-        scorer_named(self.scorer)
-        if self.scorer in TRUSTING:
-            raise ConfigError(f"Scored({self.scorer!r}) would run answers without a sandbox: name 'code'")
+        for name in {self.scorer, *(query.scorer for query in self.queries.values() if query.scorer)}:
+            scorer_named(name)
+            if name in TRUSTING:
+                raise ConfigError(f"Scored: the scorer {name!r} would run answers without a sandbox: name 'code'")
         if self.scorer in NEED_REFERENCE and not any(query.reference for query in self.queries.values()):
             raise ConfigError(f"Scored({self.scorer!r}): no query has a reference, and the scorer compares with it")
 
@@ -67,7 +69,7 @@ class Scored(msgspec.Struct, frozen=True):
 
     def __call__(self, question: str, answer: str) -> float | None:
         query = self.queries.get(question)
-        return None if query is None else _quality(self.scorer, query, answer)
+        return None if query is None else _quality(query.scorer or self.scorer, query, answer)
 
 
 def _quality(scorer: str, query: Query, answer: str) -> float | None:

@@ -13,7 +13,8 @@ from r2router.cascade.evidence import BINS, Beliefs, log_odds
 from r2router.cascade.signals import WORDS
 from r2router.cascade.value import STOP, may_ask, next_arm
 from r2router.decide import NO_ARM, Policy
-from r2router.router.steps import Question, terms_of
+from r2router.router.seen import terms_of
+from r2router.router.steps import Question
 from r2router.text import money
 from r2router.types import Choices, FloatArray, IntArray, NumberArray
 
