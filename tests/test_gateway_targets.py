@@ -95,15 +95,16 @@ def test_a_spend_is_held_when_the_traffic_changes_half_way(fake: FakeProvider, t
     given = {"preset": {"held": {"policy": start, "target": {"usd_per_1000_requests": HOLD}}, "loose": {"policy": start}}}
     with Ledger.at(where) as ledger, rig({"fake": fake}, ledger=ledger, given=given) as gate:
         ask(gate, "auto:held", traffic(160, "yesterday") + traffic(240, "today"))
-        ask(gate, "auto:loose", traffic(16, "yesterday") + traffic(24, "today"))
-        settled(where, 440)
+        before, after = (ask(gate, "auto:loose", traffic(12, when)) for when in ("yesterday", "today"))
+        settled(where, 424)
         shown = {what: gauge(gate, "auto:held", what) for what in ("target", "actual", "error", "value")}
     (held,) = spend(where).held
     with contextlib.closing(sqlite3.connect(where)) as connection, connection:
-        query = "SELECT avg(cost) / 1e6 FROM requests WHERE preset = ?"
-        mean, loose = (connection.execute(query, (name,)).fetchone()[0] for name in ("auto:held", "auto:loose"))
+        (mean,) = connection.execute("SELECT avg(cost) / 1e6 FROM requests WHERE preset = 'auto:held'").fetchone()
+        cost = dict(connection.execute("SELECT id, cost FROM requests WHERE preset = 'auto:loose'").fetchall())
     assert held.n == 400 and held.actual == pytest.approx(mean) and held.target == pytest.approx(HOLD)
-    assert abs(mean / HOLD - 1) < 0.05 and abs(loose / HOLD - 1) > 0.2
+    assert abs(mean / HOLD - 1) < 0.05
+    assert sum(cost[name] for name in after) > 1.5 * sum(cost[name] for name in before)  # what a fixed value makes of it
     assert shown["target"] == pytest.approx(HOLD / 1000) and shown["actual"] == pytest.approx(mean / 1000)
     assert shown["error"] == pytest.approx(held.error) and shown["value"] == pytest.approx(held.value)
 
