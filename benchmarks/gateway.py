@@ -54,7 +54,17 @@ async def body_of(receive: Any) -> bytes:
 def serve_app(app: Any, port: int) -> None:
     import uvicorn
 
-    uvicorn.run(app, port=port, loop="uvloop", http="httptools", ws="none", lifespan="off", log_level="critical", access_log=False)
+    uvicorn.run(
+        app,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_level="critical",
+        access_log=False,
+        timeout_keep_alive=75,
+    )
 
 
 CHUNKS, GAP_S = 40, 0.02
