@@ -410,7 +410,7 @@ def test_a_newer_ledger_is_refused_and_what_is_none_as_well(file: str, tmp_path:
     other = tmp_path / "other.db"
     with contextlib.closing(sqlite3.connect(other)) as connection, connection:
         connection.execute("CREATE TABLE mine (x)")
-    with pytest.raises(LedgerError, match="no ledger"):
+    with pytest.raises(LedgerError, match="not a ledger"):
         Ledger.at(other)
     with pytest.raises(LedgerError, match="cannot be used"):
         Ledger.at(tmp_path / "no" / "folder.db")
