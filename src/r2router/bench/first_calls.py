@@ -47,7 +47,7 @@ class FirstCalls:
         self._turn = asyncio.Event()
 
     def charged(self, nano: int, maximum: int) -> None:
-        """What an answer came to, and what it was to come to at maximum: the next ones may come to as much."""
+        """What an answer came to, and what it was to come to at most: the next ones may come to as much."""
         if maximum and nano > maximum:
             self.over_max = max(self.over_max, nano / maximum)
 

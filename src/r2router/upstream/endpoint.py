@@ -213,7 +213,7 @@ class Inflate:
 
 
 def max_stream_bytes(tokens: int) -> int:
-    """Bytes of a stream of so many tokens at maximum: an event per token, some of which repeat the whole answer. They are not kept."""
+    """Bytes of a stream of so many tokens at most: an event per token, some of which repeat the whole answer. They are not kept."""
     return min(8 * MB + 16_000 * tokens, 256 * MB)
 
 

@@ -1,4 +1,4 @@
-"""What could be had at maximum: an oracle that sees curves against one that sees points (the paper's Figure 3)."""
+"""What could be had at most: an oracle that sees curves against one that sees points (the paper's Figure 3)."""
 
 from __future__ import annotations
 

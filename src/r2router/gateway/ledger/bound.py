@@ -38,7 +38,7 @@ class TokenBounds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def reserve(bounds: TokenBounds, prices: Prices | None, attempts: int = 1) -> int:
-    """Nano-dollars that so many attempts may be billed at maximum: the input at its most expensive rate, of any tier it may reach, and every
+    """Nano-dollars that so many attempts may be billed at most: the input at its most expensive rate, of any tier it may reach, and every
     answer at its full length. Of a request that may go to several models: the sum over them. Raises `MissingPrice`.
     """
     if prices is None:
