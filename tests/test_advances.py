@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from r2router.errors import KeyRefused, OverBudget, Refused
+from r2router.errors import KeyRefused, LedgerDown, OverBudget, Refused
 from r2router.gateway.keys import Keys
 from r2router.gateway.ledger import Ledger, Limits, Ticket
-from r2router.gateway.ledger.advances import AHEAD
-from r2router.gateway.ledger.database import connect
+from r2router.gateway.ledger.advances import ahead_of
+from r2router.gateway.ledger.database import Failed, SQLite, connect
 from test_ledger import CENT, USD, ask, check_books, done, eventually, opened
 
 
@@ -40,16 +40,17 @@ async def begin(ledger: Ledger, names: str, key: str | None = None, reserved: in
     return [await ledger.begin(opened(name, reserved, key=key)) for name in names]
 
 
-def test_the_second_request_does_not_wait_and_is_written_all_the_same(where: str) -> None:
+def test_the_third_request_does_not_wait_and_is_written_all_the_same(where: str) -> None:
     key, _ = Keys(where).make("k", Limits(total_nanos=1000 * USD, day_nanos=900 * USD))
 
     async def run(ledger: Ledger) -> None:
-        first, second, third = await begin(ledger, "abc", key.id)
-        assert first.written is None and second.written is not None and third.written is not None
-        await asyncio.gather(second.written, third.written)
-        assert ask(where, "SELECT count(*) FROM requests WHERE state = 'open'") == [(3,)]
+        first, *_ = tickets = await begin(ledger, "xabc", key.id)
+        later = [ticket.written for ticket in tickets[2:] if ticket.written is not None]
+        assert first.written is None and len(later) == 2
+        await asyncio.gather(*later)
+        assert ask(where, "SELECT count(*) FROM requests WHERE state = 'open'") == [(4,)]
         check_ahead(where)
-        for ticket in (first, second, third):
+        for ticket in tickets:
             assert (await ledger.settle(ticket, done(7))).cost == 7
         check_ahead(where)
 
@@ -57,7 +58,7 @@ def test_the_second_request_does_not_wait_and_is_written_all_the_same(where: str
         asyncio.run(run(ledger))
         assert ask(where, "SELECT reserved, advanced FROM windows WHERE period = 'total'")[0][0] == 0
     assert ask(where, "SELECT spent, reserved, advanced, open FROM windows WHERE period = 'total'") == [
-        (21, 0, 0, 0)
+        (28, 0, 0, 0)
     ]  # given back at the end
 
 
@@ -65,7 +66,7 @@ def test_it_is_given_back_when_nobody_uses_it(where: str) -> None:
     key, _ = Keys(where).make("k", Limits(total_nanos=1000 * USD))
 
     async def run(ledger: Ledger) -> None:
-        for ticket in await begin(ledger, "ab", key.id):
+        for ticket in await begin(ledger, "abc", key.id):
             await ledger.settle(ticket, done(1))
 
     with Ledger.at(where) as ledger:
@@ -100,9 +101,9 @@ def test_what_is_set_aside_is_spent_before_a_request_is_refused(where: str) -> N
     key, _ = Keys(where).make("k", Limits(total_nanos=3000))
 
     async def run(ledger: Ledger) -> None:
-        await begin(ledger, "ab", key.id, reserved=10)  # 29 or so are set aside
+        await begin(ledger, "ab", key.id, reserved=1)  # some are set aside
         assert ask(where, "SELECT advanced > 0 FROM windows WHERE period = 'total'") in ([(1,)], [(True,)])
-        await ledger.begin(opened("large", 2980, key=key.id))
+        await ledger.begin(opened("large", 2998, key=key.id))
         check_ahead(where)
 
     with Ledger.at(where) as ledger:
@@ -121,11 +122,11 @@ def test_a_key_that_has_ended_is_refused(where: str) -> None:
     key, _ = keys.make("k")
 
     async def run(ledger: Ledger) -> None:
-        await begin(ledger, "ab", key.id)
+        await begin(ledger, "abc", key.id)
         keys.end(key.id)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.4)
         with pytest.raises(KeyRefused):
-            await ledger.begin(opened("c", key=key.id))
+            await ledger.begin(opened("d", key=key.id))
 
     with Ledger.at(where) as ledger:
         asyncio.run(run(ledger))
@@ -144,7 +145,7 @@ def test_what_a_crash_leaves_of_it_is_charged(where: str) -> None:
     with Ledger.at(where):
         eventually(lambda: ask(where, "SELECT count(*) FROM requests WHERE state = 'unknown'") == [(3,)])
         check_ahead(where)
-        assert ask(where, "SELECT spent, reserved, advanced FROM windows WHERE period = 'total'") == [((AHEAD + 1) * CENT, 0, 0)]
+        assert ask(where, "SELECT spent, reserved, advanced FROM windows WHERE period = 'total'") == [((ahead_of(1) + 2) * CENT, 0, 0)]
         gone.settle_now(tickets[0], done(5))  # it was not gone after all
         check_ahead(where)
     gone.close()
@@ -190,4 +191,51 @@ def test_many_at_once_in_two_gateways_keep_the_invariant(where: str) -> None:
     assert not failed, failed
     check_ahead(where)
     assert ask(where, "SELECT sum(advanced), sum(open) FROM windows") == [(0, 0)]
-    time.sleep(0)
+
+
+def test_an_advance_is_of_its_day(where: str) -> None:
+    """A month ends: what was set aside before is for nobody after, and goes back where it was taken from."""
+    key, _ = Keys(where).make("k", Limits(total_nanos=1000 * USD, day_nanos=100 * USD, month_nanos=500 * USD))
+    before, after = (datetime(2026, month, day, 12, tzinfo=UTC).timestamp() for month, day in ((1, 31), (2, 1)))
+
+    async def run(ledger: Ledger) -> None:
+        tickets = [await ledger.begin(opened(name, key=key.id, time=before)) for name in "abc"]
+        assert tickets[2].written is not None
+        late = await ledger.begin(opened("d", key=key.id, time=after))
+        assert late.written is None
+        for ticket in (*tickets, late):
+            await ledger.settle(ticket, done(1))
+
+    with Ledger.at(where) as ledger:
+        asyncio.run(run(ledger))
+    check_ahead(where)
+    spent = dict(ask(where, "SELECT period, spent FROM windows WHERE length(period) = 10"))
+    assert spent == {"2026-01-31": 3, "2026-02-01": 1} and ask(where, "SELECT sum(advanced) FROM windows") == [(0,)]
+
+
+def test_what_was_sent_while_the_disk_was_full_is_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = str(tmp_path / "l.db")
+    key, _ = Keys(where).make("k", Limits(total_nanos=1000 * USD))
+    full = threading.Event()
+    commit = SQLite.commit
+
+    def fails(self: SQLite) -> None:
+        if full.is_set():
+            raise Failed("database or disk is full", down=True)
+        commit(self)
+
+    monkeypatch.setattr(SQLite, "commit", fails)
+
+    async def run(ledger: Ledger) -> None:
+        await begin(ledger, "ab", key.id)
+        full.set()
+        drawn = await ledger.begin(opened("c", key=key.id))  # its money was set aside
+        assert drawn.written is not None and (await ledger.settle(drawn, done(5))).later
+        with pytest.raises(LedgerDown):
+            await ledger.begin(opened("d", 10**6 * CENT, key=key.id))
+        full.clear()
+
+    with Ledger.at(where) as ledger:
+        asyncio.run(run(ledger))
+        eventually(lambda: ask(where, "SELECT cost FROM requests WHERE id = 'c'") == [(5,)])
+        check_ahead(where)

@@ -18,11 +18,10 @@ import msgspec
 from r2router.gateway.ledger.entries import Limits
 from r2router.gateway.ledger.windows import TOTAL, Period, Window
 
-AHEAD = 32
-"""Requests that an advance is for."""
 _SHARE = 100  # an advance is at most this part of what is left of a limit: nobody is refused because of it until then
-_FRESH_S = 0.05  # how old what is known of a key may be
+_FRESH_S = 0.25  # how old what is known of a key may be
 _IDLE_S = 1.0  # after which one is given back
+_MOST_KEYS = 10_000
 
 
 class Advance(msgspec.Struct):
@@ -38,6 +37,7 @@ class Advances:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], Advance] = {}
+        self._came: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def take(self, scope: str, day: str, nanos: int) -> bool:
@@ -50,6 +50,16 @@ class Advances:
             found.left -= nanos
             found.taken = now
             return True
+
+    def busy(self, scope: str) -> bool:
+        """Note that a request of a key came; whether the one before came a moment ago."""
+        now = time.monotonic()
+        with self._lock:
+            before = self._came.get(scope, -_IDLE_S)
+            if len(self._came) >= _MOST_KEYS:
+                self._came.clear()
+            self._came[scope] = now
+            return now - before < _IDLE_S
 
     def left(self, scope: str, day: str) -> int:
         """Nano-dollars that can be taken."""
@@ -78,16 +88,24 @@ class Advances:
             return [name for name, found in self._known.items() if every or now - found.taken > _IDLE_S]
 
 
-def wanted(limits: Limits, windows: dict[str, Window], period: Period, nanos: int) -> int:
-    """Nano-dollars to have ready for requests of so many each; 0: none. windows: by period, those of the scope."""
+def wanted(limits: Limits, windows: dict[str, Window], period: Period, nanos: int, came: int) -> int:
+    """Nano-dollars to have ready for requests of so many each; 0: none. windows: by period, those of the scope.
+
+    came: requests that came while the last transaction was written: so many will come during the next one.
+    """
     if not nanos or any(limit is not None for limit in (limits.minute_requests, limits.minute_tokens, limits.concurrent)):
         return 0
-    found = AHEAD * nanos
+    found = ahead_of(came) * nanos
     for limit, of in ((limits.day_nanos, period.day), (limits.month_nanos, period.month), (limits.total_nanos, TOTAL)):
         if limit is not None:
             window = windows[of]
             found = min(found, (limit - window.spent - window.reserved - window.advanced) // _SHARE)
     return found if found >= nanos else 0
+
+
+def ahead_of(came: int) -> int:
+    """How many requests to be ready for where so many came during one transaction: a few transactions' worth."""
+    return 4 * came + 4
 
 
 def advance_id(writer: str, scope: str, day: str) -> str:

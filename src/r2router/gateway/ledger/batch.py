@@ -8,6 +8,7 @@ changes: at every committed moment spent + reserved is at most the limit, and th
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -44,10 +45,12 @@ class Batch:
         self._advanced: set[str] = set()
         self._moved: set[str] = set()
         self._scores: dict[str, float] = {}
+        self._came: Counter[str] = Counter()
 
     def run(self, work: Sequence[Work]) -> list[Any]:
         """What each piece of work gave: a `Ticket`, a `Charge`, a `Pace`, a `Scored`, or the `R2Error` to raise."""
         self._known.read(self._database, work, self._writer, self._zone)
+        self._came = Counter(one.opened.key or NO_KEY for one in work if isinstance(one, (Open, Draw)))
         given = [self._do(one) for one in work]
         self._write()
         return given
@@ -102,7 +105,7 @@ class Batch:
             if why is not None:
                 raise why
         self._begin(opened, period)
-        if work.ahead:
+        if work.ahead and self._advances.busy(opened.key or NO_KEY):
             self._set_aside(opened, period, Limits() if shadow else limits)
         return Ticket(opened.id, opened)
 
@@ -127,7 +130,7 @@ class Batch:
         """Have enough ready for the next requests of a key, if it may have any."""
         scope, day = opened.key or NO_KEY, period.day
         windows = {name: self._known.window(scope, name) for name in period.names}
-        want = wanted(limits, windows, period, opened.reserved or 0)
+        want = wanted(limits, windows, period, opened.reserved or 0, self._came[scope])
         more = max(0, want - self._advances.left(scope, day)) if want else 0
         if more * 2 < want:
             more = 0
