@@ -118,6 +118,16 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def came_up(process: subprocess.Popen[bytes], port: int, within_s: float = 180.0) -> bool:
+    """Whether a server listens in time."""
+    end = time.monotonic() + within_s
+    while process.poll() is None and time.monotonic() < end:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+        time.sleep(0.1)
+    return False
+
+
 @contextlib.contextmanager
 def servers(args: argparse.Namespace) -> Iterator[tuple[dict[str, str], dict[str, int]]]:
     """(URL by name, process id by name) of the three, and of the others that are given."""
@@ -141,8 +151,9 @@ def servers(args: argparse.Namespace) -> Iterator[tuple[dict[str, str], dict[str
         }
         if args.litellm:
             lite = Path(folder) / "litellm.yaml"
+            open_door = {"general_settings": {"dangerously_permit_weak_or_unset_master_key": True}}
             parameters = {"model": "openai/fake", "api_base": f"http://127.0.0.1:{ports['direct']}/v1", "api_key": "none"}
-            lite.write_text(json.dumps({"model_list": [{"model_name": "fake", "litellm_params": parameters}]}))  # JSON is YAML
+            lite.write_text(json.dumps({**open_door, "model_list": [{"model_name": "fake", "litellm_params": parameters}]}))  # JSON is YAML
             commands["litellm"] = [
                 args.litellm,
                 "--config",
@@ -162,17 +173,18 @@ def servers(args: argparse.Namespace) -> Iterator[tuple[dict[str, str], dict[str
         started = {name: subprocess.Popen(command, **quiet) for name, command in commands.items()}
         try:
             for name, port in ports.items():
-                for _ in range(1200):
-                    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                        break
-                    assert started[name].poll() is None, f"{name} ended"
-                    time.sleep(0.1)
-            yield urls, {name: process.pid for name, process in started.items()}
+                if not came_up(started[name], port):
+                    assert name in rivals, f"{name} ended"
+                    del urls[name]
+            yield urls, {name: started[name].pid for name in urls}
         finally:
             for process in started.values():
                 process.terminate()
             for process in started.values():
-                process.wait(30)
+                try:
+                    process.wait(30)
+                except subprocess.TimeoutExpired:
+                    process.kill()
 
 
 PORTKEY = {"x-portkey-provider": "openai", "Authorization": "Bearer none"}
@@ -322,6 +334,7 @@ async def load(args: argparse.Namespace) -> measure.Figures:
                 figures["streams"] = await streams(session, urls, 1 if args.small else 5)
             figures["rss_mib"] = {name: rss_mib(pid) for name, pid in pids.items()}
             figures["agent_body_bytes"] = len(agent)
+            figures["did_not_start"] = [name for name in ("litellm", "portkey") if getattr(args, name) and name not in urls]
     direct = figures["latency"]["direct"]
     figures["added"] = {
         name: {key: value[key] - direct[key] for key in ("p50_ms", "p99_ms")}
@@ -339,10 +352,12 @@ CASES = {"provider": provider, "relay": relay, "load": lambda args: asyncio.run(
 def drive(run: measure.Run) -> measure.Figures:
     """At 0 and at 50 ms."""
     others = [part for name in ("litellm", "portkey") if getattr(run.args, name) for part in (f"--{name}", getattr(run.args, name))]
-    more = ["--rounds", run.args.rounds, *others]
-    figures = {f"{delay * 1000:g} ms": run.case("load", "--delay", delay, *more, threads=1, timeout=1200) for delay in (0.0, 0.05)}
+    figures = {
+        f"{delay * 1000:g} ms": run.case("load", "--delay", delay, "--rounds", run.args.rounds, *more, threads=1, timeout=1200)
+        for delay, more in ((0.0, others), (0.05, []))
+    }
     for name, of in figures.items():
-        who = [rival for rival in ("litellm", "portkey") if getattr(run.args, rival)]
+        who = [rival for rival in ("litellm", "portkey") if rival in of.get("requests_per_s", {})]
         rows = [
             (
                 what,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
@@ -74,7 +75,7 @@ def settled(where: Path, n: int) -> None:
     """Wait until so many are settled: the last of a connection is, behind its answer."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        with sqlite3.connect(where) as connection:
+        with contextlib.closing(sqlite3.connect(where)) as connection, connection:
             if connection.execute("SELECT count(*) FROM requests WHERE state = 'done'").fetchone()[0] >= n:
                 return
         time.sleep(0.02)
@@ -98,7 +99,7 @@ def test_a_spend_is_held_when_the_traffic_changes_half_way(fake: FakeProvider, t
         settled(where, 424)
         shown = {what: gauge(gate, "auto:held", what) for what in ("target", "actual", "error", "value")}
     (held,) = spend(where).held
-    with sqlite3.connect(where) as connection:
+    with contextlib.closing(sqlite3.connect(where)) as connection, connection:
         (mean,) = connection.execute("SELECT avg(cost) / 1e6 FROM requests WHERE preset = 'auto:held'").fetchone()
         cost = dict(connection.execute("SELECT id, cost FROM requests WHERE preset = 'auto:loose'").fetchall())
     assert held.n == 400 and held.actual == pytest.approx(mean) and held.target == pytest.approx(HOLD)
@@ -165,7 +166,7 @@ def test_a_quality_is_held_by_what_clients_say(fake: FakeProvider, tmp_path: Pat
         assert gate.post("/v1/feedback", {"request_id": names[0], "score": 1})[0] == 200  # the person thinks better of it
         changed = spend(where).held[0]
         assert (changed.n, changed.actual) == (6, pytest.approx(2 / 6))
-    with sqlite3.connect(where) as connection:
+    with contextlib.closing(sqlite3.connect(where)) as connection, connection:
         assert connection.execute("SELECT sum(score), count(score) FROM requests").fetchone() == (pytest.approx(2.0), 6)
 
 
@@ -220,7 +221,7 @@ def test_what_it_would_have_cost_with_one_model_for_all(fake: FakeProvider, tmp_
     against = spend(where).against
     assert against is not None and against.model.startswith("claude-haiku-4-5@") and against.n == 8
     assert against.quality is not None and against.quality.low is not None and against.saved.low is not None
-    with sqlite3.connect(where) as connection:
+    with contextlib.closing(sqlite3.connect(where)) as connection, connection:
         rows = connection.execute("SELECT sum(baseline_cost), sum(cost) FROM requests WHERE preset IS NOT NULL").fetchone()
     assert rows == (against.instead, against.spent)
 
