@@ -235,7 +235,7 @@ class Always(Endpoint):
 @pytest.mark.parametrize(
     ("result", "calls", "why"),
     [
-        (reply(usage=Usage(9, 5000)), 5, "do.* not keep max_tokens"),
+        (reply(usage=Usage(9, 5000)), 5, "do.* not respect max_tokens"),
         (reply(usage=None), 5, "report no usage.*--retry-failed"),
         (reply("", "content_filter"), 5, "are empty .finish reason 'content_filter'.*--retry-failed"),
         (reply("", "tool_calls"), 5, "are empty"),
