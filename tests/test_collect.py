@@ -182,7 +182,7 @@ def test_an_id_that_meant_other_words_before_is_refused(tmp_path: Path) -> None:
     remember(tmp_path, [Query(id="a", text="one")])
     remember(tmp_path, [Query(id="b", text="two")])
     assert [q.id for q in JsonLines(tmp_path / "queries.jsonl").queries()] == ["a", "b"]
-    with pytest.raises(DataError, match="other words"):
+    with pytest.raises(DataError, match="a different text"):
         remember(tmp_path, [Query(id="a", text="another")])
 
 
@@ -355,7 +355,7 @@ def test_the_papers_wording_is_the_papers() -> None:
         ("deepseek", Budget.of(500, ("thinking_tokens",)), "only a budget of 0"),
         ("gemini", Budget.of(50, ("prefix_sharing",)), "cannot continue an answer"),
         ("openai", Budget.of("low", ("thinking_tokens",)), "number of tokens"),
-        ("openai", Budget.of(50, ("prefix_sharing", "max_tokens")), "stands alone"),
+        ("openai", Budget.of(50, ("prefix_sharing", "max_tokens")), "cannot be combined"),
     ],
 )
 def test_a_control_that_an_endpoint_would_ignore_is_refused_before_the_first_call(dialect: Any, budget: Budget, words: str) -> None:

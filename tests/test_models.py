@@ -108,7 +108,7 @@ def test_the_command_writes_json(folder: str) -> None:
         (("--domain", "alchemy"), "no domain 'alchemy'"),
         (("--compare", "small"), "name two models"),
         (("--compare", "small,nobody"), "no model 'nobody'"),
-        (("small", "--compare", "small,large"), "goes without"),
+        (("small", "--compare", "small,large"), "cannot be combined"),
     ],
 )
 def test_nonsense_is_an_error_in_words(folder: str, words: tuple[str, ...], said: str) -> None:
