@@ -69,7 +69,7 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         if len(set(judged.tasks)) < 2:
             raise DataError("no arm was observed on 95 % of the queries: there is no fixed arm to compare with")
         trained = trained_on(router, table), trained_share(router, table)
-        return sparse_report(judged, table, train, resamples=resamples, seed=seed, trained=trained)
+        return sparse_report(judged, table, train, _means(router, judged), resamples=resamples, seed=seed, trained=trained)
     if progress is not None:
         progress("scoring", 0, 1)
     means = _means(router, judged)

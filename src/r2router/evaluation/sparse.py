@@ -10,7 +10,7 @@ import numpy as np
 
 from r2router.evaluation.router_forecasts import Judged
 from r2router.figure import Figure
-from r2router.metrics.by_task import Gaps, gaps, means_of_other_half, task_means
+from r2router.metrics.by_task import Gaps, gaps, means_of_other_half, pooled, task_means
 from r2router.metrics.methods import Means, Outcomes
 from r2router.predict.crossval import fold_of
 from r2router.report.findings import Findings, Grid, GridRow, Section
@@ -27,7 +27,8 @@ class SparseReport:
     """What `evaluate` found on a table where no arm was seen nearly everywhere.
 
     gaps: the comparison of each task, see `r2router.metrics.by_task`. how: which answers chose the mixture that the router is compared
-    with. error: mean squared error of the quality forecasts over that of the arm's mean on the task, known from the same answers.
+    with. pooled: over the mixture of fixed arms by the router's training averages, on the queries of all tasks together, see `pooled`.
+    error: mean squared error of the quality forecasts over that of the arm's mean on the task, known from the same answers.
     sources, seed, resamples, notes, unfamiliar, trained_on, trained_share: as in `Report`.
     """
 
@@ -35,6 +36,7 @@ class SparseReport:
     arms: tuple[str, ...]
     gaps: Gaps
     how: str
+    pooled: Figure
     error: float
     unfamiliar: float
     sources: tuple[tuple[str, str], ...]
@@ -58,6 +60,7 @@ class SparseReport:
             ),
             f"{f'mean of {len(self.gaps.tasks)} tasks':34} {'':7} {'':4} {_cell(self.gaps.mean):>26} {_cell(self.gaps.mean_over_best):>26}",
             "",
+            f"All tasks pooled, over the mixture of fixed arms by their training averages: {_cell(self.pooled)}, n = {self.pooled.n:,}.",
             f"Squared error of the quality forecasts: {self.error:.3f} of that of the arm's mean on the task, the task being known.",
             f"{self.unfamiliar:.1%} of the queries are unlike the training data; they got the safe choice.",
         ]
@@ -80,6 +83,7 @@ class SparseReport:
             "arms": list(self.arms),
             "compared_with": f"the mixture that {self.how} chooses",
             "mean": {"over_mixture": _plain(self.gaps.mean), "over_best_fixed_arm": _plain(self.gaps.mean_over_best)},
+            "pooled": _plain(self.pooled),
             "tasks": {
                 t.task: {
                     "queries": t.queries,
@@ -109,6 +113,7 @@ class SparseReport:
         answers = (
             f"Over {len(self.gaps.tasks)} tasks the router is {_cell(self.gaps.mean)} above each task's mixture of fixed arms on average.",
             f"At equal cost it is {_cell(self.gaps.mean_over_best)} above each task's best fixed arm on average.",
+            f"With all tasks pooled it is {_cell(self.pooled)} above the mixture of fixed arms by their training averages.",
         )
         return Findings(
             name="evaluate",
@@ -128,12 +133,16 @@ def sparse_report(
     judged: Judged,
     table: Table,
     train: Table | None,
+    averages: Means | None,
     *,
     resamples: int,
     seed: int,
     trained: tuple[tuple[str, ...], float | None],
 ) -> SparseReport:
-    """The report of judged forecasts. train: other answers to the same tasks, which choose the mixture; without it, the other half."""
+    """The report of judged forecasts. train: other answers to the same tasks, which choose the mixture; without it, the other half.
+
+    averages: what the router's training outcomes say of each arm, whatever the query.
+    """
     outcomes, forecast, tasks = judged.outcomes, judged.forecast, judged.tasks
     if train is None:
         how, half = "the other half of the queries", fold_of(judged.table.queries, 2, seed)
@@ -149,6 +158,7 @@ def sparse_report(
         arms=tuple(map(str, outcomes.arms)),
         gaps=found,
         how=how,
+        pooled=Figure("pooled") if averages is None else pooled(forecast.quality, forecast.cost, outcomes, averages, resamples, seed),
         error=float(ours / theirs) if theirs > 0 else np.nan,
         unfamiliar=float(1 - forecast.familiar.mean()),
         sources=table.sources,

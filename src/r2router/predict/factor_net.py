@@ -16,7 +16,8 @@ from r2router.predict.domain_parts import softmax
 from r2router.types import FloatArray, IntArray
 
 _HIDDEN, _FACTORS = 256, 24
-_EPOCHS, _RATE, _MOST_BATCH, _LEAST_BATCH, _STEPS_PER_EPOCH = 25, 2e-3, 512, 16, 40
+_NETS = 2
+_EPOCHS, _RATE, _MOST_BATCH, _LEAST_BATCH, _STEPS_PER_EPOCH = 30, 2e-3, 512, 16, 40
 _SCALE = np.float32(4.0)  # of the embeddings
 _DROPPED = 0.2  # share of the hidden units that a batch does without
 _DOMAIN_LOSS = 0.5
@@ -39,11 +40,22 @@ class FactorNet:
     head: FloatArray
 
     @classmethod
+    def of_several(cls, x: FloatArray, y: FloatArray, domain: IntArray, mean: FloatArray, seed: int) -> FactorNet:
+        """The mean of `_NETS` networks that differ by their seeds alone, as one."""
+        nets = [cls.fit(x, y, domain, mean, seed + k) for k in range(_NETS)]
+        return cls(
+            np.mean([net.level for net in nets], axis=0),
+            np.concatenate([net.hidden for net in nets], axis=1),
+            np.concatenate([net.shift for net in nets]),
+            np.concatenate([net.head for net in nets]) / np.float32(_NETS),
+        )
+
+    @classmethod
     def fit(cls, x: FloatArray, y: FloatArray, domain: IntArray, mean: FloatArray, seed: int) -> FactorNet:
         """Fit (n, arms) qualities of (n, d) embeddings of norm 1. mean: (domains, arms) expected quality, where training begins."""
         seen = np.isfinite(y)
         cells = float(seen.sum())
-        start = np.clip(np.log(mean / (1 - mean + 1e-9) + 1e-9), -_MOST_LOGIT, _MOST_LOGIT).astype(np.float32)
+        start = log_odds(mean)
         rng = np.random.default_rng(seed)
         now: Parameters = {
             "hidden": rng.normal(0, 1, (x.shape[1], _HIDDEN)).astype(np.float32),
@@ -58,6 +70,11 @@ class FactorNet:
             weight = np.float32(_CELLS * len(y) / cells) * seen.astype(np.float32)
             _train(now, (x * _SCALE).astype(np.float32), np.where(seen, y, 0).astype(np.float32), weight, domain, start, rng)
         return cls(now["level"], now["hidden"] * _SCALE, now["shift"], now["factor"] @ now["loading"])
+
+
+def log_odds(mean: FloatArray) -> FloatArray:
+    """Of mean qualities, held within those of 0.005 and 0.995."""
+    return np.clip(np.log(mean / (1 - mean + 1e-9) + 1e-9), -_MOST_LOGIT, _MOST_LOGIT).astype(np.float32)
 
 
 def _train(
