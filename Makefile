@@ -103,7 +103,7 @@ lock: $(VENV)/.created
 	echo uv | $(COMPILE) - --output-file locks/uv.lock
 	$(COMPILE) pyproject.toml --group build --output-file locks/core.lock
 	$(COMPILE) pyproject.toml --extra serve --constraint locks/core.lock --output-file locks/serve.lock
-	$(COMPILE) pyproject.toml --group dev --extra bench --extra gbdt --extra plot --extra postgres --extra prices --extra serve --extra wordllama \
+	$(COMPILE) pyproject.toml --group dev --extra bench --extra gbdt --extra otel --extra plot --extra postgres --extra prices --extra serve --extra wordllama \
 		--constraint locks/core.lock --output-file locks/dev.lock
 
 # what .ci/run brings for some tests, each by itself so that one that cannot be had leaves out its own tests alone. For Linux on x86-64 with

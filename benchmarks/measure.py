@@ -98,14 +98,14 @@ def run(
         figures |= {"peak_rss_mib": peak_rss_mib(), "wall_s": time.perf_counter() - begin, "cpu_s": used.ru_utime + used.ru_stime}
         print(json.dumps(figures))
         return
-    began = load()
+    began, reference = load(), reference_s()
     name = Path(script).stem
     print(f"{name}: {(doc or '').splitlines()[0]}", file=sys.stderr)
     figures = drive(Run(Path(script).resolve(), args))
-    _write(name, figures, began, small=args.small)
+    _write(name, figures, began, [reference, reference_s()], small=args.small)
 
 
-def _write(name: str, figures: Figures, began: list[float] | None, *, small: bool) -> None:
+def _write(name: str, figures: Figures, began: list[float] | None, reference: list[float], *, small: bool) -> None:
     folder = SMALL_RESULTS if small else RESULTS
     folder.mkdir(parents=True, exist_ok=True)
     record = {
@@ -116,6 +116,7 @@ def _write(name: str, figures: Figures, began: list[float] | None, *, small: boo
         "revision": _revision(),
         "environment": environment(),
         "load_before_and_after": [began, load()],
+        "reference_s_before_and_after": _plain(reference),
         "figures": _plain(figures),
     }
     target = folder / f"{name}.json"
@@ -173,6 +174,17 @@ def percentiles(seconds: Sequence[float], scale: float = 1e3, unit: str = "ms") 
     ordered = sorted(s * scale for s in seconds)
     at_90 = ordered[min(math.ceil(0.9 * len(ordered)), len(ordered)) - 1]
     return {f"p50_{unit}": statistics.median(ordered), f"p90_{unit}": at_90, f"min_{unit}": ordered[0], "n": len(ordered)}
+
+
+def reference_s() -> float:
+    """Seconds of a fixed loop of plain Python: one machine is not always as fast, whatever its load says."""
+
+    def loop(_: int) -> None:
+        total = 0
+        for i in range(1_000_000):
+            total += i
+
+    return min(times(loop, 3))
 
 
 def once(call: Callable[[], object]) -> float:

@@ -212,7 +212,9 @@ def _machines(records: dict[str, Any]) -> Iterator[str]:
 
 def _load(record: dict[str, Any]) -> str:
     before, after = record["load_before_and_after"]
-    return f"{before[0]:.1f} before, {after[0]:.1f} after" if before and after else "unknown"
+    words = f"{before[0]:.1f} before, {after[0]:.1f} after" if before and after else "unknown"
+    reference = record.get("reference_s_before_and_after")
+    return f"{words}; reference loop {' and '.join(f'{1_000 * s:.0f}' for s in reference)} ms" if reference else words
 
 
 LABELS: dict[str, Callable[[dict[str, Any]], str]] = {

@@ -9,6 +9,7 @@ not known.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -185,18 +186,30 @@ def _budget(word: str, *, thinks: bool) -> Budget | None:
 
 def _listed(upstream: str, provider: str, elsewhere: str) -> tuple[Prices, int | None]:
     """(list prices, context) at the provider; context at OpenRouter where the provider's is not listed."""
-    from genai_prices import Usage, calc_price
-
     from r2router.pool.prices import genai_prices
 
     model = Model(id=upstream, upstream=upstream, provider=provider, budgets=(Budget.of("default"),))
     prices = genai_prices([model]).get(upstream)
     if prices is None:
         raise SystemExit(f"{upstream} at {provider}: not in genai-prices")
-    context = None
+    return msgspec.structs.replace(prices), _context(upstream, provider, elsewhere)
+
+
+def _context(upstream: str, provider: str, elsewhere: str) -> int | None:
+    """Tokens of context at the provider, else at OpenRouter, else the least that any other seller of the model lists."""
+    from genai_prices import Usage, calc_price, data_snapshot
+
     for name, seller in ((upstream, provider), (elsewhere, "openrouter")):
         try:
-            context = context or calc_price(Usage(input_tokens=1), name, provider_id=seller).model.context_window
+            if found := calc_price(Usage(input_tokens=1), name, provider_id=seller).model.context_window:
+                return int(found)
         except LookupError:
             continue
-    return msgspec.structs.replace(prices), context
+    names = {_bare(upstream), _bare(elsewhere)}
+    others = [model for seller in data_snapshot.get_snapshot().providers for model in seller.models if _bare(model.id) in names]
+    return min((int(model.context_window) for model in others if model.context_window), default=None)
+
+
+def _bare(name: str) -> str:
+    """A model's name without its maker and the signs between its parts."""
+    return re.sub(r"[^a-z0-9]+", "-", name.casefold().rpartition("/")[2].partition(":")[0])

@@ -21,6 +21,7 @@ import polars as pl
 
 import r2router as r2
 from r2router.encode import embed, load_encoder
+from r2router.pool.pool import Pool
 from r2router.predict.domains import Domains
 from r2router.starter.domains import with_domain_stats
 from r2router.table.rows import Reading, read_rows
@@ -69,12 +70,25 @@ def main(record: str, knowledge: str, vectors: str | None) -> None:
     facts = msgspec.structs.replace(
         router.facts,
         title="The starter router",
-        notes=(f"prices, tiers and contexts: {prices}", *(f"trained on outcomes of {source}" for source in SOURCES)),
+        notes=(
+            f"prices, tiers and contexts: {prices}",
+            unknown_contexts(pool),
+            *(f"trained on outcomes of {source}" for source in SOURCES),
+        ),
         limits=LIMITS,
     )
     folder = Path(__file__).parent.parent / "src" / "r2router" / "starter" / "router"
     with_domain_stats(replace(router, facts=facts), table, x).save(folder)
     print((folder / "card.md").read_text())
+
+
+def unknown_contexts(pool: Pool) -> str:
+    """How many models have no known size of context, and which."""
+    unknown = [model.id for model in pool.models if model.context is None]
+    if not unknown:
+        return "the size of context of every model is known"
+    many = f"{len(unknown)} of {len(pool.models)} models"
+    return f"size of context not known of {many}, which are asked prompts of any length: {', '.join(unknown)}"
 
 
 def seen_enough(rows: pl.DataFrame) -> list[str]:

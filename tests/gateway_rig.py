@@ -20,7 +20,8 @@ import uvicorn
 from fake_provider import FakeProvider
 from r2router.gateway.app import Gateway
 from r2router.gateway.config import Config, Overlay, Served, Server
-from r2router.gateway.ledger import Opened, Settled, Ticket
+from r2router.gateway.keys import Keys
+from r2router.gateway.ledger import Ledger, Opened, Settled, Ticket
 from r2router.gateway.logs import Log
 from r2router.gateway.serve import protocol
 from r2router.gateway.setting import Setting
@@ -78,12 +79,13 @@ def config(
 
 
 class Rig:
-    """gateway, books, port; `post` and `stream` talk to it over a socket."""
+    """gateway, books, port; `post` and `stream` talk to it over a socket. ledger: in place of books in memory."""
 
-    def __init__(self, setting: Setting) -> None:
-        self.books = Pages()
+    def __init__(self, setting: Setting, ledger: Ledger | None = None) -> None:
+        self.books: Any = Pages() if ledger is None else ledger
+        keys = None if ledger is None else Keys(ledger.where, fresh_s=0.0)
         self.lines: list[str] = []
-        self.gateway = Gateway(setting, books=self.books, log=Log("json", self))  # type: ignore[arg-type]
+        self.gateway = Gateway(setting, books=self.books, keys=keys, log=Log("json", self))  # type: ignore[arg-type]
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         listening = socket.socket()
@@ -151,12 +153,13 @@ class Rig:
         deadline = time.monotonic() + 10
         while len(self.books.settled) < count and time.monotonic() < deadline:
             time.sleep(0.01)
-        return self.books.settled
+        found: list[Settled] = self.books.settled
+        return found
 
 
 @contextlib.contextmanager
-def rig(providers: Mapping[str, FakeProvider], folder: Path | None = None, **how: Any) -> Iterator[Rig]:
-    with Rig(Setting.of(config(providers, **how), folder)) as found:
+def rig(providers: Mapping[str, FakeProvider], folder: Path | None = None, ledger: Ledger | None = None, **how: Any) -> Iterator[Rig]:
+    with Rig(Setting.of(config(providers, **how), folder), ledger) as found:
         yield found
 
 

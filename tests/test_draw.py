@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from r2router.errors import MissingExtra
 from r2router.report import Chart, ChartPoint, CurveRow, Line, Style, curve_chart, curve_rows, grid, image, page, plot, svg
 from r2router.report.chart import linear_ticks, log_ticks, tick_money
+from r2router.report.svg import GREY
 from r2router.report.terminal import pad, width
 from r2router.text import cost_column, request_cost
 from r2router.types import Arm, Curve, Decision
@@ -85,7 +86,20 @@ def test_what_cannot_be_chosen_is_neither_best_nor_drawn() -> None:
 def test_a_budget_between_two_anchors_stands_between_them() -> None:
     rows = curve_rows(curves(), decision("large@120", 0.7, 0.004))
     assert [r.budget for r in rows if r.model == "large"] == ["50", "120", "200"]
-    assert [p.x for p in curve_chart("x", rows).lines[1].points] == [0.002, 0.004, 0.006]
+    assert [p.x for p in curve_chart("x", rows).lines[1].points] == [2.0, 4.0, 6.0]
+
+
+def test_of_many_models_those_on_the_way_have_a_line_and_the_others_lie_behind() -> None:
+    many = [Curve(f"m{i}", ("50",), (0.5 - i / 100,), (40.0,), (0.001 * (i + 2),), (0.05,)) for i in range(60)]
+    drawn = curve_chart("x", curve_rows([*many, Curve("cheap", ("50",), (0.2,), (40.0,), (0.001,), (0.05,))]))
+    assert [line.name for line in drawn.lines] == ["m0", "cheap", "59 other models"]
+    assert [line.faint for line in drawn.lines] == [False, False, True]
+    assert [n for n, _ in drawn.layers()] == [2, 0, 1]
+    text = plot(drawn, PLAIN)
+    assert "a m0" in text
+    assert ". 59 other models" in text.replace("·", ".")
+    assert GREY in svg(drawn)
+    assert "59 other models" in page(drawn)
 
 
 def test_without_any_point_there_is_still_a_picture() -> None:
@@ -135,7 +149,7 @@ def test_what_costs_nothing_stands_left_of_everything() -> None:
 @pytest.mark.parametrize("unicode", [True, False])
 def test_the_plot_fits_and_shows_every_model(columns: int, unicode: bool) -> None:
     text = plot(chart(), Style(columns, unicode=unicode))
-    picture = text.split("cost of one")[0].splitlines()
+    picture = text.split("cost per 1,000")[0].splitlines()
     assert all(width(line) <= max(columns, 28) for line in picture)
     assert "\x1b" not in text
     for letter, name in (("a", "small"), ("b", "large")):
@@ -239,6 +253,7 @@ def test_drawing_needs_no_query_text() -> None:
     [
         (0.0, "$0", "$0"),
         (0.00132, "$0.00132", "$0.00132"),
+        (45678.9, "$45,679", "$45,679"),
         (0.000214, "$0.214 per 1,000 requests", "$0.214/1,000"),
         (2.14e-7, "$0.214 per million requests", "$0.214/million"),
         (12.5, "$12.5", "$12.5"),

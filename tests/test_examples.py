@@ -115,3 +115,43 @@ def test_the_kubernetes_manifest_has_a_configuration_that_the_gateway_reads(tmp_
     file.write_text(by_kind["ConfigMap"]["data"]["gateway.toml"], encoding="utf-8")
     monkeypatch.setenv("R2ROUTER_KEY", "a-key-of-some-length")
     check_open(read_setting(file).config)
+
+
+KNOWN = {
+    ("v1", "Service"): {"selector", "ports", "clusterIP"},
+    ("v1", "ConfigMap"): {"data"},
+    ("apps/v1", "Deployment"): {"replicas", "selector", "template"},
+    ("apps/v1", "StatefulSet"): {"replicas", "selector", "template", "serviceName", "volumeClaimTemplates"},
+    ("policy/v1", "PodDisruptionBudget"): {"minAvailable", "selector"},
+}
+CONTAINER = {
+    "name", "image", "args", "env", "envFrom", "ports", "readinessProbe", "livenessProbe", "resources", "securityContext", "volumeMounts",
+}  # fmt: skip
+
+
+def test_the_kubernetes_manifest_hangs_together() -> None:
+    """No cluster has seen it: what a cluster would refuse by its schema, and what would start and never work."""
+    yaml = pytest.importorskip("yaml", reason="pyyaml is not installed")
+    parts = list(yaml.safe_load_all((EXAMPLES / "kubernetes" / "gateway.yaml").read_text(encoding="utf-8")))
+    pods = {}
+    for part in parts:
+        known = KNOWN[part["apiVersion"], part["kind"]]
+        assert part["metadata"]["name"] and set(part.get("spec", part)) - {"apiVersion", "kind", "metadata"} <= known, part["kind"]
+        if "template" in part.get("spec", {}):
+            labels = part["spec"]["template"]["metadata"]["labels"]
+            assert part["spec"]["selector"]["matchLabels"].items() <= labels.items()
+            pods[part["metadata"]["name"]] = labels, part["spec"]["template"]["spec"], part["spec"]
+    for labels, pod, above in pods.values():
+        volumes = {v["name"] for v in pod.get("volumes", [])} | {v["metadata"]["name"] for v in above.get("volumeClaimTemplates", [])}
+        for container in pod["containers"]:
+            assert set(container) <= CONTAINER, set(container) - CONTAINER
+            ports = {port["containerPort"] for port in container["ports"]}
+            assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+            assert all(probe["httpGet"]["port"] in ports for name, probe in container.items() if "Probe" in name and "httpGet" in probe)
+        (service,) = (p for p in parts if p["kind"] == "Service" and p["spec"]["selector"].items() <= labels.items())
+        assert all(port.get("targetPort", port["port"]) in ports for port in service["spec"]["ports"])
+    maps = {part["metadata"]["name"] for part in parts if part["kind"] == "ConfigMap"}
+    assert {v["configMap"]["name"] for _, pod, _ in pods.values() for v in pod.get("volumes", []) if "configMap" in v} <= maps
+    (gateway,) = pods["r2router"][1]["containers"]
+    assert pods["r2router"][2]["replicas"] == 3 and gateway["envFrom"] == [{"secretRef": {"name": "r2router"}}]
+    assert "serve" in gateway["args"] and gateway["args"][-1].startswith(gateway["volumeMounts"][0]["mountPath"])

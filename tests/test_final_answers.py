@@ -105,6 +105,13 @@ def test_thousands_are_separated_in_many_ways(number: int, separator: str, form:
         assert score("numeric", f"The answer is {form.format(written)}", written.split(separator)[0]) == 0.0
 
 
+@pytest.mark.parametrize(("response", "number", "right"), [
+    ("1 234", "1234", 1), ("12 345 km", "12345", 1), ("12 345 km", "345", 0), ("I counted 3, then 12", "12", 1), ("12 34", "34", 1),
+])  # fmt: skip
+def test_an_answer_without_a_mark_may_have_common_spaces(response: str, number: str, right: float) -> None:
+    assert score("numeric", response, number) == right
+
+
 @given(st.integers(-99, 99), st.integers(-99, 99), st.integers(1, 20))
 def test_a_sum_and_a_product_have_a_value(a: int, b: int, c: int) -> None:
     box = "\\boxed{%s}"
@@ -131,6 +138,7 @@ def test_a_sum_and_a_product_have_a_value(a: int, b: int, c: int) -> None:
     ("B is the answer.", "B"), ("The answer is B \u2013 A is close", "B"), ("Looking at A, B and C, we see that only D", "D"),
     ("\\boxed{B}\n\nBecause (A) is wrong", "B"), ("The answer is $\\boxed{\\text{(B)}}$", "B"),
     ("A is the wrong choice, so is B; the answer: C", "C"),
+    ("The answer is \uff23.", "C"), ("\u7b54\u6848\uff1a\uff08\uff23\uff09", "C"),
 ])  # fmt: skip
 def test_what_is_said_of_a_letter_counts(response: str, letter: str | None) -> None:
     assert picked_letter(response, "ABCD") == letter
@@ -145,8 +153,11 @@ def test_what_is_said_of_a_letter_counts(response: str, letter: str | None) -> N
     ("The answer is A", ["A dog", "A cat"], "A"), ("The answer is A, a dog", ["A dog", "A cat"], "A"),
     ("I say A well-fed cat", ["A thin cat", "A well-fed cat"], "B"),
     ("Answer: I think therefore I am", ["No", "I think therefore I am"], "B"),
+    ("The capital is Paris, not London.", ["London", "Paris"], "B"), ("It is Paris rather than London", ["London", "Paris"], "B"),
+    ("London or Paris", ["London", "Paris"], None), ("The answer is a cat or a dog", ["A dog", "A cat"], None),
+    ("The answer is A cat and A dog", ["A dog", "A cat"], None), ("The answer is a cat and nothing else", ["A dog", "A cat"], "B"),
 ])  # fmt: skip
-def test_an_option_may_be_named_by_its_text(response: str, options: list[str], letter: str) -> None:
+def test_an_option_may_be_named_by_its_text(response: str, options: list[str], letter: str | None) -> None:
     assert picked_letter(response, string.ascii_uppercase[: len(options)], options) == letter
 
 
@@ -160,6 +171,7 @@ def test_an_option_may_be_named_by_its_text(response: str, options: list[str], l
         ("[1, 2]", "[1, 2]", 1), ("caf\u00e9", "cafe\u0301", 1), ("don\u2019t", "don't", 1), ("1939\u20131945", "1939-1945", 1),
         ("Paris", "**Paris**", 1), ("x\u00b2", "x2", 0), ("Paris", "Paris is big\n#### Paris", 1), ("C++ is it", "C++", 0),
         ("@home", "home", 0), ("~5", "5", 0), ("&", "and", 0), ("", "x", 0), ("a/b", "ab", 0),
+        ("A", "A*", 0), ("A*", "A", 0), ("A*", "A*", 1), ("**Answer: Paris**", "Paris", 1), ("co\u2011op", "co-op", 1),
     ],
 )  # fmt: skip
 def test_marks_that_are_part_of_the_answer_stay(response: str, reference: str, right: float) -> None:

@@ -342,3 +342,8 @@ def test_wide_files_are_split_under_their_model(tmp_path: Path) -> None:
     csv(tmp_path / "llama.csv", *(f"q{i},1,5" for i in range(5)), head="query,10_score,10_count")
     (train, _), _ = split_table(tmp_path / "llama.csv", tmp_path / "out.parquet")
     assert Table.read(train).arms == ("llama@10",)
+
+
+def test_spaces_around_a_model_or_a_budget_are_no_part_of_it(tmp_path: Path) -> None:
+    path = csv(tmp_path / "t.csv", "q1, m , 100 ,1", "q2,m,100,0", head="query,model,budget,quality")
+    assert Table.read(path).arms == ("m@100",)

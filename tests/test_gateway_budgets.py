@@ -51,7 +51,7 @@ def test_the_smaller_cap_counts_and_says_whose_it_is() -> None:
     assert under(ours, Ceilings(max_tokens=200), (), 1, "openai")[0].max_tokens == 200
     assert under(ours, Ceilings(max_tokens=900), (), 1, "openai") == (ours, "router")
     assert under(Enforcement(), Ceilings(), (), 1, "openai")[1] == "none"
-    exact, source = callers(Enforcement(max_tokens=500, effort="low"), Ceilings(effort="high"))
+    exact, source = callers(Enforcement(max_tokens=500, effort="low"), Ceilings(effort="high"), 4096, "openai")
     assert (exact.max_tokens, exact.effort, source) == (500, None, "both")
 
 

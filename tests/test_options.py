@@ -34,6 +34,8 @@ def references(path: Path, *rows: tuple[Any, Any], spec: str = "{}") -> list[str
         ([(ABCD, 1), (ABCD, 4)], ["A", "D"]),
         ([(ABCD, "1"), (ABCD, "4")], ["A", "D"]),
         ([(ABCD, "0"), (ABCD, "3")], ["A", "D"]),
+        ([(ABCD, "0.0"), (ABCD, "3.0")], ["A", "D"]),  # of a data frame with empty cells
+        ([(["1.0", "2.0"], "2.0")], ["B"]),
         ([(NUMBERS, "0"), (ABCD, "3")], ["A", "D"]),  # a column of numbers: the first is no text
         ([(NUMBERS, "1"), (ABCD, "4")], ["A", "D"]),
         ([(NUMBERS, 1), (ABCD, 4)], ["A", "D"]),

@@ -35,7 +35,7 @@ PUBLIC_NAMES = """
 Answer Arm ArtifactError Best Blend Budget Cascade Cheapest Choices ConfigError Curve DataError
 Decision EncoderError Forecast GBDT KNN MLP MissingExtra MissingPrice Model NoAnswer NoFeasibleArm
 PathStep Policy PolicyError Pool Prices PrincipalRidge QueryError R2Error Recipe Ridge Router
-SaveError Step Table Tradeoff UsageError Value __version__ evaluate
+SaveError Step Table Tradeoff UsageError Value __version__ evaluate savings
 """
 
 
@@ -180,6 +180,8 @@ MODULE_OF = {
     "genai-prices": "genai_prices",
     "backports-zstd": "backports",
     "math-verify": "math_verify",
+    "opentelemetry-exporter-otlp-proto-http": "opentelemetry",
+    "opentelemetry-sdk": "opentelemetry",
     "prometheus-client": "prometheus_client",
     "reasoning-gym": "reasoning_gym",
 }

@@ -23,7 +23,7 @@ README = Path(__file__).parent.parent / "README.md"
 TOPICS = ("mountain", "river", "poem", "engine", "treaty", "comet", "violin", "harbour")
 
 
-EVALUATION = README.parent / "docs" / "evaluation.md"
+EVALUATION, STARTER = (README.parent / "docs" / name for name in ("evaluation.md", "starter.md"))
 
 
 def blocks(language: str, file: Path = README) -> list[str]:
@@ -48,6 +48,7 @@ def outcomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     frame.filter(pl.col("model") == "small").with_columns(model=pl.lit("new")).write_parquet(tmp_path / "new-llm.parquet")
     prompts = [{"global index": f"Sums_{i}", "prompt_formatted": f"What is {i} + {i}?"} for i in range(3)]
     (tmp_path / "prompts.json").write_text(json.dumps(prompts))
+    (tmp_path / "prompts.csv").write_text("prompt\nWho wrote Faust?\nProve that sqrt(2) is irrational.\nCount the orders per day in SQL\n")
     (tmp_path / "prices.csv").write_text("model,input_usd_per_million,output_usd_per_million\nsmall,0.1,0.4\nlarge,1,4\nnew,0.2,0.8\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -60,6 +61,15 @@ def test_its_python_runs(outcomes: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "@" in printed
     assert "Best fixed arm" in printed
     assert (outcomes / "router" / "card.md").exists()
+
+
+def test_what_the_page_on_the_starter_shows_runs(outcomes: Path) -> None:
+    exec(compile("\n".join(blocks("python", STARTER)), str(STARTER), "exec"), {})
+    commands = [line for block in blocks("sh", STARTER) for line in block.splitlines()]
+    for line in commands:
+        result = CliRunner().invoke(main, shlex.split(line)[1:])
+        assert result.exit_code == 0, f"{line}\n{result.output}"
+    assert len(commands) >= 8 and (outcomes / "savings.html").exists()
 
 
 def test_the_python_of_the_page_on_evaluation_runs(outcomes: Path, capsys: pytest.CaptureFixture[str]) -> None:

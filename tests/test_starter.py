@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+import r2router
 from r2router import Value
 from r2router.encode import load_encoder
 from r2router.starter import starter
 
+ROOT = Path(__file__).parent.parent
 RECORD = Path(__file__).parent.parent.parent / "shared" / "data" / "record"
 STRANGE = {
     "small talk": ["Hi!", "Tell me a joke.", "I feel sad today.", "Thanks, that helps a lot."],
@@ -79,15 +82,56 @@ def test_worth_more_buys_no_worse_an_answer() -> None:
     assert np.isfinite(forecast.cost).all(), "every arm of the pool has a price and a length"
 
 
+LONG = 40  # characters that nobody writes twice by chance
+_RUN = re.compile(rb"[A-Za-z0-9 ,.'-]{%d,}" % LONG)  # without what JSON, Python or Markdown would write in another way
+
+
+def marks(texts: list[str]) -> dict[bytes, str]:
+    """A piece of each text (from its middle on, where templates have ended) by which it is found in a file, as far as it has one."""
+    found = {}
+    for text in texts:
+        raw = text.encode("utf-8", "surrogatepass")
+        runs = (run[0][:LONG] for start in (len(raw) // 3, 0) for run in _RUN.finditer(raw, start))
+        piece = next((piece for piece in runs if len(set(piece)) >= 12), None)  # words, and no line of dashes
+        if piece is not None:
+            found[piece] = text
+    return found
+
+
+def taken(content: bytes, known: dict[bytes, str]) -> list[str]:
+    """The texts of which a piece stands in the content."""
+    return [known[content[at : at + LONG]] for run in _RUN.finditer(content) for at in range(run.start(), run.end() - LONG + 1)
+            if content[at : at + LONG] in known]  # fmt: skip
+
+
 @pytest.mark.skipif(not RECORD.exists(), reason="needs the public record, which is not part of the project")
-def test_no_text_of_the_record_is_in_it() -> None:
-    folder = Path(starter.__globals__["__file__"]).parent
-    words = b"".join(file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file())
+def test_no_text_of_the_record_is_in_the_package_or_the_docs() -> None:
+    texts = []
     for source in sorted(RECORD.glob("*.parquet")):
-        rows = pl.read_parquet(source, columns=["query_id", "query"]).unique()
-        for text in rows["query"].unique().sort().to_list()[::40]:
-            middle = text[len(text) // 3 :][:40].encode()
-            assert len(middle) < 20 or middle not in words, f"{source.name}: {text[:40]!r}"
+        for name, every in (("query", 1), ("response", 20)):
+            if name in pl.read_parquet_schema(source):
+                texts += pl.read_parquet(source, columns=[name])[name].drop_nulls().unique().to_list()[::every]
+    known = marks(texts)
+    assert len(known) > 20_000, "most texts have such a piece"
+    package, docs = Path(r2router.__file__).parent, ROOT / "docs"
+    files = [f for f in sorted(package.rglob("*")) if f.is_file() and f.suffix != ".pyc" and f.parent.name != "minilm"]
+    files += [*docs.glob("*.md"), *docs.glob("*.svg")] if docs.is_dir() else []
+    for file in files:
+        assert not (found := taken(file.read_bytes(), known)), f"{file.name} has {found[0][:80]!r}"
+    piece, text = next(iter(known.items()))
+    assert taken(b'{"x": "' + piece + b'..."}', known) == [text], "a text that were there would be found"
+
+
+def test_the_notice_names_every_source_of_its_card() -> None:
+    notice = ROOT / "NOTICE"
+    if not notice.is_file():
+        pytest.skip("the sources of the project are not here")
+    words = notice.read_text(encoding="utf-8")
+    sources = [note for note in starter().facts.notes if note.startswith("trained on outcomes of ")]
+    assert len(sources) >= 12
+    for note in sources:
+        name, licence = note.removeprefix("trained on outcomes of ").split(", ")[:2]
+        assert name.removesuffix(" benchmarking hub") in words and licence.split(" (")[0] in words, note
 
 
 PLAIN = {

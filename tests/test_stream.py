@@ -151,6 +151,8 @@ def test_a_batch_has_what_a_single_decision_has(tmp_path: Path, router: Router, 
         exact = ("arm", "model", "budget", "max_tokens", "met", "familiar")
         assert {k: row.get(k) for k in exact} == {k: d[k] for k in exact}
         assert row["fallbacks"] == list(d["fallbacks"])
+        sent = {k: v for k, v in d["enforcement"].items() if v is not None}
+        assert row["enforcement"] == (sent if "instruction" in sent else {k: v for k, v in sent.items() if k != "place"})
 
 
 # -- the source's own columns ---------------------------------------------------------------------------------------------
@@ -484,8 +486,9 @@ def test_the_three_outputs_say_the_same(tmp_path: Path, router: Router) -> None:
     from_parquet = pl.read_parquet(tmp_path / "out.parquet").to_dicts()
     assert list(from_csv[0]) == list(from_parquet[0])
     for j, c, p in zip(from_json, from_csv, from_parquet, strict=True):
-        assert j == {k: v for k, v in p.items() if v is not None}
         assert c == {k: as_csv(v) for k, v in p.items()}
+        p["enforcement"] = p["enforcement"] and json.loads(p["enforcement"])
+        assert j == {k: v for k, v in p.items() if v is not None}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "out.csv", "out.jsonl", "out.parquet"]
 
 

@@ -194,7 +194,7 @@ def test_what_is_no_answer_says_why(body: bytes, kind: str, words: str) -> None:
     assert failed.kind == kind and words in failed.message
 
 
-@pytest.mark.parametrize("reason", [*sorted(BROKEN_OFF), "ABORT", "ERROR"])
+@pytest.mark.parametrize("reason", [*sorted(BROKEN_OFF), "ABORT", "ERROR", "model_error"])
 @pytest.mark.parametrize("stream", [True, False])
 def test_an_answer_that_the_engine_broke_off_is_no_outcome(reason: str, stream: bool) -> None:
     whole = {"choices": [{"message": {"content": "The ans"}, "finish_reason": reason}], "usage": USAGE}
@@ -336,6 +336,7 @@ def test_fields_of_a_strange_kind_do_not_spoil_an_answer() -> None:
         ({"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 623}, (20, 603, None, 405)),  # Gemini
         ({"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 90, "cached_tokens": 12}, (20, 70, 12, 60)),
         ({"prompt_tokens": 10.0, "completion_tokens": 5.0}, (10, 5)),
+        ({"prompt_tokens": "10", "completion_tokens": "5"}, (10, 5)),
     ],
 )  # fmt: skip
 def test_usage_under_the_names_that_endpoints_use(reported: Any, expected: tuple[Any, ...]) -> None:
@@ -363,7 +364,9 @@ def test_tokens_beside_a_prompt_are_billed_as_those_within_it(
         assert cost_usd(Prices(3.0, 15.0, 0.3), usage) == pytest.approx(by_hand / 1e6)
 
 
-@pytest.mark.parametrize("n", [10**18, 10**9, 10**400, 1e30, float("inf"), float("nan"), -1, 1.5, True, "12", [1], {}, None])
+@pytest.mark.parametrize(
+    "n", [10**18, 10**9, 10**400, 1e30, float("inf"), float("nan"), -1, 1.5, True, "12a", "9" * 30, "-1", [1], {}, None]
+)
 @pytest.mark.parametrize("name", ["prompt_tokens", "completion_tokens"])
 def test_a_count_that_cannot_be_is_none(n: Any, name: str) -> None:
     usage, wrong = usage_of(USAGE | {name: n, "total_tokens": None}, 64, spoke=True, sent_bytes=200)

@@ -29,6 +29,7 @@ from .predict.knn import KNN as KNN
 from .predict.linear import Ridge as Ridge
 from .predict.mlp import MLP as MLP
 from .predict.principal import PrincipalRidge as PrincipalRidge
+from .prompts.savings import savings as savings
 from .router import Router as Router
 from .router.recipe import Recipe as Recipe
 from .table import Table as Table
@@ -85,5 +86,6 @@ __all__ = [
     "Value",
     "__version__",
     "evaluate",
+    "savings",
 ]
 __version__: str

@@ -99,6 +99,7 @@ def first_line(text: str) -> str:
 
 _SAME = str.maketrans(
     {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-", "\u2212": "-", "\u00a0": " "}
+    | dict.fromkeys(("\u2010", "\u2011"), "-")
 )
 _PAIRS = (("**", "**"), ("__", "__"), ("\\(", "\\)"), ("\\[", "\\]"), *((c, c) for c in "\"'`*_$"), ("\u00ab", "\u00bb"), ("(", ")"))
 
@@ -111,7 +112,7 @@ def plain(text: str) -> str:
 def bare_forms(text: str) -> set[str]:
     """`plain` text as it stands, and with the marks around it taken off one after the other: quotes, emphasis, the end of a sentence.
 
-    A mark that may be part of the answer stays: `.5`, `5!`, `50%`, `C#`, and brackets of lists.
+    A mark that may be part of the answer stays: `.5`, `5!`, `50%`, `C#`, `A*`, and brackets of lists.
     """
     said = plain(text)
     forms = {said}
@@ -137,8 +138,8 @@ def _barer(said: str) -> str:
             return inner.strip()
     if said[-1:] in ".,;:" or (said[-1:] in "!?" and said[-2:-1].isalpha()):
         return said[:-1].rstrip()
-    if said.endswith(("*", "__")):  # the other end was before the mark
-        return said.rstrip("*_").rstrip()
+    if said.endswith(("**", "__")):  # the other end was before the mark
+        return said[:-2].rstrip()
     if said.startswith(("- ", "* ", "> ", "# ")):
         return said[2:].lstrip()
     return said

@@ -11,14 +11,13 @@ from collections.abc import Iterable, Sequence
 
 
 def money(usd: float, up: bool = False) -> str:
-    """US dollars with three significant digits and no exponent: $0.00132, $12.3. up: never less than it is."""
+    """US dollars with three significant digits and no exponent: $0.00132, $12.3, $45,678. up: never less than it is."""
     if usd == 0 or not math.isfinite(usd):
         return f"${usd:g}"
     places = min(max(2 - math.floor(math.log10(abs(usd))), 0), 12)
-    shown = f"{usd:.{places}f}"
-    if up and float(shown) < usd:
-        shown = f"{usd + 10.0**-places:.{places}f}"
-    return f"${shown}"
+    if up and float(f"{usd:.{places}f}") < usd:
+        usd += 10.0**-places
+    return f"${usd:,.{places}f}"
 
 
 def request_cost(usd: float, short: bool = False) -> str:
@@ -31,10 +30,10 @@ def request_cost(usd: float, short: bool = False) -> str:
 
 
 def cost_column(costs: Iterable[float]) -> tuple[str, list[str]]:
-    """(head, cells) of a column of costs of a request, all in one unit: that in which the least of them can be read."""
+    """(head, cells) of a column of costs of a request, all in one unit: that in which most of them can be read."""
     costs = list(costs)
-    least = min((abs(c) for c in costs if math.isfinite(c) and c), default=1.0)
-    requests = 1 if least >= _READABLE else 1_000 if least >= _READABLE / 1_000 else 1_000_000
+    paid = sorted(abs(c) for c in costs if math.isfinite(c) and c) or [1.0]
+    requests = 1 if paid[0] >= _READABLE else 1_000 if paid[len(paid) // 2] >= _READABLE / 1_000 else 1_000_000
     head = {1: "cost", 1_000: "cost per 1,000", 1_000_000: "cost per million"}[requests]
     return head, ["unknown" if math.isnan(c) else money(c * requests) for c in costs]
 

@@ -30,6 +30,7 @@ from r2router.cli.outputs import TYPED
 from r2router.cli.pool import pool
 from r2router.cli.reproduce import reproduce
 from r2router.cli.route import route
+from r2router.cli.savings import savings
 from r2router.cli.screen import note
 from r2router.cli.serve import check, serve
 from r2router.cli.simulate import simulate
@@ -110,7 +111,7 @@ def main() -> None:
 
 
 COMMANDS = (
-    *(route, curves, path, models, train, evaluate, calibrate, split, add, reproduce),
+    *(route, curves, path, models, savings, train, evaluate, calibrate, split, add, reproduce),
     *(suite, collect, compact, answers, judge, agreement, pool, import_, simulate, arena, serve, check),
     *(keys, spend, explain),
 )

@@ -43,14 +43,19 @@ class Mine:
 
     def of(self, router: Router, *, starter: bool) -> Router:
         """The router of these models. starter: it is the bundled one, of which by default those with keys in the environment count."""
-        keys = keyed(router) if starter and self.models is None and self.providers is None else None
-        if keys is not None:
-            names, kept = " and ".join(keys), " and --like" if self.like else ""
-            note(f"note: only models of {names}{kept}, by the keys in the environment; --providers all takes every model")
-            return router.only(None, keys, self.like)
-        if self.models is None and self.providers in (None, (ALL,)) and not self.like:
-            return router
-        return router.only(self.models, None if self.providers == (ALL,) else self.providers, self.like)
+        models, providers = self.chosen(router, starter=starter)
+        return router if models is None and providers is None and not self.like else router.only(models, providers, self.like)
+
+    def chosen(self, router: Router, *, starter: bool) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+        """(models, providers) that `Router.only` takes; None for both where all count. Where keys choose them, it says so."""
+        if self.models is not None or self.providers is not None:
+            return self.models, None if self.providers == (ALL,) else self.providers
+        keys = keyed(router) if starter else None
+        if keys is None:
+            return None, None
+        names, kept = " and ".join(keys), " and --like" if self.like else ""
+        note(f"note: only models of {names}{kept}, by the keys in the environment; --providers all takes every model")
+        return None, tuple(keys)
 
 
 def keyed(router: Router) -> list[str] | None:

@@ -14,7 +14,7 @@ from r2router.cli.screen import note, say, style
 if TYPE_CHECKING:
     from r2router.figure import Figure
     from r2router.gateway.ledger.batch import Row
-    from r2router.gateway.spend import Against, Line, Spend
+    from r2router.gateway.spend import Against, Held, Line, Spend
     from r2router.types import Prices
 
 ledger_option = click.option(
@@ -124,6 +124,8 @@ def _show(found: Spend) -> None:
         note(f"note: {total.over:,} requests cost more than their bound: their provider billed more than was asked for")
     if total.unknown:
         note(f"note: {total.unknown:,} requests were left open by a crash, and are charged at their reservation: r2router spend --open")
+    for held in found.held:
+        say(held_words(held))
     if found.against is not None:
         say(against_words(found.against))
 
@@ -150,6 +152,16 @@ def against_words(against: Against) -> str:
     if against.quality is None:
         return f"{words} The quality of {against.model} was not forecast for them."
     return f"{words} Forecast quality: {_between(against.quality, 1, '')} compared with it."
+
+
+def held_words(held: Held) -> str:
+    """What a preset holds, in a sentence."""
+    money, unit = {"cost": ("$", " per 1,000 requests"), "day": ("$", " per day"), "quality": ("", " mean score")}[held.kind]
+    words = f"Preset {held.preset}: target {money}{held.target:.4g}{unit}"
+    if held.actual is None or held.error is None:
+        return f"{words}; nothing observed yet."
+    observed = f"{held.n:,} {'scores' if held.kind == 'quality' else 'requests'}"
+    return f"{words}, actual {money}{held.actual:.4g} ({held.error:+.2%}) over {observed}; a right answer is worth ${held.value:.3g} now."
 
 
 def _between(figure: Figure, times: float, unit: str) -> str:
@@ -261,5 +273,6 @@ def _facts(row: Row, zone: str) -> list[tuple[str, str]]:
         ("latency", ", ".join(times)),
         ("key", row.key_id or ""),
         ("session", row.session or ""),
+        ("score", "" if row.score is None else f"{row.score:g} (as its client says)"),
         ("note", row.note or ""),
     ]

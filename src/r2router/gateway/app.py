@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -12,23 +13,27 @@ import msgspec
 
 from r2router._version import __version__
 from r2router.errors import Refused
-from r2router.gateway import catalogue
+from r2router.gateway import catalogue, feedback
 from r2router.gateway.books import Books, NoBooks
 from r2router.gateway.dialects import DIALECTS
 from r2router.gateway.dialects.dialect import Dialect
 from r2router.gateway.failover import Breaker
 from r2router.gateway.incoming import Gone, Incoming, Receive, Scope, Send, check_local, same_secret, secret_of
 from r2router.gateway.keys import PREFIX, Key, Keys
+from r2router.gateway.ledger import Ledger
 from r2router.gateway.logs import Log
 from r2router.gateway.metrics import Metrics
 from r2router.gateway.outgoing import Aborted, Outgoing
-from r2router.gateway.plan import Planner, as_dict, moved
+from r2router.gateway.plan import Planner
 from r2router.gateway.refusal import Refusal
 from r2router.gateway.relay import Relay, header_text
 from r2router.gateway.replay import Replay
 from r2router.gateway.request import read_call
 from r2router.gateway.sessions import Sessions, session_of
 from r2router.gateway.setting import REPLAY, Setting
+from r2router.gateway.step import as_dict, moved
+from r2router.gateway.targets import Targets
+from r2router.gateway.traces import NOTHING, Span, Tracer, tracer_of
 from r2router.gateway.upstreams import Caller, Network
 from r2router.types import Arm
 from r2router.upstream.endpoint import key_of
@@ -48,9 +53,11 @@ class Gateway:
         keys: Keys | None = None,
         log: Log | None = None,
         caller: Caller | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
-        self.planner = Planner(setting)
         self.books: Books = books or NoBooks()
+        self.targets = Targets(books if isinstance(books, Ledger) else None)
+        self.planner = Planner(setting, targets=self.targets)
         self.keys = keys
         self.log = log or Log(setting.config.server.logs)
         self.metrics = Metrics()
@@ -58,6 +65,7 @@ class Gateway:
         self.sessions = Sessions(getattr(books, "where", None))
         self._network: Caller = caller or Network(setting.config.limits.silence_s)
         self._replay = Replay()
+        self.tracer: Tracer = tracer or tracer_of(setting.config.server.traces)
         self.active = 0
         self.draining = False
         self._idle = asyncio.Event()
@@ -73,7 +81,7 @@ class Gateway:
         """Plan what comes from now on under another setting; what is under way ends under the one it began with."""
         old = self.planner
         same = old.router.encoder == setting.router.encoder
-        self.planner = Planner(setting, old.vectors if same else None)
+        self.planner = Planner(setting, old.vectors if same else None, self.targets)
         if not same:
             old.close()
 
@@ -119,14 +127,19 @@ class Gateway:
             status, kind, body = self._gets[path](incoming)
             await out.whole(status, [(b"content-type", kind)], body if method == "GET" else b"")
             return
-        await self._authorise(incoming)
+        key = await self._authorise(incoming)
         if method == "GET" and path.startswith("/v1/models/"):
             await self._one_model(path.removeprefix("/v1/models/"), out)
             return
         if method == "POST" and path == "/v1/route":
             await self._route(incoming, out)
             return
-        if path in _BY_PATH or path == "/v1/route":
+        if method == "POST" and path == "/v1/feedback":
+            data = await incoming.body(msgspec.structs.replace(self.setting.config.limits, body_mb=feedback.MOST_MB))
+            said = await feedback.take(data, None if key is None else key.id, self.books, self.setting, self.targets)
+            await out.whole(200, [_JSON], said)
+            return
+        if path in _BY_PATH or path in ("/v1/route", "/v1/feedback"):
             raise Refusal(405, "method_not_allowed", f"{path} takes POST")
         raise Refusal(404, "not_found", f"there is no {method} {path[:200]}")
 
@@ -157,11 +170,13 @@ class Gateway:
         self.active += 1
         self._idle.clear()
         planner, asked, relay = self.planner, None, None
+        span: Span = NOTHING
         try:
             setting = planner.setting
             data = await incoming.body(setting.config.limits)
             call = read_call(dialect, data, setting.config.server.default)
             asked = call.asked
+            span = self.tracer.request(dialect.name, asked, incoming.id, incoming.headers)
             owner = None if key is None else key.id
             name = session_of(incoming, call, owner)
             session = await self.sessions.find(owner, name) if call.conversation.turns > 1 else None
@@ -169,20 +184,38 @@ class Gateway:
             if key is not None:
                 key.check(preset=plan.preset, model=None if plan.preset else plan.steps[0].model.id)
             relay = Relay(call, plan, setting, incoming, out, began)
+            relay.trace = partial(self.tracer.attempt, span, stream=call.stream)
             self.metrics.overhead.labels(plan.preset or "none").observe(asyncio.get_running_loop().time() - began)
             caller = self._replay if setting.replay and plan.steps[0].model.provider == REPLAY else self._network
-            await relay.run(self.books, self.breaker, caller, owner, name)
+            try:
+                await relay.run(self.books, self.breaker, caller, owner, name)
+            finally:
+                self._paced(relay)
             if relay.told.served and name and dialect.routed:
                 at = planner.router.pool.index.get(Arm(relay.told.served))
                 self.sessions.keep(owner, name, moved(session, plan, relay.told.served, at))
         except (Refusal, Refused) as refusal:
             self.metrics.errors.labels(dialect.name, refusal.status).inc()
+            span.failed(str(refusal.status), refusal.code)
             raise
         finally:
             self.active -= 1
             if not self.active:
                 self._idle.set()
             self._tell(incoming, dialect, asked, relay, began)
+            if relay is not None:
+                _trace(span, relay)
+            span.end()
+
+    def _paced(self, relay: Relay) -> None:
+        """Decide from now on by what this request has cost its preset."""
+        name, begun, cost = relay.plan.preset, relay.plan.pace, relay.told.bill.cost
+        if name is None or begun is None:
+            return
+        if relay.pace is not None:
+            self.targets.put(name, relay.pace)
+        elif isinstance(self.books, NoBooks) and cost:
+            self.targets.spent(name, begun, cost / 1e9)
 
     def _tell(self, incoming: Incoming, dialect: Dialect, asked: str | None, relay: Relay | None, began: float) -> None:
         took = asyncio.get_running_loop().time() - began
@@ -196,7 +229,7 @@ class Gateway:
         metrics.latency.labels(dialect.name).observe(took)
         if told.ttft_s is not None:
             metrics.ttft.labels(dialect.name).observe(told.ttft_s)
-        if told.served and told.served != plan.steps[0].arm:
+        if told.served and told.served != plan.steps[0].arm and plan.looks is None:
             metrics.fallbacks.labels(dialect.name).inc()
         if told.status >= 400:
             metrics.errors.labels(dialect.name, told.status).inc()
@@ -226,6 +259,9 @@ class Gateway:
         metrics, vectors = self.metrics, self.planner.vectors
         metrics.active.set(self.active)
         metrics.troubled.set(len(self.breaker.troubles()))
+        for name, pace in self.targets.known(self.setting.paces).items():
+            for what in ("target", "mean", "error", "value"):
+                metrics.target.labels(name, pace.kind, {"mean": "actual"}.get(what, what)).set(getattr(pace, what))
         for what in ("cached", "encoded", "refused"):
             metrics.vectors.labels(what).set(getattr(vectors, what))
         body, kind = metrics.render(incoming.header(b"accept"))
@@ -279,6 +315,7 @@ class Gateway:
         """Close connections and threads."""
         await self._network.close()
         self.planner.close()
+        await asyncio.to_thread(self.tracer.close)
 
     async def _lifespan(self, receive: Receive, send: Callable[[MutableMapping[str, Any]], Awaitable[None]]) -> None:
         while True:
@@ -290,6 +327,15 @@ class Gateway:
                 await self.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+def _trace(span: Span, relay: Relay) -> None:
+    told, plan = relay.told, relay.plan
+    cost = None if told.bill.cost is None else told.bill.cost / 1e9
+    span.say(arm=told.served, preset=plan.preset, reason=plan.reason, state=told.state, attempts=told.attempts, cost_usd=cost)
+    span.used(told.bill.usage, None, told.finish)
+    if told.status >= 400 or told.state != "done":
+        span.failed(str(told.status) if told.status >= 400 else told.state)
 
 
 def _format_of(data: bytes) -> tuple[Dialect, bytes]:

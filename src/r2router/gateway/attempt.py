@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -11,14 +11,17 @@ import msgspec
 
 from r2router.gateway.config import Bounds
 from r2router.gateway.failover import Action, action_of, wait_of, within_200
-from r2router.gateway.plan import Plan, Step, body_for
 from r2router.gateway.request import Call
 from r2router.gateway.setting import Setting
+from r2router.gateway.step import Plan, Step, body_for
 from r2router.gateway.tap import Tap
+from r2router.gateway.traces import NOTHING, Span
+from r2router.gateway.translate import turning
 from r2router.gateway.upstreams import BrokenOff, Caller, Exchange, Unreached, request_headers
 from r2router.upstream.wire import said
 
 _MOST_HELD = 1 << 20
+_MOST_WHOLE = 16 << 20
 _MOST_ERROR = 1 << 20
 
 
@@ -32,6 +35,14 @@ class Held:
     first: bytes
     done: bool
     sent_bytes: int
+
+
+@dataclass
+class Whole:
+    """A reply of which all came, as `held.first`. fits: false where it is too long to be kept, so that the rest is still to come."""
+
+    held: Held
+    fits: bool = True
 
 
 @dataclass
@@ -62,15 +73,33 @@ class Attempts:
     def __init__(self, call: Call, plan: Plan, setting: Setting, caller: Caller, client: Mapping[bytes, bytes], shown: str | None) -> None:
         self._call, self._plan, self._setting, self._caller = call, plan, setting, caller
         self._client, self._shown = client, shown
+        self.trace: Callable[[Step], Span] = lambda step: NOTHING
         self._bounds: Bounds = setting.config.limits
+        self.abandoned: tuple[Held, Step] | None = None
+        """A reply that had begun when its client left."""
 
-    async def make(self, number: int, deadline: float, *, usage: bool) -> Held | Lost:
+    async def make(self, step: Step, deadline: float, *, usage: bool) -> Held | Lost:
         """Ask the arm of a step. deadline: of the loop's clock, for the first byte. usage: whether a stream is to report its own."""
-        step = self._plan.steps[number]
-        body, surplus = body_for(self._call, self._plan, number, usage=usage)
-        native = self._call.dialect.name == "messages"
-        headers = request_headers(self._client, step.provider, self._setting.keys.get(step.model.provider, ""), native=native)
-        url = step.provider.base_url.rstrip("/") + self._call.dialect.path
+        span = self.trace(step)
+        try:
+            found = await self._make(step, deadline, usage=usage)
+        except BaseException:
+            span.failed("cancelled")
+            span.end()
+            raise
+        if isinstance(found, Held):
+            found.tap.span = span  # which ends when the answer is billed
+        else:
+            span.failed(str(found.status), found.message)
+            span.end()
+        return found
+
+    async def _make(self, step: Step, deadline: float, *, usage: bool) -> Held | Lost:
+        body, surplus = body_for(self._call, step, usage=usage)
+        headers = request_headers(
+            self._client, step.provider, self._setting.keys.get(step.model.provider, ""), native=step.speaks == "messages"
+        )
+        url = step.provider.base_url.rstrip("/") + step.dialect.path
         wait_s = min(step.provider.first_byte_s, deadline - asyncio.get_running_loop().time())
         if wait_s <= 0:
             return Lost("return", 504, "no model answered in time (limits.deadline_s)")
@@ -83,10 +112,43 @@ class Attempts:
         try:
             if not 200 <= exchange.status < 300:
                 return await self._refused(exchange, step, asked_usage=surplus)
-            return await self._begin(exchange, deadline, surplus=surplus, sent_bytes=len(body))
+            return await self._begin(exchange, step, deadline, surplus=surplus, sent_bytes=len(body))
         except BaseException:
             exchange.close(whole=False)
             raise
+
+    async def whole(self, step: Step, deadline: float) -> Whole | Lost:
+        """As `make`, with all of the reply before anything of it goes to the client."""
+        found = await self.make(step, deadline, usage=True)
+        if isinstance(found, Lost) and found.action == "plain":
+            found = await self.make(step, deadline, usage=False)
+        if isinstance(found, Lost):
+            return found
+        held, tap = found, found.tap
+        try:
+            first = bytearray(held.first)
+            if not held.done:
+                async with asyncio.timeout(self._bounds.longest_s):
+                    async for chunk in held.chunks:
+                        first += tap.feed(chunk)
+                        if len(first) > _MOST_WHOLE:
+                            held.first = bytes(first)
+                            return Whole(held, fits=False)
+                first += tap.end()
+                held.exchange.close(whole=True)
+            held.first, held.done = bytes(first), True
+        except (BrokenOff, TimeoutError) as error:
+            return self._lost(held.exchange, tap, 502, str(error) or "took too long to answer", held.sent_bytes)
+        except BaseException:
+            held.exchange.close(whole=False)
+            self.abandoned = held, step
+            raise
+        watch = tap.watch
+        if watch.error is not None or (tap.streamed and not watch.whole and watch.finish is None):
+            lost = self._lost(held.exchange, tap, 502, "did not finish its answer", held.sent_bytes)
+            lost.status = lost.status if watch.error is None else within_200(watch.error)
+            return lost
+        return Whole(held)
 
     async def _refused(self, exchange: Exchange, step: Step, *, asked_usage: bool) -> Lost:
         body = bytearray()
@@ -104,21 +166,32 @@ class Attempts:
         ours = status in (401, 402, 403)
         moved = 300 <= status < 400
         message = "points elsewhere, which is not followed" if moved else "refused our key" if ours else f"answered {status}"
+        foreign = step.speaks != self._call.dialect.name  # in a shape that the client does not know
         return Lost(
             action,
             502 if moved or ours else status,
             f"provider {step.model.provider!r} {message}",
-            b"" if moved or ours or quoted else words,
+            b"" if moved or ours or quoted or foreign else words,
             exchange.headers,
             wait_of(exchange.headers, words),
             ours=ours,
             whole_provider=status in (401, 402),
+            words=said(words) if foreign and not (moved or ours or quoted) else "",
         )
 
-    async def _begin(self, exchange: Exchange, deadline: float, *, surplus: bool, sent_bytes: int) -> Held | Lost:
-        tap = Tap(self._call.dialect, surplus=surplus, shown=self._shown, coding=exchange.headers.get("Content-Encoding", ""))
+    def _tap(self, step: Step, coding: str, *, surplus: bool) -> Tap:
+        call, foreign = self._call, step.speaks != self._call.dialect.name
+        turn = turning(call, step.speaks, shown=self._shown, input_tokens=self._plan.input_tokens) if foreign else None
+        secret = self._setting.keys.get(step.model.provider, "").encode()
+        return Tap(step.dialect, surplus=surplus, shown=self._shown, coding=coding, turning=turn, outer=call.dialect, secret=secret)
+
+    async def _begin(self, exchange: Exchange, step: Step, deadline: float, *, surplus: bool, sent_bytes: int) -> Held | Lost:
+        tap = self._tap(step, exchange.headers.get("Content-Encoding", ""), surplus=surplus)
+        tap.watch.keeps = self._plan.looks is not None or self._plan.cut != "return"
         chunks = exchange.chunks()
         first, raw = bytearray(), bytearray()
+        if tap.turning is not None and tap.blind:
+            return self._lost(exchange, tap, 502, "packed its answer, so that it cannot be translated", sent_bytes)
         try:
             async with asyncio.timeout_at(deadline if self._call.stream else deadline + self._bounds.longest_s):
                 async for chunk in chunks:
@@ -157,7 +230,8 @@ class Attempts:
         status, report = within_200(tap.watch.error), msgspec.json.encode({"error": tap.watch.error})
         ours = status in (401, 402, 403)
         keys = [key for key in self._setting.keys.values() if key]
-        body = b"" if ours or tap.streamed or any(key.encode() in raw for key in keys) else bytes(raw)
+        hidden = ours or tap.streamed or tap.turning is not None or any(key.encode() in raw for key in keys)
+        body = b"" if hidden else bytes(raw)
         action = action_of(status, report, asked_usage=asked_usage)
         message = "the provider refused our key" if ours else "the provider reported an error within 200"
         lost = Lost(action, 502 if ours else status, message, body, exchange.headers, wait_of(exchange.headers, report), ours=ours)

@@ -9,8 +9,8 @@ import msgspec
 from r2router.gateway.dialects.dialect import Watch
 from r2router.gateway.ledger.bound import Facts
 from r2router.gateway.ledger.bound import reserve as worst_case
-from r2router.gateway.plan import Plan, Step
 from r2router.gateway.setting import REPLAY
+from r2router.gateway.step import Plan, Step, most_tokens
 from r2router.pool.prices import cost_nanos
 from r2router.types import Prices
 from r2router.upstream.controls import SAFETY_CAP
@@ -70,9 +70,9 @@ def reserve(plan: Plan, ceiling: int | None, answers: int, billable: int, *, hou
     written to a cache may be kept for an hour. None where a price is not known.
     """
     given = math.ceil(plan.input_tokens * _MARGIN) + _TEMPLATE
-    costs: list[int] = []
+    costs, again = list[int](), list[int]()
     tokens = 0
-    for step in plan.steps:
+    for step in plan.steps if plan.looks is None else plan.looks.steps:
         cap = step.sent.max_tokens if step.sent.max_tokens is not None else ceiling
         if cap is None:
             cap = step.model.max_output_tokens or SAFETY_CAP
@@ -83,5 +83,9 @@ def reserve(plan: Plan, ceiling: int | None, answers: int, billable: int, *, hou
         if step.model.provider == REPLAY:
             return 0, tokens
         costs.append(worst_case(facts, step.model.usd_per_million))
+        if plan.cut != "return":  # one more call, which may begin with the answer so far
+            more = msgspec.structs.replace(facts, input_tokens=given + cap, output_tokens=most_tokens(step, ceiling))
+            again.append(worst_case(more, step.model.usd_per_million))
+            tokens = max(tokens, facts.tokens + more.tokens)
     costs.sort(reverse=True)
-    return sum(costs[: max(1, billable)]), tokens
+    return sum(costs[: max(1, billable)]) + max(again, default=0), tokens

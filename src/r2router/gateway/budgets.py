@@ -35,14 +35,21 @@ def under(sent: Enforcement, caller: Ceilings, levels: tuple[str, ...], room: in
     return found, _source(sent, found, caller)
 
 
-def callers(sent: Enforcement, caller: Ceilings) -> tuple[Enforcement, Source]:
-    """The caller's values exactly as they came, and the arm's only for what the caller says nothing of."""
+def callers(sent: Enforcement, caller: Ceilings, room: int, dialect: Dialect) -> tuple[Enforcement, Source]:
+    """The caller's values exactly as they came, and the arm's only for what the caller says nothing of.
+
+    An arm's thinking stays below the caller's cap: providers refuse more, and an answer must have room. room, dialect: as in `under`.
+    """
     thinks = caller.effort is not None or caller.thinking is not None
+    thinking = sent.thinking_tokens
+    if thinking and caller.max_tokens is not None and caller.max_tokens < thinking + room:
+        thinking = thinking_within(thinking, caller.max_tokens, room)
+        thinking = 0 if dialect == "anthropic" and thinking < ANTHROPIC_LEAST else thinking
     found = msgspec.structs.replace(
         sent,
         max_tokens=None if caller.max_tokens is not None else sent.max_tokens,
         effort=None if thinks else sent.effort,
-        thinking_tokens=None if thinks else sent.thinking_tokens,
+        thinking_tokens=None if thinks else thinking,
     )
     return found, _source(sent, found, caller)
 

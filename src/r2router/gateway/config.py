@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from r2router.decide import AnyPolicy
+from r2router.decide import AnyPolicy, Value
 from r2router.errors import ConfigError, UsageError
 from r2router.files import check_text
 from r2router.gateway.dialects.dialect import Speaks
+from r2router.gateway.targets import Target, start_of
 from r2router.text import suggest
 from r2router.types import Budget, Control, Model, Prices, Provider
 from r2router.upstream.endpoint import check_provider, origin
@@ -64,10 +65,25 @@ class Served(Provider, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return cls(**fields)
 
 
+class Edits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What of a request a server wants otherwise. rename: field -> its name there; an empty one leaves it out.
+
+    roles: role of a message -> its name there, as in `{ developer = "system" }`. one_system: all system messages as one, before the others.
+    """
+
+    rename: dict[str, str] = {}
+    roles: dict[str, str] = {}
+    one_system: bool = False
+
+
+NO_EDITS = Edits()
+
+
 class Overlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One `[[model]]`: what is given replaces what the router's pool has; a model that the pool does not have can be asked for by name.
 
-    refuses: request fields that the model does not take; they are taken out of requests that it is routed.
+    refuses: request fields that the model does not take; they are taken out of requests that it is routed. edits: what else of a request
+    its server wants otherwise.
     """
 
     id: str
@@ -81,6 +97,7 @@ class Overlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     budgets: tuple[int | str, ...] | None = None
     control: tuple[Control, ...] = ()
     refuses: frozenset[str] | None = None
+    edits: Edits = Edits()
 
     def over(self, model: Model) -> Model:
         """The model with what is given."""
@@ -96,12 +113,18 @@ class Overlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return self.over(Model(id=self.id, budgets=budgets, upstream=self.upstream or self.id))
 
 
+Mend = Literal["return", "continue", "again"]
+
+
 class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A named policy that clients ask for as a model, `auto:NAME`.
 
     policy: by default the router's own. models: the only ones that are chosen from, ids or arms, with globs; empty for all. exclude:
     those never chosen. effort: `ceiling` takes the smaller of the caller's length settings and the arm's; `caller` takes the caller's
-    where it sets any. switch_usd: what may be spent per conversation on leaving a prefix that a provider has cached.
+    where it sets any. switch_usd: what may be spent per conversation on leaving a prefix that a provider has cached. cascade: whether a
+    cheap answer is looked at before one is relayed, where the router has learned that. cut: what becomes of an answer that the arm's
+    budget cut, where it is neither streamed nor has tools: it is returned, continued, or asked for again without that budget. target: the
+    mean spend or quality that is held by moving the value of a right answer; it starts from the policy's.
     """
 
     policy: AnyPolicy | None = None
@@ -109,6 +132,9 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     exclude: tuple[str, ...] = ()
     effort: Literal["ceiling", "caller"] = "ceiling"
     switch_usd: Annotated[float, msgspec.Meta(ge=0)] = 0.05
+    cascade: bool = False
+    cut: Mend = "return"
+    target: Target | None = None
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,8 +142,10 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     key: the *name* of the environment variable with a key that clients must send; empty: none, and then on loopback only. router: the
     folder of a saved router, relative to this file; empty: the starter router. default: what clients get that name no model.
-    reply_model: which name replies show. ledger: a file, relative to this one, a `postgresql://` address, or `none`; by default
-    `default_ledger`. logs: `text`, `json` or `none`, on stderr; never any text of a prompt.
+    reply_model: which name replies show. baseline: the model or arm that reports compare with; by default the best single one; or `none`.
+    ledger: a file, relative to this one, a `postgresql://` address, or `none`; by default `default_ledger`.
+    logs: `text`, `json` or `none`, on stderr; never any text of a prompt. traces: whether OpenTelemetry traces are made; by default where
+    the environment names an endpoint for them (`OTEL_EXPORTER_OTLP_ENDPOINT`).
     """
 
     host: str = "127.0.0.1"
@@ -126,8 +154,10 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     router: str = ""
     default: str = "auto"
     reply_model: Literal["", "served", "asked"] = ""
+    baseline: str = ""
     logs: Literal["text", "json", "none"] = "text"
     ledger: str = ""
+    traces: bool | None = None
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -194,9 +224,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             if model.id in seen:
                 raise ConfigError(f"[[model]] {model.id!r} is given twice: keep one")
             seen.add(model.id)
-        for name in self.preset:
+        for name, preset in self.preset.items():
             if not name or any(c.isspace() or c in "@:*" for c in name):
                 raise ConfigError(f"preset {name!r}: a name has no white space, '@', ':' or '*'")
+            if preset.target is not None:
+                try:
+                    preset.target.pace(start_of(preset.policy, Value(1.0), 1.0))
+                except ConfigError as error:
+                    raise ConfigError(f"preset {name!r}: {error}") from None
         for pattern, target in [*self.alias.items(), ("server.default", self.server.default)]:
             if target.startswith("auto:") and target.removeprefix("auto:") not in {**self.preset, **PRESETS}:
                 known = [*self.preset, *PRESETS]
@@ -225,5 +260,6 @@ PRESETS: dict[str, Preset] = {
     "cheap": Preset(policy=_policy(policy="tradeoff", lam=0.8)),
     "balanced": Preset(),
     "best": Preset(policy=_policy(policy="tradeoff", lam=0.0)),
+    "cascade": Preset(cascade=True),
 }
-"""Presets that are there without a configuration: mostly cost, the router's own policy, quality alone."""
+"""Presets that are there without a configuration: mostly cost, the router's own policy, quality alone, and looking at answers."""

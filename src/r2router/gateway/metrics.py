@@ -31,6 +31,9 @@ class Metrics:
         self.overhead = Histogram("r2router_overhead_seconds", "Seconds before the first call", ["preset"], buckets=_OVERHEAD, **given)
         self.active = Gauge("r2router_requests_active", "Requests under way", **given)
         self.troubled = Gauge("r2router_upstreams_troubled", "Providers and models that are known to fail now", **given)
+        self.target = Gauge(
+            "r2router_target", "What presets hold: US dollars per request or day, or quality", ["preset", "kind", "what"], **given
+        )
         self.vectors = Gauge("r2router_vectors", "Texts encoded, found in the cache, and refused", ["what"], **given)
 
     def render(self, accept: str) -> tuple[bytes, str]:

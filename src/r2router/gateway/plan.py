@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field, replace
-from typing import Any
+import asyncio
+import math
 
 import msgspec
 import numpy as np
 
-from r2router.decide import Tradeoff
+from r2router.decide import Best, Tradeoff, Value
 from r2router.encode import load_encoder
 from r2router.errors import ConfigError, NoFeasibleArm, R2Error
 from r2router.gateway.budgets import Source, callers, under
-from r2router.gateway.config import Preset, Served
-from r2router.gateway.conversation import Conversation
+from r2router.gateway.config import NO_EDITS, Edits, Preset, Served
 from r2router.gateway.exclude import Exclusions
 from r2router.gateway.refusal import Refusal
 from r2router.gateway.request import Call
 from r2router.gateway.sessions import Session
 from r2router.gateway.setting import Setting
 from r2router.gateway.stay import Stay, Staying
+from r2router.gateway.step import Baseline, Looks, Plan, Step
+from r2router.gateway.targets import Targets
 from r2router.gateway.vectors import Vectors
 from r2router.router.arm_controls import ArmControls
+from r2router.router.steps import Question
 from r2router.text import suggest
 from r2router.types import Arm, BoolArray, Budget, Decision, Enforcement, FloatArray, Forecast, Model
 from r2router.upstream.controls import Controls
@@ -31,37 +32,12 @@ _BYTES_PER_TOKEN = 4
 _UNKNOWN_SPREAD = 0.29
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One arm that may be asked. sent: what enforces its budget."""
-
-    arm: str
-    model: Model
-    provider: Served
-    sent: Enforcement
-    source: Source
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """steps: in the order in which they are asked. reason: why the first. decision: where a router chose. input_tokens: an estimate."""
-
-    steps: tuple[Step, ...]
-    reason: str
-    preset: str | None
-    input_tokens: int
-    conversation: Conversation
-    decision: Decision | None = None
-    excluded: dict[str, str] = field(default_factory=dict)
-    refuses: tuple[frozenset[str], ...] = ()
-    stay: Stay | None = None
-
-
 class Planner:
-    """Plans requests under one setting. vectors: made anew with each router."""
+    """Plans requests under one setting. vectors: made anew with each router. targets: how far presets are with what they hold."""
 
-    def __init__(self, setting: Setting, vectors: Vectors | None = None) -> None:
+    def __init__(self, setting: Setting, vectors: Vectors | None = None, targets: Targets | None = None) -> None:
         self.setting = setting
+        self._targets = targets or Targets(None)
         self.router = setting.router
         self.vectors = vectors or Vectors(load_encoder(self.router.encoder))
         self._controls = ArmControls.of(self.router.pool, self.router.controls)
@@ -89,18 +65,18 @@ class Planner:
         provider = self.setting.providers.get(model.provider)
         if why or provider is None:
             raise Refusal(503, "model_unavailable", f"model {model.id!r} cannot be called: {why}", param="model", retry=False)
-        if call.dialect.name not in provider.speaks:
-            ends = ", ".join(provider.speaks)
-            message = f"model {model.id!r}: provider {model.provider!r} has no {call.dialect.path}; it speaks {ends}"
-            raise Refusal(400, "endpoint_not_supported", message, param="model")
+        speaks, why = self.exclusions.endpoint(call, provider)
+        if speaks is None:
+            raise Refusal(400, "endpoint_not_supported", f"model {model.id!r}: provider {model.provider!r} {why}", param="model")
         sent, arm = Enforcement(), model.id
         source: Source = "none"
         if budget is not None and call.dialect.routed:
             arm = Arm.of(model.id, budget.id)
             at = self.router.pool.index.get(Arm(arm))
             own = self._controls.collected[at].enforcement(model, budget) if at is not None else Controls().enforcement(model, budget)
-            sent, source = callers(own, call.ceilings)
-        step = Step(arm, model, provider, sent, source)
+            room = Controls().answer_room if at is None else self._controls.collected[at].controls.answer_room
+            sent, source = callers(own, call.ceilings, room, provider.dialect)
+        step = Step(str(arm), model, provider, sent, source, speaks, edits=self._edits(model))
         return Plan((step,), "passthrough", None, self._input_tokens(call, 0), call.conversation)
 
     async def _routed(self, call: Call, name: str, session: Session | None) -> Plan:
@@ -113,16 +89,58 @@ class Planner:
         counts = np.array([float(tokens)])
         forecast = self._prior_forecast(counts) if encoded is None else self.router.forecast_vectors(encoded.vector, counts)
         needs = frozenset(call.conversation.needs | set(call.wanted.require))
-        usable, excluded = self.exclusions.usable(call.dialect.name, needs, mask, tokens)
+        usable, excluded = self.exclusions.usable(call, needs, mask, tokens)
         stay = self._staying.decide(call.conversation, session, usable, tokens, preset.switch_usd)
+        baseline = self._baseline(forecast)
+        pace = self.setting.paces.get(f"auto:{name}") if call.wanted.policy is None else None
+        if pace is not None:
+            preset = msgspec.structs.replace(preset, policy=Value((await self._targets.current(f"auto:{name}", pace)).value))
         forecast = msgspec.structs.replace(forecast, cost=np.maximum(forecast.cost + stay.extra, 0.0))
         decision = self._decide(forecast, preset, stay, excluded)
         effort = call.wanted.effort or preset.effort
+        looks = None
+        if preset.cascade and encoded is not None and _may_look(call, needs, stay):
+            looks = self._looks(call, encoded.vector, forecast, preset, stay, effort)
+        if looks is not None:
+            first = (await asyncio.to_thread(looks.question.step, [])).call
+            decision = decision if first is None else first
         others = [arm for arm in decision.fallbacks if arm != decision.arm]
         steps = [self._step(call, decision.arm, decision.enforcement, effort), *(self._step(call, arm, None, effort) for arm in others)]
-        refuses = tuple(self._refuses(step) for step in steps)
         reason = stay.reason or _reason(decision, session)
-        return Plan(tuple(steps), reason, f"auto:{name}" if name else "auto", tokens, call.conversation, decision, excluded, refuses, stay)
+        mends = looks is None and not call.stream and not {"tools", "n"} & needs and not isinstance(preset.policy, Best)
+        return Plan(
+            tuple(steps),
+            reason,
+            f"auto:{name}" if name else "auto",
+            tokens,
+            call.conversation,
+            decision,
+            excluded,
+            stay,
+            looks,
+            preset.cut if mends else "return",
+            pace,
+            baseline,
+        )
+
+    def _baseline(self, forecast: Forecast) -> Baseline | None:
+        at = self.setting.baseline
+        if at is None:
+            return None
+        cost, quality = float(forecast.cost[0, at]), float(forecast.quality[0, at])
+        return Baseline(self.router.arms[at], cost, quality) if math.isfinite(cost) and math.isfinite(quality) else None
+
+    def _looks(self, call: Call, vector: FloatArray, forecast: Forecast, preset: Preset, stay: Stay, effort: str) -> Looks | None:
+        """How answers are looked at; None where the router has not learned it, or where looking did not pay."""
+        question = Question.on(self.router, call.conversation.task, vector, forecast, stay.mask, preset.policy)
+        if not question.looking:
+            return None
+        arms = [arm for arm, cost in zip(self.router.arms, question.cost, strict=True) if np.isfinite(cost)]
+
+        def make(decision: Decision) -> Step:
+            return self._step(call, decision.arm, decision.enforcement, effort)
+
+        return Looks(question, make, tuple(self._step(call, arm, None, effort) for arm in arms))
 
     def _decide(self, forecast: Forecast, preset: Preset, stay: Stay, excluded: dict[str, str]) -> Decision:
         """Raises `Refusal`."""
@@ -168,23 +186,30 @@ class Planner:
             sent = collected.enforcement(model, budget)
         levels = tuple(b.id for b in model.budgets if "reasoning_effort" in b.control)
         provider = self.setting.providers[model.provider]
+        speaks = self.exclusions.endpoint_of(call.dialect.name, provider) or call.dialect.name
         if effort == "caller":
-            return Step(arm, model, provider, *callers(sent, call.ceilings))
-        return Step(arm, model, provider, *under(sent, call.ceilings, levels, collected.controls.answer_room, provider.dialect))
+            sent, source = callers(sent, call.ceilings, collected.controls.answer_room, provider.dialect)
+        else:
+            sent, source = under(sent, call.ceilings, levels, collected.controls.answer_room, provider.dialect)
+        return Step(str(arm), model, provider, sent, source, speaks, self._refuses(model, provider, sent), self._edits(model))
 
     def _any_arm(self, model: str) -> int:
         return next(i for i, arm in enumerate(self.router.arms) if arm.model == model)
 
-    def _refuses(self, step: Step) -> frozenset[str]:
+    def _refuses(self, model: Model, provider: Served, sent: Enforcement) -> frozenset[str]:
         """Request fields that a thinking model would refuse."""
-        given = self.setting.refuses(step.model.id)
-        if given is not None:
-            return given
-        if step.provider.dialect == "anthropic" and step.sent.thinking_tokens:
+        overlay = self.setting.overlays.get(model.id)
+        if overlay is not None and overlay.refuses is not None:
+            return overlay.refuses
+        if provider.dialect == "anthropic" and sent.thinking_tokens:
             return _REFUSED_THINKING
-        if step.provider.dialect == "openai" and any("reasoning_effort" in b.control for b in step.model.budgets):
+        if provider.dialect == "openai" and any("reasoning_effort" in b.control for b in model.budgets):
             return _REFUSED_REASONING
         return frozenset()
+
+    def _edits(self, model: Model) -> Edits:
+        overlay = self.setting.overlays.get(model.id)
+        return NO_EDITS if overlay is None else overlay.edits
 
     def _input_tokens(self, call: Call, task_tokens: int) -> int:
         """The prompt's tokens, about: exact where it is one text alone, else by its bytes, images and files by their headers."""
@@ -214,43 +239,12 @@ _REFUSED_THINKING = frozenset({"temperature", "top_k", "top_p"})
 _REFUSED_REASONING = frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "stop"})
 
 
+def _may_look(call: Call, needs: frozenset[str], stay: Stay) -> bool:
+    """Whether a cascade may look at answers: not in the middle of a tool's use, and not where the client reads along to act on it."""
+    return not (stay.arm or stay.escalate or {"n", "background"} & needs or (call.stream and "tools" in needs))
+
+
 def _reason(decision: Decision, session: Session | None) -> str:
     if session is None:
         return f"routed: {decision.reason}"
     return f"{'kept' if Arm(session.arm).model == decision.model else 'switched'}: {decision.reason}"
-
-
-def moved(session: Session | None, plan: Plan, arm: str, at: int | None) -> Session:
-    """Where a conversation stands after an answer. at: the index of the arm; None where the router does not have it."""
-    before = session.switched if session is not None else 0
-    left = int(plan.stay.cold[at]) if plan.stay is not None and at is not None else 0
-    return Session(arm=arm, at=time.time(), tokens=plan.input_tokens, turns=plan.conversation.turns, switched=before + left)
-
-
-def larger_context(plan: Plan, failed: Step) -> Plan:
-    """The plan with those steps alone whose model takes a longer prompt than the failed one."""
-    least = failed.model.context or 0
-    return replace(plan, steps=tuple(s for s in plan.steps if s.model.context is None or s.model.context > least))
-
-
-def body_for(call: Call, plan: Plan, number: int, *, usage: bool) -> tuple[bytes, bool]:
-    """(the bytes to send for a step, whether its stream will hold an event that the client did not ask for)."""
-    step, body = plan.steps[number], call.body.copy()
-    body.put("model", step.model.upstream or step.model.id)
-    for name in plan.refuses[number] if plan.refuses else ():
-        body.remove(name)
-    call.dialect.enforce(body, step.sent, step.provider)
-    surplus = call.dialect.ask_usage(body) if call.stream and usage and step.provider.stream_options else False
-    return body.render(), surplus
-
-
-def as_dict(plan: Plan) -> dict[str, Any]:
-    """For a person: what was decided, and why not otherwise."""
-    found: dict[str, Any] = {"arm": plan.steps[0].arm, "reason": plan.reason, "input_tokens": plan.input_tokens, "preset": plan.preset}
-    if plan.decision is not None:
-        found |= plan.decision.to_dict()
-    found["reason"] = plan.reason
-    found["fallbacks"] = [step.arm for step in plan.steps[1:]]
-    found["enforcement"] = msgspec.to_builtins(plan.steps[0].sent)
-    found["budget_source"] = plan.steps[0].source
-    return found | {"excluded": plan.excluded}

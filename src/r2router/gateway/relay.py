@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from r2router.gateway.attempt import Attempts, Held, Lost
@@ -14,13 +14,20 @@ from r2router.gateway.books import Books
 from r2router.gateway.failover import Breaker
 from r2router.gateway.incoming import Gone, Incoming
 from r2router.gateway.ledger import Opened, Settled
-from r2router.gateway.outgoing import Aborted, Outgoing, Presence
-from r2router.gateway.plan import Plan, Step, larger_context
+from r2router.gateway.looking import Looking, Outcome
+from r2router.gateway.mend import CUT, cut_by_us, joined, second
+from r2router.gateway.outgoing import Aborted, Headers, Outgoing, Presence
+from r2router.gateway.pacing import Pace
 from r2router.gateway.refusal import Refusal
 from r2router.gateway.request import Call
 from r2router.gateway.setting import REPLAY, Setting
+from r2router.gateway.signs import Signs
+from r2router.gateway.splice import NotJson
+from r2router.gateway.step import Looks, Plan, Step, larger_context
 from r2router.gateway.tap import Tap
+from r2router.gateway.traces import NOTHING, Span
 from r2router.gateway.upstreams import BrokenOff, Caller, reply_headers
+from r2router.upstream.usage import Usage
 
 _STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
@@ -49,11 +56,12 @@ class Relay:
         wish = setting.config.server.reply_model
         shows_asked = wish == "asked" or (not wish and call.dialect.shows_asked)
         self._shown = call.asked if shows_asked and call.dialect.routed else None
-        self._timer: asyncio.TimerHandle | None = None
-        self._ping: asyncio.Task[None] | None = None
         self._tap: Tap | None = None
-        self._presence: Presence | None = None
-        self._session = ""
+        self._signs = Signs(out, setting.config.limits, call.dialect.ping, began, self._head)
+        self._session = self._reason = ""
+        self.trace: Callable[[Step], Span] = lambda step: NOTHING
+        self.pace: Pace | None = None
+        """What the preset holds, after this request."""
 
     async def run(self, books: Books, breaker: Breaker, caller: Caller, key: str | None, session: str) -> None:
         """Answer the client. Raises `Refusal` where nothing has been sent to it, `Gone` where it left."""
@@ -61,7 +69,8 @@ class Relay:
         ticket = await books.open(self._opened(key, session))
         try:
             async with Presence(self.incoming) as presence:
-                self._presence = presence
+                if self.call.stream and self.call.dialect.ping:
+                    self._signs.begin(presence)
                 await self._serve(breaker, caller)
         except Gone as gone:
             self.told.state, self.told.note = "cancelled", str(gone)
@@ -70,8 +79,7 @@ class Relay:
             self.told.status, self.told.note = refusal.status, refusal.code
             raise
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
+            self._signs.end()
             told = self.told
             settled = Settled(
                 state=told.state,
@@ -84,28 +92,33 @@ class Relay:
                 attempts=told.attempts,
                 note=told.note,
             )
-            await books.settle(ticket, settled)
+            charge = await books.settle(ticket, settled)
+            self.pace = getattr(charge, "pace", None)
 
     # -- the attempts -------------------------------------------------------------------------------------------------
 
     async def _serve(self, breaker: Breaker, caller: Caller) -> None:
         attempts = Attempts(self.call, self.plan, self.setting, caller, self.incoming.headers, self._shown)
-        if self.call.stream and self.call.dialect.ping:
-            self._watch_silence()
+        attempts.trace = self.trace
         deadline = self.began + self._bounds.deadline_s
+        if self.plan.looks is not None:
+            await self._look(attempts, self.plan.looks, deadline, breaker)
+            return
         order = self._order(breaker)
         usage, lost, at = True, None, 0
         while at < len(order) and self.told.attempts < self._bounds.attempts:
             step = self.plan.steps[order[at]]
             self.told.attempts += 1
             try:
-                found = await attempts.make(order[at], deadline, usage=usage)
+                found = await attempts.make(step, deadline, usage=usage)
             except asyncio.CancelledError:
                 self._bill_unseen(step)
                 raise
             if isinstance(found, Held):
                 breaker.succeeded(step.model.provider, step.model.id)
                 self.told.served = step.arm
+                if cut_by_us(self.call, self.plan, step, found):
+                    found = await self._mend(attempts, found, step, deadline)
                 await self._relay(found, step, lost)
                 return
             lost = found
@@ -122,6 +135,71 @@ class Relay:
                 at = -1
             at += 1
         await self._fail(lost or Lost("return", 503, "no model can be asked now"))
+
+    async def _mend(self, attempts: Attempts, held: Held, step: Step, deadline: float) -> Held:
+        """A cut answer continued, or another one in its place; both are paid. Where that fails, the answer as it is."""
+        again = second(self.call, self.plan, step, held)
+        if again is None:
+            return held
+        self.told.attempts += 1
+        try:
+            found = await attempts.make(again, deadline, usage=True)
+        except asyncio.CancelledError:
+            self._bill(step, held.tap, held.sent_bytes)
+            self._bill_unseen(again)
+            raise
+        if isinstance(found, Lost):
+            if found.maybe_billed:
+                self._bill_unseen(again) if found.tap is None else self._bill(again, found.tap, found.sent_bytes)
+            return held
+        self._reason = f"{self.plan.reason}; cut by its budget, and {'continued' if again.said else 'asked again'}"
+        if not again.said:
+            self._bill(step, held.tap, held.sent_bytes)
+            return found
+        try:
+            both = Bill()
+            for of, tap, sent in ((step, held.tap, held.sent_bytes), (again, found.tap, found.sent_bytes)):
+                usage, estimated = usage_from(self.plan, of, tap.watch, sent)
+                both.add(of, usage, estimated=estimated)
+            found.first = joined(held.first, found, both.usage or Usage(0, 0))
+        except (NotJson, IndexError):
+            self._bill(again, found.tap, found.sent_bytes)
+            return held
+        self._bill(step, held.tap, held.sent_bytes)
+        return found
+
+    async def _look(self, attempts: Attempts, looks: Looks, deadline: float, breaker: Breaker) -> None:
+        """Relay the accepted answer of a cascade; all others are paid as well."""
+        looking = Looking(self.plan, _healthy(looks, breaker), attempts, self._bounds.attempts)
+        asked: list[Step] = []
+
+        def began(step: Step) -> None:
+            asked.append(step)
+            self.told.attempts += 1
+
+        def failed(lost: Lost, step: Step) -> None:
+            asked.clear()
+            self._note_failure(lost, step, breaker)
+
+        outcome = Outcome(None)
+        try:
+            outcome = await looking.run(deadline, began, failed)
+        except asyncio.CancelledError:
+            if attempts.abandoned is not None:
+                self._bill(attempts.abandoned[1], attempts.abandoned[0].tap, attempts.abandoned[0].sent_bytes)
+            elif asked and (not looking.seen or looking.seen[-1].step is not asked[-1]):
+                self._bill_unseen(asked[-1])
+            raise
+        finally:
+            for seen in looking.seen:
+                breaker.succeeded(seen.step.model.provider, seen.step.model.id)
+                if seen is not outcome.accepted:
+                    self._bill(seen.step, seen.held.tap, seen.held.sent_bytes)
+        if outcome.accepted is None:
+            await self._fail(outcome.lost or Lost("return", 503, "no model can be asked now"))
+            return
+        self.told.served, self._reason = outcome.accepted.step.arm, outcome.reason
+        await self._relay(outcome.accepted.held, outcome.accepted.step, None)
 
     def _order(self, breaker: Breaker) -> list[int]:
         """The steps, those that are known to fail now behind the others."""
@@ -159,7 +237,7 @@ class Relay:
     # -- the reply ----------------------------------------------------------------------------------------------------
 
     async def _relay(self, held: Held, step: Step, before: Lost | None) -> None:
-        tap = self._tap = held.tap
+        tap = self._tap = self._signs.tap = held.tap
         whole = held.done
         try:
             headers = self._headers(step, before)
@@ -186,7 +264,7 @@ class Relay:
             self._mark_first()
             self.told.finish = tap.watch.finish
             cut = not tap.watch.whole and tap.watch.finish is None and not tap.blind
-            self.told.state = "cut" if cut or tap.watch.error is not None or tap.watch.finish in _CUT else "done"
+            self.told.state = "cut" if cut or tap.watch.error is not None or tap.watch.finish in CUT else "done"
         except BrokenOff as error:
             self.told.state, self.told.note = "cut", f"the provider {error}"
             await self._break(f"the provider {error}")
@@ -197,7 +275,9 @@ class Relay:
     async def _finish(self, tap: Tap) -> None:
         """End a stream; one that lacks its end is not passed off as whole."""
         watch = tap.watch
-        if tap.streamed and not watch.whole and watch.finish is None and watch.error is None:
+        if watch.error is not None and tap.turning is not None:
+            await self._break("the provider reported an error within its answer")
+        elif tap.streamed and not watch.whole and watch.finish is None and watch.error is None:
             await self._break("the provider ended the stream too early")
         else:
             await self.out.end()
@@ -215,39 +295,15 @@ class Relay:
         if self.told.ttft_s is None and self.out.first_at is not None:
             self.told.ttft_s = self.out.first_at - self.began
 
-    # -- signs of life, and their absence -----------------------------------------------------------------------------
-
-    def _watch_silence(self) -> None:
-        every = self._bounds.keepalive_s
-        rest = every - self.out.idle() if self.out.started else every
-        self._timer = asyncio.get_running_loop().call_later(max(rest, every / 10), self._tick)
-
-    def _tick(self) -> None:
-        loop, bounds, presence = asyncio.get_running_loop(), self._bounds, self._presence
-        if presence is None or presence.gone:
-            return
-        if self.out.stalled() > bounds.stall_s:
-            presence.leave(f"its client took nothing for {bounds.stall_s:g} s")
-            return
-        if loop.time() - self.began > bounds.longest_s:
-            presence.leave(f"it took more than {bounds.longest_s:g} s")
-            return
-        at_end = self._tap is None or (self._tap.at_end and self._tap.streamed is not False)
-        quiet = self.out.idle() >= 0.9 * bounds.keepalive_s if self.out.started else True
-        if quiet and at_end and not self.out.stalled() and (self._ping is None or self._ping.done()):
-            self._ping = loop.create_task(self._send_ping())
-        self._watch_silence()
-
-    async def _send_ping(self) -> None:
-        if not self.out.started:
-            kind = (b"content-type", b"text/event-stream; charset=utf-8")
-            await self.out.start(200, [*self._headers(self.plan.steps[0]), *self._forecast_headers(), kind, *_STREAM_HEADERS])
-        await self.out.write(self.call.dialect.ping)
-
     # -- what is told -------------------------------------------------------------------------------------------------
 
+    def _head(self) -> Headers:
+        """Of a stream that begins with a sign of life."""
+        kind = (b"content-type", b"text/event-stream; charset=utf-8")
+        return [*self._headers(self.plan.steps[0]), *self._forecast_headers(), kind, *_STREAM_HEADERS]
+
     def _headers(self, step: Step, before: Lost | None = None) -> list[tuple[bytes, bytes]]:
-        reason = self.plan.reason if before is None else f"fallback:{before.status}: {before.message}"
+        reason = self._reason or self.plan.reason if before is None else f"fallback:{before.status}: {before.message}"
         found = [("arm", step.arm), ("reason", reason), ("request-id", self.incoming.id), ("budget-source", step.source)]
         if self._session:
             found.append(("session", self._session))
@@ -283,26 +339,42 @@ class Relay:
             price_version=self.setting.version,
             forecast_quality=None if decision is None else decision.quality,
             forecast=None if decision is None else nanos(decision.cost),
+            baseline=plan.baseline and plan.baseline.arm,
+            baseline_cost=plan.baseline and nanos(plan.baseline.cost),
+            baseline_quality=plan.baseline and plan.baseline.quality,
+            pace=plan.pace,
             time=time.time(),
         )
 
     def _bill(self, step: Step, tap: Tap, sent_bytes: int) -> None:
         usage, estimated = usage_from(self.plan, step, tap.watch, sent_bytes)
         self.told.bill.add(step, usage, estimated=estimated)
+        tap.span.used(usage, tap.watch.model, tap.watch.finish)
+        if tap.watch.error is not None or not tap.watch.whole:
+            tap.span.failed("broken_off")
+        tap.span.end()
 
     def _bill_unseen(self, step: Step) -> None:
         """An attempt of which nothing came back, and that the provider may bill for all the same."""
-        self._bill(step, Tap(self.call.dialect), 0)
+        self._bill(step, Tap(step.dialect), 0)
 
     def _observed(self) -> Any:
-        return self._tap.watch if self._tap is not None else self.call.dialect.watch()
+        return self._tap.outer if self._tap is not None else self.call.dialect.watch()
 
     def _elapsed(self) -> float:
         return asyncio.get_running_loop().time() - self.began
 
 
 _CODES: Mapping[int, str] = {502: "upstream_unavailable", 503: "no_model_available", 504: "upstream_timeout"}
-_CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"})
+
+
+def _healthy(looks: Looks, breaker: Breaker) -> Looks:
+    """A cascade without the models that are known to fail now, if any other is left."""
+    question = looks.question
+    for step in looks.steps:
+        if breaker.open(step.model.provider, step.model.id):
+            question = question.without(step.arm)
+    return replace(looks, question=question) if question.left else looks
 
 
 def _cost_headers(bill: Bill, before: Bill) -> list[tuple[bytes, bytes]]:

@@ -38,39 +38,50 @@ def read_setting(file: Path | None, **server: Any) -> Setting:
     config = Config() if file is None else Config.read(file)
     given = {name: value for name, value in server.items() if value is not None}
     config = msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, **given))
-    check_open(config)
+    check_open(config, file)
     return Setting.of(config, None if file is None else file.parent)
 
 
 def open_ledger(setting: Setting, file: Path | None) -> Ledger | None:
     """The ledger of a setting; None where it is to have none. Raises `LedgerError`."""
-    where = setting.config.server.ledger or default_ledger()
+    where = ledger_of(setting.config, file)
+    if isinstance(where, Path):
+        try:
+            where.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LedgerError(f"{where}: cannot be made ({error.strerror or error}); set server.ledger") from None
+    return None if where is None else Ledger.at(where)
+
+
+def ledger_of(config: Config, file: Path | None) -> Path | str | None:
+    """Where the ledger of a configuration is: a file, or an address; None where it is to have none."""
+    where = config.server.ledger or default_ledger()
     if where == "none":
         return None
     if where.startswith(("postgresql://", "postgres://")):
-        return Ledger.at(where)
+        return where
     path = Path(where)
-    if not path.is_absolute() and file is not None:
-        path = file.parent / path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LedgerError(f"{path}: cannot be made ({error.strerror or error}); set server.ledger") from None
-    return Ledger.at(path)
+    return path if path.is_absolute() or file is None else file.parent / path
 
 
-def check_open(config: Config) -> None:
-    """Raise `ConfigError` where strangers could ask: without a key the gateway is for this machine alone."""
+def check_open(config: Config, file: Path | None = None) -> None:
+    """Raise `ConfigError` where strangers could ask: without a key, in the environment or the ledger, only this machine may."""
     key = config.server.key
     if key:
         _, wrong = key_of(key)
         if wrong:
             raise ConfigError(f"server.key: {wrong}")
-    elif not is_loopback(config.server.host):
+    elif not is_loopback(config.server.host) and not _has_keys(ledger_of(config, file)):
         raise ConfigError(
-            f"server.host {config.server.host!r} can be reached from other machines, and no key is set: put a key into an environment "
-            'variable and name it, as in key = "R2ROUTER_KEY", or listen on 127.0.0.1'
+            f"server.host {config.server.host!r} can be reached from other machines, and no key is set: make one with "
+            '`r2router keys make`, or put one into an environment variable and name it, as in key = "R2ROUTER_KEY", or listen on 127.0.0.1'
         )
+
+
+def _has_keys(where: Path | str | None) -> bool:
+    if where is None or (isinstance(where, Path) and not where.exists()):
+        return False
+    return Keys(where).any()
 
 
 def serve(

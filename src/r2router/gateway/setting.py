@@ -14,8 +14,10 @@ import msgspec
 import numpy as np
 
 from r2router.errors import ConfigError, UsageError
-from r2router.gateway.config import Config, Preset, Served
+from r2router.gateway.config import Config, Overlay, Preset, Served
 from r2router.gateway.dialects.dialect import Speaks
+from r2router.gateway.pacing import Pace
+from r2router.gateway.targets import start_of
 from r2router.pool.pool import Pool
 from r2router.router.router import Router
 from r2router.text import listing, suggest
@@ -64,6 +66,7 @@ class Setting:
         setting = cls(config, router.with_pool(Pool(models)), providers, keys, missing, others, replay)
         for name, preset in config.preset.items():
             setting.mask_of(name, preset)
+        _ = setting.paces, setting.baseline  # for their checks
         return setting
 
     @cached_property
@@ -95,6 +98,32 @@ class Setting:
         return mask & ~fitting(preset.exclude)
 
     @cached_property
+    def paces(self) -> dict[str, Pace]:
+        """What presets hold, as it begins, by the name that clients give them; none in a replay, where nothing is spent."""
+        presets = {} if self.replay else self.config.presets()
+        own, scale = self.router.policy, self.router.scale
+        return {
+            f"auto:{name}": preset.target.pace(start_of(preset.policy, own, scale))
+            for name, preset in presets.items()
+            if preset.target is not None
+        }
+
+    @cached_property
+    def baseline(self) -> int | None:
+        """The index of the arm that reports compare with. Raises `ConfigError` where the configuration names none of the router's."""
+        wanted, arms, quality = self.config.server.baseline, self.router.arms, self.router.prior_quality
+        if wanted == "none":
+            return None
+        fits = np.array([not wanted or wanted in (arm, arm.model) for arm in arms])
+        if not fits.any():
+            known = [*(m.id for m in self.router.pool.models), "none"]
+            raise ConfigError(f"server.baseline: the router has no model or arm {wanted!r}{suggest(wanted, known)}")
+        if not wanted:
+            fits &= np.array([self.router.pool[arm.model].available for arm in arms])
+        ranked = np.where(fits & np.isfinite(quality), quality, -np.inf)
+        return int(ranked.argmax()) if np.isfinite(ranked).any() else None
+
+    @cached_property
     def names(self) -> dict[str, Model]:
         """What a client may call a model -> the model: its id, or the name that its provider has for it."""
         models = [*self.router.pool.models, *self.others.values()]
@@ -114,9 +143,10 @@ class Setting:
             raise ConfigError(f"model {name!r} has no budget {wanted!r}; it has {listing(b.id for b in model.budgets)}")
         return model, budget
 
-    def refuses(self, model: str) -> frozenset[str] | None:
-        """The request fields that a model does not take, where the configuration says so."""
-        return next((o.refuses for o in self.config.model if o.id == model), None)
+    @cached_property
+    def overlays(self) -> dict[str, Overlay]:
+        """Model -> what the configuration says of it."""
+        return {overlay.id: overlay for overlay in self.config.model}
 
 
 def _router(config: Config, folder: Path | None) -> Router:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Sequence
 from decimal import Decimal
@@ -19,6 +20,7 @@ from r2router.gateway.ledger.batch import ROW, Row
 from r2router.gateway.ledger.database import Database, Failed, connect, migrations, version
 from r2router.gateway.ledger.windows import dollars
 from r2router.gateway.ledger.work import NO_KEY
+from r2router.gateway.pacing import Pace
 from r2router.metrics import intervals
 from r2router.pool.prices import cost_nanos
 from r2router.types import Prices
@@ -89,8 +91,32 @@ class Against(msgspec.Struct, frozen=True):
     how: str
 
 
+class Held(msgspec.Struct, frozen=True):
+    """What a preset holds, and how well, since it holds it.
+
+    kind: `cost`, US dollars per 1,000 requests; `day`, US dollars per day; `quality`, a mean score. target, actual: in that unit.
+    error: of the actual, as a share of the target. value: of a right answer now, US dollars. n: requests. None: nothing to say yet.
+    """
+
+    preset: str
+    kind: str
+    target: float
+    actual: float | None
+    error: float | None
+    value: float
+    n: int
+
+    @classmethod
+    def of(cls, preset: str, pace: Pace) -> Held:
+        """From a pace."""
+        times = 1000.0 if pace.kind == "cost" else 1.0
+        known = math.isfinite(pace.mean)
+        actual, error = (pace.mean * times, pace.error) if known else (None, None)
+        return cls(preset, pace.kind, pace.target * times, actual, error, pace.value, pace.n)
+
+
 class Spend(msgspec.Struct, frozen=True):
-    """A report. zone: in which days begin. lines: the largest first, days in their order."""
+    """A report. zone: in which days begin. lines: the largest first, days in their order. held: of presets with a target."""
 
     by: str
     zone: str
@@ -99,6 +125,7 @@ class Spend(msgspec.Struct, frozen=True):
     lines: tuple[Line, ...]
     total: Line
     against: Against | None = None
+    held: tuple[Held, ...] = ()
 
     def to_csv(self) -> str:
         """One row per line, and no total: sums of columns are to be sums."""
@@ -120,7 +147,13 @@ class Spend(msgspec.Struct, frozen=True):
         if self.against is not None:
             against = {name: getattr(self.against, name) for name in ("model", "n", "spent", "instead", "how")}
             against |= {"saved_usd_per_request": _figure(self.against.saved), "quality": _figure(self.against.quality)}
-        return {**found, "lines": [of(line) for line in self.lines], "total": of(self.total), "against": against}
+        return {
+            **found,
+            "lines": [of(line) for line in self.lines],
+            "total": of(self.total),
+            "against": against,
+            "held": msgspec.to_builtins(self.held),
+        }
 
 
 _MONEY = ("spent", "in_flight")
@@ -182,7 +215,10 @@ def spend(
     try:
         zone = _zone(database)
         rows = database.rows(f"SELECT {_COLUMNS[by]}, {_SELECT} FROM requests WHERE {clause} GROUP BY 1", values)  # noqa: S608 - our own words
+        if against is None:
+            against = _usual(database, clause, values)
         compared = None if against is None else _against(database, clause, values, *against)
+        held = _held(database)
     except Failed as failed:
         raise LedgerError(f"{where}: cannot be read as a ledger ({failed})") from None
     finally:
@@ -195,7 +231,20 @@ def spend(
         found.setdefault(shown, Line(shown)).add(line)
         total.add(line)
     ordered = sorted(found.values(), key=lambda line: line.name if by in ("day", "month") else (-line.spent, line.name))
-    return Spend(by, zone, since, until, tuple(ordered), total, compared)
+    return Spend(by, zone, since, until, tuple(ordered), total, compared, held)
+
+
+def _usual(database: Database, clause: str, values: Sequence[Any]) -> tuple[str, None] | None:
+    """What most of the requests were compared with; None where none was."""
+    where = f"{clause} AND baseline_cost IS NOT NULL AND state <> 'open' AND cost IS NOT NULL AND input_tokens IS NOT NULL"
+    rows = database.rows(f"SELECT baseline, count(*) FROM requests WHERE {where} GROUP BY baseline ORDER BY 2 DESC, 1 LIMIT 1", values)  # noqa: S608
+    return (str(rows[0][0]), None) if rows else None
+
+
+def _held(database: Database) -> tuple[Held, ...]:
+    names = Pace.__struct_fields__
+    rows = database.rows(f"SELECT name, {', '.join(names)} FROM pacing ORDER BY name")  # noqa: S608
+    return tuple(Held.of(name, Pace(**dict(zip(names, found, strict=True)))) for name, *found in rows)
 
 
 def _against(database: Database, clause: str, values: Sequence[Any], model: str, prices: Prices | None) -> Against:
@@ -206,7 +255,7 @@ def _against(database: Database, clause: str, values: Sequence[Any], model: str,
     rows = database.rows(f"SELECT {columns} FROM requests WHERE {where} ORDER BY time DESC LIMIT {_MOST_ROWS}", values)  # noqa: S608
     spent, instead, quality = [], [], []
     for cost, given, made, cached, reasoning, other_cost, own, other, baseline in rows:
-        named = baseline is not None and str(baseline).partition("@")[0] == model
+        named = baseline is not None and model in (baseline, str(baseline).partition("@")[0])
         if prices is not None:
             instead.append(cost_nanos(prices, Usage(given, made or 0, cached, reasoning)))
         elif named and other_cost is not None:

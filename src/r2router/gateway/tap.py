@@ -5,12 +5,15 @@ from __future__ import annotations
 from r2router.gateway.dialects.dialect import Dialect, Watch
 from r2router.gateway.frames import Frames, parse, with_data
 from r2router.gateway.splice import NotJson
+from r2router.gateway.traces import NOTHING, Span
+from r2router.gateway.translate.reply import Turning
 from r2router.upstream.endpoint import MB, Inflate, TooMuch
 from r2router.upstream.events import is_blank, is_json
 
 _MOST_WHOLE = 64 * MB
 """Bytes of a whole reply that are kept to be read, or edited; a longer one is relayed unread."""
 _MOST_UNPACKED = 1 << 40
+_LEAST_SECRET = 8
 _PACKED = ("gzip", "x-gzip", "deflate")
 
 
@@ -20,25 +23,39 @@ class Tap:
     Nothing is held back, but where an event may have to be left out or edited: then each event waits for its end.
 
     surplus: whether events that only the gateway asked for are left out. shown: the name of the model that the client is to see; None
-    leaves what the provider says. coding: the reply's Content-Encoding. real: whether anything but comments has come. at_end: whether
-    what went to the client ends with an event. streamed: whether it is a stream of events; None while that is not known. blind:
-    whether it cannot be observed.
+    leaves what the provider says. coding: the reply's Content-Encoding. turning: into the format that the client reads, where it is
+    another one, that is outer. secret: bytes that no client may see, should a provider send them. real: whether anything but comments has
+    come. at_end: whether what went to the client ends with an event. streamed: whether it is a stream of events; None while that is not
+    known. blind: whether it cannot be observed. span: of the attempt.
     """
 
-    def __init__(self, dialect: Dialect, *, surplus: bool = False, shown: str | None = None, coding: str = "") -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        *,
+        surplus: bool = False,
+        shown: str | None = None,
+        coding: str = "",
+        turning: Turning | None = None,
+        outer: Dialect | None = None,
+        secret: bytes = b"",
+    ) -> None:
         self.watch: Watch = dialect.watch()
-        self._dialect, self._surplus, self._shown = dialect, surplus, shown
+        self.outer: Watch = self.watch if outer is None or outer is dialect else outer.watch()
+        self._dialect, self._surplus, self._shown, self.turning = dialect, surplus, shown, turning
+        self._mask = Mask(secret) if len(secret) >= _LEAST_SECRET else None
         self._frames: Frames | None = None
         self._start: bytes | None = b""
         self._whole: bytearray | None = None
         coding = coding.strip().lower()
         self._inflate = Inflate(_MOST_UNPACKED, coding) if coding in _PACKED else None
         self.blind = bool(coding) and coding != "identity" and self._inflate is None
-        self.edits = (surplus or shown is not None) and not self.blind
+        self.edits = (surplus or shown is not None or turning is not None) and not self.blind
         self.unpacks = self.edits and self._inflate is not None
         self.real = self.blind
         self.at_end = True
         self.streamed: bool | None = None
+        self.span: Span = NOTHING
 
     def feed(self, data: bytes) -> bytes:
         """Take in what came; gives what goes on."""
@@ -51,7 +68,8 @@ class Tap:
                 out = b"".join([self._plain(part) for part in self._inflate.feed(data)])
             except (TooMuch, ValueError):  # no longer observed
                 self.blind, out = True, b""
-        return out if self.edits else data
+        out = out if self.edits else data
+        return out if self._mask is None else self._mask.feed(out)
 
     def end(self) -> bytes:
         """Nothing more will come; gives what was held back."""
@@ -61,9 +79,12 @@ class Tap:
         if self._frames is not None:
             last = self._frames.end()
             rest += self._event(last, whole=True) if last else b""
+            if self.turning is not None and self.watch.error is None and (self.watch.finish is not None or self.watch.whole):
+                rest += self._seen_outside(self.turning.end())
         elif self._whole is not None:
             rest += self._end_of_whole(bytes(self._whole))
-        return rest if self.edits else b""
+        rest = rest if self.edits else b""
+        return rest if self._mask is None else self._mask.feed(rest) + self._mask.end()
 
     def _plain(self, data: bytes) -> bytes:
         if self._start is not None:
@@ -91,22 +112,35 @@ class Tap:
         self._whole += data
         if len(self._whole) > _MOST_WHOLE:
             kept, self._whole = bytes(self._whole), None
-            return kept
+            return kept if self.turning is None else self._unreadable("the reply is too long to be translated")
         return b""
 
     def _event(self, event: bytes, *, whole: bool) -> bytes:
         self.at_end = whole
         if not whole:
             self.real = True
-            return event
+            return event if self.turning is None else self._unreadable("an event is too long to be translated")
         name, data = parse(event)
         if not data and not name:
             return event
         self.real = True
         self.watch.event(name, data)
+        if self.turning is not None:
+            return self._seen_outside(self.turning.event(name, data))
         if self._surplus and self.watch.surplus(data):
             return b""
         return self._renamed_event(event, data)
+
+    def _seen_outside(self, events: bytes) -> bytes:
+        """Events as the client reads them; what ends a stream that broke off must fit to them."""
+        if self.outer is not self.watch:
+            for event in events.split(b"\n\n"):
+                self.outer.event(*parse(event))
+        return events
+
+    def _unreadable(self, why: str) -> bytes:
+        self.watch.error = {"message": why}
+        return b""
 
     def _renamed_event(self, event: bytes, data: bytes) -> bytes:
         if self._shown is None or b'"model"' not in data:
@@ -118,9 +152,43 @@ class Tap:
 
     def _end_of_whole(self, data: bytes) -> bytes:
         self.watch.reply_bytes(data)
+        if self.turning is not None:
+            try:
+                return data if self.watch.error is not None else self.turning.whole(data)
+            except NotJson as error:
+                return self._unreadable(f"the reply cannot be translated: {error}")
         if self._shown is None or self.watch.error is not None:
             return data
         try:
             return self._dialect.renamed(data, self._shown)
         except NotJson:
             return data
+
+
+class Mask:
+    """Puts asterisks in the place of a secret, wherever it is cut into pieces; the length stays the same.
+
+    Bytes are held back only where they may be the beginning of one. An event of a stream ends with an empty line, which no key holds.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret, self._kept = secret, b""
+        self._ends = frozenset(secret)
+
+    def feed(self, data: bytes) -> bytes:
+        """Take in what goes out; gives what may go out now."""
+        data = self._kept + data if self._kept else data
+        if self._secret in data:
+            data = data.replace(self._secret, b"*" * len(self._secret))
+        self._kept = b""
+        if data and data[-1] in self._ends:
+            for size in range(min(len(self._secret) - 1, len(data)), 0, -1):
+                if data.endswith(self._secret[:size]):
+                    self._kept = data[-size:]
+                    return data[:-size]
+        return data
+
+    def end(self) -> bytes:
+        """What was held back."""
+        kept, self._kept = self._kept, b""
+        return kept

@@ -19,12 +19,13 @@ import numpy as np
 from r2router.errors import ArtifactError
 from r2router.predict.kmeans import spherical_centres
 from r2router.predict.means import additive, fair_means
-from r2router.types import FloatArray, IntArray
+from r2router.types import BoolArray, FloatArray, IntArray
 
 THIN = 100
 """A domain with fewer graded queries is one of which little is known."""
 
 _QUERIES_PER_CENTRE, _MOST_CENTRES = 40, 24  # of a task
+_LIKE = 0.4  # cosine from which a query is like a prompt that stands for a kind
 _LEAST_CELLS = 20  # of a (task, arm) pair that may show how wrong the additive model is
 _ARRAYS = ("domain_of_task", "queries", "input_tokens", "count", "quality", "deviation", "tokens", "centres", "domain_of_centre")
 
@@ -55,7 +56,7 @@ class DomainStats:
 
     count, quality, deviation, tokens: (T, A) of each task and arm: graded queries, mean quality made comparable within the task,
     standard deviation of single outcomes, mean output tokens; NaN where not observed.
-    centres: (k, d) float32 of norm 1. domain_of_centre: (k,) int.
+    centres: (k, d) float32 of norm 1. domain_of_centre: (k,) int. kinds: how many, the last ones, are prompts that stand for a kind.
     """
 
     domains: tuple[str, ...]
@@ -70,6 +71,7 @@ class DomainStats:
     centres: FloatArray
     domain_of_centre: IntArray
     spreads: Spreads = field(default_factory=Spreads)
+    kinds: int = 0
 
     @classmethod
     def fit(
@@ -116,6 +118,7 @@ class DomainStats:
             tokens=np.stack([np.exp(fair_means(np.log(np.maximum(tokens[own], 1.0)))) * _convexity(tokens[own]) for own in rows]),
             centres=np.concatenate(centres),
             domain_of_centre=np.array(owners, dtype=np.intp),
+            kinds=sum(len(prompts) for prompts in others.values()),
         )
         return replace(found, spreads=found._measured())
 
@@ -123,7 +126,18 @@ class DomainStats:
 
     def domain(self, x: FloatArray) -> IntArray:
         """(n,) the domain of each of (n, d) embeddings."""
-        return np.asarray(self.domain_of_centre[(x @ self.centres.T).argmax(axis=1)])
+        return self.domain_and_kind(x)[0]
+
+    def domain_and_kind(self, x: FloatArray) -> tuple[IntArray, BoolArray]:
+        """((n,) the domain of each of (n, d) embeddings, (n,) whether it is like a prompt that stands for a kind of which much was graded).
+
+        The latter are asked in other words than what was graded, but for the same things.
+        """
+        cosine = x @ self.centres.T
+        nearest = cosine.argmax(axis=1)
+        domain = np.asarray(self.domain_of_centre[nearest])
+        like = (nearest >= len(self.centres) - self.kinds) & (np.maximum.reduce(cosine, axis=1) >= _LIKE)
+        return domain, np.asarray(like & (self.graded[domain] >= THIN))
 
     @cached_property
     def least_spread(self) -> FloatArray:
@@ -235,18 +249,20 @@ class DomainStats:
         for name in ("domain_of_task", "domain_of_centre"):
             if len(arrays[name]) and not 0 <= arrays[name].min() <= arrays[name].max() < len(names.domains):
                 raise ArtifactError(f"evidence.{name} names a domain that is not there: the artifact is damaged")
+        if not 0 <= names.kinds <= len(centres):
+            raise ArtifactError("evidence.kinds are not among the centres: the artifact is damaged")
         if (arrays["count"] < 0).any() or (arrays["queries"] < 0).any():
             raise ArtifactError("evidence counts fewer than no queries: the artifact is damaged")
         found = {name: arrays[name] for name in _ARRAYS}
         found |= {name: found[name].astype(np.float64) for name in ("quality", "deviation", "tokens", "input_tokens")}
         found |= {name: found[name].astype(np.intp) for name in ("domain_of_task", "queries", "count", "domain_of_centre")}
         found["centres"] = found["centres"].astype(np.float32)
-        return cls(names.domains, names.tasks, spreads=names.spreads, **found)
+        return cls(names.domains, names.tasks, spreads=names.spreads, kinds=names.kinds, **found)
 
     @property
     def names(self) -> DomainStatsNames:
         """What goes beside the arrays."""
-        return DomainStatsNames(self.domains, self.tasks, self.spreads)
+        return DomainStatsNames(self.domains, self.tasks, self.spreads, self.kinds)
 
 
 class DomainStatsNames(msgspec.Struct, frozen=True):
@@ -255,6 +271,7 @@ class DomainStatsNames(msgspec.Struct, frozen=True):
     domains: tuple[str, ...]
     tasks: tuple[str, ...]
     spreads: Spreads = Spreads()
+    kinds: int = 0
 
 
 def _deviations(y: FloatArray) -> FloatArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 
@@ -14,12 +14,13 @@ from r2router.metrics.frontier import upper_envelope
 from r2router.text import money, request_cost
 from r2router.types import Arm, BoolArray, Curve, Decision
 
+_MANY = 12  # models whose lines can be told apart
 _FREE_STEP = 3.0  # how far left of the cheapest other point something that costs nothing is drawn: log 0 is nowhere
 
 
 @dataclass(frozen=True, slots=True)
 class ChartPoint:
-    """x: US dollars, at least 0. y: quality. label: its name beside the line's. note: what a person reads on hovering over it.
+    """x: most often US dollars, at least 0. y: quality. label: its name beside the line's. note: what a person reads on hovering over it.
 
     A y that is not finite is a gap in the line.
     """
@@ -38,8 +39,11 @@ class ChartPoint:
 class Line:
     """A named line through points; they are joined by rising x.
 
-    band: (x, low, high) around it. joined: false for points without a line. dots: each point is marked; false for curves of many
-    points. strong: the line to look at.
+    band: (x, low, high) around it.
+    joined: false for points without a line.
+    dots: each point is marked; false for curves of many points.
+    strong: the line to look at.
+    faint: what lies in the background, small and grey.
     """
 
     name: str
@@ -48,6 +52,7 @@ class Line:
     joined: bool = True
     dots: bool = True
     strong: bool = False
+    faint: bool = False
 
     def runs(self) -> list[list[ChartPoint]]:
         """The stretches between gaps."""
@@ -65,11 +70,15 @@ class Chart:
     lines: tuple[Line, ...]
     mark: ChartPoint | None = None
     about: str = ""
-    x_label: str = "cost of one request, US dollars (log scale)"
+    x_label: str = "cost per 1,000 requests, US dollars (log scale)"
     y_label: str = "quality"
     log: bool = True
     money: bool = True
     stamp: str = ""
+
+    def layers(self) -> list[tuple[int, Line]]:
+        """(number, line) in the order of drawing: what is faint lies beneath."""
+        return sorted(enumerate(self.lines), key=lambda numbered: not numbered[1].faint)
 
     @cached_property
     def _all(self) -> tuple[list[float], list[float]]:
@@ -178,7 +187,7 @@ class CurveRow:
 
 
 def curve_rows(curves: Sequence[Curve], decision: Decision | None = None, usable: BoolArray | None = None) -> list[CurveRow]:
-    """A row an arm, in the pool's order; a budget between two anchors that was chosen stands after the lower one.
+    """One row per arm, in the pool's order; a budget between two anchors that was chosen stands after the lower one.
 
     usable: (arms,) false where an arm could not be chosen.
     """
@@ -201,12 +210,16 @@ def curve_rows(curves: Sequence[Curve], decision: Decision | None = None, usable
 
 
 def curve_chart(title: str, rows: Sequence[CurveRow], about: str = "") -> Chart:
-    """One line a model through the arms that could be chosen and whose forecast is known."""
+    """One line per model through the arms that could be chosen and whose forecast is known; x is the cost of 1,000 requests.
+
+    Of many models only those have a line that are the best for some trade-off; the points of the others lie in the background.
+    """
     drawn = [r for r in rows if r.usable and math.isfinite(r.quality) and math.isfinite(r.cost)]
-    lines = []
-    for model in dict.fromkeys(r.model for r in drawn):
-        points = [_point(r) for r in drawn if r.model == model]
-        lines.append(Line(model, tuple(sorted(points, key=lambda p: p.x))))
+    models = list(dict.fromkeys(r.model for r in drawn))
+    named = models if len(models) <= _MANY else [m for m in models if any(r.best or r.chosen for r in drawn if r.model == m)]
+    lines = [Line(m, tuple(sorted((_point(r) for r in drawn if r.model == m), key=lambda p: p.x))) for m in named]
+    if others := [replace(_point(r), label="") for r in drawn if r.model not in named]:
+        lines.append(Line(f"{len(models) - len(named)} other models", tuple(others), joined=False, faint=True))
     mark = next((_point(r) for r in drawn if r.chosen), None)
     return Chart(title, tuple(lines), mark, about)
 
@@ -214,4 +227,4 @@ def curve_chart(title: str, rows: Sequence[CurveRow], about: str = "") -> Chart:
 def _point(row: CurveRow) -> ChartPoint:
     model, budget, quality, tokens, cost = row.cells()
     note = f"{model}@{budget}: quality {quality}, {cost}, {tokens} output tokens"
-    return ChartPoint(row.cost, row.quality, f"{model}@{budget}", note)
+    return ChartPoint(1_000 * row.cost, row.quality, f"{model}@{budget}", note)

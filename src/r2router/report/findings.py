@@ -124,22 +124,22 @@ class Findings(msgspec.Struct, frozen=True):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in types that JSON has; a figure that is not available is null."""
-        return _plain(self)
+        return jsonable(self)
 
 
-def _plain(value: Any) -> Any:
-    """Builtins only, NaN and infinity as None: JSON has no word for them."""
+def jsonable(value: Any) -> Any:
+    """A struct, or anything within one, in builtins only; NaN and infinity as None, as JSON has no word for them."""
     match value:
         case Figure():
-            return {"value": _plain(value.value), "low": _plain(value.low), "high": _plain(value.high), "n": value.n}
+            return {"value": jsonable(value.value), "low": jsonable(value.low), "high": jsonable(value.high), "n": value.n}
         case msgspec.Struct():
             kind = value.__struct_config__.tag  # what tells the parts of a section apart
-            fields = {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+            fields = {name: jsonable(getattr(value, name)) for name in value.__struct_fields__}
             return {"type": kind, **fields} if kind else fields
         case dict():
-            return {str(k): _plain(v) for k, v in value.items()}
+            return {str(k): jsonable(v) for k, v in value.items()}
         case tuple() | list():
-            return [_plain(v) for v in value]
+            return [jsonable(v) for v in value]
         case float():
             return value if math.isfinite(value) else None
         case _:

@@ -15,6 +15,7 @@ from r2router.report import svg as drawn
 from r2router.report.chart import Chart, CurveRow
 from r2router.report.place import NARROW
 from r2router.report.svg import DARK, LIGHT, legible, svg, swatch
+from r2router.text import cost_column
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -50,7 +51,9 @@ def picture(chart: Chart) -> dict[str, Any]:
 
 def page(chart: Chart, rows: Sequence[CurveRow] = ()) -> str:
     """The chart and a table of the rows as a whole document."""
-    return render("curves.html", chart=chart, rows=[(row, _kind(row), _note(row), row.cells()) for row in rows])
+    head, costs = cost_column(row.cost for row in rows)
+    shown = [(row, _kind(row), _note(row), (*row.cells()[:-1], cost)) for row, cost in zip(rows, costs, strict=True)]
+    return render("curves.html", chart=chart, cost=head, rows=shown)
 
 
 def _kind(row: CurveRow) -> str:

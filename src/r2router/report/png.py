@@ -10,7 +10,7 @@ from typing import Any
 from r2router.errors import MissingExtra
 from r2router.report.chart import Chart, Line
 from r2router.report.place import labels, shorten
-from r2router.report.svg import DASHES, LIGHT, PALETTE, legible
+from r2router.report.svg import DASHES, GREY, LIGHT, PALETTE, legible
 
 _STYLES = ("-", "--", ":", "-.")
 _ALIGNED = {"start": "left", "end": "right", "middle": "center"}
@@ -28,7 +28,7 @@ def image(chart: Chart) -> bytes:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     left, right, bottom, top = chart.span()
-    for number, line in enumerate(chart.lines):
+    for number, line in chart.layers():
         _draw(axes, line, number, chart)
     for name in labels(chart):
         beside = (_POINTS * name.dx, -_POINTS * name.dy)
@@ -61,12 +61,12 @@ def image(chart: Chart) -> bytes:
 
 def _draw(axes: Any, line: Line, number: int, chart: Chart) -> None:
     """A line with its dots and its band."""
-    colour = PALETTE[number % len(PALETTE)]
+    colour = GREY if line.faint else PALETTE[number % len(PALETTE)]
     style = _STYLES[number // len(PALETTE) % len(DASHES)] if line.joined else ""
     x, y = [chart.across(p.x) for p in line.points], [p.y if p.known else math.nan for p in line.points]
     marker, wide = "o" if line.dots else "", 2.8 if line.strong else 1.6
     name = _literal(shorten(line.name, 40))
-    axes.plot(x, y, linestyle=style, linewidth=wide, marker=marker, markersize=5, color=colour, label=name)
+    axes.plot(x, y, linestyle=style, linewidth=wide, marker=marker, markersize=3 if line.faint else 5, color=colour, label=name)
     if line.band:
         places = [chart.across(x) for x, _, _ in line.band]
         axes.fill_between(places, [low for _, low, _ in line.band], [high for *_, high in line.band], color=colour, alpha=0.16, linewidth=0)

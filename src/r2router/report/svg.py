@@ -26,6 +26,7 @@ PALETTE = (
     "#5b8c00",
     "#4f5bd5",
 )
+GREY = "#9aa5af"
 DASHES = ("", "7 4", "2 3", "9 3 2 3")  # with more lines than colours, the colours come again dashed
 LIGHT = {"--bg": "#ffffff", "--ink": "#1c2126", "--soft": "#5d6872", "--rule": "#dfe3e7", "--pick": "#fff3d6", "--warn": "#b3261e"}
 DARK = {"--bg": "#14171a", "--ink": "#e6e9ec", "--soft": "#9aa5af", "--rule": "#2c3238", "--pick": "#3a3117", "--warn": "#ff8a80"}
@@ -91,7 +92,7 @@ def svg(chart: Chart, size: Size = WIDE, *, y: int | None = None) -> Markup:
     turned = '<text transform="translate(14 {y}) rotate(-90)" text-anchor="middle">{label}</text>'
     parts.append(fill(turned, y=(TOP + floor) / 2, label=_fitting(chart.y_label, floor - TOP)))
     parts += [_band(line, n, place) for n, line in enumerate(chart.lines) if line.band]
-    parts += [_line(line, n, place) for n, line in enumerate(chart.lines)]
+    parts += [_line(line, n, place) for n, line in chart.layers()]
     parts += [_label(name, place) for name in labels(chart, size)]
     if chart.mark is not None:
         parts.append(_mark(chart.mark, place))
@@ -131,7 +132,7 @@ def swatch(line: Line, number: int) -> Markup:
 def _sample(line: Line, number: int) -> Markup:
     kind = "line strong" if line.strong else "line"
     stroke = fill('<line class="{kind}" x1="1" x2="25" y1="5" y2="5"{stroke}/>', kind=kind, stroke=_stroke(number))
-    dot = fill('<circle cx="13" cy="5" r="4" fill="{colour}"/>', colour=_colour(number))
+    dot = fill('<circle cx="13" cy="5" r="{r}" fill="{colour}"/>', r=_radius(line), colour=_colour(number, line))
     return Markup("").join([stroke] * line.joined + [dot] * (line.dots or not line.joined))
 
 
@@ -142,15 +143,16 @@ def _line(line: Line, number: int, place: Place) -> Markup:
         drawn.append(fill('<polyline class="{kind}" points="{path}"{stroke}/>', kind=kind, path=path, stroke=_stroke(number)))
     known = [p for p in line.points if p.known]
     if line.dots or not line.joined:
-        drawn += [_dot(p, number, place) for p in known]
+        drawn += [_dot(p, line, number, place) for p in known]
     elif place.size.hover:
         drawn += [_spot(p, number, place) for p in _spread(known, place)]
     return fill("<g>{drawn}</g>", drawn=Markup("").join(drawn))
 
 
-def _dot(point: ChartPoint, number: int, place: Place) -> Markup:
+def _dot(point: ChartPoint, line: Line, number: int, place: Place) -> Markup:
     x, y = place.x(point.x), place.y(point.y)
-    dot = fill('<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>', x=x, y=y, colour=_colour(number))
+    circle = '<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="{r}" fill="{colour}"/>'
+    dot = fill(circle, x=x, y=y, r=_radius(line), colour=_colour(number, line))
     if not place.size.hover:
         return dot
     group = '<g class="point"><title>{note}</title><circle class="hit" cx="{x:.1f}" cy="{y:.1f}" r="10"/>{dot}</g>'
@@ -210,8 +212,12 @@ def _fitting(label: str, room: float) -> str:
     return shorten(label, int(room / 6.2))
 
 
-def _colour(number: int) -> str:
-    return PALETTE[number % len(PALETTE)]
+def _colour(number: int, line: Line | None = None) -> str:
+    return GREY if line is not None and line.faint else PALETTE[number % len(PALETTE)]
+
+
+def _radius(line: Line) -> float:
+    return 2.5 if line.faint else 4
 
 
 def _stroke(number: int) -> Markup:

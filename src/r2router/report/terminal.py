@@ -13,6 +13,7 @@ from r2router.report.chart import Chart, ChartPoint, Line
 from r2router.text import clean
 
 _PALETTE = (33, 208, 35, 161, 98, 137, 37, 169, 142, 244, 74, 130)  # of the 256 colours: readable on black and on white
+_GREY = 245
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DOT = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # bits of a braille cell: 2 columns of 4 dots
 _ASCII = str.maketrans({"±": "+-", "\u2013": "-", "\u2212": "-", "\u00d7": "x", "…": "...", "•": "*"})
@@ -50,7 +51,7 @@ def plot(chart: Chart, style: Style, height: int = 18) -> str:
     """The chart as lines of text, `style.width` columns wide."""
     columns = max(min(style.width, 120) - _LEFT - 1, 20)
     canvas = _Canvas(chart, columns, height, style)
-    for number, line in enumerate(chart.lines):
+    for number, line in chart.layers():
         canvas.draw(line, number)
     if chart.mark is not None:
         canvas.put(chart.mark.x, chart.mark.y, style.paint(style.chosen, bold=True))
@@ -98,7 +99,7 @@ class _Canvas:
                 steps = max(abs(x1 - x0), abs(y1 - y0), 1)
                 for step in range(steps + 1):
                     self._set(round(x0 + (x1 - x0) * step / steps), round(y0 + (y1 - y0) * step / steps), number)
-        letter = self.style.paint(_letter(number), _colour(number), bold=True)
+        letter = _sample(line, number, self.style)
         points = [p for run in line.runs() for p in run]
         for point in points if line.dots else _some(points):
             self.put(point.x, point.y, letter)
@@ -141,15 +142,18 @@ def _legend(chart: Chart, style: Style) -> list[str]:
         across = max((style.width - 2) // wide, 1)
         for first in range(0, len(names), across):
             row = range(first, min(first + across, len(names)))
-            parts = [style.paint(_letter(n), _colour(n), bold=True) + " " + pad(names[n], wide - 2) for n in row]
+            parts = [_sample(chart.lines[n], n, style) + " " + pad(names[n], wide - 2) for n in row]
             lines.append(("  " + "".join(parts)).rstrip())
     if chart.mark is not None:
         lines.append(f"  {style.paint(style.chosen, bold=True)} {style.plain(chart.mark.note)}")
     return lines
 
 
-def _letter(number: int) -> str:
-    return _LETTERS[number % len(_LETTERS)]
+def _sample(line: Line, number: int, style: Style) -> str:
+    """What marks the points of a line: a letter, and a dot for what lies in the background."""
+    if line.faint:
+        return style.paint("·" if style.unicode else ".", _GREY)
+    return style.paint(_LETTERS[number % len(_LETTERS)], _colour(number), bold=True)
 
 
 def _colour(number: int) -> int:

@@ -19,10 +19,13 @@ from r2router.upstream.controls import Collected, Controls, thinking_within
 class RequestLimits(msgspec.Struct, frozen=True):
     """What goes with `Choices`, lists of length n; of a query without an arm it means nothing.
 
-    max_tokens, fallbacks: as in `Decision`.
+    max_tokens: as in `Decision`.
+    enforcement: as in `Decision`; equal ones are one object.
+    fallbacks: as in `Decision`.
     """
 
     max_tokens: list[int | None]
+    enforcement: list[Enforcement]
     fallbacks: list[tuple[Arm, ...]]
 
 
@@ -39,6 +42,11 @@ class ArmControls:
         known = [Collected.parse(text) for text in signatures] or [None] * len(pool)
         return cls(pool, tuple(c or Collected(Controls(), b.control) for c, b in zip(known, pool.budgets, strict=True)))
 
+    def limits(self, forecast: Forecast, choices: Choices, policy: Policy, fallbacks: list[tuple[Arm, ...]]) -> RequestLimits:
+        """What goes with choices, beside their fallbacks."""
+        most = self.max_tokens(forecast, choices, policy)
+        return RequestLimits(most, self.enforcement(choices, most), fallbacks)
+
     def max_tokens(self, forecast: Forecast, choices: Choices, policy: Policy) -> list[int | None]:
         """The output length to enforce: the cap under which the arm was collected, and what a policy's cap can pay for."""
         arm, rows = choices.arm, np.arange(len(choices))
@@ -53,15 +61,25 @@ class ArmControls:
             most = np.where(price > 0, np.minimum(most, affordable), most)
         return [int(n) if n < math.inf else None for n in most.tolist()]
 
-    def enforcement(self, choice: Choices, max_tokens: int | None) -> Enforcement:
+    def enforcement(self, choices: Choices, max_tokens: Sequence[int | None]) -> list[Enforcement]:
+        """What the requests of n choices must carry; equal ones are one object, since few different ones recur."""
+        found: dict[tuple[int, float | None, int | None], Enforcement] = {}
+        wanted = [None if math.isnan(b) else b for b in choices.budget_tokens.tolist()]
+        keys = list(zip(choices.arm.tolist(), wanted, max_tokens, strict=True))
+        for key in dict.fromkeys(keys):
+            found[key] = self._enforcement(*key)
+        return [found[key] for key in keys]
+
+    def _enforcement(self, at: int, wanted: float | None, max_tokens: int | None) -> Enforcement:
         """What the request of one choice must carry.
 
+        at: the arm.
+        wanted: the budget asked for, in tokens; None where it is no number.
         max_tokens: as `max_tokens` has it. Where a policy's cap pays for less than the arm was collected with, thinking leaves the answer
         the same room, but takes up to half.
         """
-        at, wanted = int(choice.arm[0]), float(choice.budget_tokens[0])
         budget, collected = self.pool.budgets[at], self.collected[at]
-        if not math.isnan(wanted) and wanted != self.pool.budget_tokens[at]:
+        if wanted is not None and wanted != self.pool.budget_tokens[at]:
             budget = msgspec.structs.replace(budget, id=str(int(wanted)), tokens=int(wanted))
         found = collected.enforcement(self.pool.models[self.pool.model_of_arm[at]], budget)
         thinking = found.thinking_tokens

@@ -19,11 +19,15 @@ UNKNOWN_SPREAD = math.sqrt(1 / 12)
 def doubted(router: Router, forecast: Forecast, x: FloatArray) -> Forecast:
     """A predictor's forecast of (n, d) embeddings with the arms' means where a query is unfamiliar; no surer than the evidence allows."""
     quality, tokens, spread, familiar, domain = forecast.quality, forecast.tokens, forecast.spread, forecast.familiar, forecast.domain
-    if router.domain_stats is not None:
-        domain = router.domain_stats.domain(x)
-        spread = np.maximum(spread, router.domain_stats.least_spread[domain])
+    stats, like = router.domain_stats, None
+    if stats is not None:
+        domain, like = stats.domain_and_kind(x)
+        spread = np.maximum(spread, stats.least_spread[domain])
     if router.familiarity is not None:
         familiar = router.familiarity.knows(x)
+        if stats is not None and like is not None and like.any():  # of a kind that is known, in words that are not
+            spread = np.where((like & ~familiar)[:, None], np.maximum(spread, stats.spreads.domain), spread)
+            familiar = familiar | like
         if not familiar.all():
             quality = np.where(familiar[:, None], quality, router.prior_quality)
             tokens = np.where(familiar[:, None], tokens, router.prior_tokens)

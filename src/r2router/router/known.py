@@ -102,7 +102,7 @@ def compared(router: Router, one: Sequence[str], other: Sequence[str], worth: fl
 def seen_per_domain(router: Router, model: str) -> dict[str, int]:
     """Graded queries of each domain on the arm of a model that was seen on most of them, the most first; without those that have none."""
     evidence = _evidence(router)
-    own = [i for i, arm in enumerate(router.arms) if arm.model == model]
+    own = np.flatnonzero(router.pool.model_of_arm == [m.id for m in router.pool.models].index(model))
     most = evidence.seen[:, own].max(axis=1)
     return {evidence.domains[d]: int(most[d]) for d in np.argsort(-most, kind="stable") if most[d]}
 

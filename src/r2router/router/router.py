@@ -238,14 +238,14 @@ class Router(Cascading):
             reason=reason(policy, forecast, at, arm, choice, order[0].tolist(), self.arms) + doubts(self, forecast, at),
             met=bool(choice.met[0]),
             familiar=bool(forecast.familiar[0]),
-            enforcement=self._arm_controls.enforcement(choice, most),
+            enforcement=self._arm_controls.enforcement(choice, [most])[0],
         )
 
     def limits(self, forecast: Forecast, choices: Choices, policy: Policy | None = None, usable: BoolArray | None = None) -> RequestLimits:
         """What goes with choices that `choose` made of the same forecast, policy and mask: as in `Decision`, for n queries."""
         policy = self.resolve(policy)
         order = ranked(policy, forecast, self._mask(usable, forecast), self.pool.model_of_arm, _MOST_FALLBACKS + 1)
-        return RequestLimits(self._arm_controls.max_tokens(forecast, choices, policy), self._fallbacks(choices, order))
+        return self._arm_controls.limits(forecast, choices, policy, self._fallbacks(choices, order))
 
     def _fallbacks(self, choices: Choices, order: IntArray) -> list[tuple[Arm, ...]]:
         """order: (n, k) as `ranked` gives it."""

@@ -59,13 +59,27 @@ class Question:
     ) -> Question:
         """Raises `QueryError` for an empty text, `PolicyError`."""
         check_query(text, None)
-        if max_steps is not None and (isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1):
-            raise PolicyError(f"max_steps is {max_steps!r}; it is a whole number of at least 1")
         policy = router.resolve(policy)
         counts = count_tokens([text])
         x = vector_of(router.encoder, text)
         forecast = router.forecast_vectors(x, counts)
-        usable = router.usable(require, exclude, counts)
+        return cls.on(router, text, x, forecast, router.usable(require, exclude, counts), policy, max_steps)
+
+    @classmethod
+    def on(
+        cls,
+        router: Router,
+        text: str,
+        x: FloatArray,
+        forecast: Forecast,
+        usable: BoolArray | None,
+        policy: Policy | None,
+        max_steps: int | None = None,
+    ) -> Question:
+        """As `of`, with an embedding (1, dim), a forecast and a mask, (arms,) or (1, arms), of the caller's."""
+        if max_steps is not None and (isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1):
+            raise PolicyError(f"max_steps is {max_steps!r}; it is a whole number of at least 1")
+        policy = router.resolve(policy)
         row = None if usable is None else np.atleast_2d(usable)[0]
         cost = np.where(np.isnan(forecast.quality[0]) | ~np.isfinite(forecast.cost[0]), np.inf, forecast.cost[0])
         cost = cost if row is None else np.where(row, cost, np.inf)

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from r2router.errors import DataError, SaveError
-from r2router.stream.write import COLUMNS, Columns, as_text, listed
+from r2router.stream.write import COLUMNS, Columns, as_text, enforcement_text, listed
 from r2router.table.write import polars_errors
 
 _PART = 100_000  # rows of a part: few enough to hold, enough that a long output has few parts
@@ -34,6 +34,7 @@ class Parquet:
     def write(self, columns: Columns) -> None:
         plain: dict[str, Sequence[Any]] = {**listed(columns), **{k: v for k, v in columns.items() if isinstance(v, pl.Series)}}
         plain["id"] = [None if v is None else str(v) for v in plain["id"]]
+        plain["enforcement"] = enforcement_text(plain["enforcement"])
         fallbacks = _lists("fallbacks", plain.pop("fallbacks"))
         series = [pl.Series(k, v, dtype=_TYPES[k], strict=False) if k in _TYPES else _own(k, v) for k, v in plain.items()]
         series.append(fallbacks)

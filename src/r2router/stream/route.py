@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
 import numpy as np
 
 from r2router.decide import NO_ARM, Best, Cheapest, Policy
@@ -18,7 +19,7 @@ from r2router.stream.embed import Embedded, Engine, embedding
 from r2router.stream.read import batches, is_address, same_file
 from r2router.stream.write import Columns, named, writer
 from r2router.text import money
-from r2router.types import Choices, FloatArray, IntArray
+from r2router.types import Choices, Enforcement, FloatArray, IntArray
 
 Progress = Callable[[int, float], None]
 """Called with the rows routed so far and the share of the input that they are."""
@@ -109,7 +110,7 @@ def _decided(router: Router, item: Embedded, policy: Policy, require: tuple[str,
     """(rows to write, choices of the good rows) of a batch."""
     counts = item.counts if item.counts is not None else np.full(len(item.good), router.input_tokens.typical)
     parts: list[Choices] = []
-    details: dict[str, list[Any]] = {"spread": [], "max_tokens": [], "fallbacks": []}
+    details: dict[str, list[Any]] = {"spread": [], "max_tokens": [], "enforcement": [], "fallbacks": []}
     for at in range(0, max(len(item.good), 1), _BLOCK):
         vectors, block = item.vectors[at : at + _BLOCK], counts[at : at + _BLOCK]
         if not len(vectors):
@@ -120,12 +121,22 @@ def _decided(router: Router, item: Embedded, policy: Policy, require: tuple[str,
         parts.append(choices)
         details["spread"] += _known(forecast.spread[np.arange(len(choices)), choices.arm])
         details["max_tokens"] += limits.max_tokens
+        details["enforcement"] += _sent(limits.enforcement)
         details["fallbacks"] += limits.fallbacks
     choices = Choices.join(parts)
     problems = dict(item.batch.problems)
     for i in np.flatnonzero(choices.arm == NO_ARM):
         problems[int(item.good[i])] = _infeasible(policy)
     return _columns(router, item.batch, problems, item.good, choices, details), choices
+
+
+def _sent(enforcement: list[Enforcement]) -> list[dict[str, Any]]:
+    """What each request must carry, without what is not to be sent; equal ones are one object."""
+    plain = {id(e): {name: value for name, value in msgspec.structs.asdict(e).items() if value is not None} for e in enforcement}
+    for fields in plain.values():
+        if "instruction" not in fields:
+            fields.pop("place")
+    return [plain[id(e)] for e in enforcement]
 
 
 def _known(values: FloatArray) -> list[float | None]:

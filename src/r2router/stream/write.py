@@ -15,7 +15,10 @@ from r2router.errors import DataError
 from r2router.files import whole_file
 
 FIRST = ("row", "id")
-DECIDED = ("arm", "model", "budget", "max_tokens", "quality", "spread", "tokens", "cost", "met", "familiar", "fallbacks", "error")
+DECIDED = (
+    *("arm", "model", "budget", "max_tokens", "enforcement"),
+    *("quality", "spread", "tokens", "cost", "met", "familiar", "fallbacks", "error"),
+)
 COLUMNS = FIRST + DECIDED
 _WORDS = {True: "true", False: "false", None: ""}
 
@@ -58,6 +61,13 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()
 
 
+def enforcement_text(values: Iterable[Mapping[str, Any] | None]) -> list[str | None]:
+    """The column `enforcement` where a field is text: JSON objects."""
+    values = list(values)
+    known = {id(v): None if v is None else as_text(v) for v in {id(v): v for v in values}.values()}  # few different ones recur
+    return [known[id(v)] for v in values]
+
+
 class JsonLinesWriter:
     """One JSON object a row, without the fields that it has no value for."""
 
@@ -93,6 +103,7 @@ class CsvWriter:
         self.left_out.update(plain.keys() - set(self._head))
         n = len(plain["row"])
         plain |= {name: [_WORDS[v] for v in plain[name]] for name in ("met", "familiar")}
+        plain["enforcement"] = enforcement_text(plain["enforcement"])
         plain["fallbacks"] = ["" if v is None else " ".join(v) for v in plain["fallbacks"]]
         for name in plain.keys() - set(COLUMNS):
             plain[name] = ["" if v is None else as_text(v) for v in plain[name]]

@@ -180,6 +180,7 @@ def _check(rows: pl.DataFrame, read: Source) -> tuple[pl.DataFrame, list[str]]:
     """Checked rows and notes. An impossible amount in a few rows is a failed measurement, and counts as not observed."""
     name = read.name
     _check_sizes(rows, read)
+    rows = rows.with_columns(pl.col("model", "budget").str.strip_chars())  # "m, 100" as people write CSV
     rows = rows.with_columns(
         without_nothing(pl.col("model")),
         without_nothing(pl.col("budget"), but=frozenset({"none"})),

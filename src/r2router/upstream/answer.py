@@ -18,7 +18,10 @@ BROKEN_OFF = frozenset(
         *("insufficient_system_resource", "service_unavailable"),
     }
 )
-"""Finish reasons (in lower case) of an answer that the endpoint did not end by itself: a failure that may pass, and no outcome."""
+"""Finish reasons (in lower case) of an answer that the endpoint did not end by itself: a failure that may pass, and no outcome.
+
+So is every other one that speaks of an error.
+"""
 
 _NO_REASON = frozenset({"", "null", "none"})  # DashScope and others say so while they are not done
 _MOST_CHOICES = 8
@@ -205,7 +208,8 @@ class ReplyBuilder:
     @property
     def broken_off(self) -> bool:
         """Whether the endpoint says that it did not finish the answer."""
-        return (self.finish_reason or "").lower() in BROKEN_OFF
+        reason = (self.finish_reason or "").lower()
+        return reason in BROKEN_OFF or "error" in reason
 
     def pieces(self) -> list[str]:
         """The text token by token, from the tokens that came with log-probabilities where those make up the text; else as it came."""

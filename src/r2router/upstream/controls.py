@@ -173,13 +173,9 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def forced(self, model: Model, provider: Provider, query: PromptText, cut: str) -> Request:
         """The short answer behind a cut."""
-        said: dict[str, Any] = {"role": "assistant", "content": cut + CLOSINGS[self.closing]}
+        said, fields = continuing(provider, cut + CLOSINGS[self.closing])
         body: dict[str, Any] = {"model": model.upstream or model.id, "temperature": 0.0, cap_field(provider): self.answer_tokens}
-        if provider.dialect in _CONTINUE:
-            body |= {"continue_final_message": True, "add_generation_prompt": False}
-        if provider.dialect == "deepseek":
-            said["prefix"] = True
-        return Request(provider=model.provider, body=body | {"messages": [*_chat(query.text, query.system), said]})
+        return Request(provider=model.provider, body=body | fields | {"messages": [*_chat(query.text, query.system), said]})
 
 
 class Collected(msgspec.Struct, frozen=True):
@@ -255,6 +251,19 @@ def thinking_fields(dialect: Dialect, tokens: int) -> dict[str, Any]:
             return {**switch, field: tokens} if tokens else switch
         case _:
             raise ConfigError(f"{dialect} endpoints have no field for thinking tokens")
+
+
+def continues(provider: Provider) -> bool:
+    """Whether an endpoint is known to go on with an answer that has begun."""
+    return provider.dialect in _CONTINUE or provider.dialect in ("deepseek", "llama.cpp")
+
+
+def continuing(provider: Provider, said: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(the last message, other request fields) with which an endpoint goes on with an answer that has begun."""
+    message: dict[str, Any] = {"role": "assistant", "content": said}
+    if provider.dialect == "deepseek":
+        message["prefix"] = True
+    return message, {"continue_final_message": True, "add_generation_prompt": False} if provider.dialect in _CONTINUE else {}
 
 
 def thinking_within(thinking: int, max_tokens: int, room: int) -> int:

@@ -258,6 +258,8 @@ def _number(value: Any) -> int | None:
         return None
     if isinstance(value, float) and value.is_integer():  # JSON has one kind of number
         value = int(value)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:  # some gateways write all as text
+        value = int(value)
     if type(value) is not int:
         raise _Impossible("a count that is no whole number")
     if not 0 <= value <= 10**18:
@@ -289,4 +291,12 @@ def _size(reported: Mapping[str, Any]) -> float:
     """How much a report counts, whatever its numbers are."""
     names = ("prompt_tokens", "input_tokens", "completion_tokens", "output_tokens", "total_tokens")
     found = [reported.get(name) for name in names]
-    return sum(float(n) for n in found if isinstance(n, (int, float)) and 0 <= n < 1e18)
+    return sum(_measure(n) for n in found)
+
+
+def _measure(value: Any) -> float:
+    """A count as `_number` reads it; 0 where it is none."""
+    try:
+        return float(_number(value) or 0)
+    except _Impossible:
+        return 0.0

@@ -86,11 +86,12 @@ def picked_letter(response: str, letters: str = string.ascii_uppercase[:_OPTIONS
     begins as an option does ("B. ..."); the last letter in brackets; behind "option"; any capital letter that is no word of a
     sentence ("A" before a small word is an article, "I" a person); the one option whose text the answer holds.
     """
-    response = without_thinking(response)
+    response = without_thinking(response).translate(_FULL_WIDTH)
     texts = {letter: plain(option) for letter, option in zip(letters, options or (), strict=False)}
     for answer in final_answers(response):
         line = first_line(answer[:2000])
-        found = _begins_as(line, texts) or _head(line, letters)
+        found = _begins_as(line, texts)
+        found = _head(line, letters) if found is None else found
         if found == "":
             return None
         if found or (found := _among([line], letters) or _by_text(line, texts)):
@@ -110,12 +111,19 @@ def _alone(response: str, letters: str) -> str | None:
 
 
 def _begins_as(answer: str, texts: dict[str, str]) -> str | None:
-    """The option of several words whose text an answer begins with: "A cat" is no choice of A where an option is called so."""
+    """The option of several words whose text an answer begins with: "A cat" is no choice of A where an option is called so.
+
+    Empty where it goes on with another option: "A cat or a dog".
+    """
     said = plain(answer.strip(_DECORATION))
     fitting = [
         letter for letter, text in texts.items() if " " in text and said.startswith(text) and not said[len(text) : len(text) + 1].isalnum()
     ]
-    return max(fitting, key=lambda letter: len(texts[letter]), default=None)
+    best = max(fitting, key=lambda letter: len(texts[letter]), default=None)
+    if best is not None and (m := _AND.match(said, len(texts[best]))) is not None:
+        others = [text for letter, text in texts.items() if letter != best and text and said.startswith(text, m.end())]
+        return "" if others else best
+    return best
 
 
 def _head(answer: str, letters: str) -> str | None:
@@ -181,6 +189,8 @@ def _by_text(answer: str, texts: dict[str, str]) -> str | None:
     exact = [letter for letter, text in texts.items() if text and text == said]
     words = _words(said)
     found = exact or [letter for letter, text in texts.items() if (bare := _words(text)).strip() and bare in words]
+    if len(found) > 1:  # "Paris, not London"
+        found = [letter for letter in found if not any(f" {no}{_words(texts[letter])}" in words for no in _NOT)]
     return found[0] if len(found) == 1 else None
 
 
@@ -189,4 +199,7 @@ def _words(text: str) -> str:
     return f" {' '.join(_BETWEEN.sub(' ', text).split())} "
 
 
+_NOT = ("not", "rather than", "instead of")
+_AND = re.compile(r",? (?:and|or|and/or) ")
+_FULL_WIDTH = {full: full - 0xFEE0 for full in range(0xFF01, 0xFF5F)}  # as Chinese and Japanese texts write letters
 _BETWEEN = re.compile(r"[^\w\s+#%-]+")

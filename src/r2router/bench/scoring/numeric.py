@@ -105,6 +105,8 @@ _SEVERAL = re.compile(r"=[^=\n]{1,80}\b(?:or|and)\b[^=\n]{1,80}=|=[^=\n,]{1,40},
 def _last(response: str) -> list[ParsedNumber]:
     """The last number of a response without a mark."""
     line = next((line for line in reversed(response.splitlines()) if _DIGIT.search(line)), "").strip()
+    if (whole := _whole(_readable(line[-_LONGEST:], grouped=True), spaced=False)) is not None:
+        return [whole[0]]
     text = _readable(line[-_LONGEST:])
     side = next((side for side in reversed(text.split("=")) if _DIGIT.search(side)), "")
     if (whole := _whole(side, spaced=False)) is not None:

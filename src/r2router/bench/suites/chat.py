@@ -89,13 +89,13 @@ class ChatLog:
             entry = decoder.decode(line.removeprefix(BOM))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DataError(f"{self.path}, line {number}: {error}") from None
-        messages = _messages(entry)
+        messages = messages_of(entry)
         if messages is None:
             raise DataError(f"{self.path}, line {number}: no messages; a logged request has a list of them, itself or in request or body")
-        users = [_text(m) for m in messages if m.get("role") == "user"]
+        users = [text_of(m) for m in messages if m.get("role") == "user"]
         if not users or not (text := users[-1]):
             return None
-        systems = [s for m in messages if m.get("role") in ("system", "developer") if (s := _text(m))]
+        systems = [s for m in messages if m.get("role") in ("system", "developer") if (s := text_of(m))]
         text, system = self._clean(text), self._clean("\n\n".join(systems)) or None
         digest = hashlib.blake2b(f"{system or ''}\0{text}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
         return Query(id=f"chat-{digest}", text=text, system=system, task="chat")
@@ -112,14 +112,15 @@ def chat_suite(name: str, what: str, options: Mapping[str, str]) -> Suite:
     return ChatLog(what)
 
 
-def _messages(entry: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+def messages_of(entry: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """The messages of a logged request, itself or in `request` or `body`; None where there are none."""
     for holder in (entry, entry.get("request"), entry.get("body")):
         if isinstance(holder, dict) and isinstance(found := holder.get("messages"), list) and all(isinstance(m, dict) for m in found):
             return found
     return None
 
 
-def _text(message: Mapping[str, Any]) -> str:
+def text_of(message: Mapping[str, Any]) -> str:
     """The text of a message; empty where it is more than text."""
     content = message.get("content")
     if isinstance(content, str):

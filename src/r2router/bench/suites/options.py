@@ -17,6 +17,7 @@ from r2router.errors import DataError
 
 LETTERS = string.ascii_uppercase
 _LETTER = re.compile(r"[(\[]?([A-Z])[)\].:]?")
+_DIGITS = re.compile(r"[0-9]+(?:\.0)?")
 _FROM = "?base=0 or ?base=1 behind the file's name (file:PATH?base=1) says it, or write letters"
 
 
@@ -58,12 +59,12 @@ class ReferenceCell(msgspec.Struct, frozen=True):
             return int(given)
         if isinstance(given, int) and not isinstance(given, bool):
             return given
-        return int(given) if self.written and len(given) < 4 else None
+        return int(float(given)) if self.written and len(given) < 6 else None
 
     @property
     def written(self) -> bool:
-        """Whether it is digits in a text."""
-        return isinstance(self.reference, str) and self.reference.isascii() and self.reference.strip().isdigit()
+        """Whether it is a whole number in a text; `1.0` is what data frames make of 1 beside empty cells."""
+        return isinstance(self.reference, str) and _DIGITS.fullmatch(self.reference.strip()) is not None
 
     @property
     def by_text(self) -> str | None:

@@ -52,6 +52,8 @@ class ChatWatch(Watch):
             if isinstance(said, dict):
                 words, thought = words_of(said)
                 calls = sum(len(str(c.get("function"))) for c in dicts(said.get("tool_calls")))
+                self.calls = self.calls or bool(calls)
+                self.heard(words)
                 self.characters += len(words) + len(thought) + calls
                 self.begun = self.begun or bool(words or thought or calls)
             elif isinstance(text := choice.get("text"), str):

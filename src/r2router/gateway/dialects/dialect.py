@@ -22,7 +22,8 @@ class Watch:
 
     usage: the report as it came, of all events put together. finish: why the answer ended. error: what the provider reported within a
     status of 200. begun: whether anything of the answer came. whole: whether its end came. characters: of text that were relayed.
-    model: which one says that it answered.
+    model: which one says that it answered. keeps: whether the words of the answer are kept, without thinking. calls: whether it calls
+    tools.
     """
 
     def __init__(self) -> None:
@@ -32,6 +33,17 @@ class Watch:
         self.begun = self.whole = False
         self.characters = 0
         self.model: str | None = None
+        self.keeps = self.calls = False
+        self._words: list[str] = []
+
+    @property
+    def words(self) -> str:
+        return "".join(self._words)
+
+    def heard(self, words: str) -> None:
+        """A piece of the answer."""
+        if self.keeps and words:
+            self._words.append(words)
 
     def event(self, name: bytes, data: bytes) -> None:
         """Take in an event of a stream."""

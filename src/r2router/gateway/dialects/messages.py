@@ -11,7 +11,10 @@ from r2router.gateway.dialects.dialect import Dialect, Watch, append_words, coun
 from r2router.gateway.refusal import Refusal, anthropic_error
 from r2router.gateway.splice import Items, Members
 from r2router.types import Enforcement, Provider
-from r2router.upstream.controls import thinking_fields
+from r2router.upstream.controls import Controls, thinking_fields
+
+OURS = "r2router"
+"""The signature of thinking that a translation has made a block of: nobody signed it."""
 
 
 class MessagesWatch(Watch):
@@ -32,6 +35,8 @@ class MessagesWatch(Watch):
                     said = next((t for k in ("text", "thinking", "partial_json") if isinstance(t := delta.get(k), str)), "")
                     self.characters += len(said)
                     self.begun = self.begun or bool(said)
+                    if isinstance(text := delta.get("text"), str):
+                        self.heard(text)
             case "message_delta":
                 self._merge(body.get("usage"))
                 delta = body.get("delta")
@@ -65,7 +70,10 @@ class MessagesWatch(Watch):
         if isinstance(block, dict):
             said = [t for k in ("text", "thinking") if isinstance(t := block.get(k), str)]
             self.characters += sum(map(len, said)) + (len(str(block["input"])) if block.get("input") else 0)
-            self.begun = self.begun or any(said) or block.get("type") in ("tool_use", "server_tool_use")
+            self.calls = self.calls or block.get("type") in ("tool_use", "server_tool_use")
+            self.begun = self.begun or any(said) or self.calls
+            if isinstance(text := block.get("text"), str):
+                self.heard(text)
 
     def _merge(self, usage: Any) -> None:
         """The counts are cumulative, and in whichever event a server likes: the largest of each one counts, and none is added."""
@@ -109,7 +117,7 @@ class Messages(Dialect):
                     found.answered()
                     for block in blocks:
                         if block.get("type") in ("thinking", "redacted_thinking") and (block.get("signature") or block.get("data")):
-                            found.state.add("signature")
+                            found.state.add("reasoning_content" if block.get("signature") == OURS else "signature")
                 case _:
                     results = [b for b in blocks if b.get("type") == "tool_result"]
                     texts = texts_of(content)
@@ -152,6 +160,8 @@ class Messages(Dialect):
         if sent.thinking_tokens is not None:
             for key, value in thinking_fields("anthropic", sent.thinking_tokens).items():
                 body.put(key, value)
+            if sent.max_tokens is None and (count(body.get("max_tokens")) or 0) <= sent.thinking_tokens:
+                body.put("max_tokens", sent.thinking_tokens + Controls().answer_room)  # else it is refused, or thinking eats the answer
         if sent.instruction is None:
             return
         if sent.place == "user":

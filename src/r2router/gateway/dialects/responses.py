@@ -45,6 +45,9 @@ class ResponsesWatch(Watch):
         elif isinstance(delta := body.get("delta"), str):
             self.characters += len(delta)
             self.begun = self.begun or bool(delta)
+            self.calls = self.calls or "call" in kind
+            if kind in ("response.output_text.delta", "response.refusal.delta"):
+                self.heard(delta)
 
     def reply(self, body: dict[str, Any]) -> None:
         """Take in a whole reply."""
@@ -52,7 +55,11 @@ class ResponsesWatch(Watch):
             self.error = body["error"]
         self._head(body)
         for item in dicts(body.get("output")):
-            texts = [*texts_of(item.get("content")), str(item.get("arguments") or item.get("input") or "")]
+            said = texts_of(item.get("content"))
+            texts = [*said, str(item.get("arguments") or item.get("input") or "")]
+            self.calls = self.calls or str(item.get("type")).endswith("_call")
+            if item.get("type") == "message":
+                self.heard("".join(said))
             self.characters += sum(map(len, texts))
             self.begun = self.begun or any(texts)
         self.whole = True

@@ -15,9 +15,9 @@ import msgspec
 
 from r2router.errors import KeyRefused, OverBudget, Refused, UsageError
 from r2router.gateway.ledger.database import Database
-from r2router.gateway.ledger.entries import Charge, Limits, Opened, Ticket
+from r2router.gateway.ledger.entries import Charge, Limits, Opened, Scored, Ticket
 from r2router.gateway.ledger.windows import TOTAL, Period, Window, refusal, window_id
-from r2router.gateway.ledger.work import NO_KEY, Correct, Expire, Observe, Open, Settle, Work, id_of, scope_of
+from r2router.gateway.ledger.work import NO_KEY, Correct, Expire, Observe, Open, Score, Settle, Work, id_of, scope_of
 from r2router.gateway.pacing import Pace
 
 LIMITS = Limits.__struct_fields__
@@ -64,6 +64,7 @@ class Row(msgspec.Struct):
     ttft_us: int | None = None
     attempts: int | None = None
     note: str | None = None
+    score: float | None = None
 
     @property
     def scope(self) -> str:
@@ -84,7 +85,7 @@ class Row(msgspec.Struct):
 
 
 ROW = Row.__struct_fields__
-_SETTLED = ("state", *ROW[ROW.index("settled") :])
+_SETTLED = ("state", *ROW[ROW.index("settled") : ROW.index("score")])
 _INSERT = f"INSERT INTO requests ({', '.join(ROW)}) VALUES ({', '.join('?' * len(ROW))})"  # noqa: S608 - our own names
 _UPDATE = f"UPDATE requests SET {', '.join(f'{name} = ?' for name in _SETTLED)} WHERE id = ?"  # noqa: S608
 _ROWS = f"SELECT {', '.join(ROW)} FROM requests WHERE id IN "  # noqa: S608
@@ -93,6 +94,7 @@ _ADD_WINDOW = f"INSERT INTO windows (id, {', '.join(_WINDOW)}) VALUES (?{', ?' *
 _SET_WINDOW = f"UPDATE windows SET {', '.join(f'{name} = ?' for name in _WINDOW[2:])} WHERE id = ?"  # noqa: S608
 
 
+_SET_SCORE = "UPDATE requests SET score = ? WHERE id = ?"
 _PACE = Pace.__struct_fields__
 _ADD_PACE = f"INSERT INTO pacing (name, {', '.join(_PACE)}) VALUES (?{', ?' * len(_PACE)}) ON CONFLICT DO NOTHING"  # noqa: S608
 _SET_PACE = f"UPDATE pacing SET {', '.join(f'{name} = ?' for name in _PACE)} WHERE name = ?"  # noqa: S608
@@ -110,9 +112,11 @@ class Batch:
         self._changed: dict[str, bool] = {}  # rows: whether they are new
         self._counted: set[str] = set()
         self._paces: dict[str, Pace] = {}
+        self._moved: set[str] = set()
+        self._scores: dict[str, float] = {}
 
     def run(self, work: Sequence[Work]) -> list[Any]:
-        """What each piece of work gave: a `Ticket`, a `Charge`, or the `R2Error` to raise."""
+        """What each piece of work gave: a `Ticket`, a `Charge`, a `Pace`, a `Scored`, or the `R2Error` to raise."""
         self._read(work)
         given = [self._do(one) for one in work]
         self._write()
@@ -139,23 +143,32 @@ class Batch:
             window = Window(*found)
             self._windows[window.id] = window
             self._there.add(window.id)
-        self._read_paces({one.name: one.pace for one in work if isinstance(one, Observe)})
+        self._read_paces(dict(held for one in work if (held := self._held(one)) is not None))
+
+    def _held(self, work: Work) -> tuple[str, Pace] | None:
+        """Which pace a piece of work may move, and how that begins."""
+        match work:
+            case Observe(name=name, pace=pace):
+                return name, pace
+            case Settle(ticket=Ticket(opened=Opened(preset=str(name), pace=Pace() as pace))):
+                return name, pace
+            case Score(id=name, paces=paces) if (row := self._rows.get(name)) is not None and row.preset in paces:
+                return str(row.preset), paces[str(row.preset)]
+        return None
 
     def _read_paces(self, begun: dict[str, Pace]) -> None:
         """The paces as they stand, and held until the end; one whose target is another now begins anew."""
         if not begun:
             return
         names = sorted(begun)
-        for name in names:
-            values = (name, *msgspec.structs.astuple(begun[name]))
-            self._database.rows(_ADD_PACE, values)
-        marks = ", ".join("?" * len(names))
-        order = f"ORDER BY name{self._database.locking}"
-        query = f"SELECT name, {', '.join(_PACE)} FROM pacing WHERE name IN ({marks}) {order}"  # noqa: S608
-        for name, *found in self._database.rows(query, names):
+        query = f"SELECT name, {', '.join(_PACE)} FROM pacing WHERE name IN ({', '.join('?' * len(names))}) ORDER BY name"  # noqa: S608
+        rows = self._database.rows(query + self._database.locking, names)
+        if len(rows) < len(names):
+            self._database.many(_ADD_PACE, [(name, *msgspec.structs.astuple(begun[name])) for name in names])
+            rows = self._database.rows(query + self._database.locking, names)
+        for name, *found in rows:
             pace = Pace(**dict(zip(_PACE, found, strict=True)))
-            same = (pace.kind, pace.target) == (begun[name].kind, begun[name].target)
-            self._paces[name] = pace if same else begun[name]
+            self._paces[name] = pace if pace.same(begun[name]) else begun[name]
 
     def _lock(self, scopes: Sequence[str]) -> None:
         """Keep others from these keys' windows; in one order, so that no two wait for each other."""
@@ -188,7 +201,9 @@ class Batch:
                 case Correct():
                     return self._correct(work)
                 case Observe():
-                    return self._observe(work)
+                    return self._observe(work.name, work.observed, work.at)
+                case Score():
+                    return self._score(work)
         except (Refused, UsageError) as refused:
             return refused
 
@@ -245,8 +260,9 @@ class Batch:
                 raise UsageError(f"request {work.ticket.id!r} is not in the ledger")
             opened = work.ticket.opened
             row = self._begin(opened, Period.at(opened.time, self._zone))
+        held = work.ticket.opened.preset if work.ticket.opened.pace is not None else None
         if row.state not in ("open", "unknown"):
-            return Charge(row.cost or 0, repeated=True)
+            return Charge(row.cost or 0, repeated=True, pace=self._paces.get(held or ""))
         before = msgspec.structs.replace(row)
         usage = settled.usage
         row.state, row.cost, row.estimated = settled.state, settled.cost, int(settled.estimated)
@@ -256,7 +272,12 @@ class Batch:
             row.reasoning_tokens = usage.reasoning
         row.served, row.attempts, row.note = _text(settled.served), settled.attempts, _text(settled.note or None)
         row.latency_us, row.ttft_us = (None if s is None else _us(s) for s in (settled.latency_s, settled.ttft_s))
-        return self._replace(before, row, work.now)
+        charge = self._replace(before, row, work.now)
+        if held is None:
+            return charge
+        answered = settled.cost or settled.state in ("done", "cut")  # one that failed for nothing has no part in a mean
+        spent = settled.cost / 1e9 if settled.cost is not None and answered and self._paces[held].kind != "quality" else None
+        return msgspec.structs.replace(charge, pace=self._observe(held, spent, work.now))
 
     def _expire(self, work: Expire) -> Charge | None:
         row = self._rows.get(work.id)
@@ -288,22 +309,42 @@ class Batch:
                 window.correct(cost - (before.cost or 0), row.tokens - before.tokens)
         return Charge(cost, over=max(0, cost - row.reserved) if row.priced else 0)
 
-    def _observe(self, work: Observe) -> Pace:
-        pace = self._paces[work.name]
-        if work.observed is not None:
-            pace = self._paces[work.name] = pace.after(work.observed)
+    def _observe(self, name: str, observed: float | None, at: float) -> Pace:
+        pace = self._paces[name]
+        if observed is not None:
+            pace = self._paces[name] = pace.after(observed, at)
+            self._moved.add(name)
         return pace
+
+    def _score(self, work: Score) -> Scored:
+        """Keep what a client says of an answer; a second time takes the place of the first."""
+        row = self._rows.get(work.id)
+        if row is None or (work.key is not None and row.key_id != work.key):
+            raise UsageError(f"there is no request {work.id!r} of this key: its id is in the answer's header x-r2router-request-id")
+        name = row.preset or ""
+        before = row.score
+        if name in self._paces and row.id not in self._scores:  # as it stands now that its pace is held
+            before = self._database.rows("SELECT score FROM requests WHERE id = ?", (row.id,))[0][0]
+        self._scores[row.id] = row.score = work.score
+        if name not in self._paces:
+            return Scored(row.preset)
+        if before is None:
+            return Scored(name, self._observe(name, work.score, work.now))
+        self._paces[name] = self._paces[name].instead(before, work.score)
+        self._moved.add(name)
+        return Scored(name, self._paces[name])
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def _write(self) -> None:
         new = [msgspec.structs.astuple(self._rows[name]) for name, is_new in self._changed.items() if is_new]
-        rows = [self._rows[name] for name, is_new in self._changed.items() if not is_new]
+        rows = [self._rows[name] for name, is_new in sorted(self._changed.items()) if not is_new]
         old = [(*(getattr(row, name) for name in _SETTLED), row.id) for row in rows]
         added = [(name, *_values(self._windows[name])) for name in sorted(self._counted - self._there)]
         moved = [(*_values(self._windows[name])[2:], name) for name in sorted(self._counted & self._there)]
-        paces = [(*msgspec.structs.astuple(pace), name) for name, pace in self._paces.items()]
-        changes = ((_INSERT, new), (_UPDATE, old), (_ADD_WINDOW, added), (_SET_WINDOW, moved), (_SET_PACE, paces))
+        scores = [(score, name) for name, score in sorted(self._scores.items())]
+        paces = [(*msgspec.structs.astuple(self._paces[name]), name) for name in sorted(self._moved)]
+        changes = ((_INSERT, new), (_UPDATE, old), (_ADD_WINDOW, added), (_SET_WINDOW, moved), (_SET_PACE, paces), (_SET_SCORE, scores))
         for statement, parameters in changes:
             if parameters:
                 self._database.many(statement, parameters)

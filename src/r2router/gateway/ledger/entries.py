@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from r2router.errors import ConfigError
+from r2router.gateway.pacing import Pace
 from r2router.upstream.usage import Usage
 
 State = Literal["done", "cut", "cancelled", "failed"]
@@ -60,7 +61,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     reserved: nano-dollars of its worst case, over every attempt that may be billed (`reserve`); None where a price is not known, which a
     key with a budget is refused for. tokens: input and output tokens of that worst case. price_version: which prices were used.
     forecast_quality, forecast: what the router expects of the arm; nano-dollars. baseline, baseline_cost, baseline_quality: the same of the
-    arm that is compared with, as the best single one. time: seconds since 1970, by default now.
+    arm that is compared with, as the best single one. pace: what the preset holds, as it begins. time: seconds since 1970, by default now.
     """
 
     id: str
@@ -78,6 +79,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     baseline: str | None = None
     baseline_cost: int | None = None
     baseline_quality: float | None = None
+    pace: Pace | None = None
     time: float = msgspec.field(default_factory=time.time)
 
 
@@ -108,14 +110,22 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
+class Scored(msgspec.Struct, frozen=True):
+    """What a score did. preset: of the request. pace: what that holds, after it."""
+
+    preset: str | None
+    pace: Pace | None = None
+
+
 class Charge(msgspec.Struct, frozen=True):
     """What settling did. cost: nano-dollars that count now. over: nano-dollars above the reservation, which should be 0.
 
     repeated: the request had been settled before, and nothing changed. later: the database is down; it is written when it is back, and
-    until then the reservation counts.
+    until then the reservation counts. pace: what its preset holds, after this request.
     """
 
     cost: int
     over: int = 0
     repeated: bool = False
     later: bool = False
+    pace: Pace | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 
 from r2router.errors import ConfigError, LedgerDown, LedgerError
 from r2router.gateway.ledger.database import Database, Failed, connect, migrate
-from r2router.gateway.ledger.entries import Charge, Limits, Opened, Settled, Ticket
-from r2router.gateway.ledger.work import NO_KEY, Correct, Observe, Open, Settle, Work, check_cost, check_opened
+from r2router.gateway.ledger.entries import Charge, Limits, Opened, Scored, Settled, Ticket
+from r2router.gateway.ledger.work import NO_KEY, Correct, Observe, Open, Score, Settle, Work, check_cost, check_opened
 from r2router.gateway.ledger.writer import Job, Writer
 from r2router.gateway.pacing import Pace
 
@@ -98,11 +98,19 @@ class Ledger:
 
         pace: as it begins, where there is none yet, or one with another target. observed: None only reads it.
         """
-        return await asyncio.shield(self._job(Observe(name, pace, observed)).future)  # type: ignore[arg-type]
+        return await asyncio.shield(self._job(Observe(name, pace, observed, self.clock())).future)  # type: ignore[arg-type]
+
+    async def score(self, name: str, key: str | None, score: float, paces: Mapping[str, Pace]) -> Scored:
+        """Keep how good a client found the answer to a request, 0 to 1; again: in place of what it said before.
+
+        key: whose request it must be; None: anybody's. paces: of the presets that hold a quality.
+        Raises `UsageError` where the key has no such request.
+        """
+        return await asyncio.shield(self._job(Score(name, key, score, paces, self.clock())).future)  # type: ignore[arg-type]
 
     def observe_now(self, name: str, pace: Pace, observed: float | None = None) -> Pace:
         """As `observe`, from a thread without an event loop."""
-        return self._now(Observe(name, pace, observed))
+        return self._now(Observe(name, pace, observed, self.clock()))
 
     def open_now(self, opened: Opened) -> Ticket:
         """As `open`, from a thread without an event loop."""

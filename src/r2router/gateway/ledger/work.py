@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from r2router.errors import UsageError
@@ -51,9 +53,23 @@ class Observe(msgspec.Struct, frozen=True):
     name: str
     pace: Pace
     observed: float | None
+    at: float = 0.0
 
 
-Work = Open | Settle | Expire | Correct | Observe
+class Score(msgspec.Struct, frozen=True):
+    """Keep how good a client found an answer, 0 to 1. key: whose request it must be; None: anybody's.
+
+    paces: what presets hold, as it begins, of those that hold a quality.
+    """
+
+    id: str
+    key: str | None
+    score: float
+    paces: Mapping[str, Pace]
+    now: float
+
+
+Work = Open | Settle | Expire | Correct | Observe | Score
 
 
 def scope_of(work: Work) -> str | None:
@@ -74,7 +90,7 @@ def id_of(work: Work) -> str | None:
             return opened.id
         case Settle(ticket=ticket):
             return ticket.id
-        case Expire() | Correct():
+        case Expire() | Correct() | Score():
             return work.id
         case _:
             return None

@@ -1,0 +1,42 @@
+"""`POST /v1/feedback`: how good a client found the answer to one of its requests. It is kept in that request's row."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from r2router.errors import UsageError
+from r2router.gateway.books import Books
+from r2router.gateway.ledger import Ledger
+from r2router.gateway.refusal import Refusal
+from r2router.gateway.setting import Setting
+from r2router.gateway.targets import Targets
+
+MOST_MB = 0.01
+"""Of the body, megabytes."""
+
+
+class Feedback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """request_id: of the answer's header x-r2router-request-id. score: 0 (useless) to 1 (right)."""
+
+    request_id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    score: Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+async def take(data: bytes, key: str | None, books: Books, setting: Setting, targets: Targets) -> bytes:
+    """Keep a score; the body to answer. key: whose request it must be; None: anybody's. Raises `Refusal` and `Refused`."""
+    try:
+        said = msgspec.json.decode(data, type=Feedback)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refusal(400, "invalid_feedback", f'{error}; send {{"request_id": "...", "score": 1.0}}, a score from 0 to 1') from None
+    if not isinstance(books, Ledger):
+        raise Refusal(404, "no_ledger", "this gateway keeps no ledger, so it knows no request")
+    held = {name: pace for name, pace in setting.paces.items() if pace.kind == "quality"}
+    try:
+        scored = await books.score(said.request_id, key, said.score, held)
+    except UsageError as error:
+        raise Refusal(404, "request_not_found", str(error), param="request_id") from None
+    if scored.pace is not None and scored.preset is not None:
+        targets.put(scored.preset, scored.pace)
+    return msgspec.json.encode(said)

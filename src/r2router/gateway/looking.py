@@ -1,0 +1,89 @@
+"""A cascade within one request: answers are asked for one by one and looked at, and the accepted one goes to the client as it came."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from r2router.cascade.answers import Answer
+from r2router.gateway.attempt import Attempts, Held, Lost
+from r2router.gateway.billing import Bill, usage_from
+from r2router.gateway.step import Looks, Plan, Step
+from r2router.router.steps import Question
+
+if TYPE_CHECKING:
+    from r2router.cascade.answers import Step as Next
+
+
+@dataclass
+class Seen:
+    """An answer that was looked at. held: all of it."""
+
+    step: Step
+    held: Held
+    answer: Answer
+
+
+@dataclass
+class Outcome:
+    """accepted: what goes to the client; None where nothing was answered. reason: why. lost: the last failure."""
+
+    accepted: Seen | None
+    reason: str = ""
+    lost: Lost | None = None
+
+
+class Looking:
+    """One run of a cascade. most: calls at most. failed: told each failure. began: told each call.
+
+    Each call is billed as it ends, but for the accepted one, which is when it was relayed.
+    """
+
+    def __init__(self, plan: Plan, looks: Looks, attempts: Attempts, most: int) -> None:
+        self._plan, self._looks, self._attempts, self._most = plan, looks, attempts, most
+        self.seen: list[Seen] = []
+
+    async def run(self, deadline: float, began: Callable[[Step], None], failed: Callable[[Lost, Step], None]) -> Outcome:
+        """Ask until an answer is accepted. deadline: of the loop's clock; then the best answer so far is taken."""
+        question, lost, loop = self._looks.question, None, asyncio.get_running_loop()
+        calls = 0
+        while True:
+            left = question.left or bool(self.seen)
+            if not left or (not self.seen and calls >= self._most):
+                return Outcome(None, lost=lost)
+            found = await self._next(question, stop=loop.time() >= deadline or calls >= self._most)
+            if found.call is None:
+                return Outcome(self.seen[found.accept or 0], f"cascade: {found.reason}", lost)
+            calls += 1
+            step = self._looks.make(found.call)
+            began(step)
+            held = await self._attempts.whole(step, deadline)
+            if isinstance(held, Lost):
+                lost = held
+                failed(held, step)
+                if held.action == "return":
+                    return Outcome(None, lost=held) if not self.seen else await self._best(question, held)
+                question = question.without(step.arm)
+                continue
+            self.seen.append(Seen(step, held.held, self._answer(step, held.held)))
+            if not held.fits or held.held.tap.watch.calls:  # too long to look at, or calls of tools, which only the client can judge
+                return Outcome(self.seen[-1], "cascade: it is relayed unseen", lost)
+
+    async def _next(self, question: Question, *, stop: bool) -> Next:
+        answers = [seen.answer for seen in self.seen]
+        if stop and answers:
+            return await asyncio.to_thread(question.accept_best, answers, "no further call is made")
+        return await asyncio.to_thread(question.step, answers)
+
+    async def _best(self, question: Question, lost: Lost) -> Outcome:
+        found = await self._next(question, stop=True)
+        return Outcome(self.seen[found.accept or 0], f"cascade: {found.reason}", lost)
+
+    def _answer(self, step: Step, held: Held) -> Answer:
+        watch, bill = held.tap.watch, Bill()
+        usage, estimated = usage_from(self._plan, step, watch, held.sent_bytes)
+        bill.add(step, usage, estimated=estimated)
+        usd = None if bill.cost is None else bill.cost / 1e9
+        return Answer(step.arm, watch.words, float(usage.output), float(usage.input), watch.finish, usd=usd)

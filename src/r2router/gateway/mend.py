@@ -1,0 +1,55 @@
+"""An answer that the arm's own budget cut, where the preset wants it whole: continued, or asked for again without that budget."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+
+from r2router.gateway.attempt import Held
+from r2router.gateway.request import Call
+from r2router.gateway.splice import Items, Members, NotJson, with_words
+from r2router.gateway.step import Plan, Step, most_tokens
+from r2router.gateway.translate.chat_reply import usage_report
+from r2router.upstream.controls import continues
+from r2router.upstream.usage import Usage
+
+CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"})
+"""Why an answer ended that is not whole."""
+
+
+def cut_by_us(call: Call, plan: Plan, step: Step, held: Held) -> bool:
+    """Whether an answer that is all there was cut by the arm's budget, which the preset wants mended."""
+    cap, theirs = step.sent.max_tokens, call.ceilings.max_tokens
+    watch = held.tap.watch
+    ours = cap is not None and (theirs is None or cap < theirs)
+    return plan.cut != "return" and ours and held.done and not held.tap.streamed and watch.finish in CUT and not watch.calls
+
+
+def second(call: Call, plan: Plan, step: Step, held: Held) -> Step | None:
+    """The call that mends an answer; None where there is no room for more than was written already."""
+    most, wrote = most_tokens(step, call.ceilings.max_tokens), step.sent.max_tokens or 0
+    if most <= wrote:
+        return None
+    words = held.tap.watch.words
+    if plan.cut == "continue" and words and step.speaks == call.dialect.name == "chat" and continues(step.provider):
+        return replace(step, sent=msgspec.structs.replace(step.sent, max_tokens=most - wrote), said=words)
+    return replace(step, sent=msgspec.structs.replace(step.sent, max_tokens=most, instruction=None))
+
+
+def joined(first: bytes, held: Held, usage: Usage) -> bytes:
+    """A chat completion with the words of its continuation behind its own. usage: of both. Raises `NotJson`."""
+    body = Members(first)
+    choices = Items(body.raw("choices") or b"")
+    choice = Members(choices[0])
+    message = choice.object("message") or Members(b"{}")
+    content = message.raw("content") or b""
+    if content[:1] != b'"':
+        raise NotJson("the content is no text")
+    message.set("content", with_words(content, held.tap.watch.words))
+    choice.set("message", message.render())
+    choice.put("finish_reason", held.tap.watch.finish)
+    choices.set(0, choice.render())
+    body.set("choices", choices.render())
+    body.put("usage", usage_report(usage))
+    return body.render()

@@ -1,0 +1,188 @@
+"""What is planned for a request: the arms that may be asked, and the bytes that each of them is sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import msgspec
+
+from r2router.gateway.budgets import Source
+from r2router.gateway.config import NO_EDITS, Edits, Mend, Served
+from r2router.gateway.conversation import Conversation
+from r2router.gateway.dialects import NAMED
+from r2router.gateway.dialects.dialect import Dialect, Speaks, least
+from r2router.gateway.pacing import Pace
+from r2router.gateway.request import Call
+from r2router.gateway.sessions import Session
+from r2router.gateway.splice import Items, Members
+from r2router.gateway.stay import Stay
+from r2router.gateway.translate import translated
+from r2router.router.steps import Question
+from r2router.types import Decision, Enforcement, Model
+from r2router.upstream.controls import SAFETY_CAP, continuing
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One arm that may be asked. sent: what enforces its budget. speaks: the endpoint of its provider that is asked.
+
+    refuses: request fields that its model does not take. edits: what else of a request its server wants otherwise. said: the beginning of
+    an answer, to be continued.
+    """
+
+    arm: str
+    model: Model
+    provider: Served
+    sent: Enforcement
+    source: Source
+    speaks: Speaks
+    refuses: frozenset[str] = frozenset()
+    edits: Edits = NO_EDITS
+    said: str = ""
+
+    @property
+    def dialect(self) -> Dialect:
+        return NAMED[self.speaks]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Looks:
+    """A cascade: answers are looked at before one is relayed. make: how the arm of a decision is asked. steps: of all that may be."""
+
+    question: Question
+    make: Callable[[Decision], Step]
+    steps: tuple[Step, ...]
+
+
+class Baseline(NamedTuple):
+    """What an arm is forecast to be worth for a request. cost: US dollars."""
+
+    arm: str
+    cost: float
+    quality: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """steps: in the order in which they are asked. reason: why the first. decision: where a router chose. input_tokens: an estimate.
+
+    excluded: model or arm -> why it was left out. stay: what holds the conversation. looks: a cascade; None where the first answer is
+    relayed as it comes. cut: how an answer that our budget cut is mended, as the preset says. pace: what its preset holds, as it begins.
+    baseline: what is forecast of the arm that reports compare with.
+    """
+
+    steps: tuple[Step, ...]
+    reason: str
+    preset: str | None
+    input_tokens: int
+    conversation: Conversation
+    decision: Decision | None = None
+    excluded: dict[str, str] = field(default_factory=dict)
+    stay: Stay | None = None
+    looks: Looks | None = None
+    cut: Mend = "return"
+    pace: Pace | None = None
+    baseline: Baseline | None = None
+
+
+def moved(session: Session | None, plan: Plan, arm: str, at: int | None) -> Session:
+    """Where a conversation stands after an answer. at: the index of the arm; None where the router does not have it."""
+    before = session.switched if session is not None else 0
+    left = int(plan.stay.cold[at]) if plan.stay is not None and at is not None else 0
+    return Session(arm=arm, at=time.time(), tokens=plan.input_tokens, turns=plan.conversation.turns, switched=before + left)
+
+
+def larger_context(plan: Plan, failed: Step) -> Plan:
+    """The plan with those steps alone whose model takes a longer prompt than the failed one."""
+    least = failed.model.context or 0
+    return replace(plan, steps=tuple(s for s in plan.steps if s.model.context is None or s.model.context > least))
+
+
+def most_tokens(step: Step, ceiling: int | None) -> int:
+    """What an answer may have at most where the arm's budget is left aside. ceiling: the caller's."""
+    return least(ceiling, step.model.max_output_tokens) or SAFETY_CAP
+
+
+def body_for(call: Call, step: Step, *, usage: bool) -> tuple[bytes, bool]:
+    """(the bytes to send for a step, whether the gateway itself asks its stream to report usage)."""
+    dialect = step.dialect
+    body = call.body.copy() if dialect is call.dialect else translated(call, dialect.name, step.model, step.provider)
+    body.put("model", step.model.upstream or step.model.id)
+    for name in step.refuses:
+        body.remove(name)
+    dialect.enforce(body, step.sent, step.provider)
+    edited(body, step.edits)
+    if step.said:
+        _continued(body, step)
+    surplus = dialect.ask_usage(body) if call.stream and usage and step.provider.stream_options else False
+    return body.render(), surplus
+
+
+def _continued(body: Members, step: Step) -> None:
+    message, fields = continuing(step.provider, step.said)
+    messages = Items(body.raw("messages") or b"[]")
+    messages.append(msgspec.json.encode(message))
+    body.set("messages", messages.render())
+    for name, value in fields.items():
+        body.put(name, value)
+
+
+def edited(body: Members, edits: Edits) -> None:
+    """Put a request in the words of an older or stricter server: other names of fields and roles, one leading system message."""
+    for old, new in edits.rename.items():
+        value = body.raw(old)
+        if value is not None:
+            body.remove(old)
+            if new and new not in body:
+                body.set(new, value)
+    if edits.roles or edits.one_system:
+        for key in ("messages", "input"):
+            raw = body.raw(key)
+            if raw is not None and raw[:1] == b"[":
+                body.set(key, _with_roles(raw, edits))
+
+
+def _with_roles(raw: bytes, edits: Edits) -> bytes:
+    items = Items(raw)
+    system: list[str] = []
+    kept: list[bytes] = []
+    changed = False
+    for at in range(len(items)):
+        item = items[at]
+        if item[:1] != b"{":
+            kept.append(item)
+            continue
+        message = Members(item)
+        role = message.get("role")
+        if isinstance(role, str) and role in edits.roles:
+            role = edits.roles[role]
+            message.put("role", role)
+            item, changed = message.render(), True
+        if edits.one_system and role == "system":
+            content = message.get("content")
+            parts = [content] if isinstance(content, str) else [p.get("text") for p in content or () if isinstance(p, dict)]
+            system += [part for part in parts if isinstance(part, str) and part]
+            continue
+        kept.append(item)
+    if system:
+        kept.insert(0, msgspec.json.encode({"role": "system", "content": "\n\n".join(system)}))
+        changed = True
+    return b"[" + b",".join(kept) + b"]" if changed else raw
+
+
+def as_dict(plan: Plan) -> dict[str, Any]:
+    """For a person: what was decided, and why not otherwise."""
+    first = plan.steps[0]
+    found: dict[str, Any] = {"arm": first.arm, "reason": plan.reason, "input_tokens": plan.input_tokens, "preset": plan.preset}
+    if plan.decision is not None:
+        found |= plan.decision.to_dict()
+    found["reason"] = plan.reason
+    found["fallbacks"] = [step.arm for step in plan.steps[1:]]
+    found["enforcement"] = msgspec.to_builtins(first.sent)
+    found["budget_source"] = first.source
+    found["endpoint"] = first.speaks
+    found["cascade"] = plan.looks is not None
+    return found | {"excluded": plan.excluded}

@@ -1,0 +1,114 @@
+"""What presets hold: a mean spend or a mean quality. Their state stands in the ledger; here is what this process knows of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Protocol
+
+import msgspec
+
+from r2router.decide import AnyPolicy, Policy, Tradeoff, Value
+from r2router.errors import ConfigError, Refused
+from r2router.gateway.pacing import Pace
+from r2router.metrics.calibrate import LEAST_VALUE
+
+_FRESH_S = 2.0
+"""How old what is known may be before it is read again, beside the requests."""
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`target` of a preset; one of these.
+
+    usd_per_1000_requests: the mean cost of its requests, US dollars per 1,000. usd_per_day: what all of them may cost per day.
+    quality: the mean score of its answers, 0 to 1, as clients report it (`POST /v1/feedback`), at the least cost.
+    """
+
+    usd_per_1000_requests: float | None = None
+    usd_per_day: float | None = None
+    quality: float | None = None
+
+    def pace(self, start: float) -> Pace:
+        """The pace at its beginning. start: the value of a right answer, US dollars. Raises `ConfigError`."""
+        given = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
+        if len(given) != 1:
+            raise ConfigError(f"target: give one of {', '.join(self.__struct_fields__)}, not {len(given)}")
+        name, value = given.popitem()
+        most = 1.0 if name == "quality" else 1e9
+        if not 0 < value < most:
+            raise ConfigError(f"target: {name} is {value!r}; it must be above 0 and below {most:g}")
+        if name == "usd_per_1000_requests":
+            return Pace.of("cost", value / 1000, start)
+        return Pace.of("day" if name == "usd_per_day" else "quality", value, start)
+
+
+def start_of(policy: AnyPolicy | None, own: Policy, scale: float) -> float:
+    """The value of a right answer that a policy stands for, US dollars.
+
+    own, scale: the router's policy and scale, for where the preset names no policy. Raises `ConfigError` for a policy that has no value.
+    """
+    match own if policy is None else policy:
+        case Value(usd=usd):
+            return max(usd, LEAST_VALUE)
+        case Tradeoff(lam=lam, scale=given) if 0 < lam < 1:
+            return max((given or scale) * (1 - lam) / lam, LEAST_VALUE)
+    if policy is None:
+        return max(scale, LEAST_VALUE)
+    raise ConfigError(
+        "target: it moves the value of a right answer, which this policy does not have: leave the policy out, or start from "
+        '{ policy = "value", usd = 0.01 } or { policy = "tradeoff", lam = 0.5 }'
+    )
+
+
+class Paces(Protocol):
+    """What keeps paces: a `Ledger` does."""
+
+    async def observe(self, name: str, pace: Pace, observed: float | None = None) -> Pace:
+        """See `Ledger.observe`."""
+        ...
+
+
+class Targets:
+    """What this process knows of the presets' paces. kept: where they stand; None: here alone, until the gateway ends."""
+
+    def __init__(self, kept: Paces | None) -> None:
+        self._kept = kept
+        self._known: dict[str, tuple[Pace, float]] = {}
+        self._reading: set[asyncio.Task[None]] = set()
+        self._asked: set[str] = set()
+
+    async def current(self, name: str, begun: Pace) -> Pace:
+        """The pace of a preset as it stood a moment ago. begun: as it begins."""
+        known = self._known.get(name)
+        if known is None or not known[0].same(begun):
+            await self._read(name, begun)
+            known = self._known.get(name)
+        elif time.monotonic() - known[1] > _FRESH_S and name not in self._asked:
+            self._asked.add(name)
+            task = asyncio.get_running_loop().create_task(self._read(name, begun))
+            self._reading.add(task)
+            task.add_done_callback(self._reading.discard)
+        return begun if known is None else known[0]
+
+    async def _read(self, name: str, begun: Pace) -> None:
+        try:
+            with suppress(Refused):  # the ledger is down: then nothing is sent either, but by those who say so
+                self.put(name, begun if self._kept is None else await self._kept.observe(name, begun))
+        finally:
+            self._asked.discard(name)
+
+    def put(self, name: str, pace: Pace) -> None:
+        """Another one is known now."""
+        self._known[name] = pace, time.monotonic()
+
+    def spent(self, name: str, begun: Pace, usd: float) -> None:
+        """Without a ledger: move a pace by what a request cost."""
+        known = self._known.get(name)
+        pace = known[0] if known is not None and known[0].same(begun) else begun
+        self.put(name, pace if pace.kind == "quality" else pace.after(usd, time.time()))
+
+    def known(self, held: Mapping[str, Pace]) -> dict[str, Pace]:
+        """Of these presets, how far each is."""
+        return {name: found[0] if (found := self._known.get(name)) else pace for name, pace in held.items()}

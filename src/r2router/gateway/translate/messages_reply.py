@@ -1,0 +1,239 @@
+"""Anthropic's messages: what is replied, read and written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from r2router.gateway.dialects.messages import OURS
+from r2router.gateway.translate.asked import (
+    Lost,
+    compact,
+    object_of,
+)
+from r2router.gateway.translate.reply import (
+    Arguments,
+    Begin,
+    Calling,
+    Closed,
+    Ended,
+    Ending,
+    Event,
+    Reader,
+    Words,
+    Writer,
+    spent,
+    sse,
+)
+from r2router.upstream.usage import Usage
+
+_ENDINGS: dict[str, Ending] = {
+    "max_tokens": "length", "model_context_window_exceeded": "length", "tool_use": "tools", "refusal": "refusal",
+}  # fmt: skip
+
+
+class MessagesReader(Reader):
+    """Of events, and whole messages."""
+
+    def __init__(self) -> None:
+        self._usage: dict[str, Any] = {}
+
+    def event(self, name: bytes, body: dict[str, Any]) -> Iterator[Event]:
+        """See `Reader.event`."""
+        match body.get("type"):
+            case "message_start" if isinstance(message := body.get("message"), dict):
+                yield Begin(str(message.get("id") or ""), str(message.get("model") or ""))
+                self._merge(message.get("usage"))
+            case "content_block_start":
+                yield from self._block(body.get("content_block"), _number(body.get("index")))
+            case "content_block_delta" if isinstance(delta := body.get("delta"), dict):
+                if isinstance(text := delta.get("text"), str) and text:
+                    yield Words("text", text)
+                elif isinstance(text := delta.get("thinking"), str) and text:
+                    yield Words("thinking", text)
+                elif isinstance(text := delta.get("partial_json"), str) and text:
+                    yield Arguments(_number(body.get("index")), text)
+            case "message_delta":
+                self._merge(body.get("usage"))
+                delta = body.get("delta")
+                if isinstance(delta, dict):
+                    yield from self._end(delta)
+                yield from spent(self._usage)
+            case "message_stop":
+                yield Closed()
+
+    def whole(self, body: dict[str, Any]) -> Iterator[Event]:
+        """See `Reader.whole`."""
+        yield Begin(str(body.get("id") or ""), str(body.get("model") or ""))
+        content = body.get("content")
+        for index, block in enumerate(content if isinstance(content, list) else ()):
+            yield from self._block(block, index)
+        yield from self._end(body)
+        yield from spent(body.get("usage"))
+        yield Closed()
+
+    @staticmethod
+    def _block(block: Any, index: int) -> Iterator[Event]:
+        match block.get("type") if isinstance(block, dict) else None:
+            case "text" if isinstance(text := block.get("text"), str) and text:
+                yield Words("text", text)
+            case "thinking" if isinstance(text := block.get("thinking"), str) and text:
+                yield Words("thinking", text)
+            case "tool_use":
+                yield Calling(index, str(block.get("id") or f"call_{index}"), str(block.get("name") or ""))
+                if block.get("input"):
+                    yield Arguments(index, compact(block["input"]))
+
+    @staticmethod
+    def _end(said: dict[str, Any]) -> Iterator[Event]:
+        if isinstance(reason := said.get("stop_reason"), str):
+            sequence = said.get("stop_sequence")
+            yield Ended(_ENDINGS.get(reason, "stop"), sequence if isinstance(sequence, str) else None)
+
+    def _merge(self, usage: Any) -> None:
+        """Cumulative: the last value of each count."""
+        if isinstance(usage, dict):
+            self._usage |= {k: v for k, v in usage.items() if v is not None}
+
+
+def _number(index: Any) -> int:
+    return index if type(index) is int else 0
+
+
+_REASONS: dict[Ending, str] = {"stop": "end_turn", "length": "max_tokens", "tools": "tool_use", "refusal": "refusal"}
+
+
+class MessagesWriter(Writer):
+    """Events, and whole messages. A block is closed before the next one opens, and none is empty but the call of a tool."""
+
+    def __init__(self, *, shown: str | None, input_tokens: int, usage: bool) -> None:
+        super().__init__(shown=shown, input_tokens=input_tokens, usage=usage)
+        self._begun = False
+        self._open: tuple[str, int] | None = None  # kind of the block, and of a call its key
+        self._index = -1
+        self._arguments = ""  # of the call that is open
+        self._later: dict[int, tuple[Calling, list[str]]] = {}  # calls that came before the one before them was whole
+
+    def stream(self, event: Event) -> Iterator[bytes]:
+        """See `Writer.stream`."""
+        self.note(event)
+        if not self._begun and not isinstance(event, Begin):
+            yield from self._start()
+        match event:
+            case Begin():
+                yield from self._start()
+            case Words(kind, text):
+                yield from self._catch_up()
+                kind = "text" if kind == "refusal" else kind
+                if self._open != (kind, 0):
+                    empty = {"type": "text", "text": ""} if kind == "text" else {"type": "thinking", "thinking": "", "signature": ""}
+                    yield from self._next((kind, 0), empty)
+                yield self._delta({"type": "text_delta", "text": text} if kind == "text" else {"type": "thinking_delta", "thinking": text})
+            case Calling(key) if self._open and self._open[0] == "tool" and not _is_whole(self._arguments):
+                self._later[key] = event, []
+            case Calling():
+                yield from self._call(event)
+            case Arguments(key, text) if key in self._later:
+                self._later[key][1].append(text)
+            case Arguments(key, text) if self._open == ("tool", key):
+                self._arguments += text
+                yield self._delta({"type": "input_json_delta", "partial_json": text})
+            case Closed():
+                yield from self._catch_up()
+                yield from self._close()
+                delta = {"stop_reason": self._reason, "stop_sequence": self.ended.sequence if self.ended else None}
+                yield sse({"type": "message_delta", "delta": delta, "usage": self._usage()}, "message_delta")
+                yield sse({"type": "message_stop"}, "message_stop")
+
+    @property
+    def _reason(self) -> str:
+        if self.ended is None:
+            return "end_turn"
+        return "stop_sequence" if self.ended.sequence else _REASONS[self.ended.ending]
+
+    def _start(self) -> Iterator[bytes]:
+        if not self._begun:
+            self._begun = True
+            head = self._message([], None) | {"usage": {"input_tokens": self.input_tokens, "output_tokens": 1}}
+            yield sse({"type": "message_start", "message": head}, "message_start")
+
+    def _call(self, call: Calling) -> Iterator[bytes]:
+        self._arguments = ""
+        yield from self._next(("tool", call.key), {"type": "tool_use", "id": call.id, "name": call.name, "input": {}})
+
+    def _catch_up(self) -> Iterator[bytes]:
+        for call, pieces in self._later.values():
+            yield from self._call(call)
+            for piece in pieces:
+                yield self._delta({"type": "input_json_delta", "partial_json": piece})
+        self._later = {}
+
+    def _next(self, what: tuple[str, int], block: dict[str, Any]) -> Iterator[bytes]:
+        yield from self._close()
+        self._open, self._index = what, self._index + 1
+        yield sse({"type": "content_block_start", "index": self._index, "content_block": block}, "content_block_start")
+
+    def _close(self) -> Iterator[bytes]:
+        if self._open is None:
+            return
+        if self._open[0] == "thinking":  # its clients give thinking back with its signature: this one says whose it is
+            yield self._delta({"type": "signature_delta", "signature": OURS})
+        self._open = None
+        yield sse({"type": "content_block_stop", "index": self._index}, "content_block_stop")
+
+    def _delta(self, delta: dict[str, Any]) -> bytes:
+        return sse({"type": "content_block_delta", "index": self._index, "delta": delta}, "content_block_delta")
+
+    def _message(self, content: list[dict[str, Any]], reason: str | None) -> dict[str, Any]:
+        return {
+            "id": self.id or "msg_r2router", "type": "message", "role": "assistant", "model": self.model, "content": content,
+            "stop_reason": reason, "stop_sequence": self.ended.sequence if self.ended else None,
+        }  # fmt: skip
+
+    def _usage(self) -> dict[str, Any]:
+        if self.usage is None:
+            return {"input_tokens": self.input_tokens, "output_tokens": 0}
+        return _usage(self.usage)
+
+    def reply(self, events: Iterable[Event]) -> dict[str, Any]:
+        """See `Writer.reply`."""
+        blocks: list[dict[str, Any]] = []
+        arguments: dict[int, str] = {}
+        calls: dict[int, dict[str, Any]] = {}
+        for event in events:
+            self.note(event)
+            match event:
+                case Words(kind, text):
+                    name = "thinking" if kind == "thinking" else "text"
+                    if not blocks or blocks[-1]["type"] != name:
+                        blocks.append({"type": name, name: ""} | ({"signature": OURS} if name == "thinking" else {}))
+                    blocks[-1][name] += text
+                case Calling(key, own, name):
+                    calls[key], arguments[key] = {"type": "tool_use", "id": own, "name": name, "input": {}}, ""
+                    blocks.append(calls[key])
+                case Arguments(key, text) if key in calls:
+                    arguments[key] += text
+        for key, call in calls.items():
+            try:
+                call["input"] = object_of(arguments[key])
+            except Lost:
+                call["input"] = {"arguments": arguments[key]}  # no JSON: the client's tool says so
+        return self._message(blocks, self._reason) | {"usage": self._usage()}
+
+
+def _is_whole(arguments: str) -> bool:
+    try:
+        object_of(arguments)
+    except Lost:
+        return False
+    return True
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    read, written = usage.cached or 0, usage.cache_write or 0
+    return {
+        "input_tokens": max(usage.input - read - written, 0),
+        "cache_read_input_tokens": read,
+        "cache_creation_input_tokens": written,
+        "output_tokens": usage.output,
+    }
