@@ -34,7 +34,7 @@ def read(small: bool) -> Any:
     import r2router as r2
 
     files = sorted(RECORD.glob("*.parquet"))[: 3 if small else None]
-    return r2.Table.read(files, prices=RECORD / "prices.csv", unpriced="teach"), files
+    return r2.Table.read(files, prices=RECORD / "prices.csv", unpriced="teach")
 
 
 def vectors(args: argparse.Namespace, texts: Any) -> Any:
@@ -52,12 +52,12 @@ def vectors(args: argparse.Namespace, texts: Any) -> Any:
 
 def judge(args: argparse.Namespace) -> measure.Figures:
     import numpy as np
-    import polars as pl
 
     import r2router as r2
+    from r2router.evaluation.sources_left_out import sources_left_out
     from r2router.predict.domains import Domains
 
-    table, files = read(args.small)
+    table = read(args.small)
     x = vectors(args, table.queries)
     figures: measure.Figures = {}
     for seed in range(1 if args.small else args.seeds):
@@ -77,20 +77,21 @@ def judge(args: argparse.Namespace) -> measure.Figures:
         figures[f"split {seed}"] = row
         if seed == 0:
             figures["coverage"] = coverage(train, test, x[~held], x[held])
-    for path in files:
-        if args.without and path.stem not in args.without.split(","):
-            continue
-        ids = set(pl.read_parquet(path, columns=["query_id"])["query_id"].unique())
-        figures[f"without {path.stem}"] = left_out(table, x, np.array([query in ids for query in table.query_ids]))
+    only = args.without.split(",") if args.without else None
+    names = None if only is None else [name for name, _ in table.sources if Path(name).stem in only]
+    for one in sources_left_out(table, x, Domains(), resamples=200, seed=0, only=names):
+        gap = {name: getattr(one.over_mixture, name) for name in ("value", "low", "high")}
+        figures[f"without {Path(one.source).stem}"] = gap | {"queries": one.queries, "tasks": one.tasks, "unfamiliar": one.unfamiliar}
     return figures | {"peak_rss_mib": measure.peak_rss_mib()}
 
 
 def coverage(train: Any, test: Any, x_train: Any, x: Any) -> measure.Figures:
-    """By cells of the (task, arm) pair that training saw: the share of groups whose mean is covered, and variance found over variance said."""
+    """By cells of the (task, arm) pair in training: the share of groups whose mean is covered, and variance found over variance said."""
     import dataclasses
 
     import numpy as np
 
+    from r2router.predict.domain_stats import deviations
     from r2router.predict.domains import Domains
 
     rng = np.random.default_rng(0)
@@ -106,6 +107,7 @@ def coverage(train: Any, test: Any, x_train: Any, x: Any) -> measure.Figures:
     place: dict[tuple[str, int], list[int]] = {}
     for row, key in enumerate(zip(test.tasks, nearest.tolist(), strict=True)):
         place.setdefault(key, []).append(row)
+    scatter = {task: deviations(test.quality[np.array(test.tasks) == task]) ** 2 for task in count}
     found: dict[int, list[tuple[float, float, float, bool]]] = {low: [] for low in BINS[:-1]}
     for (task, _), own in place.items():
         if task not in count:
@@ -116,7 +118,7 @@ def coverage(train: Any, test: Any, x_train: Any, x: Any) -> measure.Figures:
             seen = np.isfinite(off[:, arm])
             error, said, m = off[seen, arm], float(np.square(spread[seen, arm]).mean()), int(n[arm])
             shared = float((error.sum() ** 2 - np.square(error).sum()) / (m * (m - 1)))
-            sampling = max(float(error.var(ddof=1)), 0.02) / m
+            sampling = float(scatter[task][arm]) / m
             bin_of = next(low for low, high in pairwise(BINS) if low <= count[task][arm] < high)
             found[bin_of].append((m - 1, shared, said, abs(error.mean()) <= 1.96 * np.sqrt(said + sampling) if m >= LEAST else None))
     figures: measure.Figures = {}
@@ -131,33 +133,12 @@ def coverage(train: Any, test: Any, x_train: Any, x: Any) -> measure.Figures:
     return figures
 
 
-def left_out(table: Any, x: Any, own: Any) -> dict[str, float]:
-    """The router of all other sources on one source, over the mixture of fixed arms that the other sources choose."""
-    import numpy as np
-
-    import r2router as r2
-    from r2router.metrics.by_task import gaps
-    from r2router.metrics.methods import Means, Outcomes
-    from r2router.predict.domains import Domains
-
-    train, test = table.take(np.flatnonzero(~own)), table.take(np.flatnonzero(own))
-    router = r2.Recipe(learner=Domains(), folds=0).fit(train, x[~own])
-    forecast = router.forecast_vectors(x[own])
-    inputs = np.zeros(1)
-    costs = table.pool.cost(inputs, router.prior_tokens[None])[0]
-    means = Means(*(np.tile(v, (len(test), 1)) for v in (router.prior_quality, costs)))
-    outcomes = Outcomes.of(test.arms, test.quality, test.cost())
-    found = gaps(test.tasks, forecast.quality, table.pool.cost(inputs, forecast.tokens), outcomes, means, 200, 0)
-    figures = {name: getattr(found.mean, name) for name in ("value", "low", "high")}
-    return figures | {"tasks": len(found.tasks), "queries": len(test), "unfamiliar": float(1 - forecast.familiar.mean())}
-
-
 def speed(args: argparse.Namespace) -> measure.Figures:
     """Seconds of training on the whole record."""
     import r2router as r2
     from r2router.encode import embed, load_encoder
 
-    table, _ = read(args.small)
+    table = read(args.small)
     encoder, some = load_encoder("minilm"), table.queries[::SAMPLE]
     encoder.encode(some[:8])
     begin = time.perf_counter()
@@ -187,7 +168,10 @@ def drive(run: measure.Run) -> measure.Figures:
     ]
     measure.table(("", "error", "over mixture", "from", "to", "worst", "below", "tasks", "pooled", "from", "to"), rows)
     alone = [
-        [name, *(measure.show(row, k, f) for k, f in zip(("value", "low", "high", "unfamiliar"), (*["{:+.4f}"] * 3, "{:.0%}"), strict=True))]
+        [
+            name,
+            *(measure.show(row, k, f) for k, f in zip(("value", "low", "high", "unfamiliar"), (*["{:+.4f}"] * 3, "{:.0%}"), strict=True)),
+        ]
         for name, row in figures.items()
         if name.startswith("without")
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +19,13 @@ from r2router.evaluation.own_policy import OwnDecisions
 from r2router.evaluation.report import Report, TaskLine, leak
 from r2router.evaluation.router_forecasts import Judged, judge
 from r2router.evaluation.router_forecasts import calibrate as calibrate
+from r2router.evaluation.sources_left_out import LeftOut, sources_left_out
 from r2router.evaluation.sparse import SparseReport as SparseReport
 from r2router.evaluation.sparse import sparse_report
 from r2router.evaluation.tables_and_plots import LEAST_QUERIES
 from r2router.metrics.score import Comparison, Means, Method, compare, methods
 from r2router.router.card import policy_words
+from r2router.router.learners import learner_of
 from r2router.router.router import Router
 from r2router.table.table import Table
 from r2router.types import FloatArray, Progress
@@ -37,6 +40,7 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
     train: Table | None = None,
     noise: bool = False,
     cascade: bool = False,
+    leave_out: bool = False,
     resamples: int = 500,
     seed: int = 0,
     progress: Progress | None = None,
@@ -47,7 +51,8 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
     observed. vectors: (n, d) embeddings of the table's queries, where they exist. baselines: fit the published routers too, on `train`
     (outcomes of the same arms), or else by five-fold cross-validation on the table itself. noise: also count the decisions that stay
     when the queries are typed in another way, for which they are embedded four times more. resamples: bootstrap draws. cascade: also score
-    the router's cascade and a threshold cascade on the same evidence, all calls paid; the table must have answers.
+    the router's cascade and a threshold cascade on the same evidence, all calls paid; the table must have answers. leave_out: on a sparse
+    table of several files, also leave each file out in turn: a router that is learned from the others decides on it.
 
     The router, the best fixed arm, the mixture of fixed arms that the router's training outcomes choose and the one that knows these
     outcomes, the same forecasts with one budget per LLM, and the oracle are scored on the same queries with the tokens really used;
@@ -61,7 +66,7 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         expect("train", train, Table, "a Table")
     for name, value in (("resamples", resamples), ("seed", seed)):
         expect(name, value, int, "a whole number")
-    if (baselines or cascade) and vectors is None:
+    if (baselines or cascade or leave_out) and vectors is None:
         vectors = embed(load_encoder(router.encoder), table.queries, progress)
     judged = judge(router, table, vectors, progress)
     outcomes, forecast = judged.outcomes, judged.forecast
@@ -69,7 +74,12 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         if len(set(judged.tasks)) < 2:
             raise DataError("no arm was observed on 95 % of the queries: there is no fixed arm to compare with")
         trained = trained_on(router, table), trained_share(router, table)
-        return sparse_report(judged, table, train, _means(router, judged), resamples=resamples, seed=seed, trained=trained)
+        without: tuple[LeftOut, ...] = ()
+        if leave_out and vectors is not None:
+            x = np.asarray(vectors, dtype=np.float32)[judged.rows]
+            without = sources_left_out(judged.table, x, learner_of(router.facts.learner), resamples=resamples, seed=seed, progress=progress)
+        asked: dict[str, Any] = {"resamples": resamples, "seed": seed, "trained": trained, "left_out": without}
+        return sparse_report(judged, table, train, _means(router, judged), **asked)
     if progress is not None:
         progress("scoring", 0, 1)
     means = _means(router, judged)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from r2router.evaluation.router_forecasts import Judged
+from r2router.evaluation.sources_left_out import LeftOut
 from r2router.figure import Figure
 from r2router.metrics.by_task import Gaps, gaps, means_of_other_half, pooled, task_means
 from r2router.metrics.methods import Means, Outcomes
@@ -29,6 +31,7 @@ class SparseReport:
     gaps: the comparison of each task, see `r2router.metrics.by_task`. how: which answers chose the mixture that the router is compared
     with. pooled: over the mixture of fixed arms by the router's training averages, on the queries of all tasks together, see `pooled`.
     error: mean squared error of the quality forecasts over that of the arm's mean on the task, known from the same answers.
+    left_out: what a router of the other files of the table is worth on each, see `sources_left_out`; empty where that was not asked for.
     sources, seed, resamples, notes, unfamiliar, trained_on, trained_share: as in `Report`.
     """
 
@@ -46,6 +49,7 @@ class SparseReport:
     trained_on: tuple[str, ...] = ()
     trained_share: float | None = None
     simulated: bool = False
+    left_out: tuple[LeftOut, ...] = ()
 
     def __str__(self) -> str:
         head = f"{'task':34} {'queries':>7} {'arms':>4} {'router minus mixture':>26} {'minus best fixed arm':>26}"
@@ -64,6 +68,9 @@ class SparseReport:
             f"Squared error of the quality forecasts: {self.error:.3f} of that of the arm's mean on the task, the task being known.",
             f"{self.unfamiliar:.1%} of the queries are unlike the training data; they got the safe choice.",
         ]
+        if self.left_out:
+            lines += ["", "Each file left out, learned from the others: router minus the mixture of fixed arms that the others choose"]
+            lines += [f"{Path(one.source).name[:34]:34} {one.queries:7,} {'':4} {_cell(one.over_mixture):>26}" for one in self.left_out]
         if self.gaps.skipped:
             lines.append(f"{len(self.gaps.skipped)} tasks are not compared: fewer than 25 queries or 4 arms that were seen there.")
         if self.trained_on:
@@ -95,6 +102,10 @@ class SparseReport:
                 }
                 for t in self.gaps.tasks
             },
+            "left_out": {
+                one.source: {"queries": one.queries, "over_mixture": _plain(one.over_mixture), "unfamiliar": one.unfamiliar}
+                for one in self.left_out
+            },
             "not_compared": list(self.gaps.skipped),
             "error_over_known_tasks": self.error if np.isfinite(self.error) else None,
             "unfamiliar": self.unfamiliar,
@@ -109,7 +120,10 @@ class SparseReport:
         """The report for drawing: a web page. command: what was typed, for the reader who repeats it."""
         rows = tuple(GridRow(t.task, (float(t.queries), float(t.arms), t.over_mixture, t.over_best)) for t in self.gaps.tasks)
         heads = ("queries", "arms", "router minus mixture", "router minus best fixed arm")
+        alone = tuple(GridRow(Path(one.source).name, (float(one.queries), one.over_mixture)) for one in self.left_out)
         grid = Grid("Task by task", heads, rows, (",.0f", ",.0f", "+.3f", "+.3f"), about=_COMPARED.format(how=self.how))
+        about = "Each file was left out, and a router of the others compared with the mixture of fixed arms that the others choose."
+        others = [Grid("Files left out", ("queries", "router minus mixture"), alone, (",.0f", "+.3f"), about=about)] if alone else []
         answers = (
             f"Over {len(self.gaps.tasks)} tasks the router is {_cell(self.gaps.mean)} above each task's mixture of fixed arms on average.",
             f"At equal cost it is {_cell(self.gaps.mean_over_best)} above each task's best fixed arm on average.",
@@ -120,7 +134,7 @@ class SparseReport:
             title="Is routing worth it, task by task?",
             question=f"A router scored on {self.queries:,} queries of {len(self.gaps.tasks)} tasks; no arm was seen everywhere.",
             answers=answers,
-            sections=(Section("Where it helps and where not", (grid,)),),
+            sections=(Section("Where it helps and where not", (grid, *others)),),
             sources=self.sources,
             settings={"intervals": f"95 %, percentile bootstrap over queries, {self.resamples} draws, seed {self.seed}; paired"},
             command=command,
@@ -138,6 +152,7 @@ def sparse_report(
     resamples: int,
     seed: int,
     trained: tuple[tuple[str, ...], float | None],
+    left_out: tuple[LeftOut, ...] = (),
 ) -> SparseReport:
     """The report of judged forecasts. train: other answers to the same tasks, which choose the mixture; without it, the other half.
 
@@ -168,6 +183,7 @@ def sparse_report(
         trained_on=trained[0],
         trained_share=trained[1],
         simulated=table.simulated,
+        left_out=left_out,
     )
 
 

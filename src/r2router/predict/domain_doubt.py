@@ -25,7 +25,7 @@ _OF_GROUPS = np.float32(0.6)  # how far the groups move the log odds of an arm i
 _LEAST_QUALITY = np.float32(0.005)
 BINS = (0, 3, 12, 40, 120, 400)
 """Cells of an arm in a domain."""
-_PRIOR_PAIRS = 20.0  # of each bin, at the factor 1
+_PRIOR_PAIRS = 60.0  # of all bins together at the factor 1, and of each bin at the factor of all
 _FACTORS = (0.1, 10.0)
 
 
@@ -117,6 +117,10 @@ def _factors(off: FloatArray, said: FloatArray, seen: BoolArray, cells: FloatArr
     pairs = weight * (error**2 - square) / np.maximum(count * (count - 1), 1.0)
     expected = weight * variance / np.maximum(count, 1.0)
     near = np.abs(np.log1p(cells[order[starts]])[..., None] - np.log1p(BINS)).argmin(axis=-1)
-    typical = float(expected.sum() / max(weight.sum(), 1.0))
-    found, expected = (np.bincount(near.ravel(), v.ravel(), len(BINS)) + _PRIOR_PAIRS * typical for v in (pairs, expected))
-    return np.clip(found / expected, *_FACTORS) if typical > 0 else np.ones(len(BINS))
+    pairs, expected, number = (np.bincount(near.ravel(), v.ravel(), len(BINS)) for v in (pairs, expected, weight))
+    if expected.sum() <= 0:
+        return np.ones(len(BINS))
+    typical = expected.sum() / number.sum()
+    overall = (pairs.sum() + _PRIOR_PAIRS * typical) / (expected.sum() + _PRIOR_PAIRS * typical)
+    of_bin = np.where(number > 0, expected / np.maximum(number, 1.0), typical)
+    return np.clip((pairs + _PRIOR_PAIRS * overall * of_bin) / (expected + _PRIOR_PAIRS * of_bin), *_FACTORS)

@@ -90,11 +90,11 @@ def _nan_where_never(values: FloatArray) -> FloatArray:
 class DomainsPredictor:
     """Means by domain and group, mixed by how likely each is.
 
-    basis: (d, r), centres: (groups, r), cells: (c, r) float16; group, cell: (groups,) the domain and the cell of each; weight: (d, domains),
-    bias: (domains,), trust: (2,): see `Groups`.
-    quality, variance, log_tokens: (groups + 1, arms) float16. seen: (domains + 1, 2 arms) float16, how much an arm counts in a domain, for quality and for lengths. level: (domains + 1, arms), hidden: (d, h), head:
-    (h, arms) float16, shift: (h,): see `FactorNet`. The last row is for a text of no
-    known domain.
+    basis: (d, r), centres: (groups, r), cells: (c, r) float16; group, cell: (groups,) the domain and the cell of each;
+    weight: (d, domains), bias: (domains,), trust: (2,): see `Groups`.
+    quality, variance, log_tokens: (groups + 1, arms) float16. seen: (domains + 1, 2 arms) float16, how much an arm counts in a domain, for
+    quality and for lengths. level: (domains + 1, arms), hidden: (d, h), head: (h, arms) float16, shift: (h,): see `FactorNet`. The last
+    row is for a text of no known domain.
     offset: (2 arms,), NaN where never observed. low, high: (arms,) bounds of log tokens.
     """
 
