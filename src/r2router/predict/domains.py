@@ -107,8 +107,8 @@ class DomainsPredictor:
         owner, cell = (np.asarray(arrays[name]).astype(np.intp) for name in ("group", "cell"))
         exact = ("group", "cell", "low", "high")
         small = {name: np.asarray(values, dtype=np.float32) for name, values in arrays.items() if name not in exact}
-        linear = (small[name] for name in ("weight", "bias", "trust"))
-        self._groups = Groups(small["basis"], small["centres"], owner, *linear, small["cells"], cell)
+        basis, centres, weight, bias, trust, cells = (small[name] for name in ("basis", "centres", "weight", "bias", "trust", "cells"))
+        self._groups = Groups(basis, centres, owner, weight, bias, trust, cells, cell)
         # one product each: of the embedding, of the domains, of the groups; every forecast costs the time to read them
         self._linear, self._directions = len(small["bias"]), small["basis"].shape[1]
         self._first = np.ascontiguousarray(np.concatenate([small["weight"], small["basis"], small["hidden"]], axis=1))

@@ -131,8 +131,9 @@ class Table:
         rows, others, dropped = fit_to_pool(rows, pool, drop=drop_unknown or unpriced == "drop", teach=teach)
         queries = pl.concat([rows, others]).unique("query_id", keep="first", maintain_order=True)
         columns: dict[str, Any] = pivot(rows, pool, ARRAYS, queries)
-        if sources and FILE in queries.columns and (queries[FILE].max() or 0) < len(sources):
-            columns["source_of"] = queries[FILE].cast(pl.Int64).to_numpy().astype(np.intp)
+        of = queries[FILE].cast(pl.Int64).to_numpy().astype(np.intp) if FILE in queries.columns else np.full(1, len(sources))
+        if len(of) and of.max() < len(sources):  # a data frame is no source that has a name
+            columns["source_of"] = of
         if len(others):
             columns["teaching"] = pivot(others, Pool(arms_of(others)), ["quality"], queries)["quality"]
         made, made_note = simulations_of(rows)
@@ -176,7 +177,8 @@ class Table:
         index = np.asarray(rows, dtype=np.intp)
         columns: dict[str, Any] = {k: tuple(getattr(self, k)[i] for i in index) for k in ("query_ids", "queries", "tasks")}
         responses = None if self.responses is None else self.responses.take(index)
-        teaching, source_of = (None if part is None else part[index] for part in (self.teaching, self.source_of))
+        teaching = None if self.teaching is None else self.teaching[index]
+        source_of = None if self.source_of is None else self.source_of[index]
         arrays = {k: getattr(self, k)[index] for k in ARRAYS}
         return replace(self, **columns | arrays, responses=responses, teaching=teaching, source_of=source_of)
 
