@@ -1,6 +1,7 @@
 # What to type. Each target does the set-up it needs: only Python >= 3.11, make and the package index must be there.
 #
-#   make demo         route three questions with the bundled router; train another on R2-Bench-mini, evaluate it, route with it
+#   make demo         route three questions with the bundled router; train another on R2-Bench-mini, evaluate it, route with it;
+#                     run a cascade on its answers
 #   make test         the tests, against the wheel built from this tree     (SLOW=1: also the slow ones; ARGS="-k pool": pytest's;
 #                     JOBS=1: in one process)
 #   make lint         style, types, and which way imports point             (make format mends what can be mended)
@@ -58,6 +59,8 @@ demo: $(CORE)
 	$(BIN)/r2router train r2bench-mini --test 0.2 --out build/mini-router
 	$(BIN)/r2router route --router build/mini-router "Solve for x: 7*x + 3 = 59" --min-quality 0.8
 	$(BIN)/r2router curves --router build/mini-router "Solve for x: 7*x + 3 = 59"
+	@printf '\nA cascade on the answers that come along:\n'
+	$(BIN)/python examples/cascade_with_a_check.py
 
 # one thread in each process: the arrays of tests are small, and threads that wait for each other make them several times slower
 test: $(TESTED)
@@ -103,8 +106,8 @@ lock: $(VENV)/.created
 	echo uv | $(COMPILE) - --output-file locks/uv.lock
 	$(COMPILE) pyproject.toml --group build --output-file locks/core.lock
 	$(COMPILE) pyproject.toml --extra serve --constraint locks/core.lock --output-file locks/serve.lock
-	$(COMPILE) pyproject.toml --group dev --extra bench --extra gbdt --extra otel --extra plot --extra postgres --extra prices --extra serve --extra wordllama \
-		--constraint locks/core.lock --output-file locks/dev.lock
+	$(COMPILE) pyproject.toml --group dev --extra bench --extra checks --extra gbdt --extra otel --extra plot --extra postgres --extra prices \
+		--extra serve --extra wordllama --constraint locks/core.lock --output-file locks/dev.lock
 
 # what .ci/run brings for some tests, each by itself so that one that cannot be had leaves out its own tests alone. For Linux on x86-64 with
 # Python 3.11. UV_FIND_LINKS or UV_INDEX says where torch's CPU build is: its exact name keeps out gigabytes of CUDA libraries

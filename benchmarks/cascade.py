@@ -1,10 +1,14 @@
 """What looking at answers is worth: cascades through `Router.step`, all calls paid, beside the same router without a look.
 
-70 % of the queries teach, 30 % are scored; two splits of each table. Twelve values of a right answer are asked of both, spread evenly on a
+70 % of the queries teach, 30 % are scored; two splits of each table: public outcomes with answers, one without any
+(`jhu_concise_cot`: the cascade is the router there), and R2-Bench-mini, once more with answers that are continued under larger budgets, so
+that only what is added is paid. Twelve values of a right answer are asked of both, spread evenly on a
 log scale between 3 times the cost of the cheapest arm and 30 times that of the most expensive one. Beside them: the mixture of fixed arms
 that the training outcomes choose, and the oracle that knows each outcome. Areas are of mean quality over log cost. `gap` is the share of
-the way from the mixture to the oracle; the interval of the difference is by bootstrap over the scored queries. The tables lie in
-`../shared/data` and are no part of the project.
+the way from the mixture to the oracle; the interval of the difference is by bootstrap over the scored queries. `rivals` is the cascade's
+area less that of other ways to ask several arms, which choose their lists and thresholds on the other half of the scored queries
+(`r2router.evaluation.cascade_rivals`).
+Tables but the last lie in `../shared/data` and are no part of the project.
 """
 
 from __future__ import annotations
@@ -23,7 +27,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.floating[Any]]
 
-TABLES, SEEDS, SETTINGS, DRAWS = ("tts_knowledge", "simpleqa_verified"), (0, 1), 12, 300
+TABLES = ("tts_knowledge", "simpleqa_verified", "jhu_concise_cot", "r2bench-mini", "r2bench-mini continued")
+SEEDS, SETTINGS, DRAWS = (0, 1), 12, 300
 LOOK = " ".join(["the river flows north through old towns and says little of it"] * 25)  # some 300 tokens
 
 
@@ -36,7 +41,7 @@ def scored(args: argparse.Namespace) -> measure.Figures:
     table = _table(args.table)
     train, test = table.split(test=0.3, seed=args.seed)
     begin = time.perf_counter()
-    router = r2.Recipe(cascade=True, resamples=0).fit(train)
+    router = r2.Recipe(cascade=_spec(args.table), resamples=0).fit(train)
     fitted = time.perf_counter() - begin
     cost = test.cost() * 1e3
     usable = np.isfinite(test.quality).mean(axis=0) > 0.97
@@ -45,7 +50,8 @@ def scored(args: argparse.Namespace) -> measure.Figures:
     usd = train.cost()[:, usable]
     values = np.geomspace(3 * np.nanmean(usd, axis=0).min(), 30 * np.nanmean(usd, axis=0).max(), SETTINGS)
     texts = {(row, arm): text for row, arm, text, _ in test.responses.cells()} if test.responses is not None else {}
-    paths = {name: _paths(router, test, texts, rows, values, away, cost, most) for name, most in (("routing", 1), ("cascade", None))}
+    ways = (("routing", 1), ("cascade", None))
+    paths = {name: _paths(router, test, texts, (rows, values, away, cost), most) for name, most in ways}
     own, spent = test.quality[np.ix_(rows, usable)], cost[np.ix_(rows, usable)]
     means = (np.nanmean(train.quality[:, usable], axis=0), 1e3 * np.nanmean(usd, axis=0))
     paths["mixture"] = _fixed(*means, own, spent)
@@ -68,6 +74,30 @@ def scored(args: argparse.Namespace) -> measure.Figures:
         "usd_at_95": {name: _least(path, keep * best) for name, path in paths.items()},
         "calls": [float(calls) for calls in paths["cascade"][2]],
     }
+
+
+def rivals(args: argparse.Namespace) -> measure.Figures:
+    """One split of one table: the cascade's area less that of each other way to ask, paired, and the areas."""
+    import r2router as r2
+    from r2router.evaluation.report import Report
+
+    train, test = _table(args.table).split(test=0.3, seed=args.seed)
+    router = r2.Recipe(cascade=_spec(args.table), resamples=0).fit(train)
+    report = r2.evaluate(router, test, cascade=True, resamples=10 if args.small else DRAWS)
+    if not isinstance(report, Report) or report.cascade is None:
+        return {"skipped": "; ".join(note for note in report.notes if "answers" in note)}
+    found = report.cascade.comparison
+    less = {name: found.differences[name]["area"] for name in found.differences}
+    return {
+        name: {"area": found.figures[name]["area"].value, "value": gap.value, "low": gap.low, "high": gap.high}
+        for name, gap in less.items()
+    } | {"cascade": {"area": found.figures["cascade"]["area"].value, "gap_closed": found.figures["cascade"]["gap_closed"].value}}
+
+
+def _spec(name: str) -> r2.Cascade | bool:
+    import r2router as r2
+
+    return r2.Cascade(continue_answers=True) if name.endswith("continued") else True
 
 
 def step(args: argparse.Namespace) -> measure.Figures:
@@ -96,7 +126,11 @@ def _table(name: str) -> r2.Table:
     import r2router as r2
 
     data = measure.SHARED / "data"
-    if name == "tts_knowledge":
+    if name.startswith("r2bench-mini"):
+        from r2router.mini import mini
+
+        return mini()
+    if name in ("tts_knowledge", "jhu_concise_cot"):
         return r2.Table.read(data / f"{name}.parquet", prices=data / "prices.csv")
     logs = r2.Table.read(data / "record" / "epoch_logs.parquet", prices=data / "record" / "prices.csv", unpriced="drop")
     own = logs.take(np.flatnonzero(np.array(logs.tasks) == name))
@@ -107,17 +141,19 @@ def _paths(
     router: r2.Router,
     test: r2.Table,
     texts: dict[tuple[int, int], str],
-    rows: Any,
-    values: Floats,
-    away: list[str],
-    cost: Floats,
+    scored_by: tuple[Any, Floats, list[str], Floats],
     most: int | None,
 ) -> tuple[Floats, Floats, Floats]:
-    """(settings, n) dollars paid per 1,000 requests and quality of the accepted answers; (settings,) calls per query."""
+    """(settings, n) dollars paid per 1,000 requests and quality of the accepted answers; (settings,) calls per query.
+
+    scored_by: the rows, the values of a right answer, the arms that are not asked, and what each answer cost. An answer that goes on from
+    another one costs what it adds: what was written already is paid as input.
+    """
     import numpy as np
 
     import r2router as r2
 
+    rows, values, away, cost = scored_by
     at = {str(arm): i for i, arm in enumerate(test.arms)}
     paid, got, calls = (np.zeros((len(values), len(rows))) for _ in range(3))
     for s, value in enumerate(values.tolist()):
@@ -126,7 +162,11 @@ def _paths(
             while (then := router.step(test.queries[i], seen, r2.Value(value), exclude=away, max_steps=most)).call is not None:
                 arm = at[str(then.call.arm)]
                 paid[s, j] += cost[i, arm]
-                seen.append(r2.Answer(str(then.call.arm), texts.get((i, arm), ""), output_tokens=float(test.output_tokens[i, arm])))
+                if then.continues is not None and router.resumes is not None:
+                    before = np.arange(len(test.arms))[None] == at[seen[then.continues].arm]
+                    paid[s, j] -= 1e3 * router.resumes.saved(before, test.output_tokens[i : i + 1])[0, arm]
+                used = float(test.output_tokens[i, arm])
+                seen.append(r2.Answer(str(then.call.arm), texts.get((i, arm), ""), output_tokens=used, continues=then.continues))
             assert then.accept is not None
             got[s, j], calls[s, j] = test.quality[i, at[str(seen[then.accept].arm)]], len(seen)
     return paid, got, calls.mean(axis=1)
@@ -171,7 +211,7 @@ def _least(path: tuple[Floats, Floats, Floats], quality: float) -> float:
 
 
 def drive(run: measure.Run) -> measure.Figures:
-    """Both tables and splits, and the time of a step."""
+    """All tables and splits, and the time of a step."""
     if not (measure.SHARED / "data").is_dir():
         print("cascade: the outcome tables (../shared/data) are not here; nothing was measured")
         return {"skipped": "the outcome tables are not here"}
@@ -179,6 +219,7 @@ def drive(run: measure.Run) -> measure.Figures:
     for table in TABLES:
         for seed in SEEDS[: 1 if run.args.small else None]:
             found = figures[f"{table}, split {seed}"] = run.case("scored", "--table", table, "--seed", seed, threads=1)
+            found["rivals"] = run.case("rivals", "--table", table, "--seed", seed, threads=1)
             if "failed" not in found:
                 print(f"{table}, split {seed}: gap {found['gap']}, at 95 % {found['usd_at_95']}, more {found['more']}")
     figures["step"] = run.case("step", "--table", TABLES[1], threads=1)
@@ -193,4 +234,4 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    measure.run(__file__, __doc__, {"scored": scored, "step": step}, drive, configure)
+    measure.run(__file__, __doc__, {"scored": scored, "rivals": rivals, "step": step}, drive, configure)

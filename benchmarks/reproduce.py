@@ -17,7 +17,7 @@ from typing import Any
 import measure
 
 TABLES = ("tts_knowledge", "jhu_concise_cot")
-EXPERIMENTS = ("main", "curves", "oracle", "ood", "anchors", "encoder", "prices", "queries", "new-llms", "concise", "predictor")
+EXPERIMENTS = ("main", "curves", "oracle", "ood", "anchors", "encoder", "prices", "queries", "new-llms", "concise", "predictor", "cascade")
 REPORTS = measure.ROOT / "docs" / "reports"
 CACHE = measure.ROOT / "build" / "benchmarks" / "embeddings.cache"
 

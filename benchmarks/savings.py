@@ -7,7 +7,7 @@ and three of them in turn for the model that is used now: by list price the most
 `savings` promises for each is compared with the real answers and lengths; inputs were not recorded and are estimated on both sides.
 
 `--write` puts the bias and the deviations of *tasks* into src/r2router/prompts/promise.json, from which the intervals come. In the
-figures, promises on a task come from the errors of other tasks: of those in the other half.
+figures, the interval of a promise comes from other tasks: each eighth of the tasks is judged by the errors on the rest.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import measure
 RECORD = measure.ROOT.parent / "shared" / "data" / "record"
 KEPT = measure.ROOT / "src" / "r2router" / "prompts" / "promise.json"
 LEAST, GROUPS = 25, 4
-KINDS = ("quality", "cost", "gain", "saving")
+SCALES = ("quality", "cost", "gain", "ratio")
+FOLDS = 8
 
 
 def judge(args: argparse.Namespace) -> measure.Figures:
@@ -149,8 +150,8 @@ def none() -> Any:
     """Promises that are never off."""
     from r2router.prompts.promise import Off, Promise, Promises
 
-    off = Off(0.0, {"": 0.0})
-    return Promises(Promise(off, off, off, off), Promise(off, off, off, off), 1.96, 0.0, 0.0)
+    off = Off(0.0, {"": 0.0}, 0.0)
+    return Promises(Promise(off, off, off, off), Promise(off, off, off, off), 0.0, 0.0)
 
 
 # -- from promises to figures --------------------------------------------------------------------------------------------------
@@ -170,21 +171,61 @@ def errors(row: dict[str, Any]) -> dict[str, float]:
 
 
 def kept_of(rows: list[dict[str, Any]]) -> Any:
-    """What these promises show of how far promises are off."""
+    """What these promises show of how far promises are off; z from tasks that were left out of it in turn."""
     import msgspec
+    import numpy as np
+
+    found = offs(rows)
+    ratios: dict[tuple[str, str], list[float]] = {(way, kind): [] for way in ("fixed", "routed") for kind in SCALES}
+    weights: dict[tuple[str, str], list[float]] = {key: [] for key in ratios}
+    used = [row for row in rows if row["regime"] in {"tasks", "unknown"}]
+    for task in sorted({row["task"] for row in used}):
+        rest = offs([row for row in used if row["task"] != task])
+        own = [row for row in used if row["task"] == task]
+        for row in own:
+            for kind, (off, half) in distances(row, rest).items():
+                key = "fixed" if row["way"] == "now" else "routed", kind
+                ratios[key].append(off / half)
+                weights[key].append(1 / len(own))
+
+    level = min(0.95 * (1 + 1 / max(len({row["task"] for row in used}), 1)), 1.0)  # so many tasks say no more of the last percents
+
+    def with_z(way: str) -> Any:
+        promise = getattr(found, way)
+        parts = {}
+        for kind in SCALES:
+            key = way, kind
+            z = max(quantile(np.array(ratios[key]), np.array(weights[key]), level), 1.96) if ratios[key] else 1.96
+            parts[kind] = msgspec.structs.replace(getattr(promise, kind), z=z)
+        return msgspec.structs.replace(promise, **parts)
+
+    return msgspec.structs.replace(found, fixed=with_z("fixed"), routed=with_z("routed"))
+
+
+def quantile(values: Any, weight: Any, level: float) -> float:
+    """The least value at or below which so large a share of the weight lies."""
+    import numpy as np
+
+    order = np.argsort(values)
+    share = np.cumsum(weight[order]) / weight.sum()
+    return float(values[order][min(int(np.searchsorted(share, level)), len(order) - 1)])
+
+
+def offs(rows: list[dict[str, Any]]) -> Any:
+    """Biases and deviations, without z."""
     import numpy as np
 
     from r2router.prompts.promise import UNKNOWN, Off, Promise, Promises, deviations
 
     def promise(own: list[dict[str, Any]], blank: list[dict[str, Any]]) -> Any:
         parts = {}
-        for name in ("quality", "cost", "gain", "ratio"):
+        for name in SCALES:
             at = 0 if name in {"quality", "gain"} else 1
             twice = 1.0 if name in {"quality", "cost"} else 2.0
-            noise = np.array([twice * row["noise"][at] for row in own])
-            off = deviations(np.array([errors(row)[name] for row in own]), noise, [row["domain"] for row in own])
+            noise, tasks = np.array([twice * row["noise"][at] for row in own]), [row["task"] for row in own]
+            off = deviations(np.array([errors(row)[name] for row in own]), noise, [row["domain"] for row in own], tasks)
             unlike = np.array([errors(row)[name] - off.bias for row in blank])
-            parts[name] = Off(off.bias, off.deviation | {UNKNOWN: float(np.sqrt(np.mean(unlike**2)))})
+            parts[name] = Off(off.bias, off.deviation | {UNKNOWN: float(np.sqrt(np.mean(unlike**2)))}, 1.0)
         return Promise(**parts)
 
     known = [row for row in rows if row["regime"] == "tasks"]
@@ -196,29 +237,23 @@ def kept_of(rows: list[dict[str, Any]]) -> Any:
     def still(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [row for row in found if row["way"] == "now"]
 
-    fixed, routed = promise(still(known), still(blank)), promise(changed(known), changed(blank))
     answer, length = (float(np.sqrt(np.mean([row["noise"][at] * row["n"] for row in known]))) for at in (0, 1))
-    found = Promises(fixed, routed, 1.0, answer, length)
-    ratios = [off / half for row in known for off, half in distances(row, found).values() if half > 0]
-    return msgspec.structs.replace(found, z=max(float(np.quantile(ratios, 0.95)), 1.96))
+    return Promises(promise(still(known), still(blank)), promise(changed(known), changed(blank)), answer, length)
 
 
 def distances(row: dict[str, Any], kept: Any) -> dict[str, tuple[float, float]]:
-    """kind -> (how far the real figure is from the promised one, half of the interval), on the scale on which it is symmetric."""
-    import math
+    """kind -> (how far the real figure is from the promised one, half of the interval), on the scale of `Promise`."""
+    from r2router.prompts import promise as p
 
-    figures, (y, d, y_now, d_now) = promises_of(row, kept), row["real"]
-    real = {"quality": y, "cost": d, "gain": y - y_now, "saving": 1 - d / d_now}
+    mix = p.Mix(row["n"], tuple(row["mix"]), tuple(row["mix"].values()))
+    own = p.promise_of(kept, row["moved"], routed=row["way"] != "now")
     found = {}
-    for name, figure in figures.items():
-        if row["way"] == "now" and name in {"gain", "saving"}:
+    for kind, error in errors(row).items():
+        single = kind in {"quality", "cost"}
+        if not single and (row["way"] == "now" or row["moved"] <= 0):
             continue
-        value, low, high, at = figure.value, figure.low, figure.high, real[name]
-        if name == "saving":
-            value, low, high, at = (-math.log(max(1 - v, 1e-12)) for v in (value, low, high, at))
-        elif name == "cost":
-            value, low, high, at = (math.log(v) for v in (value, low, high, at))
-        found[name] = (abs(at - value), max(high - value, value - low))
+        bias = getattr(own, kind).bias * (1.0 if single else row["moved"])
+        found[kind] = (abs(error - bias), max(p.half_of(kind, own, mix, row["moved"], kept), 1e-9))
     return found
 
 
@@ -242,14 +277,14 @@ def figures_of(rows: list[dict[str, Any]], write: bool) -> measure.Figures:
     import msgspec
 
     tasks = sorted({row["task"] for row in rows})
-    halves = {task: number % 2 for number, task in enumerate(tasks)}
-    kept = {half: kept_of([row for row in rows if halves[row["task"]] != half]) for half in (0, 1)}
+    parts = {task: number % FOLDS for number, task in enumerate(tasks)}
+    kept = {part: kept_of([row for row in rows if parts[row["task"]] != part]) for part in range(FOLDS)}
     whole = kept_of(rows)
     if write:
         KEPT.write_bytes(msgspec.json.format(msgspec.json.encode(rounded(msgspec.to_builtins(whole)))) + b"\n")
-    figures: measure.Figures = {"z": whole.z, "answer": whole.answer, "length": whole.length}
+    figures: measure.Figures = {"answer": whole.answer, "length": whole.length}
     for regime in ("tasks", "queries", "unknown"):
-        own = [(row, kept[halves[row["task"]]]) for row in rows if row["regime"] == regime]
+        own = [(row, kept[parts[row["task"]]]) for row in rows if row["regime"] == regime]
         if not own:
             continue
         figures[regime] = {"all": summary(own)}
@@ -271,7 +306,7 @@ def summary(own: list[tuple[dict[str, Any], Any]]) -> dict[str, Any]:
     """Of some promises: how many, shares of the real figures within the intervals, and the mean promised and real saving."""
     import numpy as np
 
-    inside: dict[str, list[bool]] = {kind: [] for kind in KINDS}
+    inside: dict[str, list[bool]] = {kind: [] for kind in SCALES}
     promised, real, wide = [], [], []
     for row, kept in own:
         for kind, (off, half) in distances(row, kept).items():
@@ -281,7 +316,7 @@ def summary(own: list[tuple[dict[str, Any], Any]]) -> dict[str, Any]:
             promised.append(figure.value)
             real.append(1 - row["real"][1] / row["real"][3])
             wide.append(figure.high - figure.low)
-    found: dict[str, Any] = {f"covered_{kind}": float(np.mean(inside[kind])) for kind in KINDS if inside[kind]}
+    found: dict[str, Any] = {f"covered_{kind}": float(np.mean(inside[kind])) for kind in SCALES if inside[kind]}
     names = {"promised_saving": promised, "real_saving": real, "interval_width": wide}
     medians = {name: float(np.median(v)) for name, v in names.items() if v}
     gains = [row["real"][0] - row["real"][2] for row, _ in own if row["way"] != "now"]
@@ -301,7 +336,7 @@ def drive(run: measure.Run) -> measure.Figures:
     if run.args.write:
         given.append("--write")
     figures = run.case("again" if run.args.again else "judge", *given, timeout=5400)
-    keys = ("tasks", "promises", *(f"covered_{kind}" for kind in KINDS), "promised_saving", "real_saving", "interval_width", "real_gain")
+    keys = ("tasks", "promises", *(f"covered_{kind}" for kind in SCALES), "promised_saving", "real_saving", "interval_width", "real_gain")
     forms = ("{:d}", "{:d}", *("{:.0%}",) * 4, "{:.0%}", "{:.0%}", "{:.0%}", "{:+.3f}")
     rows = [
         [f"{regime}: {name}", *(measure.show(row, k, f) for k, f in zip(keys, forms, strict=True))]
@@ -310,7 +345,7 @@ def drive(run: measure.Run) -> measure.Figures:
         for name, row in parts.items()
         if isinstance(row, dict)
     ]
-    measure.table(("", "tasks", "n", *KINDS, "promised", "real", "width", "gain"), rows)
+    measure.table(("", "tasks", "n", *SCALES, "promised", "real", "width", "gain"), rows)
     return figures
 
 

@@ -10,6 +10,7 @@ not known.
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Sequence
 
 import msgspec
@@ -196,7 +197,7 @@ def _listed(upstream: str, provider: str, elsewhere: str) -> tuple[Prices, int |
 
 
 def _context(upstream: str, provider: str, elsewhere: str) -> int | None:
-    """Tokens of context at the provider, else at OpenRouter, else the least that any other seller of the model lists."""
+    """Tokens of context at the provider, else at OpenRouter, else the median of what other sellers list (some cut it short)."""
     from genai_prices import Usage, calc_price, data_snapshot
 
     for name, seller in ((upstream, provider), (elsewhere, "openrouter")):
@@ -207,7 +208,8 @@ def _context(upstream: str, provider: str, elsewhere: str) -> int | None:
             continue
     names = {_bare(upstream), _bare(elsewhere)}
     others = [model for seller in data_snapshot.get_snapshot().providers for model in seller.models if _bare(model.id) in names]
-    return min((int(model.context_window) for model in others if model.context_window), default=None)
+    listed = [int(model.context_window) for model in others if model.context_window]
+    return statistics.median_low(listed) if listed else None
 
 
 def _bare(name: str) -> str:

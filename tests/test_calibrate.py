@@ -96,7 +96,7 @@ def test_a_spend_target_is_kept_by_the_decisions_themselves(table: Any, target: 
     try:
         value = for_spend(steps, paid, target)
     except UsageError as error:
-        named = float(re.findall(r"\$([0-9.]+)", str(error))[-1]) / 1000
+        named = float(re.findall(r"\$([0-9.,]+)", str(error))[-1].replace(",", "")) / 1000
         assert named > target
         met = for_spend(steps, paid, named)
         assert paid[decided(met, quality, cost)].mean() <= named * (1 + 1e-6)

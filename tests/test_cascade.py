@@ -20,34 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import r2router as r2
+from cascade_world import PRICES, QUESTION, outcomes
 from r2router.cascade.checks import JsonSchema, Matches, verdict
 from r2router.cascade.evidence import BINS, Beliefs, Evidence
 from r2router.cascade.replay import Seen, ratios, replay
 from r2router.cascade.signals import NAMES, WORDS, agreement, key_words, numbers_of, question_words, value_of
 from r2router.cascade.value import STOP, Terms, expected_best, may_ask, next_arm
 from r2router.table.write import write_frame
-
-PRICES = {"small": r2.Prices(0.1, 0.4), "middle": r2.Prices(0.5, 2.0), "large": r2.Prices(3.0, 15.0)}
-TOPICS = ("rivers", "kings", "stars", "trains", "bread")
-
-
-def outcomes(n: int = 240, *, telling: bool = True, seed: int = 0) -> pl.DataFrame:
-    """Made-up outcomes in which an arm that does not know says so, or writes of something else."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for i in range(n):
-        hard, topic = rng.random(), TOPICS[i % len(TOPICS)]
-        words = " ".join(rng.choice(["old", "long", "north", "third", "blue", "famous", "lost"], 4))
-        query = f"Which of the {words} {topic} number {i} is it?"
-        for model, skill, tokens in (("small", 0.45, 40), ("middle", 0.65, 60), ("large", 0.85, 80)):
-            right = rng.random() < np.clip(skill + 0.6 * (0.5 - hard), 0.02, 0.98)
-            name = f"name{i}" if right else f"other{rng.integers(50)}"
-            doubt = telling and not right and rng.random() < 0.8
-            text = f"I am not sure, it might be {name}." if doubt else f"It is {name}."
-            used = float(tokens * (1 + 0.2 * rng.random()) * (3 if doubt else 1))
-            rows.append((f"q{i}", query, model, "default", float(right), used, text, "stop"))
-    names = ["query_id", "query", "model", "budget", "quality", "output_tokens", "response", "finish_reason"]
-    return pl.DataFrame(rows, schema=names, orient="row")
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +37,6 @@ def frame() -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def router(frame: pl.DataFrame) -> r2.Router:
     return r2.Recipe(cascade=True, resamples=0).fit(r2.Table.read(frame, prices=PRICES))
-
-
-QUESTION = "Which of the old long blue lost kings number 7 is it?"
 
 
 # -- the table --------------------------------------------------------------------------------------------------------
@@ -126,7 +102,8 @@ def test_doubt_shows_in_several_languages(text: str) -> None:
 @given(st.text(max_size=400), st.text(max_size=400))
 def test_signals_of_any_text_are_finite(question: str, text: str) -> None:
     asked = question_words(question)
-    assert np.isfinite(numbers_of(asked, text, math.nan, 100.0, "length")).all()
+    assert np.isfinite(numbers_of(asked, text, math.nan, 100.0, "length", -0.5)).all()
+    assert np.isnan(numbers_of(asked, text, math.nan, 100.0, "length")[-1])
     words = key_words(asked, text)[None]
     assert 0 <= agreement(words, words)[0] <= 1
     assert value_of(text) >= 0

@@ -35,6 +35,15 @@ def test_every_example_is_listed_and_run() -> None:
             assert path.stem in own
 
 
+def test_the_cascade_beats_always_the_best_arm_for_less(capsys: pytest.CaptureFixture[str]) -> None:
+    import asyncio
+    import re
+
+    asyncio.run(load("cascade_with_a_check").main())
+    (always, price), (right, paid) = re.findall(r"(\d+)% right, \$([0-9.]+)", capsys.readouterr().out)
+    assert int(right) > int(always) and float(paid) < float(price)
+
+
 def test_the_service_answers_with_a_decision() -> None:
     pytest.importorskip("fastapi", reason="the example needs fastapi")
     pytest.importorskip("httpx", reason="the example needs httpx to be tested")

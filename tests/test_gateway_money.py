@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import threading
@@ -111,7 +112,7 @@ def settled(where: Path, n: int) -> list[Any]:
     """(state, nano-dollars, estimated) of each request, once so many are over."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        with sqlite3.connect(where) as connection:
+        with contextlib.closing(sqlite3.connect(where)) as connection, connection:
             rows = connection.execute("SELECT state, cost, estimated FROM requests WHERE state <> 'open' ORDER BY time").fetchall()
         if len(rows) >= n:
             return rows

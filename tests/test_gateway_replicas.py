@@ -27,7 +27,7 @@ from r2router.gateway.ledger.database import connect
 from test_ledger import ask, check_books, eventually
 
 CLIENTS = 16
-MOST = 4_000_000  # nano-dollars; a request reserves some hundred thousand, and costs 9,750
+MOST = 1_000_000  # nano-dollars; a request reserves some hundred thousand, and costs 9,750
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -116,20 +116,20 @@ def test_two_gateways_on_one_ledger_one_of_them_killed(where: str, tmp_path: Pat
     samples = 0
     with FakeProvider(slow_chat) as fake, gateway(where, fake, tmp_path, "a") as one, gateway(where, fake, tmp_path, "b") as two:
         clients.start([one[0], two[0]])
-        end = time.monotonic() + 6.0
-        killed = False
-        while time.monotonic() < end:
+        late, end = time.monotonic() + 60.0, None
+        while time.monotonic() < (end or late):
             check_books(lambda *q: ask(where, *q))
             samples += 1
-            if not killed and time.monotonic() > end - 3.0 and len(clients.acknowledged) > 20:
+            if end is None and len(clients.acknowledged) > 30:
                 one[1].send_signal(signal.SIGKILL)
-                killed = True
-            time.sleep(0.03)
+                end = time.monotonic() + 3.0
+            time.sleep(0.05)
         clients.end()
         calls = len(fake.asked)
         two[1].send_signal(signal.SIGTERM)
         two[1].wait(60)
-    assert killed and samples > 10 and set(clients.refused) <= {402}
+    assert end is not None, f"only {len(clients.acknowledged)} answers in a minute, and {clients.refused[:5]}"
+    assert samples > 5 and set(clients.refused) <= {402}
     database = connect(where)  # as if its lease had passed
     database.begin()
     database.rows("UPDATE writers SET leased_until = 0")

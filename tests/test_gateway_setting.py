@@ -23,8 +23,10 @@ from r2router.cli import main
 from r2router.errors import ConfigError
 from r2router.gateway.app import Gateway
 from r2router.gateway.config import Config
+from r2router.gateway.keys import Keys
 from r2router.gateway.logs import Log
 from r2router.gateway.serve import read_setting, reload
+from r2router.upstream.known import KEYS, KNOWN
 
 
 @pytest.fixture(autouse=True)
@@ -140,3 +142,35 @@ def test_the_command_serves_and_drains(tmp_path: Path) -> None:
         assert process.wait(60) == 0 and time.monotonic() - began < 60
     with contextlib.closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as ledger:  # it was closed, and did not just end
         assert ledger.execute("SELECT count(*) FROM writers").fetchone() == (0,)
+
+
+def test_the_configurations_in_the_docs_are_right(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("R2ROUTER_KEY", "a-key-of-the-test")
+    docs = Path(__file__).parent.parent / "docs"
+    found = 0
+    for page in ("gateway.md", "gateway-providers.md", "gateway-clients.md"):
+        for block in (docs / page).read_text(encoding="utf-8").split("```")[1::2]:
+            kind, _, text = block.partition("\n")
+            if not text.lstrip().startswith("[") or (kind == "" and "[server]" not in text):
+                continue
+            text = text.replace('router = "router/"', "")
+            (tmp_path / "gateway.toml").write_text(text, encoding="utf-8")
+            read_setting(tmp_path / "gateway.toml")
+            found += 1
+    assert found >= 6
+
+
+def test_a_gateway_with_keys_may_be_reached_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R2ROUTER_LEDGER", str(tmp_path / "ledger.sqlite"))
+    path = written(tmp_path, "[server]\nhost = '0.0.0.0'\n")
+    with pytest.raises(ConfigError, match="keys make"):
+        read_setting(path)
+    keys = Keys(tmp_path / "ledger.sqlite")
+    key, _ = keys.make("team")
+    assert read_setting(path).config.server.host == "0.0.0.0"
+    keys.end(key.id)
+    assert read_setting(path)  # it stays locked, and is not opened by the last key's end
+
+
+def test_each_provider_whose_key_is_looked_for_has_an_address() -> None:
+    assert set(KEYS) <= set(KNOWN)

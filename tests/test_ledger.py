@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -398,7 +399,7 @@ def test_while_it_is_down_requests_without_a_limit_may_be_let_through_and_are_wr
 
 def test_a_newer_ledger_is_refused_and_what_is_none_as_well(file: str, tmp_path: Path) -> None:
     Ledger.at(file).close()
-    with sqlite3.connect(file) as connection:
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("INSERT INTO schema_version VALUES (9999, 0)")
     with pytest.raises(LedgerError, match="version 9999"):
         Ledger.at(file)
@@ -407,7 +408,7 @@ def test_a_newer_ledger_is_refused_and_what_is_none_as_well(file: str, tmp_path:
     with pytest.raises(LedgerError, match="cannot be used as a ledger"):
         Ledger.at(text)
     other = tmp_path / "other.db"
-    with sqlite3.connect(other) as connection:
+    with contextlib.closing(sqlite3.connect(other)) as connection, connection:
         connection.execute("CREATE TABLE mine (x)")
     with pytest.raises(LedgerError, match="no ledger"):
         Ledger.at(other)

@@ -133,3 +133,35 @@ def test_a_real_model_is_collected_by_prefix_sharing_and_by_instruction(server: 
     assert table.quality.shape == (3, 5) and (table.cost() > 0).all()
     spent = pl.read_parquet(tmp_path / "run" / "outcomes.parquet")["paid_usd"].sum() + sum(c.paid_usd or 0 for c in chains.values())
     assert spent == pytest.approx(sum(r.charged_usd for r in records))
+
+
+@pytest.mark.slow
+def test_a_gateway_before_a_real_model(server: str) -> None:
+    """Three endpoints, plain and streamed: bytes are its own, and what it counts is what the ledger holds."""
+    pytest.importorskip("uvicorn", reason="the gateway needs the [serve] extra")
+    import msgspec
+
+    from gateway_rig import PATHS, Rig, asking
+    from r2router.gateway.config import Config
+    from r2router.gateway.setting import Setting
+
+    whole = {
+        "server": {"logs": "none"},
+        "provider": {"local": {"base_url": server, "dialect": "llama.cpp"}},
+        "model": [{"id": "gpt-oss-20b", "provider": "local", "upstream": "smol", "usd_per_million": {"input": 1, "output": 4}}],
+    }
+    with Rig(Setting.of(msgspec.convert(whole, Config))) as gate:
+        for endpoint in PATHS:
+            cap = "max_output_tokens" if endpoint == "responses" else "max_tokens"
+            for stream in (False, True):
+                for model in ("gpt-oss-20b", "auto"):
+                    gate.fresh()
+                    body = {**asking(endpoint, "Name three colours.", model), cap: 12, "temperature": 0, "stream": stream}
+                    status, headers, said = gate.post(endpoint, body)
+                    assert status == 200 and headers["x-r2router-arm"].startswith("gpt-oss-20b"), (endpoint, stream, said)
+                    settled = gate.settled()[0]
+                    usage = settled.usage
+                    assert usage is not None and 0 < usage.output <= 12 and usage.input > 3 and not settled.estimated, (endpoint, stream)
+                    assert settled.cost is not None and settled.cost > 0 and settled.state in ("done", "cut")
+                    ends = {"chat": b"[DONE]", "responses": b"response.completed", "messages": b"message_stop"}[endpoint]
+                    assert not stream or ends in said

@@ -120,3 +120,38 @@ def test_a_router_without_figures_says_so(world: Any, tmp_path: Path) -> None:
     r2.Recipe(encoder="given:fake", folds=0).fit(world.table, vectors=world.vectors).save(tmp_path / "r")
     found = run("--router", str(tmp_path / "r"))
     assert found.exit_code == 2 and "keeps no figures per domain" in found.stderr
+
+
+def test_five_thousand_arms_are_shown_and_found(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    n, models = 60, 2_500
+    pool = r2.Pool(
+        [
+            r2.Model(id=f"model-{i}", budgets=(r2.Budget.of("low"), r2.Budget.of("high")), usd_per_million=r2.Prices(0.1 + i / 1000, 1.0))
+            for i in range(models)
+        ]
+    )
+    x = rng.standard_normal((n, 8)).astype(np.float32)
+    seen = rng.random((n, len(pool))) < 0.5
+    quality = np.where(seen, rng.integers(0, 2, seen.shape).astype(float), np.nan)
+    nothing = np.full(seen.shape, np.nan)
+    table = r2.Table(
+        pool=pool,
+        query_ids=tuple(map(str, range(n))),
+        queries=tuple(f"question {i}" for i in range(n)),
+        tasks=tuple(f"task {i % 2}" for i in range(n)),
+        quality=quality,
+        input_tokens=np.full(seen.shape, 20.0),
+        cached_tokens=nothing,
+        output_tokens=np.where(seen, 100.0, np.nan),
+        reasoning_tokens=nothing,
+        cost_usd=nothing,
+    )
+    plain = r2.Recipe(encoder="given:fake", learner=r2.KNN(), folds=0).fit(table, vectors=x)
+    stats = DomainStats.fit(x, table.tasks, quality, table.output_tokens, np.full(n, 9.0), DOMAINS)
+    replace(plain, domain_stats=stats).save(tmp_path / "router")
+    every = run("--router", str(tmp_path / "router"))
+    assert every.exit_code == 0 and "2,500 models, 5,000 arms" in every.stdout and "model-2499" in every.stdout
+    one = run("model-77", "--router", str(tmp_path / "router"))
+    assert one.exit_code == 0 and "model-77@low" in one.stdout and "model-770" not in one.stdout
+    assert "nearest" in run("modal-77", "--router", str(tmp_path / "router")).stderr

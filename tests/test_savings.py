@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import r2router as r2
 from r2router.cli import main
 from r2router.errors import ConfigError, DataError, UsageError
-from r2router.prompts.promise import UNKNOWN, Mix, deviations, measured, quality_figure, saving_figure
+from r2router.prompts.promise import UNKNOWN, Mix, Off, Promise, Promises, deviations, measured, quality_figure, saving_figure
 from r2router.prompts.read import prompts_of, read_prompts
 from r2router.prompts.savings import ALL, MINE, NOW, Savings, arm_of_now
 from r2router.prompts.ways import best_within, cheapest, small_pools
@@ -169,19 +169,40 @@ def test_deviations_are_those_that_made_the_errors() -> None:
     rng = np.random.default_rng(0)
     noise = np.full(4000, 0.03**2)
     errors = 0.02 + 0.1 * rng.standard_normal(4000) + 0.03 * rng.standard_normal(4000)
-    found = deviations(errors, noise, ["a"] * 2000 + ["b"] * 2000)
+    found = deviations(errors, noise, ["a"] * 2000 + ["b"] * 2000, [str(i) for i in range(4000)])
     assert found.bias == pytest.approx(0.02, abs=0.006)
     assert found.deviation[""] == pytest.approx(0.1, rel=0.06) and found.deviation["a"] == pytest.approx(0.1, rel=0.08)
 
 
-def test_intervals_are_wide_for_few_prompts_and_for_what_is_unknown() -> None:
-    kept = measured()
-    few, many = (quality_figure("", 0.6, kept.routed, Mix.of(["facts"] * n), kept) for n in (1, 2000))
-    odd = quality_figure("", 0.6, kept.routed, Mix.of([UNKNOWN] * 2000), kept)
-    assert few.high - few.low > 1.5 * (many.high - many.low)
-    assert odd.high - odd.low > many.high - many.low
-    still = saving_figure("", 1.0, 0.0, kept.fixed, Mix.of(["facts"] * 5), kept)
+OFF = Off(0.0, {"": 0.1, "facts": 0.05, UNKNOWN: 0.2}, 2.0)
+MADE_UP = Promises(Promise(OFF, OFF, OFF, OFF), Promise(OFF, OFF, OFF, OFF), answer=0.4, length=0.8)
+
+
+def test_an_interval_is_what_tasks_and_single_answers_are_off_by() -> None:
+    one, many, odd, both = (
+        quality_figure("", 0.5, OFF_PROMISE, Mix.of(names), MADE_UP)
+        for names in (["code"], ["code"] * 10_000, [UNKNOWN] * 10_000, ["code", "facts"] * 5_000)
+    )
+    assert (one.low, one.high) == (0, 1), "one answer is right or wrong"
+    assert many.high - many.value == pytest.approx(2 * np.hypot(0.1, 0.4 / 100))
+    assert odd.high - odd.value == pytest.approx(2 * np.hypot(0.2, 0.4 / 100))
+    assert both.high - both.value == pytest.approx(2 * np.sqrt(0.05**2 + 0.025**2 + 0.004**2))
+    half = saving_figure("", 0.5, 1.0, OFF_PROMISE, Mix.of(["code"] * 10_000), MADE_UP)
+    assert np.log((1 - half.low) / 0.5) == pytest.approx(2 * np.hypot(0.1, 0.8 * np.sqrt(2) / 100))
+    still = saving_figure("", 1.0, 0.0, OFF_PROMISE, Mix.of(["facts"] * 5), MADE_UP)
     assert (still.low, still.value, still.high) == (0, 0, 0), "what stays as it is saves nothing, for sure"
+
+
+OFF_PROMISE = MADE_UP.routed
+
+
+def test_what_was_measured_is_wider_for_a_router_than_nothing_and_covers_the_domains_of_the_record() -> None:
+    kept = measured()
+    for promise in (kept.fixed, kept.routed):
+        assert {"", UNKNOWN, "mathematics", "medicine"} <= promise.quality.deviation.keys()
+        assert promise.quality.z >= 1.96 and promise.cost.z >= 1.96
+    assert kept.routed.gain.bias < 0, "choosing the best of many forecasts flatters them"
+    assert 0.3 < kept.answer < 0.5 and kept.length > 0.3
 
 
 @pytest.mark.parametrize("mix", list(product([["facts"], [UNKNOWN], ["facts", "code"]], [1, 50])))
@@ -317,6 +338,16 @@ def test_one_prompt_and_a_stand_in(tmp_path: Path) -> None:
     said = json.loads(found.stdout)
     assert said["prompts"] == 1 and said["now"] == "mine@default"
     assert said["ways"][0]["quality"]["high"] - said["ways"][0]["quality"]["low"] > 0.5, "one answer is right or wrong"
+
+
+def test_prompts_that_are_too_long_for_a_model_go_to_another(router: r2.Router, world: Any) -> None:
+    long = "word " * 9_000  # more than the context of `small`
+    found = r2.savings([long, "short"], "large@800", router, vectors=world.vectors[:2])
+    assert not any(arm.startswith("small") and share == 1 for way in found.ways for arm, share in way.arms)
+    found = r2.savings([long, long], "small@200", router, models="small", vectors=world.vectors[:2])
+    assert "2 prompts are longer than the context of small" in found.notes
+    with pytest.raises(DataError, match="one row for each of the 2 prompts"):
+        r2.savings(["a", "b"], "large@50", router, vectors=world.vectors[:1])
 
 
 def test_a_model_without_a_price_is_an_error_in_words(router: r2.Router, world: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import random
@@ -130,7 +131,7 @@ def test_totals_are_those_of_sql(tmp_path: Path, zone: str, by: Any) -> None:
     assert found.zone == zone
     column = {"model": "substr(arm, 1, instr(arm, '@') - 1)", "key": "coalesce(key_id, '-')"}.get(by, by)
     query = f"SELECT {column}, count(*), sum(coalesce(cost, 0)), sum(coalesce(output_tokens, 0)) FROM requests GROUP BY 1"
-    with sqlite3.connect(where) as connection:
+    with contextlib.closing(sqlite3.connect(where)) as connection, connection:
         rows = connection.execute(query).fetchall()
         spent, reserved = connection.execute("SELECT spent, reserved FROM windows WHERE id = '-/total'").fetchone()
         days = dict(connection.execute("SELECT period, spent FROM windows WHERE length(period) = 10").fetchall())
@@ -139,7 +140,7 @@ def test_totals_are_those_of_sql(tmp_path: Path, zone: str, by: Any) -> None:
     if by == "day":
         assert {line.name: line.spent for line in found.lines} == days  # what budgets counted, to the nano-dollar
         offset = 13 if zone != "UTC" else 0
-        with sqlite3.connect(where) as connection:
+        with contextlib.closing(sqlite3.connect(where)) as connection, connection:
             again = "SELECT date((time + ?) / 1000000, 'unixepoch'), sum(coalesce(cost, 0)) FROM requests GROUP BY 1"
             assert dict(connection.execute(again, (offset * 3600 * 10**6,)).fetchall()) == days
 
@@ -165,7 +166,7 @@ def test_against_one_model_for_all(tmp_path: Path) -> None:
     assert forecast.saved.low is not None and forecast.saved.low < forecast.saved.value < (forecast.saved.high or 0)
     assert forecast.saved.value * 58 == pytest.approx((forecast.instead - forecast.spent) / 1e9)
     priced = spend(where, against=("c", Prices(1.0, 2.0))).against
-    with sqlite3.connect(where) as connection:
+    with contextlib.closing(sqlite3.connect(where)) as connection, connection:
         (by_hand,) = connection.execute(
             "SELECT sum(input_tokens * 1000 + output_tokens * 2000) FROM requests WHERE state = 'done'"
         ).fetchone()

@@ -1,21 +1,24 @@
 """Checks of the user's own: what a callable, a pattern or a schema says of an answer.
 
 A check is called with the question and the answer, and says whether the answer is right: true, false, a share in [0, 1], or None where it
-cannot tell. What raises or does not end in time cannot tell. Checks that run programs or score answers as the bench does are in
-`r2router.bench.checks`.
+cannot tell; it may be an `async def`. What raises or does not end in time cannot tell. Checks that run programs in the sandbox, or score
+answers as the bench does, are in `r2router.bench.checks`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 import math
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from numbers import Real
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from r2router.cascade.spec import Check
 from r2router.errors import ConfigError, MissingExtra
@@ -23,7 +26,8 @@ from r2router.errors import ConfigError, MissingExtra
 SECONDS = 10.0
 """The longest that a check may take."""
 
-_LONGEST = 20_000  # characters that a pattern is tried on: the time of some patterns grows with the square of it
+_LONGEST = 20_000  # characters that a pattern is tried on
+_PATTERN_SECONDS = 1.0
 
 
 def verdict(check: Check, question: str, answer: str, seconds: float = SECONDS) -> tuple[float, str]:
@@ -32,7 +36,8 @@ def verdict(check: Check, question: str, answer: str, seconds: float = SECONDS) 
 
     def run() -> None:
         try:
-            said.append(check(question, answer))
+            found = check(question, answer)
+            said.append(asyncio.run(_awaited(found)) if inspect.isawaitable(found) else found)
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises
             said.append(error)
 
@@ -44,36 +49,60 @@ def verdict(check: Check, question: str, answer: str, seconds: float = SECONDS) 
     return read_verdict(said[0])
 
 
+async def _awaited(found: Awaitable[Any]) -> Any:
+    return await found
+
+
 def read_verdict(said: object) -> tuple[float, str]:
     """A verdict as a number; NaN, and why, where it is none."""
     if said is None:
         return math.nan, ""
     if isinstance(said, BaseException):
         return math.nan, f"the check failed: {type(said).__name__}: {str(said)[:200]}"
+    said = said.item() if isinstance(said, np.generic) else said
     if isinstance(said, Real) and 0 <= float(said) <= 1:
         return float(said), ""
     return math.nan, f"the check said {said!r:.60}, which is not true, false, None or a number from 0 to 1"
 
 
 class Matches(msgspec.Struct, frozen=True):
-    """The answer holds what a regular expression describes (`re.search`), in its first 20,000 characters. Raises `ConfigError`."""
+    """The answer holds what a regular expression describes (`search`), in its first 20,000 characters.
+
+    By the regex package (`pip install 'r2router[checks]'`), which gives up after a second: the time of some patterns grows exponentially
+    with the answer, and Python's own `re` cannot be stopped. Raises `ConfigError`, `MissingExtra`.
+    """
 
     pattern: str
 
     def __post_init__(self) -> None:
         try:
-            re.compile(self.pattern)
-        except re.error as error:
-            raise ConfigError(f"Matches({self.pattern!r}): not a regular expression ({error})") from None
+            _searched(self.pattern, "")
+        except ValueError as error:
+            raise ConfigError(f"Matches({self.pattern!r:.200}): {error}") from None
 
-    def __call__(self, question: str, answer: str) -> bool:
-        return re.search(self.pattern, answer[:_LONGEST]) is not None
+    def __call__(self, question: str, answer: str) -> bool | None:
+        return _searched(self.pattern, answer)
+
+
+def _searched(pattern: str, text: str) -> bool | None:
+    """Whether a pattern is found; None where that takes too long. Raises `ValueError` for what is no pattern, `MissingExtra`."""
+    try:
+        import regex  # type: ignore[import-untyped]
+    except ImportError:
+        raise MissingExtra("regular expressions need the [checks] extra: pip install 'r2router[checks]'") from None
+    try:
+        return regex.search(pattern, text[:_LONGEST], timeout=_PATTERN_SECONDS, concurrent=True) is not None
+    except TimeoutError:
+        return None
+    except regex.error as error:
+        raise ValueError(f"not a regular expression ({error})") from None
 
 
 class JsonSchema(msgspec.Struct, frozen=True):
     """The answer, or the code block in it, is JSON that a schema allows (by the jsonschema package: `pip install 'r2router[checks]'`).
 
-    Nothing is fetched: a reference to another file or address fails the check. Raises `ConfigError` for what is no schema, `MissingExtra`.
+    Nothing is fetched: a reference to another file or address fails the check. A `pattern` of the schema that takes too long is no match.
+    Raises `ConfigError` for what is no schema, `MissingExtra`.
     """
 
     schema: Mapping[str, Any]
@@ -83,7 +112,7 @@ class JsonSchema(msgspec.Struct, frozen=True):
 
     def _validator(self) -> Any:
         try:
-            from jsonschema import SchemaError, validators  # type: ignore[import-untyped]
+            from jsonschema import SchemaError, ValidationError, validators  # type: ignore[import-untyped]
             from referencing import Registry
         except ImportError:
             raise MissingExtra("JSON schemas need the [checks] extra: pip install 'r2router[checks]'") from None
@@ -92,7 +121,12 @@ class JsonSchema(msgspec.Struct, frozen=True):
             kind.check_schema(self.schema)
         except SchemaError as error:
             raise ConfigError(f"JsonSchema: not a JSON schema ({error.message[:200]})") from None
-        return kind(self.schema, registry=Registry())
+
+        def pattern(_: Any, wanted: str, instance: Any, __: Any) -> Iterator[Any]:
+            if isinstance(instance, str) and not _searched(wanted, instance):
+                yield ValidationError(f"does not match {wanted!r:.100}")
+
+        return validators.extend(kind, {"pattern": pattern})(self.schema, registry=Registry())
 
     def __call__(self, question: str, answer: str) -> bool:
         block = re.search(r"```(?:json)?\s{0,20}\n(.{0,20000}?)```", answer[: 2 * _LONGEST], re.DOTALL)

@@ -7,6 +7,7 @@ changes in the odds of the other arms is linear in the surprise. Two answers of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -51,7 +52,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     max_steps: as in `Cascade`. caution: the share of the evidence that plans count on. ahead: the share of the value of a further look
     that plans count on. active: false where looking did not pay on left-out queries: the cascade is the router then.
-    queries: that it was learned from.
+    queries: that it was learned from. continue_answers: as in `Cascade`.
     """
 
     max_steps: Annotated[int, msgspec.Meta(ge=1, le=MOST_STEPS)] = 4
@@ -59,6 +60,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ahead: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     active: bool = True
     queries: int = 0
+    continue_answers: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,6 +105,7 @@ class Evidence:
         x: (n, d) embeddings of the questions. arm: (n,). numbers: (n, signals). prior: (n,) forecast quality of these arms.
         """
         offset = log_odds(prior)
+        numbers = np.where(np.isnan(numbers), self.mean[arm], numbers)  # what is not known is as usual
         plain = np.column_stack([np.ones(len(offset)), offset, numbers])
         pooled = plain @ self.pooled
         z = (numbers - self.mean[arm]) / self.scale[arm]
@@ -126,16 +129,17 @@ class Evidence:
         yes, no = np.log(passes / fails), np.log((1 - passes) / (1 - fails))
         return np.where(np.isnan(check), 0.0, check * yes + (1 - check) * no)
 
-    def aligned(self, arms: tuple[Arm, ...]) -> Evidence:
+    def aligned(self, arms: tuple[Arm, ...], like: Mapping[str, str] | None = None) -> Evidence:
         """The same for a router with other arms: those that are not known have no head of their own, and their answers tell nothing
-        of the others.
+        of the others. like: a model that nobody measured -> the one that stands in for it, whose evidence is taken.
         """
         if arms == self.arms:
             return self
         index = {arm: i for i, arm in enumerate(self.arms)}
-        at = np.array([index.get(arm, -1) for arm in arms], dtype=np.intp)
+        stand_ins = [Arm.of((like or {}).get(arm.model, arm.model), arm.budget) for arm in arms]
+        at = np.array([index.get(arm, index.get(other, -1)) for arm, other in zip(arms, stand_ins, strict=True)], dtype=np.intp)
         known = at >= 0
-        fill = {"scale": 1.0, "bias": np.nan, "right": 1.0 / BINS, "wrong": 1.0 / BINS}
+        fill: dict[str, Any] = {"mean": self.mean.mean(axis=0), "scale": 1.0, "bias": np.nan, "right": 1.0 / BINS, "wrong": 1.0 / BINS}
         found: dict[str, Any] = {}
         for name in ("mean", "scale", "weight", "bias", "calibration", "right", "wrong"):
             values = getattr(self, name)
@@ -143,6 +147,7 @@ class Evidence:
             found[name][known] = values[at[known]]
         beta = np.eye(len(arms))
         beta[np.ix_(known, known)] = self.beta[np.ix_(at[known], at[known])]
+        np.fill_diagonal(beta, 1.0)
         return replace(self, arms=arms, beta=beta, **found)
 
     def arrays(self) -> dict[str, Any]:
@@ -207,6 +212,11 @@ class Beliefs:
             np.zeros((n, steps, width), dtype=np.uint32),
             np.zeros((n, steps), dtype=np.int64),
         )
+
+    def take(self, rows: IntArray) -> Beliefs:
+        """A copy of some rows; a row may be taken several times."""
+        arrays = (getattr(self, name)[rows] for name in ("prior", "now", "asked", "chance", "words", "value"))
+        return Beliefs(self.evidence, *arrays)
 
     def best(self, rows: IntArray) -> FloatArray:
         """(n,) chance of the best answer seen; 0 where none was."""

@@ -7,12 +7,14 @@ been worth, with left-out forecasts and left-out evidence.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from r2router.cascade.evidence import BINS, LEAST, MOST, Beliefs, Evidence, Plan, log_odds, pair_features, probability
 from r2router.cascade.replay import Run, Seen, replay
+from r2router.cascade.resume import Resumes
 from r2router.cascade.signals import NAMES, agreement
 from r2router.cascade.spec import Cascade
 from r2router.cascade.value import Terms
@@ -37,7 +39,8 @@ _SURE = 1.0  # standard errors that looking must be better by
 @dataclass(frozen=True, slots=True, eq=False)
 class Training:
     """x: (n, d) embeddings. quality, cost: (n, arms) outcomes, NaN where not observed. forecast, price: (n, arms) left-out forecasts of
-    them. fold: (n,) twins share one. seen: the answers.
+    them. fold: (n,) twins share one. seen: the answers. tokens, expected_tokens: (n, arms) output tokens, used and forecast. resumes: which
+    arms go on from answers of others, where answers are continued.
     """
 
     arms: tuple[Arm, ...]
@@ -48,6 +51,9 @@ class Training:
     price: FloatArray
     fold: IntArray
     seen: Seen
+    tokens: FloatArray
+    expected_tokens: FloatArray
+    resumes: Resumes | None = None
 
     @property
     def known(self) -> np.ndarray:
@@ -68,9 +74,14 @@ def learn(spec: Cascade, data: Training) -> tuple[Evidence | None, str]:
     if outcomes.min() == outcomes.max():
         return None, "all graded answers of the table are equally good: no cascade, the router decides alone"
     rng = np.random.default_rng(spec.seed)
-    evidence, ratio = _heads(data, known, rng)
+    usual = _usual(data.seen.numbers, known)
+    seen = replace(data.seen, numbers=np.where(np.isnan(data.seen.numbers), usual, data.seen.numbers))
+    data = replace(data, seen=seen)
+    evidence, ratio = _heads(data, known, usual, rng)
     verdict = _verdict(data, known)
-    evidence = replace(evidence, verdict=verdict, plan=Plan(max_steps=spec.max_steps, queries=len(data.x)))
+    evidence = replace(
+        evidence, verdict=verdict, plan=Plan(max_steps=spec.max_steps, queries=len(data.x), continue_answers=data.resumes is not None)
+    )
     ratio = ratio + evidence.verdicts(data.seen.check)
     evidence = _chances(evidence, data, ratio, known)
     evidence = _links(evidence, data, ratio, known)
@@ -81,7 +92,15 @@ def learn(spec: Cascade, data: Training) -> tuple[Evidence | None, str]:
 # -- one answer -------------------------------------------------------------------------------------------------------
 
 
-def _heads(data: Training, known: np.ndarray, rng: np.random.Generator) -> tuple[Evidence, FloatArray]:
+def _usual(numbers: FloatArray, known: np.ndarray) -> FloatArray:
+    """(arms, signals) mean numbers of each arm's answers; of all arms together where one has none, and 0 where nobody has."""
+    there = known[:, :, None] & ~np.isnan(numbers)
+    total, count = np.where(there, numbers, 0.0).sum(axis=0), there.sum(axis=0)
+    whole = total.sum(axis=0) / np.maximum(count.sum(axis=0), 1)
+    return np.where(count > 0, total / np.maximum(count, 1), whole)
+
+
+def _heads(data: Training, known: np.ndarray, usual: FloatArray, rng: np.random.Generator) -> tuple[Evidence, FloatArray]:
     """The evidence of single answers, and the left-out log likelihood ratios of the table's own, (n, arms)."""
     arms, d, s = len(data.arms), data.x.shape[1], len(NAMES)
     prior = np.clip(data.forecast, LEAST, MOST)
@@ -93,7 +112,7 @@ def _heads(data: Training, known: np.ndarray, rng: np.random.Generator) -> tuple
     pooled = logistic(plain[part], data.quality[rows, arm][part], start)
     of_pooled = np.zeros(known.shape)
     of_pooled[rows, arm] = plain @ pooled
-    mean, scale = np.zeros((arms, s)), np.ones((arms, s))
+    mean, scale = usual.copy(), np.ones((arms, s))
     weight, bias = np.zeros((arms, d + s), dtype=np.float32), np.full(arms, np.nan)
     calibration, ratio = np.zeros((arms, 4)), np.zeros(known.shape)
     for a in range(arms):
@@ -242,14 +261,16 @@ def _plan(evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndarr
         return replace(evidence, plan=msgspec.structs.replace(evidence.plan, active=False)), _NOTHING
     mean = np.where(full, data.price, 0.0).sum(axis=0)[priced] / full.sum(axis=0)[priced]
     dollars = np.geomspace(max(float(mean.min()), 1e-9) * 3, max(float(mean.max()), 1e-9) * 10, _SETTINGS)
+    seen = data.seen.take(rows)
+    going_on: Any = {"resumes": data.resumes, "tokens": data.expected_tokens[rows]}
 
     def values(candidate: Evidence) -> FloatArray:
         """(queries,) mean over settings of what was reached, in shares of what a right answer is worth."""
         total = np.zeros(len(rows))
         for usd in dollars:
-            run = replay(candidate, data.forecast[rows], prices, data.seen.take(rows), ratio[rows], Terms(usd), usable=full[rows])
+            run = replay(candidate, data.forecast[rows], prices, seen, ratio[rows], Terms(usd), usable=full[rows], **going_on)
             got = _of(run, data.quality[rows])
-            total += got - run.paid(np.nan_to_num(data.cost[rows])) / usd
+            total += got - run.paid(np.nan_to_num(data.cost[rows]), data.resumes, data.tokens[rows]) / usd
         return total / len(dollars)
 
     def with_plan(**changes: float | bool) -> Evidence:

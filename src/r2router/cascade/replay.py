@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
+from r2router.cascade.checks import SECONDS, verdict
 from r2router.cascade.evidence import Beliefs, Evidence
+from r2router.cascade.resume import Resumes
 from r2router.cascade.signals import WORDS, key_words, numbers_of, question_words, value_of
 from r2router.cascade.value import STOP, Terms, may_ask, next_arm
 from r2router.table.responses import Responses
@@ -17,7 +20,8 @@ from r2router.types import FloatArray, IntArray, Progress
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
     """All answers of a table, as numbers. there: (n, arms) whether there is one. numbers: (n, arms, signals). words: (n, arms, `WORDS`)
-    and value: (n, arms), see `signals`. check: (n, arms) verdicts of the user's check, NaN where there is none.
+    and value: (n, arms), see `signals`. check: (n, arms) verdicts of the user's check, NaN where there is none. latency: (n, arms) seconds,
+    NaN where not recorded.
     """
 
     there: np.ndarray
@@ -25,6 +29,7 @@ class Seen:
     words: IntArray
     value: IntArray
     check: FloatArray
+    latency: FloatArray
 
     @classmethod
     def read(
@@ -46,26 +51,29 @@ class Seen:
             np.zeros((n, arms, WORDS), dtype=np.uint32),
             np.zeros((n, arms), dtype=np.int64),
             np.full((n, arms), np.nan),
+            np.full((n, arms), np.nan),
         )
         asked: dict[int, frozenset[str]] = {}
-        for number, (row, arm, text, why) in enumerate(responses.cells()):
+        slow = 0
+        for number, (row, arm, text, why, logprob, seconds) in enumerate(responses.replies()):
             if row not in asked:
                 asked[row] = question_words(queries[row])
             found.there[row, arm] = True
-            found.numbers[row, arm] = numbers_of(asked[row], text, tokens[row, arm], expected[row, arm], why)
+            found.numbers[row, arm] = numbers_of(asked[row], text, tokens[row, arm], expected[row, arm], why, logprob)
+            found.latency[row, arm] = seconds
             found.words[row, arm] = key_words(asked[row], text)
             found.value[row, arm] = value_of(text)
-            if callable(check):
-                from r2router.cascade.checks import verdict
-
+            if callable(check) and slow < _MOST_SLOW:
+                began = time.monotonic()
                 found.check[row, arm] = verdict(check, queries[row], text)[0]
+                slow += time.monotonic() - began >= SECONDS
             if progress is not None and number % 1_000 == 0:
                 progress("reading answers", number, len(responses))
         return found
 
     def take(self, rows: IntArray) -> Seen:
         """Of some queries."""
-        return Seen(*(getattr(self, name)[rows] for name in ("there", "numbers", "words", "value", "check")))
+        return Seen(*(getattr(self, f.name)[rows] for f in fields(self)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,10 +93,20 @@ class Run:
         found: IntArray = (self.arms >= 0).sum(axis=1)
         return found
 
-    def paid(self, cost: FloatArray) -> FloatArray:
-        """(n,) the sum of (n, arms) cost, or latency, over the arms asked; NaN where one is not known."""
+    def paid(self, cost: FloatArray, resumes: Resumes | None = None, tokens: FloatArray | None = None) -> FloatArray:
+        """(n,) the sum of (n, arms) cost, or latency, over the arms asked; NaN where one is not known.
+
+        resumes: with the (n, arms) output tokens used, arms go on from answers of the same model.
+        """
         each = np.take_along_axis(cost, np.maximum(self.arms, 0), axis=1)
         found: FloatArray = np.where(self.arms >= 0, each, 0.0).sum(axis=1)
+        if resumes is None or tokens is None:
+            return found
+        asked, rows = np.zeros(cost.shape, dtype=np.bool_), np.arange(len(cost))
+        for arm in self.arms.T:
+            at = np.flatnonzero(arm >= 0)
+            found[at] -= resumes.saved(asked[at], tokens[at])[np.arange(len(at)), arm[at]]
+            asked[rows[at], arm[at]] = True
         return found
 
 
@@ -104,11 +122,14 @@ def replay(  # noqa: PLR0913 - what a cascade knows, by name
     cap: float = np.inf,
     paid: FloatArray | None = None,
     usable: np.ndarray | None = None,
+    resumes: Resumes | None = None,
+    tokens: FloatArray | None = None,
 ) -> Run:
     """The cascades of n queries.
 
     quality, cost: (n, arms) forecasts. ratio: (n, arms) log likelihood ratios of the answers. cap: most US dollars of the whole; with it
-    paid: (n, arms) real cost. usable: (n, arms) arms that can be scored.
+    paid: (n, arms) real cost. usable: (n, arms) arms that can be scored. resumes: with (n, arms) forecast tokens, arms go on from answers
+    of the same model.
     """
     steps = evidence.plan.max_steps if max_steps is None else max_steps
     steps = min(steps, quality.shape[1]) if evidence.plan.active else 1
@@ -118,7 +139,10 @@ def replay(  # noqa: PLR0913 - what a cascade knows, by name
     spent, active = np.zeros(n), np.arange(n)
     expected = np.where(np.isnan(quality), np.inf, cost)
     for step in range(steps):
-        within = np.where(expected[active] + spent[active, None] <= cap, expected[active], np.inf) if np.isfinite(cap) else expected[active]
+        own = expected[active]
+        if resumes is not None and tokens is not None:
+            own = own - resumes.saved(beliefs.asked[active], tokens[active])
+        within = np.where(own + spent[active, None] <= cap, own, np.inf) if np.isfinite(cap) else own
         prices = may_ask(beliefs, active, within, None if usable is None else usable[active])
         arm, _ = next_arm(beliefs, active, prices, terms, step + 1 < steps)
         go = arm != STOP
@@ -148,3 +172,4 @@ def ratios(evidence: Evidence, x: FloatArray, quality: FloatArray, seen: Seen) -
 
 
 _BLOCK = 4_096
+_MOST_SLOW = 3  # checks that did not end: then the rest of the table is not checked, as it might take days

@@ -42,6 +42,7 @@ _REFUSAL = re.compile(
     |不知道|无法|沒有|没有(?:信息|相关|找到)|抱歉|わかりません|できません|不明|申し訳|모르|알\ 수\ 없|죄송""",
     re.IGNORECASE | re.VERBOSE,
 )
+_LEAST_LOGPROB = -10.0  # of a token, on average
 _WORD = re.compile(r"\w+")
 _CUT = frozenset({"length", "max_tokens", "forced", "max_output_tokens", "token_limit"})
 _COMMON_WORDS = """
@@ -66,8 +67,10 @@ NAMES = (
     "emphasis",
     "marked answer",
     "cut",
+    "log-probability",
 )
-"""What the numbers of `Signals.numbers` are."""
+"""What the numbers of an answer are. The last one is the mean log-probability per token, NaN where it is not known: most endpoints do not
+give it."""
 
 
 def ends(text: str) -> str:
@@ -84,8 +87,10 @@ def words_of(text: str) -> list[str]:
 _NO_SPACES = 0x2E80  # from here on: Chinese, Japanese, Korean
 
 
-def numbers_of(question_words: frozenset[str], text: str, tokens: float, expected: float, finish_reason: str) -> list[float]:
-    """The numbers of `NAMES`. tokens, expected: output tokens, used and forecast; NaN where not known."""
+def numbers_of(
+    question_words: frozenset[str], text: str, tokens: float, expected: float, finish_reason: str, logprob: float = math.nan
+) -> list[float]:
+    """The numbers of `NAMES`. tokens, expected: output tokens, used and forecast; NaN where not known, as `logprob`."""
     part = ends(text)
     words = words_of(text)
     new = sum(word not in question_words for word in words)
@@ -109,6 +114,7 @@ def numbers_of(question_words: frozenset[str], text: str, tokens: float, expecte
         float("**" in part),
         float("answer" in part.casefold() or "\\boxed" in part),
         float(finish_reason.casefold() in _CUT),
+        min(max(logprob, _LEAST_LOGPROB), 0.0) if math.isfinite(logprob) else math.nan,
     ]
 
 

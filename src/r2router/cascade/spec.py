@@ -18,12 +18,15 @@ class Cascade(msgspec.Struct, frozen=True):
     """How answers are looked at.
 
     max_steps: the most arms that are asked for one query. check: a check of the user's own (see `r2router.cascade.checks`), whose
-    reliability is learned from the table's answers; without one, a verdict that comes with an answer is the truth. seed: of what is drawn.
+    reliability is learned from the table's answers; without one, a verdict that comes with an answer is the truth.
+    continue_answers: the caller continues answers: an arm of a larger budget of the same model costs only what it adds, where the control
+    of both is `prefix_sharing`. `Step.continues` then says which answer is to be continued. seed: of what is drawn.
     """
 
     max_steps: int = 4
     check: Check | None = None
     seed: int = 0
+    continue_answers: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_steps <= MOST_STEPS:

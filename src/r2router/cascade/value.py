@@ -21,10 +21,14 @@ STOP = -1
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A policy as cascades read it. usd: what a right answer is worth. floor: accept what is that likely right; NaN for none."""
+    """A policy as cascades read it. usd: what a right answer is worth. floor: accept what is that likely right; NaN for none.
+
+    truth: whether each answer is checked, and the check is right: then the cheapest that passes is to win.
+    """
 
     usd: float
     floor: float = float("nan")
+    truth: bool = False
 
 
 def tempered(evidence: Evidence) -> tuple[FloatArray, FloatArray]:
@@ -97,6 +101,8 @@ def next_arm(beliefs: Beliefs, rows: IntArray, cost: FloatArray, terms: Terms, m
 
     Where nothing was seen, an arm is asked as long as one may be; `STOP` then says that none may.
     """
+    if terms.truth and more:
+        return _until_it_passes(beliefs, rows, cost, terms)
     if not np.isnan(terms.floor):
         return _to_floor(beliefs, rows, cost, terms.floor)
     found = worth(beliefs, rows, cost, terms.usd, more)
@@ -131,6 +137,24 @@ def _to_floor(beliefs: Beliefs, rows: IntArray, cost: FloatArray, floor: float) 
     hopeless = nothing & (now[np.arange(len(rows)), arm] <= best)
     go = usable & (fresh | ((best < floor) & ~hopeless))
     return np.where(go, arm, STOP), now
+
+
+def _until_it_passes(beliefs: Beliefs, rows: IntArray, cost: FloatArray, terms: Terms) -> tuple[IntArray, FloatArray]:
+    """Ask arms by rising cost per chance to pass, as long as a pass is worth its price, until one passes.
+
+    That order has the largest expected value where answers tell nothing of each other and no number of steps is given
+    (the classical search of boxes; Weitzman, Econometrica 1979, without recall).
+    """
+    now, best, each = beliefs.now[rows], beliefs.best(rows), np.arange(len(rows))
+    gain = np.where(np.isfinite(cost), terms.usd * now - cost, -np.inf)
+    with np.errstate(divide="ignore"):
+        rate = np.where(np.isfinite(cost) & (gain > 0), now / np.maximum(cost, 1e-15), -np.inf)
+    fresh = np.asarray(~beliefs.asked[rows].any(axis=1))
+    none = np.asarray(~np.isfinite(rate).any(axis=1))
+    arm = _first_best(np.where((fresh & none)[:, None], gain, rate), cost)
+    enough = MOST if np.isnan(terms.floor) else terms.floor
+    go = np.isfinite(gain[each, arm]) & (fresh | (~none & (best < enough)))
+    return np.where(go, arm, STOP), gain
 
 
 def _first_best(score: FloatArray, cost: FloatArray) -> IntArray:

@@ -46,6 +46,11 @@ Examples:
     help="Hold out this share of the queries, evaluate on it, and keep it in DIR.held-out.parquet.",
 )
 @click.option("--cascade", is_flag=True, help="Learn from the answers too (column response), so that Router.step looks at them.")
+@click.option(
+    "--continue-answers",
+    is_flag=True,
+    help="With --cascade: answers are continued under larger budgets (control prefix_sharing), and only what is added is paid.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the folds, the bootstrap and what is held out.")
 @click.option("--folds", type=click.IntRange(min=0), default=5, show_default=True, help="Of the cross-validation; 0 leaves it out.")
 def train(  # noqa: PLR0913, PLR0917 - one an option
@@ -57,6 +62,7 @@ def train(  # noqa: PLR0913, PLR0917 - one an option
     vectors: Path | None,
     test: float | None,
     cascade: bool,
+    continue_answers: bool,
     seed: int,
     folds: int,
 ) -> None:
@@ -68,11 +74,17 @@ def train(  # noqa: PLR0913, PLR0917 - one an option
     data.check_priced(tables)
     check_out(out)
     kept = None if test is None else _check_kept(out, paths_of(tables))
+    if continue_answers and not cascade:
+        raise click.UsageError("--continue-answers says how a cascade asks: give --cascade too")
     given: dict[str, Any] = {"seed": seed, "folds": folds, "cascade": cascade}
     given |= {} if learner is None else {"learner": learner_of(learner)}
     given |= {} if encoder is None else {"encoder": encoder}
     from r2router.router.recipe import Recipe
 
+    if continue_answers:
+        from r2router.cascade import Cascade
+
+        given["cascade"] = Cascade(seed=seed, continue_answers=True)
     recipe = Recipe(**given)
     x = None if vectors is None else embeddings(vectors)
     note(f"reading {', '.join(tables)}")
@@ -92,7 +104,7 @@ def train(  # noqa: PLR0913, PLR0917 - one an option
         x_held_out = _of(held_out, table, x)
         write_part(rows.frame, held_out.query_ids, kept, x_held_out)
         with progress() as shown:
-            report = evaluate(router, held_out, vectors=x_held_out, seed=seed, progress=shown)
+            report = evaluate(router, held_out, vectors=x_held_out, cascade=cascade, seed=seed, progress=shown)
         say(f"\nOn what was held out: {in_words(report)}")
         more = "" if x is None else f" --vectors {shlex.quote(str(kept.with_suffix('.vectors.npy')))}"
         note(f"kept for later: r2router evaluate {shlex.quote(str(out))} --table {shlex.quote(str(kept))}{more}")

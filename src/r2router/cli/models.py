@@ -83,7 +83,7 @@ def _all(router: Router, sort: str, worth: float | None) -> None:
         shown = row.model if model.available else f"{row.model} (not available)"
         cells.append((shown, model.provider, " ".join(b.id for b in model.budgets), *usd, _like(row) or seen or "none"))
     say(grid(("model", "provider", "budgets", "$ in", "$ out", "graded queries by domain"), cells, style(), right=frozenset({3, 4})))
-    say(f"\n{len(router.pool.models)} models, {len(router.arms)} arms. Prices: US dollars per million tokens.")
+    say(f"\n{len(router.pool.models):,} models, {len(router.arms):,} arms. Prices: US dollars per million tokens.")
     note("r2router models NAME shows one of them; --domain code --sort value all arms on a domain")
 
 

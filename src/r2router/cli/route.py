@@ -14,6 +14,7 @@ from r2router.cli.outputs import OutputAddress
 from r2router.cli.screen import note, progress, say, style
 
 if TYPE_CHECKING:
+    from r2router.cascade import CascadePlan
     from r2router.report import CurveRow, Style
     from r2router.router.router import Router
     from r2router.types import BoolArray, Decision, Enforcement, Forecast
@@ -41,15 +42,16 @@ Examples:
 @click.option("--engine", type=click.Choice(["threads", "ray"]), default="threads", show_default=True, help="Where texts are embedded.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads that embed; default: one per processor.")
 @wishes
+@click.option("--cascade", is_flag=True, help="Show the plan of the cascade: which arm first, when another, and what that costs in all.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for TEXT. Rows of --input are JSON lines anyway.")
 @click.pass_context
-def route(ctx: click.Context, /, text: str | None, wish: Wish, as_json: bool, source: str | None, **rows: Any) -> None:
+def route(ctx: click.Context, /, text: str | None, wish: Wish, cascade: bool, as_json: bool, source: str | None, **rows: Any) -> None:
     """Choose model and output budget for TEXT, or for a file.
 
     TEXT - reads standard input; before a text that begins with a dash write --. With --input every row of the file gives one row
     of output, in order, with the file's own columns; a row that cannot be routed gets an "error" instead of an arm. The exit code is 1
     where a row could not be routed, or where no row is forecast to reach --min-quality. Files of embeddings (.npy, or a list column in
-    Parquet) are routed without the encoder.
+    Parquet) are routed without the encoder. --cascade shows what a cascade would do: nothing is asked.
 
     --engine ray embeds on a Ray cluster (RAY_ADDRESS, or one on this machine); the output is the same.
     """
@@ -59,7 +61,9 @@ def route(ctx: click.Context, /, text: str | None, wish: Wish, as_json: bool, so
         odd = [f"--{name.replace('target', 'output')}" for name, value in rows.items() if value is not None and _given(ctx, name)]
         if odd:
             raise click.UsageError(f"options that go with --input: {', '.join(odd)}")
-        _route_text(read_text(text or ""), wish, as_json)
+        (_plan_text if cascade else _route_text)(read_text(text or ""), wish, as_json)
+    elif cascade:
+        raise click.UsageError("--cascade shows the plan for one TEXT; in Python Router.first_steps gives the first arms of many")
     elif as_json and rows["target"] is not None:
         raise click.UsageError("--json goes without --output: the extension of the output says what is written")
     elif _route_rows(source, wish, **rows):
@@ -95,6 +99,31 @@ def _route_text(text: str, wish: Wish, as_json: bool) -> None:
     # written at once, so that whoever takes only the first line (`| head -1`) does not make this fail
     by = "" if decision.familiar else " by the arms' averages, as the query is unlike the training data"
     say(f"{_words(decision, shown)}\n\nBest for some trade-off{by}, from the cheapest to the best:\n{steps}")
+
+
+def _plan_text(text: str, wish: Wish, as_json: bool) -> None:
+    plan = wish.router().plan(text, wish.policy, require=wish.require, exclude=wish.exclude)
+    if as_json:
+        import msgspec
+
+        whole = plan.to_dict()
+        say(msgspec.json.encode({**whole.pop("first"), "plan": whole}).decode())
+        return
+    shown, rows = style(), [*_words(plan.first, style()).splitlines(), ""]
+    if plan.looks:
+        calls = ", ".join(f"{count}: {share:.0%}" for count, share in enumerate(plan.calls_share, 1))
+        rows += [f"calls      {plan.calls:.2f} expected ({calls})", f"cost       {request_cost_of(plan)}"]
+    rows += textwrap.wrap(
+        plan.reason, max(shown.width, 40), initial_indent="cascade    ", subsequent_indent=" " * 11, break_on_hyphens=False
+    )
+    say("\n".join(shown.plain(line) if "\x1b" not in line else line for line in rows))
+
+
+def request_cost_of(plan: CascadePlan) -> str:
+    """What all calls are expected to cost, beside the first one."""
+    from r2router.text import request_cost
+
+    return f"{request_cost(plan.cost)} expected for all calls, {request_cost(plan.first.cost)} for the first; quality {plan.quality:.2f}"
 
 
 def decided(router: Router, text: str, wish: Wish) -> tuple[Decision, Forecast, BoolArray | None]:

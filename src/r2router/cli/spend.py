@@ -13,7 +13,7 @@ from r2router.cli.screen import note, say, style
 
 if TYPE_CHECKING:
     from r2router.figure import Figure
-    from r2router.gateway.ledger.batch import Row
+    from r2router.gateway.ledger.rows import Row
     from r2router.gateway.spend import Against, Held, Line, Spend
     from r2router.types import Prices
 

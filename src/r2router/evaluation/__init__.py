@@ -51,8 +51,8 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
     observed. vectors: (n, d) embeddings of the table's queries, where they exist. baselines: fit the published routers too, on `train`
     (outcomes of the same arms), or else by five-fold cross-validation on the table itself. noise: also count the decisions that stay
     when the queries are typed in another way, for which they are embedded four times more. resamples: bootstrap draws. cascade: also score
-    the router's cascade and a threshold cascade on the same evidence, all calls paid; the table must have answers. leave_out: on a sparse
-    table of several files, also leave each file out in turn: a router that is learned from the others decides on it.
+    the router's cascade, all calls paid, beside other ways to ask several arms and an oracle that looks; the table must have answers.
+    leave_out: on a sparse table of several files, also leave each file out in turn: a router that is learned from the others decides on it.
 
     The router, the best fixed arm, the mixture of fixed arms that the router's training outcomes choose and the one that knows these
     outcomes, the same forecasts with one budget per LLM, and the oracle are scored on the same queries with the tokens really used;
@@ -86,9 +86,9 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
     found: dict[str, Method | Sequence[Method]] = {**methods(outcomes, forecast.quality, forecast.cost, means)}
     tried = fit_baselines(router, judged, train, vectors, seed, progress) if baselines and vectors is not None else []
     found |= {t.contender.name: t.routed for t in tried if not t.failed}
-    looked: tuple[str, ...] = ()
+    looked, figures = tuple[str, ...](), None
     if cascade and vectors is not None:
-        more, looked = cascades(router, judged, np.asarray(vectors, dtype=np.float32)[judged.rows])
+        more, figures, looked = cascades(router, judged, np.asarray(vectors, dtype=np.float32)[judged.rows], found, resamples, seed)
         found |= more
     comparison = compare(found, outcomes, resamples, seed)
     own = OwnDecisions.of(router, judged)
@@ -122,6 +122,7 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         regret=own.regret(resamples, seed),
         noise=tuple(noise_lines(router, judged, resamples, seed, progress)) if noise else (),
         simulated=table.simulated,
+        cascade=figures,
         trained_on=trained_on(router, table),
         trained_share=trained_share(router, table),
     )

@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from r2router.evaluation.cascade_sections import plain_of
+from r2router.evaluation.cascades import CascadeFigures
 from r2router.evaluation.report_sections import findings_of
 from r2router.evaluation.tables_and_plots import LABELS
 from r2router.figure import Figure
@@ -34,7 +36,8 @@ class Report:
     trained_share: the share of the queries that it was trained on; None where that is not known.
     simulated: the table is made up. notes: what a reader must know about the data. accuracy: of the forecasts
     (`r2router.evaluation.accuracy`). compliance: for each budget in tokens the share of answers that keep to it. regret: US dollars a
-    request to the oracle at the own policy's value. noise: kind, share of decisions unchanged, change of area.
+    request to the oracle at the own policy's value. noise: kind, share of decisions unchanged, change of area. cascade: where it was asked
+    for and could be judged.
     """
 
     queries: int
@@ -58,6 +61,7 @@ class Report:
     compliance: tuple[tuple[str, Figure], ...] = ()
     regret: Figure | None = None
     noise: tuple[tuple[str, Figure, Figure], ...] = ()
+    cascade: CascadeFigures | None = None
 
     def __repr__(self) -> str:
         quality, cost = self.own
@@ -105,6 +109,7 @@ class Report:
             "compliance": {arm: _plain(f) for arm, f in self.compliance},
             "regret_usd": self.regret and _plain(self.regret),
             "noise": {kind: {"unchanged": _plain(same), "area_change": _plain(area)} for kind, same, area in self.noise},
+            "cascade": self.cascade and plain_of(self.cascade),
             "unfamiliar": self.unfamiliar,
             "trained_share": self.trained_share,
             "sources": [{"file": name, "sha256": digest} for name, digest in self.sources],

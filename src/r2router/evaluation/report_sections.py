@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 
 from r2router._version import __version__
+from r2router.evaluation.cascade_sections import section_of
 from r2router.evaluation.sentences import answers_of
-from r2router.evaluation.tables_and_plots import FIGURES, LABELS, REQUESTS, deferral_plot, drawn, grid, shown
+from r2router.evaluation.tables_and_plots import BOUNDS, FIGURES, LABELS, REQUESTS, deferral_plot, drawn, grid, shown
 from r2router.figure import Figure
 from r2router.metrics.frontier import envelope_at
 from r2router.metrics.score import KEEP
@@ -77,6 +78,8 @@ def _sections(report: Report) -> list[Section]:
     ]
     if report.tasks:
         sections.append(Section("Where it helps and where not", (_tasks(report.tasks),)))
+    if report.cascade is not None:
+        sections.append(section_of(report.cascade))
     if report.noise:
         sections.append(Section("Typed in another way", (_noise(report),)))
     sections += [
@@ -235,4 +238,4 @@ def _forecasts(report: Report) -> list[Grid]:
 
 
 def _row(method: str, values: tuple[Figure | float | str | None, ...]) -> GridRow:
-    return GridRow(LABELS.get(method, method), values, strong=method == "router", bound=method == "oracle")
+    return GridRow(LABELS.get(method, method), values, strong=method == "router", bound=method in BOUNDS)

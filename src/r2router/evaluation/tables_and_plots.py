@@ -24,8 +24,15 @@ LABELS = {
     "fixed known": "mixture that knows these outcomes",
     "one budget": "one budget per LLM",
     "oracle": "oracle (knows the answers)",
+    "threshold cascade": "threshold cascade (FrugalGPT)",
+    "cascade routing": "cascade routing (Dekoninck et al.)",
+    "majority of one LLM": "majority of three budgets of one LLM",
+    "looking oracle": "oracle that looks",
 }
 """What readers call the methods; one that is not here stands under its own name."""
+
+BOUNDS = ("oracle", "looking oracle")
+"""Methods that nobody can have."""
 
 FIGURES: dict[str, tuple[str, str, Better]] = {
     "area": ("area over log cost", ".3f", "more"),
@@ -79,7 +86,7 @@ def grid(
             cells: tuple[Figure | float | str | None, ...] = (f"not available: {figures}", *([None] * (len(names) - 1)))
         else:
             cells = tuple(shown(name, figures.get(name)) for name in names)
-        lines.append(GridRow(LABELS.get(label, label), cells, label in bold, label == "oracle"))
+        lines.append(GridRow(LABELS.get(label, label), cells, label in bold, label in BOUNDS))
     heads, formats, better = zip(*(FIGURES[name] for name in names), strict=True)
     return Grid(title, heads, tuple(lines), formats, better, about)
 
@@ -95,7 +102,7 @@ def shown(name: str, figure: Figure | None) -> Figure | str | None:
 
 def drawn(comparison: Comparison, most: int = 6) -> list[str]:
     """The methods that fit into one picture: the base and what it is always shown beside, then the cheapest at 95 % of the others."""
-    always = [m for m in (comparison.base, "fixed", "fixed known", "one budget", "oracle") if m in comparison.figures]
+    always = [m for m in (comparison.base, "fixed", "fixed known", "one budget", "oracle", "cascade") if m in comparison.figures]
     rest = [m for m in comparison.figures if m not in always]
     rest.sort(key=lambda m: (comparison.figures[m]["cost_at_keep"].value, -comparison.figures[m]["area"].value))
     return [*always, *rest[: most - len(always)]]

@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-import msgspec
-
 from r2router.gateway.config import Bounds
 from r2router.gateway.failover import Action, action_of, wait_of, within_200
 from r2router.gateway.request import Call
 from r2router.gateway.setting import Setting
+from r2router.gateway.splice import encoded
 from r2router.gateway.step import Plan, Step, body_for
 from r2router.gateway.tap import Tap
 from r2router.gateway.traces import NOTHING, Span
@@ -227,7 +226,7 @@ class Attempts:
                 async for chunk in chunks:
                     raw += chunk if len(raw) < _MOST_ERROR else b""
         exchange.close(whole=False)
-        status, report = within_200(tap.watch.error), msgspec.json.encode({"error": tap.watch.error})
+        status, report = within_200(tap.watch.error), encoded({"error": tap.watch.error})
         ours = status in (401, 402, 403)
         keys = [key for key in self._setting.keys.values() if key]
         hidden = ours or tap.streamed or tap.turning is not None or any(key.encode() in raw for key in keys)

@@ -61,8 +61,16 @@ def _effort(ours: str | None, caller: Ceilings, levels: tuple[str, ...]) -> str 
     asked = "none" if caller.thinking == 0 else caller.effort
     if asked is None or budget_order(Budget(asked))[0] != 1:  # a name that is no effort: nothing to compare
         return ours
-    limit = min(budget_order(Budget(ours)), budget_order(Budget(asked)))
-    ranked = sorted({ours, *levels}, key=lambda name: budget_order(Budget(name)))
+    lower = min(ours, asked, key=lambda name: budget_order(Budget(name)))
+    return clamped(lower, (ours, *levels))
+
+
+def clamped(effort: str, levels: tuple[str, ...]) -> str:
+    """An effort as one of a model's levels: the highest at or below it, else the lowest. As it is where none are known, or it is none."""
+    limit = budget_order(Budget(effort))
+    if not levels or limit[0] != 1:
+        return effort
+    ranked = sorted(set(levels), key=lambda name: budget_order(Budget(name)))
     return next((name for name in reversed(ranked) if budget_order(Budget(name)) <= limit), ranked[0])
 
 

@@ -24,10 +24,10 @@ import msgspec
 
 from r2router.errors import ConfigError
 
-RATE = 0.05
+RATE = 0.1
 STEP = 3.0
 """The largest error, in targets, that moves the value at once."""
-REPAY = 200
+REPAY = 100
 """Requests over which what is pending is made up for."""
 FURTHEST = math.log(1e4)
 """How far the value may move from its start: beyond that no arm would change, and it must find its way back."""

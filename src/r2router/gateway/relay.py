@@ -13,7 +13,7 @@ from r2router.gateway.billing import Bill, nanos, reserve, usage_from
 from r2router.gateway.books import Books
 from r2router.gateway.failover import Breaker
 from r2router.gateway.incoming import Gone, Incoming
-from r2router.gateway.ledger import Opened, Settled
+from r2router.gateway.ledger import Ledger, Opened, Settled
 from r2router.gateway.looking import Looking, Outcome
 from r2router.gateway.mend import CUT, cut_by_us, joined, second
 from r2router.gateway.outgoing import Aborted, Headers, Outgoing, Presence
@@ -60,13 +60,16 @@ class Relay:
         self._signs = Signs(out, setting.config.limits, call.dialect.ping, began, self._head)
         self._session = self._reason = ""
         self.trace: Callable[[Step], Span] = lambda step: NOTHING
+        self._written: asyncio.Future[Any] | None = None
         self.pace: Pace | None = None
         """What the preset holds, after this request."""
 
     async def run(self, books: Books, breaker: Breaker, caller: Caller, key: str | None, session: str) -> None:
         """Answer the client. Raises `Refusal` where nothing has been sent to it, `Gone` where it left."""
         self._session = session
-        ticket = await books.open(self._opened(key, session))
+        opened = self._opened(key, session)
+        ticket = await (books.begin(opened) if isinstance(books, Ledger) else books.open(opened))
+        self._written = ticket.written
         try:
             async with Presence(self.incoming) as presence:
                 if self.call.stream and self.call.dialect.ping:
@@ -249,6 +252,7 @@ class Relay:
                 usage, estimated = usage_from(self.plan, step, tap.watch, held.sent_bytes)
                 cost = Bill()
                 cost.add(step, usage, estimated=estimated)
+                await self._wait_for_row()
                 await self.out.whole(held.exchange.status, headers + _cost_headers(cost, self.told.bill) + given, held.first)
             else:
                 if not self.out.started:
@@ -259,6 +263,7 @@ class Relay:
                     async for chunk in held.chunks:
                         await self.out.write(tap.feed(chunk))
                     await self.out.write(tap.end())
+                await self._wait_for_row()
                 whole = True
                 await self._finish(tap)
             self._mark_first()
@@ -290,6 +295,11 @@ class Relay:
             await self.out.write(b"\n\n")
         await self.out.write(self.call.dialect.broken(refusal, self.incoming.id, self._observed()))
         await self.out.end()
+
+    async def _wait_for_row(self) -> None:
+        """No client has its whole answer before the request is on the ledger's disk; nearly always it is by now."""
+        if self._written is not None and not self._written.done():
+            await asyncio.wait([self._written])
 
     def _mark_first(self) -> None:
         if self.told.ttft_s is None and self.out.first_at is not None:

@@ -16,8 +16,8 @@ import numpy as np
 
 from r2router.errors import LedgerError, UsageError
 from r2router.figure import Figure
-from r2router.gateway.ledger.batch import ROW, Row
 from r2router.gateway.ledger.database import Database, Failed, connect, migrations, version
+from r2router.gateway.ledger.rows import ROW, Row
 from r2router.gateway.ledger.windows import dollars
 from r2router.gateway.ledger.work import NO_KEY
 from r2router.gateway.pacing import Pace

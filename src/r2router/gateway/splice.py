@@ -6,6 +6,7 @@ twice is refused: two readers could take two values for it.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -74,7 +75,7 @@ class Members:
 
     def put(self, key: str, value: Any) -> None:
         """As `set`, of a value in Python's types."""
-        self._edits[key] = msgspec.json.encode(value)
+        self._edits[key] = encoded(value)
 
     def remove(self, key: str) -> None:
         """Take a member out, if it is there."""
@@ -164,7 +165,15 @@ class Items:
 
 def with_words(raw: bytes, words: str) -> bytes:
     """A JSON string with words behind its own, which stay as they were written."""
-    return raw[:-1] + msgspec.json.encode(words)[1:]
+    return raw[:-1] + encoded(words)[1:]
+
+
+def encoded(value: Any) -> bytes:
+    """JSON, also of what only some encoders write (see `decoded`): half a character becomes a question mark, integers have any size."""
+    try:
+        return msgspec.json.encode(value)
+    except (UnicodeEncodeError, OverflowError, ValueError):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def _split(decoder: Any, data: bytes, kind: str) -> Any:

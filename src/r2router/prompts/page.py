@@ -28,12 +28,13 @@ _INTERVALS = (
 
 def findings_of(found: Savings, command: str = "") -> Findings:
     """The savings as findings."""
+    whose = " of yours" if any(way.name == "your models" for way in found.ways) else ""
     ways = Grid(
         "At today's quality",
         _COLUMNS,
         tuple(_row(way, strong=way is found.routed) for way in found.ways),
         _FORMS,
-        about="The least cost at which the forecast quality is that of today's model. A pool of few models is chosen step by step.",
+        about=f"The least cost at which the forecast quality is that of today's model. A pool of few arms{whose} is chosen step by step.",
     )
     best = Grid(
         "At today's cost", _COLUMNS, tuple(map(_row, found.at_cost)), _FORMS, about="The best forecast quality for what is spent now."
@@ -72,7 +73,8 @@ def _answers(found: Savings) -> list[str]:
     pools = [way for way in found.ways if way.name.startswith("best pool") and way.met]
     if pools and (few := _enough(pools)) is not None:
         names = ", ".join(arm for arm, _ in few.arms[:_MOST_ARMS])
-        lines.append(f"{len(few.arms)} arms are enough for {_percent(few.saving)} less: {names}.")
+        many = "1 arm is" if len(few.arms) == 1 else f"{len(few.arms)} arms are"
+        lines.append(f"{many} enough for {_percent(few.saving)} less: {names}.")
     lines += [_better(way) for way in found.at_cost if way.name == found.routed.name and way.met and way.gain.value > 0.0005]
     if found.unknown > 0:
         lines.append(f"{_share(found.unknown)} of the prompts are unlike anything that was graded; what is said of them is a guess.")
@@ -119,7 +121,7 @@ def _arms(found: Savings) -> Grid:
         left = len(way.arms) - _MOST_ARMS
         name = way.name if way in found.ways else f"{way.name}, at today's cost"
         rows.append(GridRow(name, (shown + (f" and {left} more" if left > 0 else ""),)))
-    return Grid("", ("arms and how many of the prompts each would answer",), tuple(rows))
+    return Grid("", ("arms, share of the prompts",), tuple(rows))
 
 
 def _domains(found: Savings) -> Grid:
@@ -178,4 +180,4 @@ def _span(figure: Figure) -> str:
 
 def _share(part: float) -> str:
     """A share is never rounded to none or all."""
-    return f"{part:.0%}" if part in (0.0, 1.0) else f"{min(max(round(100 * part), 1), 99)}%"
+    return f"{100 * part:.0f} %" if part in (0.0, 1.0) else f"{min(max(round(100 * part), 1), 99)} %"

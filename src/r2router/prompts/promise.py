@@ -8,7 +8,7 @@ anything known have deviations of their own: those of promises made by the arms'
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -25,16 +25,34 @@ _SHRINK = 4.0  # tasks that stand for all domains in the deviation of one
 _FILE = Path(__file__).parent / "promise.json"
 
 
+class Mix(msgspec.Struct, frozen=True):
+    """Prompts of several domains. n: how many. domains, shares: which, and how large a part of the prompts each is."""
+
+    n: int
+    domains: tuple[str, ...]
+    shares: tuple[float, ...]
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> Mix:
+        """The mix of (n,) names of domains."""
+        domains = tuple(dict.fromkeys(names))
+        return cls(len(names), domains, tuple(sum(name == d for name in names) / max(len(names), 1) for d in domains))
+
+
 class Off(msgspec.Struct, frozen=True):
-    """Real minus promised. bias: of all tasks. deviation: domain -> standard deviation between tasks; "" is for all others."""
+    """Real minus promised. bias: mean over tasks. deviation: domain -> standard deviation between tasks; "" is for all others.
+
+    z: deviations to either end of an interval that holds 95 % of promises on tasks that had no part in it.
+    """
 
     bias: float
     deviation: dict[str, float]
+    z: float = 1.96
 
-    def of(self, domains: Sequence[str], shares: FloatArray) -> float:
-        """Standard deviation of a promise on prompts of which so large shares are of these domains."""
-        each = np.array([self.deviation.get(domain, self.deviation[""]) for domain in domains])
-        return float(np.sqrt(np.square(shares * each).sum()))
+    def of(self, mix: Mix) -> float:
+        """Standard deviation of a promise on prompts of a mix of domains."""
+        each = np.array([self.deviation.get(domain, self.deviation[""]) for domain in mix.domains])
+        return float(np.sqrt(np.square(np.array(mix.shares) * each).sum()))
 
 
 class Promise(msgspec.Struct, frozen=True):
@@ -50,14 +68,13 @@ class Promise(msgspec.Struct, frozen=True):
 
 
 class Promises(msgspec.Struct, frozen=True):
-    """fixed: of one fixed arm. routed: of a router's choices among arms. z: deviations to either end of a 95 % interval.
+    """fixed: of one fixed arm. routed: of a router's choices among arms.
 
     answer: standard deviation of the quality of single answers around the forecast. length: of the cost of single answers, over its mean.
     """
 
     fixed: Promise
     routed: Promise
-    z: float
     answer: float
     length: float
 
@@ -68,61 +85,51 @@ def measured() -> Promises:
     return msgspec.json.decode(_FILE.read_bytes(), type=Promises)
 
 
-def deviations(errors: FloatArray, noise: FloatArray, domains: Sequence[str]) -> Off:
-    """What (tasks,) errors show. noise: (tasks,) the variance that chance alone gives each. domains: of each task."""
-    bias = float(np.mean(errors))
-    squares = np.square(errors - bias) - noise
+def deviations(errors: FloatArray, noise: FloatArray, domains: Sequence[str], tasks: Sequence[str]) -> Off:
+    """What (n,) errors of promises show. noise: (n,) the variance that chance alone gives each. tasks: of each; every task counts once."""
+    label, names = np.array(tasks), sorted(set(tasks))
+    own = [np.flatnonzero(label == name) for name in names]
+    bias = float(np.mean([errors[rows].mean() for rows in own]))
+    squares = np.array([(np.square(errors[rows] - bias) - noise[rows]).mean() for rows in own])
+    of_task = np.array([domains[int(rows[0])] for rows in own])
     every = max(float(squares.mean()), 1e-6)
     found = {"": float(np.sqrt(every))}
-    for name in sorted(set(domains)):
-        own = squares[np.array([d == name for d in domains])]
-        found[name] = float(np.sqrt(max((own.sum() + _SHRINK * every) / (len(own) + _SHRINK), 0.25 * every)))
+    for name in sorted(set(of_task.tolist())):
+        part = squares[of_task == name]
+        found[name] = float(np.sqrt(max((part.sum() + _SHRINK * every) / (len(part) + _SHRINK), 0.25 * every)))
     return Off(bias, found)
 
 
-class Mix(msgspec.Struct, frozen=True):
-    """Prompts of several domains. n: how many. domains, shares: which, and how large a part of the prompts each is."""
-
-    n: int
-    domains: tuple[str, ...]
-    shares: tuple[float, ...]
-
-    @classmethod
-    def of(cls, names: Sequence[str]) -> Mix:
-        """The mix of (n,) names of domains."""
-        domains = tuple(dict.fromkeys(names))
-        return cls(len(names), domains, tuple(sum(name == d for name in names) / max(len(names), 1) for d in domains))
+def half_of(kind: str, promise: Promise, mix: Mix, moved: float, kept: Promises) -> float:
+    """Half the width of an interval, on the scale of `Promise`. moved: as in `gain_figure`."""
+    off: Off = getattr(promise, kind)
+    single = kept.answer if kind in {"quality", "gain"} else kept.length
+    if kind in {"quality", "cost"}:
+        return off.z * float(np.hypot(off.of(mix), single / np.sqrt(mix.n)))
+    return off.z * float(np.hypot(moved * off.of(mix), single * np.sqrt(2 * moved / mix.n)))
 
 
 def quality_figure(name: str, promised: float, promise: Promise, mix: Mix, kept: Promises) -> Figure:
     """A mean quality with the interval in which the real one is expected; what is known of the bias is taken off."""
-    value = float(np.clip(promised + promise.quality.bias, 0.0, 1.0))
-    half = kept.z * float(np.hypot(promise.quality.of(mix.domains, np.array(mix.shares)), kept.answer / np.sqrt(mix.n)))
+    value, half = float(np.clip(promised + promise.quality.bias, 0.0, 1.0)), half_of("quality", promise, mix, 1.0, kept)
     return Figure(name, value, max(value - half, 0.0), min(value + half, 1.0), mix.n)
 
 
 def cost_figure(name: str, promised: float, promise: Promise, mix: Mix, kept: Promises) -> Figure:
     """US dollars with their interval, a factor to either side."""
-    value = promised * float(np.exp(promise.cost.bias))
-    half = kept.z * float(np.hypot(promise.cost.of(mix.domains, np.array(mix.shares)), kept.length / np.sqrt(mix.n)))
+    value, half = promised * float(np.exp(promise.cost.bias)), half_of("cost", promise, mix, 1.0, kept)
     return Figure(name, value, value * float(np.exp(-half)), value * float(np.exp(half)), mix.n)
 
 
 def gain_figure(name: str, promised: float, moved: float, promise: Promise, mix: Mix, kept: Promises) -> Figure:
     """Quality minus that of today's arm. moved: share of the prompts that go to another arm than today's: the others change nothing."""
-    value = promised + moved * promise.gain.bias
-    half = kept.z * float(
-        np.hypot(moved * promise.gain.of(mix.domains, np.array(mix.shares)), kept.answer * np.sqrt(2 * moved / max(mix.n, 1)))
-    )
+    value, half = promised + moved * promise.gain.bias, half_of("gain", promise, mix, moved, kept)
     return Figure(name, value, max(value - half, -1.0), min(value + half, 1.0), mix.n)
 
 
 def saving_figure(name: str, ratio: float, moved: float, promise: Promise, mix: Mix, kept: Promises) -> Figure:
     """The share of today's cost that is saved, where promised costs have this ratio; negative where it would cost more."""
-    log = float(np.log(max(ratio, 1e-12))) + moved * promise.ratio.bias
-    half = kept.z * float(
-        np.hypot(moved * promise.ratio.of(mix.domains, np.array(mix.shares)), kept.length * np.sqrt(2 * moved / max(mix.n, 1)))
-    )
+    log, half = float(np.log(max(ratio, 1e-12))) + moved * promise.ratio.bias, half_of("ratio", promise, mix, moved, kept)
     low, value, high = (1.0 - float(np.exp(log + shift)) for shift in (half, 0.0, -half))
     return Figure(name, value, low, high, mix.n)
 
@@ -130,8 +137,3 @@ def saving_figure(name: str, ratio: float, moved: float, promise: Promise, mix: 
 def promise_of(kept: Promises, moved: float, routed: bool) -> Promise:
     """Of a router, or of one fixed arm."""
     return kept.routed if routed and moved > 0 else kept.fixed
-
-
-def names_of(domains: Mapping[int, str], of_prompt: Sequence[int], unknown: Sequence[bool]) -> list[str]:
-    """The domain of each prompt by name, `UNKNOWN` where nothing is known of it."""
-    return [UNKNOWN if odd else domains[number] for number, odd in zip(of_prompt, unknown, strict=True)]

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from r2router.encode import count_tokens, embed, load_encoder
-from r2router.errors import ConfigError, expect
+from r2router.errors import ConfigError, DataError, expect
 from r2router.figure import Figure
 from r2router.pool.names import find_arms
 from r2router.predict.domain_stats import THIN
@@ -148,6 +148,8 @@ def savings(  # noqa: PLR0913 - whose models, and which prompts, by name
     mine = whole.only(models, providers) if models is not None or providers is not None else None
     rows = _drawn(len(found), sample, seed)
     texts = [found.texts[i] for i in rows]
+    if vectors is not None and np.shape(vectors)[:1] != (len(found),):
+        raise DataError(f"vectors have shape {np.shape(vectors)}; there must be one row for each of the {len(found):,} prompts")
     x = embed(load_encoder(whole.encoder), texts, progress) if vectors is None else np.asarray(vectors)[rows]
     counts = np.asarray(count_tokens(texts), dtype=np.float64) + _before(found, rows)
     if len(rows) < len(found):
@@ -215,11 +217,13 @@ class Given:
             long = ~np.broadcast_to(fits, forecast.cost.shape) & may
         too_long = int(long[:, at].sum())
         long[:, at] = False
-        barred = msgspec.structs.replace(forecast, cost=np.where(long, np.inf, forecast.cost))
         known = np.isfinite(forecast.quality).all(axis=0) & np.isfinite(forecast.cost).all(axis=0)
         columns: dict[str, IntArray] = {ALL: np.flatnonzero(may & known)}
         if mine is not None:
             columns[MINE] = np.array([i for i in columns[ALL] if router.arms[i] in mine.pool.index], dtype=np.intp)
+        for own in columns.values():  # what is too long for all of them is priced as if it were not
+            long[np.ix_(long[:, own].all(axis=1), own)] = False
+        barred = msgspec.structs.replace(forecast, cost=np.where(long, np.inf, forecast.cost))
         return cls(barred, at, columns, *domains_of(router, forecast), too_long)
 
     @property

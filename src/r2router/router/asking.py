@@ -22,6 +22,9 @@ from r2router.types import Decision
 Call = Callable[[Decision], Answer | str | Awaitable[Answer | str]]
 """Asks an arm: a decision -> its answer, or the text of it."""
 
+GoOn = Callable[[Decision, Answer], Answer | Awaitable[Answer]]
+"""Asks an arm to continue an answer of the same model: a decision and that answer -> the whole answer."""
+
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """What a cascade came to. answer: the accepted one. seen: all answers, in the order of asking. steps: as decided, the last accepts.
@@ -54,6 +57,7 @@ class Answering:
     check: Check | None = None
     deadline_s: float | None = None
     check_seconds: float = SECONDS
+    go_on: GoOn | None = None
     _seen: list[Answer] = field(default_factory=list)
     _steps: list[Step] = field(default_factory=list)
     _failed: list[tuple[str, str]] = field(default_factory=list)
@@ -74,7 +78,7 @@ class Answering:
                 self._steps.append(step)
                 yield step, self._seen[step.accept or 0]
                 return
-            answer = await self._ask(step.call, ends)
+            answer = await self._ask(step.call, step.continues, ends)
             if answer is None:
                 question = question.without(step.call.arm)
                 if not self._seen and not question.left:
@@ -98,11 +102,11 @@ class Answering:
             seconds=time.monotonic() - began,
         )
 
-    async def _ask(self, decision: Decision, ends: float | None) -> Answer | None:
+    async def _ask(self, decision: Decision, continues: int | None, ends: float | None) -> Answer | None:
         """The answer, checked; None where the call failed or did not end in time."""
         left = None if ends is None else max(ends - time.monotonic(), 0.0)
         try:
-            said = self.call(decision)
+            said = self.call(decision) if continues is None or self.go_on is None else self.go_on(decision, self._seen[continues])
             if inspect.isawaitable(said):
                 said = await asyncio.wait_for(said, left)
         except TimeoutError:
@@ -114,6 +118,8 @@ class Answering:
         answer = Answer(str(decision.arm), said) if isinstance(said, str) else said
         if not isinstance(answer, Answer):
             raise QueryError(f"call({decision.arm}) gave {type(answer).__name__}; it must give an Answer or its text")
+        if continues is not None:
+            answer = msgspec.structs.replace(answer, continues=continues)
         if self.check is None or answer.check is not None or not answer.text.strip():
             return answer
         found, why = await asyncio.to_thread(verdict, self.check, self.question.text, answer.text, self.check_seconds)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
-from r2router.cascade.answers import Answer, Step
+from r2router.cascade.answers import Answer, CascadePlan, Step
 from r2router.cascade.evidence import Evidence
+from r2router.cascade.resume import Resumes
 from r2router.cascade.spec import Check
 from r2router.decide import Policy
-from r2router.router.asking import Answering, Call
+from r2router.router.asking import Answering, Call, GoOn
 from r2router.router.steps import Question
 
 if TYPE_CHECKING:
     from r2router.router.router import Router
-    from r2router.types import Arm
+    from r2router.types import Arm, Choices, FloatArray, NumberArray
 
 
 class Cascading:
@@ -30,7 +32,16 @@ class Cascading:
     @cached_property
     def looks(self) -> Evidence | None:
         """The evidence for the arms that the router has now; None where it has no cascade."""
-        return None if self.evidence is None else self.evidence.aligned(self.arms)
+        like = dict(cast("Router", self).facts.like)
+        return None if self.evidence is None else self.evidence.aligned(self.arms, like)
+
+    @cached_property
+    def resumes(self) -> Resumes | None:
+        """Which arms go on from which; None where none do, or the cascade was not trained to continue answers."""
+        if self.evidence is None or not self.evidence.plan.continue_answers:
+            return None
+        router = cast("Router", self)
+        return Resumes.of(router.pool, router.controls)
 
     def step(
         self,
@@ -51,13 +62,48 @@ class Cascading:
         """
         return Question.of(cast("Router", self), text, policy, require, exclude, max_steps).step(seen)
 
-    def answer(
+    def plan(
+        self,
+        text: str,
+        policy: Policy | None = None,
+        *,
+        require: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        max_steps: int | None = None,
+    ) -> CascadePlan:
+        """What the cascade is expected to do with a text, before anything is asked: first arm, when it goes on, calls, cost.
+
+        The arguments are those of `step`. Raises as `step`.
+        """
+        from r2router.router.planning import plan_of
+
+        return plan_of(Question.of(cast("Router", self), text, policy, require, exclude, max_steps))
+
+    def first_steps(
+        self,
+        vectors: FloatArray,
+        policy: Policy | None = None,
+        input_tokens: NumberArray | float | None = None,
+        *,
+        require: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+    ) -> Choices:
+        """The arms that `step` asks first, for (n, dim) embeddings, as arrays; the arguments are those of `decide`.
+
+        `Router.decide`'s choices where the router has no cascade, or a policy of another kind decides. Raises as `decide`.
+        """
+        from r2router.router.planning import first_steps
+
+        return first_steps(cast("Router", self), vectors, policy, input_tokens, require, exclude)
+
+    def answer(  # noqa: PLR0913 - what is asked for, by name
         self,
         text: str,
         call: Call,
         policy: Policy | None = None,
         *,
         check: Check | None = None,
+        go_on: GoOn | None = None,
         max_steps: int | None = None,
         deadline_s: float | None = None,
         require: Iterable[str] = (),
@@ -66,7 +112,12 @@ class Cascading:
         """Run a cascade: `result = await router.answer(text, call)`, or `async for step, answer in router.answer(text, call)`.
 
         call: asks an arm: a `Decision` -> an `Answer` or its text, or an awaitable of one. A call that raises is one arm less. check: see
-        `r2router.cascade.checks`. deadline_s: seconds for all calls; then the best answer seen is accepted. The rest is as in `step`.
+        `r2router.cascade.checks`; where its reliability was not learned it is the truth, and the cheapest that passes wins. go_on: asks an
+        arm to continue an answer of the same model: a `Decision` and an `Answer` -> the whole `Answer`; used where the router was trained
+        with `Cascade(continue_answers=True)`; without it every arm is asked afresh. deadline_s: seconds for all calls; then the best answer
+        seen is accepted. The rest is as in `step`.
         Raises `NoAnswer` where no arm answered, and what `step` raises.
         """
-        return Answering(Question.of(cast("Router", self), text, policy, require, exclude, max_steps), call, check, deadline_s)
+        question = Question.of(cast("Router", self), text, policy, require, exclude, max_steps)
+        question = question if check is None else question.checked()
+        return Answering(question if go_on else replace(question, resumes=None), call, check, deadline_s, go_on=go_on)

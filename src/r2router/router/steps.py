@@ -12,21 +12,20 @@ import numpy as np
 
 from r2router.cascade.answers import Answer, Step
 from r2router.cascade.evidence import Beliefs, Evidence
+from r2router.cascade.resume import Resumes
 from r2router.cascade.signals import WORDS, key_words, numbers_of, question_words, value_of
 from r2router.cascade.value import STOP, Terms, may_ask, next_arm
 from r2router.decide import Best, Cheapest, Policy, Tradeoff, Value
 from r2router.encode.embed import vector_of
 from r2router.encode.tokens import count_tokens
-from r2router.errors import PolicyError, QueryError
+from r2router.errors import PolicyError
 from r2router.router.checks import check_query
-from r2router.text import money, suggest
+from r2router.router.seen import check_seen, terms_of, verdict_of
+from r2router.text import money
 from r2router.types import BoolArray, Decision, FloatArray, Forecast
 
 if TYPE_CHECKING:
     from r2router.router.router import Router
-
-_MUCH = 1e6  # times the largest cost: what a right answer is worth where only quality counts
-_MOST_SEEN = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +33,7 @@ class Question:
     """One question under one policy, with all that does not change while answers come in.
 
     cost: (arms,) expected US dollars, infinite where an arm may not be asked. terms: None for a policy that cascades do not know.
+    given_steps: the most arms, where the caller says so. resumes: which arms go on from answers of others; None where none do.
     """
 
     router: Router
@@ -45,7 +45,8 @@ class Question:
     cost: FloatArray
     policy: Policy
     terms: Terms | None
-    max_steps: int
+    given_steps: int | None = None
+    resumes: Resumes | None = None
 
     @classmethod
     def of(
@@ -63,7 +64,8 @@ class Question:
         counts = count_tokens([text])
         x = vector_of(router.encoder, text)
         forecast = router.forecast_vectors(x, counts)
-        return cls.on(router, text, x, forecast, router.usable(require, exclude, counts), policy, max_steps)
+        found = cls.on(router, text, x, forecast, router.usable(require, exclude, counts), policy, max_steps)
+        return replace(found, resumes=router.resumes)
 
     @classmethod
     def on(
@@ -76,16 +78,36 @@ class Question:
         policy: Policy | None,
         max_steps: int | None = None,
     ) -> Question:
-        """As `of`, with an embedding (1, dim), a forecast and a mask, (arms,) or (1, arms), of the caller's."""
+        """As `of`, with an embedding (1, dim), a forecast and a mask, (arms,) or (1, arms), of the caller's, who asks every arm afresh."""
         if max_steps is not None and (isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1):
             raise PolicyError(f"max_steps is {max_steps!r}; it is a whole number of at least 1")
         policy = router.resolve(policy)
         row = None if usable is None else np.atleast_2d(usable)[0]
         cost = np.where(np.isnan(forecast.quality[0]) | ~np.isfinite(forecast.cost[0]), np.inf, forecast.cost[0])
         cost = cost if row is None else np.where(row, cost, np.inf)
-        evidence = router.looks
-        own = 1 if evidence is None or not evidence.plan.active else evidence.plan.max_steps
-        return cls(router, evidence, text, x, forecast, row, cost, policy, terms_of(policy, cost), own if max_steps is None else max_steps)
+        return cls(router, router.looks, text, x, forecast, row, cost, policy, terms_of(policy, cost), max_steps)
+
+    @property
+    def max_steps(self) -> int:
+        """The most arms that are asked."""
+        own = self.evidence.plan.max_steps if self.looking and self.evidence is not None else 1
+        return own if self.given_steps is None else self.given_steps
+
+    @property
+    def truth(self) -> bool:
+        """Whether answers are checked, and the check is right."""
+        return self.terms is not None and self.terms.truth
+
+    def checked(self) -> Question:
+        """The same question, where a check of the user's own says whether an answer is right: then the cheapest that passes is to win.
+
+        A reliability that was learned from a table makes the verdict evidence, and changes nothing here.
+        """
+        if self.truth or self.terms is None or (self.evidence is not None and len(self.evidence.verdict)):
+            return self
+        found = self.evidence or Evidence.empty(self.router.arms, self.x.shape[1])
+        plan = msgspec.structs.replace(found.plan, active=True)
+        return replace(self, evidence=replace(found, plan=plan), terms=replace(self.terms, truth=True))
 
     @property
     def looking(self) -> bool:
@@ -95,12 +117,16 @@ class Question:
     def step(self, seen: Sequence[Answer]) -> Step:
         """See `Router.step`."""
         arms = check_seen(self.router, seen)
-        paid = sum(self.paid(answer, arm) for answer, arm in zip(seen, arms, strict=True))
+        if not self.truth and any(answer.check is not None for answer in seen):
+            checked = self.checked()
+            if checked.truth:
+                return checked.step(seen)
+        paid = self.paid(seen, arms)
         if not seen and (not self.looking or self.max_steps == 1):
             decision = self.router.explain(self.forecast, self.policy, self.usable)
             return Step(call=decision, accept=None, value=self._worth(decision), reason=f"{decision.reason}{self._alone}")
         beliefs = self.believe(seen, arms)
-        return self._accept(beliefs, paid) or self._next(beliefs, len(seen), paid)
+        return self._accept(beliefs, paid) or self._next(beliefs, arms, paid)
 
     def believe(self, seen: Sequence[Answer], arms: Sequence[int]) -> Beliefs:
         """What is believed with these answers."""
@@ -113,10 +139,11 @@ class Question:
             if not answer.text.strip():
                 ratio = np.array([-np.inf])
             elif self.evidence is None:
-                ratio = evidence.verdicts(_check_of(answer))
+                ratio = evidence.verdicts(verdict_of(answer))
             else:
-                numbers = np.array([numbers_of(asked, answer.text, used, float(self.forecast.tokens[0, arm]), answer.finish_reason or "")])
-                ratio = evidence.ratio(self.x, at, numbers, beliefs.prior[:, arm]) + evidence.verdicts(_check_of(answer))
+                expected, why = float(self.forecast.tokens[0, arm]), answer.finish_reason or ""
+                numbers = np.array([numbers_of(asked, answer.text, used, expected, why, answer.logprob)])
+                ratio = evidence.ratio(self.x, at, numbers, beliefs.prior[:, arm]) + evidence.verdicts(verdict_of(answer))
             words, value = key_words(asked, answer.text)[None], np.array([value_of(answer.text)])
             beliefs.see(row, at, ratio, words, value, slot)
         return beliefs
@@ -135,11 +162,13 @@ class Question:
     def accept_best(self, seen: Sequence[Answer], why: str) -> Step:
         """Accept the best of these answers, whatever asking on would be worth."""
         arms = check_seen(self.router, seen)
-        paid = sum(self.paid(answer, arm) for answer, arm in zip(seen, arms, strict=True))
-        return self._accepted(self.believe(seen, arms), paid, why)
+        return self._accepted(self.believe(seen, arms), self.paid(seen, arms), why)
 
-    def paid(self, answer: Answer, arm: int) -> float:
-        """US dollars of an answer, by the tokens that it has, and the forecast ones where it has none."""
+    def paid(self, seen: Sequence[Answer], arms: Sequence[int]) -> float:
+        """US dollars of answers, by the tokens that they have, and the forecast ones where they have none."""
+        return sum((self._paid(answer, arm, seen, arms) for answer, arm in zip(seen, arms, strict=True)), 0.0)
+
+    def _paid(self, answer: Answer, arm: int, seen: Sequence[Answer], arms: Sequence[int]) -> float:
         if answer.usd is not None:
             return float(answer.usd)
         inputs = self.router.input_tokens.estimate(count_tokens([self.text]))
@@ -147,13 +176,22 @@ class Question:
             inputs = np.full_like(inputs, float(answer.input_tokens))
         outputs = self.forecast.tokens if answer.output_tokens is None else np.full_like(inputs, float(answer.output_tokens))
         cost = float(self.router.pool.cost(inputs, outputs)[0, arm])
+        if answer.continues is not None and self.resumes is not None and self.resumes.goes[arms[answer.continues], arm]:
+            before = seen[answer.continues].output_tokens
+            tokens = self.forecast.tokens if before is None else np.full_like(inputs, float(before))
+            asked = np.arange(len(self.router.arms))[None] == arms[answer.continues]
+            cost = max(cost - float(self.resumes.saved(asked, np.minimum(tokens, outputs))[0, arm]), 0.0)
         return cost if math.isfinite(cost) else 0.0
 
-    def affordable(self, paid: float) -> FloatArray:
-        """(1, arms) expected US dollars of asking each arm; infinite where it may not be asked, or a cap on the whole leaves no room."""
-        if isinstance(self.policy, Best):
-            return np.where(self.cost + paid <= self.policy.max_cost, self.cost, np.inf)[None]
-        return self.cost[None]
+    def affordable(self, paid: FloatArray | float, asked: BoolArray) -> FloatArray:
+        """(n, arms) expected US dollars of asking each arm where (n,) were paid, and (n, arms) were asked; infinite where it may not be
+        asked, or a cap on the whole leaves no room.
+        """
+        spent = np.atleast_1d(np.asarray(paid, dtype=np.float64))[:, None]
+        cost = np.broadcast_to(self.cost, (len(spent), len(self.cost)))
+        if self.resumes is not None and asked.any():
+            cost = np.maximum(cost - self.resumes.saved(asked, np.broadcast_to(self.forecast.tokens, cost.shape)), 0.0)
+        return np.where(cost + spent <= self.policy.max_cost, cost, np.inf) if isinstance(self.policy, Best) else cost
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -169,28 +207,30 @@ class Question:
             why = "No further arm is asked" + self._alone
         elif count >= self.max_steps:
             why = f"{count} arms were asked, and {self.max_steps} is the most"
-        elif not np.isfinite(may_ask(beliefs, np.zeros(1, dtype=np.intp), self.affordable(paid), None)).any():
+        elif not np.isfinite(may_ask(beliefs, np.zeros(1, dtype=np.intp), self.affordable(paid, beliefs.asked), None)).any():
             why = "no other arm may be asked" if not isinstance(self.policy, Best) else "the cap leaves no other arm"
         return self._accepted(beliefs, paid, why) if why else None
 
-    def _next(self, beliefs: Beliefs, count: int, paid: float) -> Step:
+    def _next(self, beliefs: Beliefs, arms: Sequence[int], paid: float) -> Step:
         """Ask on, or accept because that is worth more."""
-        row = np.zeros(1, dtype=np.intp)
-        cost = may_ask(beliefs, row, self.affordable(paid), None)
+        row, count = np.zeros(1, dtype=np.intp), len(arms)
+        cost = may_ask(beliefs, row, self.affordable(paid, beliefs.asked), None)
         if self.terms is None:
-            return self._by_policy(beliefs, cost, count, paid)
+            return self._by_policy(beliefs, cost, arms, paid)
         arm, worth = next_arm(beliefs, row, cost, self.terms, count + 1 < self.max_steps)
         at = int(arm[0])
         if at == STOP:
             if not count:  # nothing may be asked: the router says why
                 self.router.explain(self.forecast, self.policy, self.usable)
             reached = not math.isnan(self.terms.floor) and float(beliefs.best(row)[0]) >= self.terms.floor
-            return self._accepted(beliefs, paid, "it reaches the floor" if reached else "asking on is not worth its price")
-        return self._ask(beliefs, at, worth, count, paid)
+            passed = self.truth and float(beliefs.chance[0].max(initial=0.0)) >= 1
+            why = "it passes the check" if passed else "it reaches the floor" if reached else "asking on is not worth its price"
+            return self._accepted(beliefs, paid, why)
+        return self._ask(beliefs, at, (worth, cost), arms, paid)
 
-    def _by_policy(self, beliefs: Beliefs, cost: FloatArray, count: int, paid: float) -> Step:
+    def _by_policy(self, beliefs: Beliefs, cost: FloatArray, arms: Sequence[int], paid: float) -> Step:
         """A policy of another kind: it chooses among the arms, of which the one that answered best costs nothing any more."""
-        quality = beliefs.now.copy()
+        quality, count, asking = beliefs.now.copy(), len(arms), cost
         best = int(np.nan_to_num(beliefs.chance[0], nan=-1.0).argmax()) if count else -1
         had = np.flatnonzero(beliefs.asked[0])
         if count:
@@ -204,17 +244,21 @@ class Question:
             return self._accepted(beliefs, paid, "the policy asks for no other arm")
         if at < 0:
             self.router.explain(self.forecast, self.policy, self.usable)
-        return self._ask(beliefs, at, quality - cost, count, paid)
+        return self._ask(beliefs, at, (quality - cost, asking), arms, paid)
 
-    def _ask(self, beliefs: Beliefs, at: int, worth: FloatArray, count: int, paid: float) -> Step:
-        arm = self.router.arms[at]
+    def _ask(self, beliefs: Beliefs, at: int, worth_and_cost: tuple[FloatArray, FloatArray], arms: Sequence[int], paid: float) -> Step:
+        (worth, asking), count, arm = worth_and_cost, len(arms), self.router.arms[at]
+        source = None if self.resumes is None else self.resumes.source(at, arms)
         only = np.arange(len(self.router.arms)) == at
         forecast = msgspec.structs.replace(self.forecast, quality=beliefs.now)
         policy = Best(max(self.policy.max_cost - paid, 0.0)) if isinstance(self.policy, Best) else self.policy
         found = self.router.explain(forecast, policy, only)
         best = float(beliefs.best(np.zeros(1, dtype=np.intp))[0])
+        if source is not None:
+            found = msgspec.structs.replace(found, cost=float(asking[0, at]))
         if count:
-            reason = f"The best of {count} answers is {best:.0%} likely right, so {arm} is asked, at {money(found.cost)}."
+            how = "asked" if source is None else f"to go on from answer {source}"
+            reason = f"The best of {count} answers is {best:.0%} likely right, so {arm} is {how}, at {money(found.cost)}."
         else:
             reason = f"First {arm}: forecast {found.quality:.0%} right at {money(found.cost)}; its answer is looked at."
         found = msgspec.structs.replace(found, reason=reason, fallbacks=self._fallbacks(at, worth, beliefs))
@@ -226,6 +270,7 @@ class Question:
             paid=paid,
             met=found.met,
             reason=reason,
+            continues=source,
         )
 
     def _fallbacks(self, at: int, worth: FloatArray, beliefs: Beliefs) -> Any:
@@ -254,55 +299,15 @@ class Question:
         return decision.quality if usd is None else usd * decision.quality - decision.cost
 
     @property
-    def _alone(self) -> str:
+    def alone(self) -> str:
+        """Why answers are not looked at; empty where they are."""
         if self.evidence is None:
-            return " (This router has no cascade: its table had no answers to learn from, or it was trained without one.)"
-        return "" if self.looking else " (Looking at answers did not pay in training, so this cascade does not look.)"
+            return "This router has no cascade: its table had no answers to learn from, or it was trained without one."
+        return "" if self.looking else "Looking at answers did not pay in training, so this cascade does not look."
+
+    @property
+    def _alone(self) -> str:
+        return f" ({self.alone})" if self.alone else ""
 
 
 _MOST_FALLBACKS = 5
-
-
-def terms_of(policy: Policy, cost: FloatArray) -> Terms | None:
-    """A policy as cascades read it; None for one of another kind."""
-    largest = float(cost[np.isfinite(cost)].max(initial=0.0)) or 1.0
-    match policy:
-        case Value(usd):
-            return Terms(usd)
-        case Tradeoff(lam, scale) if scale is not None:
-            return Terms(scale * (1 - lam) / lam if lam > 0 else _MUCH * largest)
-        case Best(_):
-            return Terms(_MUCH * largest)
-        case Cheapest(floor):
-            return Terms(_MUCH * largest, floor)
-        case _:
-            return None
-
-
-def check_seen(router: Router, seen: Sequence[Answer]) -> list[int]:
-    """The numbers of the arms of answers. Raises `QueryError` for what is no answer, or one of an arm that the router does not have."""
-    if not isinstance(seen, (list, tuple)):
-        raise QueryError(f"seen is {type(seen).__name__}; give a list of Answer")
-    if len(seen) > _MOST_SEEN:
-        raise QueryError(f"seen has {len(seen)} answers; a cascade has at most {_MOST_SEEN}")
-    index: dict[str, int] = {str(arm): number for number, arm in enumerate(router.arms)}
-    found = []
-    for number, answer in enumerate(seen):
-        if not isinstance(answer, Answer) or not isinstance(answer.text, str):
-            raise QueryError(f"seen[{number}] is no Answer with a text: give Answer(arm=..., text=...)")
-        arm = index.get(str(answer.arm))
-        if arm is None:
-            hint = suggest(str(answer.arm), list(router.arms))
-            raise QueryError(f"seen[{number}]: the router does not have the arm {answer.arm!r:.80}{hint}")
-        for name in ("output_tokens", "input_tokens", "usd"):
-            amount = getattr(answer, name)
-            if amount is not None and not (isinstance(amount, (int, float, np.number)) and 0 <= float(amount) < 1e12):
-                raise QueryError(f"seen[{number}]: {name} is {amount!r:.40}; it is a finite number of at least 0")
-        found.append(arm)
-    return found
-
-
-def _check_of(answer: Answer) -> FloatArray:
-    from r2router.cascade.checks import read_verdict
-
-    return np.array([read_verdict(answer.check)[0]])

@@ -6,9 +6,11 @@ A place is the number of the source and the row there, so that parts of a table 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -18,10 +20,23 @@ from r2router.types import IntArray
 
 TEXTS = ("response", "finish_reason")
 """Columns of a source that a table does not hold."""
+NUMBERS = ("logprob", "latency_s")
+"""The same, numbers: mean log-probability of the answer's tokens (natural logarithm), and seconds that the call took."""
 
 NOWHERE = -1
 _FILE = 1 << 32  # rows of one source
 _ROWS = 8_192  # of a source that are in memory at once
+
+
+class Reply(NamedTuple):
+    """One answer of a table. row, arm: its cell. logprob, latency_s: as `NUMBERS`, NaN where not recorded."""
+
+    row: int
+    arm: int
+    text: str
+    finish_reason: str
+    logprob: float
+    latency_s: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,14 +55,15 @@ class AnswerSource:
     @classmethod
     def of(cls, name: str, path: str, there: Sequence[str], columns: dict[str, str], frame: pl.DataFrame | None) -> AnswerSource | None:
         """None where the source has no answers, or is not on this machine."""
-        found = {ours: theirs for ours in TEXTS if (theirs := columns.get(ours, ours)) in there}
+        found = {ours: theirs for ours in (*TEXTS, *NUMBERS) if (theirs := columns.get(ours, ours)) in there}
         if "response" not in found or (frame is None and not path):
             return None
         return cls(name, path, found, frame, _stamp(path))
 
     def parts(self) -> Iterator[tuple[int, pl.DataFrame]]:
         """(number of its first row, rows) of one part after the other, with our names and as text."""
-        wanted = [pl.col(theirs).cast(pl.String).alias(ours) for ours, theirs in self.columns.items()]
+        kinds = {ours: pl.Float64 if ours in NUMBERS else pl.String for ours in self.columns}
+        wanted = [pl.col(theirs).cast(kinds[ours], strict=False).alias(ours) for ours, theirs in self.columns.items()]
         if self.frame is not None:
             for at in range(0, len(self.frame), _ROWS):
                 yield at, self.frame[at : at + _ROWS].select(wanted)
@@ -77,6 +93,10 @@ class Responses:
 
     def cells(self) -> Iterator[tuple[int, int, str, str]]:
         """(query, arm, answer, finish reason) of every answer that is not empty, in the order of the sources. Raises `DataError`."""
+        return (reply[:4] for reply in self.replies())
+
+    def replies(self) -> Iterator[Reply]:
+        """As `cells`, with the numbers that go with each answer."""
         rows, arms = np.nonzero(self.at >= 0)
         places = self.at[rows, arms]
         order = np.argsort(places, kind="stable")
@@ -88,11 +108,11 @@ class Responses:
             for first, part in source.parts():
                 low, high = np.searchsorted(places[begin:end], (number * _FILE + first, number * _FILE + first + len(part))) + begin
                 here = part[places[low:high] - number * _FILE - first]
-                texts = here["response"].to_list()
-                reasons = here["finish_reason"].to_list() if "finish_reason" in here.columns else [None] * len(texts)
-                for row, arm, text, why in zip(rows[low:high].tolist(), arms[low:high].tolist(), texts, reasons, strict=True):
+                blank: list[Any] = [None] * len(here)
+                columns = [here[name].to_list() if name in here.columns else blank for name in (*TEXTS, *NUMBERS)]
+                for row, arm, text, why, logprob, seconds in zip(rows[low:high].tolist(), arms[low:high].tolist(), *columns, strict=True):
                     if text and text.strip():
-                        yield row, arm, text, why or ""
+                        yield Reply(row, arm, text, why or "", _number(logprob), _number(seconds))
 
     def __len__(self) -> int:
         return int((self.at >= 0).sum())
@@ -101,6 +121,10 @@ class Responses:
 def place(files: pl.Expr, rows: pl.Expr) -> pl.Expr:
     """The place of a checked row: its source, and its row there, which is counted from 1."""
     return files.cast(pl.Int64) * _FILE + rows.cast(pl.Int64) - 1
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None or not math.isfinite(value) else value
 
 
 def _stamp(path: str) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from r2router.table.cells import column_of, without_nothing
 from r2router.table.judges import check_one_judge, rows_of_judge
 from r2router.table.parquet_size import SAFE
 from r2router.table.refused import refuse_fields
-from r2router.table.responses import TEXTS, AnswerSource
+from r2router.table.responses import NUMBERS, TEXTS, AnswerSource
 from r2router.table.sources import Source, files_of, read_source, sha256
 from r2router.table.wide import QUERY_NAMES, from_wide, is_wide
 from r2router.text import listing, suggest
@@ -97,8 +97,8 @@ def read_rows(source: Any, reading: Reading) -> Rows:
 def read_all_rows(source: Any, reading: Reading) -> Rows:
     """As `read_rows`, of all judges; a cell may then stand there more than once."""
     columns = reading.columns
-    if unknown := set(columns) - set(COLUMNS) - set(TEXTS):
-        raise DataError(f"column mapping: {min(unknown)!r} is not a column of ours{suggest(min(unknown), [*COLUMNS, *TEXTS])}")
+    if unknown := set(columns) - {*COLUMNS, *TEXTS, *NUMBERS}:
+        raise DataError(f"column mapping: {min(unknown)!r} is not a column of ours{suggest(min(unknown), [*COLUMNS, *TEXTS, *NUMBERS])}")
     if not 0 < reading.scale < float("inf"):
         raise DataError(f"scale is {reading.scale}; it is the quality of a right answer in the source, for example 100")
     sources = source if isinstance(source, (list, tuple)) else [source]

@@ -12,6 +12,7 @@ import polars as pl
 
 from r2router.errors import DataError
 from r2router.files import whole_file
+from r2router.table.responses import NUMBERS, TEXTS
 
 if TYPE_CHECKING:
     from r2router.table.table import Table
@@ -57,16 +58,18 @@ def _as_json(column: pl.Series) -> pl.Series:
 
 
 def _answers(table: Table, at_row: np.ndarray, at_arm: np.ndarray) -> dict[str, pl.Series]:
-    """The columns of the observed cells' answers, read from where they stand."""
+    """The columns of the observed cells' answers, read from where they stand; numbers only where some are known."""
     number = {cell: i for i, cell in enumerate(zip(at_row.tolist(), at_arm.tolist(), strict=True))}
-    texts, reasons = [None] * len(number), [None] * len(number)
-    found: list[tuple[list[Any], int]] = [(texts, 2), (reasons, 3)]
-    for cell in () if table.responses is None else table.responses.cells():
-        at = number.get(cell[:2])
-        for column, part in found:
-            if at is not None:
-                column[at] = cell[part] or None
-    return {name: pl.Series(column, dtype=pl.String) for name, (column, _) in zip(("response", "finish_reason"), found, strict=True)}
+    texts: dict[str, list[Any]] = {name: [None] * len(number) for name in TEXTS}
+    numbers = {name: np.full(len(number), np.nan) for name in NUMBERS}
+    for reply in () if table.responses is None else table.responses.replies():
+        at = number.get(reply[:2])
+        if at is not None:
+            texts["response"][at], texts["finish_reason"][at] = reply.text, reply.finish_reason or None
+            for name, column in numbers.items():
+                column[at] = getattr(reply, name)
+    found = {name: pl.Series(column, dtype=pl.String) for name, column in texts.items()}
+    return found | {name: pl.Series(column).fill_nan(None) for name, column in numbers.items() if np.isfinite(column).any()}
 
 
 def write_table(table: Table, path: str | Path) -> None:

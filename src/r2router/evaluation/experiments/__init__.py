@@ -31,6 +31,7 @@ EXPERIMENTS: dict[str, str] = {
     "curves": "what each LLM's budgets are worth, before any router",
     "oracle": "what an oracle gets with curves, and with points",
     "queries": "training-set size against gain",
+    "cascade": "looking at answers before paying for better ones, beside other ways to ask several arms",
 }
 """What can be reproduced: name -> what it shows. The module of that name (`new-llms` is `new_llms`) has the `run` that does it."""
 _WITHOUT_FIXED = frozenset({"curves"})  # compares nothing with a fixed arm

@@ -48,8 +48,20 @@ class Database(Protocol):
         """Run a statement; its rows, where it gives any."""
         ...
 
+    def reads(self, queries: Sequence[tuple[str, Parameters]]) -> list[list[tuple[Any, ...]]]:
+        """The rows of several statements, in their order."""
+        ...
+
     def many(self, statement: str, parameters: Sequence[Parameters]) -> None:
         """Run a statement for each of these."""
+        ...
+
+    def writes(self, changes: Sequence[tuple[str, Sequence[Parameters]]]) -> None:
+        """`many` of several statements, in their order."""
+        ...
+
+    def version(self) -> int | None:
+        """Another number where another connection has written since; None where that is not known. Within a transaction."""
         ...
 
     def close(self) -> None:
@@ -106,10 +118,26 @@ class SQLite:
         except sqlite3.Error as error:
             raise _failed(error) from None
 
+    def reads(self, queries: Sequence[tuple[str, Parameters]]) -> list[list[tuple[Any, ...]]]:
+        """As of `Database`."""
+        return [self.rows(statement, parameters) for statement, parameters in queries]
+
+    def writes(self, changes: Sequence[tuple[str, Sequence[Parameters]]]) -> None:
+        """As of `Database`."""
+        for statement, parameters in changes:
+            self.many(statement, parameters)
+
+    def version(self) -> int | None:
+        """As of `Database`."""
+        return int(self.rows("PRAGMA data_version")[0][0])
+
     def many(self, statement: str, parameters: Sequence[Parameters]) -> None:
         """As of `Database`."""
         try:
-            self._connection.executemany(statement, parameters)
+            if len(parameters) == 1:
+                self._connection.execute(statement, parameters[0])
+            else:
+                self._connection.executemany(statement, parameters)
         except sqlite3.Error as error:
             raise _failed(error) from None
 

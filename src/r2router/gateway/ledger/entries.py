@@ -5,6 +5,7 @@ Money is whole nano-dollars (1e-9 US dollars); `reserve` and `cost_nanos` count 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Literal
 
@@ -84,11 +85,15 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """The right to call upstream, which is to be settled. recorded: false where the ledger was down and the request was let through."""
+    """The right to call upstream, which is to be settled. recorded: false where the ledger was down and the request was let through.
+
+    written: done when its row is on the disk; None: it is. Its client must not have the whole answer before that.
+    """
 
     id: str
     opened: Opened
     recorded: bool = True
+    written: asyncio.Future[Ticket] | None = None
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):

@@ -62,6 +62,32 @@ class PostgreSQL:
 
         return self._run(run)
 
+    def reads(self, queries: Sequence[tuple[str, Parameters]]) -> list[list[tuple[Any, ...]]]:
+        """As of `Database`, in one round trip."""
+
+        def run() -> list[list[tuple[Any, ...]]]:
+            with self._connection.pipeline():
+                cursors = [self._connection.execute(_theirs(statement), parameters or None) for statement, parameters in queries]
+                return [cursor.fetchall() for cursor in cursors]
+
+        found: list[list[tuple[Any, ...]]] = self._run(run)
+        return found
+
+    def writes(self, changes: Sequence[tuple[str, Sequence[Parameters]]]) -> None:
+        """As of `Database`, in one round trip."""
+
+        def run() -> None:
+            with self._connection.pipeline():
+                for statement, parameters in changes:
+                    for values in parameters:
+                        self._connection.execute(_theirs(statement), values)
+
+        self._run(run)
+
+    def version(self) -> int | None:
+        """As of `Database`: it is not known."""
+        return None
+
     def many(self, statement: str, parameters: Sequence[Parameters]) -> None:
         """As of `Database`."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -30,8 +31,7 @@ class Period(msgspec.Struct, frozen=True):
     @classmethod
     def at(cls, seconds: float, zone: ZoneInfo) -> Period:
         """Of a moment in seconds since 1970. A minute carries its distance from UTC, as clocks are set back once a year."""
-        moment = datetime.fromtimestamp(seconds, zone)
-        return cls(f"{moment:%Y-%m-%d}", f"{moment:%Y-%m}", f"{moment:%Y-%m-%dT%H:%M%z}")
+        return _period(math.floor(seconds / 60), zone)
 
     @property
     def names(self) -> tuple[str, str, str, str]:
@@ -39,8 +39,17 @@ class Period(msgspec.Struct, frozen=True):
         return self.day, self.month, self.minute, TOTAL
 
 
+@lru_cache(maxsize=256)
+def _period(minute: int, zone: ZoneInfo) -> Period:
+    moment = datetime.fromtimestamp(minute * 60, zone)
+    return Period(f"{moment:%Y-%m-%d}", f"{moment:%Y-%m}", f"{moment:%Y-%m-%dT%H:%M%z}")
+
+
 class Window(msgspec.Struct):
-    """What one window has counted. spent, reserved: nano-dollars. requests: begun in it. open: of those, not settled yet."""
+    """What one window has counted. spent, reserved: nano-dollars. requests: begun in it. open: of those, not settled yet.
+
+    advanced: nano-dollars that gateways have set aside for requests to come.
+    """
 
     scope: str
     period: str
@@ -50,6 +59,7 @@ class Window(msgspec.Struct):
     open: int = 0
     tokens: int = 0
     reserved_tokens: int = 0
+    advanced: int = 0
 
     @property
     def id(self) -> str:
@@ -98,7 +108,7 @@ def refusal(
         ("month", limits.month_nanos, period.month),
         (TOTAL, limits.total_nanos, TOTAL),
     ):
-        if limit is not None and windows[of].spent + windows[of].reserved + nanos > limit:
+        if limit is not None and windows[of].spent + windows[of].reserved + windows[of].advanced + nanos > limit:
             return _over_budget(name, limit, windows[of], nanos, now=now, zone=zone, who=who)
     total = windows[TOTAL]
     if limits.concurrent is not None and total.open + 1 > limits.concurrent:
@@ -132,7 +142,7 @@ def _over_budget(name: str, limit: int, window: Window, nanos: int, *, now: floa
         "window": name,
         "limit_usd": dollars(limit),
         "spent_usd": dollars(window.spent),
-        "in_flight_usd": dollars(window.reserved),
+        "in_flight_usd": dollars(window.reserved + window.advanced),
         "request_usd": dollars(nanos),
         "resets_at": None if resets is None else resets.isoformat(),
         "time_zone": str(zone),

@@ -15,10 +15,35 @@ NO_KEY = "-"
 
 
 class Open(msgspec.Struct, frozen=True):
-    """Open a request. limits: of requests without a key; those of keys stand in the database."""
+    """Open a request. limits: of requests without a key; those of keys stand in the database. ahead: whether more are expected."""
 
     opened: Opened
     limits: Limits
+    ahead: bool = False
+
+
+class Draw(msgspec.Struct, frozen=True):
+    """Write down a request that has taken its reservation out of this process's advance. limits: as of `Open`."""
+
+    opened: Opened
+    limits: Limits
+
+
+class Return(msgspec.Struct, frozen=True):
+    """Give back what is left of this process's advance."""
+
+    scope: str
+    day: str
+
+
+class Forfeit(msgspec.Struct, frozen=True):
+    """Charge an advance of a process that is gone, as nobody can say what it was used for. id: of the advance."""
+
+    id: str
+    scope: str
+    day: str
+    month: str
+    now: float
 
 
 class Settle(msgspec.Struct, frozen=True):
@@ -69,15 +94,15 @@ class Score(msgspec.Struct, frozen=True):
     now: float
 
 
-Work = Open | Settle | Expire | Correct | Observe | Score
+Work = Open | Draw | Return | Forfeit | Settle | Expire | Correct | Observe | Score
 
 
 def scope_of(work: Work) -> str | None:
     """Whose windows are concerned, if any are."""
     match work:
-        case Open(opened=opened) | Settle(ticket=Ticket(opened=opened)):
+        case Open(opened=opened) | Draw(opened=opened) | Settle(ticket=Ticket(opened=opened)):
             return opened.key or NO_KEY
-        case Expire() | Correct():
+        case Expire() | Correct() | Return() | Forfeit():
             return work.scope
         case _:
             return None
@@ -86,7 +111,7 @@ def scope_of(work: Work) -> str | None:
 def id_of(work: Work) -> str | None:
     """The request that is concerned, if one is."""
     match work:
-        case Open(opened=opened):
+        case Open(opened=opened) | Draw(opened=opened):
             return opened.id
         case Settle(ticket=ticket):
             return ticket.id

@@ -23,10 +23,12 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from r2router.errors import LedgerDown, R2Error
+from r2router.gateway.ledger.advances import Advances
 from r2router.gateway.ledger.batch import Batch
 from r2router.gateway.ledger.database import Database, Failed
 from r2router.gateway.ledger.entries import Charge, Ticket
-from r2router.gateway.ledger.work import NO_KEY, Expire, Open, Settle, Work
+from r2router.gateway.ledger.snapshot import Snapshot
+from r2router.gateway.ledger.work import NO_KEY, Draw, Expire, Forfeit, Open, Return, Settle, Work
 
 log = logging.getLogger("r2router.ledger")
 
@@ -58,7 +60,9 @@ class Writer(threading.Thread):
         self._database: Database | None = opener()
         self.id = f"w_{secrets.token_hex(8)}"
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._kept: list[Settle] = []  # settled while the database was down
+        self._kept: list[Settle | Draw] = []  # of what came while the database was down
+        self.advances = Advances()
+        self._known = Snapshot()
         self._failures = 0
         self._next_try = 0.0
         self._next_lease = 0.0
@@ -93,6 +97,7 @@ class Writer(threading.Thread):
             jobs, last = self._wait()
             if jobs:
                 self._serve(jobs)
+            self._give_back(every=last)
             with suppress(Failed):
                 if self._kept and (last or time.monotonic() >= self._next_try):
                     self._write_kept()
@@ -106,6 +111,8 @@ class Writer(threading.Thread):
     def _wait(self) -> tuple[list[Job], bool]:
         """What there is to do; and whether that is all."""
         until = min(self._next_lease, self._next_try) if self._kept else self._next_lease
+        if self.advances.idle(every=True):
+            until = min(until, time.monotonic() + 1.0)
         jobs: list[Job] = []
         try:
             job = self._jobs.get(timeout=max(0.0, until - time.monotonic()))
@@ -145,12 +152,32 @@ class Writer(threading.Thread):
             case Settle(settled=settled) if failed.down:
                 self._kept.append(work)
                 return Charge(settled.cost or 0, later=True)
+            case Draw(opened=opened) if failed.down:
+                self._kept.append(work)
+                return Ticket(opened.id, opened)
             case Open(opened=opened, limits=limits) if self._through and opened.key is None and not limits.limited:
                 return Ticket(opened.id, opened, recorded=False)
         return LedgerDown(f"the ledger cannot be written to ({failed}); nothing was sent upstream", retry_after=1)
 
     def _run(self, work: list[Work]) -> list[Any]:
-        given: list[Any] = self._transaction(lambda database: Batch(database, self.id, self._zone).run(work))
+        released: list[tuple[str, str, int]] = []
+
+        def act(database: Database) -> tuple[Batch, list[Any]]:
+            batch = Batch(database, self.id, self._zone, self.advances, self._known)
+            try:
+                return batch, batch.run(work)
+            finally:
+                released.extend(batch.released)
+
+        try:
+            batch, given = self._transaction(act)
+        except BaseException:
+            self._known.forget()
+            for scope, day, nanos in released:
+                self.advances.put(scope, day, nanos)
+            raise
+        for scope, day, nanos, usable in batch.granted:
+            self.advances.put(scope, day, nanos, usable=usable)
         self.batches += 1
         self.written += len(work)
         for one, charge in zip(work, given, strict=True):
@@ -201,12 +228,22 @@ class Writer(threading.Thread):
         self._run(list(waiting))
         del self._kept[: len(waiting)]
 
+    def _give_back(self, *, every: bool) -> None:
+        """Return advances that nobody uses any more."""
+        for scope, day in self.advances.idle(every=every):
+            with suppress(Failed):
+                self._run([Return(scope, day)])
+
     # -- leases -------------------------------------------------------------------------------------------------------
 
     def _renew(self) -> None:
         """Say that this process lives, and charge what others left open."""
         self._next_lease = time.monotonic() + self._lease_s / 3
+        self._known.forget()  # as windows of minutes that are long over are deleted
         self._transaction(self._lease)
+        for name, scope, day, month in self._transaction(partial(self._left_ahead, self._clock())):
+            self._run([Forfeit(name, scope, day, month, self._clock())])
+        self._transaction(lambda database: database.rows("DELETE FROM advances WHERE nanos = 0 AND writer <> ?", (self.id,)))
         while True:
             now = self._clock()
             found = self._transaction(partial(self._left_open, now))
@@ -229,6 +266,13 @@ class Writer(threading.Thread):
             (round((now - 86400) * 1e6),),
         )
         database.rows("DELETE FROM windows WHERE length(period) > 10 AND open = 0 AND period < ?", (_minute(now - 2 * 86400),))
+
+    def _left_ahead(self, now: float, database: Database) -> list[tuple[Any, ...]]:
+        return database.rows(
+            "SELECT a.id, a.scope, a.day, a.month FROM advances a LEFT JOIN writers w ON w.id = a.writer WHERE a.nanos > 0 "
+            "AND (w.leased_until IS NULL OR w.leased_until < ?) ORDER BY a.id",
+            (round(now * 1e6),),
+        )
 
     def _left_open(self, now: float, database: Database) -> list[tuple[Any, ...]]:
         return database.rows(

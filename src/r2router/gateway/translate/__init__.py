@@ -6,6 +6,7 @@ the arm is left out. A reply is read as a row of events, and written as a reply,
 
 from __future__ import annotations
 
+from r2router.gateway.budgets import clamped
 from r2router.gateway.dialects.dialect import Speaks
 from r2router.gateway.request import Call
 from r2router.gateway.splice import Members, NotJson
@@ -41,7 +42,10 @@ def loss(call: Call, end: Speaks) -> str:
 
 def translated(call: Call, end: Speaks, model: Model, provider: Provider) -> Members:
     """A request in the words of another endpoint, to be edited further. Raises `Lost`."""
-    return Members(_WRITE[end](_asked(call), model, provider))
+    asked = _asked(call)
+    if asked.effort is not None:
+        asked.effort = clamped(asked.effort, tuple(b.id for b in model.budgets if "reasoning_effort" in b.control))
+    return Members(_WRITE[end](asked, model, provider))
 
 
 def turning(call: Call, end: Speaks, *, shown: str | None, input_tokens: int) -> Turning:

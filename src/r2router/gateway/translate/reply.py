@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from r2router.gateway.splice import NotJson
+from r2router.gateway.splice import NotJson, encoded
 from r2router.upstream.content import decoded
 from r2router.upstream.usage import Usage, usage_of
 
@@ -149,7 +149,7 @@ class Turning:
             raise NotJson(str(error)) from None
         if not isinstance(body, dict):
             raise NotJson("not a JSON object")
-        return msgspec.json.encode(self._writer.reply(self._reader.whole(body)))
+        return encoded(self._writer.reply(self._reader.whole(body)))
 
 
 def spent(reported: Any) -> Iterator[Event]:
@@ -162,4 +162,4 @@ def spent(reported: Any) -> Iterator[Event]:
 def sse(body: dict[str, Any], name: str = "") -> bytes:
     """An event of a stream."""
     head = b"event: " + name.encode() + b"\n" if name else b""
-    return head + b"data: " + msgspec.json.encode(body) + b"\n\n"
+    return head + b"data: " + encoded(body) + b"\n\n"

@@ -1,0 +1,74 @@
+"""What a cascade is given: a policy as cascades read it, and the answers seen, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from r2router.cascade.answers import Answer
+from r2router.cascade.checks import read_verdict
+from r2router.cascade.value import Terms
+from r2router.decide import Best, Cheapest, Policy, Tradeoff, Value
+from r2router.errors import QueryError
+from r2router.text import suggest
+from r2router.types import FloatArray
+
+if TYPE_CHECKING:
+    from r2router.router.router import Router
+
+_MUCH = 1e6  # times the largest cost: what a right answer is worth where only quality counts
+_MOST_SEEN = 64
+
+
+def terms_of(policy: Policy, cost: FloatArray) -> Terms | None:
+    """A policy as cascades read it; None for one of another kind."""
+    largest = float(cost[np.isfinite(cost)].max(initial=0.0)) or 1.0
+    match policy:
+        case Value(usd):
+            return Terms(usd)
+        case Tradeoff(lam, scale) if scale is not None:
+            return Terms(scale * (1 - lam) / lam if lam > 0 else _MUCH * largest)
+        case Best(_):
+            return Terms(_MUCH * largest)
+        case Cheapest(floor):
+            return Terms(_MUCH * largest, floor)
+        case _:
+            return None
+
+
+def check_seen(router: Router, seen: Sequence[Answer]) -> list[int]:
+    """The numbers of the arms of answers. Raises `QueryError` for what is no answer, or one of an arm that the router does not have."""
+    if not isinstance(seen, (list, tuple)):
+        raise QueryError(f"seen is {type(seen).__name__}; give a list of Answer")
+    if len(seen) > _MOST_SEEN:
+        raise QueryError(f"seen has {len(seen)} answers; a cascade has at most {_MOST_SEEN}")
+    index: dict[str, int] = {str(arm): number for number, arm in enumerate(router.arms)}
+    found = []
+    for number, answer in enumerate(seen):
+        if not isinstance(answer, Answer) or not isinstance(answer.text, str):
+            raise QueryError(f"seen[{number}] is no Answer with a text: give Answer(arm=..., text=...)")
+        arm = index.get(str(answer.arm))
+        if arm is None:
+            hint = suggest(str(answer.arm), list(router.arms))
+            raise QueryError(f"seen[{number}]: the router does not have the arm {answer.arm!r:.80}{hint}")
+        known = answer.logprobs is None or (
+            isinstance(answer.logprobs, (list, tuple)) and all(isinstance(v, (int, float, np.number)) for v in answer.logprobs)
+        )
+        if not known:
+            raise QueryError(f"seen[{number}]: logprobs are numbers, one per token")
+        back = answer.continues
+        if back is not None and (isinstance(back, bool) or not isinstance(back, int) or not 0 <= back < number):
+            raise QueryError(f"seen[{number}]: continues is {back!r:.40}; it is the place of an earlier answer")
+        for name in ("output_tokens", "input_tokens", "usd"):
+            amount = getattr(answer, name)
+            if amount is not None and not (isinstance(amount, (int, float, np.number)) and 0 <= float(amount) < 1e12):
+                raise QueryError(f"seen[{number}]: {name} is {amount!r:.40}; it is a finite number of at least 0")
+        found.append(arm)
+    return found
+
+
+def verdict_of(answer: Answer) -> FloatArray:
+    """(1,) the verdict of a check that came with an answer; NaN where there is none."""
+    return np.array([read_verdict(answer.check)[0]])
