@@ -67,6 +67,7 @@ def _decisions() -> Iterator[Row]:
 
 
 _GAP = "methods.default.gap_closed"
+_TTS, _RIVALS = "tts_knowledge, split 0", "simpleqa_verified, split 0.rivals"
 ROWS = (
     *_decisions(),
     Row("`route` of 30 words, warm, encoder included, one core, p50", "route", "warm.route.p50_ms", "{:.1f} ms", at_most=10),
@@ -133,6 +134,15 @@ ROWS = (
     Row("... `jhu_concise_cot`", "quality", f"jhu_concise_cot.{_GAP}", "{:.1%}", at_least=0.4),
     Row("routers that know nothing called better, of all draws", "nulls", "all.above", "{:.0f}"),
     Row("... of so many draws", "nulls", "all.draws", "{:.0f}"),
+    Row("cascade: gap from the mixture to the oracle closed, `tts_knowledge`", "cascade", f"{_TTS}.gap.cascade", "{:.1%}", at_least=0.08),
+    Row("... routing alone", "cascade", f"{_TTS}.gap.routing", "{:.1%}"),
+    Row("... 95 % of the best LLM's quality, per 1,000 requests", "cascade", f"{_TTS}.usd_at_95.cascade", "${:.2f}", at_most=1.3),
+    Row("... area over routing alone, SimpleQA-Verified", "cascade", "simpleqa_verified, split 0.more", "{:+.4f}", at_least=0),
+    Row("... R2-Bench-mini", "cascade", "r2bench-mini, split 0.more", "{:+.4f}", at_least=0),
+    Row("... `jhu_concise_cot`, which has no answers", "cascade", "jhu_concise_cot, split 0.more", "{:+.4f}", at_least=0),
+    Row("... over a threshold cascade, SimpleQA-Verified", "cascade", f"{_RIVALS}.threshold cascade", "{:+.4f}", at_least=0),
+    Row("... over cascade routing", "cascade", f"{_RIVALS}.cascade routing", "{:+.4f}"),
+    Row("... a step that looks at 300 tokens, new question, one core", "cascade", "step.new.p50", "{:.1f} ms", at_most=25),
     Row("own policy keeps 95 % on held-out queries, `tts_knowledge`", "quality", "tts_knowledge.kept.kept", "{:.0%} of splits"),
     Row("... `jhu_concise_cot`", "quality", "jhu_concise_cot.kept.kept", "{:.0%} of splits"),
     Row("decisions unchanged by typos, `tts_knowledge`", "robustness", "tts_knowledge.default.typo.unchanged", "{:.1%}", at_least=0.9),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -17,7 +18,10 @@ from cascade_world import PRICES, QUESTION, outcomes
 from r2router.bench.checks import PassesTests, Scored
 from r2router.bench.suite import Query
 from r2router.cascade.checks import Matches, verdict
+from r2router.cascade.evidence import Beliefs, Evidence
 from r2router.cascade.resume import Resumes
+from r2router.cascade.signals import WORDS
+from r2router.cascade.value import Terms, next_arm
 from r2router.mini import mini
 
 
@@ -78,6 +82,25 @@ def test_a_share_that_passes_is_weaker_than_a_pass(router: r2.Router) -> None:
         for share in (0.2, 0.8)
     )
     assert some < more < 1
+
+
+def test_the_order_until_one_passes_is_the_best_of_all_orders() -> None:
+    """Three of six arms may be asked: beside every ordered choice of up to three."""
+    rng, names = np.random.default_rng(0), tuple(r2.Arm.of(f"m{i}", "low") for i in range(6))
+
+    def value(order: tuple[int, ...]) -> float:
+        total, left = 0.0, 1.0
+        for arm in order:
+            total, left = total + left * (usd * p[arm] - cost[arm]), left * (1 - p[arm])
+        return total
+
+    for _ in range(40):
+        p, cost, usd = rng.uniform(0.05, 0.9, 6), 10 ** rng.uniform(-4, -1, 6), 10 ** rng.uniform(-3, 1)
+        beliefs = Beliefs.of(Evidence.empty(names, 2), p[None], 3, WORDS)
+        arm, _ = next_arm(beliefs, np.zeros(1, dtype=np.intp), cost[None], Terms(usd, truth=True), 2)
+        orders = [order for count in (1, 2, 3) for order in itertools.permutations(range(6), count)]
+        best = max(value(order) for order in orders)
+        assert max(value(order) for order in orders if order[0] == arm[0]) == pytest.approx(best)
 
 
 # -- kinds of checks --------------------------------------------------------------------------------------------------

@@ -203,3 +203,21 @@ def test_a_key_that_ends_in_the_middle_of_a_stream(tmp_path: Path) -> None:
         ((state, cost, estimated),) = settled(where, 1)
         assert (state, estimated) == ("done", 1) and cost > 0
         assert gate.post("chat", body, Authorization=f"Bearer {secret}")[0] == 401
+
+
+def test_what_a_provider_bills_above_the_bound_is_counted_and_alarmed(tmp_path: Path) -> None:
+    """It has written more than it was asked for: that is charged, whatever the limit, and a metric says so."""
+    where = tmp_path / "l.db"
+    usage = {"prompt_tokens": 10, "completion_tokens": 5000, "total_tokens": 5010}
+    given = {"model": [{"id": "mine", "provider": "fake", "usd_per_million": PRICES}]}
+    with FakeProvider(reporting(usage)) as fake, Ledger.at(where) as ledger, rig({"fake": fake}, ledger=ledger, given=given) as gate:
+        _, secret = Keys(where).make("k", Limits(total_nanos=50_000_000))
+        body, headers = asking("chat", LONG, "mine", max_completion_tokens=50), {"Authorization": f"Bearer {secret}"}
+        assert gate.post("chat", body, **headers)[0] == 200
+        nanos = 10 * 3_000 + 5000 * 15_000
+        assert settled(where, 1) == [("done", nanos, 0)]
+        assert gate.post("chat", body, **headers)[0] == 402
+        ((reserved,),) = sqlite3.connect(where).execute("SELECT reserved FROM requests").fetchall()
+        shown = gate.request("GET", "/metrics", **headers)[2].decode()
+        over = next(line for line in shown.splitlines() if line.startswith("r2router_over_bound_usd_total{"))
+        assert float(over.split()[-1]) == pytest.approx((nanos - reserved) / 1e9)

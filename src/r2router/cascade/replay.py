@@ -144,7 +144,7 @@ def replay(  # noqa: PLR0913 - what a cascade knows, by name
             own = own - resumes.saved(beliefs.asked[active], tokens[active])
         within = np.where(own + spent[active, None] <= cap, own, np.inf) if np.isfinite(cap) else own
         prices = may_ask(beliefs, active, within, None if usable is None else usable[active])
-        arm, _ = next_arm(beliefs, active, prices, terms, step + 1 < steps)
+        arm, _ = next_arm(beliefs, active, prices, terms, steps - step - 1)
         go = arm != STOP
         active, arm = active[go], arm[go]
         if not len(active):

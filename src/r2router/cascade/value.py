@@ -14,6 +14,7 @@ import numpy as np
 from r2router.cascade.evidence import LEAST, MOST, Beliefs, Evidence
 from r2router.types import BoolArray, FloatArray, IntArray
 
+_CELLS = 4_000_000  # (query, arm, arm) that are in memory at once
 _CANDIDATES = 8  # arms whose second step is looked at: the best by the first
 STOP = -1
 """What `next_arm` answers where the best answer seen is to be accepted."""
@@ -96,16 +97,17 @@ def _second(
     return found
 
 
-def next_arm(beliefs: Beliefs, rows: IntArray, cost: FloatArray, terms: Terms, more: bool) -> tuple[IntArray, FloatArray]:
+def next_arm(beliefs: Beliefs, rows: IntArray, cost: FloatArray, terms: Terms, more: int) -> tuple[IntArray, FloatArray]:
     """((n,) the arm to ask next or `STOP`, (n, arms) what asking each is worth), for some queries; see `worth`.
 
+    more: how many arms may be asked after it.
     Where nothing was seen, an arm is asked as long as one may be; `STOP` then says that none may.
     """
     if terms.truth and more:
-        return _until_it_passes(beliefs, rows, cost, terms)
+        return _until_it_passes(beliefs, rows, cost, terms, more)
     if not np.isnan(terms.floor):
         return _to_floor(beliefs, rows, cost, terms.floor)
-    found = worth(beliefs, rows, cost, terms.usd, more)
+    found = worth(beliefs, rows, cost, terms.usd, more > 0)
     arm = _first_best(found, cost)
     best = beliefs.best(rows)
     gain = found[np.arange(len(rows)), arm]
@@ -139,22 +141,50 @@ def _to_floor(beliefs: Beliefs, rows: IntArray, cost: FloatArray, floor: float) 
     return np.where(go, arm, STOP), now
 
 
-def _until_it_passes(beliefs: Beliefs, rows: IntArray, cost: FloatArray, terms: Terms) -> tuple[IntArray, FloatArray]:
-    """Ask arms by rising cost per chance to pass, as long as a pass is worth its price, until one passes.
+def _until_it_passes(beliefs: Beliefs, rows: IntArray, cost: FloatArray, terms: Terms, more: int) -> tuple[IntArray, FloatArray]:
+    """Ask arms by rising cost per chance to pass, until one passes: of the arms that are worth most together, as many as may be asked.
 
-    That order has the largest expected value where answers tell nothing of each other and no number of steps is given
-    (the classical search of boxes; Weitzman, Econometrica 1979, without recall).
+    That order has the largest expected value where answers tell nothing of each other (the classical search of boxes; Weitzman,
+    Econometrica 1979). The arms are chosen one by one, each the one that adds most.
     """
     now, best, each = beliefs.now[rows], beliefs.best(rows), np.arange(len(rows))
     gain = np.where(np.isfinite(cost), terms.usd * now - cost, -np.inf)
     with np.errstate(divide="ignore"):
-        rate = np.where(np.isfinite(cost) & (gain > 0), now / np.maximum(cost, 1e-15), -np.inf)
+        rate = np.where(np.isfinite(cost), now / np.maximum(cost, 1e-15), -np.inf)
+    chosen, worth, block = np.zeros(now.shape, dtype=np.bool_), np.zeros(len(rows)), max(_CELLS // now.shape[1] ** 2, 1)
+    for _ in range(min(more + 1, now.shape[1])):
+        parts = (slice(at, at + block) for at in range(0, len(rows), block))
+        added = np.concatenate([_together(now[p], cost[p], rate[p], chosen[p], terms.usd) for p in parts])
+        added = np.where(chosen | ~np.isfinite(cost), -np.inf, added)
+        arm = _first_best(added, cost)
+        better = np.isfinite(added[each, arm]) & (added[each, arm] > worth * (1 + 1e-12))
+        if not better.any():
+            break
+        chosen[better, arm[better]] = True
+        worth = np.where(better, added[each, arm], worth)
     fresh = np.asarray(~beliefs.asked[rows].any(axis=1))
-    none = np.asarray(~np.isfinite(rate).any(axis=1))
-    arm = _first_best(np.where((fresh & none)[:, None], gain, rate), cost)
+    none = np.asarray(~chosen.any(axis=1))
+    arm = _first_best(np.where((fresh & none)[:, None], gain, np.where(chosen, rate, -np.inf)), cost)
     enough = MOST if np.isnan(terms.floor) else terms.floor
     go = np.isfinite(gain[each, arm]) & (fresh | (~none & (best < enough)))
     return np.where(go, arm, STOP), gain
+
+
+def _together(now: FloatArray, cost: FloatArray, rate: FloatArray, chosen: BoolArray, usd: float) -> FloatArray:
+    """(n, arms) US dollars expected of asking the chosen arms and each other one, by falling rate, until one passes."""
+    price = np.where(np.isfinite(cost), cost, 0.0)
+    before = rate[:, None, :] > rate[:, :, None]  # (n, arm, other): the other one is asked first
+    fails = np.where(chosen, 1.0 - now, 1.0)
+    with np.errstate(divide="ignore"):
+        log_fails = np.log(np.maximum(fails, 1e-12))
+    reached = np.exp((before * log_fails[:, None, :]).sum(axis=2))  # (n, arms) nothing before it passes
+    # the chosen ones in their own order, each asked less often where the new one stands before it
+    later = (rate[:, :, None] > rate[:, None, :]) & chosen[:, None, :]
+    own = usd * now - price
+    value_of_chosen = np.where(chosen, reached * own, 0.0)
+    lost = (later * value_of_chosen[:, None, :]).sum(axis=2) * now
+    found: FloatArray = value_of_chosen.sum(axis=1, keepdims=True) + reached * own - lost
+    return found
 
 
 def _first_best(score: FloatArray, cost: FloatArray) -> IntArray:

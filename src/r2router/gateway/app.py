@@ -209,11 +209,13 @@ class Gateway:
 
     def _paced(self, relay: Relay) -> None:
         """Decide from now on by what this request has cost its preset."""
-        name, begun, cost = relay.plan.preset, relay.plan.pace, relay.told.bill.cost
+        name, begun, cost, charge = relay.plan.preset, relay.plan.pace, relay.told.bill.cost, relay.charge
+        if charge is not None and charge.over:
+            self.metrics.over.labels(relay.told.served or relay.plan.steps[0].arm).inc(charge.over / 1e9)
         if name is None or begun is None:
             return
-        if relay.pace is not None:
-            self.targets.put(name, relay.pace)
+        if charge is not None and charge.pace is not None:
+            self.targets.put(name, charge.pace)
         elif isinstance(self.books, NoBooks) and cost:
             self.targets.spent(name, begun, cost / 1e9)
 

@@ -26,6 +26,7 @@ class Metrics:
         self.fallbacks = Counter("r2router_fallbacks", "Requests that another arm answered than the first", ["endpoint"], **given)
         self.tokens = Counter("r2router_tokens", "Tokens as providers report them", ["arm", "kind"], **given)
         self.cost = Counter("r2router_cost_usd", "US dollars spent", ["arm"], **given)
+        self.over = Counter("r2router_over_bound_usd", "US dollars that providers billed above the bound of a request", ["arm"], **given)
         self.latency = Histogram("r2router_request_seconds", "Seconds to its end", ["endpoint"], buckets=_LATENCY, **given)
         self.ttft = Histogram("r2router_first_byte_seconds", "Seconds to its first byte", ["endpoint"], buckets=_LATENCY, **given)
         self.overhead = Histogram("r2router_overhead_seconds", "Seconds before the first call", ["preset"], buckets=_OVERHEAD, **given)

@@ -13,11 +13,10 @@ from r2router.gateway.billing import Bill, nanos, reserve, usage_from
 from r2router.gateway.books import Books
 from r2router.gateway.failover import Breaker
 from r2router.gateway.incoming import Gone, Incoming
-from r2router.gateway.ledger import Ledger, Opened, Settled
+from r2router.gateway.ledger import Charge, Ledger, Opened, Settled
 from r2router.gateway.looking import Looking, Outcome
 from r2router.gateway.mend import CUT, cut_by_us, joined, second
 from r2router.gateway.outgoing import Aborted, Headers, Outgoing, Presence
-from r2router.gateway.pacing import Pace
 from r2router.gateway.refusal import Refusal
 from r2router.gateway.request import Call
 from r2router.gateway.setting import REPLAY, Setting
@@ -61,8 +60,8 @@ class Relay:
         self._session = self._reason = ""
         self.trace: Callable[[Step], Span] = lambda step: NOTHING
         self._written: asyncio.Future[Any] | None = None
-        self.pace: Pace | None = None
-        """What the preset holds, after this request."""
+        self.charge: Charge | None = None
+        """What the ledger made of it."""
 
     async def run(self, books: Books, breaker: Breaker, caller: Caller, key: str | None, session: str) -> None:
         """Answer the client. Raises `Refusal` where nothing has been sent to it, `Gone` where it left."""
@@ -95,8 +94,7 @@ class Relay:
                 attempts=told.attempts,
                 note=told.note,
             )
-            charge = await books.settle(ticket, settled)
-            self.pace = getattr(charge, "pace", None)
+            self.charge = await books.settle(ticket, settled)
 
     # -- the attempts -------------------------------------------------------------------------------------------------
 

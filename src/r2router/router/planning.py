@@ -81,7 +81,7 @@ def _follow(question: Question, beliefs: Beliefs, ways: _Ways) -> None:
     for count in range(question.max_steps):
         rows = np.arange(len(weight))
         prices = may_ask(beliefs, rows, question.affordable(paid, beliefs.asked), None)
-        arm, _ = next_arm(beliefs, rows, prices, question.terms, count + 1 < question.max_steps)  # type: ignore[arg-type]
+        arm, _ = next_arm(beliefs, rows, prices, question.terms, question.max_steps - count - 1)  # type: ignore[arg-type]
         go = arm != STOP
         if len(weight) > _MOST_WAYS // BINS:  # nothing of any size is lost: what ends early is the least likely
             go &= weight >= np.sort(weight)[-_MOST_WAYS // BINS]
@@ -114,7 +114,7 @@ def _accept_from(question: Question, at: int) -> float:
     beliefs.see(rows, np.full(len(rows), at), ratio, np.zeros((len(rows), WORDS), np.uint32), np.zeros(len(rows), np.int64), 0)
     paid = np.full(len(rows), question.cost[at])
     prices = may_ask(beliefs, rows, question.affordable(paid, beliefs.asked), None)
-    arm, _ = next_arm(beliefs, rows, prices, question.terms, question.max_steps > 2)  # type: ignore[arg-type]
+    arm, _ = next_arm(beliefs, rows, prices, question.terms, question.max_steps - 2)  # type: ignore[arg-type]
     asked_on = np.flatnonzero(arm != STOP)
     if not len(asked_on):
         return 0.0
@@ -181,5 +181,5 @@ def _first_arms(beliefs: Beliefs, cost: FloatArray, policy: Policy) -> IntArray:
     within = np.where(cost <= policy.max_cost, cost, np.inf) if isinstance(policy, Best) else cost
     terms = terms_of(policy, cost)
     assert terms is not None  # noqa: S101 - looked at before
-    arm, _ = next_arm(beliefs, rows, may_ask(beliefs, rows, within, None), terms, beliefs.evidence.plan.max_steps > 1)
+    arm, _ = next_arm(beliefs, rows, may_ask(beliefs, rows, within, None), terms, beliefs.evidence.plan.max_steps - 1)
     return np.where(arm == STOP, NO_ARM, arm)

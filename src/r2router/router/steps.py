@@ -217,7 +217,7 @@ class Question:
         cost = may_ask(beliefs, row, self.affordable(paid, beliefs.asked), None)
         if self.terms is None:
             return self._by_policy(beliefs, cost, arms, paid)
-        arm, worth = next_arm(beliefs, row, cost, self.terms, count + 1 < self.max_steps)
+        arm, worth = next_arm(beliefs, row, cost, self.terms, max(self.max_steps - count - 1, 0))
         at = int(arm[0])
         if at == STOP:
             if not count:  # nothing may be asked: the router says why

@@ -89,7 +89,7 @@ class Ledger:
         check_opened(opened)
         scope, day = opened.key or NO_KEY, Period.at(opened.time, self.zone).day
         if opened.reserved is not None and self._writer.advances.take(scope, day, opened.reserved):
-            return Ticket(opened.id, opened, written=self._job(Draw(opened, self.limits)).future)  # type: ignore[arg-type]
+            return Ticket(opened.id, opened, written=self._job(Draw(opened, self.limits), patient=True).future)  # type: ignore[arg-type]
         return await self._open(Open(opened, self.limits, ahead=True))
 
     async def settle(self, ticket: Ticket, settled: Settled) -> Charge:
@@ -98,7 +98,7 @@ class Ledger:
         While the database is down it is kept, and written when it is back; it never raises for that.
         """
         check_cost(ticket.id, settled.cost)
-        return await asyncio.shield(self._job(Settle(ticket, settled, self.clock())).future)  # type: ignore[arg-type]
+        return await asyncio.shield(self._job(Settle(ticket, settled, self.clock()), patient=True).future)  # type: ignore[arg-type]
 
     async def observe(self, name: str, pace: Pace, observed: float | None = None) -> Pace:
         """Move the pace of a preset, which all gateways on this ledger share, by what a request cost (US dollars) or how good it was.
@@ -159,9 +159,9 @@ class Ledger:
             job.future.add_done_callback(lambda done: self._undo(done, work.opened))  # type: ignore[arg-type]
             raise
 
-    def _job(self, work: Work) -> Job:
+    def _job(self, work: Work, *, patient: bool = False) -> Job:
         loop = asyncio.get_running_loop()
-        job = Job(work, loop.create_future(), loop)
+        job = Job(work, loop.create_future(), loop, patient)
         self._writer.put(job)
         return job
 
