@@ -37,7 +37,7 @@ async def main() -> None:
         def call(decision: r2.Decision, question: str = question) -> r2.Answer:  # yours asks an endpoint here
             return r2.Answer(str(decision.arm), texts[question, str(decision.arm)] or "")
 
-        result = await router.answer(question, call, r2.Value(0.001), check=check)
+        result = await router.answer(question, call, r2.Value(0.0001), check=check)
         passed += bool(result.answer.check)
         calls += len(result.seen)
         paid += sum(float(cost[row, columns[answer.arm]]) for answer in result.seen)
