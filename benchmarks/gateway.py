@@ -106,7 +106,13 @@ def relay(args: argparse.Namespace) -> measure.Figures:
         if not session:
             session.append(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False))
         async with session[0].post(args.upstream, data=body, headers={"Content-Type": "application/json"}) as response:
-            await answer(send, await response.read())
+            if response.content_type != "text/event-stream":
+                await answer(send, await response.read())
+                return
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+            async for chunk in response.content.iter_any():
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
 
     serve_app(app, args.port)
     return {}
@@ -232,7 +238,7 @@ def asking(model: str, text: str, **more: Any) -> bytes:
 
 
 def spread(milliseconds: list[float]) -> dict[str, float]:
-    ranked = sorted(milliseconds)
+    ranked = sorted(milliseconds) or [float("nan")]
     return {"p50_ms": statistics.median(ranked), "p99_ms": ranked[min(len(ranked) - 1, round(0.99 * len(ranked)))], "n": len(ranked)}
 
 
@@ -322,7 +328,7 @@ async def load(args: argparse.Namespace) -> measure.Figures:
             figures["cpu_ms_per_request"] = {name: statistics.median(ms) for name, ms in cpu.items()}
             rates: dict[str, list[float]] = {name: [] for name in urls}
             busy: dict[str, list[float]] = {name: [] for name in urls}
-            for _ in range(1 if args.small else 3):
+            for _ in range(1 if args.small else 2):
                 for name, url in urls.items():
                     before = cpu_s(pids[name])
                     rates[name].append(await full_load(session, url, plain, seconds, headers=headers.get(name)))

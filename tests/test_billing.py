@@ -128,7 +128,7 @@ def test_the_same_words_mean_other_money_to_another_provider() -> None:
         ("openai", {"prompt_tokens": 10, "completion_tokens": 1, "completion_tokens_details": {"reasoning_tokens": 2}}, "2 reasoning of 1"),
         ("anthropic", {"input_tokens": -1, "output_tokens": 1}, "below 0"),
         ("anthropic", {"input_tokens": 0, "output_tokens": 1}, "0 input tokens"),
-        ("gemini", {"usageMetadata": {"promptTokenCount": "7"}}, "no whole number"),
+        ("gemini", {"usageMetadata": {"promptTokenCount": "seven"}}, "no whole number"),
         ("deepseek", {"completion_tokens": 1}, "no counts"),
     ],
 )

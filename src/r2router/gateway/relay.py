@@ -394,4 +394,7 @@ def _cost_headers(bill: Bill, before: Bill) -> list[tuple[bytes, bytes]]:
 
 def header_text(value: str) -> bytes:
     """A value as a header may have it: one line of printable ASCII, of at most 300 characters."""
-    return "".join(c if " " <= c <= "~" else "?" for c in " ".join(value.split()))[:300].encode()
+    text = " ".join(value.split())
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(c if " " <= c <= "~" else "?" for c in text)
+    return text[:300].encode()

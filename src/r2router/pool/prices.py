@@ -10,6 +10,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,16 @@ def cost_usd(prices: Prices, usage: Usage) -> float:
 
 def cost_nanos(prices: Prices, usage: Usage) -> int:
     """Nano-dollars (1e-9 US dollars) of one call, from the prices as they are written, exactly; what is left of one is rounded up."""
-    return math.ceil(_billed(prices.at(usage.input).exact, as_written(CACHE_WRITE_1H), usage) * NANOS_PER_TOKEN)
+    return math.ceil(_billed(_exact(prices.at(usage.input)), _WRITE_1H, usage) * NANOS_PER_TOKEN)
+
+
+@lru_cache(maxsize=4096)
+def _exact(rates: Rates) -> tuple[Fraction, Fraction, Fraction, Fraction, Fraction]:
+    """As `Rates.exact`: a gateway needs those of few models, many times a second."""
+    return rates.exact
+
+
+_WRITE_1H = as_written(CACHE_WRITE_1H)
 
 
 def _billed(each: Sequence[Any], write_1h: Any, usage: Usage) -> Any:
@@ -58,8 +68,8 @@ def _billed(each: Sequence[Any], write_1h: Any, usage: Usage) -> Any:
 
 def max_cost_nanos(prices: Prices, input_tokens: int, output_tokens: int, *, writes: bool = False, hourly: bool = False) -> int:
     """As `max_cost_usd`, in nano-dollars, exactly and rounded up. hourly: what is written may be kept for an hour."""
-    factor = as_written(CACHE_WRITE_1H) if hourly else Fraction(int(writes))
-    reached = (_most(rates.exact, input_tokens, output_tokens, factor) for rates in _reached(prices, input_tokens))
+    factor = _WRITE_1H if hourly else Fraction(int(writes))
+    reached = (_most(_exact(rates), input_tokens, output_tokens, factor) for rates in _reached(prices, input_tokens))
     return math.ceil(max(reached) * NANOS_PER_TOKEN)
 
 
