@@ -27,8 +27,7 @@ BUDGETS = (8, 16)
 @contextlib.contextmanager
 def endpoint() -> Iterator[str]:
     """The base URL of a fake endpoint in a process of its own."""
-    script = measure.ROOT / "tests" / "fake_endpoint.py"
-    process = subprocess.Popen([sys.executable, str(script), "0", str(LATENCY_MS)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-m", "r2router.testing.endpoint", "0", str(LATENCY_MS)], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
