@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from r2router import Recipe, Router
 from r2router.cli import main
 from r2router.pool.pool import Pool
+from r2router.predict.domain_stats import DomainStats
 from r2router.predict.domains import Domains
 from r2router.table.table import Table
 from r2router.types import Budget, FloatArray, IntArray, Model, Prices
@@ -170,7 +171,8 @@ def test_five_thousand_arms_are_trained_decided_and_listed(tmp_path) -> None:  #
     x = rng.normal(size=(n, 384)).astype(np.float32)
     router = Recipe(folds=2, resamples=0).fit(table, x)
     assert len(router.arms) == arms and (router.decide(x).arm >= 0).all()
-    router.save(tmp_path / "router")
+    stats = DomainStats.fit(x, table.tasks, table.quality, table.output_tokens, np.full(n, 10.0), {task: task for task in table.tasks})
+    dataclasses.replace(router, domain_stats=stats).save(tmp_path / "router")
     assert Router.load(tmp_path / "router").arms == router.arms
     shown = CliRunner().invoke(main, ["models", "--router", str(tmp_path / "router")])
     assert shown.exit_code == 0 and "m4999" in shown.output
