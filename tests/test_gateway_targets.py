@@ -94,15 +94,15 @@ def test_a_spend_is_held_when_the_traffic_changes_half_way(fake: FakeProvider, t
     start = {"policy": "value", "usd": 0.01}
     given = {"preset": {"held": {"policy": start, "target": {"usd_per_1000_requests": HOLD}}, "loose": {"policy": start}}}
     with Ledger.at(where) as ledger, rig({"fake": fake}, ledger=ledger, given=given) as gate:
-        ask(gate, "auto:held", traffic(160, "yesterday") + traffic(240, "today"))
+        ask(gate, "auto:held", traffic(100, "yesterday") + traffic(160, "today"))
         before, after = (ask(gate, "auto:loose", traffic(12, when)) for when in ("yesterday", "today"))
-        settled(where, 424)
+        settled(where, 284)
         shown = {what: gauge(gate, "auto:held", what) for what in ("target", "actual", "error", "value")}
     (held,) = spend(where).held
     with contextlib.closing(sqlite3.connect(where)) as connection, connection:
         (mean,) = connection.execute("SELECT avg(cost) / 1e6 FROM requests WHERE preset = 'auto:held'").fetchone()
         cost = dict(connection.execute("SELECT id, cost FROM requests WHERE preset = 'auto:loose'").fetchall())
-    assert held.n == 400 and held.actual == pytest.approx(mean) and held.target == pytest.approx(HOLD)
+    assert held.n == 260 and held.actual == pytest.approx(mean) and held.target == pytest.approx(HOLD)
     assert abs(mean / HOLD - 1) < 0.05
     assert sum(cost[name] for name in after) > 1.5 * sum(cost[name] for name in before)  # what a fixed value makes of it
     assert shown["target"] == pytest.approx(HOLD / 1000) and shown["actual"] == pytest.approx(mean / 1000)

@@ -14,7 +14,7 @@ from r2router import Recipe, Router, evaluate
 from r2router.cli import main
 from r2router.errors import ConfigError, DataError, MissingPrice, UsageError
 from r2router.evaluation import SparseReport
-from r2router.metrics.by_task import gaps, task_means
+from r2router.metrics.by_task import gaps, pooled, task_means
 from r2router.metrics.methods import Means, Outcomes
 from r2router.pool.pool import Pool
 from r2router.predict.automatic import Automatic
@@ -214,6 +214,39 @@ def test_a_router_that_knows_the_task_means_only_is_worth_what_the_mixture_is() 
     found = gaps(table.tasks, means, costs, outcomes, Means(means, costs), 20, 0)
     assert len(found.tasks) == 2 and found.mean.value == pytest.approx(0.0, abs=1e-12)
     assert len(x) == len(table)
+
+
+def test_pooled_traffic_is_compared_with_the_arms_averages(routed: tuple[Router, Table, np.ndarray, Table]) -> None:
+    router, other, x, train = routed
+    report = evaluate(router, other, vectors=x, train=train, resamples=100)
+    assert isinstance(report, SparseReport)
+    assert report.pooled.n == len(other) and report.pooled.low > 0, "who knows the domain knows which of a and b is good there"
+    assert "All tasks pooled" in str(report) and report.to_dict()["pooled"]["value"] == report.pooled.value
+    outcomes = Outcomes.of(other.arms, other.quality, other.cost())
+    means = Means(router.prior_quality, router.pool.cost(np.zeros(1), router.prior_tokens[None])[0])
+    same = pooled(*(np.tile(a, (len(other), 1)) for a in (means.quality, means.cost)), outcomes, means, 20, 0)
+    assert same.value == same.low == same.high == 0.0
+
+
+def test_each_file_is_left_out_in_turn(tmp_path: Path) -> None:
+    """Two files have one kind of query, a third has a kind of its own; a fourth is too small to compare."""
+    x, table = in_blocks(9, 320)
+    part = np.where(np.arange(len(table)) < 3, 3, np.where(np.array(table.tasks) == "suite 1", 2, np.arange(len(table)) // 2 % 2))
+    files = [tmp_path / f"{name}.parquet" for name in ("one", "two", "other", "tiny")]
+    rows_of = [np.flatnonzero(part == number) for number in range(4)]
+    for file, own in zip(files, rows_of, strict=True):
+        table.take(own).write(file)
+    whole = Table.read(files, table.pool)
+    assert whole.source_of is not None and [int((whole.source_of == k).sum()) for k in range(4)] == [len(own) for own in rows_of]
+    place = {query: i for i, query in enumerate(table.query_ids)}
+    vectors = x[[place[query] for query in whole.query_ids]]
+    router = Recipe(learner=Domains(), folds=0).fit(whole, vectors)
+    report = evaluate(router, whole, vectors=vectors, leave_out=True, resamples=20)
+    assert isinstance(report, SparseReport)
+    assert [Path(one.source).stem for one in report.left_out] == ["one", "two", "other"]
+    assert all(one.over_mixture.low <= one.over_mixture.value <= one.over_mixture.high for one in report.left_out)
+    assert "Each file left out" in str(report) and str(files[2]) in report.to_dict()["left_out"]
+    assert not evaluate(router, whole, vectors=vectors, resamples=2).left_out, "only where that was asked for"
 
 
 def test_small_and_odd_tables_are_learned_from() -> None:

@@ -40,6 +40,7 @@ Examples:
     is_flag=True,
     help="Also count the decisions that stay the same under typos, other case, filler words and paraphrase.",
 )
+@click.option("--leave-out", is_flag=True, help="On a sparse table of several files, also leave each file out in turn.")
 @click.option(
     "--train",
     "trained",
@@ -59,6 +60,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one an option
     baselines: bool,
     cascade: bool,
     noise: bool,
+    leave_out: bool,
     trained: tuple[str, ...],
     as_json: bool,
     resamples: int,
@@ -73,7 +75,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one an option
     --train; without it, from the other four fifths of --table, five times over.
 
     Where no arm was seen on nearly every query, each task is compared on its own with the mixture that --train (or the other half of its
-    queries) chooses.
+    queries) chooses. With --leave-out a router that is learned from the other files decides on each file, too.
     """
     from r2router.evaluation import evaluate as score
 
@@ -85,7 +87,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one an option
     _warn_if_trained_on(router, table)
     with progress() as shown:
         train = _outcomes(trained, data) if trained else None
-        asked: Any = {"baselines": baselines, "train": train, "noise": noise, "cascade": cascade, "resamples": resamples, "seed": seed}
+        asked: Any = {"baselines": baselines, "train": train, "noise": noise, "cascade": cascade, "leave_out": leave_out}
+        asked |= {"resamples": resamples, "seed": seed}
         report = score(router, table, vectors=x, progress=shown, **asked)
     write_reports(report.findings(typed()), files)
     if as_json:

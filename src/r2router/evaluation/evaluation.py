@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +18,13 @@ from r2router.evaluation.left_out import left_out
 from r2router.evaluation.own_policy import OwnDecisions
 from r2router.evaluation.report import Report, TaskLine
 from r2router.evaluation.router_forecasts import EvaluatedTable, forecast_table
+from r2router.evaluation.sources_left_out import LeftOut, sources_left_out
 from r2router.evaluation.sparse import SparseReport, sparse_report
 from r2router.evaluation.tables_and_plots import MIN_QUERIES
 from r2router.evaluation.training_queries import trained_on, trained_share
 from r2router.metrics.score import Comparison, Means, Method, compare, methods
 from r2router.router.card import policy_words
+from r2router.router.learners import learner_of
 from r2router.router.router import Router
 from r2router.table.table import Table
 from r2router.types import FloatArray, Progress
@@ -36,6 +39,7 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
     train: Table | None = None,
     noise: bool = False,
     cascade: bool = False,
+    leave_out: bool = False,
     resamples: int = 500,
     seed: int = 0,
     progress: Progress | None = None,
@@ -50,6 +54,7 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
     noise: also count the decisions that stay the same when the queries are typed in another way; it embeds them four times more.
     cascade: also score the router's cascade, all calls paid, beside other ways to ask several arms and an oracle that looks; the table
         must have answers.
+    leave_out: on a sparse table of several files, also leave each file out in turn: a router that is learned from the others decides on it.
     resamples: bootstrap draws.
     seed: of the bootstrap.
     progress: called as work goes on.
@@ -66,7 +71,7 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         expect("train", train, Table, "a Table")
     for name, value in (("resamples", resamples), ("seed", seed)):
         expect(name, value, int, "a whole number")
-    if (baselines or cascade) and vectors is None:
+    if (baselines or cascade or leave_out) and vectors is None:
         vectors = embed(load_encoder(router.encoder), table.queries, progress)
     evaluated = forecast_table(router, table, vectors, progress)
     outcomes, forecast = evaluated.outcomes, evaluated.forecast
@@ -74,7 +79,13 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         if len(set(evaluated.tasks)) < 2:
             raise DataError("no arm was observed on 95 % of the queries: there is no fixed arm to compare with")
         trained = trained_on(router, table), trained_share(router, table)
-        return sparse_report(evaluated, table, train, resamples=resamples, seed=seed, trained=trained)
+        without: tuple[LeftOut, ...] = ()
+        if leave_out and vectors is not None:
+            x = np.asarray(vectors, dtype=np.float32)[evaluated.rows]
+            learner = learner_of(router.facts.learner)
+            without = sources_left_out(evaluated.table, x, learner, resamples=resamples, seed=seed, progress=progress)
+        asked: dict[str, Any] = {"resamples": resamples, "seed": seed, "trained": trained, "left_out": without}
+        return sparse_report(evaluated, table, train, _means(router, evaluated), **asked)
     if progress is not None:
         progress("scoring", 0, 1)
     means = _means(router, evaluated)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from r2router.evaluation.router_forecasts import EvaluatedTable
 from r2router.evaluation.sentences import leak
+from r2router.evaluation.sources_left_out import LeftOut
 from r2router.evaluation.tables_and_plots import signed
-from r2router.metrics.by_task import MIN_ARMS, MIN_QUERIES, Gaps, gaps, means_of_other_half, task_means
+from r2router.figure import Figure
+from r2router.metrics.by_task import MIN_ARMS, MIN_QUERIES, Gaps, gaps, means_of_other_half, pooled, task_means
 from r2router.metrics.methods import Means, Outcomes
 from r2router.predict.crossval import fold_of
 from r2router.report.findings import Findings, Grid, GridRow, Section, jsonable
@@ -30,7 +33,10 @@ class SparseReport:
     """What `evaluate` found on a table where no arm was seen nearly everywhere.
 
     gaps: the comparison of each task, see `r2router.metrics.by_task`. how: which answers chose the mixture that the router is compared
-    with. error: mean squared error of the quality forecasts over that of the arm's mean on the task, known from the same answers.
+    with.
+    pooled: over the mixture of fixed arms by the router's training averages, on the queries of all tasks together, see `pooled`.
+    error: mean squared error of the quality forecasts over that of the arm's mean on the task, known from the same answers.
+    left_out: what a router of the other files of the table is worth on each, see `sources_left_out`; empty where that was not asked for.
     sources, seed, resamples, notes, out_of_distribution, trained_on, trained_share: as in `Report`.
     """
 
@@ -38,6 +44,7 @@ class SparseReport:
     arms: tuple[str, ...]
     gaps: Gaps
     how: str
+    pooled: Figure
     error: float
     out_of_distribution: float
     sources: tuple[tuple[str, str], ...]
@@ -47,6 +54,7 @@ class SparseReport:
     trained_on: tuple[str, ...] = ()
     trained_share: float | None = None
     simulated: bool = False
+    left_out: tuple[LeftOut, ...] = ()
 
     def __str__(self) -> str:
         return report_text(self.summary(), Style(width=120))
@@ -68,6 +76,11 @@ class SparseReport:
                 "queries": self.queries,
                 "arms": self.arms,
                 "compared_with": f"the mixture that {self.how} chooses",
+                "pooled": self.pooled,
+                "left_out": {
+                    one.source: {"queries": one.queries, "over_mixture": one.over_mixture, "unfamiliar": one.unfamiliar}
+                    for one in self.left_out
+                },
                 "mean": {"over_mixture": self.gaps.mean, "over_best_fixed_arm": self.gaps.mean_over_best},
                 "tasks": {
                     t.task: {
@@ -100,9 +113,13 @@ class SparseReport:
         heads = ("queries", "arms", "router minus mixture", "router minus best fixed arm", "best fixed arm")
         formats = (",.0f", ",.0f", "+.3f", "+.3f", "")
         grid = Grid("Task by task", heads, tuple(rows), formats, about=_COMPARED.format(how=self.how))
+        alone = tuple(GridRow(Path(one.source).name, (float(one.queries), one.over_mixture)) for one in self.left_out)
+        about = "Each file was left out, and a router of the others compared with the mixture of fixed arms that the others choose."
+        others = [Grid("Files left out", ("queries", "router minus mixture"), alone, (",.0f", "+.3f"), about=about)] if alone else []
         answers = [
             leak(self.trained_on, self.trained_share),
             f"Over {len(tasks)} tasks the router is {signed(self.gaps.mean)} above each task's mixture of fixed arms on average.",
+            f"With all tasks pooled it is {signed(self.pooled)} above the mixture of fixed arms by their training averages.",
             f"At equal cost it is {signed(self.gaps.mean_over_best)} above each task's best fixed arm on average.",
             f"Squared error of the quality forecasts: {self.error:.3f} of that of the arm's mean on the task, the task being known."
             if np.isfinite(self.error)
@@ -117,7 +134,7 @@ class SparseReport:
             title="Is routing worth it, task by task?",
             question=f"A router scored on {self.queries:,} queries of {len(self.gaps.tasks)} tasks; no arm was seen everywhere.",
             answers=tuple(answer for answer in answers if answer),
-            sections=(Section("Where it helps and where not", (grid,)),),
+            sections=(Section("Where it helps and where not", (grid, *others)),),
             sources=self.sources,
             settings={"intervals": f"95 %, percentile bootstrap over queries, {self.resamples} draws, seed {self.seed}; paired"},
             command=command,
@@ -130,12 +147,18 @@ def sparse_report(
     evaluated: EvaluatedTable,
     table: Table,
     train: Table | None,
+    averages: Means | None,
     *,
     resamples: int,
     seed: int,
     trained: tuple[tuple[str, ...], float | None],
+    left_out: tuple[LeftOut, ...] = (),
 ) -> SparseReport:
-    """The report of a router's forecasts. train: other answers to the same tasks, which choose the mixture; without it, the other half."""
+    """The report of a router's forecasts.
+
+    train: other answers to the same tasks, which choose the mixture; without it, the other half.
+    averages: what the router's training outcomes say of each arm, whatever the query.
+    """
     outcomes, forecast, tasks = evaluated.outcomes, evaluated.forecast, evaluated.tasks
     if train is None:
         how, half = "the other half of the queries", fold_of(evaluated.table.queries, 2, seed)
@@ -151,6 +174,7 @@ def sparse_report(
         arms=tuple(map(str, outcomes.arms)),
         gaps=found,
         how=how,
+        pooled=Figure("pooled") if averages is None else pooled(forecast.quality, forecast.cost, outcomes, averages, resamples, seed),
         error=float(ours / theirs) if theirs > 0 else np.nan,
         out_of_distribution=float(1 - forecast.familiar.mean()),
         sources=table.sources,
@@ -160,6 +184,7 @@ def sparse_report(
         trained_on=trained[0],
         trained_share=trained[1],
         simulated=table.simulated,
+        left_out=left_out,
     )
 
 

@@ -72,6 +72,32 @@ def gaps(tasks: Sequence[str], quality: FloatArray, cost: FloatArray, outcomes: 
     return Gaps(tuple(found), mixture, best, tuple(skipped))
 
 
+def pooled(quality: FloatArray, cost: FloatArray, outcomes: Outcomes, means: Means, resamples: int, seed: int) -> Figure:
+    """Mixed traffic: the router's mean quality over log cost on all queries together, less that of the mixture of fixed arms by `means`.
+
+    Both choose for each query among the arms that were seen on it. quality, cost: (n, arms) forecasts. means: (arms,) averages over all
+    tasks, from answers that do not score it. The range of costs is the one that both reach.
+    """
+    mean_quality, mean_cost = (np.broadcast_to(a, quality.shape) for a in (means.quality, means.cost))
+    known = outcomes.seen & np.isfinite(quality) & np.isfinite(cost) & np.isfinite(mean_quality) & np.isfinite(mean_cost)
+    rows = np.flatnonzero(known.any(axis=1))
+    name = "over mixture, all tasks pooled"
+    if len(rows) < LEAST_QUERIES:
+        return Figure(name)
+    there = Outcomes(outcomes.arms, *(np.where(known, a, np.nan)[rows] for a in (outcomes.quality, outcomes.cost)))
+    router, mixture = Routed.of(quality[rows], cost[rows], there), Routed.mixture(Means(mean_quality[rows], mean_cost[rows]), there)
+    values = list[float]()
+    low = high = 0.0
+    for at, weight in enumerate(weights(len(rows), resamples, seed)):
+        ours, theirs = router.points(weight), mixture.points(weight)
+        if at == 0:
+            low, high = (max(float(ours[0].min()), float(theirs[0].min())), float(theirs[0].max()))
+            if not 0 < low < high:
+                return Figure(name, n=len(rows))
+        values.append(area_over_log_cost(*ours, low, high) - area_over_log_cost(*theirs, low, high))
+    return interval(name, values[0], np.array(values[1:]), len(rows))
+
+
 def _gap(
     task: str, rows: IntArray, quality: FloatArray, cost: FloatArray, outcomes: Outcomes, means: Means, resamples: int, seed: int
 ) -> tuple[TaskGap, FloatArray] | None:

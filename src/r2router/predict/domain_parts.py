@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,14 +17,21 @@ from r2router.encode.rows import unit_rows
 from r2router.predict.kmeans import spherical_centres
 from r2router.types import BoolArray, FloatArray, IntArray
 
-_MIN_QUERIES, _MAX_DOMAINS = 5, 200  # smaller domains, and those beyond, are one
-_QUERIES_PER_GROUP, _MAX_GROUPS = 14, 150
+_LEAST_QUERIES, _MOST_DOMAINS = 5, 200  # smaller domains, and those beyond, are one
+_QUERIES_PER_GROUP, _GROUPS_PER_DOMAIN = 14, 150
 _DIRECTIONS = 192  # in which groups are told apart: as good as all, and a decision is quick
 _SHARPNESS = 0.05  # of the softmax over cosines within a domain
 _RIDGE = 0.3  # of the classifier's covariance, as a share of its mean variance
 _TRUST = (0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 1.0)  # candidates: how far the linear half of the classifier is believed
 _NEAR = (0.0, 0.2, 0.4, 0.7, 1.0)  # the same for the half that looks at near groups
-_HELD = 5  # every fifth query tells which
+HELD = 5
+"""Every fifth query is held out to tell how far to believe what the others say."""
+_TINY = 1e-12
+_LEAST_NEAR, _TINIEST = 1e-9, np.float32(1e-30)
+_STRANGE, _STRANGE_SHARPNESS = np.float32(0.3), np.float32(20.0)
+# the cosine to the nearest group at which a text is as likely of no known domain, and how sharply that changes
+_CELLS = 8  # whose groups a text has shares of
+_MOST_GROUPS = 48  # that one text has shares of, at a time: those of others are next to nothing
 DOMAIN_CELLS = 5.0
 """An arm's mean in a domain is shrunk as if so many more cells had been seen, at what is common to domains."""
 _ENOUGH = 40.0  # cells of an arm in a domain; more do not count for what is common to domains
@@ -34,8 +41,8 @@ _ROUNDS = 50
 def domains_of(tasks: Sequence[str]) -> tuple[IntArray, int]:
     """((n,) the domain of each query, how many domains there are). Tasks of very few queries are one domain together."""
     counts = Counter(tasks)
-    large = [task for task in sorted(counts, key=lambda task: (-counts[task], task)) if counts[task] >= _MIN_QUERIES]
-    number = {task: i for i, task in enumerate(sorted(large[: _MAX_DOMAINS - 1]))}
+    large = [task for task in sorted(counts, key=lambda task: (-counts[task], task)) if counts[task] >= _LEAST_QUERIES]
+    number = {task: i for i, task in enumerate(sorted(large[: _MOST_DOMAINS - 1]))}
     return np.array([number.get(task, len(number)) for task in tasks], dtype=np.intp), len(number) + (len(number) < len(counts))
 
 
@@ -46,6 +53,8 @@ class Groups:
     basis: (d, r) principal directions, in which groups are told apart. centres: (groups, r) float32 of norm 1.
     domain: (groups,) of each, rising. weight, bias: (d, domains), (domains,) a linear discriminant.
     trust: (2,) how far the discriminant, and the nearness to groups, are believed in the odds of domains.
+    cells: (c, r) float32 of norm 1, centres of groups that lie together; cell: (groups,) of each. A text has shares of the groups of the
+    cells nearest to it alone, so that a decision does not read all of them.
     """
 
     basis: FloatArray
@@ -54,6 +63,8 @@ class Groups:
     weight: FloatArray
     bias: FloatArray
     trust: FloatArray
+    cells: FloatArray
+    cell: IntArray
 
     @classmethod
     def of(cls, x: FloatArray, domain: IntArray, count: int, seed: int) -> Groups:
@@ -63,67 +74,113 @@ class Groups:
         u = unit_rows(x @ basis)
         for number in range(count):
             own = u[domain == number]
-            k = int(np.clip(len(own) // _QUERIES_PER_GROUP, 1, _MAX_GROUPS))
+            k = int(np.clip(len(own) // _QUERIES_PER_GROUP, 1, _GROUPS_PER_DOMAIN))
             centres.append(spherical_centres(own, k, rng))
             owner += [number] * k
         weight, bias = discriminant(x, domain, count)
-        groups = cls(basis, np.concatenate(centres), np.array(owner, dtype=np.intp), weight, bias, np.array([1.0, 0.0], dtype=np.float32))
+        every, trust = np.concatenate(centres), np.array([1.0, 0.0], dtype=np.float32)
+        cells = spherical_centres(every, int(np.clip(np.sqrt(2 * len(every)), 1, len(every))), rng)
+        groups = cls(basis, every, np.array(owner, dtype=np.intp), weight, bias, trust, cells, (every @ cells.T).argmax(axis=1))
         return groups if count == 1 else groups._calibrated(x, domain, count)
 
     def _calibrated(self, x: FloatArray, domain: IntArray, count: int) -> Groups:
         """The same with the trust under which queries that the discriminant has not seen have the likeliest domains."""
-        held = np.arange(len(x)) % _HELD == 0
+        held = np.arange(len(x)) % HELD == 0
         if not (~held).any():
             return self
         weight, bias = discriminant(x[~held], domain[~held], count)
-        linear, near = x[held] @ weight + bias, np.log(self._near(x[held])[1])
-        best, minimum = (1.0, 0.0), np.inf
+        near = self.nearness(x[held] @ self.basis)
+        linear, near = x[held] @ weight + bias, np.log(np.add.reduceat(near, self._first, axis=1) + self._least)
+        best, least = (1.0, 0.0), np.inf
         for pair in ((a, b) for a in _TRUST for b in _NEAR):
             odds = softmax(pair[0] * linear + pair[1] * near)
             loss = -float(np.log(np.maximum(odds[np.arange(len(odds)), domain[held]], 1e-12)).mean())
-            if loss < minimum - 1e-9:
-                best, minimum = pair, loss
-        return Groups(self.basis, self.centres, self.domain, self.weight, self.bias, np.array(best, dtype=np.float32))
+            if loss < least - 1e-9:
+                best, least = pair, loss
+        return replace(self, trust=np.array(best, dtype=np.float32))
 
     @cached_property
     def _first(self) -> IntArray:
         """(domains,) the first group of each domain; those of one domain stand together."""
         return np.searchsorted(self.domain, np.arange(len(self.bias)))
 
-    def _near(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """((n, groups) nearness, (n, domains) its sums)."""
-        near = self._nearness(x, self._columns)
-        return near, np.add.reduceat(near, self._first, axis=1)
-
-    def _nearness(self, x: FloatArray, columns: FloatArray) -> FloatArray:
-        near = unit_rows(x @ self.basis) @ columns
-        near -= np.float32(1.0)
-        near *= np.float32(1.0 / _SHARPNESS)
-        np.exp(near, out=near)
-        near += np.float32(1e-9)
-        return near
+    @cached_property
+    def _least(self) -> FloatArray:
+        """(domains,) the nearness of every text to a domain at least."""
+        return np.bincount(self.domain, minlength=len(self.bias)).astype(np.float32) * np.float32(_LEAST_NEAR)
 
     @cached_property
-    def _columns(self) -> FloatArray:
-        return np.ascontiguousarray(self.centres.T)
+    def _members(self) -> list[IntArray]:
+        """The groups of each cell."""
+        return [np.flatnonzero(self.cell == number) for number in range(len(self.cells))]
+
+    def nearness(self, directions: FloatArray) -> FloatArray:
+        """(n, groups) nearness of texts by their (n, r) principal directions; 0 to the groups of far cells."""
+        u = unit_rows(directions)
+        counts = np.zeros((len(u), len(self.cells)), dtype=np.bool_)
+        np.put_along_axis(counts, strongest(u @ self.cells.T, min(_CELLS, len(self.cells))), values=True, axis=1)
+        return np.where(counts.take(self.cell, axis=1), _kernel(u @ self.centres.T), np.float32(0.0))
 
     def membership(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """((n, domains) odds of the domains, (n, groups) shares of the groups) of (n, d) float32; rows of each sum to 1."""
-        near, total = self._near(x)
-        odds = softmax(self.trust[0] * (x @ self.weight + self.bias) + self.trust[1] * np.log(total))
-        near *= (odds / total).take(self.domain, axis=1)
-        return odds, near
+        """((n, domains + 1) odds of the domains, (n, groups + 1) shares of the groups) of (n, d) float32; rows of each sum to 1.
+
+        The last of both is for a text that is of no known domain.
+        """
+        return self.shares(x @ self.weight + self.bias, x @ self.basis)
+
+    def shares(self, linear: FloatArray, directions: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """`membership` from the two products that it takes."""
+        near, length = self.nearness(directions), np.sqrt(np.vecdot(directions, directions))
+        total = np.add.reduceat(near, self._first, axis=1)
+        odds = self._odds(linear, total, near.max(axis=1), length)
+        near *= (odds[:, :-1] / np.maximum(total, _TINIEST)).take(self.domain, axis=1)
+        return odds, np.concatenate([near, odds[:, -1:]], axis=1)
+
+    def shares_of_one(self, linear: FloatArray, directions: FloatArray) -> tuple[FloatArray, IntArray, FloatArray]:
+        """((1, domains + 1) odds, (k,) numbers of groups, (1, k) shares) of one text: `shares` without those that are next to nothing."""
+        u = directions[0]
+        length = np.sqrt(np.vdot(u, u))
+        u = u / max(length, np.float32(_TINY))
+        cells = self.cells @ u
+        few = cells.argpartition(-_CELLS)[-_CELLS:].tolist() if len(cells) > _CELLS else range(len(cells))
+        rows = np.concatenate([self._members[number] for number in few])
+        near = _kernel(self.centres.take(rows, axis=0) @ u)
+        own = self.domain.take(rows)
+        total = np.bincount(own, near, len(self.bias)).astype(np.float32)
+        odds = self._odds(linear, total[None], np.maximum.reduce(near), length)
+        share = near * (odds[0, :-1] / np.maximum(total, _TINIEST)).take(own)
+        if len(rows) > _MOST_GROUPS:
+            largest = share.argpartition(-_MOST_GROUPS)[-_MOST_GROUPS:]
+            rows, share = rows.take(largest), share.take(largest)
+        return odds, np.append(rows, len(self.domain)), np.append(share, odds[0, -1])[None]
+
+    def _odds(self, linear: FloatArray, total: FloatArray, nearest: FloatArray, length: FloatArray) -> FloatArray:
+        """(n, domains + 1) odds. total: nearness to each domain; nearest: to the nearest group. length: of the principal directions."""
+        odds = np.empty((len(linear), len(self.bias) + 1), dtype=np.float32)
+        # what of a text lies in no direction of the training texts is like none of the groups either
+        cosine = (np.float32(1.0) + np.float32(_SHARPNESS) * np.log(np.maximum(nearest, np.float32(_LEAST_NEAR)))) * length
+        odds[:, -1] = np.float32(0.5) + np.float32(0.5) * np.tanh(np.float32(0.5) * _STRANGE_SHARPNESS * (_STRANGE - cosine))
+        reached = total + self._least
+        known = softmax(self.trust[0] * linear + self.trust[1] * np.log(reached)) * (total / reached)  # not where no group is near
+        known *= (np.float32(1.0) - odds[:, -1:]) / np.add.reduce(known, axis=1)[:, None]
+        odds[:, :-1] = known
+        return odds
 
     def within(self, x: FloatArray, number: int) -> FloatArray:
         """(n, groups of the domain) shares where the domain is known."""
-        near = self._nearness(x, self.centres[self.domain == number].T)
+        near = _kernel(unit_rows(x @ self.basis) @ self.centres[self.domain == number].T) + np.float32(_LEAST_NEAR)
         return np.asarray(near / near.sum(axis=1, keepdims=True))
 
 
-def principal_directions(x: FloatArray, maximum: int) -> FloatArray:
+def _kernel(cosine: FloatArray) -> FloatArray:
+    """Nearness by cosine; 1 at the centre."""
+    return np.asarray(np.exp((cosine - np.float32(1.0)) * np.float32(1.0 / _SHARPNESS)))
+
+
+def principal_directions(x: FloatArray, most: int) -> FloatArray:
     """(d, r) orthonormal directions in which (n, d) rows have most of their length, the longest first."""
     length, directions = np.linalg.eigh((x.T @ x).astype(np.float64))
-    return np.asarray(directions[:, np.argsort(-length, kind="stable")[:maximum]])
+    return np.asarray(directions[:, np.argsort(-length, kind="stable")[:most]])
 
 
 def softmax(z: FloatArray) -> FloatArray:
@@ -200,9 +257,9 @@ def sensitivity(quality: FloatArray) -> FloatArray:
     return 4.0 * quality * (1.0 - quality) + 0.05
 
 
-def strongest(share: FloatArray, maximum: int) -> IntArray:
+def strongest(share: FloatArray, most: int) -> IntArray:
     """(n, most) the columns of the largest shares of each row."""
-    return np.argpartition(share, share.shape[1] - maximum, axis=1)[:, share.shape[1] - maximum :]
+    return np.argpartition(share, share.shape[1] - most, axis=1)[:, share.shape[1] - most :]
 
 
 def observed(values: FloatArray) -> tuple[BoolArray, FloatArray]:

@@ -105,7 +105,7 @@ class DomainStats:
             centres.append(np.asarray(prompts, dtype=np.float32))
             owners += [domains.index(name)] * len(prompts)
         with np.errstate(invalid="ignore"):
-            deviation = np.stack([_deviations(quality[own]) for own in rows])
+            deviation = np.stack([deviations(quality[own]) for own in rows])
         found = cls(
             domains=domains,
             tasks=names,
@@ -274,7 +274,7 @@ class DomainStatsNames(msgspec.Struct, frozen=True):
     kinds: int = 0
 
 
-def _deviations(y: FloatArray) -> FloatArray:
+def deviations(y: FloatArray) -> FloatArray:
     """(A,) standard deviations over the rows; NaN below two."""
     count = np.isfinite(y).sum(axis=0)
     mean = np.nansum(y, axis=0) / np.maximum(count, 1)

@@ -10,7 +10,6 @@ in (`docs/experiments.md`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import msgspec
@@ -18,32 +17,17 @@ import numpy as np
 
 from r2router.encode.rows import unit_rows
 from r2router.errors import ArtifactError, ConfigError
-from r2router.predict.domain_parts import (
-    DOMAIN_CELLS,
-    Groups,
-    domains_of,
-    length_of,
-    level_of,
-    observed,
-    sensitivity,
-    strongest,
-    sums_by_domain,
-)
-from r2router.predict.factor_net import FactorNet
+from r2router.predict.domain_doubt import blended, doubt_of, where_seen
+from r2router.predict.domain_means import length_means, quality_means
+from r2router.predict.domain_parts import Groups, domains_of
+from r2router.predict.factor_net import FactorNet, log_odds
 from r2router.predict.linear import check_shapes
 from r2router.predict.tokens import log_bounds, log_smearing
-from r2router.predict.variance import UNKNOWN_VARIANCE
 from r2router.types import Arm, FloatArray, Forecast, IntArray
 
 if TYPE_CHECKING:
     from r2router.table.table import Table
 
-_GROUP_CELLS, _LENGTH_CELLS = 6.0, 10.0  # as `DOMAIN_CELLS`, for what is peculiar to an arm in a group, and for its lengths there
-_GROUP_QUERIES = 2.0  # and for how hard a group is
-_QUERY_NOISE = 1.5  # how little one query tells of its own difficulty, in cells of full sensitivity
-_SEEN, _UNSEEN = 20.0, 0.02  # an arm's mean of n cells in a domain weighs n / (n + 20) + .02 among the likely domains
-_NET = np.float32(0.5)  # share of the network in a forecast of quality; the groups have the rest
-_MAX_GROUPS = 48  # that a query belongs to: the shares of others are next to nothing
 _BLOCK = 1024
 _TINY = 1e-12
 
@@ -69,10 +53,9 @@ class Domains(msgspec.Struct, frozen=True, tag="domains", tag_field="learner", f
         domain, count = domains_of(tasks)
         unit = unit_rows(np.asarray(x, dtype=np.float32)[order])
         groups = Groups.of(unit, domain, count, self.seed)
-        answers, lengths = _quality(unit, domain, groups, quality), _lengths(unit, domain, groups, tokens)
-        total, cells = sums_by_domain(quality, domain, count)
-        mean = (total + DOMAIN_CELLS * level_of(total, cells)) / (cells + DOMAIN_CELLS)
-        net = FactorNet.fit(unit, quality, domain, mean, self.seed)
+        doubt = doubt_of(unit, domain, groups, quality, self.seed)
+        answers, lengths = quality_means(unit, domain, groups, quality), length_means(unit, domain, groups, tokens)
+        net = FactorNet.of_several(unit, quality, domain, answers.level[:-1], self.seed)
         low, high = log_bounds(tokens)
         arrays = {
             "basis": groups.basis.astype(np.float16),
@@ -81,14 +64,16 @@ class Domains(msgspec.Struct, frozen=True, tag="domains", tag_field="learner", f
             "weight": groups.weight,
             "bias": groups.bias,
             "trust": groups.trust,
+            "cells": groups.cells.astype(np.float16),
+            "cell": groups.cell.astype(np.int16),
             "quality": answers.value[:, :arms].astype(np.float16),
-            "variance": answers.variance[:, :arms].astype(np.float16),
-            "log_tokens": lengths.value.astype(np.float16),
+            "variance": doubt.scaled(answers, groups)[:, :arms].astype(np.float16),
+            "log_tokens": np.log(lengths.value).astype(np.float16),
             "seen": np.concatenate([answers.weight[:, :arms], lengths.weight], axis=1).astype(np.float16),
-            "level": net.level[:, :arms].astype(np.float16),
+            "level": np.vstack([net.level, log_odds(answers.level[-1])])[:, :arms].astype(np.float16),
             "hidden": net.hidden.astype(np.float16),
             "shift": net.shift,
-            "head": net.head[:, :arms].astype(np.float16),
+            "head": (np.float32(doubt.of_net) * net.head[:, :arms]).astype(np.float16),
             "offset": np.concatenate([_nan_where_never(quality[:, :arms]), _nan_where_never(tokens)]),
             "low": low,
             "high": high,
@@ -102,69 +87,14 @@ def _nan_where_never(values: FloatArray) -> FloatArray:
     return np.where(np.isfinite(values).any(axis=0), 0.0, np.nan)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    """One outcome. value, variance: (groups, arms). weight: (domains, arms) of an arm among domains."""
-
-    value: FloatArray
-    variance: FloatArray
-    weight: FloatArray
-
-
-def _quality(x: FloatArray, domain: IntArray, groups: Groups, y: FloatArray) -> _Part:
-    count = len(groups.bias)
-    total, cells = sums_by_domain(y, domain, count)
-    expected = level_of(total, cells)
-    mean = (total + DOMAIN_CELLS * expected) / (cells + DOMAIN_CELLS)
-    value, variance = np.empty((len(groups.domain), y.shape[1])), np.empty((len(groups.domain), y.shape[1]))
-    between = _between_domains(total, cells, expected)
-    for number in range(count):
-        rows, own = np.flatnonzero(domain == number), groups.domain == number
-        share, moves = groups.within(x[rows], number).astype(np.float64), sensitivity(mean[number])
-        seen, residual = observed(y[rows] - mean[number])
-        known = seen @ np.square(moves)
-        level, trust = (residual @ moves) / (known + _QUERY_NOISE), known / (known + _QUERY_NOISE)
-        hard = (share.T @ level) / (share.T @ trust + _GROUP_QUERIES)
-        peculiar = np.where(seen, residual - (share @ hard)[:, None] * moves, 0.0)
-        size = share.T @ seen
-        value[own] = np.clip(mean[number] + hard[:, None] * moves + share.T @ peculiar / (size + _GROUP_CELLS), 0.0, 1.0)
-        noise = (np.square(peculiar).sum(axis=0) + UNKNOWN_VARIANCE) / (seen.sum(axis=0) + 1)
-        # of the arm's mean in the domain, and of what is peculiar to the group: each shrinks with the cells that were seen
-        variance[own] = between / (cells[number] + DOMAIN_CELLS) * DOMAIN_CELLS + noise / (size + _GROUP_CELLS)
-    return _Part(value, variance, cells / (cells + _SEEN) + _UNSEEN)
-
-
-def _between_domains(total: FloatArray, cells: FloatArray, expected: FloatArray) -> float:
-    """Variance of an arm's true mean in a domain around what is common to domains."""
-    enough = cells >= _SEEN
-    if not enough.any():
-        return UNKNOWN_VARIANCE
-    mean = total[enough] / cells[enough]
-    sampled = mean * (1 - mean) / cells[enough]
-    return float(np.clip((np.square(mean - expected[enough]) - sampled).mean(), 0.001, UNKNOWN_VARIANCE))
-
-
-def _lengths(x: FloatArray, domain: IntArray, groups: Groups, tokens: FloatArray) -> _Part:
-    """Log tokens. Where an arm was not measured in a domain, half-way between its mean elsewhere and that with the domain's effect."""
-    count = len(groups.bias)
-    total, cells = sums_by_domain(tokens, domain, count)
-    mean = (total + DOMAIN_CELLS * length_of(total, cells)) / (cells + DOMAIN_CELLS)
-    value = np.empty((len(groups.domain), tokens.shape[1]))
-    for number in range(count):
-        rows, own = np.flatnonzero(domain == number), groups.domain == number
-        share = groups.within(x[rows], number).astype(np.float64)
-        seen, ratio = observed(tokens[rows] / mean[number])
-        value[own] = np.log(mean[number] * (share.T @ ratio + _LENGTH_CELLS) / (share.T @ seen + _LENGTH_CELLS))
-    return _Part(value, np.zeros(0), cells / (cells + _SEEN) + _UNSEEN)
-
-
 class DomainsPredictor:
     """Means by domain and group, mixed by how likely each is.
 
-    basis: (d, r), centres: (groups, r) float16; group: (groups,) the domain of each; weight: (d, domains), bias: (domains,), trust: (2,):
-    see `Groups`.
-    quality, variance, log_tokens: (groups, arms) float16. seen: (domains, 2 arms) float16, how much an arm counts in a domain, for
-    quality and for lengths. level: (domains, arms), hidden: (d, h), head: (h, arms) float16, shift: (h,): see `FactorNet`.
+    basis: (d, r), centres: (groups, r), cells: (c, r) float16; group, cell: (groups,) the domain and the cell of each;
+    weight: (d, domains), bias: (domains,), trust: (2,): see `Groups`.
+    quality, variance, log_tokens: (groups + 1, arms) float16. seen: (domains + 1, 2 arms) float16, how much an arm counts in a domain, for
+    quality and for lengths. level: (domains + 1, arms), hidden: (d, h), head: (h, arms) float16, shift: (h,): see `FactorNet`. The last
+    row is for a text of no known domain.
     offset: (2 arms,), NaN where never observed. low, high: (arms,) bounds of log tokens.
     """
 
@@ -172,47 +102,23 @@ class DomainsPredictor:
 
     def __init__(self, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> None:
         n = len(arms)
-        shapes: dict[str, tuple[int | None, ...]] = dict.fromkeys(("basis", "centres", "weight"), (None, None))
-        shapes |= dict.fromkeys(("quality", "variance", "log_tokens"), (None, n)) | {
-            "seen": (None, 2 * n),
-            "level": (None, n),
-            "head": (None, n),
-        }
-        shapes |= {"group": (None,), "bias": (None,), "hidden": (None, None), "shift": (None,)}
-        check_shapes(arrays, shapes | {"trust": (2,), "offset": (2 * n,), "low": (n,), "high": (n,)})
-        groups, d, domains = len(arrays["centres"]), len(arrays["basis"]), len(arrays["bias"])
-        sizes = {
-            "group": groups,
-            "quality": groups,
-            "variance": groups,
-            "log_tokens": groups,
-            "seen": domains,
-            "weight": d,
-            "level": domains,
-        }
-        sizes |= {"hidden": d, "head": len(arrays["shift"])}
-        wrong = [name for name, size in sizes.items() if len(arrays[name]) != size]
-        owner = np.asarray(arrays["group"]).astype(np.intp)
-        fits = (
-            arrays["weight"].shape[1] == domains
-            and arrays["hidden"].shape[1] == len(arrays["shift"])
-            and arrays["basis"].shape[1] == arrays["centres"].shape[1]
-        )
-        steps = np.diff(owner, prepend=-1, append=domains)  # groups of one domain stand together, and every domain has one
-        if wrong or not fits or not groups or not ((steps >= 0) & (steps <= 1)).all():
-            raise ArtifactError(f"weights: {', '.join(wrong) or 'weight, basis or group'} does not fit the others: the artifact is damaged")
+        _check(n, arrays)
         self.arms, self._arrays = arms, arrays
-        basis, centres = (np.asarray(arrays[name], dtype=np.float32) for name in ("basis", "centres"))
-        self._groups = Groups(basis, centres, owner, arrays["weight"], arrays["bias"], arrays["trust"])
-        quality, variance, logs, seen = (
-            np.asarray(arrays[name], dtype=np.float32) for name in ("quality", "variance", "log_tokens", "seen")
-        )
-        self._seen, own = seen, seen[owner]
-        # one product gives the sums of quality, of its square, and of tokens, each weighted by what was seen
-        self._values = np.concatenate([own[:, :n] * quality, own[:, :n] * (variance + quality**2), own[:, n:] * np.exp(logs)], axis=1)
-        self._hidden, self._shift, self._head = (np.asarray(arrays[name], dtype=np.float32) for name in ("hidden", "shift", "head"))
-        self._level = seen[:, :n] * np.asarray(arrays["level"], dtype=np.float32)
-        self._offset, self._low, self._high = (np.asarray(arrays[name], dtype=np.float32) for name in ("offset", "low", "high"))
+        owner, cell = (np.asarray(arrays[name]).astype(np.intp) for name in ("group", "cell"))
+        exact = ("group", "cell", "low", "high")
+        small = {name: np.asarray(values, dtype=np.float32) for name, values in arrays.items() if name not in exact}
+        basis, centres, weight, bias, trust, cells = (small[name] for name in ("basis", "centres", "weight", "bias", "trust", "cells"))
+        self._groups = Groups(basis, centres, owner, weight, bias, trust, cells, cell)
+        # one product each: of the embedding, of the domains, of the groups; every forecast costs the time to read them
+        self._linear, self._directions = len(small["bias"]), small["basis"].shape[1]
+        self._first = np.ascontiguousarray(np.concatenate([small["weight"], small["basis"], small["hidden"]], axis=1))
+        self._first_bias = np.concatenate([small["bias"], np.zeros(self._directions, dtype=np.float32), small["shift"]])
+        seen, quality = small["seen"], small["quality"]
+        own = seen[np.append(owner, len(seen) - 1)]
+        self._of_domains = np.concatenate([seen, seen[:, :n] * small["level"]], axis=1)
+        self._of_groups = np.concatenate([own[:, :n] * quality, small["variance"], own[:, n:] * np.exp(small["log_tokens"])], axis=1)
+        self._head, self._offset = small["head"], small["offset"]
+        self._low, self._high = (np.asarray(arrays[name], dtype=np.float32) for name in ("low", "high"))
 
     def predict(self, x: FloatArray) -> Forecast:
         """See `Predictor.predict`."""
@@ -222,22 +128,29 @@ class DomainsPredictor:
         return Forecast.of(self.arms, quality, tokens, spread)
 
     def _predict(self, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        n = len(self.arms)
-        odds, share = self._groups.membership(x)
-        seen = odds @ self._seen
-        if len(x) == 1 and share.shape[1] > _MAX_GROUPS:  # a part of the rows, so that one decision is quick
-            few = strongest(share, _MAX_GROUPS)[0]
-            sums = share[:, few] @ self._values[few]
+        n, at = len(self.arms), self._linear
+        first = x @ self._first
+        first += self._first_bias
+        products = first[:, :at], first[:, at : at + self._directions]
+        if len(x) == 1:
+            odds, few, share = self._groups.shares_of_one(*products)
+            of_groups = share @ self._of_groups.take(few, axis=0)
         else:
-            sums = share @ self._values
-        mean = sums[:, :n] / seen[:, :n]
-        spread = np.sqrt(np.maximum(sums[:, n : 2 * n] / seen[:, :n] - mean * mean, _TINY))
-        log_odds = odds @ self._level / seen[:, :n] + np.maximum(x @ self._hidden + self._shift, 0) @ self._head
-        net = np.float32(0.5) + np.float32(0.5) * np.tanh(np.float32(0.5) * log_odds)
-        quality = np.minimum(np.maximum(mean + _NET * (net - mean) + self._offset[:n], 0.0), 1.0)
-        logs = np.log(np.maximum(sums[:, 2 * n :] / seen[:, n:], _TINY)) + self._offset[n:]
+            odds, share = self._groups.shares(*products)
+            of_groups = share @ self._of_groups
+        of_domains = odds @ self._of_domains
+        seen = of_domains[:, :n]
+        mean, spread = of_groups[:, :n] / seen, np.sqrt(np.maximum(of_groups[:, n : 2 * n], _TINY))
+        net = where_seen(np.maximum(first[:, at + self._directions :], 0) @ self._head, seen, odds[:, -1:])
+        quality = blended(of_domains[:, 2 * n :] / seen, mean, net) + self._offset[:n]
+        logs = np.log(np.maximum(of_groups[:, 2 * n :] / of_domains[:, n : 2 * n], _TINY)) + self._offset[n:]
         tokens = np.exp(np.minimum(np.maximum(logs, self._low), self._high))
         return quality, tokens, np.where(np.isnan(quality), np.nan, spread)
+
+    def groups_of(self, x: FloatArray) -> IntArray:
+        """(n,) the number of the group that each of (n, d) embeddings most likely belongs to."""
+        share = self._groups.membership(unit_rows(np.asarray(x, dtype=np.float32)))[1]
+        return np.asarray(share[:, :-1].argmax(axis=1))
 
     def arrays(self) -> dict[str, Any]:
         """See `Predictor.arrays`."""
@@ -247,3 +160,22 @@ class DomainsPredictor:
     def from_arrays(cls, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> Self:
         """See `Predictor.from_arrays`."""
         return cls(arms, dict(arrays))
+
+
+def _check(arms: int, arrays: dict[str, Any]) -> None:
+    """Raise `ArtifactError` where the arrays do not fit together."""
+    shapes: dict[str, tuple[int | None, ...]] = dict.fromkeys(("basis", "centres", "cells", "weight", "hidden"), (None, None))
+    shapes |= dict.fromkeys(("quality", "variance", "log_tokens", "level", "head"), (None, arms)) | {"seen": (None, 2 * arms)}
+    shapes |= dict.fromkeys(("group", "cell", "bias", "shift"), (None,)) | {"trust": (2,)}
+    check_shapes(arrays, shapes | {"offset": (2 * arms,), "low": (arms,), "high": (arms,)})
+    groups, d, domains, hidden = (len(arrays[name]) for name in ("centres", "basis", "bias", "shift"))
+    sizes = dict.fromkeys(("quality", "variance", "log_tokens"), groups + 1) | dict.fromkeys(("seen", "level"), domains + 1)
+    sizes |= {"group": groups, "cell": groups, "weight": d, "hidden": d, "head": hidden}
+    r, cell = arrays["centres"].shape[1], np.asarray(arrays["cell"]).astype(np.intp)
+    wrong = [name for name, size in sizes.items() if len(arrays[name]) != size]
+    widths = [(arrays[name].shape[1], size) for name, size in (("weight", domains), ("hidden", hidden), ("basis", r), ("cells", r))]
+    steps = np.diff(np.asarray(arrays["group"]).astype(np.intp), prepend=-1, append=domains)
+    # groups of one domain stand together, and every domain has one
+    fits = all(one == other for one, other in widths) and groups > 0 and 0 <= cell.min() <= cell.max() < len(arrays["cells"])
+    if wrong or not fits or not ((steps >= 0) & (steps <= 1)).all():
+        raise ArtifactError(f"weights: {', '.join(wrong) or 'weight, basis or group'} does not fit the others: the artifact is damaged")

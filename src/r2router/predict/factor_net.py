@@ -1,7 +1,7 @@
 """A small network that tells how a query differs from others of its domain, for all arms at once: item response theory by text.
 
 One hidden layer on the embedding gives a few factors of the query; each arm has a loading on every factor, and in each domain a level.
-Their sum is the log odds of a correct answer. Trained by cross-entropy on the observed cells alone, with Adam; the domain is known while
+Their sum is the log odds of a right answer. Trained by cross-entropy on the observed cells alone, with Adam; the domain is known while
 training, and a second head that has to tell it keeps the hidden layer honest. Served as two products.
 """
 
@@ -16,11 +16,8 @@ from r2router.predict.domain_parts import softmax
 from r2router.types import FloatArray, IntArray
 
 _HIDDEN, _FACTORS = 256, 24
-_EPOCHS = 25
-_RATE = 2e-3
-_MAX_BATCH = 512
-_MIN_BATCH = 16
-_STEPS_PER_EPOCH = 40
+_NETS = 2
+_EPOCHS, _RATE, _MOST_BATCH, _LEAST_BATCH, _STEPS_PER_EPOCH = 30, 2e-3, 512, 16, 40
 _SCALE = np.float32(4.0)  # of the embeddings
 _DROPPED = 0.2  # share of the hidden units that a batch does without
 _DOMAIN_LOSS = 0.5
@@ -28,7 +25,7 @@ _CELLS = 4.0  # weight of a query's cells together, on average, beside `_DOMAIN_
 _DECAY = {"hidden": 3e-5, "factor": 3e-4, "loading": 3e-4, "tell": 3e-5}
 _HOLD = 1e-4  # pull of the levels to the domain's means
 _BETA, _BETA_SQUARE, _TINY = 0.9, 0.999, 1e-8  # Kingma & Ba, ICLR 2015
-_MAX_LOGIT = 5.3  # of a mean of 0.005 or 0.995
+_MOST_LOGIT = 5.3  # of a mean of 0.005 or 0.995
 
 Parameters = dict[str, FloatArray]
 
@@ -43,11 +40,22 @@ class FactorNet:
     head: FloatArray
 
     @classmethod
+    def of_several(cls, x: FloatArray, y: FloatArray, domain: IntArray, mean: FloatArray, seed: int) -> FactorNet:
+        """The mean of `_NETS` networks that differ by their seeds alone, as one."""
+        nets = [cls.fit(x, y, domain, mean, seed + k) for k in range(_NETS)]
+        return cls(
+            np.mean([net.level for net in nets], axis=0),
+            np.concatenate([net.hidden for net in nets], axis=1),
+            np.concatenate([net.shift for net in nets]),
+            np.concatenate([net.head for net in nets]) / np.float32(_NETS),
+        )
+
+    @classmethod
     def fit(cls, x: FloatArray, y: FloatArray, domain: IntArray, mean: FloatArray, seed: int) -> FactorNet:
         """Fit (n, arms) qualities of (n, d) embeddings of norm 1. mean: (domains, arms) expected quality, where training begins."""
         seen = np.isfinite(y)
         cells = float(seen.sum())
-        start = np.clip(np.log(mean / (1 - mean + 1e-9) + 1e-9), -_MAX_LOGIT, _MAX_LOGIT).astype(np.float32)
+        start = log_odds(mean)
         rng = np.random.default_rng(seed)
         now: Parameters = {
             "hidden": rng.normal(0, 1, (x.shape[1], _HIDDEN)).astype(np.float32),
@@ -64,10 +72,15 @@ class FactorNet:
         return cls(now["level"], now["hidden"] * _SCALE, now["shift"], now["factor"] @ now["loading"])
 
 
+def log_odds(mean: FloatArray) -> FloatArray:
+    """Of mean qualities, held within those of 0.005 and 0.995."""
+    return np.clip(np.log(mean / (1 - mean + 1e-9) + 1e-9), -_MOST_LOGIT, _MOST_LOGIT).astype(np.float32)
+
+
 def _train(
     now: Parameters, x: FloatArray, y: FloatArray, weight: FloatArray, domain: IntArray, start: FloatArray, rng: np.random.Generator
 ) -> None:
-    size = int(np.clip(len(x) // _STEPS_PER_EPOCH, _MIN_BATCH, _MAX_BATCH))
+    size = int(np.clip(len(x) // _STEPS_PER_EPOCH, _LEAST_BATCH, _MOST_BATCH))
     steps, step = _EPOCHS * -(-len(x) // size), 0
     first, second = ({name: np.zeros_like(value) for name, value in now.items()} for _ in range(2))
     for _ in range(_EPOCHS):

@@ -6,7 +6,10 @@ Other packages add a learner class through the entry point group `r2router.learn
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from r2router.errors import ArtifactError, ConfigError
 from r2router.plugins import Registry
@@ -62,6 +65,15 @@ def learner_class(name: str) -> type[Any]:
         known = LEARNERS.names()
         raise ConfigError(f"no learner {name!r}{suggest(name, known)}; there are: {', '.join(known)}")
     return found
+
+
+def learner_of(spec: Mapping[str, Any]) -> Any:
+    """The learner that a card names with its settings. Raises `ConfigError` for one that is not installed or has other settings here."""
+    kind = learner_class(str(spec.get("learner", "")))
+    try:
+        return msgspec.convert(dict(spec), kind)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"the router's learner {spec}: {error}") from None
 
 
 def predictor_class(kind: str) -> type[Any]:

@@ -44,6 +44,7 @@ class Table:
     held_out: it is the test part of a `split`, so that a router of the other part has not seen it, though both are from one file.
     responses: where the answers stand in the sources, which are read when they are needed; None where there are none.
     teaching: (n, others) quality of arms that are not in the pool, as their price is not known: they show how hard a query is.
+    source_of: (n,) the number in `sources` of the file that each query stands in first; None where that is not known.
     """
 
     pool: Pool
@@ -63,6 +64,7 @@ class Table:
     controls: Mapping[str, str] = field(default_factory=dict)
     responses: ResponseIndex | None = None
     teaching: FloatArray | None = None
+    source_of: IntArray | None = None
 
     @classmethod
     def read(  # noqa: PLR0913 - how foreign tables are to be understood, by name
@@ -122,7 +124,7 @@ class Table:
         """A table from checked rows of the long format (see `r2router.table.rows.read_rows`)."""
         import polars as pl
 
-        from r2router.table.arrays import arms_of, controls_of, fit_to_pool, pivot, responses_of, simulations_of
+        from r2router.table.arrays import FILE, arms_of, controls_of, fit_to_pool, pivot, responses_of, simulations_of
 
         if unpriced not in {None, "teach", "drop"}:
             raise UsageError(f"unpriced is {unpriced!r}; models without a price 'teach' or 'drop'")
@@ -134,6 +136,9 @@ class Table:
         rows, others, dropped = fit_to_pool(rows, pool, drop=drop_unknown or unpriced == "drop", teach=teach)
         queries = pl.concat([rows, others]).unique("query_id", keep="first", maintain_order=True)
         columns: dict[str, Any] = pivot(rows, pool, ARRAYS, queries)
+        of = queries[FILE].cast(pl.Int64).to_numpy().astype(np.intp) if FILE in queries.columns else np.full(1, len(sources))
+        if len(of) and of.max() < len(sources):  # a data frame is no source that has a name
+            columns["source_of"] = of
         if len(others):
             columns["teaching"] = pivot(others, Pool(arms_of(others)), ["quality"], queries)["quality"]
         made, made_note = simulations_of(rows)
@@ -178,8 +183,9 @@ class Table:
         columns: dict[str, Any] = {k: tuple(getattr(self, k)[i] for i in index) for k in ("query_ids", "queries", "tasks")}
         responses = None if self.responses is None else self.responses.take(index)
         teaching = None if self.teaching is None else self.teaching[index]
+        source_of = None if self.source_of is None else self.source_of[index]
         arrays = {k: getattr(self, k)[index] for k in ARRAYS}
-        return replace(self, **columns | arrays, responses=responses, teaching=teaching)
+        return replace(self, **columns | arrays, responses=responses, teaching=teaching, source_of=source_of)
 
     def check_vectors(self, vectors: FloatArray | None) -> None:
         """Raise `DataError` unless embeddings are a row of finite numbers a query, or where texts are simulated and there are none."""
