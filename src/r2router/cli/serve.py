@@ -29,7 +29,7 @@ Examples:
 @click.option("--port", type=click.IntRange(0, 65_535), metavar="N", help="The port; by default 4040. 0 takes any that is free.")
 @click.option("--router", metavar="DIR", help="The saved router; by default the starter router.")
 def serve(file: Path | None, host: str | None, port: int | None, router: str | None) -> None:
-    """Serve the endpoints of OpenAI and Anthropic; route each request.
+    """Run the gateway: a server for clients of OpenAI and Anthropic.
 
     Point a client's base URL at http://127.0.0.1:4040/v1 and ask for the model auto. The providers whose keys are in the environment are
     called; where there is none, every answer is a replay that costs nothing and says so. SIGHUP reloads the configuration, SIGTERM ends
