@@ -49,7 +49,7 @@ def savings(  # noqa: PLR0913, PLR0917 - one an option
     files: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """What would PROMPTS cost with a router, and how good would the answers be?
+    """Show what PROMPTS would cost, and how good answers would be.
 
     PROMPTS is a CSV, JSON, JSON lines, Parquet or text file (one prompt per line); a prompt is a text, or a chat with messages, of which
     the last turn of the user counts and everything before it is paid for. Nothing is called, and no key is needed.

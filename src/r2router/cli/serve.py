@@ -29,7 +29,7 @@ Examples:
 @click.option("--port", type=click.IntRange(0, 65_535), metavar="N", help="Port; default: 4040. 0 takes any free port.")
 @click.option("--router", metavar="DIR", help="The saved router; default: the bundled starter router.")
 def serve(file: Path | None, host: str | None, port: int | None, router: str | None) -> None:
-    """Serve the endpoints of OpenAI and Anthropic; route each request.
+    """Run the gateway: a server for clients of OpenAI and Anthropic.
 
     Set a client's base URL to http://127.0.0.1:4040/v1 and ask for the model auto. The providers whose keys are in the environment are
     called. Without any key, every answer is a recorded one that costs nothing and says so. SIGHUP reloads the configuration. SIGTERM
