@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from r2router.figure import Figure
-from r2router.metrics.by_task import LEAST_QUERIES, gaps
+from r2router.metrics.by_task import MIN_QUERIES, gaps
 from r2router.metrics.methods import Means, Outcomes
 from r2router.predict import Learner
 from r2router.router.recipe import Recipe
@@ -50,7 +50,7 @@ def sources_left_out(
         if progress is not None:
             progress("leaving out sources", number, len(table.sources))
         own = table.source_of == number
-        if int(own.sum()) < LEAST_QUERIES or own.all() or (only is not None and name not in only):
+        if int(own.sum()) < MIN_QUERIES or own.all() or (only is not None and name not in only):
             continue
         rest, asked = table.take(np.flatnonzero(~own)), table.take(np.flatnonzero(own))
         router = Recipe(learner=learner, folds=0, digest=False, seed=seed).fit(rest, x[~own])

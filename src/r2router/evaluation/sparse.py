@@ -114,12 +114,12 @@ class SparseReport:
         formats = (",.0f", ",.0f", "+.3f", "+.3f", "")
         grid = Grid("Task by task", heads, tuple(rows), formats, about=_COMPARED.format(how=self.how))
         alone = tuple(GridRow(Path(one.source).name, (float(one.queries), one.over_mixture)) for one in self.left_out)
-        about = "Each file was left out, and a router of the others compared with the mixture of fixed arms that the others choose."
+        about = "Each file left out in turn: a router of the others, compared with the mixture of fixed arms that the others choose."
         others = [Grid("Files left out", ("queries", "router minus mixture"), alone, (",.0f", "+.3f"), about=about)] if alone else []
         answers = [
             leak(self.trained_on, self.trained_share),
             f"Over {len(tasks)} tasks the router is {signed(self.gaps.mean)} above each task's mixture of fixed arms on average.",
-            f"With all tasks pooled it is {signed(self.pooled)} above the mixture of fixed arms by their training averages.",
+            f"All tasks pooled: it is {signed(self.pooled)} above the mixture of fixed arms by their training averages.",
             f"At equal cost it is {signed(self.gaps.mean_over_best)} above each task's best fixed arm on average.",
             f"Squared error of the quality forecasts: {self.error:.3f} of that of the arm's mean on the task, the task being known."
             if np.isfinite(self.error)

@@ -82,7 +82,7 @@ def pooled(quality: FloatArray, cost: FloatArray, outcomes: Outcomes, means: Mea
     known = outcomes.seen & np.isfinite(quality) & np.isfinite(cost) & np.isfinite(mean_quality) & np.isfinite(mean_cost)
     rows = np.flatnonzero(known.any(axis=1))
     name = "over mixture, all tasks pooled"
-    if len(rows) < LEAST_QUERIES:
+    if len(rows) < MIN_QUERIES:
         return Figure(name)
     there = Outcomes(outcomes.arms, *(np.where(known, a, np.nan)[rows] for a in (outcomes.quality, outcomes.cost)))
     router, mixture = Routed.of(quality[rows], cost[rows], there), Routed.mixture(Means(mean_quality[rows], mean_cost[rows]), there)
