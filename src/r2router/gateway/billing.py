@@ -89,3 +89,11 @@ def reserve(plan: Plan, ceiling: int | None, answers: int, billable: int, *, hou
             tokens = max(tokens, facts.tokens + more.tokens)
     costs.sort(reverse=True)
     return sum(costs[: max(1, billable)]) + max(again, default=0), tokens
+
+
+def cost_headers(bill: Bill, before: Bill) -> list[tuple[bytes, bytes]]:
+    """The headers that say what a request cost, with what was asked before; none where that is not known."""
+    if bill.cost is None or before.cost is None:
+        return []
+    source = b"estimate" if bill.estimated or before.estimated else b"usage"
+    return [(b"x-r2router-cost", f"{(bill.cost + before.cost) / 1e9:.9f}".encode()), (b"x-r2router-cost-source", source)]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from r2router.errors import Refused
 from r2router.gateway.attempt import Attempts, Held, Lost
-from r2router.gateway.billing import Bill, nanos, reserve, usage_from
+from r2router.gateway.billing import Bill, cost_headers, nanos, reserve, usage_from
 from r2router.gateway.books import Books
 from r2router.gateway.error_bodies import error_headers
 from r2router.gateway.failover import Breaker
@@ -252,7 +252,7 @@ class Relay:
                 cost = Bill()
                 cost.add(step, usage, estimated=estimated)
                 await self._wait_for_row()
-                await self.out.whole(held.exchange.status, headers + _cost_headers(cost, self.told.bill) + given, held.first)
+                await self.out.whole(held.exchange.status, headers + cost_headers(cost, self.told.bill) + given, held.first)
             else:
                 if not self.out.started:
                     await self.out.start(held.exchange.status, headers + self._forecast_headers() + given + _STREAM_HEADERS)
@@ -384,13 +384,6 @@ def _healthy(looks: Looks, breaker: Breaker) -> Looks:
         if breaker.open(step.model.provider, step.model.id):
             question = question.without(step.arm)
     return replace(looks, question=question) if question.left else looks
-
-
-def _cost_headers(bill: Bill, before: Bill) -> list[tuple[bytes, bytes]]:
-    if bill.cost is None or before.cost is None:
-        return []
-    source = b"estimate" if bill.estimated or before.estimated else b"usage"
-    return [(b"x-r2router-cost", f"{(bill.cost + before.cost) / 1e9:.9f}".encode()), (b"x-r2router-cost-source", source)]
 
 
 def header_text(value: str) -> bytes:
