@@ -14,6 +14,7 @@ pytest.importorskip("uvicorn", reason="the gateway needs the [serve] extra")
 
 from fake_provider import RESET, Answer, Asked, FakeProvider, as_json, chunk, event, message_events, response_events
 from gateway_rig import KEY, PATHS, Rig, asking, rig
+from r2router.decide import Value
 from r2router.gateway.failover import Breaker, action_of, wait_of
 
 ENDPOINTS = tuple(PATHS)
@@ -115,8 +116,16 @@ def test_a_refusal_goes_back_byte_for_byte(gate: Rig, fakes: Any, failing: Any, 
 def test_too_long_a_prompt_goes_to_a_larger_window(gate: Rig, fakes: Any, failing: Any) -> None:
     words = {"error": {"message": "This model's maximum context length is 10 tokens", "code": "context_length_exceeded"}}
     failing(as_json(words, 400))
-    status, _, _ = gate.post("chat", asking("chat", model="auto:cheap"))
-    contexts = {f"up-{m.id}": m.context for m in gate.gateway.setting.router.pool.models}
+    router = gate.gateway.setting.router
+    contexts = {f"up-{m.id}": m.context for m in router.pool.models}
+
+    def goes_on(usd: float) -> bool:  # whether a fallback takes more than the arm of this value
+        decision = router.route("Who wrote Faust?", Value(usd))
+        first, *rest = (contexts[f"up-{model}"] for model in (decision.model, *(arm.model for arm in decision.fallbacks)))
+        return first is not None and any(c is None or c > first for c in rest)
+
+    usd = next(usd for usd in (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0) if goes_on(usd))
+    status, _, _ = gate.post("chat", asking("chat", r2router={"policy": {"policy": "value", "usd": usd}}))
     first, *rest = (contexts[a.body["model"]] for a in calls(fakes))
     assert status == 200 and rest and all(c is None or c > (first or 0) for c in rest)
 
