@@ -48,7 +48,7 @@ def check_seen(router: Router, seen: Sequence[Answer]) -> list[int]:
     found = []
     for number, answer in enumerate(seen):
         if not isinstance(answer, Answer) or not isinstance(answer.text, str):
-            raise QueryError(f"seen[{number}] is no Answer with a text: give Answer(arm=..., text=...)")
+            raise QueryError(f"seen[{number}] is not an Answer with a text: give Answer(arm=..., text=...)")
         arm = index.get(str(answer.arm))
         if arm is None:
             hint = suggest(str(answer.arm), list(router.arms))
