@@ -164,7 +164,7 @@ def test_what_was_graded_in_other_words_is_known_with_a_wide_spread() -> None:
     assert forecast.familiar.all()
     assert [router.domain_stats.domains[d] for d in forecast.domain] == ["mathematics", "SQL", "medicine"]
     x = load_encoder(router.encoder).encode(asked)
-    strange = ~router.familiarity.knows(x) if router.familiarity is not None else np.zeros(3, dtype=bool)
+    strange = ~router.in_distribution.knows(x) if router.in_distribution is not None else np.zeros(3, dtype=bool)
     assert (forecast.spread[strange] >= router.domain_stats.spreads.domain - 1e-9).all()
     assert not router.domain_stats.domain_and_kind(load_encoder(router.encoder).encode(["Tell me a joke."]))[1].any(), (
         "of chats nothing was graded"
