@@ -85,17 +85,25 @@ class SQLite:
                     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             uri = f"{Path(path).absolute().as_uri()}?mode={'rw' if write else 'ro'}"
             self._connection = sqlite3.connect(uri, uri=True, timeout=busy_s, isolation_level=None, check_same_thread=False)
-            if write:
-                self._connection.execute("PRAGMA journal_mode = WAL")
-                self._connection.execute("PRAGMA synchronous = FULL")
-                self._connection.execute("BEGIN IMMEDIATE")  # a file that cannot be written to is to be known now
-                self._connection.execute("ROLLBACK")
-            else:
-                self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            try:
+                self._begin(write)
+            except sqlite3.Error:
+                self._connection.close()
+                raise
         except (sqlite3.Error, OSError) as error:
             words = error.strerror if isinstance(error, OSError) else str(error)
             hint = "give a file that this user may write to" if write else "give a ledger's file"
             raise LedgerError(f"{path}: cannot be used as a ledger ({words}); {hint}") from None
+
+    def _begin(self, write: bool) -> None:
+        """Set it up; a file that is no database, or cannot be written to, is to be known now."""
+        if write:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("ROLLBACK")
+        else:
+            self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
     def begin(self) -> None:
         """As of `Database`."""
