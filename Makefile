@@ -59,7 +59,7 @@ demo: $(CORE)
 	$(BIN)/r2router train r2bench-mini --test 0.2 --out build/mini-router
 	$(BIN)/r2router route --router build/mini-router "Solve for x: 7*x + 3 = 59" --min-quality 0.8
 	$(BIN)/r2router curves --router build/mini-router "Solve for x: 7*x + 3 = 59"
-	@printf '\nA cascade on the answers that come along:\n'
+	@printf '\nA cascade on the answers of R2-Bench-mini:\n'
 	$(BIN)/python examples/cascade_with_a_check.py
 
 # one thread in each process: the arrays of tests are small, and threads that wait for each other make them several times slower

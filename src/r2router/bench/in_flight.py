@@ -24,7 +24,7 @@ class InFlight:
     """A file `NAME.in-flight` of one number, nano-dollars, beside a journal whose lock the caller has; there only while it is above 0.
 
     It is written without waiting for the disk: a killed process loses nothing of it, a power cut may lose the last seconds.
-    left: what an earlier run left. Raises `JournalError` where the file is none of ours.
+    left: what an earlier run left. Raises `JournalError` where the file was not written by r2router.
     """
 
     def __init__(self, journal: Path) -> None:

@@ -85,7 +85,7 @@ class Matches(msgspec.Struct, frozen=True):
 
 
 def _searched(pattern: str, text: str) -> bool | None:
-    """Whether a pattern is found; None where that takes too long. Raises `ValueError` for what is no pattern, `MissingExtra`."""
+    """Whether a pattern is found; None where that takes too long. Raises `ValueError` for an invalid pattern, `MissingExtra`."""
     try:
         import regex  # type: ignore[import-untyped]
     except ImportError:
@@ -102,7 +102,7 @@ class JsonSchema(msgspec.Struct, frozen=True):
     """The answer, or the code block in it, is JSON that a schema allows (by the jsonschema package: `pip install 'r2router[checks]'`).
 
     Nothing is fetched: a reference to another file or address fails the check. A `pattern` of the schema that takes too long is no match.
-    Raises `ConfigError` for what is no schema, `MissingExtra`.
+    Raises `ConfigError` for an invalid schema, `MissingExtra`.
     """
 
     schema: Mapping[str, Any]

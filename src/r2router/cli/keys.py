@@ -73,5 +73,5 @@ def _agreed(key: str, host: str) -> bool:
             raise
         note("")
         raise click.UsageError(
-            f"the pool sends the key in {key} to {host}, which is no known provider's: give --send-key {key}={host} if you want that"
+            f"the pool sends the key in {key} to {host}, not the host of a known provider: give --send-key {key}={host} if you want that"
         ) from None

@@ -22,7 +22,7 @@ _SLIVER = 0.02  # a range of spends shorter than this share of the whole (by log
 
 
 def answers_of(report: Report) -> tuple[str, ...]:
-    """Is routing worth it, what it saves, where it does not help, and what the router does as it is set."""
+    """Is routing worth it, what it saves, where it does not help, and what the router does with its own policy."""
     c = report.comparison
     found = [_leak(report), _verdict(c), _saving(c), _no_help(report), _as_set(report)]
     return tuple(answer for answer in found if answer)
@@ -128,7 +128,7 @@ def _without_gain(c: Comparison) -> list[str]:
 def _as_set(report: Report) -> str:
     quality, cost = report.own
     return (
-        f"As it is set ({report.own_policy}), the router gives quality {signed(quality, '.3f')} for "
+        f"With its own policy ({report.own_policy}), the router gives quality {signed(quality, '.3f')} for "
         f"{_usd(cost.value)} [{_usd(cost.low)}, {_usd(cost.high)}] per 1,000 requests."
     )
 

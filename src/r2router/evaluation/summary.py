@@ -47,7 +47,7 @@ def _more(report: Report) -> list[str]:
     elif not math.isnan(area):
         said.append("There is no gap to the oracle.")
     named = ", ".join(f"{arm} {share:.0%}" for arm, share in report.shares[:_ARMS])
-    said.append(f"Arms that it uses as it is set: {named}{', ...' if len(report.shares) > _ARMS else ''}.")
+    said.append(f"Arms that its own policy uses: {named}{', ...' if len(report.shares) > _ARMS else ''}.")
     if report.out_of_distribution > 0:
         said.append(f"{report.out_of_distribution:.1%} of the queries are unlike the training data and got the safe choice.")
     return said

@@ -66,7 +66,10 @@ def _effort(ours: str | None, caller: Ceilings, levels: tuple[str, ...]) -> str 
 
 
 def clamped(effort: str, levels: tuple[str, ...]) -> str:
-    """An effort as one of a model's levels: the highest at or below it, else the lowest. As it is where none are known, or it is none."""
+    """An effort as one of a model's levels: the highest level at or below it, else the lowest.
+
+    Unchanged where the model's levels are not known, or where it is not an effort that has an order.
+    """
     limit = budget_order(Budget(effort))
     if not levels or limit[0] != 1:
         return effort

@@ -163,9 +163,15 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[limits]`: sizes in megabytes, times in seconds.
 
-    body_mb: of a request, unpacked. body_s: for it to arrive. deadline_s: for all attempts up to the first byte of an answer.
-    silence_s: of a provider within an answer. stall_s: of a client that does not read. longest_s: of one answer. drain_s: for answers
-    under way at the end. attempts: calls per request, of different models. keepalive_s: between signs of life to a waiting client.
+    body_mb: size of a request, unpacked.
+    body_s: for a request to arrive.
+    deadline_s: for all attempts, up to the first byte of an answer.
+    silence_s: how long a provider may send nothing within an answer.
+    stall_s: how long a client may read nothing.
+    longest_s: length of one answer.
+    drain_s: for running answers to finish when the gateway stops.
+    attempts: calls per request, each to another model.
+    keepalive_s: between two keep-alives to a client that waits.
     """
 
     body_mb: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 32.0

@@ -1,4 +1,4 @@
-"""The answer to the client: its head sent once, its body with the client's pace, signs of life while nothing comes."""
+"""The answer to the client: its head sent once, its body at the client's pace, keep-alives while nothing comes."""
 
 from __future__ import annotations
 

@@ -307,7 +307,7 @@ class Relay:
     # -- what is told -------------------------------------------------------------------------------------------------
 
     def _head(self) -> Headers:
-        """Of a stream that begins with a sign of life."""
+        """The headers of a stream that begins with a keep-alive."""
         kind = (b"content-type", b"text/event-stream; charset=utf-8")
         return [*self._headers(self.plan.steps[0]), *self._forecast_headers(), kind, *_STREAM_HEADERS]
 

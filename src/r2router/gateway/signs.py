@@ -1,4 +1,4 @@
-"""Signs of life to a client that waits for a stream, and the end of an answer that takes too long or that nobody takes."""
+"""Keep-alives to a client that waits for a stream; ends an answer that takes too long, or whose client does not read."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from r2router.gateway.tap import Tap
 
 
 class Signs:
-    """ping: a sign of life. began: of the loop's clock. head: the headers of a stream that begins with one.
+    """Keep-alives of one request.
 
-    tap: of the answer, once it came.
+    ping: the bytes of a keep-alive.
+    began: when the request began, by the loop's clock.
+    head: the headers of a stream that begins with a keep-alive.
+    tap: reads the answer, once it has come.
     """
 
     def __init__(self, out: Outgoing, bounds: Bounds, ping: bytes, began: float, head: Callable[[], Headers]) -> None:

@@ -39,7 +39,7 @@ def terms_of(policy: Policy, cost: FloatArray) -> Terms | None:
 
 
 def check_seen(router: Router, seen: Sequence[Answer]) -> list[int]:
-    """The numbers of the arms of answers. Raises `QueryError` for what is no answer, or one of an arm that the router does not have."""
+    """The index of each answer's arm. Raises `QueryError` for anything but an `Answer`, and for an arm that the router does not have."""
     if not isinstance(seen, (list, tuple)):
         raise QueryError(f"seen is {type(seen).__name__}; give a list of Answer")
     if len(seen) > _MAX_SEEN:

@@ -145,7 +145,7 @@ class ReplyBuilder:
     def add(self, body: Any) -> Any:
         """Take in a whole reply or a chunk; gives the error that it reports instead, or None.
 
-        Raises TypeError for what is no reply, `TooMuch` where more was said than asked for can be.
+        Raises `TypeError` for anything that is not a reply, `TooMuch` where it is longer than the request allows.
         """
         if isinstance(body, list) and len(body) == 1:  # Gemini wraps its errors in a list
             body = body[0]

@@ -212,7 +212,7 @@ class _Reader:
 
 
 def _no_reply(data: bytes) -> AttemptFailed:
-    return AttemptFailed("malformed", f"answered with what is no reply: {one_line(data[:80].decode('utf-8', 'replace'))!r}")
+    return AttemptFailed("malformed", f"answered with something that is not a reply: {one_line(data[:80].decode('utf-8', 'replace'))!r}")
 
 
 def _reply(reader: _Reader, cap: int | None, sent: int | None) -> Reply:

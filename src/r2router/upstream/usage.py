@@ -253,7 +253,7 @@ def _within(usage: Usage) -> Usage:
 
 
 def _number(value: Any) -> int | None:
-    """A count; None where there is none. Raises `_Impossible` for what is no count."""
+    """A count; None where there is none. Raises `_Impossible` for a value that is not a count."""
     if value is None:
         return None
     if isinstance(value, float) and value.is_integer():  # JSON has one kind of number

@@ -87,9 +87,9 @@ def judges_of_their_own(judges: Iterable[str], pool: Pool, folder: Path) -> list
 class JudgeEngine:
     """An engine whose replies are verdicts.
 
-    It asks for JSON by schema; an endpoint that refuses that is asked in words from then on. A reply that is no verdict is sent back once
-    with the request to correct it; what is none then is a failure of kind `malformed`, never a score. A response too long for the judge's
-    context is shown with its middle left out, by halves, until it fits.
+    It asks for JSON by schema; an endpoint that refuses that is asked in words from then on. A reply that is not a verdict is sent
+    back once with the request to correct it; if the second reply is not a verdict either, that is a failure of kind `malformed`, never a
+    score. A response too long for the judge's context is shown with its middle left out, by halves, until it fits.
     """
 
     def __init__(self, engine: Engine) -> None:

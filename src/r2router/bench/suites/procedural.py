@@ -161,7 +161,7 @@ def procedural_suite(name: str, what: str, options: Mapping[str, str]) -> Suite:
 
 @lru_cache(maxsize=256)
 def made(dataset: str, config_json: str, seed: int) -> Any:
-    """A generator as it is set. Raises `DataError` for a setting that it does not have."""
+    """A generator with its settings. Raises `DataError` for a setting that it does not have."""
     gym = _gym()
     try:
         return gym.create_dataset(dataset, seed=seed, **json.loads(config_json))

@@ -211,7 +211,7 @@ def migrate(database: Database, steps: Iterable[tuple[int, str]] | None = None) 
 
 
 def version(database: Database, newest: int) -> int:
-    """The version of the tables, 0 where there are none. Raises `LedgerError` for one above `newest`, and for what is no ledger."""
+    """The version of the tables, 0 where there are none. Raises `LedgerError` for one above `newest`, and for no ledger."""
     tables = {name for (name,) in database.rows(_TABLES[database.kind])}
     if tables and "schema_version" not in tables:
         raise LedgerError(f"{database.where}: is a database but not a ledger: give a path where no file exists")

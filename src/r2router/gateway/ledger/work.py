@@ -55,7 +55,7 @@ class Settle(msgspec.Struct, frozen=True):
 
 
 class Expire(msgspec.Struct, frozen=True):
-    """Charge a request at its reservation, as nobody is there any more who could say what it came to."""
+    """Charge a request at its reservation: the process that knew its real cost has ended."""
 
     id: str
     scope: str
