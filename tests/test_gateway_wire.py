@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ pytest.importorskip("uvicorn", reason="the gateway needs the [serve] extra")
 
 from fake_provider import DONE, Answer, FakeProvider, as_json, chunk, event, message_events, response_events, usage_chunk
 from gateway_rig import KEY, PATHS, Rig, asking, rig
+from r2router.gateway.ledger import Ledger, Limits
 
 ENDPOINTS = tuple(PATHS)
 
@@ -132,6 +135,25 @@ def test_errors_have_the_shape_of_their_endpoint(gate: Rig, fake: FakeProvider, 
         assert error["type"] == "error" and error["error"]["type"] in ("invalid_request_error", "not_found_error") and error["request_id"]
     else:
         assert set(error["error"]) >= {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (asking("chat", model="auto:nope"), 404),  # before any arm is known
+        (asking("chat", r2router={"require": ["telepathy"]}), 400),
+        ({**asking("chat", model="gpt-5-mini"), "max_tokens": 10**12}, 402),  # by the ledger: more than any limit
+    ],
+    ids=["no preset", "no model", "no money"],
+)
+def test_a_refusal_is_told_once_with_its_status(fake: FakeProvider, tmp_path: Path, body: dict[str, Any], status: int) -> None:
+    limits = Limits(day_nanos=1) if status == 402 else None
+    with Ledger.at(tmp_path / "l.db", limits=limits) as ledger, rig({"fake": fake}, ledger=ledger) as gate:
+        assert gate.post("chat", body)[0] == status
+        found = gate.request("GET", "/metrics")[2].decode()
+        told = [json.loads(line) for line in gate.lines if '"request"' in line]
+    assert [line["status"] for line in told] == [status]
+    assert re.findall(r'^r2router_errors_total\{endpoint="chat",status="(\d+)"\} (\S+)$', found, re.MULTILINE) == [(str(status), "1.0")]
 
 
 def test_the_policy_of_a_request_counts(gate: Rig) -> None:

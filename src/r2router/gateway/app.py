@@ -169,7 +169,7 @@ class Gateway:
             raise Refused("too many requests are under way (limits.concurrent)", status=503, code="too_many_requests", retry_after=1)
         self.active += 1
         self._idle.clear()
-        planner, asked, relay = self.planner, None, None
+        planner, asked, relay, status = self.planner, None, None, 0
         span: Span = NOTHING
         try:
             setting = planner.setting
@@ -195,14 +195,20 @@ class Gateway:
                 at = planner.router.pool.index.get(Arm(relay.told.served))
                 self.sessions.keep(owner, name, moved(session, plan, relay.told.served, at))
         except Refused as refused:
-            self.metrics.errors.labels(dialect.name, refused.status).inc()
+            status = refused.status
+            if relay is not None:  # by the ledger, before the relay's own books begin, or by the relay
+                relay.told.status, relay.told.note = refused.status, refused.code
             span.failed(str(refused.status), refused.code)
             raise
         finally:
             self.active -= 1
             if not self.active:
                 self._idle.set()
-            self._tell(incoming, dialect, asked, relay, began)
+            took = asyncio.get_running_loop().time() - began
+            if relay is not None:
+                self._tell(incoming, dialect, asked, relay, took)
+            else:
+                self._tell_refused(incoming, dialect, asked, status, took)
             if relay is not None:
                 _trace(span, relay)
             span.end()
@@ -219,11 +225,14 @@ class Gateway:
         elif isinstance(self.books, NoBooks) and cost:
             self.targets.spent(name, begun, cost / 1e9)
 
-    def _tell(self, incoming: Incoming, dialect: Dialect, asked: str | None, relay: Relay | None, began: float) -> None:
-        took = asyncio.get_running_loop().time() - began
-        if relay is None:
-            self.log.request(id=incoming.id, status=0, endpoint=dialect.name, asked=asked, latency_s=took, state="refused")
-            return
+    def _tell_refused(self, incoming: Incoming, dialect: Dialect, asked: str | None, status: int, took: float) -> None:
+        """Of a request that no arm was asked for. status: 0 where the client left."""
+        if status:
+            self.metrics.errors.labels(dialect.name, status).inc()
+        state = "refused" if status else "cancelled"
+        self.log.request(id=incoming.id, status=status, endpoint=dialect.name, asked=asked, latency_s=took, state=state)
+
+    def _tell(self, incoming: Incoming, dialect: Dialect, asked: str | None, relay: Relay, took: float) -> None:
         told, plan, metrics = relay.told, relay.plan, self.metrics
         arm = told.served or plan.steps[0].arm
         metrics.requests.labels(dialect.name, plan.preset or "none", arm, told.state).inc()

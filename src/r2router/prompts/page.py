@@ -51,7 +51,10 @@ def findings_of(found: Savings, command: str = "") -> Findings:
         sources=() if found.source is None else (found.source,),
         settings={"r2router": __version__, "now": found.now, "seed": found.seed},
         command=command,
-        notes=(*found.notes, *(f"{count:,} rows hold no prompt: {why}" for why, count in found.left_out)),
+        notes=(
+            *found.notes,
+            *(f"rows without a prompt: {count:,} ({why})" for why, count in found.left_out),
+        ),
     )
 
 
