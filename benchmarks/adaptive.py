@@ -1,16 +1,16 @@
 """Choosing what to ask: the router's quality against the dollars spent on its table, for several ways of spending them.
 
-A real outcome table is replayed as if it were unknown: 20 % of the queries are held out (5 seeds, each a split and an order of its own),
-and of the others cells are revealed at their recorded cost until a share of the full grid's cost is spent. The default learner is
-trained on what was revealed and scored on the held-out queries, whose outcomes are all known: `area` is mean quality over log cost between
-the cheapest and the most expensive fixed arm, mixtures allowed.
+A real outcome table is replayed as if it were unknown: 20 % of the queries are held out (5 seeds, each a split and an
+order of its own), and of the others cells are revealed at their recorded cost until a share of the full grid's cost is
+spent. The default learner is trained on what was revealed and scored on the held-out queries, whose outcomes are all
+known: `area` is mean quality over log cost between the cheapest and the most expensive fixed arm, mixtures allowed.
 
-`decision`: the adaptive way with its default settings. `price`: the same with explore = 1: by price alone, without forecasts. `queries`:
-random queries with all arms, the usual grid on fewer of them. `cells`: random cells. `coarse`: ends and middle of each model's budgets
-first.
+`decision`: the adaptive way with its default settings. `price`: the same with explore = 1: by price alone, without
+forecasts. `queries`: random queries with all arms, the usual grid on fewer of them. `cells`: random cells. `coarse`:
+ends and middle of each model's budgets first.
 
-Intervals are 95 % percentiles of a bootstrap that draws seeds and queries; all strategies see the same draws, so differences are paired.
-The tables lie in `../shared/data` and are no part of the project.
+Intervals are 95 % percentiles of a bootstrap that draws seeds and queries; all strategies see the same draws, so
+differences are paired. The tables lie in `../shared/data` and are no part of the project.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def spend(args: argparse.Namespace) -> measure.Figures:
         part, outcomes = table.take(train), Outcomes.of(table.arms, table.quality[test], cost[test])
         full.append(float(np.nansum(cost[train])))
         whole: Floats | None = None
-        strategies = {"decision": Settings(seed=seed), "price": Settings(seed=seed, explore=1.0)} | {name: name for name in SIMPLE}
+        strategies = {"decision": Settings(seed=seed), "price": Settings(seed=seed, explore=1.0)} | {
+            name: name for name in SIMPLE
+        }
         for name, strategy in strategies.items():
             bought = replay(part, x[train], estimates[train], [share * full[-1] for share in shares], strategy, seed)
             rows = []
@@ -172,9 +174,13 @@ def draw(figures: measure.Figures) -> None:
             usd, value = found["spent_usd"][method], [f["value"] for f in row]
             (line,) = axes.plot(usd, value, marker="o", markersize=3, label=method)
             if method in ("decision", "queries"):
-                axes.fill_between(usd, [f["low"] for f in row], [f["high"] for f in row], alpha=0.12, color=line.get_color())
+                axes.fill_between(
+                    usd, [f["low"] for f in row], [f["high"] for f in row], alpha=0.12, color=line.get_color()
+                )
         axes.axhline(found["area"]["queries"][-1]["value"], color="grey", linewidth=0.8, linestyle=":")
-        axes.set(xscale="log", xlabel="US dollars spent on the table", ylabel="area over log cost, held out", title=name)
+        axes.set(
+            xscale="log", xlabel="US dollars spent on the table", ylabel="area over log cost, held out", title=name
+        )
         axes.legend()
     whole.savefig(measure.ROOT / "docs" / "adaptive.png", dpi=90)
 
@@ -186,11 +192,22 @@ def _show(name: str, figures: measure.Figures) -> None:
     full = figures["full_grid_usd"]
     print(f"\n{name}: full grid ${full:.2f}; {figures['seeds']} seeds; {figures['cpu_s']:.0f} s of CPU")
     heads = ("area", *(f"{share:.0%} ${share * full:.2f}" for share in figures["shares"]))
-    rows = [(m, *(f"{f['value']:.4f} [{f['low']:.3f}, {f['high']:.3f}]" for f in row)) for m, row in figures["area"].items()]
-    rows += [(m, *(f"{f['value']:+.4f} [{f['low']:+.3f}, {f['high']:+.3f}]" for f in row)) for m, row in figures["difference"].items()]
+    rows = [
+        (m, *(f"{f['value']:.4f} [{f['low']:.3f}, {f['high']:.3f}]" for f in row)) for m, row in figures["area"].items()
+    ]
+    rows += [
+        (m, *(f"{f['value']:+.4f} [{f['low']:+.3f}, {f['high']:+.3f}]" for f in row))
+        for m, row in figures["difference"].items()
+    ]
     rows.append(("best simple", *figures["best_simple"]))
     measure.table(heads, rows)
 
 
 if __name__ == "__main__":
-    measure.run(__file__, __doc__, {"spend": spend}, drive, lambda p: p.add_argument("--table", choices=TABLES, help=argparse.SUPPRESS))
+    measure.run(
+        __file__,
+        __doc__,
+        {"spend": spend},
+        drive,
+        lambda p: p.add_argument("--table", choices=TABLES, help=argparse.SUPPRESS),
+    )

@@ -1,14 +1,15 @@
-"""What looking at answers is worth: cascades through `Router.step`, all calls paid, beside the same router without a look.
+"""What looking at answers is worth: cascades through `Router.step`, all calls paid, beside the same router without a
+look.
 
 70 % of the queries teach, 30 % are scored; two splits of each table: public outcomes with answers, one without any
-(`jhu_concise_cot`: the cascade is the router there), and R2-Bench-mini, once more with answers that are continued under larger budgets, so
-that only what is added is paid. Twelve values of a correct answer are asked of both, spread evenly on
-a log scale between 3 times the cost of the cheapest arm and 30 times that of the most expensive one. Beside them: the mixture of fixed arms
-that the training outcomes choose, and the oracle that knows each outcome. Areas are of mean quality over log cost. `gap` is the share of
-the way from the mixture to the oracle; the interval of the difference is by bootstrap over the scored queries. `rivals` is the cascade's
-area less that of other ways to ask several arms, which choose their lists and thresholds on the other half of the scored queries
-(`r2router.evaluation.cascade_rivals`).
-Tables but the last lie in `../shared/data` and are no part of the project.
+(`jhu_concise_cot`: the cascade is the router there), and R2-Bench-mini, once more with answers that are continued under
+larger budgets, so that only what is added is paid. Twelve values of a correct answer are asked of both, spread evenly
+on a log scale between 3 times the cost of the cheapest arm and 30 times that of the most expensive one. Beside them:
+the mixture of fixed arms that the training outcomes choose, and the oracle that knows each outcome. Areas are of mean
+quality over log cost. `gap` is the share of the way from the mixture to the oracle; the interval of the difference is
+by bootstrap over the scored queries. `rivals` is the cascade's area less that of other ways to ask several arms, which
+choose their lists and thresholds on the other half of the scored queries (`r2router.evaluation.cascade_rivals`). Tables
+but the last lie in `../shared/data` and are no part of the project.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def scored(args: argparse.Namespace) -> measure.Figures:
     fitted = time.perf_counter() - begin
     cost = test.cost() * 1e3
     usable = np.isfinite(test.quality).mean(axis=0) > 0.97
-    rows = np.flatnonzero((np.isfinite(test.quality) & np.isfinite(cost))[:, usable].all(axis=1))[: 12 if args.small else None]
+    rows = np.flatnonzero((np.isfinite(test.quality) & np.isfinite(cost))[:, usable].all(axis=1))[
+        : 12 if args.small else None
+    ]
     away = [str(arm) for arm, use in zip(test.arms, usable, strict=True) if not use]
     usd = train.cost()[:, usable]
     values = np.geomspace(3 * np.nanmean(usd, axis=0).min(), 30 * np.nanmean(usd, axis=0).max(), SETTINGS)
@@ -70,7 +73,11 @@ def scored(args: argparse.Namespace) -> measure.Figures:
         "best_quality": best,
         "gap": {name: _gap(areas, name) for name in ("routing", "cascade")},
         "area": {name: float(area[0]) for name, area in areas.items()},
-        "more": {"value": float(more[0]), "low": float(np.quantile(more[1:], 0.025)), "high": float(np.quantile(more[1:], 0.975))},
+        "more": {
+            "value": float(more[0]),
+            "low": float(np.quantile(more[1:], 0.025)),
+            "high": float(np.quantile(more[1:], 0.975)),
+        },
         "usd_at_95": {name: _min(path, keep * best) for name, path in paths.items()},
         "calls": [float(calls) for calls in paths["cascade"][2]],
     }
@@ -91,7 +98,12 @@ def rivals(args: argparse.Namespace) -> measure.Figures:
     return {
         name: {"area": found.figures[name]["area"].value, "value": gap.value, "low": gap.low, "high": gap.high}
         for name, gap in less.items()
-    } | {"cascade": {"area": found.figures["cascade"]["area"].value, "gap_closed": found.figures["cascade"]["gap_closed"].value}}
+    } | {
+        "cascade": {
+            "area": found.figures["cascade"]["area"].value,
+            "gap_closed": found.figures["cascade"]["gap_closed"].value,
+        }
+    }
 
 
 def _spec(name: str) -> r2.Cascade | bool:
@@ -101,7 +113,9 @@ def _spec(name: str) -> r2.Cascade | bool:
 
 
 def step(args: argparse.Namespace) -> measure.Figures:
-    """Milliseconds of processor time of a step that looks at an answer of some 300 tokens: of a new question, and of one just seen."""
+    """Milliseconds of processor time of a step that looks at an answer of some 300 tokens: of a new question, and of
+    one just seen.
+    """
     import numpy as np
 
     import r2router as r2
@@ -146,8 +160,8 @@ def _paths(
 ) -> tuple[Floats, Floats, Floats]:
     """(settings, n) dollars paid per 1,000 requests and quality of the accepted answers; (settings,) calls per query.
 
-    scored_by: the rows, the values of a right answer, the arms that are not asked, and what each answer cost. An answer that goes on from
-    another one costs what it adds: what was written already is paid as input.
+    scored_by: the rows, the values of a right answer, the arms that are not asked, and what each answer cost. An answer
+    that goes on from another one costs what it adds: what was written already is paid as input.
     """
     import numpy as np
 
@@ -159,14 +173,18 @@ def _paths(
     for s, value in enumerate(values.tolist()):
         for j, i in enumerate(rows.tolist()):
             seen: list[r2.Answer] = []
-            while (then := router.step(test.queries[i], seen, r2.Value(value), exclude=away, max_steps=most)).call is not None:
+            while (
+                then := router.step(test.queries[i], seen, r2.Value(value), exclude=away, max_steps=most)
+            ).call is not None:
                 arm = at[str(then.call.arm)]
                 paid[s, j] += cost[i, arm]
                 if then.continues is not None and router.resumes is not None:
                     before = np.arange(len(test.arms))[None] == at[seen[then.continues].arm]
                     paid[s, j] -= 1e3 * router.resumes.saved(before, test.output_tokens[i : i + 1])[0, arm]
                 used = float(test.output_tokens[i, arm])
-                seen.append(r2.Answer(str(then.call.arm), texts.get((i, arm), ""), output_tokens=used, continues=then.continues))
+                seen.append(
+                    r2.Answer(str(then.call.arm), texts.get((i, arm), ""), output_tokens=used, continues=then.continues)
+                )
             assert then.accept is not None
             got[s, j], calls[s, j] = test.quality[i, at[str(seen[then.accept].arm)]], len(seen)
     return paid, got, calls.mean(axis=1)

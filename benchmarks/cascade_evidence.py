@@ -1,9 +1,11 @@
-"""What each kind of evidence of a cascade is worth: learned again without it, and played on queries that taught nothing.
+"""What each kind of evidence of a cascade is worth: learned again without it, and played on queries that taught
+nothing.
 
-70 % of the queries of a table teach (two splits), 30 % are scored. `auc`: how well the chance that an answer is right, from question and
-answer, tells right answers from wrong ones, on average over the arms; `from the question` is the forecast alone. `worth`: mean over twelve
-values of a right answer of (quality x value - all that was paid) / value, less the same of routing alone; its interval is by bootstrap over
-the scored queries. The tables lie in `../shared/data` and are no part of the project.
+70 % of the queries of a table teach (two splits), 30 % are scored. `auc`: how well the chance that an answer is right,
+from question and answer, tells right answers from wrong ones, on average over the arms; `from the question` is the
+forecast alone. `worth`: mean over twelve values of a right answer of (quality x value - all that was paid) / value,
+less the same of routing alone; its interval is by bootstrap over the scored queries. The tables lie in `../shared/data`
+and are no part of the project.
 """
 
 from __future__ import annotations
@@ -25,10 +27,22 @@ TABLES, SEEDS = ("tts_knowledge", "simpleqa_verified"), (0, 1)
 KINDS: dict[str, tuple[str, ...]] = {
     "length and tokens": ("log characters", "log words", "log tokens", "tokens over forecast", "tokens above forecast"),
     "words of doubt and refusal": ("doubts", "doubt", "refusal"),
-    "form: new words, digits, lines, emphasis, marks": ("new words", "digits", "log digits", "lines", "emphasis", "marked answer"),
+    "form: new words, digits, lines, emphasis, marks": (
+        "new words",
+        "digits",
+        "log digits",
+        "lines",
+        "emphasis",
+        "marked answer",
+    ),
     "whether it was cut": ("cut",),
 }
-OTHERS = ("agreement with other answers", "the question's embedding", "heads of single arms", "what it says of other arms")
+OTHERS = (
+    "agreement with other answers",
+    "the question's embedding",
+    "heads of single arms",
+    "what it says of other arms",
+)
 
 
 def scored(args: argparse.Namespace) -> measure.Figures:
@@ -73,7 +87,11 @@ def scored(args: argparse.Namespace) -> measure.Figures:
             hidden = numbers.numbers.copy()
             hidden[:, :, [NAMES.index(name) for name in KINDS[kind]]] = 0.0
             return replace(numbers, numbers=hidden)
-        return replace(numbers, words=np.zeros_like(numbers.words), value=np.zeros_like(numbers.value)) if kind == OTHERS[0] else numbers
+        return (
+            replace(numbers, words=np.zeros_like(numbers.words), value=np.zeros_like(numbers.value))
+            if kind == OTHERS[0]
+            else numbers
+        )
 
     def figures(kind: str) -> tuple[measure.Figures, Floats]:
         vectors = np.zeros_like(data.x) if kind == OTHERS[1] else data.x

@@ -1,8 +1,10 @@
-"""Collecting: calls per second through `collect` against a fake endpoint of 5 ms, its own time a call, memory, and opening a large journal.
+"""Collecting: calls per second through `collect` against a fake endpoint of 5 ms, its own time a call, memory, and
+opening a large journal.
 
-10,000 calls at concurrency 64, every one on the disk before it counts, streamed and not; the endpoint is a process of its own on the same
-machine and takes its share of it. "Own time" is all CPU time of the collecting process over the calls: HTTP, JSON, journal, plan.
-The same calls through the retries and limits alone show what HTTP costs. `--ray` does them as Ray work, too (needs ray).
+10,000 calls at concurrency 64, every one on the disk before it counts, streamed and not; the endpoint is a process of
+its own on the same machine and takes its share of it. "Own time" is all CPU time of the collecting process over the
+calls: HTTP, JSON, journal, plan. The same calls through the retries and limits alone show what HTTP costs. `--ray` does
+them as Ray work, too (needs ray).
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ BUDGETS = (8, 16)
 @contextlib.contextmanager
 def endpoint() -> Iterator[str]:
     """The base URL of a fake endpoint in a process of its own."""
-    process = subprocess.Popen([sys.executable, "-m", "r2router.testing.endpoint", "0", str(LATENCY_MS)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "r2router.testing.endpoint", "0", str(LATENCY_MS)], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
@@ -47,7 +51,9 @@ def plan_of(url: str, calls: int, stream: bool) -> Any:
     budgets = tuple(Budget.of(b, ("instruction", "max_tokens")) for b in BUDGETS)
     model = Model(id="m", budgets=budgets, provider="here", upstream="m", usd_per_million=Prices(1.0, 4.0))
     queries = [Query(id=f"q{i}", text=f"{i} {words}?", task="t") for i in range(calls // len(BUDGETS))]
-    return CollectionPlan(queries, Pool([model]), {"here": Provider(base_url=url, concurrency=CONCURRENCY, stream=stream)})
+    return CollectionPlan(
+        queries, Pool([model]), {"here": Provider(base_url=url, concurrency=CONCURRENCY, stream=stream)}
+    )
 
 
 def rss_mib() -> float:
@@ -106,7 +112,9 @@ def bare(args: argparse.Namespace) -> measure.Figures:
     async def run(url: str) -> measure.Figures:
         plan = plan_of(url, calls, stream=False)
         model = plan.pool.models[0]
-        requests = [plan.controls.request(model, plan.providers["here"], q, b) for q in plan.queries for b in model.budgets]
+        requests = [
+            plan.controls.request(model, plan.providers["here"], q, b) for q in plan.queries for b in model.budgets
+        ]
         async with Upstream(plan.providers) as upstream:
             await upstream.probe("here")
             queue = iter(requests)
@@ -117,7 +125,10 @@ def bare(args: argparse.Namespace) -> measure.Figures:
 
             wall, cpu = time.perf_counter(), time.process_time()
             await asyncio.gather(*(work() for _ in range(CONCURRENCY)))
-            return {"calls_per_s": calls / (time.perf_counter() - wall), "own_ms_per_call": 1e3 * (time.process_time() - cpu) / calls}
+            return {
+                "calls_per_s": calls / (time.perf_counter() - wall),
+                "own_ms_per_call": 1e3 * (time.process_time() - cpu) / calls,
+            }
 
     with endpoint() as url:
         return asyncio.run(run(url))
@@ -140,7 +151,8 @@ def large_journal(args: argparse.Namespace) -> measure.Figures:
             for i in range(records):
                 key = content_key(str(i), "m", "100", "max_tokens", 0)
                 record = Record(
-                    key=key, query=key, query_id=f"q{i}", model="m", budget="100", control="max_tokens", budget_tokens=100,
+                    key=key, query=key, query_id=f"q{i}", model="m", budget="100", control="max_tokens",
+                    budget_tokens=100,
                     input_tokens=200, output_tokens=200, response=response, finish_reason="stop", charged_usd=0.001,
                 )  # fmt: skip
                 file.write(encoder.encode(record) + b"\n")
@@ -154,7 +166,8 @@ def large_journal(args: argparse.Namespace) -> measure.Figures:
         size = path.stat().st_size
     return {
         "records": records, "gib": size / 2**30, "open_s": seconds, "mib_per_s": size / 2**20 / seconds,
-        "bytes_of_memory_per_record": (after - before) * 2**20 / records, "has_us": 1e6 * sum(looked_up) / len(looked_up),
+        "bytes_of_memory_per_record": (after - before) * 2**20 / records,
+        "has_us": 1e6 * sum(looked_up) / len(looked_up),
     }  # fmt: skip
 
 
@@ -173,15 +186,25 @@ def drive(run: measure.Run) -> measure.Figures:
     figures = {name: run.case(name, threads=1, timeout=900) for name in names}
     rows = [
         (name, *(measure.show(figures, f"{name}.{key}", form) for key, form in (
-            ("calls_per_s", "{:,.0f}"), ("own_ms_per_call", "{:.2f}"), ("rss_at_tenth_mib", "{:.0f}"), ("rss_at_end_mib", "{:.0f}"),
+            ("calls_per_s", "{:,.0f}"), ("own_ms_per_call", "{:.2f}"), ("rss_at_tenth_mib", "{:.0f}"),
+            ("rss_at_end_mib", "{:.0f}"),
         )))
         for name in names if name != "journal"
     ]  # fmt: skip
     measure.table(("calls", "a second", "own ms each", "MiB at a tenth", "MiB at the end"), rows)
-    shown = [measure.show(figures, f"journal.{k}", f) for k, f in (("records", "{:,}"), ("gib", "{:.2f} GiB"), ("open_s", "{:.1f} s"))]
+    shown = [
+        measure.show(figures, f"journal.{k}", f)
+        for k, f in (("records", "{:,}"), ("gib", "{:.2f} GiB"), ("open_s", "{:.1f} s"))
+    ]
     measure.table(("journal", "size", "opened in"), [shown])
     return figures
 
 
 if __name__ == "__main__":
-    measure.run(__file__, __doc__, CASES, drive, lambda parser: parser.add_argument("--ray", action="store_true", help="with Ray, too"))
+    measure.run(
+        __file__,
+        __doc__,
+        CASES,
+        drive,
+        lambda parser: parser.add_argument("--ray", action="store_true", help="with Ray, too"),
+    )

@@ -1,8 +1,10 @@
-"""Two ways to enforce a budget, beside each other: cutting one long answer, and telling the model and cutting what is too long.
+"""Two ways to enforce a budget, beside each other: cutting one long answer, and telling the model and cutting what is
+too long.
 
-R2-Bench-mini has both on the same queries, models and budgets. For each arm: mean quality, tokens used, the share of answers that the
-budget cut, and the share that kept to it (tokens used <= 1.1 x budget, as in the paper); intervals are 95 % percentiles of a bootstrap
-over queries, of differences paired by query. Then whether the two rank arms alike: Spearman's correlation of the arms' mean qualities.
+R2-Bench-mini has both on the same queries, models and budgets. For each arm: mean quality, tokens used, the share of
+answers that the budget cut, and the share that kept to it (tokens used <= 1.1 x budget, as in the paper); intervals are
+95 % percentiles of a bootstrap over queries, of differences paired by query. Then whether the two rank arms alike:
+Spearman's correlation of the arms' mean qualities.
 """
 
 from __future__ import annotations
@@ -31,7 +33,10 @@ def compare(args: argparse.Namespace) -> measure.Figures:
     from r2router.bench.judging.agreement import spearman
     from r2router.mini import TABLES
 
-    ways = {way: rows_of(pl.read_parquet(TABLES[name])) for way, name in (("shared", "r2bench-mini"), ("told", "r2bench-mini-instruction"))}
+    ways = {
+        way: rows_of(pl.read_parquet(TABLES[name]))
+        for way, name in (("shared", "r2bench-mini"), ("told", "r2bench-mini-instruction"))
+    }
     both = ways["shared"].join(ways["told"], on=("query_id", "model", "budget_tokens"), suffix="_told").sort("query_id")
     rng, draws = np.random.default_rng(0), 50 if args.small else DRAWS
     arms = {}
@@ -65,10 +70,26 @@ def drive(run: measure.Run) -> measure.Figures:
     rows = []
     for arm, f in figures.get("arms", {}).items():
         told, shared = f["told"], f["shared"]
-        pairs = [(f"{told[c]:{form}}", f"{shared[c]:{form}}") for c, form in zip(COLUMNS, (".3f", ".0f", ".0%", ".0%"), strict=True)]
+        pairs = [
+            (f"{told[c]:{form}}", f"{shared[c]:{form}}")
+            for c, form in zip(COLUMNS, (".3f", ".0f", ".0%", ".0%"), strict=True)
+        ]
         gap, low, high = f["told_minus_shared_quality"]
-        rows.append((arm, str(f["queries"]), *(" / ".join(pair) for pair in pairs), f"{gap:+.3f} [{low:+.3f}, {high:+.3f}]"))
-    measure.table(("told / cut", "queries", "quality", "tokens used", "cut by the budget", "kept to it", "quality, told minus cut"), rows)
+        rows.append(
+            (arm, str(f["queries"]), *(" / ".join(pair) for pair in pairs), f"{gap:+.3f} [{low:+.3f}, {high:+.3f}]")
+        )
+    measure.table(
+        (
+            "told / cut",
+            "queries",
+            "quality",
+            "tokens used",
+            "cut by the budget",
+            "kept to it",
+            "quality, told minus cut",
+        ),
+        rows,
+    )
     print(f"\nrank correlation of the arms' mean qualities: {measure.show(figures, 'rank_correlation', '{:.2f}')}")
     return figures
 

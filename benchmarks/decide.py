@@ -1,10 +1,12 @@
 """One decision with the embedding given, through the public `Router.decide`: 11 models x 16 budgets, 1,024 dimensions.
 
-Beside it, in the same process and by turns, the same decision as the paper's released code takes it: head by head, 187 fitted
-scikit-learn Ridge regressors asked for the one row, then a loop over the arms. Then batches of 100,000, on one and on two threads.
+Beside it, in the same process and by turns, the same decision as the paper's released code takes it: head by head, 187
+fitted scikit-learn Ridge regressors asked for the one row, then a loop over the arms. Then batches of 100,000, on one
+and on two threads.
 
-The routers: `released` has the paper's released heads (the real ones where `../shared/reference` lies beside the project, else random
-ones of the same shapes), `ridge` 176 quality and 176 token heads of `Ridge`, `default` what the default learner makes of the same.
+The routers: `released` has the paper's released heads (the real ones where `../shared/reference` lies beside the
+project, else random ones of the same shapes), `ridge` 176 quality and 176 token heads of `Ridge`, `default` what the
+default learner makes of the same.
 """
 
 from __future__ import annotations
@@ -49,7 +51,11 @@ def prepare(args: argparse.Namespace) -> measure.Figures:
     learners: dict[str, Any] = {"ridge": Ridge()} | ({} if isinstance(default, Ridge) else {"default": default})
     for name, learner in learners.items():
         Recipe(learner=learner, folds=0).fit(table, vectors=x).save(args.work / name)
-    return {"released_heads": "real" if real else "random", "trained_on": n, "default_learner": msgspec.to_builtins(default)}
+    return {
+        "released_heads": "real" if real else "random",
+        "trained_on": n,
+        "default_learner": msgspec.to_builtins(default),
+    }
 
 
 def _released(folder: Path) -> Router:
@@ -93,7 +99,8 @@ def _like_released() -> Router:
     )
 
 
-# -- the decision head by head ------------------------------------------------------------------------------------------------
+# -- the decision head by head
+# ------------------------------------------------------------------------------------------------
 
 
 class HeadByHead:
@@ -107,7 +114,9 @@ class HeadByHead:
         self.quality = [heads[m * budgets : (m + 1) * budgets] for m in range(models)]
         self.tokens = heads[arms:]
         self.asked = predictor.budget_tokens.reshape(models, budgets).tolist()
-        self.price = [(p.input / 1e6, p.output / 1e6) for m in router.pool.models if (p := m.usd_per_million) is not None]
+        self.price = [
+            (p.input / 1e6, p.output / 1e6) for m in router.pool.models if (p := m.usd_per_million) is not None
+        ]
         self.count = len(heads)
 
     def choose(self, x: NDArray[np.float32], lam: float) -> int:
@@ -127,7 +136,9 @@ class HeadByHead:
 
 
 def _fitted(coef: NDArray[np.float32], intercept: float) -> Any:
-    """A Ridge regressor with these weights: fitted to the coordinate axes, so that it is a fitted one in every respect, then set."""
+    """A Ridge regressor with these weights: fitted to the coordinate axes, so that it is a fitted one in every respect,
+    then set.
+    """
     import numpy as np
     from sklearn.linear_model import Ridge
 
@@ -137,7 +148,8 @@ def _fitted(coef: NDArray[np.float32], intercept: float) -> Any:
     return head
 
 
-# -- cases --------------------------------------------------------------------------------------------------------------------
+# -- cases
+# --------------------------------------------------------------------------------------------------------------------
 
 
 def one(args: argparse.Namespace) -> measure.Figures:
@@ -161,14 +173,16 @@ def one(args: argparse.Namespace) -> measure.Figures:
     slow = figures["head_by_head"]
     for (
         name
-    ) in routers:  # by the medians or by the least times, whichever says less: a long call is interrupted more often than a short one
+    ) in routers:  # by the medians or by the least times, whichever says less: long calls are interrupted more often
         figures[name]["times_faster"] = min(slow[key] / figures[name][key] for key in ("p50_ms", "min_ms"))
     figures["head_by_head"]["heads"] = heads.count
     return figures | _agreement(routers["released"], heads, x[: 8 if args.small else 40])
 
 
 def _cold(router: Router, x: NDArray[np.float32], repeats: int) -> list[float]:
-    """Single decisions after 64 MiB of other data went through the processor's caches: what a rarely asked service sees."""
+    """Single decisions after 64 MiB of other data went through the processor's caches: what a rarely asked service
+    sees.
+    """
     import numpy as np
 
     other, seconds = np.zeros(64 << 17), []

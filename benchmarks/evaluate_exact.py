@@ -1,8 +1,9 @@
 """The exact evaluation over all lambdas, without a grid, of 6,194 queries x 176 arms.
 
-`curve` is the deferral curve of given forecasts alone (`score.Routed` and `score.compare`); `compare` adds what a router is always
-shown beside (fixed arms, one budget per LLM, the oracle); `evaluate` is the public function with embeddings given, forecasts and
-report included; the last one adds the bootstrap of 500 draws that the command makes by default.
+`curve` is the deferral curve of given forecasts alone (`score.Routed` and `score.compare`); `compare` adds what a
+router is always shown beside (fixed arms, one budget per LLM, the oracle); `evaluate` is the public function with
+embeddings given, forecasts and report included; the last one adds the bootstrap of 500 draws that the command makes by
+default.
 """
 
 from __future__ import annotations

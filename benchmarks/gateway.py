@@ -1,11 +1,14 @@
-"""What the gateway adds to a call: direct, through a bare relay, and through the gateway, by turns, at a fixed rate and at full load.
+"""What the gateway adds to a call: direct, through a bare relay, and through the gateway, by turns, at a fixed rate and
+at full load.
 
-Everything runs on this machine: a provider that answers at once or after 50 ms, a relay of uvicorn and aiohttp that looks at nothing, and
-`r2router serve` with its ledger on. Load is open: a request goes out when it is due, whether or not the one before came back. Where the
-machine has other work, the processor time per request says more than the clock; both are kept.
+Everything runs on this machine: a provider that answers at once or after 50 ms, a relay of uvicorn and aiohttp that
+looks at nothing, and `r2router serve` with its ledger on. Load is open: a request goes out when it is due, whether or
+not the one before came back. Where the machine has other work, the processor time per request says more than the clock;
+both are kept.
 
-Others beside it: `--litellm BIN/litellm` (litellm[proxy]==1.104.0 in an environment of its own) and `--portkey build/start-server.js`
-(@portkey-ai/gateway, with node), asked as their documentation says, without a database or any key.
+Others beside it: `--litellm BIN/litellm` (litellm[proxy]==1.104.0 in an environment of its own) and `--portkey
+build/start-server.js` (@portkey-ai/gateway, with node), asked as their documentation says, without a database or any
+key.
 """
 
 from __future__ import annotations
@@ -29,11 +32,15 @@ import measure
 
 REPLY = json.dumps(
     {
-        "id": "c1", "object": "chat.completion", "created": 1, "model": "m", "usage": {"prompt_tokens": 9, "completion_tokens": 3},
+        "id": "c1", "object": "chat.completion", "created": 1, "model": "m", "usage": {"prompt_tokens": 9,
+        "completion_tokens": 3},
         "choices": [{"index": 0, "message": {"role": "assistant", "content": "x" * 500}, "finish_reason": "stop"}],
     }
 ).encode()  # fmt: skip
-WORDS = "Explain in simple words how a heat pump warms a house in winter, why it needs less power than a heater, and what limits it"
+WORDS = (
+    "Explain in simple words how a heat pump warms a house in winter, why it needs less power than a heater, and what"
+    " limits it"
+)
 
 
 async def answer(send: Any, body: bytes) -> None:
@@ -69,9 +76,13 @@ def serve_app(app: Any, port: int) -> None:
 
 CHUNKS, GAP_S = 40, 0.02
 CHUNK = b"data: " + json.dumps({"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [
-    {"index": 0, "delta": {"content": "a few words of an answer "}, "finish_reason": None}]}).encode() + b"\n\n"  # fmt: skip
+    {"index": 0, "delta": {"content": "a few words of an answer "},
+    "finish_reason": None}]}).encode() + b"\n\n"  # fmt: skip
 LAST = b'data: {"id":"c1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
-STREAM_END = b'data: {"id":"c1","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":99,"total_tokens":108}}\n\ndata: [DONE]\n\n'
+STREAM_END = (
+    b'data: {"id":"c1","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":99,"total_tokens":108}}\n\ndata:'
+    b" [DONE]\n\n"
+)
 STREAMED = CHUNK * CHUNKS + LAST + STREAM_END
 
 
@@ -109,7 +120,9 @@ def relay(args: argparse.Namespace) -> measure.Figures:
             if response.content_type != "text/event-stream":
                 await answer(send, await response.read())
                 return
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+            await send(
+                {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}
+            )
             async for chunk in response.content.iter_any():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
@@ -158,8 +171,14 @@ def servers(args: argparse.Namespace) -> Iterator[tuple[dict[str, str], dict[str
         if args.litellm:
             lite = Path(folder) / "litellm.yaml"
             open_door = {"general_settings": {"dangerously_permit_weak_or_unset_master_key": True}}
-            parameters = {"model": "openai/fake", "api_base": f"http://127.0.0.1:{ports['direct']}/v1", "api_key": "none"}
-            lite.write_text(json.dumps({**open_door, "model_list": [{"model_name": "fake", "litellm_params": parameters}]}))  # JSON is YAML
+            parameters = {
+                "model": "openai/fake",
+                "api_base": f"http://127.0.0.1:{ports['direct']}/v1",
+                "api_key": "none",
+            }
+            lite.write_text(
+                json.dumps({**open_door, "model_list": [{"model_name": "fake", "litellm_params": parameters}]})
+            )  # JSON is YAML
             commands["litellm"] = [
                 args.litellm,
                 "--config",
@@ -202,7 +221,9 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def open_load(session: Any, url: str, bodies: list[bytes], rate: float, headers: dict[str, str] | None = None) -> list[float]:
+async def open_load(
+    session: Any, url: str, bodies: list[bytes], rate: float, headers: dict[str, str] | None = None
+) -> list[float]:
     """Milliseconds of each request from when it was due, at `rate` requests a second."""
     loop = asyncio.get_running_loop()
     begin = loop.time() + 0.05
@@ -210,7 +231,9 @@ async def open_load(session: Any, url: str, bodies: list[bytes], rate: float, he
     async def one(number: int, body: bytes) -> float:
         due = begin + number / rate
         await asyncio.sleep(max(0.0, due - loop.time()))
-        async with session.post(url, data=body, headers={"Content-Type": "application/json", **(headers or {})}) as response:
+        async with session.post(
+            url, data=body, headers={"Content-Type": "application/json", **(headers or {})}
+        ) as response:
             said = await response.read()
             assert response.status == 200, (url, response.status, said[:300])
         return 1000 * (loop.time() - due)
@@ -218,14 +241,18 @@ async def open_load(session: Any, url: str, bodies: list[bytes], rate: float, he
     return list(await asyncio.gather(*(one(n, body) for n, body in enumerate(bodies))))
 
 
-async def full_load(session: Any, url: str, body: bytes, seconds: float, at_once: int = 32, headers: dict[str, str] | None = None) -> float:
+async def full_load(
+    session: Any, url: str, body: bytes, seconds: float, at_once: int = 32, headers: dict[str, str] | None = None
+) -> float:
     """Requests a second that come back with so many at once."""
     end, done = time.monotonic() + seconds, 0
 
     async def one() -> None:
         nonlocal done
         while time.monotonic() < end:
-            async with session.post(url, data=body, headers={"Content-Type": "application/json", **(headers or {})}) as response:
+            async with session.post(
+                url, data=body, headers={"Content-Type": "application/json", **(headers or {})}
+            ) as response:
                 await response.read()
             done += 1
 
@@ -234,12 +261,18 @@ async def full_load(session: Any, url: str, body: bytes, seconds: float, at_once
 
 
 def asking(model: str, text: str, **more: Any) -> bytes:
-    return json.dumps({"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 100, **more}).encode()
+    return json.dumps(
+        {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 100, **more}
+    ).encode()
 
 
 def spread(milliseconds: list[float]) -> dict[str, float]:
     ranked = sorted(milliseconds) or [float("nan")]
-    return {"p50_ms": statistics.median(ranked), "p99_ms": ranked[min(len(ranked) - 1, round(0.99 * len(ranked)))], "n": len(ranked)}
+    return {
+        "p50_ms": statistics.median(ranked),
+        "p99_ms": ranked[min(len(ranked) - 1, round(0.99 * len(ranked)))],
+        "n": len(ranked),
+    }
 
 
 def rss_mib(pid: int) -> float:
@@ -252,12 +285,22 @@ def rss_mib(pid: int) -> float:
 def agent_body() -> bytes:
     """A request of an agent of about 60,000 tokens: a long history of tools and their outputs."""
     tools = [
-        {"type": "function", "function": {"name": f"tool_{n}", "description": "x" * 400, "parameters": {"type": "object"}}}
+        {
+            "type": "function",
+            "function": {"name": f"tool_{n}", "description": "x" * 400, "parameters": {"type": "object"}},
+        }
         for n in range(20)
     ]
-    messages: list[dict[str, Any]] = [{"role": "system", "content": "You are an agent. " * 200}, {"role": "user", "content": WORDS}]
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": "You are an agent. " * 200},
+        {"role": "user", "content": WORDS},
+    ]
     for n in range(60):
-        call = {"id": f"c{n}", "type": "function", "function": {"name": "tool_1", "arguments": json.dumps({"path": f"src/file_{n}.py"})}}
+        call = {
+            "id": f"c{n}",
+            "type": "function",
+            "function": {"name": "tool_1", "arguments": json.dumps({"path": f"src/file_{n}.py"})},
+        }
         messages += [
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "tool_call_id": f"c{n}", "content": "def f(): ... " * 260},
@@ -288,14 +331,23 @@ async def streams(session: Any, urls: dict[str, str], rounds: int) -> measure.Fi
     gaps: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
-            for ttft, between, size in await asyncio.gather(*(one_stream(session, urls[name], body) for _ in range(10))):
-                assert size == len(STREAMED) - (0 if name != "gateway" else len(STREAM_END) - len(b"data: [DONE]\n\n")), (name, size)
+            for ttft, between, size in await asyncio.gather(
+                *(one_stream(session, urls[name], body) for _ in range(10))
+            ):
+                assert size == len(STREAMED) - (
+                    0 if name != "gateway" else len(STREAM_END) - len(b"data: [DONE]\n\n")
+                ), (name, size)
                 first[name].append(ttft)
                 gaps[name] += between
     found: dict[str, Any] = {name: {"first_byte": spread(first[name]), "gap": spread(gaps[name])} for name in names}
     many = 1000 if rounds > 1 else 50
-    sizes = [size for _, _, size in await asyncio.gather(*(one_stream(session, urls["gateway"], body) for _ in range(many)))]
-    return found | {"at_once": many, "at_once_whole": sizes.count(len(STREAMED) - len(STREAM_END) + len(b"data: [DONE]\n\n"))}
+    sizes = [
+        size for _, _, size in await asyncio.gather(*(one_stream(session, urls["gateway"], body) for _ in range(many)))
+    ]
+    return found | {
+        "at_once": many,
+        "at_once_whole": sizes.count(len(STREAMED) - len(STREAM_END) + len(b"data: [DONE]\n\n")),
+    }
 
 
 async def load(args: argparse.Namespace) -> measure.Figures:
@@ -309,8 +361,12 @@ async def load(args: argparse.Namespace) -> measure.Figures:
             loads = {name: ([plain] * each, 100.0) for name in urls}
             for _ in range(2):  # warm up
                 for name, url in urls.items():
-                    await open_load(session, url, [plain] * 10 if name != "gateway" else [plain, known] * 5, 50, headers.get(name))
-            found: dict[str, list[float]] = {name: [] for name in (*loads, "routed new text", "routed known text", "agent body")}
+                    await open_load(
+                        session, url, [plain] * 10 if name != "gateway" else [plain, known] * 5, 50, headers.get(name)
+                    )
+            found: dict[str, list[float]] = {
+                name: [] for name in (*loads, "routed new text", "routed known text", "agent body")
+            }
             cpu: dict[str, list[float]] = {name: [] for name in found}
 
             async def one(name: str, server: str, bodies: list[bytes], rate: float) -> None:
@@ -321,7 +377,9 @@ async def load(args: argparse.Namespace) -> measure.Figures:
             for turn in range(rounds):
                 for name, (bodies, rate) in loads.items():
                     await one(name, name, bodies, rate)
-                await one("routed new text", "gateway", [asking("auto", f"{WORDS} {turn} {n}") for n in range(each // 4)], 50)
+                await one(
+                    "routed new text", "gateway", [asking("auto", f"{WORDS} {turn} {n}") for n in range(each // 4)], 50
+                )
                 await one("routed known text", "gateway", [known] * (each // 4), 50)
                 await one("agent body", "gateway", [agent] * (each // 10), 10)
             figures: dict[str, Any] = {"latency": {name: spread(ms) for name, ms in found.items()}}
@@ -340,7 +398,9 @@ async def load(args: argparse.Namespace) -> measure.Figures:
                 figures["streams"] = await streams(session, urls, 1 if args.small else 5)
             figures["rss_mib"] = {name: rss_mib(pid) for name, pid in pids.items()}
             figures["agent_body_bytes"] = len(agent)
-            figures["did_not_start"] = [name for name in ("litellm", "portkey") if getattr(args, name) and name not in urls]
+            figures["did_not_start"] = [
+                name for name in ("litellm", "portkey") if getattr(args, name) and name not in urls
+            ]
     direct = figures["latency"]["direct"]
     figures["added"] = {
         name: {key: value[key] - direct[key] for key in ("p50_ms", "p99_ms")}
@@ -357,9 +417,16 @@ CASES = {"provider": provider, "relay": relay, "load": lambda args: asyncio.run(
 
 def drive(run: measure.Run) -> measure.Figures:
     """At 0 and at 50 ms."""
-    others = [part for name in ("litellm", "portkey") if getattr(run.args, name) for part in (f"--{name}", getattr(run.args, name))]
+    others = [
+        part
+        for name in ("litellm", "portkey")
+        if getattr(run.args, name)
+        for part in (f"--{name}", getattr(run.args, name))
+    ]
     figures = {
-        f"{delay * 1000:g} ms": run.case("load", "--delay", delay, "--rounds", run.args.rounds, *more, threads=1, timeout=1200)
+        f"{delay * 1000:g} ms": run.case(
+            "load", "--delay", delay, "--rounds", run.args.rounds, *more, threads=1, timeout=1200
+        )
         for delay, more in ((0.0, others), (0.05, []))
     }
     for name, of in figures.items():
@@ -377,7 +444,9 @@ def drive(run: measure.Run) -> measure.Figures:
         rates = [measure.show(of, f"requests_per_s.{what}", "{:,.0f}") for what in sides]
         measure.table(("requests per second", *sides), [("", *rates)])
         for key in ("first_byte", "gap") if "streams" in of else ():
-            cells = [measure.show(of, f"streams.{side}.{key}.p50_ms", "{:.2f}") for side in ("direct", "relay", "gateway")]
+            cells = [
+                measure.show(of, f"streams.{side}.{key}.p50_ms", "{:.2f}") for side in ("direct", "relay", "gateway")
+            ]
             measure.table((f"streams: {key}, p50 ms", "direct", "relay", "gateway"), [("", *cells)])
     return figures
 
@@ -385,7 +454,9 @@ def drive(run: measure.Run) -> measure.Figures:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options of the cases."""
     parser.add_argument("--rounds", type=int, default=6, help="turns of each side")
-    parser.add_argument("--litellm", default="", metavar="FILE", help="the litellm command of an environment of its own")
+    parser.add_argument(
+        "--litellm", default="", metavar="FILE", help="the litellm command of an environment of its own"
+    )
     parser.add_argument("--portkey", default="", metavar="FILE", help="build/start-server.js of @portkey-ai/gateway")
     parser.add_argument("--delay", type=float, default=0.0, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)

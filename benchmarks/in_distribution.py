@@ -1,9 +1,9 @@
 """Are queries of other kinds told from those that a router was trained on?
 
-A check fitted on four fifths of the factual questions of tts-knowledge meets the other fifth, and up to 400 questions of each question set:
-`auc` is the share of pairs in which the held-out query has the higher score, `flagged` the share called unlike the training data; with
-nearness to the training queries alone, and against the background of prompts of other kinds. The tables and questions lie in `../shared`
-and are no part of the project.
+A check fitted on four fifths of the factual questions of tts-knowledge meets the other fifth, and up to 400 questions
+of each question set: `auc` is the share of pairs in which the held-out query has the higher score, `flagged` the share
+called unlike the training data; with nearness to the training queries alone, and against the background of prompts of
+other kinds. The tables and questions lie in `../shared` and are no part of the project.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ def judge(args: argparse.Namespace) -> measure.Figures:
     texts = list(r2.Table.read(SHARED / "data" / "tts_knowledge.parquet").queries)
     x = encoder.encode([texts[i] for i in rng.permutation(len(texts))[: 100 if args.small else None]])
     held, train = x[: len(x) // 5], x[len(x) // 5 :]
-    found = {"alone": InDistribution.fit(train, 0), "background": InDistribution.fit(train, 0, encoder.encode(BACKGROUND))}
+    found = {
+        "alone": InDistribution.fit(train, 0),
+        "background": InDistribution.fit(train, 0, encoder.encode(BACKGROUND)),
+    }
     sets = {"held_out": held}
     for path in sorted((SHARED / "questions").glob("*.jsonl")):
         rows = [json.loads(line)["question"] for line in path.read_text().splitlines()]
@@ -48,7 +51,8 @@ def judge(args: argparse.Namespace) -> measure.Figures:
     figures: measure.Figures = {}
     for name, other in sets.items():
         figures[name] = {"n": len(other)} | {
-            way: {"auc": auc(f.score(held), f.score(other)), "flagged": float(1 - f.knows(other).mean())} for way, f in found.items()
+            way: {"auc": auc(f.score(held), f.score(other)), "flagged": float(1 - f.knows(other).mean())}
+            for way, f in found.items()
         }
     return figures
 
@@ -58,7 +62,10 @@ def drive(run: measure.Run) -> measure.Figures:
         print("the questions (../shared/questions) are not here: nothing is measured")
         return {}
     figures = run.case("judge")
-    print(f"{'queries':20} {'n':>5}   {'auc':>6} {'flagged':>8}   {'auc':>6} {'flagged':>8}   (alone, then with the background)")
+    print(
+        f"{'queries':20} {'n':>5}   {'auc':>6} {'flagged':>8}   {'auc':>6} {'flagged':>8}   (alone, then with the"
+        " background)"
+    )
     for name, row in figures.items():
         if isinstance(row, dict):
             cells = [f"{row[way]['auc']:6.3f} {row[way]['flagged']:8.1%}" for way in ("alone", "background")]

@@ -1,16 +1,18 @@
 """What the ledger costs a request, on SQLite with a full sync per commit and on PostgreSQL.
 
-`http`: whole requests through `r2router serve` to a provider that answers after 20 ms, at 200 and at 50 per second (open loop: a request
-goes out when it is due): the latency with a ledger, under a key with limits, less that of the same gateway with `ledger = "none"`; by
-turns, so that both see the same machine. Then requests per second with 32 at once and a provider that answers at once, as a share of those
-without, and the gateway's processor time per request meanwhile.
-`disk` is a file on this machine's disk, `memory` one on tmpfs, where a sync costs nothing: the difference is the disk's.
+`http`: whole requests through `r2router serve` to a provider that answers after 20 ms, at 200 and at 50 per second
+(open loop: a request goes out when it is due): the latency with a ledger, under a key with limits, less that of the
+same gateway with `ledger = "none"`; by turns, so that both see the same machine. Then requests per second with 32 at
+once and a provider that answers at once, as a share of those without, and the gateway's processor time per request
+meanwhile. `disk` is a file on this machine's disk, `memory` one on tmpfs, where a sync costs nothing: the difference is
+the disk's.
 
-`cost`: the ledger alone. Requests arrive at 200 per second for some seconds (open loop), each with a call of 50 ms. `before the call`: what
-a request waits for before it may be sent; `at the end`: what its answer then waits for the row; `settle`: behind the answer, for which
-nobody waits. `begin` is what the gateway does, under a key with limits in dollars; `open` is under a key with limits per minute too, each
-of whose requests waits for its row to be on the disk. `cpu`: processor time of the whole process per request. `sync`: one write of 4 KiB
-and fdatasync on the same disk, without any ledger. PostgreSQL is started from Debian's packages, and left out where there is none.
+`cost`: the ledger alone. Requests arrive at 200 per second for some seconds (open loop), each with a call of 50 ms.
+`before the call`: what a request waits for before it may be sent; `at the end`: what its answer then waits for the row;
+`settle`: behind the answer, for which nobody waits. `begin` is what the gateway does, under a key with limits in
+dollars; `open` is under a key with limits per minute too, each of whose requests waits for its row to be on the disk.
+`cpu`: processor time of the whole process per request. `sync`: one write of 4 KiB and fdatasync on the same disk,
+without any ledger. PostgreSQL is started from Debian's packages, and left out where there is none.
 """
 
 from __future__ import annotations
@@ -50,13 +52,19 @@ def cost(args: argparse.Namespace) -> measure.Figures:
         most = 10**15
         keys = {
             "begin": Keys(where).make("money", Limits(day_nanos=most, month_nanos=most, total_nanos=most))[0],
-            "open": Keys(where).make("all", Limits(day_nanos=most, month_nanos=most, minute_requests=10**9, concurrent=10**6))[0],
+            "open": (
+                Keys(where).make(
+                    "all", Limits(day_nanos=most, month_nanos=most, minute_requests=10**9, concurrent=10**6)
+                )[0]
+            ),
         }
         times: dict[str, list[float]] = {"before": [], "end": [], "settle": []}
 
         async def one(ledger: Ledger, way: str, number: int) -> None:
             key, enter = keys[way].id, ledger.begin if way == "begin" else ledger.open
-            opened = Opened(id=f"{way}{number}", asked="auto", arm="m@low", endpoint="chat", reserved=10**6, tokens=9, key=key)
+            opened = Opened(
+                id=f"{way}{number}", asked="auto", arm="m@low", endpoint="chat", reserved=10**6, tokens=9, key=key
+            )
             begin = time.perf_counter()
             ticket = await enter(opened)
             times["before"].append(time.perf_counter() - begin)
@@ -93,7 +101,9 @@ def cost(args: argparse.Namespace) -> measure.Figures:
 
 @contextlib.contextmanager
 def gateways() -> Iterator[dict[str, tuple[str, str, int]]]:
-    """(URL, secret, process id) of a gateway per ledger, before two providers: `slow` answers after a while, `quick` at once."""
+    """(URL, secret, process id) of a gateway per ledger, before two providers: `slow` answers after a while, `quick` at
+    once.
+    """
     from r2router.gateway.keys import Keys
     from r2router.gateway.ledger import Limits
 
@@ -111,7 +121,11 @@ def gateways() -> Iterator[dict[str, tuple[str, str, int]]]:
         script = str(measure.ROOT / "benchmarks" / "gateway.py")
         environment = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")}
         for name, delay in (("quick", 0.0), ("slow", DELAY_S)):
-            start(stack, [sys.executable, script, "--case", "provider", "--delay", str(delay), "--port", str(ports[name])], environment)
+            start(
+                stack,
+                [sys.executable, script, "--case", "provider", "--delay", str(delay), "--port", str(ports[name])],
+                environment,
+            )
         found = {}
         for name, where in places.items():
             config = Path(disk) / f"{name}.toml"
@@ -119,7 +133,8 @@ def gateways() -> Iterator[dict[str, tuple[str, str, int]]]:
                 f'[server]\nport = {ports[name]}\nlogs = "none"\nledger = "{where}"\n'
                 + "".join(f'[provider.{p}]\nbase_url = "http://127.0.0.1:{ports[p]}/v1"\n' for p in ("quick", "slow"))
                 + "".join(
-                    f'[[model]]\nid = "{p}"\nprovider = "{p}"\nusd_per_million = {{ input = 1, output = 2 }}\n' for p in ("quick", "slow")
+                    f'[[model]]\nid = "{p}"\nprovider = "{p}"\nusd_per_million = {{ input = 1, output = 2 }}\n'
+                    for p in ("quick", "slow")
                 )
             )
             most = 10**15
@@ -188,9 +203,13 @@ async def through_http(rate: int, *, small: bool) -> measure.Figures:
     figures["requests_per_s"] = {name: statistics.median(values) for name, values in rates.items()}
     figures["cpu_ms"] = {name: statistics.median(values) for name, values in cpu.items()}
     without = figures["latency"]["none"]
-    figures["added_p50_ms"] = {name: value["p50_ms"] - without["p50_ms"] for name, value in figures["latency"].items() if name != "none"}
+    figures["added_p50_ms"] = {
+        name: value["p50_ms"] - without["p50_ms"] for name, value in figures["latency"].items() if name != "none"
+    }
     figures["throughput"] = {
-        name: value / figures["requests_per_s"]["none"] for name, value in figures["requests_per_s"].items() if name != "none"
+        name: value / figures["requests_per_s"]["none"]
+        for name, value in figures["requests_per_s"].items()
+        if name != "none"
     }
     return figures
 
@@ -225,7 +244,10 @@ def sync_times(path: Path, n: int) -> list[float]:
 
 def quantiles(seconds: list[float]) -> dict[str, float]:
     ordered = sorted(seconds)
-    return {name: 1e3 * ordered[min(int(q * len(ordered)), len(ordered) - 1)] for name, q in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))}
+    return {
+        name: 1e3 * ordered[min(int(q * len(ordered)), len(ordered) - 1)]
+        for name, q in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
+    }
 
 
 def drive(run: measure.Run) -> measure.Figures:
@@ -236,12 +258,16 @@ def drive(run: measure.Run) -> measure.Figures:
             print(f"{name}: {whole['failed']}")
             continue
         rows = [
-            (name, measure.show(whole, f"latency.{name}.p50_ms", "{:.2f}"), measure.show(whole, f"added_p50_ms.{name}", "{:+.2f}"),
-             measure.show(whole, f"requests_per_s.{name}", "{:,.0f}"), measure.show(whole, f"throughput.{name}", "{:.0%}"),
+            (name, measure.show(whole, f"latency.{name}.p50_ms", "{:.2f}"), measure.show(whole, f"added_p50_ms.{name}",
+            "{:+.2f}"),
+             measure.show(whole, f"requests_per_s.{name}", "{:,.0f}"), measure.show(whole, f"throughput.{name}",
+             "{:.0%}"),
              measure.show(whole, f"cpu_ms.{name}", "{:.2f}"))
             for name in LEDGERS
         ]  # fmt: skip
-        measure.table((f"{name} per second", "p50 ms", "added", "requests per second", "of those without", "cpu ms"), rows)
+        measure.table(
+            (f"{name} per second", "p50 ms", "added", "requests per second", "of those without", "cpu ms"), rows
+        )
     found |= {name: run.case("cost", "--database", name, timeout=300) for name in DATABASES}
     rows = []
     for name in DATABASES:
@@ -254,7 +280,9 @@ def drive(run: measure.Run) -> measure.Figures:
             alone = f"{f['sync_ms']['p50']:.2f} / {f['sync_ms']['p99']:.2f}"
             rows.append((f"{name}, {way}", f"{f[way]['requests']:,}", *pairs, f"{f[way]['cpu_ms']:.3f}", alone))
     if rows:
-        measure.table(("p50 / p99 in ms", "requests", "before the call", "at the end", "settle", "cpu ms", "a sync alone"), rows)
+        measure.table(
+            ("p50 / p99 in ms", "requests", "before the call", "at the end", "settle", "cpu ms", "a sync alone"), rows
+        )
     return found
 
 

@@ -1,8 +1,10 @@
-"""What the benchmarks share: cases in processes of their own, timing, memory, the record of the machine, and data of the paper's shape.
+"""What the benchmarks share: cases in processes of their own, timing, memory, the record of the machine, and data of
+the paper's shape.
 
-Every script has *cases*. A case runs in a fresh process, so that its peak memory and its number of threads are its own and BLAS reads
-the latter before it is loaded; the script itself stays small, starts its cases one after the other, prints a table and writes the
-figures to `results/NAME.json` (with `--small`, where figures mean nothing, to `build/benchmarks/NAME.json`).
+Every script has *cases*. A case runs in a fresh process, so that its peak memory and its number of threads are its own
+and BLAS reads the latter before it is loaded; the script itself stays small, starts its cases one after the other,
+prints a table and writes the figures to `results/NAME.json` (with `--small`, where figures mean nothing, to
+`build/benchmarks/NAME.json`).
 """
 
 from __future__ import annotations
@@ -40,14 +42,22 @@ RESULTS = ROOT / "benchmarks" / "results"
 SMALL_RESULTS = ROOT / "build" / "benchmarks"
 SHARED = ROOT.parent / "shared"
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
 _LIBRARIES = (
-    "aiohttp", "click", "lightgbm", "msgspec", "numpy", "onnxruntime", "polars", "ray", "rich", "safetensors", "scikit-learn", "tenacity",
+    "aiohttp", "click", "lightgbm", "msgspec", "numpy", "onnxruntime", "polars", "ray", "rich", "safetensors",
+    "scikit-learn", "tenacity",
     "tokenizers", "torch",
 )  # fmt: skip
 _MIB = 1 << 20
 
-# -- scripts and their cases --------------------------------------------------------------------------------------------------
+# -- scripts and their cases
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -60,10 +70,17 @@ class Run:
     def case(self, name: str, *extra: object, threads: int | None = None, timeout: float | None = None) -> Figures:
         """The figures of a case in a fresh process, with its `peak_rss_mib`, `wall_s` and `cpu_s`.
 
-        threads: of BLAS and OpenMP; None leaves them their default, all cores. A case that fails, or takes longer than `timeout`
-        seconds, gives `{"failed": why}`: the other cases still count.
+        threads: of BLAS and OpenMP; None leaves them their default, all cores. A case that fails, or takes longer than
+        `timeout` seconds, gives `{"failed": why}`: the other cases still count.
         """
-        command = [sys.executable, str(self.script), "--case", name, *map(str, extra), *(["--small"] if self.args.small else [])]
+        command = [
+            sys.executable,
+            str(self.script),
+            "--case",
+            name,
+            *map(str, extra),
+            *(["--small"] if self.args.small else []),
+        ]
         environment = dict(os.environ)
         if threads is not None:
             environment |= dict.fromkeys(_THREADS, str(threads))
@@ -79,14 +96,20 @@ class Run:
 
 
 def run(
-    script: str, doc: str | None, cases: Mapping[str, Case], drive: Callable[[Run], Figures], configure: Configure | None = None
+    script: str,
+    doc: str | None,
+    cases: Mapping[str, Case],
+    drive: Callable[[Run], Figures],
+    configure: Configure | None = None,
 ) -> None:
     """The main function of a script: drives all cases and writes their figures, or runs the one case it is asked for.
 
     drive: starts cases, prints their table and gives all figures. configure: adds the script's own options.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="tiny sizes, to see that the script works; its figures mean nothing")
+    parser.add_argument(
+        "--small", action="store_true", help="tiny sizes, to see that the script works; its figures mean nothing"
+    )
     parser.add_argument("--case", choices=sorted(cases), help=argparse.SUPPRESS)
     if configure is not None:
         configure(parser)
@@ -95,7 +118,11 @@ def run(
         begin = time.perf_counter()
         figures = cases[args.case](args)
         used = resource.getrusage(resource.RUSAGE_SELF)
-        figures |= {"peak_rss_mib": peak_rss_mib(), "wall_s": time.perf_counter() - begin, "cpu_s": used.ru_utime + used.ru_stime}
+        figures |= {
+            "peak_rss_mib": peak_rss_mib(),
+            "wall_s": time.perf_counter() - begin,
+            "cpu_s": used.ru_utime + used.ru_stime,
+        }
         print(json.dumps(figures))
         return
     began, reference = load(), reference_s()
@@ -154,7 +181,8 @@ def show(figures: Figures, key: str, form: str) -> str:
     return "-" if value is None else form.format(value)
 
 
-# -- measuring ----------------------------------------------------------------------------------------------------------------
+# -- measuring
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def times(call: Callable[[int], object], repeats: int, warm_up: int = 0) -> list[float]:
@@ -173,7 +201,12 @@ def percentiles(seconds: Sequence[float], scale: float = 1e3, unit: str = "ms") 
     """Median, 90th percentile, least and number of measured seconds, in milliseconds unless told otherwise."""
     ordered = sorted(s * scale for s in seconds)
     at_90 = ordered[min(math.ceil(0.9 * len(ordered)), len(ordered)) - 1]
-    return {f"p50_{unit}": statistics.median(ordered), f"p90_{unit}": at_90, f"min_{unit}": ordered[0], "n": len(ordered)}
+    return {
+        f"p50_{unit}": statistics.median(ordered),
+        f"p90_{unit}": at_90,
+        f"min_{unit}": ordered[0],
+        "n": len(ordered),
+    }
 
 
 def reference_s() -> float:
@@ -238,7 +271,8 @@ def _mib(maxrss: int) -> float:
     return maxrss / (_MIB if sys.platform == "darwin" else 1024)
 
 
-# -- the record of where it was measured --------------------------------------------------------------------------------------
+# -- the record of where it was measured
+# --------------------------------------------------------------------------------------
 
 
 def environment() -> Figures:
@@ -295,12 +329,15 @@ def _revision() -> str | None:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "--", "src") else "")
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+changes" if git("status", "--porcelain", "--", "src") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
-# -- data of the paper's shape ------------------------------------------------------------------------------------------------
+# -- data of the paper's shape
+# ------------------------------------------------------------------------------------------------
 
 BUDGETS: tuple[int | str, ...] = (10, 20, 30, 40, 50, 80, 100, 150, 200, 300, 500, 800, 1200, 2000, 4000, "unlimited")
 MODELS = 11
@@ -330,10 +367,11 @@ def embeddings(n: int, dim: int = DIM, seed: int = 0) -> NDArray[np.float32]:
 
 
 def paper_table(x: NDArray[np.float32], pool: Pool, seed: int = 0, missing: str = "none") -> Table:
-    """Judged outcomes (0, 0.1, ... 1) of the pool's arms on the queries of (n, d) embeddings, on which they depend a little.
+    """Judged outcomes (0, 0.1, ... 1) of the pool's arms on the queries of (n, d) embeddings, on which they depend a
+    little.
 
-    missing: "none"; "two patterns": half of the models were not asked the first tenth of the queries, the others not the last;
-    "random": any cell may lack, one in ten does.
+    missing: "none"; "two patterns": half of the models were not asked the first tenth of the queries, the others not
+    the last; "random": any cell may lack, one in ten does.
     """
     import numpy as np
 

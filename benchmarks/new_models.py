@@ -1,13 +1,15 @@
 """LLMs that arrive later: what a router gains from one that was added on a few graded queries, without retraining.
 
-Each LLM of the real outcome tables in turn is kept from the training part (4/5 of the queries, 5 seeds), then added on m graded queries
-of that part, and the whole router is scored on the held-out fifth with the tokens really used, by the mean quality over log cost
-(`area`). Beside `Router.add_model` (on outcomes of the new LLM alone, and on outcomes of the known ones on the same queries too) stand
-the router without the new LLM, one that knows the new arms' means only, one that knows their means in k-means clusters of the graded
-queries (min(100, m / 5) of them, soft assignment), and a full retraining on all training queries.
+Each LLM of the real outcome tables in turn is kept from the training part (4/5 of the queries, 5 seeds), then added on
+m graded queries of that part, and the whole router is scored on the held-out fifth with the tokens really used, by the
+mean quality over log cost (`area`). Beside `Router.add_model` (on outcomes of the new LLM alone, and on outcomes of the
+known ones on the same queries too) stand the router without the new LLM, one that knows the new arms' means only, one
+that knows their means in k-means clusters of the graded queries (min(100, m / 5) of them, soft assignment), and a full
+retraining on all training queries.
 
-A figure is the mean over LLMs and seeds. Intervals are 95 % percentiles of a bootstrap over queries in which all methods, LLMs and seeds
-see the same draws, so that differences are paired; how much a figure owes to which m queries were graded is in it through the seeds only.
+A figure is the mean over LLMs and seeds. Intervals are 95 % percentiles of a bootstrap over queries in which all
+methods, LLMs and seeds see the same draws, so that differences are paired; how much a figure owes to which m queries
+were graded is in it through the seeds only.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ def judge(args: argparse.Namespace) -> measure.Figures:
     if args.small:
         table = table.take(np.random.default_rng(0).permutation(len(table))[:200])
     counts = count_tokens(table.queries).astype(np.float64)
-    data = Data(table, load_encoder("minilm").encode(table.queries), counts, InputTokens.fit(counts, table).estimate(counts))
+    data = Data(
+        table, load_encoder("minilm").encode(table.queries), counts, InputTokens.fit(counts, table).estimate(counts)
+    )
     draws = 5 if args.small else DRAWS
     rng, n = np.random.default_rng(0), len(table)
     weights = np.concatenate([np.ones((1, n)), rng.multinomial(n, np.full(n, 1 / n), draws)])
@@ -111,7 +115,12 @@ def _one(data: Data, model: str, train: Ints, test: Ints, retrained: Router, wei
 
 
 def _areas(
-    data: Data, router: Router, test: Ints, scored: tuple[FixedArms, Floats], own: Any, columns: tuple[Floats, Floats] | None
+    data: Data,
+    router: Router,
+    test: Ints,
+    scored: tuple[FixedArms, Floats],
+    own: Any,
+    columns: tuple[Floats, Floats] | None,
 ) -> Floats:
     """(1 + draws,) areas of a router, with forecasts of quality and tokens for the arms `own` put beside its own."""
     import numpy as np
@@ -127,7 +136,9 @@ def _areas(
         at = [table.pool.index[arm] for arm in own]
         quality[:, at], tokens[:, at] = columns
     cost = table.pool.cost(data.estimates[test], tokens)
-    method = Routed.of(np.where(np.isnan(cost), np.nan, quality), np.where(np.isnan(cost), np.inf, cost), fixed.outcomes)
+    method = Routed.of(
+        np.where(np.isnan(cost), np.nan, quality), np.where(np.isnan(cost), np.inf, cost), fixed.outcomes
+    )
     return np.array([_area(method, fixed, w) for w in weights])
 
 
@@ -173,20 +184,27 @@ def _clusters(graded: Table, x: Floats, queries: Floats) -> tuple[Floats, Floats
 
 
 def _summed_up(areas: dict[str, dict[tuple[str, int], Floats]]) -> measure.Figures:
-    """Each method's mean area, and its gain over the router without the new LLM on the same LLMs and seeds; also for each LLM."""
+    """Each method's mean area, and its gain over the router without the new LLM on the same LLMs and seeds; also for
+    each LLM.
+    """
     import numpy as np
 
     base = areas["without it"]
 
     def gain(name: str, model: str | None = None) -> measure.Figures:
-        return _interval(np.mean([area - base[key] for key, area in areas[name].items() if model in (None, key[0])], axis=0))
+        return _interval(
+            np.mean([area - base[key] for key, area in areas[name].items() if model in (None, key[0])], axis=0)
+        )
 
     methods = {
         name: {"area": _interval(np.mean(list(found.values()), axis=0)), "gain": gain(name), "cases": len(found)}
         for name, found in areas.items()
     }
     models = dict.fromkeys(model for model, _ in base)
-    return {"methods": methods, "models": {m: {n: gain(n, m) for n in areas if any(k == m for k, _ in areas[n])} for m in models}}
+    return {
+        "methods": methods,
+        "models": {m: {n: gain(n, m) for n in areas if any(k == m for k, _ in areas[n])} for m in models},
+    }
 
 
 def _interval(values: Floats) -> measure.Figures:
@@ -203,7 +221,9 @@ def drive(run: measure.Run) -> measure.Figures:
         print("new_models: the outcome tables (../shared/data) are not here; nothing was measured")
         return {"skipped": "the outcome tables are not here"}
     with ThreadPoolExecutor(2) as pool:
-        figures = dict(zip(TABLES, pool.map(lambda name: run.case("judge", "--table", name, threads=1), TABLES), strict=True))
+        figures = dict(
+            zip(TABLES, pool.map(lambda name: run.case("judge", "--table", name, threads=1), TABLES), strict=True)
+        )
     for name in TABLES:
         _show(name, figures[name])
     return figures
@@ -214,10 +234,12 @@ def _show(name: str, figures: measure.Figures) -> None:
         print(f"{name}: {figures['failed']}")
         return
     print(
-        f"\n{name}: {figures['held_out']:,} of {figures['queries']:,} queries held out, {figures['arms']} arms; {figures['wall_s']:.0f} s"
+        f"\n{name}: {figures['held_out']:,} of {figures['queries']:,} queries held out, {figures['arms']} arms;"
+        f" {figures['wall_s']:.0f} s"
     )
     rows = [
-        (method, *(_words(row[f], form) for f, form in (("area", ".4f"), ("gain", "+.4f")))) for method, row in figures["methods"].items()
+        (method, *(_words(row[f], form) for f, form in (("area", ".4f"), ("gain", "+.4f"))))
+        for method, row in figures["methods"].items()
     ]
     measure.table(("", "area", "gain over the router without it"), rows)
 
@@ -227,4 +249,10 @@ def _words(figure: dict[str, float], form: str) -> str:
 
 
 if __name__ == "__main__":
-    measure.run(__file__, __doc__, {"judge": judge}, drive, lambda p: p.add_argument("--table", choices=TABLES, help=argparse.SUPPRESS))
+    measure.run(
+        __file__,
+        __doc__,
+        {"judge": judge},
+        drive,
+        lambda p: p.add_argument("--table", choices=TABLES, help=argparse.SUPPRESS),
+    )

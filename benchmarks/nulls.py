@@ -1,12 +1,13 @@
 """Routers that know nothing: how often is one of them called better than fixed arms?
 
-Seven routers whose forecasts tell nothing about the query (constant, constant with next to no noise, with more noise, from neighbours
-dealt at random, costs that differ by query at random) are compared with the mixture of fixed arms that other queries choose and with the
-one that knows the outcomes, on made-up outcomes and on the real tables, with 50 to 1,000 queries. `above` is the share of draws with the
-verdict "above", which must be at most 5 %; `below` with "below"; `known` with an interval above the mixture that knows the outcomes.
+Seven routers whose forecasts tell nothing about the query (constant, constant with next to no noise, with more noise,
+from neighbours dealt at random, costs that differ by query at random) are compared with the mixture of fixed arms that
+other queries choose and with the one that knows the outcomes, on made-up outcomes and on the real tables, with 50 to
+1,000 queries. `above` is the share of draws with the verdict "above", which must be at most 5 %; `below` with "below";
+`known` with an interval above the mixture that knows the outcomes.
 
-`evaluate` does the whole of it as a user does, with noise for embeddings: fit, evaluate, read the verdict and the card. The tables lie in
-`../shared/data`, the routers in `tests/test_no_flattery.py`.
+`evaluate` does the whole of it as a user does, with noise for embeddings: fit, evaluate, read the verdict and the card.
+The tables lie in `../shared/data`, the routers in `tests/test_no_flattery.py`.
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ def drive(run: measure.Run) -> measure.Figures:
                 shares = (f"{f[key]} of {f['draws']}" for key in ("above", "below", "known"))
                 rows.append((f"{name}, {n} queries: {kind}", *shares))
     measure.table(("", "above", "below", "above the knowing one"), rows)
-    cells = [f for sizes in figures.values() for kinds in sizes.values() if isinstance(kinds, dict) for f in kinds.values()]
+    cells = [
+        f for sizes in figures.values() for kinds in sizes.values() if isinstance(kinds, dict) for f in kinds.values()
+    ]
     total = {key: sum(f[key] for f in cells) for key in ("draws", "above", "below", "known")}
     print(f"all: {total}")
     figures["all"] = total
@@ -99,4 +102,6 @@ def drive(run: measure.Run) -> measure.Figures:
 
 if __name__ == "__main__":
     cases = {"draws": draws, "evaluate": evaluate}
-    measure.run(__file__, __doc__, cases, drive, lambda p: p.add_argument("--table", choices=SIZES, help=argparse.SUPPRESS))
+    measure.run(
+        __file__, __doc__, cases, drive, lambda p: p.add_argument("--table", choices=SIZES, help=argparse.SUPPRESS)
+    )

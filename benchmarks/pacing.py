@@ -1,16 +1,17 @@
-"""A spend target on live traffic: how far the mean cost is from it while the mix of requests changes, for several ways of holding it.
+"""A spend target on live traffic: how far the mean cost is from it while the mix of requests changes, for several ways
+of holding it.
 
-Real outcomes are replayed: 5,000 requests drawn from a recorded table, each with its recorded cost and quality under every arm. The first
-half draws from one half of the tasks, the second half from the other. Half of the queries are set aside: their means per (task, arm) are
-all that the router forecasts (in a table of fewer than four tasks, per task and fifth of the questions' lengths). Of the rest, requests
-are drawn with replacement.
+Real outcomes are replayed: 5,000 requests drawn from a recorded table, each with its recorded cost and quality under
+every arm. The first half draws from one half of the tasks, the second half from the other. Half of the queries are set
+aside: their means per (task, arm) are all that the router forecasts (in a table of fewer than four tasks, per task and
+fifth of the questions' lengths). Of the rest, requests are drawn with replacement.
 
-The target is the geometric mean of the cheapest and the most expensive mean cost that any value of a correct answer reaches on the first
-half, by the forecasts. The starting value is the one that meets it on all tasks of the half set aside. Ways: `paced`, the dual update of
-r2router.gateway.pacing; `fixed`, the calibrated value and nothing else; `proportional`, value = start * (target / mean cost of the last
-200 requests), the usual controller. Errors are those of the mean cost from the first request on; the worst of the seeds is shown too. The
-largest single request is in targets: one of 30 is 6 % of the mean of 500.
-The tables lie in `../shared/data` and are no part of the project.
+The target is the geometric mean of the cheapest and the most expensive mean cost that any value of a correct answer
+reaches on the first half, by the forecasts. The starting value is the one that meets it on all tasks of the half set
+aside. Ways: `paced`, the dual update of r2router.gateway.pacing; `fixed`, the calibrated value and nothing else;
+`proportional`, value = start * (target / mean cost of the last 200 requests), the usual controller. Errors are those of
+the mean cost from the first request on; the worst of the seeds is shown too. The largest single request is in targets:
+one of 30 is 6 % of the mean of 500. The tables lie in `../shared/data` and are no part of the project.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def hold(args: argparse.Namespace) -> measure.Figures:
         first, second = tasks[: len(tasks) // 2], tasks[len(tasks) // 2 :]
         kinds = sorted(set(kind), key=lambda k: (list(tasks).index(k[0]), k))  # those of the first half first
         index = np.array([kinds.index(k) for k in kind])
-        q, c = (np.array([rows[known & (index == i)].mean(axis=0) for i in range(len(kinds))]) for rows in (quality, cost))
+        q, c = (
+            np.array([rows[known & (index == i)].mean(axis=0) for i in range(len(kinds))]) for rows in (quality, cost)
+        )
         halves = [np.flatnonzero(~known & np.isin(task, part)) for part in (first, second)]
         drawn = np.concatenate([rng.choice(rows, requests // 2) for rows in halves])
         target, start = calibrated(q, c, sum(k[0] in first for k in kinds))
@@ -73,7 +76,8 @@ def hold(args: argparse.Namespace) -> measure.Figures:
 
 
 def outcomes(name: str) -> tuple[Floats, Floats, Any, list[tuple[Any, int]]]:
-    """(n, arms) quality and cost of the queries that all arms have answered, (n,) their tasks, and their kinds, which are forecast.
+    """(n, arms) quality and cost of the queries that all arms have answered, (n,) their tasks, and their kinds, which
+    are forecast.
 
     A kind is a task; of a table with few tasks, a task and a fifth of the lengths of questions.
 
@@ -117,7 +121,9 @@ def calibrated(q: Floats, c: Floats, first: int) -> tuple[float, float]:
     return target, float(values[int(np.argmin(np.abs(overall - target)))])
 
 
-def replay(way: str, drawn: Any, rows: list[int], forecast: Any, real: Any, aim: tuple[float, float]) -> tuple[list[float], list[float]]:
+def replay(
+    way: str, drawn: Any, rows: list[int], forecast: Any, real: Any, aim: tuple[float, float]
+) -> tuple[list[float], list[float]]:
     """US dollars and quality of each request."""
     import numpy as np
 
@@ -152,9 +158,13 @@ def drive(run: measure.Run) -> measure.Figures:
         if "failed" in figures:
             print(f"{name}: {figures['failed']}")
             continue
-        print(f"\n{name}: {figures['requests']:,} requests, {figures['seeds']} seeds; error of the mean cost: mean (worst)")
+        print(
+            f"\n{name}: {figures['requests']:,} requests, {figures['seeds']} seeds; error of the mean cost: mean"
+            " (worst)"
+        )
         rows = [
-            (way, *(f"{m:.2%} ({w:.2%})" for m, w in zip(figures["mean_abs_error"][way], figures["worst_abs_error"][way], strict=True)),
+            (way, *(f"{m:.2%} ({w:.2%})" for m, w in zip(figures["mean_abs_error"][way],
+            figures["worst_abs_error"][way], strict=True)),
              f"{figures['quality'][way]:.4f}", f"{figures['largest_request_in_targets'][way]:.1f}")
             for way in WAYS
         ]  # fmt: skip
@@ -163,4 +173,10 @@ def drive(run: measure.Run) -> measure.Figures:
 
 
 if __name__ == "__main__":
-    measure.run(__file__, __doc__, {"hold": hold}, drive, lambda p: p.add_argument("--table", choices=TABLES, help=argparse.SUPPRESS))
+    measure.run(
+        __file__,
+        __doc__,
+        {"hold": hold},
+        drive,
+        lambda p: p.add_argument("--table", choices=TABLES, help=argparse.SUPPRESS),
+    )

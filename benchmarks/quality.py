@@ -1,11 +1,13 @@
-"""Routing quality on the real outcome tables, by repeated cross-validation by query: 5 seeds x 5 folds, MiniLM embeddings.
+"""Routing quality on the real outcome tables, by repeated cross-validation by query: 5 seeds x 5 folds, MiniLM
+embeddings.
 
-Out-of-fold forecasts of each learner are scored with the tokens really used, beside the best mixture of fixed arms that the other folds
-choose, the one that knows the means of the very queries it is scored on, one budget per LLM, and the oracle. Figures, settings and
-intervals are those of `r2router.metrics.score`: a curve has at most twelve settings, fixed by its forecasts; `area` of a difference is
-over the costs that both methods have, with the settings that the other half of the queries keeps; a bootstrap draw takes queries and
-one of the seeds. `kept` is how often a router's own policy keeps 95 % of the best fixed arm's quality on held-out queries (40 % of the
-table, one split per seed), and at which share of that arm's cost. The tables lie in `../shared/data` and are no part of the project.
+Out-of-fold forecasts of each learner are scored with the tokens really used, beside the best mixture of fixed arms that
+the other folds choose, the one that knows the means of the very queries it is scored on, one budget per LLM, and the
+oracle. Figures, settings and intervals are those of `r2router.metrics.score`: a curve has at most twelve settings,
+fixed by its forecasts; `area` of a difference is over the costs that both methods have, with the settings that the
+other half of the queries keeps; a bootstrap draw takes queries and one of the seeds. `kept` is how often a router's own
+policy keeps 95 % of the best fixed arm's quality on held-out queries (40 % of the table, one split per seed), and at
+which share of that arm's cost. The tables lie in `../shared/data` and are no part of the project.
 """
 
 from __future__ import annotations
@@ -56,7 +58,12 @@ def learners(small: bool) -> dict[str, Any]:
     from r2router.predict.linear import Ridge
     from r2router.router.recipe import Recipe
 
-    return {"default": Recipe().learner, "ridge": Ridge(alpha=30.0), "knn": KNN(), "gbdt": GBDT(rounds=10) if small else GBDT()}
+    return {
+        "default": Recipe().learner,
+        "ridge": Ridge(alpha=30.0),
+        "knn": KNN(),
+        "gbdt": GBDT(rounds=10) if small else GBDT(),
+    }
 
 
 def judge(args: argparse.Namespace) -> measure.Figures:
@@ -79,7 +86,8 @@ def judge(args: argparse.Namespace) -> measure.Figures:
     result = _compare(found, outcomes, draws)
     figures = _figures(result) | {"queries": len(table), "arms": len(table.arms), "folds": FOLDS, "draws": draws}
     figures["learners"] = {
-        name: {"spec": m.spec, "seeds": len(m.forecasts), "s_a_seed": m.fit_s / len(m.forecasts)} for name, m in made.items()
+        name: {"spec": m.spec, "seeds": len(m.forecasts), "s_a_seed": m.fit_s / len(m.forecasts)}
+        for name, m in made.items()
     }
     figures["best_fixed_arm"] = {"arm": result.best_arm, "quality": result.best[1], "cost_usd": result.best[0]}
     figures["tasks"] = _by_task(table, outcomes, found, draws)
@@ -115,10 +123,21 @@ def kept(args: argparse.Namespace) -> measure.Figures:
     return {
         "splits": len(rows),
         "kept": float((ratio >= KEEP - 1e-9).mean()),
-        "quality_share": {"value": float(ratio.mean()), "low": float(np.quantile(ratio, 0.05)), "high": float(np.quantile(ratio, 0.95))},
-        "cost_share": {"value": float(share.mean()), "low": float(np.quantile(share, 0.05)), "high": float(np.quantile(share, 0.95))},
+        "quality_share": {
+            "value": float(ratio.mean()),
+            "low": float(np.quantile(ratio, 0.05)),
+            "high": float(np.quantile(ratio, 0.95)),
+        },
+        "cost_share": {
+            "value": float(share.mean()),
+            "low": float(np.quantile(share, 0.05)),
+            "high": float(np.quantile(share, 0.95)),
+        },
         "promises": {
-            promise: {"splits": promises.count(promise), "kept": float((ratio[np.array(promises) == promise] >= KEEP - 1e-9).mean())}
+            promise: {
+                "splits": promises.count(promise),
+                "kept": float((ratio[np.array(promises) == promise] >= KEEP - 1e-9).mean()),
+            }
             for promise in sorted(set(promises))
         },
     }
@@ -160,7 +179,9 @@ def _methods(table: Table, outcomes: Outcomes, made: dict[str, Made]) -> dict[st
     from r2router.metrics.score import FixedArms, Means, Routed, one_budget_each
     from r2router.predict.crossval import fold_means, fold_of
 
-    found: dict[str, Sequence[Method]] = {name: [Routed.of(q, c, outcomes) for q, c in m.forecasts] for name, m in made.items()}
+    found: dict[str, Sequence[Method]] = {
+        name: [Routed.of(q, c, outcomes) for q, c in m.forecasts] for name, m in made.items()
+    }
     one, mixtures = [], []
     for seed, (quality, cost) in enumerate(made["default"].forecasts):
         fold = fold_of(table.queries, FOLDS, seed)
@@ -181,7 +202,9 @@ def _figures(result: Comparison) -> measure.Figures:
     """Every figure of every method and the paired differences of the default, each with its interval."""
     return {
         "methods": {m: {name: _figure(row[name]) for name in FIGURES} for m, row in result.figures.items()},
-        "default_minus": {m: {name: _figure(row[name]) for name in (*FIGURES, "area_zero")} for m, row in result.differences.items()},
+        "default_minus": {
+            m: {name: _figure(row[name]) for name in (*FIGURES, "area_zero")} for m, row in result.differences.items()
+        },
     }
 
 
@@ -190,7 +213,9 @@ def _figure(figure: Figure) -> dict[str, float]:
 
 
 def figures_of(seeds: Sequence[Method], fixed: Method, weight: Floats) -> list[float]:
-    """(area, qnc, peak) where queries count `weight` times, as the mean over seeds; qnc is infinite where a seed never gets there."""
+    """(area, qnc, peak) where queries count `weight` times, as the mean over seeds; qnc is infinite where a seed never
+    gets there.
+    """
     import numpy as np
 
     from r2router.metrics.frontier import area_over_log_cost, min_cost, upper_envelope
@@ -228,14 +253,17 @@ def drive(run: measure.Run) -> measure.Figures:
         print("quality: the outcome tables (../shared/data) are not here; nothing was measured")
         return {"skipped": "the outcome tables are not here"}
     with ThreadPoolExecutor(2) as pool:
-        figures = dict(zip(TABLES, pool.map(lambda name: run.case("judge", "--table", name, threads=1), TABLES), strict=True))
+        figures = dict(
+            zip(TABLES, pool.map(lambda name: run.case("judge", "--table", name, threads=1), TABLES), strict=True)
+        )
         splits = list(pool.map(lambda name: run.case("kept", "--table", name, threads=1), TABLES))
     for name, part in zip(TABLES, splits, strict=True):
         figures[name]["kept"] = part
         _show(name, figures[name])
         if "splits" in part:
             print(
-                f"own policy: kept in {part['kept']:.0%} of {part['splits']} splits, at {interval(part['cost_share'], '.2f')} of the cost"
+                f"own policy: kept in {part['kept']:.0%} of {part['splits']} splits, at"
+                f" {interval(part['cost_share'], '.2f')} of the cost"
             )
     return figures
 
@@ -253,10 +281,15 @@ def _show(name: str, figures: measure.Figures) -> None:
         return
     print(f"\n{name}: {figures['queries']:,} queries, {figures['arms']} arms; {figures['wall_s']:.0f} s")
     rows = [(m, *(interval(row[f], ".3f") for f in FIGURES)) for m, row in figures["methods"].items()]
-    rows += [(f"default - {m}", *(interval(row[f], "+.3f") for f in FIGURES)) for m, row in figures["default_minus"].items()]
+    rows += [
+        (f"default - {m}", *(interval(row[f], "+.3f") for f in FIGURES)) for m, row in figures["default_minus"].items()
+    ]
     measure.table(("", *FIGURES), rows)
     for part in ("ridge", "fixed", "fixed known"):
-        rows = [(t, str(f["queries"]), interval(f["default_minus"][part]["area"], "+.3f")) for t, f in figures["tasks"].items()]
+        rows = [
+            (t, str(f["queries"]), interval(f["default_minus"][part]["area"], "+.3f"))
+            for t, f in figures["tasks"].items()
+        ]
         measure.table((f"area, default - {part}", "queries", "difference"), rows)
 
 

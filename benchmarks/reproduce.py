@@ -1,9 +1,10 @@
-"""Every experiment of the paper on the real outcome tables, as `r2router reproduce` runs them: five seeds, five folds, 300 draws.
+"""Every experiment of the paper on the real outcome tables, as `r2router reproduce` runs them: five seeds, five folds,
+300 draws.
 
-`main` is timed as a user runs it: nothing remembered from before, embeddings and robustness included, one table after the other. The
-other experiments share a file of embeddings and run for both tables at once; `predictor` has one seed, as its neural heads take long.
-`judge` is left out: neither table has a second judge. The answers stand in the result; the whole reports are written to `docs/reports/`.
-The tables lie in `../shared/data` and are no part of the project.
+`main` is timed as a user runs it: nothing remembered from before, embeddings and robustness included, one table after
+the other. The other experiments share a file of embeddings and run for both tables at once; `predictor` has one seed,
+as its neural heads take long. `judge` is left out: neither table has a second judge. The answers stand in the result;
+the whole reports are written to `docs/reports/`. The tables lie in `../shared/data` and are no part of the project.
 """
 
 from __future__ import annotations
@@ -17,7 +18,20 @@ from typing import Any
 import measure
 
 TABLES = ("tts_knowledge", "jhu_concise_cot")
-EXPERIMENTS = ("main", "curves", "oracle", "ood", "anchors", "encoder", "prices", "queries", "new-llms", "concise", "predictor", "cascade")
+EXPERIMENTS = (
+    "main",
+    "curves",
+    "oracle",
+    "ood",
+    "anchors",
+    "encoder",
+    "prices",
+    "queries",
+    "new-llms",
+    "concise",
+    "predictor",
+    "cascade",
+)
 REPORTS = measure.ROOT / "docs" / "reports"
 CACHE = measure.ROOT / "build" / "benchmarks" / "embeddings.cache"
 
@@ -64,7 +78,13 @@ def _run(name: str, table: str, small: bool, *, cache: Any, task: str | None = N
         outcomes = outcomes.take(np.random.default_rng(0).permutation(len(outcomes))[:80])
     if cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
-    plan = HoldOutPlan(seeds=(0,), folds=2, resamples=5) if small else HoldOutPlan(seeds=(0,)) if name == "predictor" else HoldOutPlan()
+    plan = (
+        HoldOutPlan(seeds=(0,), folds=2, resamples=5)
+        if small
+        else HoldOutPlan(seeds=(0,))
+        if name == "predictor"
+        else HoldOutPlan()
+    )
     only = f" --task {task}" if task else ""
     command = f"r2router reproduce {name} {table}.parquet --prices prices.csv{only}"
     found = reproduce(name, outcomes, plan=plan, cache=cache, command=command)
@@ -75,7 +95,12 @@ def _words(found: Any) -> list[str]:
     """What a report says of ours against the baselines, in sentences."""
     from r2router.report.findings import Words
 
-    return [part.text for section in found.sections for part in section.parts if isinstance(part, Words) and "ahead" in part.text]
+    return [
+        part.text
+        for section in found.sections
+        for part in section.parts
+        if isinstance(part, Words) and "ahead" in part.text
+    ]
 
 
 def _keep(args: argparse.Namespace, name: str, found: Any) -> None:
@@ -95,7 +120,14 @@ def drive(run: measure.Run) -> measure.Figures:
     figures: measure.Figures = {}
     for table in TABLES:
         figures[table] = {"main": run.case("main", "--table", table, threads=1)}
-        print("\n".join([f"\n{table}: {measure.show(figures[table], 'main.s', '{:.0f} s')}", *figures[table]["main"].get("answers", [])]))
+        print(
+            "\n".join(
+                [
+                    f"\n{table}: {measure.show(figures[table], 'main.s', '{:.0f} s')}",
+                    *figures[table]["main"].get("answers", []),
+                ]
+            )
+        )
     figures["main_s"] = sum(figures[table]["main"].get("s", float("nan")) for table in TABLES)
     with ThreadPoolExecutor(2) as pool:
         for table, found in zip(TABLES, pool.map(lambda table: _others(run, table), TABLES), strict=True):

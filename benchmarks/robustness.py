@@ -1,12 +1,14 @@
 """Do decisions hold when a query is written differently but means the same?
 
-Out-of-fold, on the real outcome tables: routers are fitted on the queries as they are and asked about the held-out ones as they are and
-with noise. `typo`: one word in twenty, at least one, has two letters swapped, a letter dropped or doubled (words of letters only, at
-least four of them). `case`: all upper or all lower case. `filler`: a polite or idle phrase in front, often another behind.
+Out-of-fold, on the real outcome tables: routers are fitted on the queries as they are and asked about the held-out ones
+as they are and with noise. `typo`: one word in twenty, at least one, has two letters swapped, a letter dropped or
+doubled (words of letters only, at least four of them). `case`: all upper or all lower case. `filler`: a polite or idle
+phrase in front, often another behind.
 
-`unchanged` is the share of queries that keep their arm, on average over nine values of a correct answer (tenths of the values at which
-decisions change), and at the router's own policy; `area` the change of mean quality over log cost. Mean over five seeds of folds;
-95 % intervals by bootstrap over queries. The tables lie in `../shared/data` and are no part of the project.
+`unchanged` is the share of queries that keep their arm, on average over nine values of a correct answer (tenths of the
+values at which decisions change), and at the router's own policy; `area` the change of mean quality over log cost. Mean
+over five seeds of folds; 95 % intervals by bootstrap over queries. The tables lie in `../shared/data` and are no part
+of the project.
 """
 
 from __future__ import annotations
@@ -71,10 +73,20 @@ def judge(args: argparse.Namespace) -> measure.Figures:
     fixed = FixedArms(outcomes, outcomes.fixed_arms())
     rng = np.random.default_rng(0)
     weights = [np.ones(n), *(rng.multinomial(n, np.full(n, 1 / n)).astype(np.float64) for _ in range(draws))]
-    figures: measure.Figures = {"queries": n, "cosine": {k: float((v * vectors["none"]).sum(axis=1).mean()) for k, v in vectors.items()}}
-    for name, learner in {"default": Recipe().learner, "principal": PrincipalRidge(), "ridge": Ridge(alpha=30.0)}.items():
+    figures: measure.Figures = {
+        "queries": n,
+        "cosine": {k: float((v * vectors["none"]).sum(axis=1).mean()) for k, v in vectors.items()},
+    }
+    for name, learner in {
+        "default": Recipe().learner,
+        "principal": PrincipalRidge(),
+        "ridge": Ridge(alpha=30.0),
+    }.items():
         routed = [_routed(learner, table, vectors, inputs, outcomes, seed) for seed in range(seeds)]
-        area = {kind: np.array([quality.figures_of([r[kind] for r in routed], fixed, w)[0] for w in weights]) for kind in vectors}
+        area = {
+            kind: np.array([quality.figures_of([r[kind] for r in routed], fixed, w)[0] for w in weights])
+            for kind in vectors
+        }
         figures[name] = {}
         for kind in NOISE:
             kept = np.mean([_kept(r["none"], r[kind], outcomes) for r in routed], axis=0)
@@ -98,7 +110,9 @@ def _vectors(texts: Sequence[str]) -> dict[str, Any]:
     return vectors
 
 
-def _routed(learner: Learner, table: Table, vectors: dict[str, Any], inputs: Any, outcomes: Outcomes, seed: int) -> dict[str, Routed]:
+def _routed(
+    learner: Learner, table: Table, vectors: dict[str, Any], inputs: Any, outcomes: Outcomes, seed: int
+) -> dict[str, Routed]:
     """The curve of out-of-fold forecasts under each noise; fitted without any."""
     import numpy as np
 
@@ -117,7 +131,9 @@ def _routed(learner: Learner, table: Table, vectors: dict[str, Any], inputs: Any
 
 
 def _kept(clean: Routed, noisy: Routed, outcomes: Outcomes) -> Any:
-    """(n, 2) the share of nine values at which a query keeps its arm, and whether it does at the router's own policy."""
+    """(n, 2) the share of nine values at which a query keeps its arm, and whether it does at the router's own
+    policy.
+    """
     import numpy as np
 
     from r2router.metrics.calibrate import for_quality
@@ -125,7 +141,9 @@ def _kept(clean: Routed, noisy: Routed, outcomes: Outcomes) -> Any:
 
     values = np.quantile(clean.sweep.value, np.linspace(0.1, 0.9, 9))
     best = float(np.nanmean(outcomes.quality[:, outcomes.fixed_arms()], axis=0).max())
-    reached = float(clean.points(np.ones(len(outcomes.quality)))[1].max())  # on few queries less than what is to be kept
+    reached = float(
+        clean.points(np.ones(len(outcomes.quality)))[1].max()
+    )  # on few queries less than what is to be kept
     own = for_quality(clean.sweep, np.nan_to_num(outcomes.quality), min(KEEP * best, reached)).usd
     same = [clean.sweep.at(v) == noisy.sweep.at(v) for v in (*values, own)]
     return np.stack([np.mean(same[:-1], axis=0), same[-1]], axis=1)

@@ -1,7 +1,8 @@
-"""What a person waits for: a warm `router.route` of a 30-word question, `import r2router`, and a cold `r2router route "..."`.
+"""What a person waits for: a warm `router.route` of a 30-word question, `import r2router`, and a cold `r2router route
+"..."`.
 
-The warm route runs on one core with the starter router, its encoder included; every question is another one, so that nothing can be
-remembered. The import and the command run in fresh processes: the median of 10 after a warm-up.
+The warm route runs on one core with the starter router, its encoder included; every question is another one, so that
+nothing can be remembered. The import and the command run in fresh processes: the median of 10 after a warm-up.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def warm(args: argparse.Namespace) -> measure.Figures:
     repeats = 20 if args.small else 400
     figures: measure.Figures = {"one_core": alone, "load_and_first_route_s": ready, "words": 30}
     figures["tokens"] = float(count_tokens(texts[:1])[0])
-    figures["route"] = measure.percentiles(measure.times(lambda i: router.route(texts[i]), repeats, warm_up=repeats // 10))
+    figures["route"] = measure.percentiles(
+        measure.times(lambda i: router.route(texts[i]), repeats, warm_up=repeats // 10)
+    )
     figures["encode"] = measure.percentiles(measure.times(lambda i: encoder.encode([texts[-i]]), repeats, warm_up=2))
     figures["count_tokens"] = measure.percentiles(measure.times(lambda i: count_tokens([texts[i]]), repeats, warm_up=2))
     forecast = router.forecast(texts[0])
@@ -69,7 +72,10 @@ def fresh(run: measure.Run) -> measure.Figures:
             figures[name] = {"failed": f"exit code {codes[0]}"}
             continue
         figures[name] = measure.percentiles([s.wall_s for s in spent], 1.0, "s")
-        figures[name] |= {"cpu_s": statistics.median(s.cpu_s for s in spent), "peak_rss_mib": max(s.peak_rss_mib for s in spent)}
+        figures[name] |= {
+            "cpu_s": statistics.median(s.cpu_s for s in spent),
+            "peak_rss_mib": max(s.peak_rss_mib for s in spent),
+        }
     return figures
 
 
@@ -77,10 +83,20 @@ def drive(run: measure.Run) -> measure.Figures:
     """All cases, and their table."""
     figures = {"fresh": fresh(run), "warm": run.case("warm")}
     rows = [
-        (f"warm: {name}", *(measure.show(figures, f"warm.{name}.{key}", "{:.2f} ms") for key in ("p50_ms", "p90_ms")), "-", "-")
+        (
+            f"warm: {name}",
+            *(measure.show(figures, f"warm.{name}.{key}", "{:.2f} ms") for key in ("p50_ms", "p90_ms")),
+            "-",
+            "-",
+        )
         for name in ("route", "encode", "count_tokens", "explain", "decide")
     ]
-    labels = {"python": "python -c pass", "import": "import r2router", "import_router": "... and Router", "cold": "r2router route"}
+    labels = {
+        "python": "python -c pass",
+        "import": "import r2router",
+        "import_router": "... and Router",
+        "cold": "r2router route",
+    }
     for name, label in labels.items():
         cells = [measure.show(figures, f"fresh.{name}.{key}", "{:.3f} s") for key in ("p50_s", "p90_s")]
         cells.append(measure.show(figures, f"fresh.{name}.cpu_s", "{:.3f} s"))

@@ -1,13 +1,15 @@
 """Promised against real savings: held-out queries of the public record, and whole tasks that the router never saw.
 
-Needs the record (`../shared/data/record`), which is no part of the project. *Tasks*: the tasks are left out in four groups, so that to
-the router their queries are what a person's prompts are: of kinds that it may know, from places that it does not. *Queries*: 30 % of the
-texts are held out, of all tasks. On each task, the arms that were seen on 95 % of its held-out queries stand for the models of a person,
-and three of them in turn for the model that is used now: by list price the most expensive one, the median one and the one in between. What
-`savings` promises for each is compared with the real answers and lengths; inputs were not recorded and are estimated on both sides.
+Needs the record (`../shared/data/record`), which is no part of the project. *Tasks*: the tasks are left out in four
+groups, so that to the router their queries are what a person's prompts are: of kinds that it may know, from places that
+it does not. *Queries*: 30 % of the texts are held out, of all tasks. On each task, the arms that were seen on 95 % of
+its held-out queries stand for the models of a person, and three of them in turn for the model that is used now: by list
+price the most expensive one, the median one and the one in between. What `savings` promises for each is compared with
+the real answers and lengths; inputs were not recorded and are estimated on both sides.
 
-`--write` puts the bias and the deviations of *tasks* into src/r2router/prompts/promise.json, from which the intervals come. In the
-figures, the interval of a promise comes from other tasks: each eighth of the tasks is judged by the errors on the rest.
+`--write` puts the bias and the deviations of *tasks* into src/r2router/prompts/promise.json, from which the intervals
+come. In the figures, the interval of a promise comes from other tasks: each eighth of the tasks is judged by the errors
+on the rest.
 """
 
 from __future__ import annotations
@@ -36,7 +38,11 @@ def judge(args: argparse.Namespace) -> measure.Figures:
 
     files = sorted(RECORD.glob("*.parquet"))[: 3 if args.small else None]
     table = r2.Table.read(files, prices=RECORD / "prices.csv", unpriced="teach")
-    x = np.load(args.vectors) if args.vectors and not args.small else r2.encode.embed(r2.encode.load_encoder("minilm"), table.queries)
+    x = (
+        np.load(args.vectors)
+        if args.vectors and not args.small
+        else r2.encode.embed(r2.encode.load_encoder("minilm"), table.queries)
+    )
     recipe = r2.Recipe(learner=Domains(), folds=0)
     rows: list[dict[str, Any]] = []
     for regime, held in splits(table, 1 if args.small else GROUPS):
@@ -55,7 +61,9 @@ def again(args: argparse.Namespace) -> measure.Figures:
 
 
 def splits(table: Any, groups: int) -> list[tuple[str, Any]]:
-    """(regime, (n,) which queries are held out). A text of a task that is left out is not learned from elsewhere either."""
+    """(regime, (n,) which queries are held out). A text of a task that is left out is not learned from elsewhere
+    either.
+    """
     import numpy as np
 
     tasks, texts = np.array(table.tasks), np.array(table.queries, dtype=object)
@@ -102,10 +110,14 @@ def averages(router: Any, forecast: Any, counts: Any) -> Any:
     n = len(forecast.quality)
     quality, tokens = (np.tile(v, (n, 1)) for v in (router.prior_quality, router.prior_tokens))
     cost = router.pool.cost(router.input_tokens.estimate(counts), tokens)
-    return msgspec.structs.replace(forecast, quality=quality, tokens=tokens, cost=cost, familiar=np.zeros(n, dtype=bool))
+    return msgspec.structs.replace(
+        forecast, quality=quality, tokens=tokens, cost=cost, familiar=np.zeros(n, dtype=bool)
+    )
 
 
-def of_task(router: Any, forecast: Any, rows: Any, arms: Any, real: tuple[Any, Any], said: dict[str, str]) -> list[dict[str, Any]]:
+def of_task(
+    router: Any, forecast: Any, rows: Any, arms: Any, real: tuple[Any, Any], said: dict[str, str]
+) -> list[dict[str, Any]]:
     """The promises on one task, with the arms that were seen there."""
     import numpy as np
 
@@ -138,8 +150,18 @@ def of_task(router: Any, forecast: Any, rows: Any, arms: Any, real: tuple[Any, A
                     "n": len(rows),
                     "moved": float(max(other.mean(), part.cost[other, now].sum() / part.cost[:, now].sum())),
                     "mix": {name: domains.count(name) / len(domains) for name in sorted(set(domains))},
-                    "promised": [float(q.mean()), float(c.mean()), float(part.quality[:, now].mean()), float(part.cost[:, now].mean())],
-                    "real": [float(y.mean()), float(d.mean()), float(real[0][:, now].mean()), float(real[1][:, now].mean())],
+                    "promised": [
+                        float(q.mean()),
+                        float(c.mean()),
+                        float(part.quality[:, now].mean()),
+                        float(part.cost[:, now].mean()),
+                    ],
+                    "real": [
+                        float(y.mean()),
+                        float(d.mean()),
+                        float(real[0][:, now].mean()),
+                        float(real[1][:, now].mean()),
+                    ],
                     "noise": [float(np.var(y - q) / len(rows)), float(np.var(d) / d.mean() ** 2 / len(rows))],
                 }
             )
@@ -154,7 +176,8 @@ def none() -> Any:
     return Promises(Promise(off, off, off, off), Promise(off, off, off, off), 0.0, 0.0)
 
 
-# -- from promises to figures --------------------------------------------------------------------------------------------------
+# -- from promises to figures
+# --------------------------------------------------------------------------------------------------
 
 
 def errors(row: dict[str, Any]) -> dict[str, float]:
@@ -188,7 +211,9 @@ def kept_of(rows: list[dict[str, Any]]) -> Any:
                 ratios[key].append(off / half)
                 weights[key].append(1 / len(own))
 
-    level = min(0.95 * (1 + 1 / max(len({row["task"] for row in used}), 1)), 1.0)  # so many tasks say no more of the last percents
+    level = min(
+        0.95 * (1 + 1 / max(len({row["task"] for row in used}), 1)), 1.0
+    )  # so many tasks say no more of the last percents
 
     def with_z(way: str) -> Any:
         promise = getattr(found, way)
@@ -303,7 +328,9 @@ def rounded(value: Any) -> Any:
 
 
 def summary(own: list[tuple[dict[str, Any], Any]]) -> dict[str, Any]:
-    """Of some promises: how many, shares of the real figures within the intervals, and the mean promised and real saving."""
+    """Of some promises: how many, shares of the real figures within the intervals, and the mean promised and real
+    saving.
+    """
     import numpy as np
 
     inside: dict[str, list[bool]] = {kind: [] for kind in SCALES}
@@ -332,11 +359,24 @@ def drive(run: measure.Run) -> measure.Figures:
     if not RECORD.is_dir():
         print("the record (../shared/data/record) is not here: nothing is measured")
         return {}
-    given = [word for pair in (("--vectors", run.args.vectors), ("--promises", run.args.promises)) if pair[1] for word in pair]
+    given = [
+        word
+        for pair in (("--vectors", run.args.vectors), ("--promises", run.args.promises))
+        if pair[1]
+        for word in pair
+    ]
     if run.args.write:
         given.append("--write")
     figures = run.case("again" if run.args.again else "judge", *given, timeout=5400)
-    keys = ("tasks", "promises", *(f"covered_{kind}" for kind in SCALES), "promised_saving", "real_saving", "interval_width", "real_gain")
+    keys = (
+        "tasks",
+        "promises",
+        *(f"covered_{kind}" for kind in SCALES),
+        "promised_saving",
+        "real_saving",
+        "interval_width",
+        "real_gain",
+    )
     forms = ("{:d}", "{:d}", *("{:.0%}",) * 4, "{:.0%}", "{:.0%}", "{:.0%}", "{:+.3f}")
     rows = [
         [f"{regime}: {name}", *(measure.show(row, k, f) for k, f in zip(keys, forms, strict=True))]

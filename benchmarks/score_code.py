@@ -1,7 +1,8 @@
 """Scoring program answers: 1,000 of them, HumanEval's own solutions with every third one wrong, one after the other.
 
-`today` is what was there before the sandbox: `unshare` with a network and a process table of its own, and the program as a file for the
-environment's own Python. It is measured in turns with both fences, so that whatever else the machine does falls on all alike.
+`today` is what was there before the sandbox: `unshare` with a network and a process table of its own, and the program
+as a file for the environment's own Python. It is measured in turns with both fences, so that whatever else the machine
+does falls on all alike.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def answers(count: int) -> list[dict[str, str]]:
     for number in range(count):
         row = rows[number % len(rows)]
         response = "    return None\n" if number % 3 == 2 else row["answer"]
-        made.append({"question": row["question"], "response": response, "entry": row["entry_point"], "test": row["test"]})
+        made.append(
+            {"question": row["question"], "response": response, "entry": row["entry_point"], "test": row["test"]}
+        )
     return made
 
 
@@ -40,8 +43,13 @@ def before(answer: dict[str, str]) -> bool:
     """As it was done before: a file in a folder, and namespaces of network and processes."""
     with tempfile.TemporaryDirectory() as folder:
         path, end = Path(folder, "program.py"), Path(folder, "end")
-        limits = "import resource as r\nfor w, m in ((r.RLIMIT_CPU, 5), (r.RLIMIT_AS, 512 << 20)): r.setrlimit(w, (m, m))\n"
-        program = f"{answer['question']}\n{answer['response']}\n{answer['test']}\ncheck({answer['entry']})\nopen('end', 'w').close()\n"
+        limits = (
+            "import resource as r\nfor w, m in ((r.RLIMIT_CPU, 5), (r.RLIMIT_AS, 512 << 20)): r.setrlimit(w, (m, m))\n"
+        )
+        program = (
+            f"{answer['question']}\n{answer['response']}\n{answer['test']}\ncheck({answer['entry']})\nopen('end',"
+            " 'w').close()\n"
+        )
         path.write_text(limits + program, encoding="utf-8")
         fence = ["unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child"]
         with Path(folder, "errors").open("wb") as errors:
@@ -77,7 +85,8 @@ def score(args: argparse.Namespace) -> measure.Figures:
     figures: measure.Figures = {"answers": len(asked), "in_force": sandbox.isolation()}
     for name in ways:
         figures[name] = {
-            "s": clock[name], "own_cpu_s": cpu[name], "passed": sum(passed[name]), "over_before": clock[name] / clock["before"],
+            "s": clock[name], "own_cpu_s": cpu[name], "passed": sum(passed[name]),
+            "over_before": clock[name] / clock["before"],
             "agrees": passed[name] == passed["before"],
         }  # fmt: skip
     return figures

@@ -1,8 +1,8 @@
 """A simulated table of R2-Bench's size: 30,968 queries x 15 models x 16 budgets, made, written and read back.
 
-The truth is the paper's released heads on mixtures of 200 recorded embeddings, where they are in `../shared/reference`, and a ridge
-router of the same shape on random embeddings where they are not. Simulated data are for such tests of scale; no figure of quality
-comes from them.
+The truth is the paper's released heads on mixtures of 200 recorded embeddings, where they are in `../shared/reference`,
+and a ridge router of the same shape on random embeddings where they are not. Simulated data are for such tests of
+scale; no figure of quality comes from them.
 """
 
 from __future__ import annotations
@@ -35,12 +35,20 @@ def _router() -> tuple[Router, NDArray[np.float32], str]:
         from r2router.importers.ucf import import_release
 
         rows = json.loads(gzip.decompress((REFERENCE / "reference_decisions.json.gz").read_bytes()))["rows"]
-        return import_release(REFERENCE), np.array([row["embedding"] for row in rows], dtype=np.float32), "the paper's released heads"
+        return (
+            import_release(REFERENCE),
+            np.array([row["embedding"] for row in rows], dtype=np.float32),
+            "the paper's released heads",
+        )
     from r2router.predict.linear import Ridge
     from r2router.router.recipe import Recipe
 
     x = measure.embeddings(4_000)
-    return Recipe(learner=Ridge(), folds=0).fit(measure.paper_table(x, measure.paper_pool()), vectors=x), x, "ridge on random embeddings"
+    return (
+        Recipe(learner=Ridge(), folds=0).fit(measure.paper_table(x, measure.paper_pool()), vectors=x),
+        x,
+        "ridge on random embeddings",
+    )
 
 
 def make(args: argparse.Namespace) -> measure.Figures:
@@ -72,7 +80,12 @@ def read(args: argparse.Namespace) -> measure.Figures:
 
     begin = time.perf_counter()
     table = Table.read(args.work / "table.parquet")
-    return {"read_s": time.perf_counter() - begin, "queries": len(table), "arms": len(table.arms), "simulated": table.simulated}
+    return {
+        "read_s": time.perf_counter() - begin,
+        "queries": len(table),
+        "arms": len(table.arms),
+        "simulated": table.simulated,
+    }
 
 
 def drive(run: measure.Run) -> measure.Figures:
@@ -82,8 +95,10 @@ def drive(run: measure.Run) -> measure.Figures:
         if "failed" not in figures["make"]:
             figures["read"] = run.case("read", "--work", folder)
     columns = {
-        "cells": ("make.cells", "{:,}"), "simulate": ("make.simulate_s", "{:.1f} s"), "write": ("make.write_s", "{:.1f} s"),
-        "peak memory": ("make.peak_rss_mib", "{:,.0f} MiB"), "file": ("make.file_mib", "{:.1f} MiB"), "read": ("read.read_s", "{:.1f} s"),
+        "cells": ("make.cells", "{:,}"), "simulate": ("make.simulate_s", "{:.1f} s"), "write": ("make.write_s",
+        "{:.1f} s"),
+        "peak memory": ("make.peak_rss_mib", "{:,.0f} MiB"), "file": ("make.file_mib", "{:.1f} MiB"),
+        "read": ("read.read_s", "{:.1f} s"),
         "peak memory, reading": ("read.peak_rss_mib", "{:,.0f} MiB"),
     }  # fmt: skip
     measure.table(list(columns), [[measure.show(figures, key, form) for key, form in columns.values()]])

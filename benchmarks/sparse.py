@@ -1,16 +1,18 @@
-"""The learner for sparse tables on the public record: splits by text, sources that were left out, coverage of the spreads, time.
+"""The learner for sparse tables on the public record: splits by text, sources that were left out, coverage of the
+spreads, time.
 
-Needs the record (`../shared/data/record`), which is no part of the project. Each split holds out 30 % of the texts; the router of the rest
-is compared on each task with the mixture of fixed arms that its training answers choose, and on all tasks together with the mixture that
-the arms' averages choose (`r2router.evaluate`). A source that is left out is compared with the mixture of fixed arms that all other
-sources choose; the router of the others decides.
+Needs the record (`../shared/data/record`), which is no part of the project. Each split holds out 30 % of the texts; the
+router of the rest is compared on each task with the mixture of fixed arms that its training answers choose, and on all
+tasks together with the mixture that the arms' averages choose (`r2router.evaluate`). A source that is left out is
+compared with the mixture of fixed arms that all other sources choose; the router of the others decides.
 
-Coverage: in training most cells of 30 % of the (task, arm) pairs are held back, so that there are arms of every number of cells. Of the
-answers of an arm to at least four held-out queries that lie nearest to one group, the mean must lie within 1.96 standard errors of the
-mean forecast, of spread and sampling together. Beside it the variance of what the errors of two such queries share, over the one that
-the spread says: 1 is right.
+Coverage: in training most cells of 30 % of the (task, arm) pairs are held back, so that there are arms of every number
+of cells. Of the answers of an arm to at least four held-out queries that lie nearest to one group, the mean must lie
+within 1.96 standard errors of the mean forecast, of spread and sampling together. Beside it the variance of what the
+errors of two such queries share, over the one that the spread says: 1 is right.
 
-Time: of `Recipe().fit` on the whole record on two threads, without embedding; and of embedding a thirtieth of its texts, times thirty.
+Time: of `Recipe().fit` on the whole record on two threads, without embedding; and of embedding a thirtieth of its
+texts, times thirty.
 """
 
 from __future__ import annotations
@@ -81,12 +83,18 @@ def judge(args: argparse.Namespace) -> measure.Figures:
     names = None if only is None else [name for name, _ in table.sources if Path(name).stem in only]
     for one in sources_left_out(table, x, Domains(), resamples=200, seed=0, only=names):
         gap = {name: getattr(one.over_mixture, name) for name in ("value", "low", "high")}
-        figures[f"without {Path(one.source).stem}"] = gap | {"queries": one.queries, "tasks": one.tasks, "unfamiliar": one.unfamiliar}
+        figures[f"without {Path(one.source).stem}"] = gap | {
+            "queries": one.queries,
+            "tasks": one.tasks,
+            "unfamiliar": one.unfamiliar,
+        }
     return figures | {"peak_rss_mib": measure.peak_rss_mib()}
 
 
 def coverage(train: Any, test: Any, x_train: Any, x: Any) -> measure.Figures:
-    """By cells of the (task, arm) pair in training: the share of groups whose mean is covered, and variance found over variance said."""
+    """By cells of the (task, arm) pair in training: the share of groups whose mean is covered, and variance found over
+    variance said.
+    """
     import dataclasses
 
     import numpy as np
@@ -120,14 +128,22 @@ def coverage(train: Any, test: Any, x_train: Any, x: Any) -> measure.Figures:
             shared = float((error.sum() ** 2 - np.square(error).sum()) / (m * (m - 1)))
             sampling = float(scatter[task][arm]) / m
             bin_of = next(low for low, high in pairwise(BINS) if low <= count[task][arm] < high)
-            found[bin_of].append((m - 1, shared, said, abs(error.mean()) <= 1.96 * np.sqrt(said + sampling) if m >= LEAST else None))
+            found[bin_of].append(
+                (m - 1, shared, said, abs(error.mean()) <= 1.96 * np.sqrt(said + sampling) if m >= LEAST else None)
+            )
     figures: measure.Figures = {}
     for low, high in pairwise(BINS):
         rows = found[low]
         judged = [inside for *_, inside in rows if inside is not None]
         if judged:
             weight, shared, said = (np.array([row[k] for row in rows]) for k in range(3))
-            name = f"{low} cells" if high == low + 1 else f"{low} to {high - 1} cells" if high < BINS[-1] else f"{low} cells or more"
+            name = (
+                f"{low} cells"
+                if high == low + 1
+                else f"{low} to {high - 1} cells"
+                if high < BINS[-1]
+                else f"{low} cells or more"
+            )
             ratio = float((weight @ shared) / (weight @ said))
             figures[name] = {"covered": float(np.mean(judged)), "groups": len(judged), "variance_over_said": ratio}
     return figures
@@ -160,8 +176,13 @@ def drive(run: measure.Run) -> measure.Figures:
     figures = run.case("judge", *words, timeout=5400)
     figures["training"] = run.case("speed", *words, threads=2, timeout=3600)
     splits = {name: row for name, row in figures.items() if name.startswith("split")}
-    keys, forms = ("error", "value", "low", "high", "worst", "below_02", "tasks"), ("{:.3f}", *["{:+.4f}"] * 3, "{:+.3f}", "{:d}", "{:d}")
-    pooled = [[measure.show(row, f"pooled.{k}", "{:+.4f}") for k in ("value", "low", "high")] for row in splits.values()]
+    keys, forms = (
+        ("error", "value", "low", "high", "worst", "below_02", "tasks"),
+        ("{:.3f}", *["{:+.4f}"] * 3, "{:+.3f}", "{:d}", "{:d}"),
+    )
+    pooled = [
+        [measure.show(row, f"pooled.{k}", "{:+.4f}") for k in ("value", "low", "high")] for row in splits.values()
+    ]
     rows = [
         [name, *(measure.show(row, k, f) for k, f in zip(keys, forms, strict=True)), *p]
         for (name, row), p in zip(splits.items(), pooled, strict=True)
@@ -170,14 +191,23 @@ def drive(run: measure.Run) -> measure.Figures:
     alone = [
         [
             name,
-            *(measure.show(row, k, f) for k, f in zip(("value", "low", "high", "unfamiliar"), (*["{:+.4f}"] * 3, "{:.0%}"), strict=True)),
+            *(
+                measure.show(row, k, f)
+                for k, f in zip(("value", "low", "high", "unfamiliar"), (*["{:+.4f}"] * 3, "{:.0%}"), strict=True)
+            ),
         ]
         for name, row in figures.items()
         if name.startswith("without")
     ]
     measure.table(("", "over mixture", "from", "to", "unfamiliar"), alone)
     covered = [
-        [name, *(measure.show(row, k, f) for k, f in (("covered", "{:.1%}"), ("groups", "{:,d}"), ("variance_over_said", "{:.2f}")))]
+        [
+            name,
+            *(
+                measure.show(row, k, f)
+                for k, f in (("covered", "{:.1%}"), ("groups", "{:,d}"), ("variance_over_said", "{:.2f}"))
+            ),
+        ]
         for name, row in figures.get("coverage", {}).items()
     ]
     measure.table(("cells seen", "covered", "groups", "variance over said"), covered)

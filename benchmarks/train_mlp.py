@@ -1,12 +1,14 @@
-"""The paper's neural heads, 1,024 -> 256 -> 128 -> 64 -> 1, on 24,774 queries: how much of the machine's own matrix product do they reach?
+"""The paper's neural heads, 1,024 -> 256 -> 128 -> 64 -> 1, on 24,774 queries: how much of the machine's own matrix
+product do they reach?
 
-The machine's rate is `torch.mm` of two 4,096 x 4,096 float32 matrices in the same process, measured before and after. The rate of
-the training steps is that of the second and third epoch (a fit of three less a fit of one) of some heads, all of which are trained in
-equal groups one after the other; with `--full` also that of a whole `MLP.fit` of one epoch and 176 heads, everything in it counted
-as time and only its products as work.
+The machine's rate is `torch.mm` of two 4,096 x 4,096 float32 matrices in the same process, measured before and after.
+The rate of the training steps is that of the second and third epoch (a fit of three less a fit of one) of some heads,
+all of which are trained in equal groups one after the other; with `--full` also that of a whole `MLP.fit` of one epoch
+and 176 heads, everything in it counted as time and only its products as work.
 
-Work: 2 FLOP a multiply-add. `done` counts the products that training needs: forward, and backward by the weights and by the inputs
-of each layer but the first, whose inputs are not trained. `paper` counts forward times three, as the 7.9 TFLOP an epoch do.
+Work: 2 FLOP a multiply-add. `done` counts the products that training needs: forward, and backward by the weights and by
+the inputs of each layer but the first, whose inputs are not trained. `paper` counts forward times three, as the 7.9
+TFLOP an epoch do.
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ def steps(args: argparse.Namespace) -> measure.Figures:
     def fit(epochs: int) -> object:
         return MLP(epochs=epochs, early_stopping=False, batch_size=BATCH).fit(x, table)
 
-    MLP(epochs=1, early_stopping=False, batch_size=BATCH).fit(x[:512], table.take(range(512)))  # threads and allocator are warm
+    MLP(epochs=1, early_stopping=False, batch_size=BATCH).fit(
+        x[:512], table.take(range(512))
+    )  # threads and allocator are warm
     before = _product_rate(size, repeats)
     one = measure.once(lambda: fit(1))
     three = measure.once(lambda: fit(3))
@@ -65,7 +69,12 @@ def steps(args: argparse.Namespace) -> measure.Figures:
         "heads": heads,
         "batch": BATCH,
         "threads": torch.get_num_threads(),
-        "torch_mm": {"size": size, "gflop_s": machine / 1e9, "gflop_s_max": max(before + after) / 1e9, "n": 2 * repeats},
+        "torch_mm": {
+            "size": size,
+            "gflop_s": machine / 1e9,
+            "gflop_s_max": max(before + after) / 1e9,
+            "n": 2 * repeats,
+        },
         "epoch": _rates(n * heads, (three - one) / 2, machine),
         "fit_of_one_epoch": _rates(n * heads, one, machine),
     }
@@ -120,7 +129,9 @@ def drive(run: measure.Run) -> measure.Figures:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """How much of it."""
-    parser.add_argument("--full", action="store_true", help="also a whole fit of one epoch and all 176 heads, twice (minutes)")
+    parser.add_argument(
+        "--full", action="store_true", help="also a whole fit of one epoch and all 176 heads, twice (minutes)"
+    )
 
 
 if __name__ == "__main__":

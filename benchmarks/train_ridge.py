@@ -1,8 +1,8 @@
 """Training on a table of the paper's size: 24,774 x 1,024 embeddings, 176 quality and 176 token heads.
 
-`Ridge` and the default learner, each with every cell observed, with a tenth missing in two patterns (half of the models were not
-asked the first tenth of the queries, the others not the last), and with a tenth missing at random (no two arms on the same queries).
-Every fit has a process of its own; its peak memory includes the data, Python and the libraries.
+`Ridge` and the default learner, each with every cell observed, with a tenth missing in two patterns (half of the models
+were not asked the first tenth of the queries, the others not the last), and with a tenth missing at random (no two arms
+on the same queries). Every fit has a process of its own; its peak memory includes the data, Python and the libraries.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ def fit(args: argparse.Namespace) -> measure.Figures:
 
     n = 600 if args.small else measure.TRAIN
     x = measure.embeddings(n)
-    table = measure.paper_table(x, measure.paper_pool(3 if args.small else measure.MODELS), missing=MISSING[args.missing])
+    table = measure.paper_table(
+        x, measure.paper_pool(3 if args.small else measure.MODELS), missing=MISSING[args.missing]
+    )
     learner: Any = Recipe().learner if args.learner == "default" else Ridge()
     before = measure.peak_rss_mib()
     spent = measure.once(lambda: learner.fit(x, table))
@@ -47,7 +49,9 @@ def drive(run: measure.Run) -> measure.Figures:
             rows.append((key, *(measure.show(figures, f"{key}.{name}", form) for name, form in forms.items())))
     if len(learners) == 1:
         figures["default"] = "is Ridge()"
-    measure.table(("learner, missing cells", "fit", "processor time in all", "peak memory", "of it before the fit"), rows)
+    measure.table(
+        ("learner, missing cells", "fit", "processor time in all", "peak memory", "of it before the fit"), rows
+    )
     return figures
 
 

@@ -33,7 +33,11 @@ def _one_item_per_attribute(app, what, name, obj, options, lines: list[str]) -> 
     inside = False
     for line in lines:
         if found := _FIELD.match(line):
-            shown += [f"- **{found[1]}**: {found[2]}"] if inside or not shown or not shown[-1] else ["", f"- **{found[1]}**: {found[2]}"]
+            shown += (
+                [f"- **{found[1]}**: {found[2]}"]
+                if inside or not shown or not shown[-1]
+                else ["", f"- **{found[1]}**: {found[2]}"]
+            )
             inside = True
         else:
             inside = inside and bool(line.strip())

@@ -28,9 +28,13 @@ async def answer(client: openai.AsyncOpenAI, prompt: str) -> str:
     """The first answer that arrives, from the chosen arm or a fallback."""
     decision = await asyncio.to_thread(router.route, prompt)  # the encoder works on the CPU: keep the event loop free
     for arm in arms_to_try(decision):
-        limit: dict[str, Any] = {"max_completion_tokens": decision.max_tokens} if arm == decision.arm and decision.max_tokens else {}
+        limit: dict[str, Any] = (
+            {"max_completion_tokens": decision.max_tokens} if arm == decision.arm and decision.max_tokens else {}
+        )
         try:
-            reply = await client.chat.completions.create(model=arm.model, messages=[{"role": "user", "content": prompt}], **limit)
+            reply = await client.chat.completions.create(
+                model=arm.model, messages=[{"role": "user", "content": prompt}], **limit
+            )
         except openai.APIError as error:
             print(f"{arm}: {type(error).__name__}, trying the next arm", file=sys.stderr)
             continue

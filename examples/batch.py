@@ -29,7 +29,10 @@ def main(source: str, target: str) -> None:
         pl.Series("familiar", [d.familiar for d in decisions]),
     )
     table.write_csv(Path(target))
-    print(f"{len(table)} prompts, ${table['cost_usd'].sum():.4f} in all; {table['familiar'].mean():.0%} like the training data")
+    print(
+        f"{len(table)} prompts, ${table['cost_usd'].sum():.4f} in all; {table['familiar'].mean():.0%} like the training"
+        " data"
+    )
     print(table.group_by("arm").len().sort("len", descending=True))
 
 

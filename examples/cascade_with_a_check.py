@@ -1,8 +1,8 @@
 """A cascade on real answers: ask an arm, check its answer, and pay for another one only where it does not pass.
 
-R2-Bench-mini comes with r2router, every answer included, so that nothing is called here: an arm is "asked" by looking its answer up. The
-check knows the right answer, as a program's tests would: where a check is the truth, the cheapest answer that passes wins, and no cascade
-must be learned from answers.
+R2-Bench-mini comes with r2router, every answer included, so that nothing is called here: an arm is "asked" by looking
+its answer up. The check knows the right answer, as a program's tests would: where a check is the truth, the cheapest
+answer that passes wins, and no cascade must be learned from answers.
 
     python examples/cascade_with_a_check.py
 """
@@ -26,10 +26,13 @@ async def main() -> None:
     router = r2.Recipe(learner=r2.Ridge(alpha=10.0), folds=0).fit(train)
     rows = pl.read_parquet(TABLES["r2bench-mini"])
     texts = {
-        (query, f"{model}@{budget}"): text for query, model, budget, text in rows.select("query", "model", "budget", "response").iter_rows()
+        (query, f"{model}@{budget}"): text
+        for query, model, budget, text in rows.select("query", "model", "budget", "response").iter_rows()
     }
     asked = rows.drop_nulls("judge").unique("query").select("query", "reference", "judge").iter_rows()
-    check = Scored.by_suite("exact", [Query(id=text, text=text, reference=right, scorer=judge) for text, right, judge in asked])
+    check = Scored.by_suite(
+        "exact", [Query(id=text, text=text, reference=right, scorer=judge) for text, right, judge in asked]
+    )
     columns, cost = {str(arm): column for column, arm in enumerate(test.arms)}, test.cost()
     passed = paid = calls = 0.0
     for row, question in enumerate(test.queries):
@@ -42,8 +45,13 @@ async def main() -> None:
         calls += len(result.seen)
         paid += sum(float(cost[row, columns[answer.arm]]) for answer in result.seen)
     n, best = len(test), columns[BEST]
-    print(f"always {BEST}: {test.quality[:, best].mean():.0%} right, ${1e3 * cost[:, best].mean():.4f} per 1,000 requests")
-    print(f"a cascade with a check: {passed / n:.0%} right, ${1e3 * paid / n:.4f} per 1,000 requests, {calls / n:.1f} calls per request")
+    print(
+        f"always {BEST}: {test.quality[:, best].mean():.0%} right, ${1e3 * cost[:, best].mean():.4f} per 1,000 requests"
+    )
+    print(
+        f"a cascade with a check: {passed / n:.0%} right, ${1e3 * paid / n:.4f} per 1,000 requests, {calls / n:.1f}"
+        " calls per request"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """A service that routes: POST a prompt, get the model, the budget and what it is forecast to cost.
 
 pip install 'r2router' fastapi uvicorn
-uvicorn fastapi_service:app            # in this folder; R2ROUTER_ROUTER names a saved router, by default the bundled one
-curl -s localhost:8000/route -H 'content-type: application/json' -d '{"prompt": "Who wrote Faust?", "max_cost": 0.002}'
+uvicorn fastapi_service:app            # in this folder; R2ROUTER_ROUTER names a saved router, by default the bundled
+one curl -s localhost:8000/route -H 'content-type: application/json' -d '{"prompt": "Who wrote Faust?", "max_cost":
+0.002}'
 """
 
 from __future__ import annotations

@@ -65,7 +65,10 @@ def draw() -> str:
                 text = '<text class="about" x="{x:.0f}" y="{y}">{line}</text>'
                 parts.append(fill(text, x=x + 10, y=y + 37 + 14 * n, line=line))
         y += HIGH + GAP
-    head = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}">\n<style>{style}</style>\n'
+    head = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}"'
+        ' height="{h}">\n<style>{style}</style>\n'
+    )
     head += '<rect x="0" y="0" width="{w}" height="{h}" style="fill: #fff; stroke: none"/>\n'
     return str(lines_of([fill(head, w=WIDE, h=y + MARGIN - GAP, style=style), *parts, fill("</svg>\n")]))
 

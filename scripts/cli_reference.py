@@ -29,7 +29,9 @@ def sections(command: click.Command, name: str, parent: click.Context | None = N
 
 
 def main() -> None:
-    text = HEAD + "".join("\n".join(line.rstrip() for line in part.split("\n")) for part in sections(r2router, "r2router"))
+    text = HEAD + "".join(
+        "\n".join(line.rstrip() for line in part.split("\n")) for part in sections(r2router, "r2router")
+    )
     if "--check" not in sys.argv:
         PAGE.write_text(text, encoding="utf-8")
     elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:

@@ -1,7 +1,8 @@
 """How often scorers agree with the grades of a record of real answers: python scripts/compare_scorers.py DIR [N].
 
-DIR holds zeroeval.parquet and reasoning_gym.parquet (docs/decisions/0021), with query_id, task, reference, response, quality.
-Answers of which the end is there are drawn at random (seed 1), N of each kind (300); formulas at most 60 of a task.
+DIR holds zeroeval.parquet and reasoning_gym.parquet (docs/decisions/0021), with query_id, task, reference, response,
+quality. Answers of which the end is there are drawn at random (seed 1), N of each kind (300); formulas at most 60 of a
+task.
 """
 
 from __future__ import annotations
@@ -40,11 +41,15 @@ def main() -> None:
         return found.quality == 1.0
 
     def named(name: str) -> Callable[[str, str], bool]:
-        return lambda reference, answer: scorer_named(name).score(Query(id="q", text="?", reference=reference), answer).quality == 1.0
+        return lambda reference, answer: (
+            scorer_named(name).score(Query(id="q", text="?", reference=reference), answer).quality == 1.0
+        )
 
     scorers = {"exact": named("exact"), "numeric": named("numeric"), "math-verify": math_verify}
     for kind, rows in sorted(drawn(folder, most).items()):
-        agree = {name: sum(says(ref, answer) == right for _, ref, answer, right in rows) for name, says in scorers.items()}
+        agree = {
+            name: sum(says(ref, answer) == right for _, ref, answer, right in rows) for name, says in scorers.items()
+        }
         print(f"{kind}: {len(rows)} answers, {sum(r[3] for r in rows)} right; agree: {agree}")
 
 
@@ -56,16 +61,26 @@ def drawn(folder: Path, most: int) -> dict[str, list[Row]]:
     random.Random(1).shuffle(rows)  # noqa: S311  no secret
     for task, reference, answer, right in rows:
         number = reference_number(reference) is not None
-        kind = task if task == "gsm8k" else f"math_l5, {'number' if number else 'formula'}" if task == "math_l5" else "formulas"
+        kind = (
+            task
+            if task == "gsm8k"
+            else f"math_l5, {'number' if number else 'formula'}"
+            if task == "math_l5"
+            else "formulas"
+        )
         tasks[task] += 1
-        if len(kept := found.setdefault(kind, [])) < (360 if kind == "formulas" else most) and (kind != "formulas" or tasks[task] <= 60):
+        if len(kept := found.setdefault(kind, [])) < (360 if kind == "formulas" else most) and (
+            kind != "formulas" or tasks[task] <= 60
+        ):
             kept.append((task, reference, answer, right))
     return found
 
 
 def zeroeval(path: Path) -> list[Row]:
     frame = pl.read_parquet(path).filter(
-        pl.col("response").is_not_null() & pl.col("quality").is_in([0.0, 1.0]) & pl.col("task").is_in(["gsm8k", "math_l5"])
+        pl.col("response").is_not_null()
+        & pl.col("quality").is_in([0.0, 1.0])
+        & pl.col("task").is_in(["gsm8k", "math_l5"])
     )
     found = []
     for row in frame.iter_rows(named=True):

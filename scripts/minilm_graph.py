@@ -1,7 +1,7 @@
 """The ONNX graph of all-MiniLM-L6-v2 with int8 weights, written node by node; used by `build_minilm.py`.
 
-Shapes: n tokens, 384 channels, 1536 hidden units, 12 heads. Products are uint8 activations (one scale a run) times int8 weights
-(one scale a column), summed in int32; everything else is float32.
+Shapes: n tokens, 384 channels, 1536 hidden units, 12 heads. Products are uint8 activations (one scale a run) times int8
+weights (one scale a column), summed in int32; everything else is float32.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ Array = NDArray[np.floating[Any]]
 def quantise_columns(weight: Array, copies: list[NDArray[np.intp]] | None = None) -> tuple[NDArray[np.int8], Array]:
     """(in, out) float weights -> (in, out) int8 and (out,) float32 scales, safe in 16-bit sums.
 
-    x86 processors without VNNI add the products of two neighbouring rows in 16 bits, which overflows (silently, by saturating) if
-    255 * (w1 + w2) leaves the range. So the scale of a column is the least that keeps the sum of any such pair of equal sign within
-    128: every processor then gives the same integers. The usual cure, 7-bit weights, costs more precision.
+    x86 processors without VNNI add the products of two neighbouring rows in 16 bits, which overflows (silently, by
+    saturating) if 255 * (w1 + w2) leaves the range. So the scale of a column is the least that keeps the sum of any
+    such pair of equal sign within 128: every processor then gives the same integers. The usual cure, 7-bit weights,
+    costs more precision.
 
     copies: groups of equal rows; their rounded values add up to the rounded sum, which is finer than each row alone.
     """
@@ -47,9 +48,9 @@ def _largest_pair(weight: Array) -> Array:
 def spread_units(divisors: Array) -> tuple[NDArray[np.intp], list[NDArray[np.intp]]]:
     """Which hidden unit stands in each place, and where the copies of one unit stand.
 
-    A unit divided by d is there d times, with its weights as they are. (Weights multiplied by d would do as well, but would
-    stretch the scale of their columns: measured, that error was the largest of all.) Copies of one unit never stand side by side,
-    and zero-weight places fill up to a multiple of 16, as the kernels like it.
+    A unit divided by d is there d times, with its weights as they are. (Weights multiplied by d would do as well, but
+    would stretch the scale of their columns: measured, that error was the largest of all.) Copies of one unit never
+    stand side by side, and zero-weight places fill up to a multiple of 16, as the kernels like it.
     """
     count = divisors.astype(np.intp)
     rounds = [np.flatnonzero(count > turn) for turn in range(count.max())]
@@ -73,7 +74,9 @@ class GraphWriter:
         self.nodes.append(helper.make_node(op, inputs, [name, *more], name=name, domain=domain, **attributes))
         return name
 
-    def product(self, x: str, weight: Array, bias: Array | None, name: str, copies: list[NDArray[np.intp]] | None = None) -> str:
+    def product(
+        self, x: str, weight: Array, bias: Array | None, name: str, copies: list[NDArray[np.intp]] | None = None
+    ) -> str:
         """x @ weight + bias with int8 weights; x is quantised inside."""
         quantised, scale = quantise_columns(weight, copies)
         inputs = [x, self.constant(f"{name}.weight", quantised), self.constant(f"{name}.scale", scale)]
@@ -82,7 +85,9 @@ class GraphWriter:
         return self.node("DynamicQuantizeMatMul", inputs, name, domain=MICROSOFT)
 
     def attention(self, x: str, weight: Array, bias: Array, name: str) -> str:
-        """Twelve-head self-attention up to (not with) the output projection; the three projections in one int8 product."""
+        """Twelve-head self-attention up to (not with) the output projection; the three projections in one int8
+        product.
+        """
         quantised, scale = quantise_columns(weight)
         self.node("DynamicQuantizeLinear", [x], f"{name}.x", f"{name}.x_scale", f"{name}.x_zero")
         inputs = [f"{name}.x", self.constant(f"{name}.weight", quantised), self.constant(f"{name}.bias", bias)]
@@ -119,8 +124,8 @@ def embeddings(graph: GraphWriter, weights: dict[str, Array], max_tokens: int) -
 def build_model(weights: dict[str, Array], divisors: dict[tuple[int, str], Array], max_tokens: int) -> bytes:
     """The serialised model. weights: the official float32 tensors by name; divisors: see `outlier_divisors`.
 
-    Divided channels: a LayerNorm's gain and offset are divided once, here; the weights that follow are multiplied, and so is the
-    residual path. Powers of two make that exact.
+    Divided channels: a LayerNorm's gain and offset are divided once, here; the weights that follow are multiplied, and
+    so is the residual path. Powers of two make that exact.
     """
     graph = GraphWriter()
     layers = 1 + max(layer for layer, _ in divisors)
@@ -138,17 +143,26 @@ def build_model(weights: dict[str, Array], divisors: dict[tuple[int, str], Array
         unit, copies = spread_units(scale_hidden)
         scale_out = divisors[layer + 1, "qkv"] if layer + 1 < layers else np.ones_like(scale_in)
 
-        projections = np.concatenate([get(f"attention.self.{part}.weight").T for part in ("query", "key", "value")], axis=1)
+        projections = np.concatenate(
+            [get(f"attention.self.{part}.weight").T for part in ("query", "key", "value")], axis=1
+        )
         bias = np.concatenate([get(f"attention.self.{part}.bias") for part in ("query", "key", "value")])
         y = graph.attention(x, projections * scale_in[:, None], bias, f"{name}.attention")
-        y = graph.product(y, get("attention.output.dense.weight").T, get("attention.output.dense.bias"), f"{name}.projection")
+        y = graph.product(
+            y, get("attention.output.dense.weight").T, get("attention.output.dense.bias"), f"{name}.projection"
+        )
         gain, offset = get("attention.output.LayerNorm.weight"), get("attention.output.LayerNorm.bias")
         residual = graph.scaled(x, scale_in, f"{name}.residual1")
-        x = graph.add_norm(y, residual, np.float32(gain / scale_middle), np.float32(offset / scale_middle), f"{name}.middle")
+        x = graph.add_norm(
+            y, residual, np.float32(gain / scale_middle), np.float32(offset / scale_middle), f"{name}.middle"
+        )
 
-        y = graph.product(x, get("intermediate.dense.weight").T[:, unit] * scale_middle[:, None], None, f"{name}.hidden")
+        y = graph.product(
+            x, get("intermediate.dense.weight").T[:, unit] * scale_middle[:, None], None, f"{name}.hidden"
+        )
         bias_name = graph.constant(f"{name}.hidden.bias", get("intermediate.dense.bias")[unit])
-        # The tanh form of GELU: 3 % less time for the whole model than the exact one, and no measurable loss beside int8.
+        # The tanh form of GELU: 3 % less time for the whole model than the exact one, and no measurable loss beside
+        # int8.
         y = graph.node("FastGelu", [y, bias_name], f"{name}.active", domain=MICROSOFT)
         y = graph.scaled(y, 1 / scale_hidden[unit], f"{name}.tamed")
         down = np.where((unit >= 0)[:, None], get("output.dense.weight").T[unit], np.float32(0))

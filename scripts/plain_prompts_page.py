@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Write docs/plain-prompts.md: what the starter router decides on plain prompts of our own, beside what a sensible person would expect.
+"""Write docs/plain-prompts.md: what the starter router decides on plain prompts of our own, beside what a sensible
+person would expect.
 
 usage: plain_prompts_page.py
 """

@@ -3,8 +3,8 @@
 
 usage: record_page.py RECORD_FOLDER
 
-RECORD_FOLDER holds the tables that the starter router was trained on (scripts/train_starter.py) with their prices.csv. Figures only: no
-text, answer or row of the record is written.
+RECORD_FOLDER holds the tables that the starter router was trained on (scripts/train_starter.py) with their prices.csv.
+Figures only: no text, answer or row of the record is written.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from train_starter import SOURCES
 DOCS = Path(__file__).parent.parent / "docs"
 MEASURED = ("api", "text", "run_mean", "from_cost")
 MIN_BUDGETS, MIN_CELLS, BEST, CHEAP = 3, 20, 5, 1.0
-"""Of a model with a curve: budgets on one task. Of a point: graded answers. Arms named per domain, and US dollars per 1,000 requests."""
+"""Of a model with a curve: budgets on one task. Of a point: graded answers. Arms named per domain, and US dollars per
+1,000 requests.
+"""
 
 
 def main(folder: Path) -> None:
@@ -54,15 +56,26 @@ def read(folder: Path) -> pl.DataFrame:
     parts = []
     for path in sorted(folder.glob("*.parquet")):
         part = pl.read_parquet(path).with_columns(source=pl.lit(path.stem))
-        parts.append(part.select("source", "task", "query_id", "query", "model", "budget", "quality", "output_tokens", "tokens_basis"))
-    rows = pl.concat(parts, how="vertical_relaxed").filter(pl.col("quality").is_not_null() & pl.col("quality").is_not_nan())
+        parts.append(
+            part.select(
+                "source", "task", "query_id", "query", "model", "budget", "quality", "output_tokens", "tokens_basis"
+            )
+        )
+    rows = pl.concat(parts, how="vertical_relaxed").filter(
+        pl.col("quality").is_not_null() & pl.col("quality").is_not_nan()
+    )
     tasks = {task: domain_of(task) for task in rows["task"].unique()}
     return rows.with_columns(domain=pl.col("task").replace_strict(tasks))
 
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     """A table of Markdown."""
-    return [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *(f"| {' | '.join(map(str, row))} |" for row in rows), ""]
+    return [
+        f"| {' | '.join(head)} |",
+        f"|{' --- |' * len(head)}",
+        *(f"| {' | '.join(map(str, row))} |" for row in rows),
+        "",
+    ]
 
 
 def sources(rows: pl.DataFrame) -> list[str]:
@@ -102,10 +115,9 @@ def domains(rows: pl.DataFrame, router: Router) -> list[str]:
     ]
     lines += grid(("domain", "tasks", "queries", "graded answers", "arms", "mean quality"), cells)
     about = (
-        f"The best {BEST} arms of the starter router in each domain, and the best of those below {money(CHEAP)} per 1,000 requests. "
-        f"Quality is as if every arm had answered all queries of the domain, with a 95 % interval; arms with fewer than {THIN} graded "
-        "queries there are left out. "
-        "`r2router models --domain NAME` shows all."
+        f"The best {BEST} arms of the starter router in each domain, and the best of those below {money(CHEAP)} per"
+        " 1,000 requests. Quality is as if every arm had answered all queries of the domain, with a 95 % interval;"
+        f" arms with fewer than {THIN} graded queries there are left out. `r2router models --domain NAME` shows all."
     )
     lines += [about, ""]
     shown = []
@@ -136,9 +148,9 @@ def curves(rows: pl.DataFrame, folder: Path) -> list[str]:
     )
     several = points.filter(pl.len().over("task", "model") >= MIN_BUDGETS)
     about = (
-        f"{several['model'].n_unique()} models were measured under at least {MIN_BUDGETS} budgets on one task, hidden thinking counted. "
-        "Quality with its 95 % interval (of a share), mean output tokens, and US dollars of output per 1,000 answers at list prices. A "
-        "curve that ends flat, or falls, is money for nothing."
+        f"{several['model'].n_unique()} models were measured under at least {MIN_BUDGETS} budgets on one task, hidden"
+        " thinking counted. Quality with its 95 % interval (of a share), mean output tokens, and US dollars of output"
+        " per 1,000 answers at list prices. A curve that ends flat, or falls, is money for nothing."
     )
     lines = ["## Models under several budgets", "", about, ""]
     for (task,), own in several.group_by(["task"], maintain_order=True):
@@ -147,14 +159,19 @@ def curves(rows: pl.DataFrame, folder: Path) -> list[str]:
             found = share("", min(max(quality, 0.0), 1.0), n)
             usd = price.get(model)
             cost = "not known" if usd is None else money(tokens * usd / 1000)
-            cells.append((f"`{model}@{budget}`", n, f"{quality:.2f} [{found.low:.2f}, {found.high:.2f}]", f"{tokens:,.0f}", cost))
+            cells.append(
+                (f"`{model}@{budget}`", n, f"{quality:.2f} [{found.low:.2f}, {found.high:.2f}]", f"{tokens:,.0f}", cost)
+            )
         lines += [f"### {task}", "", *grid(("arm", "graded", "quality", "output tokens", "output per 1,000"), cells)]
     picture = drawn(several, price)
     if picture:
         (DOCS / "record-budgets.svg").write_text(picture, encoding="utf-8")
         lines[3:3] = [
             "",
-            "![Quality over cost of models under several budgets, on the task that most of them were measured on](record-budgets.svg)",
+            (
+                "![Quality over cost of models under several budgets, on the task that most of them were measured"
+                " on](record-budgets.svg)"
+            ),
         ]
     return lines
 
@@ -164,12 +181,23 @@ def drawn(several: pl.DataFrame, price: dict[str, float]) -> str:
     priced = several.filter(pl.col("model").is_in(list(price)))
     if priced.is_empty():
         return ""
-    task = priced.group_by("task").agg(pl.col("model").n_unique().alias("m")).sort("m", "task", descending=True)["task"][0]
+    task = (
+        priced.group_by("task").agg(pl.col("model").n_unique().alias("m")).sort("m", "task", descending=True)["task"][0]
+    )
     series = []
     for (model,), own in priced.filter(pl.col("task") == task).group_by(["model"], maintain_order=True):
         x = tuple(float(t) * price[str(model)] / 1000 for t in own["tokens"])
         series.append(Series(str(model), x, tuple(map(float, own["quality"])), labels=tuple(own["budget"])))
-    return plot_svg(Plot(task, "US dollars of output per 1,000 answers (log scale)", "quality", tuple(series), log_x=True, x_unit="money"))
+    return plot_svg(
+        Plot(
+            task,
+            "US dollars of output per 1,000 answers (log scale)",
+            "quality",
+            tuple(series),
+            log_x=True,
+            x_unit="money",
+        )
+    )
 
 
 def missing(rows: pl.DataFrame, router: Router) -> list[str]:
@@ -180,11 +208,24 @@ def missing(rows: pl.DataFrame, router: Router) -> list[str]:
     models = router.pool.models
     lines = ["## What is missing", ""]
     thin = [(name, int(n)) for name, n in zip(stats.domains, stats.graded, strict=True) if n < THIN]
-    lines += [f"Kinds of prompts with fewer than {THIN} graded queries. A decision on such a prompt says so, and its spread is wide:", ""]
+    lines += [
+        (
+            f"Kinds of prompts with fewer than {THIN} graded queries. A decision on such a prompt says so, and its"
+            " spread is wide:"
+        ),
+        "",
+    ]
     lines += grid(("kind", "graded queries"), sorted(thin, key=lambda pair: -pair[1]))
-    lines += ["Models of the starter router that nobody graded in a domain; their quality there is a guess from other domains:", ""]
+    lines += [
+        (
+            "Models of the starter router that nobody graded in a domain; their quality there is a guess from other"
+            " domains:"
+        ),
+        "",
+    ]
     seen = np.stack([stats.seen[:, router.pool.model_of_arm == i].sum(axis=1) for i in range(len(models))])
-    cells = [(name, f"{int((seen[:, d] == 0).sum())} of {len(models)}", f"{int((seen[:, d] < THIN).sum())} of {len(models)}")
+    cells = [(name, f"{int((seen[:, d] == 0).sum())} of {len(models)}",
+    f"{int((seen[:, d] < THIN).sum())} of {len(models)}")
              for d, name in enumerate(stats.domains) if stats.graded[d]]  # fmt: skip
     lines += grid(("domain", "models never graded", f"graded on fewer than {THIN} queries"), cells)
     unknown = [f"`{m.id}`" for m in models if m.context is None]
@@ -194,13 +235,22 @@ def missing(rows: pl.DataFrame, router: Router) -> list[str]:
     lines += [f"- {len(priceless)} models of the starter router without a price."]
     others = rows["model"].n_unique() - len({m.id for m in models} & set(rows["model"].unique()))
     lines += [
-        f"- {others} further models of the record teach how hard queries are and cannot be chosen: gone, unpriced or seen too seldom."
+        (
+            f"- {others} further models of the record teach how hard queries are and cannot be chosen: gone, unpriced or"
+            " seen too seldom."
+        )
     ]
     hidden = rows.filter(pl.col("tokens_basis") == "visible_text")
     lines += [
-        f"- {len(hidden):,} answers ({len(hidden) / len(rows):.0%}) have counts of the visible text alone; their lengths teach nothing.",
+        (
+            f"- {len(hidden):,} answers ({len(hidden) / len(rows):.0%}) have counts of the visible text alone; their"
+            " lengths teach nothing."
+        ),
         "- Input tokens were recorded nowhere; they are estimated with the embedded tokenizer.",
-        "- Nobody published graded answers to chats, letters, translations or the work of agents in a form that could be used here.",
+        (
+            "- Nobody published graded answers to chats, letters, translations or the work of agents in a form that"
+            " could be used here."
+        ),
     ]
     return lines
 

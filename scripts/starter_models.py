@@ -1,10 +1,10 @@
 """The models that the starter router may choose: where each is sold, under which names, and what it can do.
 
-One line per model: our id | provider | its name there | its name at OpenRouter | capabilities (t tools, v vision, j JSON).
-Not listed, and so only teachers: models that nobody sells any more or that their provider has announced to switch off (claude-2 and 3.x,
-gemini-1.x and 2.0, gpt-4-0314 and 0613, gpt-4.5-preview, o1-preview and o1-mini, grok-2, experimental and dated previews), prompting
-methods that are no budget of an API (cot, few_shot, direct, ...), and models whose hidden thinking nobody counted, as then their cost is
-not known.
+One line per model: our id | provider | its name there | its name at OpenRouter | capabilities (t tools, v vision, j
+JSON). Not listed, and so only teachers: models that nobody sells any more or that their provider has announced to
+switch off (claude-2 and 3.x, gemini-1.x and 2.0, gpt-4-0314 and 0613, gpt-4.5-preview, o1-preview and o1-mini, grok-2,
+experimental and dated previews), prompting methods that are no budget of an API (cot, few_shot, direct, ...), and
+models whose hidden thinking nobody counted, as then their cost is not known.
 """
 
 from __future__ import annotations
@@ -134,7 +134,9 @@ ling-2.6-flash | openrouter | inclusionai/ling-2.6-flash | inclusionai/ling-2.6-
 
 _CAPABILITIES = {"t": "tools", "v": "vision", "j": "json"}
 _EFFORTS = frozenset({"minimal", "low", "medium", "high", "xhigh"})
-_NOT_ASKED = frozenset({"default", "none"})  # what an API does when nothing is asked; Claude does not think unless it is told to
+_NOT_ASKED = frozenset(
+    {"default", "none"}
+)  # what an API does when nothing is asked; Claude does not think unless it is told to
 
 
 def starter_pool(arms: Sequence[str]) -> tuple[Pool, str]:
@@ -150,7 +152,11 @@ def starter_pool(arms: Sequence[str]) -> tuple[Pool, str]:
     for line in MODELS.strip().splitlines():
         name, provider, upstream, elsewhere, letters = (part.strip() for part in line.split("|"))
         budgets = [arm.partition("@")[2] for arm in arms if arm.partition("@")[0] == name]
-        found = [budget for word in budgets if (budget := _budget(word, thinks=provider in {"anthropic", "google"})) is not None]
+        found = [
+            budget
+            for word in budgets
+            if (budget := _budget(word, thinks=provider in {"anthropic", "google"})) is not None
+        ]
         if not found:
             continue
         prices, context = _listed(upstream, provider, elsewhere)
@@ -197,7 +203,9 @@ def _listed(upstream: str, provider: str, elsewhere: str) -> tuple[Prices, int |
 
 
 def _context(upstream: str, provider: str, elsewhere: str) -> int | None:
-    """Tokens of context at the provider, else at OpenRouter, else the median of what other sellers list (some cut it short)."""
+    """Tokens of context at the provider, else at OpenRouter, else the median of what other sellers list (some cut it
+    short).
+    """
     from genai_prices import Usage, calc_price, data_snapshot
 
     for name, seller in ((upstream, provider), (elsewhere, "openrouter")):
@@ -207,7 +215,12 @@ def _context(upstream: str, provider: str, elsewhere: str) -> int | None:
         except LookupError:
             continue
     names = {_bare(upstream), _bare(elsewhere)}
-    others = [model for seller in data_snapshot.get_snapshot().providers for model in seller.models if _bare(model.id) in names]
+    others = [
+        model
+        for seller in data_snapshot.get_snapshot().providers
+        for model in seller.models
+        if _bare(model.id) in names
+    ]
     listed = [int(model.context_window) for model in others if model.context_window]
     return statistics.median_low(listed) if listed else None
 

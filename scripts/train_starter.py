@@ -3,9 +3,9 @@
 
 usage: train_starter.py RECORD_FOLDER TTS_KNOWLEDGE.parquet [VECTORS.npy]
 
-RECORD_FOLDER holds outcome tables with the columns of docs/data.md; each *.parquet of it counts, so that a new source is one file more.
-VECTORS.npy keeps the embeddings between runs. Writes src/r2router/starter/router. The data itself is not part of the project.
-Needs the [prices] extra: the pool has the list prices of the day.
+RECORD_FOLDER holds outcome tables with the columns of docs/data.md; each *.parquet of it counts, so that a new source
+is one file more. VECTORS.npy keeps the embeddings between runs. Writes src/r2router/starter/router. The data itself is
+not part of the project. Needs the [prices] extra: the pool has the list prices of the day.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from r2router.table.rows import Reading, read_rows
 from starter_models import starter_pool
 
 MIN_GRADED, MIN_MEASURED = 150, 100
-"""Of an arm in the pool: queries that were graded, and answers whose whole length was counted, hidden thinking included."""
+"""Of an arm in the pool: queries that were graded, and answers whose whole length was counted, hidden thinking
+included.
+"""
 
 SOURCES = (
     "Epoch AI benchmarking hub, CC-BY-4.0 (GPQA diamond, OTIS mock AIME, SimpleQA Verified, chess puzzles)",
@@ -46,14 +48,18 @@ SOURCES = (
 )
 LIMITS = (
     (
-        "It knows what was published: mathematics, science, medicine, law and other exam subjects, logic, puzzles, short facts, output of "
-        "code, SQL. It has next to nothing on writing, chat, translation, agents and languages other than English."
+        "It knows what was published: mathematics, science, medicine, law and other exam subjects, logic, puzzles,"
+        " short facts, output of code, SQL. It has next to nothing on writing, chat, translation, agents and languages"
+        " other than English."
     ),
     (
-        "Models were tried on different tasks. Where a model was not tried on a kind of query, its forecast is what models of that level "
-        "do there, and its spread is wide."
+        "Models were tried on different tasks. Where a model was not tried on a kind of query, its forecast is what"
+        " models of that level do there, and its spread is wide."
     ),
-    "Answers and lengths are as providers served the models then. `default` is what a provider does when nothing is asked.",
+    (
+        "Answers and lengths are as providers served the models then. `default` is what a provider does when nothing is"
+        " asked."
+    ),
     "Input tokens were not recorded; they are estimated by the embedded tokenizer.",
     "Budgets of many models were measured on GPQA, AIME, SimpleQA and chess only.",
 )
@@ -94,7 +100,9 @@ def unknown_contexts(pool: Pool) -> str:
 def seen_enough(rows: pl.DataFrame) -> list[str]:
     """The arms with enough graded queries and measured lengths, in order of their names."""
     arm = pl.concat_str("model", "budget", separator="@").alias("arm")
-    found = rows.group_by(arm).agg(pl.col("quality").count().alias("graded"), pl.col("output_tokens").count().alias("measured"))
+    found = rows.group_by(arm).agg(
+        pl.col("quality").count().alias("graded"), pl.col("output_tokens").count().alias("measured")
+    )
     enough = (pl.col("graded") >= MIN_GRADED) & (pl.col("measured") >= MIN_MEASURED)
     return sorted(found.filter(enough)["arm"].to_list())
 

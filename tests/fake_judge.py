@@ -1,4 +1,6 @@
-"""A named fake: the fake endpoint as a judge, whose verdicts follow rules, and which can be clumsy in every way that judges are."""
+"""A named fake: the fake endpoint as a judge, whose verdicts follow rules, and which can be clumsy in every way that
+judges are.
+"""
 
 from __future__ import annotations
 
@@ -23,25 +25,38 @@ def by_length(material: str, _times: int) -> str:
 
 
 class FakeJudge(fake_endpoint.FakeEndpoint):
-    """say: what it replies. schema: whether it takes a `response_format`. context: the most characters of a prompt that it takes.
+    """say: what it replies. schema: whether it takes a `response_format`. context: the most characters of a prompt that
+    it takes.
 
     finish: why it says that it ended.
     """
 
     def __init__(
-        self, say: Say = by_length, *, schema: bool = True, context: int | None = None, finish: str = "stop", **settings: Any
+        self,
+        say: Say = by_length,
+        *,
+        schema: bool = True,
+        context: int | None = None,
+        finish: str = "stop",
+        **settings: Any,
     ) -> None:
         super().__init__(**settings)
         self.say, self.schema, self.context, self.finish = say, schema, context, finish
         self.asked: list[str] = []
 
-    async def _answer(self, request: web.Request, body: Any, what: str, prompt: int, fault: str | None) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.Request, body: Any, what: str, prompt: int, fault: str | None
+    ) -> web.StreamResponse:
         if "response_format" in body and not self.schema:
-            response: web.StreamResponse = fake_endpoint.error(400, "response_format is not supported", "unsupported_parameter")
+            response: web.StreamResponse = fake_endpoint.error(
+                400, "response_format is not supported", "unsupported_parameter"
+            )
             return response
         material = body["messages"][1]["content"]
         if self.context is not None and len(material) > self.context:
-            too_long: web.StreamResponse = fake_endpoint.error(400, "maximum context length exceeded", "context_length_exceeded")
+            too_long: web.StreamResponse = fake_endpoint.error(
+                400, "maximum context length exceeded", "context_length_exceeded"
+            )
             return too_long
         known = re.sub(r"(?<=-)[0-9a-f]{32}(?=>)", "", material)  # each call has marks of its own
         self.asked.append(known)

@@ -1,7 +1,7 @@
 """A named fake: a provider that speaks chat completions, responses and messages, byte by byte as a test wants it.
 
-It answers well by itself; `script` lets a test say exactly what goes over the wire, when, and where it breaks off. It is a bare TCP server,
-so that nothing between it and the gateway mends or re-cuts what it sends.
+It answers well by itself; `script` lets a test say exactly what goes over the wire, when, and where it breaks off. It
+is a bare TCP server, so that nothing between it and the gateway mends or re-cuts what it sends.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ RESET = b"\x00RESET"
 
 @dataclass
 class Asked:
-    """A request that came. closed_after: seconds until the other side closed, where it did before the reply was whole."""
+    """A request that came. closed_after: seconds until the other side closed, where it did before the reply was
+    whole.
+    """
 
     path: str
     headers: dict[str, str]
@@ -36,7 +38,9 @@ class Asked:
 
 @dataclass
 class Answer:
-    """parts: bytes to send, seconds to wait, or `RESET`. length: whether a Content-Length is sent; else the reply is chunked."""
+    """parts: bytes to send, seconds to wait, or `RESET`. length: whether a Content-Length is sent; else the reply is
+    chunked.
+    """
 
     parts: Sequence[Part]
     status: int = 200
@@ -46,7 +50,12 @@ class Answer:
 
 def as_json(body: Any, status: int = 200, **headers: str) -> Answer:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Answer([data], status, {"Content-Type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}}, length=True)
+    return Answer(
+        [data],
+        status,
+        {"Content-Type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}},
+        length=True,
+    )
 
 
 def event(body: Any, name: str = "") -> bytes:
@@ -56,12 +65,23 @@ def event(body: Any, name: str = "") -> bytes:
 def chunk(content: str | None = None, finish: str | None = None, model: str = "served-1", **more: Any) -> bytes:
     delta = {} if content is None else {"role": "assistant", "content": content}
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    return event({"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": model, "choices": [choice], **more})
+    return event(
+        {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": model, "choices": [choice], **more}
+    )
 
 
 def usage_chunk(given: int = 11, made: int = 7) -> bytes:
     usage = {"prompt_tokens": given, "completion_tokens": made, "total_tokens": given + made}
-    return event({"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "served-1", "choices": [], "usage": usage})
+    return event(
+        {
+            "id": "c1",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": "served-1",
+            "choices": [],
+            "usage": usage,
+        }
+    )
 
 
 DONE = b"data: [DONE]\n\n"
@@ -78,12 +98,22 @@ def chat(asked: Asked) -> Answer:
     message = {"role": "assistant", "content": "".join(WORDS)}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
-    return as_json({"id": "c1", "object": "chat.completion", "created": 1, "model": "served-1", "choices": [choice], "usage": usage})
+    return as_json(
+        {
+            "id": "c1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "served-1",
+            "choices": [choice],
+            "usage": usage,
+        }
+    )
 
 
 def message_events(model: str = "served-1") -> list[bytes]:
     start = {
-        "id": "msg_1", "type": "message", "role": "assistant", "model": model, "content": [], "stop_reason": None, "stop_sequence": None,
+        "id": "msg_1", "type": "message", "role": "assistant", "model": model, "content": [], "stop_reason": None,
+        "stop_sequence": None,
         "usage": {"input_tokens": 11, "output_tokens": 1},
     }  # fmt: skip
     events: list[dict[str, Any]] = [
@@ -92,7 +122,11 @@ def message_events(model: str = "served-1") -> list[bytes]:
         {"type": "ping"},
         *({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}} for word in WORDS),
         {"type": "content_block_stop", "index": 0},
-        {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": 7}},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+            "usage": {"output_tokens": 7},
+        },
         {"type": "message_stop"},
     ]
     return [event(e, e["type"]) for e in events]
@@ -103,7 +137,8 @@ def messages(asked: Asked) -> Answer:
         return Answer(message_events())
     return as_json(
         {
-            "id": "msg_1", "type": "message", "role": "assistant", "model": "served-1", "stop_reason": "end_turn", "stop_sequence": None,
+            "id": "msg_1", "type": "message", "role": "assistant", "model": "served-1", "stop_reason": "end_turn",
+            "stop_sequence": None,
             "content": [{"type": "text", "text": "".join(WORDS)}], "usage": {"input_tokens": 11, "output_tokens": 7},
         }
     )  # fmt: skip
@@ -117,8 +152,10 @@ def response(status: str = "completed", **more: Any) -> dict[str, Any]:
         "output_tokens_details": {"reasoning_tokens": 2}, "total_tokens": 18,
     }  # fmt: skip
     return {
-        "id": "resp_1", "object": "response", "created_at": 1, "status": status, "error": None, "incomplete_details": None,
-        "instructions": None, "metadata": {}, "model": "served-1", "output": [item], "parallel_tool_calls": True, "temperature": 1.0,
+        "id": "resp_1", "object": "response", "created_at": 1, "status": status, "error": None,
+        "incomplete_details": None,
+        "instructions": None, "metadata": {}, "model": "served-1", "output": [item], "parallel_tool_calls": True,
+        "temperature": 1.0,
         "tool_choice": "auto", "tools": [], "top_p": 1.0, "usage": usage, **more,
     }  # fmt: skip
 
@@ -148,7 +185,9 @@ def responses(asked: Asked) -> Answer:
 
 def embeddings(asked: Asked) -> Answer:
     data = [{"object": "embedding", "index": 0, "embedding": [0.5, -0.25]}]
-    return as_json({"object": "list", "model": "served-1", "data": data, "usage": {"prompt_tokens": 5, "total_tokens": 5}})
+    return as_json(
+        {"object": "list", "model": "served-1", "data": data, "usage": {"prompt_tokens": 5, "total_tokens": 5}}
+    )
 
 
 ANSWERS: dict[str, Callable[[Asked], Answer]] = {
@@ -180,7 +219,9 @@ class FakeProvider:
         assert self._ready.wait(20)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
 

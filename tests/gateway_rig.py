@@ -53,7 +53,11 @@ def pool_models() -> tuple[Any, ...]:
 
 
 def config(
-    providers: Mapping[str, FakeProvider], *, given: Mapping[str, Any] | None = None, speaks: Sequence[str] = EVERY, **more: Any
+    providers: Mapping[str, FakeProvider],
+    *,
+    given: Mapping[str, Any] | None = None,
+    speaks: Sequence[str] = EVERY,
+    **more: Any,
 ) -> Config:
     """A configuration in which the starter router's models are served by the fakes by turns, with every capability.
 
@@ -92,7 +96,14 @@ class Rig:
         listening.bind(("127.0.0.1", 0))
         listening.listen(1024)
         self.port: int = listening.getsockname()[1]
-        settings: Any = {"loop": "none", "http": protocol(), "ws": "none", "lifespan": "on", "log_level": "critical", "access_log": False}
+        settings: Any = {
+            "loop": "none",
+            "http": protocol(),
+            "ws": "none",
+            "lifespan": "on",
+            "log_level": "critical",
+            "access_log": False,
+        }
         self.server = uvicorn.Server(uvicorn.Config(self.gateway, **settings))
         self._socket = listening
 
@@ -122,7 +133,9 @@ class Rig:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    def request(
+        self, method: str, path: str, body: bytes | None = None, **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
         """(status, headers, body). Headers in lower case; underscores in names stand for dashes."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
@@ -158,7 +171,9 @@ class Rig:
 
 
 @contextlib.contextmanager
-def rig(providers: Mapping[str, FakeProvider], folder: Path | None = None, ledger: Ledger | None = None, **how: Any) -> Iterator[Rig]:
+def rig(
+    providers: Mapping[str, FakeProvider], folder: Path | None = None, ledger: Ledger | None = None, **how: Any
+) -> Iterator[Rig]:
     with Rig(Setting.of(config(providers, **how), folder), ledger) as found:
         yield found
 

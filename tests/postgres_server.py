@@ -1,4 +1,6 @@
-"""A real PostgreSQL for tests: a server of our own in a folder of its own, from Debian's packages; skipped where there is none."""
+"""A real PostgreSQL for tests: a server of our own in a folder of its own, from Debian's packages; skipped where there
+is none.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ class Server:
         import psycopg
 
         with psycopg.connect(self.address("postgres"), autocommit=True) as connection:
-            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (where.rpartition("/")[2],))
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (where.rpartition("/")[2],)
+            )
 
     def address(self, name: str) -> str:
         return f"postgresql://me@127.0.0.1:{self.port}/{name}"
@@ -60,7 +64,8 @@ class Server:
 
     def _run(self, name: str, *args: str) -> None:
         subprocess.run(
-            [*self._as, str(self._binaries / name), *args], cwd=self._folder, check=True, timeout=300, stdout=subprocess.DEVNULL,
+            [*self._as, str(self._binaries / name), *args], cwd=self._folder, check=True, timeout=300,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
 

@@ -1,4 +1,6 @@
-"""Runs programs behind a fence as some user: `python sandbox_user.py FENCE`, one JSON line in, one out. See `test_sandbox`."""
+"""Runs programs behind a fence as some user: `python sandbox_user.py FENCE`, one JSON line in, one out. See
+`test_sandbox`.
+"""
 
 from __future__ import annotations
 

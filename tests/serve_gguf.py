@@ -1,4 +1,6 @@
-"""Serve a GGUF model on loopback with llama.cpp, for tests: `python tests/serve_gguf.py FILE PORT`. Needs the xllamacpp package."""
+"""Serve a GGUF model on loopback with llama.cpp, for tests: `python tests/serve_gguf.py FILE PORT`. Needs the xllamacpp
+package.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Choosing what to ask: the money goes where the curve is, no budget is exceeded, and a run that was broken off chooses the same."""
+"""Choosing what to ask: the money goes where the curve is, no budget is exceeded, and a run that was broken off chooses
+the same.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,12 @@ def made_up(n: int = 300, seed: int = 0) -> tuple[Table, FloatArray]:
     """Two good models, and `hopeless` of the dearer one's price, which is worse than the cheap one everywhere."""
     rng = np.random.default_rng(seed)
     names, prices, right = ("cheap", "good", "hopeless"), (1.0, 10.0, 10.0), (0.5, 0.9, 0.1)
-    pool = Pool([Model(id=m, budgets=(Budget.of(100),), usd_per_million=Prices(p, p)) for m, p in zip(names, prices, strict=True)])
+    pool = Pool(
+        [
+            Model(id=m, budgets=(Budget.of(100),), usd_per_million=Prices(p, p))
+            for m, p in zip(names, prices, strict=True)
+        ]
+    )
     shape = (n, 3)
     table = Table(
         pool=pool,
@@ -50,7 +57,9 @@ def known(table: Table, x: FloatArray, asked: Any, **more: Any) -> RoundState:
         "unit": np.arange(arms), "askable": np.ones(asked.shape, dtype=bool), "usd": np.ones(asked.shape[1]),
         "order": asking_order(table.tasks, 0),
     }  # fmt: skip
-    return RoundState(hide(table, asked[:, (fields | more)["unit"]]), x, table.input_tokens, asked=asked, **fields | more)
+    return RoundState(
+        hide(table, asked[:, (fields | more)["unit"]]), x, table.input_tokens, asked=asked, **fields | more
+    )
 
 
 # -- the parts ------------------------------------------------------------------------------------------------------
@@ -59,7 +68,11 @@ def known(table: Table, x: FloatArray, asked: Any, **more: Any) -> RoundState:
 def test_any_beginning_of_the_order_holds_every_task_in_proportion() -> None:
     tasks = ["a"] * 60 + ["b"] * 30 + ["c"] * 10
     order = asking_order(tasks, 3)
-    assert sorted(order) == list(range(100)) and (order == asking_order(tasks, 3)).all() and (order != asking_order(tasks, 4)).any()
+    assert (
+        sorted(order) == list(range(100))
+        and (order == asking_order(tasks, 3)).all()
+        and (order != asking_order(tasks, 4)).any()
+    )
     for upto in (10, 20, 50):
         counts = Counter(tasks[i] for i in order[:upto])
         for task, share in (("a", 0.6), ("b", 0.3), ("c", 0.1)):
@@ -77,17 +90,23 @@ def test_an_allocation_is_as_good_as_the_best_of_all(seed: int) -> None:
     assert (counts >= least).all() and (counts <= most).all() and usd @ (counts - least) <= spend + 1e-9
     every = (np.array(n) for n in itertools.product(*(range(a, b + 1) for a, b in zip(least, most, strict=True))))
     best = min((worth / n).sum() for n in every if usd @ (n - least) <= spend)
-    assert (worth / np.minimum(counts + 1, most)).sum() <= best + 1e-9  # what rounding down loses is less than one query an arm
+    assert (
+        worth / np.minimum(counts + 1, most)
+    ).sum() <= best + 1e-9  # what rounding down loses is less than one query an arm
 
 
 def test_an_allocation_goes_with_the_root_of_worth_over_price() -> None:
-    counts = allocate(np.array([1.0, 4.0, 1.0]), np.array([1.0, 1.0, 4.0]), np.zeros(3, int), np.full(3, 10_000), 5000.0)
+    counts = allocate(
+        np.array([1.0, 4.0, 1.0]), np.array([1.0, 1.0, 4.0]), np.zeros(3, int), np.full(3, 10_000), 5000.0
+    )
     assert counts == pytest.approx([1000, 2000, 500], abs=2)
     assert allocate(np.ones(2), np.array([0.0, 1.0]), np.zeros(2, int), np.full(2, 50), 0.0).tolist() == [50, 0]
 
 
 def test_contention_is_the_share_of_the_curve_on_which_an_arm_is_chosen() -> None:
-    """By hand: of two arms the step lies in the middle of the log axis; a third is never chosen, unless its forecast is unsure."""
+    """By hand: of two arms the step lies in the middle of the log axis; a third is never chosen, unless its forecast is
+    unsure.
+    """
     quality, cost = np.tile([0.2, 0.8, 0.1], (5, 1)), np.tile([1.0, 100.0, 50.0], (5, 1))
     rng = np.random.default_rng(0)
     sure = contention(quality, cost, np.zeros(3), rng)

@@ -1,4 +1,6 @@
-"""LLMs that arrive later: the heads against a refit by hand, what may and must change in a router, and what is refused."""
+"""LLMs that arrive later: the heads against a refit by hand, what may and must change in a router, and what is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,21 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2router import GBDT, KNN, MLP, Blend, Pool, PrincipalRidge, Recipe, Ridge, Router, Table, Tradeoff, Value, evaluate
+from r2router import (
+    GBDT,
+    KNN,
+    MLP,
+    Blend,
+    Pool,
+    PrincipalRidge,
+    Recipe,
+    Ridge,
+    Router,
+    Table,
+    Tradeoff,
+    Value,
+    evaluate,
+)
 from r2router.cli import main
 from r2router.errors import ArtifactError, ConfigError, DataError, EncoderError, MissingPrice, UsageError
 from r2router.predict import Learner
@@ -86,14 +102,19 @@ def test_left_out_forecasts_are_those_of_a_refit(seed: int, n: int, k: int) -> N
         design = np.c_[np.full(n, n**-0.5), basis.u]
         rows = [np.delete(np.arange(n), i) for i in range(n)]
         expected = np.array(
-            [design[i] @ np.linalg.solve(design[r].T @ design[r] + penalty, design[r].T @ y[r]) for i, r in enumerate(rows)]
+            [
+                design[i] @ np.linalg.solve(design[r].T @ design[r] + penalty, design[r].T @ y[r])
+                for i, r in enumerate(rows)
+            ]
         )
     np.testing.assert_allclose(fit.left_out, expected, atol=1e-8)
     assert ((y - fit.left_out) ** 2).mean() <= ((y - y.mean(axis=0)) ** 2).mean() * (n / (n - 1)) ** 2 + 1e-12
 
 
 def made_up(n: int, rng: np.random.Generator, slope: float) -> tuple[FloatArray, Table, KnownArms, FloatArray]:
-    """Queries of random difficulty that two known arms and, times a slope, a new one share; the new arm's true quality."""
+    """Queries of random difficulty that two known arms and, times a slope, a new one share; the new arm's true
+    quality.
+    """
     x = rng.normal(size=(n, 6))
     hard = np.clip(0.15 * rng.normal(size=n), -0.3, 0.3)
     quality = np.c_[0.5 + hard, 0.6 + 0.5 * hard]
@@ -164,7 +185,9 @@ def test_over_linear_heads_the_new_ones_are_columns(world: Any, fake_encoder: An
     assert isinstance(base.predictor, LinearPredictor)
     assert isinstance(added.predictor, LinearPredictor)
     known = known_quality(base.predictor, x)
-    heads = learn_heads(x, only(table), KnownArms(known, np.full(known.shape, np.nan), base.prior_quality, np.full(2, 0.5), 0.1))
+    heads = learn_heads(
+        x, only(table), KnownArms(known, np.full(known.shape, np.nan), base.prior_quality, np.full(2, 0.5), 0.1)
+    )
     arms = only(table).arms
     folded = extend(base.predictor, arms, heads).predict(x)
     beside = known @ heads.on_quality + x @ heads.on_vector + heads.bias
@@ -174,7 +197,9 @@ def test_over_linear_heads_the_new_ones_are_columns(world: Any, fake_encoder: An
 
 
 @pytest.mark.parametrize("learner", LEARNERS, ids=lambda one: type(one).__name__)
-def test_whatever_learned_the_router(learner: Learner, world: Any, fake_encoder: Any, tmp_path: Path, graded: Graded) -> None:
+def test_whatever_learned_the_router(
+    learner: Learner, world: Any, fake_encoder: Any, tmp_path: Path, graded: Graded
+) -> None:
     before = trained(world, learner)
     table, x = graded
     old = before.forecast_vectors(x, 10.0)
@@ -193,7 +218,12 @@ def test_whatever_learned_the_router(learner: Learner, world: Any, fake_encoder:
     again = loaded.forecast_vectors(x, 10.0)
     for name in ("quality", "tokens", "cost", "spread"):
         np.testing.assert_array_equal(getattr(again, name), getattr(got, name))
-    assert (loaded.facts, loaded.pool, loaded.policy, loaded.scale) == (added.facts, added.pool, added.policy, added.scale)
+    assert (loaded.facts, loaded.pool, loaded.policy, loaded.scale) == (
+        added.facts,
+        added.pool,
+        added.policy,
+        added.scale,
+    )
     np.testing.assert_array_equal(loaded.decide(x, Value(0.01)).arm, added.decide(x, Value(0.01)).arm)
     assert loaded.route(table.queries[0]).arm in added.arms
     assert [c.model for c in loaded.curves(table.queries[0])] == ["small", "large", NEW]
@@ -245,14 +275,21 @@ def test_a_saved_router_needs_no_training_data(base: Router, tmp_path: Path, gra
     table, x = graded
     loaded = Router.load(tmp_path / "router").add_model(NEW, only(table))
     given_vectors = base.add_model(NEW, only(table), x)
-    np.testing.assert_allclose(loaded.forecast_vectors(x, 1.0).quality, given_vectors.forecast_vectors(x, 1.0).quality, atol=1e-6)
+    np.testing.assert_allclose(
+        loaded.forecast_vectors(x, 1.0).quality, given_vectors.forecast_vectors(x, 1.0).quality, atol=1e-6
+    )
 
 
 def test_what_stays_and_what_comes(base: Router, graded: Graded) -> None:
     table, x = graded
     added = base.add_model(NEW, only(table), x)
     n = len(base.arms)
-    assert (added.policy, added.scale, added.in_distribution, added.dim) == (base.policy, base.scale, base.in_distribution, base.dim)
+    assert (added.policy, added.scale, added.in_distribution, added.dim) == (
+        base.policy,
+        base.scale,
+        base.in_distribution,
+        base.dim,
+    )
     np.testing.assert_array_equal(added.prior_quality[:n], base.prior_quality)
     np.testing.assert_allclose(added.prior_quality[n:], only(table).quality.mean(axis=0), atol=0.05)
     np.testing.assert_allclose(added.prior_tokens[n:], only(table).output_tokens.mean(axis=0), rtol=1e-6)
@@ -275,7 +312,9 @@ def test_input_tokens_that_were_not_recorded_are_those_of_the_known(base: Router
 def test_known_outcomes_may_be_there_too(base: Router, graded: Graded) -> None:
     table, x = graded[0].take(range(60)), graded[1][:60]
     quality = table.quality.copy()
-    quality[:, -2:] = quality[:, :2]  # so that they tell something: by itself every arm of this world has luck of its own
+    quality[:, -2:] = quality[
+        :, :2
+    ]  # so that they tell something: by itself every arm of this world has luck of its own
     table = replace(table, quality=quality)
     alone, beside = base.add_model(NEW, only(table), x), base.add_model(NEW, table, x)
     assert alone.arms == beside.arms
@@ -310,7 +349,9 @@ def test_notes_say_what_is_doubtful(base: Router, graded: Graded) -> None:
     table = graded[0].take(range(30))
     stranger = Model(id="stranger", budgets=(Budget.of(50),), usd_per_million=Prices(1, 1))
     wide = replace(
-        table, pool=Pool((*table.pool.models, stranger)), **{k: np.c_[getattr(table, k), np.full(len(table), np.nan)] for k in ARRAYS}
+        table,
+        pool=Pool((*table.pool.models, stranger)),
+        **{k: np.c_[getattr(table, k), np.full(len(table), np.nan)] for k in ARRAYS},
     )
     x = np.repeat(-np.eye(8, dtype=np.float32)[:1], 30, axis=0)
     notes = " ".join(base.add_model(NEW, wide, x).facts.added[0].notes)
@@ -348,7 +389,9 @@ def test_adding_is_worth_it_on_real_data(shared: Path) -> None:
     train, test = table.take(np.random.default_rng(0).permutation(len(table))[:300]).split(0.3, seed=0)
     router = Recipe(folds=0).fit(without(train, "gpt-4"))
     added = router.add_model("gpt-4", only(train.take(range(100)), "gpt-4"))
-    before, after = (evaluate(one, test, resamples=1).comparison.figures["router"]["peak"].value for one in (router, added))
+    before, after = (
+        evaluate(one, test, resamples=1).comparison.figures["router"]["peak"].value for one in (router, added)
+    )
     assert after > before + 0.05  # of at most twelve settings each, so that neither peak is picked from hundreds
     assert added.route("What is two and two?", Tradeoff(0.5)).arm in added.arms
 
@@ -395,7 +438,9 @@ def room(tmp_path: Path, base: Router, monkeypatch: pytest.MonkeyPatch, graded: 
     base.save(tmp_path / "router")
     graded[0].write(tmp_path / "both.parquet")
     only(graded[0]).write(tmp_path / "new.parquet")
-    (tmp_path / "prices.csv").write_text("model,input_usd_per_million,output_usd_per_million\nthinker,1,4\n", encoding="utf-8")
+    (tmp_path / "prices.csv").write_text(
+        "model,input_usd_per_million,output_usd_per_million\nthinker,1,4\n", encoding="utf-8"
+    )
     (tmp_path / "pool.toml").write_text(
         '[[model]]\nid = "other"\nbudgets = [50]\nusd_per_million = {input=1, output=1}\n', encoding="utf-8"
     )

@@ -27,11 +27,15 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def check_ahead(where: str) -> None:
     """In one snapshot: windows know all that is set aside, and with it nothing is above its limit."""
     check_books(lambda *q: ask(where, *q))
-    total = "(SELECT coalesce(sum(nanos), 0) FROM advances a WHERE a.scope = w.scope AND (w.period = 'total' OR a.day = w.period))"
+    total = (
+        "(SELECT coalesce(sum(nanos), 0) FROM advances a WHERE a.scope = w.scope AND (w.period = 'total' OR a.day ="
+        " w.period))"
+    )
     query = f"SELECT w.id FROM windows w WHERE (w.period = 'total' OR length(w.period) = 10) AND w.advanced <> {total}"
     assert ask(where, query) == []
     over = (
-        "SELECT w.id FROM windows w JOIN keys k ON k.id = w.scope WHERE w.period = 'total' AND spent + reserved + advanced > k.total_nanos"
+        "SELECT w.id FROM windows w JOIN keys k ON k.id = w.scope WHERE w.period = 'total' AND spent + reserved +"
+        " advanced > k.total_nanos"
     )
     assert ask(where, over) == []
 
@@ -76,7 +80,9 @@ def test_it_is_given_back_when_nobody_uses_it(where: str) -> None:
         check_ahead(where)
 
 
-@pytest.mark.parametrize("limits", [{"total_nanos": 7 * CENT}, {"total_nanos": 7 * CENT, "day_nanos": 8 * CENT}, {"month_nanos": 7 * CENT}])
+@pytest.mark.parametrize(
+    "limits", [{"total_nanos": 7 * CENT}, {"total_nanos": 7 * CENT, "day_nanos": 8 * CENT}, {"month_nanos": 7 * CENT}]
+)
 def test_money_for_seven_calls_makes_seven(where: str, limits: dict[str, int]) -> None:
     key, _ = Keys(where).make("k", Limits(**limits))
 
@@ -145,7 +151,9 @@ def test_what_a_crash_leaves_of_it_is_charged(where: str) -> None:
     with Ledger.at(where):
         eventually(lambda: ask(where, "SELECT count(*) FROM requests WHERE state = 'unknown'") == [(3,)])
         check_ahead(where)
-        assert ask(where, "SELECT spent, reserved, advanced FROM windows WHERE period = 'total'") == [((ahead_of(1) + 2) * CENT, 0, 0)]
+        assert ask(where, "SELECT spent, reserved, advanced FROM windows WHERE period = 'total'") == [
+            ((ahead_of(1) + 2) * CENT, 0, 0)
+        ]
         gone.settle_now(tickets[0], done(5))  # it was not gone after all
         check_ahead(where)
     gone.close()
@@ -153,7 +161,9 @@ def test_what_a_crash_leaves_of_it_is_charged(where: str) -> None:
 
 
 def test_many_at_once_in_two_gateways_keep_the_invariant(where: str) -> None:
-    keys = [Keys(where).make(f"k{n}", Limits(total_nanos=limit))[0].id for n, limit in enumerate((40 * CENT, 5000 * CENT))]
+    keys = [
+        Keys(where).make(f"k{n}", Limits(total_nanos=limit))[0].id for n, limit in enumerate((40 * CENT, 5000 * CENT))
+    ]
     stop, failed = threading.Event(), list[BaseException]()
 
     def sample() -> None:
@@ -180,7 +190,8 @@ def test_many_at_once_in_two_gateways_keep_the_invariant(where: str) -> None:
     watcher.start()
     with Ledger.at(where) as one, Ledger.at(where) as two:
         threads: list[Any] = [
-            threading.Thread(target=lambda at=at, name=name: asyncio.run(run(at, name))) for at, name in ((one, "a"), (two, "b"))
+            threading.Thread(target=lambda at=at, name=name: asyncio.run(run(at, name)))
+            for at, name in ((one, "a"), (two, "b"))
         ]
         for thread in threads:
             thread.start()
@@ -213,7 +224,9 @@ def test_an_advance_is_of_its_day(where: str) -> None:
     assert spent == {"2026-01-31": 3, "2026-02-01": 1} and ask(where, "SELECT sum(advanced) FROM windows") == [(0,)]
 
 
-def test_what_was_sent_while_the_disk_was_full_is_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_sent_while_the_disk_was_full_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     where = str(tmp_path / "l.db")
     key, _ = Keys(where).make("k", Limits(total_nanos=1000 * USD))
     full = threading.Event()

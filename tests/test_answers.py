@@ -21,7 +21,8 @@ from r2router.cli import main
 from r2router.errors import DataError
 
 QUERIES = [
-    Query(id=f"q{i}", text=f"What is {i} + 1?", task="odd" if i % 2 else "even", reference=str(i + 1), scorer="numeric") for i in range(6)
+    Query(id=f"q{i}", text=f"What is {i} + 1?", task="odd" if i % 2 else "even", reference=str(i + 1), scorer="numeric")
+    for i in range(6)
 ]
 EVIL = "\x1b[2J\x1b]0;owned\x07 3 \x9b31m \u202e"
 
@@ -39,7 +40,9 @@ def lines(path: Path, *items: Any) -> None:
 
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
-    """Six queries under two budgets: right below 3, then wrong; one call failed, one gave nothing, one answer is hostile."""
+    """Six queries under two budgets: right below 3, then wrong; one call failed, one gave nothing, one answer is
+    hostile.
+    """
     folder = tmp_path / "run"
     folder.mkdir()
     lines(folder / "queries.jsonl", *QUERIES)
@@ -108,7 +111,13 @@ def test_an_answer_is_shown_with_why(run_folder: Path) -> None:
     assert "the call failed: the endpoint answered 500" in result.output
     assert "no answer came: the whole allowance went into thinking" in result.output
     wrong = shown(run_folder, "--below-quality", 1, "--arm", "m@100", "--limit", 1).output
-    for part in ("1. m@100  query q3, task odd, 3 output tokens", "What is 3 + 1?", "reference 4", "answer    99", "quality 0 by numeric"):
+    for part in (
+        "1. m@100  query q3, task odd, 3 output tokens",
+        "What is 3 + 1?",
+        "reference 4",
+        "answer    99",
+        "quality 0 by numeric",
+    ):
         assert part in wrong
 
 

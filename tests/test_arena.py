@@ -1,4 +1,6 @@
-"""RouterArena: predictions in its format, its figures read back, and nothing ever learned from it. The files here are made up."""
+"""RouterArena: predictions in its format, its figures read back, and nothing ever learned from it. The files here are
+made up.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,12 @@ from r2router.arena import arena_score, export, read_prompts, read_results
 from r2router.cli import main
 from r2router.errors import DataError, QueryError, UsageError
 
-ASKED = ["topic 1 what is it, and why is it so?", "topic 2 what is it?", "topic 3 who was there?", "topic 4 where {x} was it?"]
+ASKED = [
+    "topic 1 what is it, and why is it so?",
+    "topic 2 what is it?",
+    "topic 3 who was there?",
+    "topic 4 where {x} was it?",
+]
 
 
 def write(path: Path, content: Any) -> Path:
@@ -30,7 +37,10 @@ def write(path: Path, content: Any) -> Path:
 
 @pytest.fixture
 def prompts(tmp_path: Path) -> Path:
-    return write(tmp_path / "prompts.json", [{"prompt_formatted": text, "global index": f"Made_{i}"} for i, text in enumerate(ASKED)])
+    return write(
+        tmp_path / "prompts.json",
+        [{"prompt_formatted": text, "global index": f"Made_{i}"} for i, text in enumerate(ASKED)],
+    )
 
 
 @pytest.fixture
@@ -42,20 +52,36 @@ def scored(path: Path, **odd: Any) -> Path:
     """Eight scored predictions, and one that is there for the optimality figures alone."""
     answer = {"generated_answer": "x", "success": True, "token_usage": {"input_tokens": 9, "output_tokens": 3}}
     entries = [
-        {"global index": f"Made_{i}", "prompt": f"p{i}", "prediction": "ab"[i % 2], "generated_result": answer, "for_optimality": False}
+        {
+            "global index": f"Made_{i}",
+            "prompt": f"p{i}",
+            "prediction": "ab"[i % 2],
+            "generated_result": answer,
+            "for_optimality": False,
+        }
         | {"accuracy": float(i < 6), "cost": 1e-4 * (i + 1)}
         for i in range(8)
     ]
     entries[3] |= odd
-    return write(path, [*entries, entries[0] | {"prediction": "c", "accuracy": 1.0, "cost": 99.0, "for_optimality": True}])
+    return write(
+        path, [*entries, entries[0] | {"prediction": "c", "accuracy": 1.0, "cost": 99.0, "for_optimality": True}]
+    )
 
 
-def repository(path: Path, names: list[str], mapping: dict[str, str] | None = None, costs: list[str] | None = None) -> Path:
+def repository(
+    path: Path, names: list[str], mapping: dict[str, str] | None = None, costs: list[str] | None = None
+) -> Path:
     """A folder with what RouterArena's check reads of its repository; made up, in its form."""
     (path / "model_cost").mkdir(parents=True)
-    code = f"import os\n\nuniversal_names = {names!r}\n\nmapping: dict[str, str] = {mapping or {}!r}\n\nraise SystemExit('never run')\n"
+    code = (
+        f"import os\n\nuniversal_names = {names!r}\n\nmapping: dict[str, str] = {mapping or {}!r}\n\nraise"
+        " SystemExit('never run')\n"
+    )
     (path / "universal_model_names.py").write_text(code, encoding="utf-8")
-    write(path / "model_cost" / "cost.json", {name: {"input_token_price_per_million": 1} for name in (names if costs is None else costs)})
+    write(
+        path / "model_cost" / "cost.json",
+        {name: {"input_token_price_per_million": 1} for name in (names if costs is None else costs)},
+    )
     return path
 
 
@@ -64,7 +90,11 @@ def refused(predictions: Path, config: Path, prompts: Path, names: set[str]) -> 
     asked = {e["global index"]: e["prompt_formatted"] for e in json.loads(prompts.read_text())}
     entries, models = json.loads(predictions.read_text()), json.loads(config.read_text())["pipeline_params"]["models"]
     wrong = [m for m in models if m not in names]
-    wrong += [e["global index"] for e in entries if asked.get(e["global index"]) != e["prompt"] or e["prediction"] not in models]
+    wrong += [
+        e["global index"]
+        for e in entries
+        if asked.get(e["global index"]) != e["prompt"] or e["prediction"] not in models
+    ]
     return wrong + ([] if len(entries) == len(asked) else ["size"])
 
 
@@ -104,7 +134,16 @@ def test_models_that_its_check_refuses_are_named(router: r2.Router, prompts: Pat
 
 
 def test_both_files_are_named_after_the_router(prompts: Path, tmp_path: Path) -> None:
-    words = ["arena", "export", "--prompts", str(prompts), "--out", str(tmp_path / "mine.json"), "--config", str(tmp_path / "yours.json")]
+    words = [
+        "arena",
+        "export",
+        "--prompts",
+        str(prompts),
+        "--out",
+        str(tmp_path / "mine.json"),
+        "--config",
+        str(tmp_path / "yours.json"),
+    ]
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0
     assert "finds both files by the router's name" in result.output
@@ -122,7 +161,8 @@ def test_right_and_wrong_may_be_true_and_false(tmp_path: Path, field: str) -> No
             read_results(path)
 
 
-# -- predictions ----------------------------------------------------------------------------------------------------------
+# -- predictions
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_predictions_have_the_fields_of_routerarena(router: r2.Router, prompts: Path, tmp_path: Path) -> None:
@@ -132,14 +172,21 @@ def test_predictions_have_the_fields_of_routerarena(router: r2.Router, prompts: 
     entries = json.loads((tmp_path / "mine.json").read_text())
     # what its check_config_prediction_files.py and its llm_inference need
     assert [(e["global index"], e["prompt"]) for e in entries] == [(f"Made_{i}", text) for i, text in enumerate(ASKED)]
-    assert all((e["generated_result"], e["cost"], e["accuracy"], e["for_optimality"]) == (None, None, None, False) for e in entries)
+    assert all(
+        (e["generated_result"], e["cost"], e["accuracy"], e["for_optimality"]) == (None, None, None, False)
+        for e in entries
+    )
     params = json.loads((tmp_path / "config.json").read_text())["pipeline_params"]
     assert params == {"router_name": "mine", "models": sorted({e["prediction"] for e in entries})}
     # the decisions are the router's own, and the budget is not lost
     for entry in entries:
         d = router.route(entry["prompt"])
         assert entry["prediction"] == f"maker/{d.model}"
-        assert (entry["r2router_arm"], entry["r2router_budget"], entry["r2router_max_tokens"]) == (d.arm, d.budget, d.max_tokens)
+        assert (entry["r2router_arm"], entry["r2router_budget"], entry["r2router_max_tokens"]) == (
+            d.arm,
+            d.budget,
+            d.max_tokens,
+        )
     assert sum(found.models.values()) == len(ASKED)
 
 
@@ -155,26 +202,38 @@ def test_notes_say_what_a_submitter_must_know(router: r2.Router, prompts: Path) 
     assert "does not say what it was trained on" in notes
 
 
-def test_prompts_that_it_was_trained_on_are_found(router: r2.Router, world: Any, tmp_path: Path, fake_encoder: Any) -> None:
+def test_prompts_that_it_was_trained_on_are_found(
+    router: r2.Router, world: Any, tmp_path: Path, fake_encoder: Any
+) -> None:
     world.table.write(tmp_path / "outcomes.parquet")
     table = r2.Table.read(tmp_path / "outcomes.parquet", world.pool)
     trained = r2.Recipe(encoder="fake", folds=0).fit(table)
     wrapped = f"Please answer.\n\nContext: None\n\nQuestion:  {table.queries[7].upper()}\n\nBe brief."
-    entries = [{"prompt_formatted": text, "global index": f"Made_{i}"} for i, text in enumerate([*ASKED, wrapped, table.queries[3]])]
+    entries = [
+        {"prompt_formatted": text, "global index": f"Made_{i}"}
+        for i, text in enumerate([*ASKED, wrapped, table.queries[3]])
+    ]
     prompts = write(tmp_path / "prompts.json", entries)
     without = replace(trained, trained=None)
     unchecked = export(without, prompts).notes[0]
     assert "outcomes.parquet" in unchecked and "not checked" in unchecked
-    for notes in (export(trained, prompts).notes, export(without, prompts, trained_on=[tmp_path / "outcomes.parquet"]).notes):
+    for notes in (
+        export(trained, prompts).notes,
+        export(without, prompts, trained_on=[tmp_path / "outcomes.parquet"]).notes,
+    ):
         assert notes[0].startswith("2 prompts hold a text") and "Made_4" in notes[0] and "Made_5" in notes[0]
         assert not any("not checked" in note for note in notes)
     clean = write(tmp_path / "clean.json", entries[:4])
-    assert not any("trained on" in note for note in export(trained, clean, trained_on=[tmp_path / "outcomes.parquet"]).notes)
+    assert not any(
+        "trained on" in note for note in export(trained, clean, trained_on=[tmp_path / "outcomes.parquet"]).notes
+    )
     world.table.take(range(5)).write(tmp_path / "other.parquet")
     with pytest.raises(DataError, match=r"other\.parquet: the router was not trained on this file"):
         export(trained, prompts, trained_on=[tmp_path / "other.parquet"])
     digest = r2.Table.read(tmp_path / "other.parquet").sources[0][1]
-    told = replace(trained, facts=replace_sources(trained.facts, (("prompts.json", sha(prompts)), ("other.parquet", digest))))
+    told = replace(
+        trained, facts=replace_sources(trained.facts, (("prompts.json", sha(prompts)), ("other.parquet", digest)))
+    )
     assert "itself" in export(told, prompts).notes[0]
 
 
@@ -200,7 +259,10 @@ def sha(path: Path) -> str:
         ([{"global index": "a"}], "entry 0: 'prompt_formatted' is None"),
         ([{"prompt": "x"}], "entry 0: 'global index' is None"),
         ([{"global_index": "a", "prompt": "  "}], "entry 0: 'prompt_formatted' is '  '"),
-        ([{"global index": "a", "prompt": "x"}, {"global_index": "a", "prompt": "y"}], "entry 1: global index 'a' occurs twice"),
+        (
+            [{"global index": "a", "prompt": "x"}, {"global_index": "a", "prompt": "y"}],
+            "entry 1: global index 'a' occurs twice",
+        ),
     ],
 )
 def test_files_that_are_no_prompts_are_refused(tmp_path: Path, content: Any, says: str) -> None:
@@ -208,7 +270,9 @@ def test_files_that_are_no_prompts_are_refused(tmp_path: Path, content: Any, say
         read_prompts(write(tmp_path / "prompts.json", content))
 
 
-def test_prompts_that_are_not_there_and_models_that_are_unknown(router: r2.Router, prompts: Path, tmp_path: Path) -> None:
+def test_prompts_that_are_not_there_and_models_that_are_unknown(
+    router: r2.Router, prompts: Path, tmp_path: Path
+) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         read_prompts(tmp_path / "nowhere.json")
     with pytest.raises(UsageError, match=r"model 'smal', which the router does not have.*'small'"):
@@ -221,7 +285,8 @@ def test_a_router_of_embeddings_cannot_read_prompts(world: Any, prompts: Path) -
         export(given, prompts)
 
 
-# -- results --------------------------------------------------------------------------------------------------------------
+# -- results
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_results_by_hand(tmp_path: Path) -> None:
@@ -260,18 +325,30 @@ def test_the_score_never_rises_with_cost(accuracy: float, one: float, other: flo
 def test_robustness_is_the_share_that_stays(tmp_path: Path) -> None:
     mine = scored(tmp_path / "mine.json")
     reworded = [{"global index": f"Made_{i}", "prompt": "other words", "prediction": "a"} for i in range(6)]
-    figure = read_results(mine, write(tmp_path / "reworded.json", [*reworded, {"global_index": "Else_1", "prediction": "a"}])).robustness
+    figure = read_results(
+        mine, write(tmp_path / "reworded.json", [*reworded, {"global_index": "Else_1", "prediction": "a"}])
+    ).robustness
     assert (figure.value, figure.n) == (0.5, 6)
-    assert figure.low == pytest.approx(0.1876, abs=1e-4) and figure.high == pytest.approx(0.8124, abs=1e-4)  # Wilson, by R's prop.test
+    assert figure.low == pytest.approx(0.1876, abs=1e-4) and figure.high == pytest.approx(
+        0.8124, abs=1e-4
+    )  # Wilson, by R's prop.test
     with pytest.raises(DataError, match="none of the prompts"):
         read_results(mine, write(tmp_path / "else.json", [{"global index": "Else_1", "prediction": "a"}]))
 
 
-METRICS = {"arena_score": 0.7, "accuracy": 0.72, "avg_cost_per_1000": 0.14, "num_queries": 8400, "robustness_score": 0.9}
+METRICS = {
+    "arena_score": 0.7,
+    "accuracy": 0.72,
+    "avg_cost_per_1000": 0.14,
+    "num_queries": 8400,
+    "robustness_score": 0.9,
+}
 
 
 def test_means_are_read_without_inventing_intervals(tmp_path: Path) -> None:
-    found = read_results(write(tmp_path / "metrics.json", METRICS | {"optimality": {"opt_sel": 0.3, "num_sub10_queries": 809}}))
+    found = read_results(
+        write(tmp_path / "metrics.json", METRICS | {"optimality": {"opt_sel": 0.3, "num_sub10_queries": 809}})
+    )
     assert (found.score.value, found.cost.value, found.robustness.value) == (0.7, 0.14, 0.9)
     assert math.isnan(found.score.low) and found.optimality == {"opt_sel": 0.3}
     assert "no intervals" in str(found)
@@ -287,7 +364,10 @@ def test_means_are_read_without_inventing_intervals(tmp_path: Path) -> None:
         ([{"global index": "a", "prediction": "m", "accuracy": None, "cost": None}], "has not scored yet"),
         ([{"global index": "a", "accuracy": 1, "cost": 1}], "entry 0: 'prediction' is None"),
         ([{"global index": "a", "prediction": "m", "accuracy": "yes", "cost": 1}], "entry 0: 'accuracy' is 'yes'"),
-        ([{"global index": "a", "prediction": "m", "accuracy": 1, "cost": -1}], "entry 0: 'cost' is -1; it must be a number from 0$"),
+        (
+            [{"global index": "a", "prediction": "m", "accuracy": 1, "cost": -1}],
+            "entry 0: 'cost' is -1; it must be a number from 0$",
+        ),
         ([], "is not a list"),
     ],
 )
@@ -296,12 +376,15 @@ def test_results_that_cannot_be_are_refused(tmp_path: Path, content: Any, says: 
         read_results(write(tmp_path / "results.json", content))
 
 
-# -- never learned from ---------------------------------------------------------------------------------------------------
+# -- never learned from
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", ["json", "jsonl", "csv", "parquet"])
 def test_no_table_is_made_of_its_files(tmp_path: Path, suffix: str) -> None:
-    entries = [{"global_index": f"Made_{i}", "prompt": "p", "prediction": "a", "accuracy": 1.0, "cost": 1e-4} for i in range(3)]
+    entries = [
+        {"global_index": f"Made_{i}", "prompt": "p", "prediction": "a", "accuracy": 1.0, "cost": 1e-4} for i in range(3)
+    ]
     path, frame = tmp_path / f"mine.{suffix}", pl.DataFrame(entries)
     if suffix == "json":
         write(path, entries)
@@ -345,14 +428,17 @@ def test_a_table_with_an_index_of_its_own_is_read() -> None:
     assert len(r2.Table.read(frame)) == 1
 
 
-# -- the command ----------------------------------------------------------------------------------------------------------
+# -- the command
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_commands(router: r2.Router, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     router.save("router")
     export_it = ["arena", "export", "--prompts", str(prompts), "--router", "router", "--out", "out.json"]
-    done = CliRunner().invoke(main, [*export_it, "--config", "mine.json", "--name", "large=maker/large", "--lambda", "0"])
+    done = CliRunner().invoke(
+        main, [*export_it, "--config", "mine.json", "--name", "large=maker/large", "--lambda", "0"]
+    )
     assert done.exit_code == 0 and "4 predictions" in done.output, done.output
     params = json.loads(Path("mine.json").read_text())["pipeline_params"]
     assert params["router_name"] == "mine"

@@ -161,7 +161,9 @@ def test_a_link_to_a_router_stays_a_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("after", [MANIFEST, WEIGHTS])
-def test_a_save_between_two_reads_of_a_load_is_no_damage(folder: Path, monkeypatch: pytest.MonkeyPatch, after: str) -> None:
+def test_a_save_between_two_reads_of_a_load_is_no_damage(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:
     """As when a router is calibrated while a server loads it: one of the two is read, never a mixture."""
     real, saved = Path.read_bytes, 0
 
@@ -287,7 +289,9 @@ def test_a_manifest_that_was_altered_is_refused(folder: Path, edit: Callable[[di
     assert str(folder) in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("text", [b"", b"null", b"[]", b"{}", b"\xff\xfe", b"not json", b'{"schema": 1', b"\x80\x04N.", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "text", [b"", b"null", b"[]", b"{}", b"\xff\xfe", b"not json", b'{"schema": 1', b"\x80\x04N.", b"[" * 100_000]
+)
 def test_a_manifest_that_is_something_else_is_refused(folder: Path, text: bytes) -> None:
     (folder / MANIFEST).write_bytes(text)
     with pytest.raises(ArtifactError, match=MANIFEST):
@@ -312,7 +316,9 @@ class Bomb:
 
 @pytest.mark.parametrize("protocol", [0, 2, 5])
 @pytest.mark.parametrize("hash_fits", [False, True])
-def test_a_pickle_in_the_place_of_the_weights_is_never_executed(folder: Path, tmp_path: Path, protocol: int, hash_fits: bool) -> None:
+def test_a_pickle_in_the_place_of_the_weights_is_never_executed(
+    folder: Path, tmp_path: Path, protocol: int, hash_fits: bool
+) -> None:
     mark = tmp_path / "executed"
     bomb = pickle.dumps(Bomb(mark), protocol)
     pickle.loads(bomb)
@@ -383,7 +389,9 @@ def leftovers(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("nth", range(4))
 @pytest.mark.parametrize("step", STEPS)
-def test_a_full_disk_at_any_step_leaves_the_old_router(folder: Path, monkeypatch: pytest.MonkeyPatch, step: str, nth: int) -> None:
+def test_a_full_disk_at_any_step_leaves_the_old_router(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, step: str, nth: int
+) -> None:
     calls, failed = 0, False
     real = getattr(os, step)
 
@@ -483,7 +491,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk.mkdir()
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         pytest.skip("only root on Linux can make a small disk")
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], check=False, capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], check=False, capture_output=True
+    ).returncode:
         pytest.skip("a small disk cannot be mounted here")
     try:
         yield disk

@@ -12,7 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2router.baselines import MIRT, NIRT, CarrotKNN, CarrotLinear, Clusters, MatrixFactorisation, Random, UniRouter, factorisation
+from r2router.baselines import (
+    MIRT,
+    NIRT,
+    CarrotKNN,
+    CarrotLinear,
+    Clusters,
+    MatrixFactorisation,
+    Random,
+    UniRouter,
+    factorisation,
+)
 from r2router.baselines.adam import Descent
 from r2router.baselines.cells import cross_entropy, standard_error
 from r2router.baselines.clusters import ClusterPredictor, cluster_means
@@ -25,13 +35,19 @@ from r2router.table.table import Table
 from r2router.testing import learners as suite
 from r2router.types import Budget, FloatArray, Model, Prices
 
-sklearn_needed = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed (bench group)")
-torch_needed = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed ([torch] extra)")
+sklearn_needed = pytest.mark.skipif(
+    importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed (bench group)"
+)
+torch_needed = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="torch is not installed ([torch] extra)"
+)
 
 
 def with_gaps(table: Table, share: float = 0.3) -> Table:
     gone = np.random.default_rng(4).random(table.quality.shape) < share
-    return replace(table, quality=np.where(gone, np.nan, table.quality), output_tokens=np.where(gone, np.nan, table.output_tokens))
+    return replace(
+        table, quality=np.where(gone, np.nan, table.quality), output_tokens=np.where(gone, np.nan, table.output_tokens)
+    )
 
 
 def unit(x: FloatArray) -> FloatArray:
@@ -41,7 +57,11 @@ def unit(x: FloatArray) -> FloatArray:
 @pytest.mark.parametrize(
     ("learner", "field", "value"),
     [
-        *[(kind, f, 0) for kind in (MIRT, NIRT, MatrixFactorisation) for f in ("dim", "epochs", "batch_size", "patience")],
+        *[
+            (kind, f, 0)
+            for kind in (MIRT, NIRT, MatrixFactorisation)
+            for f in ("dim", "epochs", "batch_size", "patience")
+        ],
         *[(MIRT, f, v) for f in ("learning_rate", "validation") for v in (0.0, -1.0, float("inf"), float("nan"))],
         *[(kind, "seed", -1) for kind in (MIRT, UniRouter, Clusters, Random)],
         *[(UniRouter, "clusters", 0), (UniRouter, "queries", 0), (UniRouter, "sharpness", -1.0), (CarrotKNN, "k", -1)],
@@ -73,7 +93,10 @@ def test_carrot_knn_is_scikit_learns(k: int) -> None:
 def test_carrot_knn_leaves_out_what_was_not_observed() -> None:
     x = unit(np.array([[1, 0], [1, 0.1], [1, 0.2], [-1, 0]])).astype(np.float32)
     table = suite.made_up(4)[1]
-    quality, tokens = np.tile([[0.2], [0.4], [np.nan], [1.0]], (1, 5)), np.tile([[10.0], [30.0], [np.nan], [100.0]], (1, 5))
+    quality, tokens = (
+        np.tile([[0.2], [0.4], [np.nan], [1.0]], (1, 5)),
+        np.tile([[10.0], [30.0], [np.nan], [100.0]], (1, 5)),
+    )
     quality[:3, 1] = np.nan  # none of its neighbours saw this arm
     forecast = CarrotKNN(k=3).fit(x, replace(table, quality=quality, output_tokens=tokens)).predict(x[:1])
     np.testing.assert_allclose(forecast.quality[0], [0.3, 1.0, 0.3, 0.3, 0.3], rtol=1e-6)
@@ -110,7 +133,9 @@ def test_carrot_linear_fits_each_arm_on_its_own_queries() -> None:
 
 
 def parts(seed: int = 0) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """(7, 5) inputs, (7, 4) qualities with ties and gaps, (7, 3) relevance; float64, so that differences are exact enough."""
+    """(7, 5) inputs, (7, 4) qualities with ties and gaps, (7, 3) relevance; float64, so that differences are exact
+    enough.
+    """
     rng = np.random.default_rng(seed)
     quality = np.round(rng.random((7, 4)), 1)
     quality[1], quality[2:4, 2] = 0.5, np.nan
@@ -131,7 +156,10 @@ def cases() -> list[Any]:
         pytest.param(lambda p: MIRTPredictor.gradient(p, inputs, quality), mirt, id="mirt"),
         pytest.param(lambda p: NIRTPredictor.gradient(p, inputs, relevance, quality), nirt, id="nirt"),
         pytest.param(lambda p: factorisation.pairwise(p, inputs, quality, np.array([2, 0, 3, 1])), pairs, id="mf"),
-        pytest.param(lambda p: factorisation.pairwise(p, inputs, quality[:, :3], np.array([2, 0, 1])), pairs | {"arm": pairs["arm"][:3]}),
+        pytest.param(
+            lambda p: factorisation.pairwise(p, inputs, quality[:, :3], np.array([2, 0, 1])),
+            pairs | {"arm": pairs["arm"][:3]},
+        ),
     ]
 
 
@@ -178,10 +206,16 @@ def test_descent_is_torchs_adam() -> None:
     def gradient(p: Any, rows: Any, _: Any) -> Any:
         batches.append(rows.copy())
         error = x[rows] @ p["w"] + p["b"] - y[rows]
-        return float((error**2).sum()), len(rows), {"w": 2 * x[rows].T @ error / len(rows), "b": np.atleast_1d(2 * error.mean())}
+        return (
+            float((error**2).sum()),
+            len(rows),
+            {"w": 2 * x[rows].T @ error / len(rows), "b": np.atleast_1d(2 * error.mean())},
+        )
 
     start = {"w": np.ones(3, np.float32), "b": np.zeros(1, np.float32)}
-    found = Descent(dim=1, epochs=5, batch_size=16, learning_rate=0.05, early_stopping=False).minimise(gradient, start, 40)
+    found = Descent(dim=1, epochs=5, batch_size=16, learning_rate=0.05, early_stopping=False).minimise(
+        gradient, start, 40
+    )
     assert all(sorted(np.concatenate(batches[i : i + 3])) == list(range(40)) for i in range(0, 15, 3))
     w, b = torch.ones(3, requires_grad=True), torch.zeros(1, requires_grad=True)
     adam = torch.optim.Adam([w, b], lr=0.05)
@@ -220,9 +254,14 @@ def test_mirt_forecasts_by_its_formula() -> None:
     fitted = MIRT(dim=3, epochs=5).fit(x, table)
     p, got = fitted.arrays(), fitted.predict(new).quality
     for i, query in enumerate(new):
-        a, b = query @ p["discrimination"][:-1] + p["discrimination"][-1], query @ p["difficulty"][:-1] + p["difficulty"][-1]
+        a, b = (
+            query @ p["discrimination"][:-1] + p["discrimination"][-1],
+            query @ p["difficulty"][:-1] + p["difficulty"][-1],
+        )
         for arm in range(5):
-            assert got[i, arm] == pytest.approx(sigmoid(sum(a[k] * p["ability"][arm, k] for k in range(3)) - b), abs=1e-6)
+            assert got[i, arm] == pytest.approx(
+                sigmoid(sum(a[k] * p["ability"][arm, k] for k in range(3)) - b), abs=1e-6
+            )
 
 
 def test_nirt_forecasts_by_its_formula() -> None:
@@ -234,7 +273,9 @@ def test_nirt_forecasts_by_its_formula() -> None:
         power = np.exp(ones @ p["principal"])
         r, a = 3 * power / power.sum(), ones @ p["discrimination"]
         for arm in range(5):
-            terms = [r[k] * (sigmoid(p["ability"][arm, k]) - sigmoid(ones @ p["difficulty"][:, k])) * a for k in range(3)]
+            terms = [
+                r[k] * (sigmoid(p["ability"][arm, k]) - sigmoid(ones @ p["difficulty"][:, k])) * a for k in range(3)
+            ]
             assert got[i, arm] == pytest.approx(sigmoid(float(np.dot(p["layer"][:3], terms) + p["layer"][3])), abs=1e-5)
 
 
@@ -253,12 +294,18 @@ def test_relevance_is_of_scikit_learns_principal_components() -> None:
 def test_item_response_finds_the_abilities_that_made_the_table(learner: Any) -> None:
     x, table = suite.made_up(1500, noise=0)
     new, rng = suite.made_up(400, seed=3)[0], np.random.default_rng(5)
-    truth = {"discrimination": rng.normal(0, 3, (8, 2)), "ability": rng.normal(0, 2, (5, 2)), "difficulty": rng.normal(0, 1, 8)}
+    truth = {
+        "discrimination": rng.normal(0, 3, (8, 2)),
+        "ability": rng.normal(0, 2, (5, 2)),
+        "difficulty": rng.normal(0, 1, 8),
+    }
     chance = [MIRTPredictor.logits(truth, e.astype(float)) for e in (x, new)]
     quality, expected = (1 / (1 + np.exp(-z)) for z in chance)
     answers = (rng.random(quality.shape) < quality).astype(float)
     got = learner.fit(x, replace(table, quality=answers)).predict(new).quality
-    assert np.square(got - expected).mean() < 0.12 * expected.var(axis=0).mean() + (0.02 if isinstance(learner, NIRT) else 0.0)
+    assert np.square(got - expected).mean() < 0.12 * expected.var(axis=0).mean() + (
+        0.02 if isinstance(learner, NIRT) else 0.0
+    )
 
 
 @pytest.mark.parametrize("kind", [MIRT, NIRT])
@@ -322,11 +369,16 @@ def test_matrix_factorisation_lives_on_the_scale_of_quality() -> None:
 def test_matrix_factorisation_learns_who_wins_and_not_by_how_much() -> None:
     (x, table), (new, other) = suite.made_up(400), suite.made_up(200, seed=1)
     ranks = table.quality.argsort(axis=1).argsort(axis=1) / 4  # the same winners, other margins
-    one, two = (MatrixFactorisation(dim=32).fit(x, replace(table, quality=q)).predict(new).quality for q in (table.quality, ranks))
+    one, two = (
+        MatrixFactorisation(dim=32).fit(x, replace(table, quality=q)).predict(new).quality
+        for q in (table.quality, ranks)
+    )
     untied = (np.diff(np.sort(table.quality, axis=1), axis=1) > 0).all(axis=1).mean()
     assert (one.argmax(axis=1) == two.argmax(axis=1)).mean() > untied - 0.1
     best = other.quality[np.arange(200), one.argmax(axis=1)].mean()
-    assert best > other.quality.mean(axis=0).max() + 0.5 * (other.quality.max(axis=1).mean() - other.quality.mean(axis=0).max())
+    assert best > other.quality.mean(axis=0).max() + 0.5 * (
+        other.quality.max(axis=1).mean() - other.quality.mean(axis=0).max()
+    )
 
 
 def test_one_arm_alone_is_its_mean() -> None:
@@ -447,7 +499,9 @@ def test_random_chooses_every_arm_alike_and_remembers() -> None:
     chosen = fitted.predict(x).quality.argmax(axis=1)
     assert np.abs(np.bincount(chosen, minlength=5) / 3000 - 0.2).max() < 4 * np.sqrt(0.2 * 0.8 / 3000)
     np.testing.assert_array_equal(fitted.predict(x[::-1]).quality[::-1].argmax(axis=1), chosen)
-    np.testing.assert_array_equal(fitted.predict(np.where(x == 0, np.float32(-0.0), x).astype(np.float64)).quality.argmax(axis=1), chosen)
+    np.testing.assert_array_equal(
+        fitted.predict(np.where(x == 0, np.float32(-0.0), x).astype(np.float64)).quality.argmax(axis=1), chosen
+    )
     other = Random(seed=2).fit(x, table).predict(x).quality.argmax(axis=1)
     assert (other == chosen).mean() < 0.3
     assert abs(np.corrcoef(chosen == 0, table.quality[:, 0])[0, 1]) < 0.08, "the choice knows something of the query"
@@ -493,7 +547,9 @@ def test_the_number_of_neighbours_is_chosen_by_what_was_held_out() -> None:
     nothing, ids = np.full((n, 1), np.nan), tuple(f"q{i:04d}" for i in range(n))
 
     def table(quality: FloatArray) -> Table:
-        return Table(pool, ids, ids, ("",) * n, quality[:, None], nothing, nothing, np.full((n, 1), 20.0), nothing, nothing)
+        return Table(
+            pool, ids, ids, ("",) * n, quality[:, None], nothing, nothing, np.full((n, 1), 20.0), nothing, nothing
+        )
 
     kind = np.arange(n) % 30
     centres = rng.normal(size=(30, 16))

@@ -1,4 +1,6 @@
-"""What providers bill, to the nano-dollar, streamed and not, against sums done by hand; and the bound above all of it."""
+"""What providers bill, to the nano-dollar, streamed and not, against sums done by hand; and the bound above all of
+it.
+"""
 
 from __future__ import annotations
 
@@ -26,32 +28,37 @@ BILLS: dict[str, tuple[str, Prices, list[dict[str, Any]], int]] = {
     # 600 x 1,250 + 400 x 125 + 300 x 10,000: reasoning is within the 300
     "openai chat": (
         "openai", GPT,
-        [{"prompt_tokens": 1000, "completion_tokens": 300, "total_tokens": 1300, "prompt_tokens_details": {"cached_tokens": 400},
+        [{"prompt_tokens": 1000, "completion_tokens": 300, "total_tokens": 1300,
+        "prompt_tokens_details": {"cached_tokens": 400},
           "completion_tokens_details": {"reasoning_tokens": 250}}],
         750_000 + 50_000 + 3_000_000,
     ),
     "openai responses": (
         "openai", GPT,
-        [{"input_tokens": 1000, "output_tokens": 300, "total_tokens": 1300, "input_tokens_details": {"cached_tokens": 400},
+        [{"input_tokens": 1000, "output_tokens": 300, "total_tokens": 1300,
+        "input_tokens_details": {"cached_tokens": 400},
           "output_tokens_details": {"reasoning_tokens": 250}}],
         3_800_000,
     ),
     "openai chat streamed, with a usage in every chunk": (
         "openai", GPT,
-        [{"prompt_tokens": 1000, "completion_tokens": n, "total_tokens": 1000 + n, "prompt_tokens_details": {"cached_tokens": 400}}
+        [{"prompt_tokens": 1000, "completion_tokens": n, "total_tokens": 1000 + n,
+        "prompt_tokens_details": {"cached_tokens": 400}}
          for n in (1, 150, 300)],
         3_800_000,
     ),
     # 1,000 x 3,000 + 5,000 x 300 + (2,000 x 1.25 + 500 x 2) x 3,000 + 100 x 15,000
     "anthropic, 5 minutes and an hour": (
         "anthropic", CLAUDE,
-        [{"input_tokens": 1000, "cache_read_input_tokens": 5000, "cache_creation_input_tokens": 2500, "output_tokens": 100,
+        [{"input_tokens": 1000, "cache_read_input_tokens": 5000, "cache_creation_input_tokens": 2500,
+        "output_tokens": 100,
           "cache_creation": {"ephemeral_5m_input_tokens": 2000, "ephemeral_1h_input_tokens": 500}}],
         3_000_000 + 1_500_000 + 10_500_000 + 1_500_000,
     ),
     "anthropic streamed: message_start, then message_delta twice": (
         "anthropic", CLAUDE,
-        [{"input_tokens": 1000, "cache_read_input_tokens": 5000, "cache_creation_input_tokens": 2500, "output_tokens": 1,
+        [{"input_tokens": 1000, "cache_read_input_tokens": 5000, "cache_creation_input_tokens": 2500,
+        "output_tokens": 1,
           "cache_creation": {"ephemeral_5m_input_tokens": 2000, "ephemeral_1h_input_tokens": 500}},
          {"output_tokens": 40}, {"input_tokens": 1000, "cache_read_input_tokens": 5000, "output_tokens": 100}],
         16_500_000,
@@ -59,26 +66,31 @@ BILLS: dict[str, tuple[str, Prices, list[dict[str, Any]], int]] = {
     # 250,000 input tokens of all kinds are above 200,000: 1,000 x 6,000 + 249,000 x 600 + 10 x 22,500
     "anthropic, a long prompt that is mostly cached": (
         "anthropic", CLAUDE,
-        [{"input_tokens": 1000, "cache_read_input_tokens": 249_000, "cache_creation_input_tokens": 0, "output_tokens": 10}],
+        [{"input_tokens": 1000, "cache_read_input_tokens": 249_000, "cache_creation_input_tokens": 0,
+        "output_tokens": 10}],
         6_000_000 + 149_400_000 + 225_000,
     ),
     # 700 x 300 + 300 x 30 + (50 + 200) x 2,500
     "gemini, native": (
         "gemini", GEMINI,
-        [{"usageMetadata": {"promptTokenCount": 1000, "cachedContentTokenCount": 300, "candidatesTokenCount": 50, "thoughtsTokenCount": 200,
+        [{"usageMetadata": {"promptTokenCount": 1000, "cachedContentTokenCount": 300, "candidatesTokenCount": 50,
+        "thoughtsTokenCount": 200,
                             "totalTokenCount": 1250}}],
         210_000 + 9_000 + 625_000,
     ),
     "gemini, native and streamed": (
         "gemini", GEMINI,
-        [{"usageMetadata": {"promptTokenCount": 1000, "cachedContentTokenCount": 300, "thoughtsTokenCount": 120, "totalTokenCount": 1120}},
-         {"usageMetadata": {"promptTokenCount": 1000, "cachedContentTokenCount": 300, "candidatesTokenCount": 50, "thoughtsTokenCount": 200,
+        [{"usageMetadata": {"promptTokenCount": 1000, "cachedContentTokenCount": 300, "thoughtsTokenCount": 120,
+        "totalTokenCount": 1120}},
+         {"usageMetadata": {"promptTokenCount": 1000, "cachedContentTokenCount": 300, "candidatesTokenCount": 50,
+         "thoughtsTokenCount": 200,
                             "totalTokenCount": 1250}}],
         844_000,
     ),
     "gemini, OpenAI-compatible: thoughts in the total alone": (
         "gemini", GEMINI,
-        [{"prompt_tokens": 1000, "completion_tokens": 50, "total_tokens": 1250, "prompt_tokens_details": {"cached_tokens": 300}}],
+        [{"prompt_tokens": 1000, "completion_tokens": 50, "total_tokens": 1250,
+        "prompt_tokens_details": {"cached_tokens": 300}}],
         844_000,
     ),
     # 900 x 28 + 100 x 280 + 70 x 420
@@ -98,7 +110,8 @@ BILLS: dict[str, tuple[str, Prices, list[dict[str, Any]], int]] = {
     # 1,000 x 1,250 + (40 + 60) x 10,000
     "xai: reasoning beside the completion": (
         "xai", GPT,
-        [{"prompt_tokens": 1000, "completion_tokens": 40, "total_tokens": 1100, "completion_tokens_details": {"reasoning_tokens": 60}}],
+        [{"prompt_tokens": 1000, "completion_tokens": 40, "total_tokens": 1100,
+        "completion_tokens_details": {"reasoning_tokens": 60}}],
         1_250_000 + 1_000_000,
     ),
 }  # fmt: skip
@@ -124,8 +137,16 @@ def test_the_same_words_mean_other_money_to_another_provider() -> None:
 @pytest.mark.parametrize(
     ("convention", "report", "words"),
     [
-        ("openai", {"prompt_tokens": 10, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 11}}, "11 cached"),
-        ("openai", {"prompt_tokens": 10, "completion_tokens": 1, "completion_tokens_details": {"reasoning_tokens": 2}}, "2 reasoning of 1"),
+        (
+            "openai",
+            {"prompt_tokens": 10, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 11}},
+            "11 cached",
+        ),
+        (
+            "openai",
+            {"prompt_tokens": 10, "completion_tokens": 1, "completion_tokens_details": {"reasoning_tokens": 2}},
+            "2 reasoning of 1",
+        ),
         ("anthropic", {"input_tokens": -1, "output_tokens": 1}, "below 0"),
         ("anthropic", {"input_tokens": 0, "output_tokens": 1}, "0 input tokens"),
         ("gemini", {"usageMetadata": {"promptTokenCount": "seven"}}, "no whole number"),
@@ -159,7 +180,8 @@ def usages(draw: Any) -> Usage:
     cached, written = draw(tokens), draw(tokens)
     reasoning = draw(tokens)
     return Usage(
-        cached + written + draw(tokens), reasoning + draw(tokens), cached, reasoning, written, draw(st.integers(0, written))
+        cached + written + draw(tokens), reasoning + draw(tokens), cached, reasoning, written, draw(st.integers(0,
+        written))
     )  # fmt: skip
 
 
@@ -168,11 +190,20 @@ def test_exact_money_is_the_same_rule_as_floats(base: Prices, tier: Any, usage: 
     prices = tiered(base, tier)
     assert cost_nanos(prices, usage) == pytest.approx(cost_usd(prices, usage) * 1e9, rel=1e-9, abs=1.001)
     most = max_cost_nanos(prices, usage.input, usage.output, writes=True)
-    assert most == pytest.approx(max_cost_usd(prices, usage.input, usage.output, writes=True) * 1e9, rel=1e-9, abs=1.001)
+    assert most == pytest.approx(
+        max_cost_usd(prices, usage.input, usage.output, writes=True) * 1e9, rel=1e-9, abs=1.001
+    )
 
 
-@given(some_prices, st.none() | st.tuples(st.integers(1, 10**6), some_prices), st.lists(usages(), min_size=1, max_size=3), st.data())
-def test_no_bill_within_the_bound_is_above_what_was_set_aside(base: Prices, tier: Any, bills: list[Usage], data: Any) -> None:
+@given(
+    some_prices,
+    st.none() | st.tuples(st.integers(1, 10**6), some_prices),
+    st.lists(usages(), min_size=1, max_size=3),
+    st.data(),
+)
+def test_no_bill_within_the_bound_is_above_what_was_set_aside(
+    base: Prices, tier: Any, bills: list[Usage], data: Any
+) -> None:
     prices = tiered(base, tier)
     n = data.draw(st.integers(1, 3))
     facts = TokenBounds(
@@ -192,7 +223,9 @@ def tiered(base: Prices, tier: Any) -> Prices:
 
 def test_what_is_set_aside_by_hand() -> None:
     facts = TokenBounds(input_tokens=250_000, output_tokens=1000, n=2, cache_writes="1h")
-    assert reserve(facts, CLAUDE, attempts=3) == 3 * (250_000 * 12_000 + 2000 * 22_500)  # long-context tier, written for an hour, x 3
+    assert reserve(facts, CLAUDE, attempts=3) == 3 * (
+        250_000 * 12_000 + 2000 * 22_500
+    )  # long-context tier, written for an hour, x 3
     assert reserve(TokenBounds(input_tokens=100, output_tokens=10), GPT) == 100 * 1250 + 10 * 10_000
     assert reserve(TokenBounds(input_tokens=100, output_tokens=0), Prices(1, 1, cache_write=1.25)) == 125_000
     assert reserve(TokenBounds(input_tokens=0, output_tokens=10), Prices(1, 1, reasoning=4)) == 40_000

@@ -27,14 +27,18 @@ def bundles(n: int, seed: int, kinds: int = 8, d: int = 12) -> tuple[FloatArray,
     """(n, d) embeddings in tight bundles, (n,) the bundle of each."""
     truth, rng = np.random.default_rng(99), np.random.default_rng(seed)
     kind = rng.integers(kinds, size=n)
-    return unit_rows((unit_rows(truth.normal(size=(kinds, d)))[kind] + 0.08 * rng.normal(size=(n, d))).astype(np.float32)), kind
+    return unit_rows(
+        (unit_rows(truth.normal(size=(kinds, d)))[kind] + 0.08 * rng.normal(size=(n, d))).astype(np.float32)
+    ), kind
 
 
 def table_of(quality: FloatArray, seed: int = 0) -> Table:
     """A table with these qualities, two models with as many arms between them."""
     n, arms = quality.shape
     budgets = tuple(Budget.of(50 * (i + 1)) for i in range(arms // 2))
-    pool = Pool(Model(id=m, budgets=budgets, usd_per_million=Prices(input=p, output=2 * p)) for m, p in (("a", 1.0), ("b", 9.0)))
+    pool = Pool(
+        Model(id=m, budgets=budgets, usd_per_million=Prices(input=p, output=2 * p)) for m, p in (("a", 1.0), ("b", 9.0))
+    )
     nothing, ids = np.full(quality.shape, np.nan), tuple(f"q{i:04d}" for i in range(n))
     tokens = np.round(np.exp(np.random.default_rng(seed).normal(5, 0.3, quality.shape))) + 1
     return Table(pool, ids, ids, ("",) * n, quality, np.full(quality.shape, 20.0), nothing, tokens, nothing, nothing)
@@ -46,13 +50,18 @@ def table_of(quality: FloatArray, seed: int = 0) -> Table:
 def test_centres_find_bundles_that_are_apart() -> None:
     x, kind = bundles(400, 1, kinds=4)
     own = np.stack([unit_rows(x[kind == k].mean(axis=0, keepdims=True))[0] for k in range(4)])
-    best = max((spherical_centres(x, 4, np.random.default_rng(seed)) for seed in range(5)), key=lambda c: (x @ c.T).max(axis=1).sum())
+    best = max(
+        (spherical_centres(x, 4, np.random.default_rng(seed)) for seed in range(5)),
+        key=lambda c: (x @ c.T).max(axis=1).sum(),
+    )
     np.testing.assert_allclose(np.linalg.norm(best, axis=1), 1, atol=1e-5)
     assert (best @ own.T).max(axis=0).min() > 0.999
 
 
 @given(st.integers(0, 100), st.integers(1, 4), st.integers(1, 6), st.floats(1e-4, 10.0))
-def test_memberships_are_shares_and_do_not_depend_on_length(seed: int, partitions: int, clusters: int, temperature: float) -> None:
+def test_memberships_are_shares_and_do_not_depend_on_length(
+    seed: int, partitions: int, clusters: int, temperature: float
+) -> None:
     x, centres = unit(15, 5, seed), unit(partitions * clusters, 5, seed + 1).reshape(partitions, clusters, 5)
     share = SoftClusters(centres, temperature).membership(x)
     assert (share >= 0).all()
@@ -79,7 +88,9 @@ def test_left_out_means_are_those_of_the_other_queries(seed: int, seen: float) -
 
     def by_hand(rows: FloatArray) -> FloatArray:
         member = share[rows] * partitions
-        return np.array([member[:, j] @ y[rows] / (member[:, j].sum() + 5.0 / seen) for j in range(partitions * clusters)])
+        return np.array(
+            [member[:, j] @ y[rows] / (member[:, j].sum() + 5.0 / seen) for j in range(partitions * clusters)]
+        )
 
     np.testing.assert_allclose(means, by_hand(np.arange(n)))
     np.testing.assert_allclose(left_out, [share[i] @ by_hand(np.delete(np.arange(n), i)) for i in scored])
@@ -117,7 +128,10 @@ def test_it_learns_what_is_peculiar_to_kinds_of_queries() -> None:
     level = np.random.default_rng(5).random((12, 4))
     (x, kind), (new, new_kind) = (bundles(n, seed, kinds=12, d=6) for n, seed in ((600, 1), (300, 2)))
     table = table_of(np.clip(level[kind] + np.random.default_rng(3).normal(0, 0.1, (600, 4)), 0, 1))
-    error, linear = (np.square(spec.fit(x, table).predict(new).quality - level[new_kind]).mean() for spec in (Blend(), PrincipalRidge()))
+    error, linear = (
+        np.square(spec.fit(x, table).predict(new).quality - level[new_kind]).mean()
+        for spec in (Blend(), PrincipalRidge())
+    )
     assert error < 0.6 * linear
 
 
@@ -126,7 +140,9 @@ def test_on_linear_outcomes_it_loses_little_to_ridge_alone() -> None:
     x, new = unit(500, 12, 1), unit(300, 12, 2)
     table = table_of(np.clip(0.5 + x @ truth + np.random.default_rng(3).normal(0, 0.1, (500, 4)), 0, 1))
     right = np.clip(0.5 + new @ truth, 0, 1)
-    error, linear = (np.square(spec.fit(x, table).predict(new).quality - right).mean() for spec in (Blend(), PrincipalRidge()))
+    error, linear = (
+        np.square(spec.fit(x, table).predict(new).quality - right).mean() for spec in (Blend(), PrincipalRidge())
+    )
     assert error < np.square(right - right.mean(axis=0)).mean() / 10
     assert error < 2 * linear
 

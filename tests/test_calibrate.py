@@ -1,4 +1,6 @@
-"""A policy's dial, set to a target: the target is met by real decisions, and an impossible one names what is possible."""
+"""A policy's dial, set to a target: the target is met by real decisions, and an impossible one names what is
+possible.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,12 @@ def test_nothing_that_rises_is_nearer(y: list[float], seed: int) -> None:
 
 @pytest.mark.parametrize(
     ("y", "expected"),
-    [([3.0, 1.0, 2.0], [2.0, 2.0, 2.0]), ([1.0, 3.0, 2.0, 4.0], [1.0, 2.5, 2.5, 4.0]), ([5.0], [5.0]), ([1.0, 1.0], [1.0, 1.0])],
+    [
+        ([3.0, 1.0, 2.0], [2.0, 2.0, 2.0]),
+        ([1.0, 3.0, 2.0, 4.0], [1.0, 2.5, 2.5, 4.0]),
+        ([5.0], [5.0]),
+        ([1.0, 1.0], [1.0, 1.0]),
+    ],
 )
 def test_isotonic_by_hand(y: list[float], expected: list[float]) -> None:
     assert isotonic(np.array(y)).tolist() == expected
@@ -106,7 +113,9 @@ def test_a_spend_target_is_kept_by_the_decisions_themselves(table: Any, target: 
 
 @given(tables())
 def test_with_true_forecasts_the_dial_stops_where_it_should(table: Any) -> None:
-    """Quality and cost then rise with the value: the step before falls short of the quality, the step after breaks the budget."""
+    """Quality and cost then rise with the value: the step before falls short of the quality, the step after breaks the
+    budget.
+    """
     quality, cost, _, _ = table
     steps = sweep(quality, cost)
     qualities, costs = steps.totals(quality), steps.totals(cost)
@@ -139,15 +148,29 @@ def test_the_ends_of_the_dial() -> None:
     quality, cost = np.array([[0.25, 0.75], [0.5, 0.75]]), np.array([[1.0, 2.0], [1.0, 3.0]])
     steps = sweep(quality, cost)  # steps at 2 and 8
     assert (
-        0 <= for_quality(steps, quality, 0.0).usd < 2 <= for_quality(steps, quality, 0.5).usd < 8 <= for_quality(steps, quality, 0.75).usd
+        0
+        <= for_quality(steps, quality, 0.0).usd
+        < 2
+        <= for_quality(steps, quality, 0.5).usd
+        < 8
+        <= for_quality(steps, quality, 0.75).usd
     )
-    assert 0 <= for_spend(steps, cost, 1.0).usd < 2 <= for_spend(steps, cost, 1.5).usd < 8 <= for_spend(steps, cost, 99.0).usd
+    assert (
+        0
+        <= for_spend(steps, cost, 1.0).usd
+        < 2
+        <= for_spend(steps, cost, 1.5).usd
+        < 8
+        <= for_spend(steps, cost, 99.0).usd
+    )
 
 
 def test_a_target_that_is_met_exactly_is_met() -> None:
     quality, cost = np.tile([0.1, 0.7], (30, 1)), np.tile([0.1, 0.7], (30, 1)) * np.linspace(1, 1.1, 30)[:, None]
     steps = sweep(quality, cost)
-    assert decided(for_quality(steps, quality, 0.7), quality, cost)[1].min() == 1, "0.7 thirty times over is 0.7, whatever the sum says"
+    assert decided(for_quality(steps, quality, 0.7), quality, cost)[1].min() == 1, (
+        "0.7 thirty times over is 0.7, whatever the sum says"
+    )
     assert decided(for_spend(steps, cost, float(cost[:, 1].mean())), quality, cost)[1].min() == 1
 
 

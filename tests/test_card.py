@@ -1,4 +1,6 @@
-"""The card of a router shows names and notes of others as they are, and none of them becomes markup; rendered by an outside reader."""
+"""The card of a router shows names and notes of others as they are, and none of them becomes markup; rendered by an
+outside reader.
+"""
 
 from __future__ import annotations
 
@@ -65,10 +67,23 @@ def test_nothing_in_a_card_acts(evil: str) -> None:
         folds=2,
         figures=figures,
         limits=(evil,),
-        added=(Added(model=name, added=evil, queries=3, tasks=((evil, 1),), sources=((evil, ""),), notes=(evil,), figures=figures),),
+        added=(
+            Added(
+                model=name,
+                added=evil,
+                queries=3,
+                tasks=((evil, 1),),
+                sources=((evil, ""),),
+                notes=(evil,),
+                figures=figures,
+            ),
+        ),
     )
     card = write_card(
-        Pool([Model(id=name, budgets=(Budget.of(100),)), Model(id="other", budgets=(Budget.of("low"),))]), evil, Value(1.0), facts
+        Pool([Model(id=name, budgets=(Budget.of(100),)), Model(id="other", budgets=(Budget.of("low"),))]),
+        evil,
+        Value(1.0),
+        facts,
     )
     page = rendered(card)
     assert tags(page) <= ALLOWED, page

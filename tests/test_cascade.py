@@ -89,7 +89,16 @@ def test_a_column_of_another_name_holds_the_answers(frame: pl.DataFrame) -> None
 
 
 @pytest.mark.parametrize(
-    "text", ["I'm not sure.", "Vielleicht; keine Informationen", "Je ne sais pas", "不知道", "lo siento, no sé", "わかりません", "не знаю"]
+    "text",
+    [
+        "I'm not sure.",
+        "Vielleicht; keine Informationen",
+        "Je ne sais pas",
+        "不知道",
+        "lo siento, no sé",
+        "わかりません",
+        "не знаю",
+    ],
 )
 def test_doubt_shows_in_several_languages(text: str) -> None:
     numbers = dict(zip(NAMES, numbers_of(frozenset(), text, 10, 10, ""), strict=True))
@@ -112,7 +121,8 @@ def test_signals_of_any_text_are_finite(question: str, text: str) -> None:
 def test_answers_that_say_the_same_agree() -> None:
     asked = question_words("Who built the tower?")
     one, same, other = (
-        key_words(asked, t)[None] for t in ("It was Gustave Eiffel.", "Gustave Eiffel built the tower.", "The architect Renzo Piano.")
+        key_words(asked, t)[None]
+        for t in ("It was Gustave Eiffel.", "Gustave Eiffel built the tower.", "The architect Renzo Piano.")
     )
     assert agreement(one, same)[0] > 0.5 > agreement(one, other)[0]
     assert value_of("so the final answer is \\boxed{42}") == value_of("42") != value_of("The answer is 41.")
@@ -151,7 +161,11 @@ def test_two_steps_are_what_enumeration_says() -> None:
     def value(first: int) -> float:
         total = -cost[first]
         for weight, reached in after(first):
-            further = [-cost[second] + sum(w * usd * max(reached, r) for w, r in after(second)) for second in range(3) if second != first]
+            further = [
+                -cost[second] + sum(w * usd * max(reached, r) for w, r in after(second))
+                for second in range(3)
+                if second != first
+            ]
             total += weight * max(usd * reached, *further)
         return float(total)
 
@@ -184,10 +198,15 @@ def test_it_looks_where_answers_tell(router: r2.Router) -> None:
     first = router.step(QUESTION, policy=policy)
     assert first.accept is None and first.call is not None and first.call.arm in router.arms
     sure = router.step(QUESTION, [r2.Answer("small@default", "It is name7.", output_tokens=44)], policy)
-    unsure = router.step(QUESTION, [r2.Answer("small@default", "I am not sure, it might be other3.", output_tokens=140)], policy)
+    unsure = router.step(
+        QUESTION, [r2.Answer("small@default", "I am not sure, it might be other3.", output_tokens=140)], policy
+    )
     assert sure.quality > unsure.quality + 0.2
     assert unsure.call is not None and unsure.call.arm != "small@default" and "likely right" in unsure.reason
-    agreed = [r2.Answer("small@default", "It is name7.", output_tokens=44), r2.Answer("middle@default", "It is name7.", output_tokens=66)]
+    agreed = [
+        r2.Answer("small@default", "It is name7.", output_tokens=44),
+        r2.Answer("middle@default", "It is name7.", output_tokens=66),
+    ]
     other = [agreed[0], r2.Answer("middle@default", "It is other9.", output_tokens=66)]
     assert router.step(QUESTION, agreed, policy).quality > router.step(QUESTION, other, policy).quality
 
@@ -203,11 +222,21 @@ def test_the_best_answer_is_accepted_and_not_the_last(router: r2.Router) -> None
 
 
 def test_steps_come_to_an_end_and_count_what_is_paid(router: r2.Router) -> None:
-    for policy in (None, r2.Value(1.0), r2.Tradeoff(0.0), r2.Tradeoff(1.0), r2.Best(0.01), r2.Cheapest(0.99), r2.Cheapest(0.1)):
+    for policy in (
+        None,
+        r2.Value(1.0),
+        r2.Tradeoff(0.0),
+        r2.Tradeoff(1.0),
+        r2.Best(0.01),
+        r2.Cheapest(0.99),
+        r2.Cheapest(0.1),
+    ):
         seen: list[r2.Answer] = []
         while (step := router.step(QUESTION, seen, policy)).call is not None:
             assert step.call.arm not in {a.arm for a in seen}
-            seen.append(r2.Answer(str(step.call.arm), "I am not sure, it might be other3.", output_tokens=130, input_tokens=20))
+            seen.append(
+                r2.Answer(str(step.call.arm), "I am not sure, it might be other3.", output_tokens=130, input_tokens=20)
+            )
             assert len(seen) <= len(router.arms)
         assert step.accept is not None and math.isfinite(step.value)
         price = {arm: router.pool[arm.model].usd_per_million for arm in router.arms}
@@ -220,11 +249,15 @@ def test_caps_and_floors(router: r2.Router) -> None:
     dear = r2.Answer("large@default", "I am not sure, it might be other3.", output_tokens=3_000)
     over = router.step(QUESTION, [dear], r2.Best(0.01))
     assert over.accept == 0 and not over.met and "more than the cap" in over.reason
-    within = router.step(QUESTION, [r2.Answer("small@default", "I am not sure, it might be x.", output_tokens=150)], r2.Best(0.0004))
+    within = router.step(
+        QUESTION, [r2.Answer("small@default", "I am not sure, it might be x.", output_tokens=150)], r2.Best(0.0004)
+    )
     assert within.call is None or within.call.cost + within.paid <= 0.0004
     low = router.step(QUESTION, [r2.Answer("small@default", "It is name7.", output_tokens=44)], r2.Cheapest(0.2))
     assert low.accept == 0 and low.met
-    high = router.step(QUESTION, [r2.Answer("small@default", "I am not sure, it might be x.", output_tokens=150)], r2.Cheapest(0.7))
+    high = router.step(
+        QUESTION, [r2.Answer("small@default", "I am not sure, it might be x.", output_tokens=150)], r2.Cheapest(0.7)
+    )
     assert high.call is not None
     with pytest.raises(r2.NoFeasibleArm):
         router.step(QUESTION, policy=r2.Best(1e-9))
@@ -259,7 +292,10 @@ def test_an_arm_that_was_seen_twice_counts_as_two_answers(router: r2.Router) -> 
 def test_what_is_wrong_with_answers_is_named(router: r2.Router) -> None:
     answer = r2.Answer("small@default", "x")
     wrong: list[tuple[Any, str]] = [
-        ([r2.Answer("smal@default", "x")], r"seen\[0\]: the router does not have the arm 'smal@default' \(did you mean 'small@default'"),
+        (
+            [r2.Answer("smal@default", "x")],
+            r"seen\[0\]: the router does not have the arm 'smal@default' \(did you mean 'small@default'",
+        ),
         ([answer, "text"], r"seen\[1\] is not an Answer"),
         (answer, "seen is Answer; give a list"),
         ([r2.Answer("small@default", "x", output_tokens=math.nan)], r"output_tokens is nan"),
@@ -313,9 +349,15 @@ def test_answers_that_tell_nothing_are_not_looked_at() -> None:
 
 
 def test_answers_that_are_missing_for_some_arms(frame: pl.DataFrame) -> None:
-    gone = pl.when((pl.col("model") == "middle") | (pl.int_range(pl.len()) % 7 == 0)).then(None).otherwise(pl.col("response"))
+    gone = (
+        pl.when((pl.col("model") == "middle") | (pl.int_range(pl.len()) % 7 == 0))
+        .then(None)
+        .otherwise(pl.col("response"))
+    )
     router = r2.Recipe(cascade=True, resamples=0).fit(r2.Table.read(frame.with_columns(response=gone), prices=PRICES))
-    step = router.step(QUESTION, [r2.Answer("middle@default", "I am not sure, it might be x.", output_tokens=150)], r2.Value(0.05))
+    step = router.step(
+        QUESTION, [r2.Answer("middle@default", "I am not sure, it might be x.", output_tokens=150)], r2.Value(0.05)
+    )
     assert (step.call is None) != (step.accept is None)
 
 
@@ -361,7 +403,9 @@ def test_a_replay_is_what_single_steps_do(router: r2.Router) -> None:
         got: list[r2.Answer] = []
         while (step := router.step(query, got, r2.Value(0.05))).call is not None:
             at = router.arms.index(step.call.arm)
-            got.append(r2.Answer(str(step.call.arm), text[i, at], float(table.output_tokens[i, at]), finish_reason="stop"))
+            got.append(
+                r2.Answer(str(step.call.arm), text[i, at], float(table.output_tokens[i, at]), finish_reason="stop")
+            )
         assert [router.arms.index(r2.Arm(a.arm)) for a in got] == [a for a in run.arms[i].tolist() if a >= 0]
         assert router.arms.index(r2.Arm(got[step.accept or 0].arm)) == run.accepted[i]
 
@@ -396,7 +440,11 @@ def test_answer_runs_the_steps(router: r2.Router) -> None:
         return result, steps
 
     result, steps = asyncio.run(run())
-    assert result.answer.arm == "large@default" and result.steps[-1].accept is not None and result.paid == result.steps[-1].paid > 0
+    assert (
+        result.answer.arm == "large@default"
+        and result.steps[-1].accept is not None
+        and result.paid == result.steps[-1].paid > 0
+    )
     assert [a.arm for a in result.seen] == asked[: len(result.seen)]
     assert len(steps) == len(result.seen) + 1 and steps[-1][1] == result.answer
 
@@ -424,7 +472,9 @@ def test_calls_that_fail_and_deadlines(router: r2.Router) -> None:
 
     began = time.monotonic()
     late = asyncio.run(_awaited(router.answer(QUESTION, slow, r2.Value(5.0), deadline_s=1.0)))
-    assert time.monotonic() - began < 30 and late.steps[-1].accept == 0 and any("deadline" in note for note in late.notes)
+    assert (
+        time.monotonic() - began < 30 and late.steps[-1].accept == 0 and any("deadline" in note for note in late.notes)
+    )
 
 
 async def _awaited(answering: Any) -> Any:
@@ -459,8 +509,12 @@ def test_a_check_that_raises_or_hangs_cannot_tell(router: r2.Router) -> None:
 
 
 def test_a_verdict_is_the_truth_where_nothing_was_learned(router: r2.Router) -> None:
-    passed = router.step(QUESTION, [r2.Answer("small@default", "I am not sure.", output_tokens=150, check=True)], r2.Value(10.0))
-    failed = router.step(QUESTION, [r2.Answer("large@default", "It is name7.", output_tokens=90, check=False)], r2.Value(10.0))
+    passed = router.step(
+        QUESTION, [r2.Answer("small@default", "I am not sure.", output_tokens=150, check=True)], r2.Value(10.0)
+    )
+    failed = router.step(
+        QUESTION, [r2.Answer("large@default", "It is name7.", output_tokens=90, check=False)], r2.Value(10.0)
+    )
     assert passed.accept == 0 and passed.quality > 0.97
     assert failed.call is not None and failed.quality < 0.2
 
@@ -474,5 +528,7 @@ def test_a_check_whose_reliability_is_learned(frame: pl.DataFrame) -> None:
     right = told.filter(pl.col("quality") == 1)["check"].mean()
     wrong = told.filter(pl.col("quality") == 0)["check"].mean()
     assert passes == pytest.approx(right, abs=0.02) and fails == pytest.approx(wrong, abs=0.02)
-    step = router.step(QUESTION, [r2.Answer("small@default", "It is name7.", output_tokens=44, check=False)], r2.Value(0.05))
+    step = router.step(
+        QUESTION, [r2.Answer("small@default", "It is name7.", output_tokens=44, check=False)], r2.Value(0.05)
+    )
     assert 0.003 <= step.quality < 0.9

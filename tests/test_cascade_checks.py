@@ -27,7 +27,9 @@ from r2router.mini import mini
 
 @pytest.fixture(scope="module")
 def router() -> r2.Router:
-    return r2.Recipe(learner=r2.Ridge(alpha=10.0), cascade=True, resamples=0).fit(r2.Table.read(outcomes(), prices=PRICES))
+    return r2.Recipe(learner=r2.Ridge(alpha=10.0), cascade=True, resamples=0).fit(
+        r2.Table.read(outcomes(), prices=PRICES)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,9 @@ def run(router: r2.Router, texts: dict[str, str], check: Any, policy: r2.Policy 
 
 @pytest.mark.parametrize("passing", [{"small"}, {"middle"}, {"large"}, {"small", "large"}, {"middle", "large"}, set()])
 @pytest.mark.parametrize("policy", [r2.Value(1.0), r2.Best(0.05), r2.Cheapest(0.9), r2.Tradeoff(0.01)])
-def test_the_cheapest_that_passes_wins(router: r2.Router, bare: r2.Router, passing: set[str], policy: r2.Policy) -> None:
+def test_the_cheapest_that_passes_wins(
+    router: r2.Router, bare: r2.Router, passing: set[str], policy: r2.Policy
+) -> None:
     """Where the check is the truth: with evidence, and without any."""
     texts = {model: f"right by {model}" if model in passing else f"wrong by {model}" for model in PRICES}
     for one in (router, bare):
@@ -78,7 +82,9 @@ def test_a_verdict_of_any_kind_of_truth(bare: r2.Router, said: Any) -> None:
 
 def test_a_share_that_passes_is_weaker_than_a_pass(router: r2.Router) -> None:
     some, more = (
-        router.step(QUESTION, [r2.Answer("small@default", "It is name7.", output_tokens=44, check=share)], r2.Value(0.05)).quality
+        router.step(
+            QUESTION, [r2.Answer("small@default", "It is name7.", output_tokens=44, check=share)], r2.Value(0.05)
+        ).quality
         for share in (0.2, 0.8)
     )
     assert some < more < 1
@@ -187,7 +193,9 @@ def test_a_check_that_hangs_in_training_is_given_up(monkeypatch: pytest.MonkeyPa
         time.sleep(0.1)
         return True
 
-    r2.Recipe(learner=r2.Ridge(alpha=10.0), cascade=r2.Cascade(check=hangs), resamples=0).fit(r2.Table.read(outcomes(70), prices=PRICES))
+    r2.Recipe(learner=r2.Ridge(alpha=10.0), cascade=r2.Cascade(check=hangs), resamples=0).fit(
+        r2.Table.read(outcomes(70), prices=PRICES)
+    )
     assert len(asked) == 3
 
 
@@ -199,7 +207,9 @@ def test_log_probabilities_of_a_table_are_evidence() -> None:
     rng = np.random.default_rng(0)
     frame = outcomes(200, telling=False).with_columns(output_tokens=pl.lit(50.0))
     noise = rng.normal(0, 0.15, len(frame))
-    frame = frame.with_columns(response=pl.lit("It is so."), logprob=pl.Series(-0.3 - 1.2 * (1 - frame["quality"].to_numpy()) + noise))
+    frame = frame.with_columns(
+        response=pl.lit("It is so."), logprob=pl.Series(-0.3 - 1.2 * (1 - frame["quality"].to_numpy()) + noise)
+    )
     router = r2.Recipe(learner=r2.Ridge(alpha=10.0), cascade=True, resamples=0).fit(r2.Table.read(frame, prices=PRICES))
     assert router.evidence is not None and router.evidence.plan.active
 
@@ -216,7 +226,9 @@ def test_log_probabilities_of_a_table_are_evidence() -> None:
 
 def test_where_a_table_has_none_they_change_nothing(router: r2.Router) -> None:
     steps = [
-        router.step(QUESTION, [r2.Answer("small@default", "It is name7.", output_tokens=44, logprobs=logprobs)], r2.Value(0.05))
+        router.step(
+            QUESTION, [r2.Answer("small@default", "It is name7.", output_tokens=44, logprobs=logprobs)], r2.Value(0.05)
+        )
         for logprobs in (None, (-0.01,), (-9.0,) * 50)
     ]
     assert steps[0].quality == pytest.approx(steps[1].quality, abs=1e-3) == pytest.approx(steps[2].quality, abs=1e-3)
@@ -237,7 +249,9 @@ def test_numbers_beside_answers_are_read_and_written(tmp_path: Any) -> None:
 
 @pytest.fixture(scope="module")
 def going_on() -> r2.Router:
-    return r2.Recipe(learner=r2.Ridge(alpha=10.0), cascade=r2.Cascade(continue_answers=True), resamples=0).fit(mini().take(np.arange(120)))
+    return r2.Recipe(learner=r2.Ridge(alpha=10.0), cascade=r2.Cascade(continue_answers=True), resamples=0).fit(
+        mini().take(np.arange(120))
+    )
 
 
 def test_only_the_same_models_larger_budget_goes_on(going_on: r2.Router) -> None:
@@ -257,11 +271,13 @@ def test_what_is_written_already_is_paid_as_input(going_on: r2.Router) -> None:
     long = r2.Answer("qwen2.5-coder-1.5b@150", "x = 8", output_tokens=160, input_tokens=50)
     afresh = going_on.step(text, [short, long], r2.Value(1e-9)).paid
     on = going_on.step(text, [short, r2.Answer(long.arm, long.text, 160, 50, continues=0)], r2.Value(1e-9)).paid
-    assert afresh - on == pytest.approx(30e-6 * (prices.output - prices.input))  # thirty tokens of the chain, and not the closing words
+    assert afresh - on == pytest.approx(
+        30e-6 * (prices.output - prices.input)
+    )  # thirty tokens of the chain, and not the closing words
     other = r2.Answer("smollm2-135m@30", "x", 40, 50)
-    assert going_on.step(text, [other, r2.Answer(long.arm, "x", 160, 50, continues=0)], r2.Value(1e-9)).paid == pytest.approx(
-        going_on.step(text, [other, r2.Answer(long.arm, "x", 160, 50)], r2.Value(1e-9)).paid
-    )
+    assert going_on.step(
+        text, [other, r2.Answer(long.arm, "x", 160, 50, continues=0)], r2.Value(1e-9)
+    ).paid == pytest.approx(going_on.step(text, [other, r2.Answer(long.arm, "x", 160, 50)], r2.Value(1e-9)).paid)
     seen = [r2.Answer(arm, "no idea", output_tokens=40, input_tokens=50) for arm in arms if arm.endswith("@30")]
     step = going_on.step(text, seen, r2.Value(1.0), max_steps=9)
     if step.call is not None and step.continues is not None:
@@ -301,4 +317,6 @@ def test_answers_are_continued_by_the_callers_function_or_not_at_all(going_on: r
 
 def test_where_nothing_goes_on_the_recipe_says_so() -> None:
     with pytest.raises(r2.ConfigError, match="prefix_sharing"):
-        r2.Recipe(cascade=r2.Cascade(continue_answers=True), resamples=0).fit(r2.Table.read(outcomes(100), prices=PRICES))
+        r2.Recipe(cascade=r2.Cascade(continue_answers=True), resamples=0).fit(
+            r2.Table.read(outcomes(100), prices=PRICES)
+        )

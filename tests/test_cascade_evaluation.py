@@ -16,7 +16,14 @@ import r2router as r2
 from cascade_world import PRICES, QUESTION, outcomes
 from r2router.cascade.value import Terms
 from r2router.cli import main
-from r2router.evaluation.cascade_rivals import LOOKING, MAJORITY, THRESHOLD, cascade_routing, chosen_rivals, played_rivals
+from r2router.evaluation.cascade_rivals import (
+    LOOKING,
+    MAJORITY,
+    THRESHOLD,
+    cascade_routing,
+    chosen_rivals,
+    played_rivals,
+)
 from r2router.evaluation.cascades import CASCADE, ROUTING, Played, _marks, played
 from r2router.evaluation.contenders import HoldOutPlan
 from r2router.evaluation.experiments import reproduce
@@ -33,7 +40,9 @@ def timed(n: int, seed: int = 0, **more: Any) -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def router() -> r2.Router:
-    return r2.Recipe(learner=r2.Ridge(alpha=10.0), cascade=True, resamples=0).fit(r2.Table.read(timed(240), prices=PRICES))
+    return r2.Recipe(learner=r2.Ridge(alpha=10.0), cascade=True, resamples=0).fit(
+        r2.Table.read(timed(240), prices=PRICES)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +79,15 @@ def test_lines_add_up(report: Any, game: Played) -> None:
     for line, usd in zip(report.cascade.settings, game.dollars.tolist(), strict=True):
         run = game.play(Terms(usd))
         assert line.calls == run.calls.mean() and 0 <= line.needless <= 1
-        seconds = np.where(run.arms >= 0, np.where(run.arms == list(map(str, game.outcomes.arms)).index("large@default"), 3.0, 1.0), 0.0)
+        seconds = np.where(
+            run.arms >= 0,
+            np.where(run.arms == list(map(str, game.outcomes.arms)).index("large@default"), 3.0, 1.0),
+            0.0,
+        )
         assert line.all_s == pytest.approx(seconds.sum(axis=1).mean()) and line.first_s <= line.all_s <= line.late_s
-    assert {t.task for t in report.cascade.tasks} == {"even", "odd"} and sum(t.queries for t in report.cascade.tasks) == 140
+    assert {t.task for t in report.cascade.tasks} == {"even", "odd"} and sum(
+        t.queries for t in report.cascade.tasks
+    ) == 140
 
 
 def test_marks_are_what_they_say_query_by_query(game: Played) -> None:
@@ -121,7 +136,10 @@ def test_the_report_shows_it(report: Any) -> None:
     assert "seconds, all calls" in grids["What it did"].columns and len(grids["What it did"].rows) == 12
     assert "oracle that looks" in report_page(found) and "FrugalGPT" in report_page(found)
     plain = json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    assert plain["cascade"]["settings"][0]["calls"] >= 1 and plain["cascade"]["differences"]["routing alone"]["area"]["n"] == 140
+    assert (
+        plain["cascade"]["settings"][0]["calls"] >= 1
+        and plain["cascade"]["differences"]["routing alone"]["area"]["n"] == 140
+    )
 
 
 def test_without_answers_it_says_so_and_has_no_section(router: r2.Router) -> None:
@@ -132,7 +150,11 @@ def test_without_answers_it_says_so_and_has_no_section(router: r2.Router) -> Non
 
 
 def test_answers_that_are_missing_for_some_arms_are_not_asked_for(router: r2.Router) -> None:
-    gone = pl.when((pl.col("model") == "middle") | (pl.int_range(pl.len()) % 11 == 0)).then(None).otherwise(pl.col("response"))
+    gone = (
+        pl.when((pl.col("model") == "middle") | (pl.int_range(pl.len()) % 11 == 0))
+        .then(None)
+        .otherwise(pl.col("response"))
+    )
     table = r2.Table.read(timed(80, seed=3).with_columns(response=gone), prices=PRICES)
     report = r2.evaluate(router, table, cascade=True, resamples=5)
     assert report.cascade is not None
@@ -156,12 +178,14 @@ def test_the_experiment_compares_and_says_where_there_is_nothing_to_look_at() ->
 
 def test_the_commands_run(tmp_path: Path) -> None:
     timed(160).write_parquet(tmp_path / "t.parquet")
-    pl.DataFrame({"model": list(PRICES), "input_usd_per_million": [0.1, 0.5, 3.0], "output_usd_per_million": [0.4, 2.0, 15.0]}).write_csv(
-        tmp_path / "prices.csv"
-    )
+    pl.DataFrame(
+        {"model": list(PRICES), "input_usd_per_million": [0.1, 0.5, 3.0], "output_usd_per_million": [0.4, 2.0, 15.0]}
+    ).write_csv(tmp_path / "prices.csv")
     given = ["--prices", str(tmp_path / "prices.csv")]
     out, quick = str(tmp_path / "router"), ["--learner", "ridge:alpha=10", "--folds", "3"]
-    trained = CliRunner().invoke(main, ["train", str(tmp_path / "t.parquet"), *given, *quick, "--cascade", "--test", "0.3", "--out", out])
+    trained = CliRunner().invoke(
+        main, ["train", str(tmp_path / "t.parquet"), *given, *quick, "--cascade", "--test", "0.3", "--out", out]
+    )
     assert trained.exit_code == 0, trained.output
     assert "cascade less routing alone" in trained.output
     wrong = CliRunner().invoke(main, ["train", str(tmp_path / "t.parquet"), *given, "--continue-answers", "--out", out])

@@ -1,4 +1,6 @@
-"""What a cascade is expected to do: plans of one question, the first arms of many, and what the command line says of them."""
+"""What a cascade is expected to do: plans of one question, the first arms of many, and what the command line says of
+them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from r2router.cli import main
 
 @pytest.fixture(scope="module")
 def router() -> r2.Router:
-    return r2.Recipe(learner=r2.Ridge(alpha=10.0), cascade=True, resamples=0).fit(r2.Table.read(outcomes(), prices=PRICES))
+    return r2.Recipe(learner=r2.Ridge(alpha=10.0), cascade=True, resamples=0).fit(
+        r2.Table.read(outcomes(), prices=PRICES)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +69,14 @@ def test_plans_are_right_on_average(router: r2.Router) -> None:
     assert router.evidence is not None and table.responses is not None
     seen = AnswerFeatures.read(table.queries, table.responses, table.output_tokens, forecast.tokens)
     x = np.concatenate([router._encoder.encode([q]) for q in table.queries])
-    run = replay(router.evidence, forecast.quality, forecast.cost, seen, ratios(router.evidence, x, forecast.quality, seen), Terms(0.05))
+    run = replay(
+        router.evidence,
+        forecast.quality,
+        forecast.cost,
+        seen,
+        ratios(router.evidence, x, forecast.quality, seen),
+        Terms(0.05),
+    )
     plans = [router.plan(query, r2.Value(0.05)) for query in table.queries[:40]]
     assert np.mean([p.calls for p in plans]) == pytest.approx(run.calls.mean(), rel=0.2)
     assert np.mean([p.cost for p in plans]) == pytest.approx(run.paid(table.cost()).mean(), rel=0.25)
@@ -98,7 +109,12 @@ def test_without_a_cascade_first_arms_and_plans_are_the_routers() -> None:
     x = router._encoder.encode([QUESTION])
     np.testing.assert_array_equal(router.first_steps(x, r2.Value(0.01)).arm, router.decide(x, r2.Value(0.01)).arm)
     plan = router.plan(QUESTION, r2.Value(0.01))
-    assert not plan.looks and plan.calls == 1 and plan.first == router.route(QUESTION, r2.Value(0.01)) and "no cascade" in plan.reason
+    assert (
+        not plan.looks
+        and plan.calls == 1
+        and plan.first == router.route(QUESTION, r2.Value(0.01))
+        and "no cascade" in plan.reason
+    )
     assert len(router.first_steps(x[:0])) == 0
 
 
@@ -125,7 +141,8 @@ def test_a_router_without_a_cascade_says_so_in_words(tmp_path: Path) -> None:
     assert wrong.exit_code == 2 and "first_steps" in wrong.stderr
 
 
-# -- other arms than those of training ------------------------------------------------------------------------------------
+# -- other arms than those of training
+# ------------------------------------------------------------------------------------
 
 
 def test_a_router_of_some_models_looks_with_what_is_left(router: r2.Router, folder: str) -> None:
@@ -145,7 +162,10 @@ def test_a_router_of_some_models_looks_with_what_is_left(router: r2.Router, fold
 def test_a_stand_in_shows_what_its_model_would(router: r2.Router) -> None:
     mine = router.only(like={"mine": "small:0.1/0.4"})
     for text in ("It is name7.", "I am not sure, it might be x."):
-        own, other = (mine.step(QUESTION, [r2.Answer(f"{m}@default", text, output_tokens=60)], r2.Value(1e-9)) for m in ("mine", "small"))
+        own, other = (
+            mine.step(QUESTION, [r2.Answer(f"{m}@default", text, output_tokens=60)], r2.Value(1e-9))
+            for m in ("mine", "small")
+        )
         assert own.quality == pytest.approx(other.quality)
 
 

@@ -71,7 +71,8 @@ def fails(*args: object, code: int, says: str, **options: Any) -> None:
     assert "Traceback" not in result.stderr
 
 
-# -- route, one text ----------------------------------------------------------------------------------------------------
+# -- route, one text
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,11 @@ def test_json_is_the_libraries_decision(room: Path, option: tuple[str, ...], pol
     assert set(got) == set(expected.__struct_fields__)
     assert got["arm"] == expected.arm
     assert got["cost"] == pytest.approx(expected.cost)
-    assert (got["fallbacks"], got["reason"], got["max_tokens"]) == (list(expected.fallbacks), expected.reason, expected.max_tokens)
+    assert (got["fallbacks"], got["reason"], got["max_tokens"]) == (
+        list(expected.fallbacks),
+        expected.reason,
+        expected.max_tokens,
+    )
 
 
 def test_the_first_line_is_the_arm(room: Path) -> None:
@@ -143,8 +148,14 @@ def test_a_text_may_begin_with_a_dash(room: Path) -> None:
         (["train", "table.parquet", "--prices", "prices.csv"], "--out"),
         (["train", "missing.parquet", "--prices", "prices.csv", "--out", "new"], "missing.parquet: no such file"),
         (["train", "table.parquet", "--prices", "missing.csv", "--out", "new"], "missing.csv: no such file"),
-        (["train", "table.parquet", "--prices", "prices.csv", "--out", "new", "--encoder", "nonsense"], "no encoder 'nonsense'"),
-        (["train", "table.parquet", "--prices", "prices.csv", "--out", "new", "--drop-unknown"], "--drop-unknown needs --pool"),
+        (
+            ["train", "table.parquet", "--prices", "prices.csv", "--out", "new", "--encoder", "nonsense"],
+            "no encoder 'nonsense'",
+        ),
+        (
+            ["train", "table.parquet", "--prices", "prices.csv", "--out", "new", "--drop-unknown"],
+            "--drop-unknown needs --pool",
+        ),
         (["train", "table.parquet", "--pool", "pool.toml", "--out", "new"], "is not in the pool"),
         (["calibrate", "router", "--table", "table.parquet"], "give either --spend or --quality"),
         (["calibrate", "router", "--table", "table.parquet", "--quality", "0.999"], "cannot be reached"),
@@ -203,11 +214,14 @@ def test_a_router_that_is_none_or_broken_is_a_wrong_file(room: Path) -> None:
 
 
 def test_bytes_that_are_no_text(room: Path) -> None:
-    fails("route", "-", "--router", "router", input=b"caf\xe9", code=2, says="standard input is not valid UTF-8 (byte 3)")
+    fails(
+        "route", "-", "--router", "router", input=b"caf\xe9", code=2, says="standard input is not valid UTF-8 (byte 3)"
+    )
     fails("route", "caf\udce9", "--router", "router", code=2, says="TEXT is not valid UTF-8")
 
 
-# -- route, a file --------------------------------------------------------------------------------------------------------
+# -- route, a file
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_a_file_to_stdout_and_to_a_file(room: Path) -> None:
@@ -232,7 +246,8 @@ def test_failed_rows_are_counted_and_end_with_1(room: Path) -> None:
     assert result.stderr.startswith("3 rows in out.jsonl\nerror: 3 of 3 rows")
 
 
-# -- curves and path ------------------------------------------------------------------------------------------------------
+# -- curves and path
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_curves_in_the_terminal(room: Path) -> None:
@@ -274,7 +289,8 @@ def test_the_path_is_the_librarys(room: Path) -> None:
     fails("path", " ", "--router", "router", code=2, says="empty")
 
 
-# -- train, evaluate, calibrate ---------------------------------------------------------------------------------------------
+# -- train, evaluate, calibrate
+# ---------------------------------------------------------------------------------------------
 
 
 def test_train_saves_a_router_and_says_what_next(room: Path, world: Any) -> None:
@@ -304,10 +320,28 @@ def test_train_saves_a_router_and_says_what_next(room: Path, world: Any) -> None
 
 
 def test_train_holds_out_a_part_and_evaluates_on_it(room: Path, world: Any) -> None:
-    args = ("train", "table.parquet", "--prices", "prices.csv", "--encoder", "fake", "--folds", 0, "--seed", 3, "--test", 0.25, "--out")
+    args = (
+        "train",
+        "table.parquet",
+        "--prices",
+        "prices.csv",
+        "--encoder",
+        "fake",
+        "--folds",
+        0,
+        "--seed",
+        3,
+        "--test",
+        0.25,
+        "--out",
+    )
     result = run(*args, "new")
     assert result.exit_code == 0, result.output
-    assert "180 queries" in result.stdout and "On the held-out queries:" in result.stdout and "60 queries, 8 arms." in result.stdout
+    assert (
+        "180 queries" in result.stdout
+        and "On the held-out queries:" in result.stdout
+        and "60 queries, 8 arms." in result.stdout
+    )
     assert "was trained on" not in result.output
     np.save("x.npy", world.vectors)
     train = Table.read("table.parquet", prices="prices.csv").split(0.25, 3)[0]
@@ -316,13 +350,19 @@ def test_train_holds_out_a_part_and_evaluates_on_it(room: Path, world: Any) -> N
     assert given.exit_code == 0, given.output
     held_out = [r.stdout.partition("On the held-out queries")[2] for r in (result, given)]
     assert held_out[0] == held_out[1], "the embeddings that were given follow their queries"
-    assert Table.read("new.held-out.parquet").query_ids == Table.read("table.parquet", prices="prices.csv").split(0.25, 3)[1].query_ids
+    assert (
+        Table.read("new.held-out.parquet").query_ids
+        == Table.read("table.parquet", prices="prices.csv").split(0.25, 3)[1].query_ids
+    )
     later = ("--vectors", "given.held-out.vectors.npy", "--seed", 3)
     again = run("evaluate", "given", "--table", "given.held-out.parquet", *later)
     assert again.exit_code == 0 and again.stdout.strip() in held_out[1].strip(" :\n"), again.output
     fails(*args[:1], "new.held-out.parquet", *args[2:], "new", code=2, says="new.held-out.parquet: is an input")
     np.save("short.npy", world.vectors[:-1])
-    for wrong, says in ((("--test", 0), "test is 0.0; the share of queries"), (("--vectors", "short.npy"), "one row for each of the 240")):
+    for wrong, says in (
+        (("--test", 0), "test is 0.0; the share of queries"),
+        (("--vectors", "short.npy"), "one row for each of the 240"),
+    ):
         failed = run(*args, "worse", *wrong)
         assert (failed.exit_code, failed.stdout) == (2, "") and says in failed.stderr
 
@@ -330,10 +370,21 @@ def test_train_holds_out_a_part_and_evaluates_on_it(room: Path, world: Any) -> N
 def test_split_writes_a_part_to_train_on_and_one_to_judge_by(room: Path) -> None:
     result = run("split", "table.parquet", "--test", 0.25, "--seed", 3)
     assert result.exit_code == 0, result.output
-    assert result.stdout == "table.train.parquet: 180 queries, to train on\ntable.test.parquet: 60 queries, to test on\n"
+    assert (
+        result.stdout == "table.train.parquet: 180 queries, to train on\ntable.test.parquet: 60 queries, to test on\n"
+    )
     expected = Table.read("table.parquet").split(0.25, 3)
-    assert [Table.read(f"table.{part}.parquet").query_ids for part in ("train", "test")] == [part.query_ids for part in expected]
-    fails("split", "table.test.parquet", "--out", "table.parquet", code=2, says="table.test.parquet: is read by this command")
+    assert [Table.read(f"table.{part}.parquet").query_ids for part in ("train", "test")] == [
+        part.query_ids for part in expected
+    ]
+    fails(
+        "split",
+        "table.test.parquet",
+        "--out",
+        "table.parquet",
+        code=2,
+        says="table.test.parquet: is read by this command",
+    )
     fails("split", "table.parquet", "--out", "parts.xlsx", code=2, says="is not a format that is written here")
     fails("split", "table.parquet", "--test", 1, code=2, says="between 0 and 1")
     bundled = run("split", "r2bench-mini", "--out", "mini.csv")
@@ -345,7 +396,13 @@ def test_foreign_tables_are_told_in_the_words_of_the_command_line(room: Path) ->
     Path("t.csv").write_text("\n".join(lines), encoding="utf-8")
     Path("p.csv").write_text("model,input_usd_per_million,output_usd_per_million\nsmall-7b,1,2\n", encoding="utf-8")
     args = ["train", "t.csv", "--prices", "p.csv", "--encoder", "fake", "--folds", 0, "--out", "foreign"]
-    for mend in ("--column query=prompt", "--column model=llm", "--column quality=score", "--rename small@7b=small-7b", "--scale 100"):
+    for mend in (
+        "--column query=prompt",
+        "--column model=llm",
+        "--column quality=score",
+        "--rename small@7b=small-7b",
+        "--scale 100",
+    ):
         failed = run(*args)
         assert failed.exit_code == 2 and mend in failed.stderr, failed.output
         args += mend.split()
@@ -360,7 +417,9 @@ def test_files_of_queries_and_embeddings_that_cannot_be_are_named(room: Path) ->
         fails("route", "--router", "router", "--input", name, code=2, says="UTF-16")
     head = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000000, 384), }"
     Path("huge.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head)
-    result = run("train", "table.parquet", "--prices", "prices.csv", "--encoder", "fake", "--out", "new", "--vectors", "huge.npy")
+    result = run(
+        "train", "table.parquet", "--prices", "prices.csv", "--encoder", "fake", "--out", "new", "--vectors", "huge.npy"
+    )
     assert result.exit_code == 2 and "not a complete .npy file" in result.stderr
 
 
@@ -415,7 +474,11 @@ def test_no_command_waits_for_a_pipe(room: Path, args: tuple[str, ...]) -> None:
 
 
 def test_train_on_a_foreign_table_with_a_pool(room: Path) -> None:
-    rows = pl.read_parquet("table.parquet").rename({"query": "prompt", "quality": "score"}).filter(pl.col("model") != "thinker")
+    rows = (
+        pl.read_parquet("table.parquet")
+        .rename({"query": "prompt", "quality": "score"})
+        .filter(pl.col("model") != "thinker")
+    )
     rows.write_csv("foreign.csv")
     pool = POOL.replace('budgets = ["low"]', "budgets = [50, 200]\nusd_per_million = { input = 2, output = 8 }")
     (room / "pool.toml").write_text(pool, encoding="utf-8")
@@ -436,8 +499,26 @@ def test_train_on_a_foreign_table_with_a_pool(room: Path) -> None:
 def test_train_does_not_begin_where_it_could_not_save(room: Path) -> None:
     (room / "mine").mkdir()
     (room / "mine" / "thesis.txt").touch()
-    fails("train", "table.parquet", "--prices", "prices.csv", "--out", "mine", code=1, says="mine: exists and is not a router")
-    fails("train", "table.parquet", "--prices", "prices.csv", "--out", "prices.csv", code=1, says="prices.csv: exists and is not a folder")
+    fails(
+        "train",
+        "table.parquet",
+        "--prices",
+        "prices.csv",
+        "--out",
+        "mine",
+        code=1,
+        says="mine: exists and is not a router",
+    )
+    fails(
+        "train",
+        "table.parquet",
+        "--prices",
+        "prices.csv",
+        "--out",
+        "prices.csv",
+        code=1,
+        says="prices.csv: exists and is not a folder",
+    )
     assert [p.name for p in (room / "mine").iterdir()] == ["thesis.txt"]
 
 
@@ -459,7 +540,9 @@ def test_evaluate_writes_reports(room: Path) -> None:
         "report written to figures.json",
         "report written to curve.svg",
     ]
-    typed = f"r2router evaluate router --table table.parquet --resamples 20 --report 'my report.html' {' '.join(files[2:])}"
+    typed = (
+        f"r2router evaluate router --table table.parquet --resamples 20 --report 'my report.html' {' '.join(files[2:])}"
+    )
     got = json.loads((room / "figures.json").read_text())
     assert (got["name"], got["command"]) == ("evaluate", typed)
     assert [source[0] for source in got["sources"]] == ["table.parquet"]
@@ -482,8 +565,26 @@ def test_a_report_that_could_not_be_written_is_refused_before_the_work(room: Pat
         code=2,
         says="a.pdf: '.pdf' is not a format that is written here",
     )
-    fails("evaluate", "missing", "--table", "missing", "--report", "no/a.html", code=1, says="no/a.html: there is no folder no")
-    fails("evaluate", "missing", "--table", "missing", "--report", "router", code=2, says="router: a file without an ending")
+    fails(
+        "evaluate",
+        "missing",
+        "--table",
+        "missing",
+        "--report",
+        "no/a.html",
+        code=1,
+        says="no/a.html: there is no folder no",
+    )
+    fails(
+        "evaluate",
+        "missing",
+        "--table",
+        "missing",
+        "--report",
+        "router",
+        code=2,
+        says="router: a file without an ending",
+    )
 
 
 def test_evaluate_fits_the_baselines_too(room: Path) -> None:
@@ -495,11 +596,22 @@ def test_evaluate_fits_the_baselines_too(room: Path) -> None:
     other = json.loads(run(*args, "--train", "table.parquet").stdout)
     assert any("fitted on the training table" in note for note in other["notes"])
     assert other["figures"]["MIRT"] != got["figures"]["MIRT"]
-    fails("evaluate", "router", "--table", "table.parquet", "--train", "table.parquet", code=2, says="give --baselines too")
+    fails(
+        "evaluate",
+        "router",
+        "--table",
+        "table.parquet",
+        "--train",
+        "table.parquet",
+        code=2,
+        says="give --baselines too",
+    )
 
 
 def test_evaluate_counts_what_stays_under_noise(room: Path) -> None:
-    got = json.loads(run("evaluate", "router", "--table", "table.parquet", "--resamples", 5, "--json", "--noise").stdout)
+    got = json.loads(
+        run("evaluate", "router", "--table", "table.parquet", "--resamples", 5, "--json", "--noise").stdout
+    )
     assert set(got["noise"]) == {"typos", "case", "filler", "paraphrase"}
     assert all(0 <= kind["unchanged"]["value"] <= 1 for kind in got["noise"].values())
     assert {"ece", "rmse", "token_factor", "token_bias"} == set(got["forecasts"]) and got["regret_usd"]["value"] >= 0
@@ -510,14 +622,29 @@ def test_reproduce_runs_an_experiment_and_writes_its_report(room: Path) -> None:
     args = ("reproduce", "oracle", "table.parquet", "--prices", "prices.csv", "--encoder", "fake", "--resamples", 5)
     result = run(*args, "--report", "oracle.html")
     assert "An oracle that may choose budgets" in result.stdout and "oracle.html" in result.stderr
-    assert "r2router reproduce oracle table.parquet" in html.unescape((room / "oracle.html").read_text(encoding="utf-8"))
+    assert "r2router reproduce oracle table.parquet" in html.unescape(
+        (room / "oracle.html").read_text(encoding="utf-8")
+    )
     got = json.loads(run(*args, "--json", "--task", "task 0").stdout)
     assert got["settings"]["queries"] == 120 and got["name"] == "oracle"
 
 
 def test_reproduce_takes_vectors_and_a_cache(room: Path, world: Any) -> None:
     np.save(room / "x.npy", world.vectors)
-    args = ("reproduce", "queries", "table.parquet", "--prices", "prices.csv", "--seeds", 1, "--folds", 3, "--resamples", 3, "--json")
+    args = (
+        "reproduce",
+        "queries",
+        "table.parquet",
+        "--prices",
+        "prices.csv",
+        "--seeds",
+        1,
+        "--folds",
+        3,
+        "--resamples",
+        3,
+        "--json",
+    )
     given = json.loads(run(*args, "--vectors", "x.npy").stdout)
     cached = json.loads(run(*args, "--encoder", "fake", "--cache", "vectors.cache").stdout)
     assert (room / "vectors.cache").exists() and given["answers"] == cached["answers"]
@@ -534,7 +661,10 @@ def test_reproduce_takes_vectors_and_a_cache(room: Path, world: Any) -> None:
         (("judge", "table.parquet", "--prices", "prices.csv", "--encoder", "fake"), "--other-judge"),
         (("main", "table.parquet", "--prices", "prices.csv", "--learner", "rigde"), "did you mean 'ridge'"),
         (("main", "table.parquet", "--prices", "prices.csv", "--other-judge", "B"), "is for the experiment 'judge'"),
-        (("oracle", "table.parquet", "--prices", "prices.csv", "--also-encoder", "fake"), "is for the experiment 'encoder'"),
+        (
+            ("oracle", "table.parquet", "--prices", "prices.csv", "--also-encoder", "fake"),
+            "is for the experiment 'encoder'",
+        ),
         (("judge", "table.parquet", "--prices", "prices.csv", "--judge", "A", "--other-judge", "A"), "name two judges"),
     ],
 )
@@ -545,7 +675,9 @@ def test_reproduce_refuses_what_cannot_be(room: Path, args: tuple[str, ...], say
 def test_evaluate_under_other_prices(room: Path) -> None:
     (room / "dear.csv").write_text(PRICES.replace("0.4", "40"), encoding="utf-8")
     cheap, dear = (
-        json.loads(run("evaluate", "router", "--table", "table.parquet", "--resamples", 2, "--json", *extra).stdout)["cost_range_usd"]
+        json.loads(run("evaluate", "router", "--table", "table.parquet", "--resamples", 2, "--json", *extra).stdout)[
+            "cost_range_usd"
+        ]
         for extra in ((), ("--prices", "dear.csv"))
     )
     assert dear[1] > cheap[1]
@@ -557,7 +689,9 @@ def test_it_is_said_where_a_router_meets_its_own_training_data(room: Path) -> No
     for args in (("evaluate", "own", "--resamples", "2"), ("calibrate", "own", "--spend", "0.1")):
         assert "was trained on table.parquet" in run(*args, "--table", "table.parquet").stderr
     run("evaluate", "own", "--resamples", "2", "--table", "table.parquet", "--report", "own.json")
-    assert json.loads((room / "own.json").read_text())["answers"][0].startswith("The router was trained on table.parquet")
+    assert json.loads((room / "own.json").read_text())["answers"][0].startswith(
+        "The router was trained on table.parquet"
+    )
     other = run("evaluate", "router", "--table", "table.parquet", "--resamples", "2").stderr
     assert "was trained on 100 % of these queries" in other, "the same texts, whatever the file"
 
@@ -581,7 +715,8 @@ def test_calibrate_meets_its_target(room: Path, world: Any) -> None:
     assert (room / "router" / "router.json").read_bytes() != before
 
 
-# -- import -----------------------------------------------------------------------------------------------------------------
+# -- import
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_import_saves_what_the_library_reads(room: Path, world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -603,7 +738,8 @@ def test_import_of_nothing(room: Path) -> None:
     fails("import", "ucf", "release", "--out", "new", code=2, says="release")
 
 
-# -- pool check -------------------------------------------------------------------------------------------------------------
+# -- pool check
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_pool_is_shown_with_what_is_unwise_in_it(room: Path) -> None:
@@ -630,7 +766,8 @@ def test_a_mistake_in_a_pool_names_its_line(room: Path, old: str, new: str, says
     fails("pool", "check", "pool.toml", code=2, says=says)
 
 
-# -- help -------------------------------------------------------------------------------------------------------------------
+# -- help
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def test_every_command_has_help_with_an_example() -> None:
@@ -652,7 +789,8 @@ def test_version_and_no_command() -> None:
         assert result.stderr.startswith("Usage: ")
 
 
-# -- what nobody expects ------------------------------------------------------------------------------------------------------
+# -- what nobody expects
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -677,7 +815,9 @@ def test_the_unexpected_is_short(monkeypatch: pytest.MonkeyPatch, error: BaseExc
     assert ("Traceback" in traced.stderr) == isinstance(error, ValueError)
 
 
-def test_progress_is_rare_where_nobody_looks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_rare_where_nobody_looks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     shown = Progress()
@@ -688,7 +828,8 @@ def test_progress_is_rare_where_nobody_looks(monkeypatch: pytest.MonkeyPatch, ca
     assert capsys.readouterr() == ("", "working: 33% after 10 s\nworking: 67% after 20 s\nworking: 100% after 30 s\n")
 
 
-# -- as a process of its own --------------------------------------------------------------------------------------------------
+# -- as a process of its own
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -705,18 +846,27 @@ def command(*args: object) -> list[str]:
 
 def test_streams_and_codes_of_the_process(vectors: Path) -> None:
     done = subprocess.run(
-        command("route", "--input", "x.npy", "--router", "router"), cwd=vectors, capture_output=True, check=True, timeout=60
+        command("route", "--input", "x.npy", "--router", "router"),
+        cwd=vectors,
+        capture_output=True,
+        check=True,
+        timeout=60,
     )
     assert done.stderr == b""
     assert done.stdout.count(b"\n") == 48_000
-    done = subprocess.run(command("route", "hello", "--router", "router"), cwd=vectors, capture_output=True, check=False, timeout=60)
+    done = subprocess.run(
+        command("route", "hello", "--router", "router"), cwd=vectors, capture_output=True, check=False, timeout=60
+    )
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.startswith(b"error: the vectors 'given:elsewhere'")
 
 
 def test_a_reader_that_leaves_is_not_an_error_worth_words(vectors: Path) -> None:
     with subprocess.Popen(
-        command("route", "--input", "x.npy", "--router", "router"), cwd=vectors, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command("route", "--input", "x.npy", "--router", "router"),
+        cwd=vectors,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -769,7 +919,9 @@ ENCODERS["given"] = lambda _: Fake()
 main(["curves", "千问 ◆ \\x1b[2J", "--router", "router"])
 """
     env = {**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "70"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=vectors, env=env, capture_output=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=vectors, env=env, capture_output=True, check=False, timeout=60
+    )
     assert (done.returncode, done.stderr) == (0, b"")
     shown = done.stdout.decode(encoding)
     assert ("│" in shown) == (encoding == "utf-8")
@@ -793,17 +945,26 @@ def test_a_terminal_gets_colours_unless_it_says_no(vectors: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "heavy"),
     [
-        (["route", "--input", "x.npy", "--router", "router", "--output", "o.jsonl"], "lightgbm matplotlib onnxruntime polars rich torch"),
+        (
+            ["route", "--input", "x.npy", "--router", "router", "--output", "o.jsonl"],
+            "lightgbm matplotlib onnxruntime polars rich torch",
+        ),
         (["--help"], "matplotlib msgspec numpy onnxruntime polars rich tokenizers"),
     ],
 )
 def test_a_command_imports_only_what_it_needs(vectors: Path, args: list[str], heavy: str) -> None:
-    code = f"import atexit, sys; atexit.register(lambda: print(*sys.modules)); from r2router.cli import main; main({args!r})"
-    done = subprocess.run([sys.executable, "-c", code], cwd=vectors, capture_output=True, check=True, text=True, timeout=60)
+    code = (
+        "import atexit, sys; atexit.register(lambda: print(*sys.modules)); from r2router.cli import main;"
+        f" main({args!r})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=vectors, capture_output=True, check=True, text=True, timeout=60
+    )
     assert not set(heavy.split()) & set(done.stdout.split())
 
 
-# -- routing files ----------------------------------------------------------------------------------------------------------
+# -- routing files
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_batch_says_what_no_row_reaches(tmp_path: Path) -> None:
@@ -825,7 +986,9 @@ def test_a_batch_says_what_no_row_reaches(tmp_path: Path) -> None:
 def test_a_floor_that_some_rows_reach_is_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "p.txt"
     path.write_text("Who wrote Faust?\nWhat is 17 * 23?\nName three rivers in Peru.\n", encoding="utf-8")
-    found = [json.loads(line)["quality"] for line in run("route", "--input", str(path), "--lambda", "0").stdout.splitlines()]
+    found = [
+        json.loads(line)["quality"] for line in run("route", "--input", str(path), "--lambda", "0").stdout.splitlines()
+    ]
     assert max(found) > min(found)
     floor = str(max(found) - 1e-9)
     result = run("route", "--input", str(path), "--min-quality", floor)
@@ -836,4 +999,6 @@ def test_a_floor_that_some_rows_reach_is_a_warning(tmp_path: Path) -> None:
 def test_options_of_files_go_with_a_file() -> None:
     result = run("route", "hello", "--workers", "2", "--output", "x.csv")
     assert result.exit_code == 2
-    assert "--workers" in result.stderr and "--output" in result.stderr and "these options need --input" in result.stderr
+    assert (
+        "--workers" in result.stderr and "--output" in result.stderr and "these options need --input" in result.stderr
+    )

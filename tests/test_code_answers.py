@@ -1,4 +1,6 @@
-"""The scorer `code` on answers as models write them: every form of a right program passes, and no form of a wrong one does."""
+"""The scorer `code` on answers as models write them: every form of a right program passes, and no form of a wrong one
+does.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +102,9 @@ WRONG = [
 
 
 def score(response: str, question: str = QUESTION, **meta: str) -> Any:
-    made: Any = scorer_named("code").score(Query(id="q", text=question, meta=meta or {"test": TEST, "entry_point": "add_all"}), response)
+    made: Any = scorer_named("code").score(
+        Query(id="q", text=question, meta=meta or {"test": TEST, "entry_point": "add_all"}), response
+    )
     return made
 
 
@@ -123,12 +127,19 @@ def test_what_is_wrong_or_no_program_does_not(response: str) -> None:
     ],
 )  # fmt: skip
 def test_the_question_may_hold_its_code_among_words(response: str) -> None:
-    question = "Complete it.\n\n```python\nimport math\n\ndef helper(a):\n    return a\n\ndef add_all(xs):\n    '''Sum'''\n```\n"
+    question = (
+        "Complete it.\n\n```python\nimport math\n\ndef helper(a):\n    return a\n\ndef add_all(xs):\n   "
+        " '''Sum'''\n```\n"
+    )
     assert score(response, question).quality == 1.0
 
 
 def test_tests_without_an_entry_point_say_what_is_needed() -> None:
-    blocks = ["def plus(a, b):\n    return a + b", "def add_all(xs):\n    return sum(xs)", "print(add_all([int(input())]))"]
+    blocks = [
+        "def plus(a, b):\n    return a + b",
+        "def add_all(xs):\n    return sum(xs)",
+        "print(add_all([int(input())]))",
+    ]
     response = "\n".join(f"```python\n{block}\n```" for block in blocks)
     test = "assert add_all([1, 2]) == 3\nassert plus(1, 2) == 3"
     assert score(response, "Write add_all and plus.", test=test).quality == 1.0
@@ -136,7 +147,19 @@ def test_tests_without_an_entry_point_say_what_is_needed() -> None:
 
 
 PARTS = st.sampled_from(
-    ["```", "```python\n", "~~~\n", "def add_all(xs):\n", "    return sum(xs)\n", "words, words\n", "    ", "\n", "(", "'''", "@"]
+    [
+        "```",
+        "```python\n",
+        "~~~\n",
+        "def add_all(xs):\n",
+        "    return sum(xs)\n",
+        "words, words\n",
+        "    ",
+        "\n",
+        "(",
+        "'''",
+        "@",
+    ]
 )
 
 

@@ -1,4 +1,6 @@
-"""Collecting: a plan becomes a table whatever happens to endpoints, processes, money and disks, and nothing is paid for twice."""
+"""Collecting: a plan becomes a table whatever happens to endpoints, processes, money and disks, and nothing is paid for
+twice.
+"""
 
 from __future__ import annotations
 
@@ -54,10 +56,15 @@ def model(name: str = "m", budgets: Sequence[int | str] = (8, 20), control: Any 
 
 
 def queries(n: int) -> list[Query]:
-    return [Query(id=f"q{i}", text=f"What is {i} + {i}?", task=f"task {i % 3}", reference=str(2 * i), scorer="numeric") for i in range(n)]
+    return [
+        Query(id=f"q{i}", text=f"What is {i} + {i}?", task=f"task {i % 3}", reference=str(2 * i), scorer="numeric")
+        for i in range(n)
+    ]
 
 
-def plan_for(fake: Any, n: int = 10, models: Sequence[Model] = (), controls: Controls | None = None, **settings: Any) -> CollectionPlan:
+def plan_for(
+    fake: Any, n: int = 10, models: Sequence[Model] = (), controls: Controls | None = None, **settings: Any
+) -> CollectionPlan:
     provider = Provider(base_url=fake.url, **{"timeout_s": 2.0, "concurrency": 16, **settings})
     return CollectionPlan(queries(n), Pool(models or [model()]), {"here": provider}, controls or Controls())
 
@@ -92,7 +99,9 @@ def table(folder: Path) -> pl.DataFrame:
         ("<|channel|>analysis<|message|>2 + 2", "length", True),
     ],
 )
-def test_thinking_left_in_the_answer_that_ate_the_allowance_shows_as_such(text: str, finish: str | None, starved: bool) -> None:
+def test_thinking_left_in_the_answer_that_ate_the_allowance_shows_as_such(
+    text: str, finish: str | None, starved: bool
+) -> None:
     plan = CollectionPlan(queries(1), Pool([model()]), {"here": Provider(base_url="http://x/v1")})
     reply = Reply(
         text=text,
@@ -111,7 +120,8 @@ def test_thinking_left_in_the_answer_that_ate_the_allowance_shows_as_such(text: 
 
 
 @pytest.mark.parametrize(
-    ("cut", "closed"), [("<think>2 + 2", True), ("[THINK]2 + 2", True), ("<think>2</think>It is", False), ("2 + 2", False)]
+    ("cut", "closed"),
+    [("<think>2 + 2", True), ("[THINK]2 + 2", True), ("<think>2</think>It is", False), ("2 + 2", False)],
 )
 def test_an_answer_forced_behind_thinking_that_was_cut_is_an_answer(cut: str, closed: bool) -> None:
     plan = CollectionPlan(queries(1), Pool([model()]), {"here": Provider(base_url="http://x/v1")})
@@ -129,7 +139,9 @@ def test_an_answer_forced_behind_thinking_that_was_cut_is_an_answer(cut: str, cl
     )
     chain = answer_record(plan, work, work.budgets[0], "0" * 32, reply, 1)
     response = forced_record(plan, work, work.budgets[0], "1" * 32, chain, cut, reply, 1).response or ""
-    assert without_thinking(response).endswith("Therefore, the final answer is 4") and ("\n</think>" in response) == closed
+    assert (
+        without_thinking(response).endswith("Therefore, the final answer is 4") and ("\n</think>" in response) == closed
+    )
 
 
 # -- a table out of calls -------------------------------------------------------------------------------------------
@@ -147,7 +159,9 @@ def test_every_cell_is_asked_once_and_reads_as_a_table(tmp_path: Path, stream: b
     assert set(fake.billed.values()) == {1} and fake.billed.total() == 30
 
     rows = table(tmp_path)
-    for row, sent in zip(rows.filter(pl.col("budget") == "8").iter_rows(named=True), sorted(fake.bodies, key=str), strict=False):
+    for row, sent in zip(
+        rows.filter(pl.col("budget") == "8").iter_rows(named=True), sorted(fake.bodies, key=str), strict=False
+    ):
         assert row["control"].startswith("instruction:paper:user+max_tokens") and row["budget_tokens"] == 8
         assert row["output_tokens"] <= 8 and row["truncated"] == (row["finish_reason"] == "length") and sent["model"]
     first = rows.filter((pl.col("query_id") == "q3") & (pl.col("budget") == "20")).row(0, named=True)
@@ -162,7 +176,10 @@ def test_every_cell_is_asked_once_and_reads_as_a_table(tmp_path: Path, stream: b
 
 
 def test_the_same_words_are_asked_once_and_give_a_row_to_each_query(tmp_path: Path) -> None:
-    twins = [Query(id="a", text="twice", reference="1", scorer="numeric"), Query(id="b", text="twice", reference="7", scorer="numeric")]
+    twins = [
+        Query(id="a", text="twice", reference="1", scorer="numeric"),
+        Query(id="b", text="twice", reference="7", scorer="numeric"),
+    ]
     with FakeEndpoint() as fake:
         base = plan_for(fake)
         status = run(CollectionPlan(twins, base.pool, base.providers), tmp_path)
@@ -219,7 +236,11 @@ def test_one_chain_gives_all_budgets_and_each_arm_the_tokens_it_would_have_used(
         assert chain.output_tokens == len(chain.pieces or [])
         if chain.finish_reason == "stop" and (chain.output_tokens or 0) <= budget:
             natural += 1
-            assert (cell.response, cell.output_tokens, cell.input_tokens) == (chain.response, chain.output_tokens, chain.input_tokens)
+            assert (cell.response, cell.output_tokens, cell.input_tokens) == (
+                chain.response,
+                chain.output_tokens,
+                chain.input_tokens,
+            )
             assert (cell.truncated, cell.paid_usd) == (False, 0.0)
             continue
         cut = "".join(f" word-{i}" for i in range(budget)) + closing
@@ -290,7 +311,9 @@ def fields(
     made = controls or Controls()
     made.check(one, provider)
     body = made.request(one, provider, Query(id="q", text="hi", system=system), budget).body
-    return {k: v for k, v in body.items() if k != "model" and (k != "messages" or v != [{"role": "user", "content": "hi"}])}
+    return {
+        k: v for k, v in body.items() if k != "model" and (k != "messages" or v != [{"role": "user", "content": "hi"}])
+    }
 
 
 @pytest.mark.parametrize(
@@ -307,33 +330,45 @@ def fields(
         ("gemini", Budget.of("low", ("reasoning_effort",)), {"reasoning_effort": "low"}),
         ("qwen", Budget.of(512, ("thinking_tokens",)), {"enable_thinking": True, "thinking_budget": 512}),
         ("qwen", Budget.of(0, ("thinking_tokens",)), {"enable_thinking": False}),
-        ("vllm", Budget.of(512, ("thinking_tokens",)), {"chat_template_kwargs": {"enable_thinking": True}, "thinking_token_budget": 512}),
+        ("vllm", Budget.of(512, ("thinking_tokens",)), {"chat_template_kwargs": {"enable_thinking": True},
+        "thinking_token_budget": 512}),
         ("vllm", Budget.of(0, ("thinking_tokens",)), {"chat_template_kwargs": {"enable_thinking": False}}),
         ("sglang", Budget.of(512, ("thinking_tokens",)),
-            {"chat_template_kwargs": {"enable_thinking": True, "thinking_budget": 512}, "custom_params": {"thinking_budget": 512}}),
+            {"chat_template_kwargs": {"enable_thinking": True, "thinking_budget": 512},
+            "custom_params": {"thinking_budget": 512}}),
         ("sglang", Budget.of(0, ("thinking_tokens",)), {"chat_template_kwargs": {"enable_thinking": False}}),
-        ("llama.cpp", Budget.of(9, ("thinking_tokens",)), {"chat_template_kwargs": {"enable_thinking": True}, "thinking_budget_tokens": 9}),
+        ("llama.cpp", Budget.of(9, ("thinking_tokens",)), {"chat_template_kwargs": {"enable_thinking": True},
+        "thinking_budget_tokens": 9}),
         ("deepseek", Budget.of(0, ("thinking_tokens",)), {"thinking": {"type": "disabled"}}),
         ("sglang", Budget.of(9, ("thinking_tokens", "max_tokens")),
-            {"chat_template_kwargs": {"enable_thinking": True, "thinking_budget": 9}, "custom_params": {"thinking_budget": 9},
+            {"chat_template_kwargs": {"enable_thinking": True, "thinking_budget": 9},
+            "custom_params": {"thinking_budget": 9},
                 "max_tokens": 4105}),
         ("openai", Budget.of("unlimited", BOTH), {"temperature": 0.0}),
     ],
 )  # fmt: skip
 def test_each_dialect_gets_the_fields_that_it_documents(dialect: Any, budget: Budget, expected: dict[str, Any]) -> None:
     thinking = (budget.tokens or 0) if "thinking_tokens" in budget.control else 0
-    assert fields(dialect, budget) == {"max_tokens": thinking + SAFETY_CAP} | expected  # where no budget caps it, a safety cap does
+    assert (
+        fields(dialect, budget) == {"max_tokens": thinking + SAFETY_CAP} | expected
+    )  # where no budget caps it, a safety cap does
 
 
 def test_openai_itself_takes_the_newer_name_of_the_cap() -> None:
-    assert fields("openai", Budget.of(50, ("max_tokens",)), url="https://api.openai.com/v1")["max_completion_tokens"] == 50
+    assert (
+        fields("openai", Budget.of(50, ("max_tokens",)), url="https://api.openai.com/v1")["max_completion_tokens"] == 50
+    )
 
 
 @pytest.mark.parametrize("wording", WORDINGS)
 @pytest.mark.parametrize("place", ["user", "system"])
 @pytest.mark.parametrize("system", [None, "You are kind."])
-def test_an_instruction_stands_where_it_is_wanted_and_names_the_budget(wording: str, place: Any, system: str | None) -> None:
-    messages = fields("openai", Budget.of(60, ("instruction",)), Controls(wording=wording, place=place), system=system)["messages"]
+def test_an_instruction_stands_where_it_is_wanted_and_names_the_budget(
+    wording: str, place: Any, system: str | None
+) -> None:
+    messages = fields("openai", Budget.of(60, ("instruction",)), Controls(wording=wording, place=place), system=system)[
+        "messages"
+    ]
     words = WORDINGS[wording].format(k=60, words=45)
     texts = {m["role"]: m["content"] for m in messages}
     assert texts["user"] == (f"hi\n\n{words}" if place == "user" else "hi")
@@ -358,7 +393,9 @@ def test_the_papers_wording_is_the_papers() -> None:
         ("openai", Budget.of(50, ("prefix_sharing", "max_tokens")), "cannot be combined"),
     ],
 )
-def test_a_control_that_an_endpoint_would_ignore_is_refused_before_the_first_call(dialect: Any, budget: Budget, words: str) -> None:
+def test_a_control_that_an_endpoint_would_ignore_is_refused_before_the_first_call(
+    dialect: Any, budget: Budget, words: str
+) -> None:
     with pytest.raises(ConfigError, match=words):
         fields(dialect, budget)
 
@@ -371,7 +408,9 @@ def test_a_control_that_an_endpoint_would_ignore_is_refused_before_the_first_cal
         ("deepseek", {}, {"prefix": True}),
     ],
 )
-def test_an_answer_is_continued_in_the_endpoints_own_way(dialect: Any, more: dict[str, Any], said: dict[str, Any]) -> None:
+def test_an_answer_is_continued_in_the_endpoints_own_way(
+    dialect: Any, more: dict[str, Any], said: dict[str, Any]
+) -> None:
     one, provider = model(), Provider(base_url="http://x/v1", dialect=dialect)
     body = Controls().forced(one, provider, queries(1)[0], "so").body
     assert body["messages"][-1] == {"role": "assistant", "content": "so\nTherefore, the final answer is", **said}
@@ -392,9 +431,15 @@ def test_a_model_without_a_price_or_an_unknown_wording_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("n", "stream", "share"),
-    [(60, True, 0.6), (60, False, 0.6), pytest.param(5_000, True, 0.3, marks=pytest.mark.slow, id="ten thousand calls")],
+    [
+        (60, True, 0.6),
+        (60, False, 0.6),
+        pytest.param(5_000, True, 0.3, marks=pytest.mark.slow, id="ten thousand calls"),
+    ],
 )
-def test_every_fault_ends_as_a_result_and_the_table_is_that_of_a_quiet_day(tmp_path: Path, n: int, stream: bool, share: float) -> None:
+def test_every_fault_ends_as_a_result_and_the_table_is_that_of_a_quiet_day(
+    tmp_path: Path, n: int, stream: bool, share: float
+) -> None:
     many = {"stream": stream, "concurrency": 64 if n > 1_000 else 16, "timeout_s": 4.0 if n > 1_000 else 0.3}
     with FakeEndpoint() as quiet:
         run(plan_for(quiet, n, **many), tmp_path / "quiet")
@@ -410,7 +455,9 @@ def test_every_fault_ends_as_a_result_and_the_table_is_that_of_a_quiet_day(tmp_p
     records = list(read_records(tmp_path / "loud" / JOURNAL))
     lost = sum(fake.faulted[f] for f in ("timeout", "malformed", "empty", "cut"))
     assert sum(r.paid_usd is None for r in records) == fake.faulted["usage"] + lost
-    assert all(r.charged_usd > (r.cost_usd or 0) for r in records if r.paid_usd is None)  # what may be billed counts against the limit
+    assert all(
+        r.charged_usd > (r.cost_usd or 0) for r in records if r.paid_usd is None
+    )  # what may be billed counts against the limit
 
 
 def test_lasting_faults_are_recorded_errors_and_never_a_quality(tmp_path: Path) -> None:
@@ -421,7 +468,9 @@ def test_lasting_faults_are_recorded_errors_and_never_a_quality(tmp_path: Path) 
         assert status.done == 40 and 0 < status.failed < 40 and not status.stopped
         rows = table(tmp_path)
         failed = rows.filter(pl.col("error").is_not_null())
-        assert len(failed) == status.failed and failed["quality"].null_count() == failed["response"].null_count() == len(failed)
+        assert len(failed) == status.failed and failed["quality"].null_count() == failed[
+            "response"
+        ].null_count() == len(failed)
         fake.faults = ()
         assert run(plan, tmp_path).calls == 0  # an error is an outcome too
 
@@ -446,7 +495,9 @@ def test_a_prompt_beyond_the_context_is_an_error_of_its_cell_alone(tmp_path: Pat
     assert fake.seen.most_common(1)[0][1] == 1  # no retries
 
 
-def test_a_wrong_key_stops_its_provider_at_once_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_key_stops_its_provider_at_once_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FAKE_KEY", SECRET)
     with FakeEndpoint(key="another") as locked, FakeEndpoint() as free:
         providers = {"here": Provider(base_url=free.url), "there": Provider(base_url=locked.url, key="FAKE_KEY")}
@@ -503,7 +554,9 @@ class Dying:
 
 
 def test_what_may_have_been_billed_before_an_endpoint_went_away_is_charged(tmp_path: Path) -> None:
-    plan = CollectionPlan(queries(3), Pool([model()]), {"here": Provider(base_url="http://127.0.0.1:9/v1", concurrency=1)})
+    plan = CollectionPlan(
+        queries(3), Pool([model()]), {"here": Provider(base_url="http://127.0.0.1:9/v1", concurrency=1)}
+    )
     with Journal(tmp_path / JOURNAL) as journal:
         status = asyncio.run(collect(plan, journal, Dying(), max_spend=1.0))
         (record,) = read_records(tmp_path / JOURNAL)
@@ -545,7 +598,9 @@ def test_the_spending_limit_is_never_exceeded_and_goes_over_runs(tmp_path: Path,
     assert table(tmp_path / "part").equals(table(tmp_path / "all"))
 
 
-@pytest.mark.parametrize(("usd", "words"), [(0, "$0"), (0.0000024, "$0.00000240"), (0.5, "$0.5000"), (1234.5, "$1,234.50")])
+@pytest.mark.parametrize(
+    ("usd", "words"), [(0, "$0"), (0.0000024, "$0.00000240"), (0.5, "$0.5000"), (1234.5, "$1,234.50")]
+)
 def test_small_sums_are_not_shown_as_nothing(usd: float, words: str) -> None:
     assert dollars(usd) == words
 
@@ -570,7 +625,9 @@ class Book:
         self.flying = nano
 
 
-@pytest.mark.parametrize(("usd", "nano"), [(0, 0), (0.3, 300_000_000), (3e-8, 30), (1e-12, 1), (1.0000000001, NANOS + 1), (1e9, 10**18)])
+@pytest.mark.parametrize(
+    ("usd", "nano"), [(0, 0), (0.3, 300_000_000), (3e-8, 30), (1e-12, 1), (1.0000000001, NANOS + 1), (1e9, 10**18)]
+)
 def test_amounts_are_whole_nano_dollars_rounded_up(usd: float, nano: int) -> None:
     assert nanos(usd) == nano
 
@@ -585,9 +642,13 @@ def test_money_of_many_calls_comes_back_whole() -> None:
             assert hold is not None
             limit.give_back(hold)
         assert book.flying == 0
-        assert await asyncio.wait_for(limit.take(nanos(2e6)), 1) is None  # what rounding leaves over is no call under way
+        assert (
+            await asyncio.wait_for(limit.take(nanos(2e6)), 1) is None
+        )  # what rounding leaves over is no call under way
         whole = nanos(1e6)
-        assert await limit.take(whole, 3) == Hold(whole, 1) and await SpendLimit(None, Book()).take(whole, 3) == Hold(whole, 3)
+        assert await limit.take(whole, 3) == Hold(whole, 1) and await SpendLimit(None, Book()).take(whole, 3) == Hold(
+            whole, 3
+        )
 
     asyncio.run(go())
 
@@ -633,16 +694,26 @@ def test_the_estimate_brackets_what_it_comes_to_and_learns_from_the_journal(tmp_
 def files(folder: Path, url: str, n: int = 6, **provider: Any) -> list[str]:
     """A suite and a pool in files, and the options that name them."""
     folder.mkdir(exist_ok=True)
-    rows = [{"id": q.id, "text": q.text, "task": q.task, "reference": q.reference, "scorer": q.scorer} for q in queries(n)]
+    rows = [
+        {"id": q.id, "text": q.text, "task": q.task, "reference": q.reference, "scorer": q.scorer} for q in queries(n)
+    ]
     (folder / "suite.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     settings = "".join(f"{k} = {json.dumps(v)}\n" for k, v in provider.items())
     (folder / "pool.toml").write_text(
-        f'[provider.here]\nbase_url = "{url}"\n{settings}\n[[model]]\nid = "m"\nprovider = "here"\nbudgets = [8, 20]\n'
-        'control = ["instruction", "max_tokens"]\nusd_per_million = { input = 1.0, output = 10.0, cached_input = 0.1 }\n'
-        '[[model]]\nid = "chained"\nprovider = "here"\nbudgets = [0, 9]\ncontrol = ["prefix_sharing"]\n'
-        "usd_per_million = { input = 1.0, output = 10.0, cached_input = 0.1 }\n"
+        f'[provider.here]\nbase_url = "{url}"\n{settings}\n[[model]]\nid = "m"\nprovider = "here"\nbudgets = [8,'
+        ' 20]\ncontrol = ["instruction", "max_tokens"]\nusd_per_million = { input = 1.0, output = 10.0, cached_input'
+        ' = 0.1 }\n[[model]]\nid = "chained"\nprovider = "here"\nbudgets = [0, 9]\ncontrol ='
+        ' ["prefix_sharing"]\nusd_per_million = { input = 1.0, output = 10.0, cached_input = 0.1 }\n'
     )
-    return ["collect", "--suite", str(folder / "suite.jsonl"), "--pool", str(folder / "pool.toml"), "--out", str(folder / "run")]
+    return [
+        "collect",
+        "--suite",
+        str(folder / "suite.jsonl"),
+        "--pool",
+        str(folder / "pool.toml"),
+        "--out",
+        str(folder / "run"),
+    ]
 
 
 def cli(*words: str, stdin: str | None = None) -> Result:
@@ -726,16 +797,24 @@ def test_an_allowance_for_thinking_that_is_ignored_shows(tmp_path: Path, thinkin
     with FakeEndpoint(thinking=thinking) as fake:
         words = files(tmp_path, fake.url, dialect="vllm")
         pool = (tmp_path / "pool.toml").read_text()
-        pool = pool[: pool.index("[[model]]", pool.index("[[model]]") + 1)].replace('["instruction", "max_tokens"]', '["thinking_tokens"]')
+        pool = pool[: pool.index("[[model]]", pool.index("[[model]]") + 1)].replace(
+            '["instruction", "max_tokens"]', '["thinking_tokens"]'
+        )
         (tmp_path / "pool.toml").write_text(pool)
         done = cli(*words, "--yes")
-    assert done.exit_code == 0 and ("12 answers used more thinking tokens" in done.stderr) == (thinking == 90), done.output
+    assert done.exit_code == 0 and ("12 answers used more thinking tokens" in done.stderr) == (thinking == 90), (
+        done.output
+    )
 
 
 def test_a_run_says_what_its_errors_were(tmp_path: Path) -> None:
     with FakeEndpoint(context=9) as fake:
         done = cli(*files(tmp_path, fake.url), "--yes")
-    assert done.exit_code == 0 and "24 failed (context); the first: " in done.stderr and "maximum context length" in done.stderr
+    assert (
+        done.exit_code == 0
+        and "24 failed (context); the first: " in done.stderr
+        and "maximum context length" in done.stderr
+    )
     assert "about $0 and 0 s remaining" in done.stderr
     assert "no call gave an answer" in cli("compact", str(tmp_path / "run")).stderr
 
@@ -753,7 +832,9 @@ def test_what_no_scorer_can_judge_is_said_before_it_is_paid_for(tmp_path: Path) 
 
 def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     words = files(tmp_path, "http://127.0.0.1:9/v1")
-    (tmp_path / "suite.jsonl").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "suite.jsonl").read_bytes().replace(b"\n", b"\r\n"))
+    (tmp_path / "suite.jsonl").write_bytes(
+        b"\xef\xbb\xbf" + (tmp_path / "suite.jsonl").read_bytes().replace(b"\n", b"\r\n")
+    )
     assert cli(*words, "--dry-run").exit_code == 0
     assert next(q.id for q in JsonLines(tmp_path / "suite.jsonl").queries()) == "q0"
 
@@ -767,7 +848,11 @@ def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> No
         ("concurrency = 4", "dialect = 'klingon'", "pool.toml, line 3: Invalid enum value 'klingon'"),
         ('base_url = "http', 'key = "http', "pool.toml, line 1: Object missing required field `base_url`"),
         ("http://127", "127", "base_url must begin with http"),
-        ('provider = "here"', 'provider = "hree"', "model 'm' has provider 'hree' (did you mean 'here'?): add [provider.hree]"),
+        (
+            'provider = "here"',
+            'provider = "hree"',
+            "model 'm' has provider 'hree' (did you mean 'here'?): add [provider.hree]",
+        ),
     ],
 )
 def test_a_provider_that_is_wrong_names_the_line(tmp_path: Path, old: str, new: str, what: str) -> None:
@@ -809,7 +894,9 @@ def _killed_and_resumed(tmp_path: Path, kills: int, n: int) -> None:
             journal = tmp_path / "run" / JOURNAL
             size, begin = journal.stat().st_size if journal.exists() else 0, time.monotonic()
             while (
-                process.poll() is None and time.monotonic() - begin < 30 and not (journal.exists() and journal.stat().st_size > size + 100)
+                process.poll() is None
+                and time.monotonic() - begin < 30
+                and not (journal.exists() and journal.stat().st_size > size + 100)
             ):
                 time.sleep(0.005)  # until it writes: a kill while it starts would show nothing
             time.sleep(rng.uniform(0, 0.4))
@@ -820,7 +907,9 @@ def _killed_and_resumed(tmp_path: Path, kills: int, n: int) -> None:
         records = list(read_records(tmp_path / "run" / JOURNAL))
         assert len({r.key for r in records}) == len(records)  # nothing is counted twice
         called = sum(r.kind == "chain" or r.paid_usd != 0.0 for r in records)
-        assert billed_before > 0 and fake.billed.total() <= called + kills * 4  # lost: at most what was in flight at each kill
+        assert (
+            billed_before > 0 and fake.billed.total() <= called + kills * 4
+        )  # lost: at most what was in flight at each kill
     with FakeEndpoint() as quiet:
         assert cli(*files(tmp_path / "quiet", quiet.url, n), "--yes").exit_code == 0
     assert table(tmp_path / "run").equals(table(tmp_path / "quiet" / "run"))
@@ -839,7 +928,10 @@ def test_ctrl_c_waits_for_what_is_paid_for(tmp_path: Path) -> None:
     with FakeEndpoint(latency_s=0.3) as fake:
         words = files(tmp_path, fake.url, 60, concurrency=4)
         process = subprocess.Popen(
-            [sys.executable, "-m", "r2router.cli", *words, "--yes"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+            [sys.executable, "-m", "r2router.cli", *words, "--yes"],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
         )
         while fake.requests < 8:
             time.sleep(0.01)
@@ -861,7 +953,8 @@ def test_ray_gives_the_same_table(tmp_path: Path) -> None:
         words = files(tmp_path, fake.url, 40, timeout_s=0.5)
         run_ = subprocess.run(
             [sys.executable, "-W", "ignore", "-m", "r2router.cli", *words, "--yes", "--engine", "ray"],
-            capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"},
+            capture_output=True, text=True, timeout=300, check=False, env={**os.environ,
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"},
         )  # fmt: skip
         assert run_.returncode == 0, run_.stderr
         assert set(fake.billed.values()) == {1}

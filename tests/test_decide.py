@@ -46,7 +46,9 @@ def either(*of: Any) -> Any:
 
 
 def best_by(score: Any, quality: Any, cost: Any, allowed: Any = lambda q, c: True) -> int:
-    """The arm of the best score; ties go to the cheaper arm, then to the pool's order. Exact arithmetic, plain loops."""
+    """The arm of the best score; ties go to the cheaper arm, then to the pool's order. Exact arithmetic, plain
+    loops.
+    """
     winner, key = NO_ARM, None
     for i, (q, c) in enumerate(zip(quality, cost, strict=True)):
         if math.isnan(q) or not math.isfinite(c) or not allowed(q, c):
@@ -84,7 +86,9 @@ def test_tradeoff_ties_are_exact_on_coarse_numbers(grid: Any, lam: float, scale:
     quality, cost = grid  # all of these are sums of powers of two: no rounding, so the tie rule must hold to the letter
     chosen = Tradeoff(lam, scale).choose(forecast_of(quality, cost), cost)
     for row, arm in enumerate(chosen.tolist()):
-        assert arm == best_by(lambda q, c: (1 - Fraction(lam)) * q - Fraction(lam) * c / Fraction(scale), quality[row], cost[row])
+        assert arm == best_by(
+            lambda q, c: (1 - Fraction(lam)) * q - Fraction(lam) * c / Fraction(scale), quality[row], cost[row]
+        )
 
 
 @given(either())
@@ -116,7 +120,11 @@ def test_ties_may_go_to_the_first_arm_instead(grid: Any, lam: float) -> None:
     chosen = Tradeoff(lam, 1.0, ties="first").choose(forecast_of(quality, cost), cost)
     for row, arm in enumerate(chosen.tolist()):
         scores = [
-            None if math.isnan(q) or not math.isfinite(c) else (1 - Fraction(lam)) * Fraction(q) - Fraction(lam) * Fraction(c)
+            (
+                None
+                if math.isnan(q) or not math.isfinite(c)
+                else (1 - Fraction(lam)) * Fraction(q) - Fraction(lam) * Fraction(c)
+            )
             for q, c in zip(quality[row], cost[row], strict=True)
         ]
         known = [s for s in scores if s is not None]
@@ -197,7 +205,12 @@ POLICIES = st.one_of(
 
 
 def choose(
-    policy: Policy, quality: FloatArray, cost: FloatArray, usable: Any = None, budgets: Any = None, model_of_arm: Any = None
+    policy: Policy,
+    quality: FloatArray,
+    cost: FloatArray,
+    usable: Any = None,
+    budgets: Any = None,
+    model_of_arm: Any = None,
 ) -> Choices:
     arms = quality.shape[1]
     budgets = np.full(arms, np.nan) if budgets is None else np.asarray(budgets, float)
@@ -286,7 +299,9 @@ def test_fallbacks_of_many_queries_are_those_of_each(grid: Any, policy: Policy) 
     model_of_arm = np.arange(quality.shape[1]) // 2
     whole = ranked(policy, forecast_of(quality, cost), None, model_of_arm, 9)
     for row in range(len(quality)):
-        one = ranked(policy, forecast_of(quality[row : row + 1], cost[row : row + 1]), None, model_of_arm, 9)[0].tolist()
+        one = ranked(policy, forecast_of(quality[row : row + 1], cost[row : row + 1]), None, model_of_arm, 9)[
+            0
+        ].tolist()
         assert whole[row].tolist() == one + [NO_ARM] * (whole.shape[1] - len(one))
 
 
@@ -306,7 +321,12 @@ def ladders(draw: st.DrawFn) -> tuple[FloatArray, FloatArray, list[float], list[
             budgets.append(float(size))
             model_of_arm.append(model)
     if draw(st.booleans()):
-        quality, cost, budgets, model_of_arm = [*quality, 0.5], [*cost, 2.0], [*budgets, math.nan], [*model_of_arm, model_of_arm[-1]]
+        quality, cost, budgets, model_of_arm = (
+            [*quality, 0.5],
+            [*cost, 2.0],
+            [*budgets, math.nan],
+            [*model_of_arm, model_of_arm[-1]],
+        )
     cap = draw(st.integers(0, 450)) / 64
     return np.array([quality]), np.array([cost]), budgets, model_of_arm, cap
 
@@ -339,7 +359,14 @@ def test_a_cap_between_two_budgets_buys_the_best_whole_budget_that_meets_it(ladd
     assert got.quality[0] == pytest.approx(float(exact), abs=1e-9)
 
 
-@given(st.integers(1, 99), st.integers(200, 4000), st.floats(0.01, 0.9), st.floats(1e-5, 1.0), st.floats(1.5, 9.0), st.floats(0.2, 0.9))
+@given(
+    st.integers(1, 99),
+    st.integers(200, 4000),
+    st.floats(0.01, 0.9),
+    st.floats(1e-5, 1.0),
+    st.floats(1.5, 9.0),
+    st.floats(0.2, 0.9),
+)
 def test_a_budget_between_two_anchors_carries_what_lies_between_them(
     small: int, large: int, quality: float, dollars: float, times: float, where: float
 ) -> None:
@@ -432,7 +459,14 @@ def test_numbers_of_numpy_are_numbers(kind: Any) -> None:
 
 @pytest.mark.parametrize(
     "policy",
-    [Tradeoff(0.0, 1e-300), Tradeoff(1.0, 1e-300), Tradeoff(0.5, 1e-300), Tradeoff(0.5, 1e308), Value(1e308), Best(1e308)],
+    [
+        Tradeoff(0.0, 1e-300),
+        Tradeoff(1.0, 1e-300),
+        Tradeoff(0.5, 1e-300),
+        Tradeoff(0.5, 1e308),
+        Value(1e308),
+        Best(1e308),
+    ],
     ids=repr,
 )
 def test_extreme_numbers_stay_exact(policy: Policy) -> None:

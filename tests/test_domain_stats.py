@@ -84,7 +84,12 @@ def test_less_evidence_is_a_wider_spread() -> None:
 
 def test_a_query_is_of_the_nearest_domain() -> None:
     evidence, _ = made()
-    assert [evidence.domains[d] for d in evidence.domain(PLACES[[0, 1, 2, 5]])] == ["mathematics", "mathematics", "writing", "chat"]
+    assert [evidence.domains[d] for d in evidence.domain(PLACES[[0, 1, 2, 5]])] == [
+        "mathematics",
+        "mathematics",
+        "writing",
+        "chat",
+    ]
 
 
 def test_columns_can_be_taken_twice() -> None:
@@ -143,7 +148,15 @@ def test_every_task_of_the_record_has_a_domain(shared: Path) -> None:
     if not files:
         pytest.skip("the public record (../shared/data/record) is not here")
     tasks = {task for file in files for task in pl.read_parquet(file, columns=["task"])["task"].unique()}
-    assert {domain_of(task) for task in tasks} >= {"facts", "mathematics", "code", "SQL", "science", "medicine", "writing"}
+    assert {domain_of(task) for task in tasks} >= {
+        "facts",
+        "mathematics",
+        "code",
+        "SQL",
+        "science",
+        "medicine",
+        "writing",
+    }
     assert domain_of("epoch_logs:simpleqa_verified") == domain_of("FRAMES") == "facts"
     with pytest.raises(DataError, match="'alchemy' is of no domain"):
         domain_of("alchemy")

@@ -1,4 +1,6 @@
-"""The learner for sparse tables against what is known of made-up data: plain sums, true qualities, texts of no domain, odd tables."""
+"""The learner for sparse tables against what is known of made-up data: plain sums, true qualities, texts of no domain,
+odd tables.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ class World:
         return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32), domain, self.truth[domain, group]
 
     def table(self, n: int, rng: np.random.Generator, among: int = DOMAINS) -> tuple[FloatArray, Table, IntArray]:
-        """A table of n texts in which a (domain, arm) pair has one of `CELLS` cells at most; and (domains, arms) how many it has."""
+        """A table of n texts in which a (domain, arm) pair has one of `CELLS` cells at most; and (domains, arms) how
+        many it has.
+        """
         x, domain, truth = self.texts(n, rng, among)
         quality = (rng.random(truth.shape) < truth).astype(np.float64)
         most = rng.choice(CELLS, (DOMAINS, ARMS))
@@ -55,20 +59,30 @@ class World:
             own = np.flatnonzero(domain == number)
             for arm in range(ARMS):
                 quality[own[most[number, arm] :], arm] = np.nan
-        return x, table_of(quality, [f"task {d}" for d in domain]), np.minimum(most, np.bincount(domain, minlength=DOMAINS)[:, None])
+        return (
+            x,
+            table_of(quality, [f"task {d}" for d in domain]),
+            np.minimum(most, np.bincount(domain, minlength=DOMAINS)[:, None]),
+        )
 
 
 def table_of(quality: FloatArray, tasks: list[str]) -> Table:
     names = [f"m{a:04}" for a in range(quality.shape[1])]
     cells = [
         {
-            "query_id": f"q{i:05}", "query": f"text number {i}", "task": tasks[i], "model": names[a], "budget": "default",
+            "query_id": f"q{i:05}", "query": f"text number {i}", "task": tasks[i], "model": names[a],
+            "budget": "default",
             "quality": float(quality[i, a]), "output_tokens": 100.0 + a,
         }
         for i, a in np.argwhere(np.isfinite(quality)).tolist()
     ]  # fmt: skip
     usual = (Budget.of("default"),)
-    pool = Pool([Model(id=name, budgets=usual, usd_per_million=Prices(input=1.0, output=1.0 + a)) for a, name in enumerate(names)])
+    pool = Pool(
+        [
+            Model(id=name, budgets=usual, usd_per_million=Prices(input=1.0, output=1.0 + a))
+            for a, name in enumerate(names)
+        ]
+    )
     return Table.read(pl.DataFrame(cells), pool)
 
 
@@ -103,16 +117,24 @@ def test_forecasts_are_the_plain_sums_over_domains_groups_and_factors() -> None:
             mean = weight @ a["quality"][:, arm] / weight.sum()
             seen = odds * a["seen"][:, arm]
             level, held = seen @ a["level"][:, arm] / seen.sum(), np.clip(mean, 0.005, 0.995)
-            right = level + 0.6 * (np.log(held / (1 - held)) - level) + (1 - unknown) * (common + trust[arm] * (net[arm] - common))
+            right = (
+                level
+                + 0.6 * (np.log(held / (1 - held)) - level)
+                + (1 - unknown) * (common + trust[arm] * (net[arm] - common))
+            )
             lengths = share * a["seen"][of_group, arms + arm]
             tokens = lengths @ np.exp(a["log_tokens"][:, arm]) / lengths.sum() * np.exp(a["offset"][arms + arm])
             assert found.quality[i, arm] == pytest.approx(1 / (1 + np.exp(-right)), abs=3e-4)
             assert found.spread[i, arm] == pytest.approx(np.sqrt(share @ a["variance"][:, arm]), rel=5e-3)
-            assert found.tokens[i, arm] == pytest.approx(np.clip(tokens, *np.exp([a["low"][arm], a["high"][arm]])), rel=1e-3)
+            assert found.tokens[i, arm] == pytest.approx(
+                np.clip(tokens, *np.exp([a["low"][arm], a["high"][arm]])), rel=1e-3
+            )
 
 
 def test_spreads_cover_the_true_qualities_however_often_an_arm_was_seen() -> None:
-    """95 % intervals hold some 95 % of the true qualities of new texts, over 4 worlds, in each bin of cells per domain and arm."""
+    """95 % intervals hold some 95 % of the true qualities of new texts, over 4 worlds, in each bin of cells per domain
+    and arm.
+    """
     inside: dict[tuple[int, int], list[float]] = {pair: [] for pair in pairwise((0, 1, 20, 80, 10_000))}
     for seed in range(4):
         rng, world = np.random.default_rng(seed), World.of(seed)
@@ -138,7 +160,9 @@ def test_a_text_of_no_known_domain_is_forecast_by_averages_and_with_a_wide_sprea
     assert unknown.spread.mean() > 1.15 * known.spread.mean()
 
 
-@pytest.mark.parametrize("odd", ["an arm seen once", "a task of one query", "a source of right answers", "a task for every query"])
+@pytest.mark.parametrize(
+    "odd", ["an arm seen once", "a task of one query", "a source of right answers", "a task for every query"]
+)
 def test_odd_tables_give_routers_that_decide(odd: str) -> None:
     rng, world = np.random.default_rng(5), World.of(5)
     x, table, _ = world.table(300, rng, among=3)
@@ -157,7 +181,9 @@ def test_odd_tables_give_routers_that_decide(odd: str) -> None:
     forecast, choices = router.forecast_vectors(x), router.decide(x)
     known = np.isfinite(forecast.quality)
     assert known.all(axis=0).any() and (choices.arm >= 0).all() and np.isfinite(choices.cost).all()
-    assert ((forecast.quality[known] >= 0) & (forecast.quality[known] <= 1)).all() and (forecast.spread[known] > 0).all()
+    assert ((forecast.quality[known] >= 0) & (forecast.quality[known] <= 1)).all() and (
+        forecast.spread[known] > 0
+    ).all()
     if odd == "a source of right answers":
         assert forecast.quality[own][np.isfinite(quality[own])].mean() > 0.9
 
@@ -166,12 +192,16 @@ def test_odd_tables_give_routers_that_decide(odd: str) -> None:
 def test_five_thousand_arms_are_trained_decided_and_listed(tmp_path) -> None:  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(0)
     n, arms = 60, 5000
-    quality = np.where(np.arange(arms) % 3 == np.arange(n)[:, None] % 3, rng.random((n, arms)) < 0.5, np.nan).astype(np.float64)
+    quality = np.where(np.arange(arms) % 3 == np.arange(n)[:, None] % 3, rng.random((n, arms)) < 0.5, np.nan).astype(
+        np.float64
+    )
     table = table_of(quality, [f"task {i % 3}" for i in range(n)])
     x = rng.normal(size=(n, 384)).astype(np.float32)
     router = Recipe(folds=2, resamples=0).fit(table, x)
     assert len(router.arms) == arms and (router.decide(x).arm >= 0).all()
-    stats = DomainStats.fit(x, table.tasks, table.quality, table.output_tokens, np.full(n, 10.0), {task: task for task in table.tasks})
+    stats = DomainStats.fit(
+        x, table.tasks, table.quality, table.output_tokens, np.full(n, 10.0), {task: task for task in table.tasks}
+    )
     dataclasses.replace(router, domain_stats=stats).save(tmp_path / "router")
     assert Router.load(tmp_path / "router").arms == router.arms
     shown = CliRunner().invoke(main, ["models", "--router", str(tmp_path / "router")])

@@ -15,7 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2router.errors import MissingExtra
-from r2router.report import Chart, ChartPoint, CurveRow, Line, Style, curve_chart, curve_rows, grid, image, page, plot, svg
+from r2router.report import (
+    Chart,
+    ChartPoint,
+    CurveRow,
+    Line,
+    Style,
+    curve_chart,
+    curve_rows,
+    grid,
+    image,
+    page,
+    plot,
+    svg,
+)
 from r2router.report.chart import linear_ticks, log_ticks, tick_money
 from r2router.report.svg import GREY
 from r2router.report.terminal import pad, width
@@ -28,7 +41,14 @@ PLAIN = Style(80, colour=False, unicode=True)
 
 def curves() -> list[Curve]:
     return [
-        Curve("small", ("50", "200", "unlimited"), (0.3, 0.45, 0.5), (40.0, 150.0, 600.0), (0.0001, 0.0003, 0.001), (0.05, 0.05, NAN)),
+        Curve(
+            "small",
+            ("50", "200", "unlimited"),
+            (0.3, 0.45, 0.5),
+            (40.0, 150.0, 600.0),
+            (0.0001, 0.0003, 0.001),
+            (0.05, 0.05, NAN),
+        ),
         Curve("large", ("50", "200"), (0.6, 0.8), (40.0, 150.0), (0.002, 0.006), (0.05, 0.05)),
         Curve("odd", ("low",), (NAN,), (NAN,), (NAN,), (NAN,)),
     ]
@@ -62,7 +82,8 @@ def hostile(title: str) -> Chart:
     return Chart(title, (line,), line.points[0], title)
 
 
-# -- what is drawn --------------------------------------------------------------------------------------------------------
+# -- what is drawn
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_rows_know_what_was_chosen_and_what_is_best() -> None:
@@ -108,7 +129,8 @@ def test_without_any_point_there_is_still_a_picture() -> None:
     assert page(empty).startswith("<!doctype html>")
 
 
-# -- axes -----------------------------------------------------------------------------------------------------------------
+# -- axes
+# -----------------------------------------------------------------------------------------------------------------
 
 
 @given(st.floats(-12, 6), st.floats(0.01, 12), st.integers(2, 12))
@@ -132,7 +154,9 @@ def test_money_on_an_axis_is_short() -> None:
 
 
 def test_what_costs_nothing_stands_left_of_everything() -> None:
-    free = Chart("x", (Line("free", (ChartPoint(0.0, 0.2), ChartPoint(0.0, 0.3))), Line("paid", (ChartPoint(0.01, 0.5),))))
+    free = Chart(
+        "x", (Line("free", (ChartPoint(0.0, 0.2), ChartPoint(0.0, 0.3))), Line("paid", (ChartPoint(0.01, 0.5),)))
+    )
     low, high, _, _ = free.span()
     assert low < free.across(0.0) < free.across(0.01) < high
     assert free.x_ticks(6)[0] == (free.across(0.0), "$0")
@@ -142,7 +166,8 @@ def test_what_costs_nothing_stands_left_of_everything() -> None:
     assert "NaN" not in svg(only).replace("nan", "NaN")
 
 
-# -- terminal -------------------------------------------------------------------------------------------------------------
+# -- terminal
+# -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("columns", [20, 40, 80, 200])
@@ -175,7 +200,10 @@ def test_colours_only_where_they_are_wanted() -> None:
 
 
 def test_more_models_than_colours_or_letters() -> None:
-    lines = tuple(Line(f"model-{i}", (ChartPoint(10.0 ** (-i / 20), i / 70), ChartPoint(2 * 10.0 ** (-i / 20), i / 69))) for i in range(60))
+    lines = tuple(
+        Line(f"model-{i}", (ChartPoint(10.0 ** (-i / 20), i / 70), ChartPoint(2 * 10.0 ** (-i / 20), i / 69)))
+        for i in range(60)
+    )
     big = Chart("many", lines)
     assert "model-59" in plot(big, Style(80, colour=True))
     assert svg(big).count("<polyline") == 60
@@ -189,7 +217,8 @@ def test_a_table_is_aligned_also_with_wide_letters() -> None:
     assert pad("ab", 1) == "ab"
 
 
-# -- what a query may hold --------------------------------------------------------------------------------------------------
+# -- what a query may hold
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", ["\x1b]0;owned\x07\x1b[2J", "a\r\nb\tc", "\x9b31m", "\u202ereversed"])
@@ -212,15 +241,23 @@ def test_the_page_stands_alone_and_says_everything() -> None:
     assert "&lt;script&gt;" in drawn
     assert not re.search(r"""(src|href)=|url\(|@import|https?://|<script|<link""", drawn)
     assert "prefers-color-scheme: dark" in drawn
-    for text in ("large@50: quality 0.60 ± 0.05, $0.00200, 40 output tokens", "chosen: large@50", "log scale", "best for some trade-off"):
+    for text in (
+        "large@50: quality 0.60 ± 0.05, $0.00200, 40 output tokens",
+        "chosen: large@50",
+        "log scale",
+        "best for some trade-off",
+    ):
         assert text in drawn
     assert drawn.count("<title>") == 1 + 5, "the page's own, and what is read on hovering over each point"
 
 
-# -- PNG ------------------------------------------------------------------------------------------------------------------
+# -- PNG
+# ------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("title", ["Who wrote Faust?", "costs $5 or $x^2$ or $\\frac{", "谁写了浮士德?", "a" * 500, "\x00\x07"])
+@pytest.mark.parametrize(
+    "title", ["Who wrote Faust?", "costs $5 or $x^2$ or $\\frac{", "谁写了浮士德?", "a" * 500, "\x00\x07"]
+)
 def test_a_png_of_any_title(title: str) -> None:
     pytest.importorskip("matplotlib")
     with warnings.catch_warnings():

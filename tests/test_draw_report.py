@@ -1,4 +1,6 @@
-"""Findings as pages, pictures and text: everything is on them, nothing can break them, and they stay small and self-contained."""
+"""Findings as pages, pictures and text: everything is on them, nothing can break them, and they stay small and
+self-contained.
+"""
 
 from __future__ import annotations
 
@@ -59,9 +61,13 @@ def curve_plot(n: int = 5, lines: int = 2, name: str = "method") -> Plot:
     series = []
     for i in range(lines):
         y = tuple((0.3 + 0.1 * i / lines + 0.1 * np.log10(x)).tolist())
-        series.append(Series(f"{name} {i}", x, y, tuple(v - 0.02 for v in y), tuple(v + 0.02 for v in y), strong=i == 0))
+        series.append(
+            Series(f"{name} {i}", x, y, tuple(v - 0.02 for v in y), tuple(v + 0.02 for v in y), strong=i == 0)
+        )
     points = Series("arms", (0.02, 0.5), (0.1, 0.4), labels=(f"{name}@low", f"{name}@high"), style="points")
-    return Plot("Curves", "dollars", "quality", (*series, points), log_x=True, x_unit="money", about="Higher is better.")
+    return Plot(
+        "Curves", "dollars", "quality", (*series, points), log_x=True, x_unit="money", about="Higher is better."
+    )
 
 
 def found(simulated: bool = False, text: str = "") -> Findings:
@@ -99,7 +105,9 @@ class Reader(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.loads += [
-            f"{k}={v}" for k, v in attrs if k in {"src", "href", "xlink:href", "action", "data", "srcset", "style"} or k.startswith("on")
+            f"{k}={v}"
+            for k, v in attrs
+            if k in {"src", "href", "xlink:href", "action", "data", "srcset", "style"} or k.startswith("on")
         ]
         if tag not in VOID:
             self.open.append(tag)
@@ -119,7 +127,8 @@ class Reader(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(self.text))
 
 
-# -- numbers in cells -----------------------------------------------------------------------------------------------------
+# -- numbers in cells
+# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -144,14 +153,29 @@ def test_how_numbers_are_written(value: float, form: str, shown: str) -> None:
 
 
 def test_an_interval_ends_where_a_quality_is_never_reached() -> None:
-    figures = (Figure("f", 1.5, 1.0, math.inf), Figure("f", -0.5, -math.inf, -0.1), Figure("f", 1.0, math.inf, math.inf))
+    figures = (
+        Figure("f", 1.5, 1.0, math.inf),
+        Figure("f", -0.5, -math.inf, -0.1),
+        Figure("f", 1.0, math.inf, math.inf),
+    )
     rows = tuple(GridRow(str(i), (figure,)) for i, figure in enumerate(figures))
-    assert [row[0].interval for row in cells(Grid("g", ("x",), rows, (".1f",)))] == ["[1.0, never]", "[never, -0.1]", ""]
+    assert [row[0].interval for row in cells(Grid("g", ("x",), rows, (".1f",)))] == [
+        "[1.0, never]",
+        "[never, -0.1]",
+        "",
+    ]
 
 
 def test_intervals_and_what_is_missing() -> None:
     form = {"columns": ("x",), "formats": ("share",), "better": ()}
-    rows = [Figure("f", 0.27, 0.26, 0.28), Figure("f", 0.27, NAN, 0.28), Figure("f", 0.27), Figure("f", NAN, NAN, NAN), None, NAN]
+    rows = [
+        Figure("f", 0.27, 0.26, 0.28),
+        Figure("f", 0.27, NAN, 0.28),
+        Figure("f", 0.27),
+        Figure("f", NAN, NAN, NAN),
+        None,
+        NAN,
+    ]
     shown = [row[0] for row in cells(grid(**form, rows=tuple(GridRow(str(i), (v,)) for i, v in enumerate(rows))))]
     assert [f"{c.text} {c.interval}".strip() for c in shown] == [
         "27.0 % [26.0, 28.0]",
@@ -162,23 +186,34 @@ def test_intervals_and_what_is_missing() -> None:
         NOTHING,
     ]
     assert [c.missing for c in shown] == [False] * 3 + [True] * 3
-    plain = cells(grid(columns=("x",), formats=(), better=(), rows=(GridRow("a", (Figure("f", 12.0, 10.0, 14.0, unit=" %"),)),)))
+    plain = cells(
+        grid(columns=("x",), formats=(), better=(), rows=(GridRow("a", (Figure("f", 12.0, 10.0, 14.0, unit=" %"),)),))
+    )
     assert (plain[0][0].text, plain[0][0].interval) == ("12 %", "[10, 14]")
 
 
 def test_the_best_of_a_column_leaves_bounds_and_gaps_out() -> None:
     best = [[cell.best for cell in row] for row in cells(grid())]
     assert best == [[True, True, False, False], [False] * 4, [False] * 4], "one known share alone is no contest"
-    tie = grid(columns=("x",), formats=(".2f",), better=("less",), rows=tuple(GridRow("r", (v,)) for v in (0.101, 0.102, 0.2)))
+    tie = grid(
+        columns=("x",), formats=(".2f",), better=("less",), rows=tuple(GridRow("r", (v,)) for v in (0.101, 0.102, 0.2))
+    )
     assert [row[0].best for row in cells(tie)] == [True, True, False], "what reads the same is equally good"
-    assert not any(cell.best for row in cells(replace(tie, rows=tie.rows[:2])) for cell in row), "where all are equal nothing is best"
+    assert not any(cell.best for row in cells(replace(tie, rows=tie.rows[:2])) for cell in row), (
+        "where all are equal nothing is best"
+    )
 
 
 def test_n_is_said_once_where_all_are_equal() -> None:
     assert count(cells(grid())) == 705
     page = report_page(found())
     assert page.count("705") == 1
-    mixed = grid(rows=(GridRow("a", (Figure("f", 1, 0, 2, 10), 1.0, 1.0, "")), GridRow("b", (Figure("f", 1, 0, 2, 20), 1.0, 1.0, ""))))
+    mixed = grid(
+        rows=(
+            GridRow("a", (Figure("f", 1, 0, 2, 10), 1.0, 1.0, "")),
+            GridRow("b", (Figure("f", 1, 0, 2, 20), 1.0, 1.0, "")),
+        )
+    )
     assert count(cells(mixed)) is None
     words = Reader(report_page(Findings("n", "t", "q", (), (Section("s", (mixed,)),)))).words
     assert "n 10" in words and "n 20" in words and "behind every figure" not in words
@@ -196,12 +231,23 @@ def test_findings_that_do_not_fit_together_are_refused() -> None:
         Series("a", (1.0, 2.0), (1.0, 2.0), low=(0.5,))
 
 
-# -- the page -------------------------------------------------------------------------------------------------------------
+# -- the page
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_the_page_says_everything_in_order() -> None:
     words = Reader(report_page(found())).words
-    order = ["Does it work?", "We asked.", "Yes, by 0.02.", "Curves", "Table", "0.271", "[0.262, 0.280]", "Details", "How this was made"]
+    order = [
+        "Does it work?",
+        "We asked.",
+        "Yes, by 0.02.",
+        "Curves",
+        "Table",
+        "0.271",
+        "[0.262, 0.280]",
+        "Details",
+        "How this was made",
+    ]
     places = [words.rindex(part) if part in ("Does it work?", "Curves") else words.index(part) for part in order]
     assert places == sorted(places)
     for part in (
@@ -219,7 +265,9 @@ def test_the_page_says_everything_in_order() -> None:
 def test_the_page_marks_what_is_strong_best_missing_and_folded() -> None:
     page = report_page(found())
     assert re.search(
-        r'<tr class="strong"><th scope="row"[^>]*>ours</th>\s*<td class="n"[^>]*><span><b>0.271</b> <span class="i">\[0.262, 0.280\]', page
+        r'<tr class="strong"><th scope="row"[^>]*>ours</th>\s*<td class="n"[^>]*><span><b>0.271</b> <span'
+        r' class="i">\[0.262, 0.280\]',
+        page,
     )
     assert page.count('title="not available">\u2013</span>') == 2
     assert re.search(r"<details>\s*<summary><h2>Details", page), "closed until it is opened"
@@ -280,7 +328,8 @@ def test_next_to_nothing_is_still_a_page() -> None:
     report_text(bare, Style())
 
 
-# -- plots ------------------------------------------------------------------------------------------------------------------
+# -- plots
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_plot_has_its_lines_bands_names_and_hover_texts() -> None:
@@ -298,7 +347,13 @@ def test_a_plot_has_its_lines_bands_names_and_hover_texts() -> None:
 
 
 def test_a_line_stops_where_nothing_is_known() -> None:
-    gap = Series("a", (1.0, 2.0, 3.0, 4.0, 5.0), (0.1, 0.2, NAN, 0.3, 0.2), low=(0.0, 0.1, NAN, 0.2, 0.1), high=(0.2, 0.3, NAN, 0.4, 0.3))
+    gap = Series(
+        "a",
+        (1.0, 2.0, 3.0, 4.0, 5.0),
+        (0.1, 0.2, NAN, 0.3, 0.2),
+        low=(0.0, 0.1, NAN, 0.2, 0.1),
+        high=(0.2, 0.3, NAN, 0.4, 0.3),
+    )
     drawn = svg(plot_chart(Plot("t", "x", "y", (gap,))))
     assert drawn.count("<polyline") == drawn.count("<polygon") == 2
 
@@ -319,7 +374,9 @@ def test_long_lines_become_short_and_look_the_same() -> None:
     y = 200 + 150 * np.sin(x / 90)
     kept = thin(x, y, 0.3)
     assert len(kept) < 200
-    assert np.abs(np.interp(x, x[kept], y[kept]) - y).max() <= 0.6, "0.3 across the line is up to 0.6 along y where it is steep"
+    assert np.abs(np.interp(x, x[kept], y[kept]) - y).max() <= 0.6, (
+        "0.3 across the line is up to 0.6 along y where it is steep"
+    )
     noise = np.random.default_rng(0).uniform(0, 400, 2000)
     assert len(thin(x, noise, 0.3, maximum=400)) <= 400
     straight = thin(x, 2 * x)
@@ -355,12 +412,20 @@ def test_a_large_study_is_a_small_file() -> None:
 
 def test_names_of_points_do_not_cover_each_other_or_other_points() -> None:
     rng = np.random.default_rng(1)
-    points = Series("arms", tuple(rng.random(60)), tuple(rng.random(60)), labels=tuple(f"model-{i}@low" for i in range(60)), style="points")
+    points = Series(
+        "arms",
+        tuple(rng.random(60)),
+        tuple(rng.random(60)),
+        labels=tuple(f"model-{i}@low" for i in range(60)),
+        style="points",
+    )
     chart = plot_chart(Plot("t", "x", "y", (points,)))
     for size in (WIDE, NARROW):
         left, right, bottom, top = chart.span()
 
-        def place(x: float, y: float, s: object = size, span: tuple[float, ...] = (left, right, bottom, top)) -> tuple[float, float]:
+        def place(
+            x: float, y: float, s: object = size, span: tuple[float, ...] = (left, right, bottom, top)
+        ) -> tuple[float, float]:
             wide, high = s.width - 80, s.height - 72  # type: ignore[attr-defined]
             return 62 + (x - span[0]) / (span[1] - span[0]) * wide, 16 + (span[3] - y) / (span[3] - span[2]) * high
 
@@ -383,12 +448,20 @@ def test_no_name_lies_on_a_line(seed: int, size: Size) -> None:
     rng = np.random.default_rng(seed)
     x = np.sort(rng.random(12))
     curves = tuple(Series(f"c{i}", tuple(x), tuple(np.cumsum(rng.random(12)) / 12)) for i in range(4))
-    arms = Series("arms", tuple(rng.random(20)), tuple(rng.random(20)), labels=tuple(f"model-{i}@low" for i in range(20)), style="points")
+    arms = Series(
+        "arms",
+        tuple(rng.random(20)),
+        tuple(rng.random(20)),
+        labels=tuple(f"model-{i}@low" for i in range(20)),
+        style="points",
+    )
     chart = plot_chart(Plot("t", "x", "y", (*curves, arms)))
     place = Place(chart, size)
     names = labels(chart, size)
     for name in names:
-        left = place.x(name.point.x) + name.dx - 6.0 * len(name.text) * {"start": 0, "middle": 0.5, "end": 1}[name.anchor]
+        left = (
+            place.x(name.point.x) + name.dx - 6.0 * len(name.text) * {"start": 0, "middle": 0.5, "end": 1}[name.anchor]
+        )
         base = place.y(name.point.y) + name.dy
         for line in chart.lines[:4]:
             at = [(place.x(p.x), place.y(p.y)) for p in line.points]
@@ -414,7 +487,8 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
         plot_png(curve_plot())
 
 
-# -- the terminal -----------------------------------------------------------------------------------------------------------
+# -- the terminal
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 200])
@@ -456,12 +530,18 @@ def test_no_name_steers_the_terminal(text: str) -> None:
     assert all(c.isprintable() or c == "\n" for c in shown)
 
 
-# -- JSON -------------------------------------------------------------------------------------------------------------------
+# -- JSON
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_dict_tells_parts_apart_and_has_no_nan() -> None:
     got = found().to_dict()
-    assert [part["type"] for section in got["sections"] for part in section["parts"]] == ["plot", "words", "grid", "words"]
+    assert [part["type"] for section in got["sections"] for part in section["parts"]] == [
+        "plot",
+        "words",
+        "grid",
+        "words",
+    ]
     table = got["sections"][1]["parts"][0]
     assert table["rows"][0]["cells"][0] == {"value": 0.2712, "low": 0.262, "high": 0.2801, "n": 705}
     assert table["rows"][1]["cells"][2:] == [None, None]

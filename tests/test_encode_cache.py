@@ -53,12 +53,17 @@ class HashEncoder:
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
         self.asked += texts
-        rows = [np.random.default_rng(list(hashlib.sha256(t.encode("utf-8", "surrogatepass")).digest())).normal(size=8) for t in texts]
+        rows = [
+            np.random.default_rng(list(hashlib.sha256(t.encode("utf-8", "surrogatepass")).digest())).normal(size=8)
+            for t in texts
+        ]
         return np.array(rows, dtype=np.float32).reshape(len(rows), 8)
 
 
 def fill(path: Path, first: int, last: int) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", FILL, str(path), str(first), str(last)], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", FILL, str(path), str(first), str(last)], stdout=subprocess.PIPE, text=True
+    )
 
 
 def open_cache(path: Path, name: str = "hash") -> tuple[HashEncoder, CachedEncoder]:

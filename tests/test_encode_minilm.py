@@ -20,7 +20,19 @@ from r2router.errors import ArtifactError
 
 GOLDEN = Path(__file__).parent / "golden"
 TEXTS: list[str] = json.loads((GOLDEN / "encode_texts.json").read_text(encoding="utf-8"))
-ODD = ["", "   ", "\n\t", "\x00", "a\x00b\x07\x1b[31m", "\ud800", "x\udfffy", "\ud83d\ude00", "\U0001f600" * 30, "\ufffd", "e\u0301" * 50]
+ODD = [
+    "",
+    "   ",
+    "\n\t",
+    "\x00",
+    "a\x00b\x07\x1b[31m",
+    "\ud800",
+    "x\udfffy",
+    "\ud83d\ude00",
+    "\U0001f600" * 30,
+    "\ufffd",
+    "e\u0301" * 50,
+]
 
 
 def test_vectors_are_those_of_the_float_model() -> None:
@@ -77,7 +89,9 @@ def test_surrogate_halves_are_the_character_they_make() -> None:
 
 
 def test_two_ways_to_say_a_thing_are_nearer_than_two_things() -> None:
-    a, b, c = MiniLM().encode(["How old is the universe?", "What is the age of the cosmos?", "Sort a list of integers in C."])
+    a, b, c = MiniLM().encode(
+        ["How old is the universe?", "What is the age of the cosmos?", "Sort a list of integers in C."]
+    )
     assert a @ b > 0.6
     assert a @ c < 0.2
 
@@ -140,8 +154,8 @@ def test_altered_and_missing_files_are_refused(monkeypatch: pytest.MonkeyPatch, 
 
 def test_importing_is_light() -> None:
     code = (
-        "import sys, r2router.encode as e; e.load_encoder('minilm'); e.load_encoder('given:x')\n"
-        "print([m for m in ('onnxruntime', 'tokenizers', 'sqlite3', 'urllib.request', 'wordllama', 'torch') if m in sys.modules])"
+        "import sys, r2router.encode as e; e.load_encoder('minilm'); e.load_encoder('given:x')\nprint([m for m in"
+        " ('onnxruntime', 'tokenizers', 'sqlite3', 'urllib.request', 'wordllama', 'torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -159,5 +173,7 @@ def test_works_in_a_forked_and_in_a_fresh_process() -> None:
     if sys.platform != "linux":
         pytest.skip("fork is only sane on Linux")
     env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # Python warns of a fork where numpy's threads run
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False, timeout=120, env=env)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False, timeout=120, env=env
+    )
     assert (done.returncode, done.stderr) == (0, "")

@@ -153,7 +153,9 @@ def test_nothing_to_encode_asks_nothing(endpoint: FakeEndpoint) -> None:
     assert endpoint.requests == []
 
 
-@pytest.mark.parametrize("trouble", [status(429), status(500), status(503, b"<html>"), dropped, status(429, {}, Retry_After="0")])
+@pytest.mark.parametrize(
+    "trouble", [status(429), status(500), status(503, b"<html>"), dropped, status(429, {}, Retry_After="0")]
+)
 def test_passing_trouble_is_waited_out(endpoint: FakeEndpoint, trouble: Answer) -> None:
     endpoint.answers = [trouble, trouble]
     assert encoder(endpoint).encode(["one"]).shape == (1, 3)
@@ -163,7 +165,11 @@ def test_passing_trouble_is_waited_out(endpoint: FakeEndpoint, trouble: Answer) 
 def test_lasting_trouble_is_reported(endpoint: FakeEndpoint) -> None:
     error = {"error": {"message": f"You exceeded\nyour quota; key {KEY}", "type": "insufficient_quota"}}
     message = failing(endpoint, *[status(429, error)] * 4)
-    assert message == f"{endpoint.url}/embeddings answered 429: You exceeded your quota; key *** (insufficient_quota) (tried 4 times)"
+    assert (
+        message
+        == f"{endpoint.url}/embeddings answered 429: You exceeded your quota; key *** (insufficient_quota) (tried 4"
+        " times)"
+    )
     assert len(endpoint.requests) == 4
 
 
@@ -173,7 +179,9 @@ def test_a_wrong_request_is_not_repeated(endpoint: FakeEndpoint) -> None:
     assert len(endpoint.requests) == 1
 
 
-@pytest.mark.parametrize("body", [b"", b"x" * 5000, b"\xff\xfe", b"[1]", b'"no"', b'{"error": null}', b'{"detail": [1, 2]}', b"[" * 50_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"x" * 5000, b"\xff\xfe", b"[1]", b'"no"', b'{"error": null}', b'{"detail": [1, 2]}', b"[" * 50_000]
+)
 def test_errors_in_any_form_are_one_short_line(endpoint: FakeEndpoint, body: bytes) -> None:
     assert len(failing(endpoint, status(400, body))) < 300
 
@@ -181,7 +189,10 @@ def test_errors_in_any_form_are_one_short_line(endpoint: FakeEndpoint, body: byt
 @pytest.mark.parametrize("code", [401, 403])
 def test_a_wrong_key_is_one_line_without_it(endpoint: FakeEndpoint, code: int) -> None:
     message = failing(endpoint, status(code, {"error": {"message": f"Incorrect API key provided: {KEY}"}}))
-    assert message == f"{endpoint.url}/embeddings refused the key in OPENAI_API_KEY ({code}); check that it is for this endpoint"
+    assert (
+        message
+        == f"{endpoint.url}/embeddings refused the key in OPENAI_API_KEY ({code}); check that it is for this endpoint"
+    )
     assert len(endpoint.requests) == 1
 
 
@@ -200,7 +211,9 @@ def test_a_key_that_cannot_be_sent(endpoint: FakeEndpoint, monkeypatch: pytest.M
     assert endpoint.requests == []
 
 
-def test_the_key_goes_to_no_host_that_the_user_did_not_name(endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_goes_to_no_host_that_the_user_did_not_name(
+    endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("OPENAI_BASE_URL")
     encoder(endpoint).encode(["x"])
     assert "Authorization" not in endpoint.requests[-1][1]
@@ -209,11 +222,18 @@ def test_the_key_goes_to_no_host_that_the_user_did_not_name(endpoint: FakeEndpoi
     assert endpoint.requests[-1][1]["Authorization"] == f"Bearer {KEY}"
 
 
-def test_a_url_that_only_a_spec_names_gets_no_text_without_consent(endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_url_that_only_a_spec_names_gets_no_text_without_consent(
+    endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A saved router holds such a spec: whoever trained it must not collect prompts."""
     monkeypatch.delenv("OPENAI_BASE_URL")
     made = load_encoder(f"openai:embed-small@{endpoint.url}")
-    for named in (None, "https://api.openai.com/v1", "http://127.0.0.1:1/v1", endpoint.url.replace("127.0.0.1", "localhost")):
+    for named in (
+        None,
+        "https://api.openai.com/v1",
+        "http://127.0.0.1:1/v1",
+        endpoint.url.replace("127.0.0.1", "localhost"),
+    ):
         if named:
             monkeypatch.setenv("R2ROUTER_EMBEDDINGS_URL", named)
         with pytest.raises(ConfigError, match=f"R2ROUTER_EMBEDDINGS_URL={endpoint.url}"):
@@ -310,7 +330,8 @@ def test_an_endpoint_that_does_not_answer(endpoint: FakeEndpoint) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://host/v1", "file:///etc/passwd", "host:8080/v1", "http://", "http://[::1/v1", "http://host:port/v1", ""]
+    "url",
+    ["ftp://host/v1", "file:///etc/passwd", "host:8080/v1", "http://", "http://[::1/v1", "http://host:port/v1", ""],
 )
 def test_urls_that_cannot_be(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", url or " ")

@@ -51,7 +51,9 @@ def test_unknown_names_list_what_exists(spec: str) -> None:
     assert repr(spec) in str(caught.value)
 
 
-@pytest.mark.parametrize("spec", ["minilm:large", "openai", "openai:", "openai:@http://127.0.0.1/v1", "st", "st:", "given", "wordllama:2"])
+@pytest.mark.parametrize(
+    "spec", ["minilm:large", "openai", "openai:", "openai:@http://127.0.0.1/v1", "st", "st:", "given", "wordllama:2"]
+)
 def test_arguments_that_are_missing_or_too_many(spec: str) -> None:
     with pytest.raises(ConfigError, match=f"encoder '{spec.partition(':')[0]}'"):
         load_encoder(spec)
@@ -78,7 +80,8 @@ def test_other_packages_add_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("spec", "package", "extra"), [("st:a/b", "sentence_transformers", "[st]"), ("wordllama", "wordllama", "[wordllama]")]
+    ("spec", "package", "extra"),
+    [("st:a/b", "sentence_transformers", "[st]"), ("wordllama", "wordllama", "[wordllama]")],
 )
 def test_missing_extras_are_named(spec: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
@@ -95,7 +98,15 @@ def test_wordllama() -> None:
     root = logging.getLogger()
     before = (root.handlers[:], root.level)
     encoder = load_encoder("wordllama")
-    texts = ["How old is the universe?", "What is the age of the universe?", "Sort a list in C.", "", "\ud800", "\x00", "x" * 100_000]
+    texts = [
+        "How old is the universe?",
+        "What is the age of the universe?",
+        "Sort a list in C.",
+        "",
+        "\ud800",
+        "\x00",
+        "x" * 100_000,
+    ]
     x = encoder.encode(texts)
     assert x.shape == (len(texts), encoder.dim)
     assert x.dtype == np.float32

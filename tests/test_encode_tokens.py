@@ -52,7 +52,8 @@ def test_surrogates() -> None:
     assert piece_ids("hello \ud800 world") == piece_ids("hello world")
 
 
-# -- long texts ---------------------------------------------------------------------------------------------------------
+# -- long texts
+# ---------------------------------------------------------------------------------------------------------
 
 
 def long_text(seed: int, characters: int) -> str:

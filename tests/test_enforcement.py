@@ -40,18 +40,24 @@ CONTROLS = st.builds(
     answer_room=st.integers(1, 99_999),
 )
 KNOBS = [
-    knobs for n in range(4) for knobs in itertools.combinations(("instruction", "max_tokens", "reasoning_effort", "thinking_tokens"), n)
+    knobs
+    for n in range(4)
+    for knobs in itertools.combinations(("instruction", "max_tokens", "reasoning_effort", "thinking_tokens"), n)
 ] + [("prefix_sharing",)]
 
 
 @given(CONTROLS, st.sampled_from(KNOBS), st.integers(1, 50_000), st.none() | st.integers(1, 99_999))
-def test_a_decision_sends_what_collecting_sent(controls: Controls, knobs: Any, tokens: int, longest: int | None) -> None:
+def test_a_decision_sends_what_collecting_sent(
+    controls: Controls, knobs: Any, tokens: int, longest: int | None
+) -> None:
     budget = Budget(str(tokens), tokens, knobs)
     model = Model(id="m", budgets=(budget,), max_output_tokens=longest)
     back = Collected.parse(controls.signature(model, budget))
     assert back is not None
     unmarked = Model(id="m", budgets=(budget,))  # the router's pool may know less
-    assert back.enforcement(unmarked, msgspec.structs.replace(budget, control=())) == controls.enforcement(model, budget)
+    assert back.enforcement(unmarked, msgspec.structs.replace(budget, control=())) == controls.enforcement(
+        model, budget
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,11 +85,15 @@ def test_a_signature_of_something_else_says_nothing(text: str) -> None:
 
 
 def thinker(control: tuple[str, ...] = ("thinking_tokens", "max_tokens")) -> r2.Router:
-    return written(pool_of(claude={"budgets": [1024, 4096], "control": control, "price": 10.0}), [0.5, 0.9], [900.0, 3000.0])
+    return written(
+        pool_of(claude={"budgets": [1024, 4096], "control": control, "price": 10.0}), [0.5, 0.9], [900.0, 3000.0]
+    )
 
 
 def test_thinking_does_not_eat_the_answer() -> None:
-    """An allowance of 1,024 was collected with 5,120 tokens for thinking and answer, so that is what a decision enforces."""
+    """An allowance of 1,024 was collected with 5,120 tokens for thinking and answer, so that is what a decision
+    enforces.
+    """
     router = thinker()
     decision = router.explain(router.forecast_vectors(ONE), r2.Tradeoff(1.0))
     model, budget = router.pool.models[0], router.pool.budgets[0]
@@ -92,7 +102,9 @@ def test_thinking_does_not_eat_the_answer() -> None:
     assert decision.max_tokens == decision.enforcement.max_tokens == collected["max_tokens"] == 5120
     assert decision.enforcement.thinking_tokens == collected["thinking"]["budget_tokens"] == 1024
     roomy = replace(router, controls=("thinking_tokens:100+max_tokens;temperature=None",) * 2)
-    assert roomy.explain(roomy.forecast_vectors(ONE), r2.Tradeoff(1.0)).max_tokens == 1124, "as this curve was collected"
+    assert roomy.explain(roomy.forecast_vectors(ONE), r2.Tradeoff(1.0)).max_tokens == 1124, (
+        "as this curve was collected"
+    )
     forecast = roomy.forecast_vectors(np.repeat(ONE, 3, axis=0))
     assert roomy.limits(forecast, roomy.choose(forecast, r2.Tradeoff(0.0)), r2.Tradeoff(0.0)).max_tokens == [4196] * 3
 
@@ -120,7 +132,10 @@ def test_between_two_budgets_the_request_asks_for_the_one_between() -> None:
     [
         ("reasoning_effort;temperature=None", {"effort": "1024"}),
         ("reasoning_effort;temperature=None;cap=16384", {"effort": "1024", "max_tokens": 16384}),
-        ("instruction:words:system;temperature=0.0", {"instruction": "Answer in at most 768 words.", "place": "system"}),
+        (
+            "instruction:words:system;temperature=0.0",
+            {"instruction": "Answer in at most 768 words.", "place": "system"},
+        ),
         ("prefix_sharing:answer:10;temperature=0.0", {"max_tokens": 1024, "closing": CLOSINGS["answer"]}),
         ("none;temperature=0.0", {}),
     ],
@@ -163,7 +178,9 @@ def test_an_arm_that_was_enforced_in_several_ways_is_named(world: Any, tmp_path:
     write_table(world.table, tmp_path / "plain.parquet")
     rows = pl.read_parquet(tmp_path / "plain.parquet").with_row_index("number")
     rows = rows.with_columns(
-        control=pl.when(pl.col("number") < 900).then(pl.lit("max_tokens;temperature=0.0")).otherwise(pl.lit("none;temperature=0.0"))
+        control=pl.when(pl.col("number") < 900)
+        .then(pl.lit("max_tokens;temperature=0.0"))
+        .otherwise(pl.lit("none;temperature=0.0"))
     ).drop("number")
     table = r2.Table.read(rows, world.pool)
     assert any("enforced in several ways" in note for note in table.notes)

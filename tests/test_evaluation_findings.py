@@ -1,4 +1,6 @@
-"""An evaluation as findings: the report's own figures, in dollars per 1,000 requests, and the right words about them."""
+"""An evaluation as findings: the report's own figures, in dollars per 1,000 requests, and the right words about
+them.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ def test_the_curves_hold_every_method_and_every_fixed_arm(report: Report) -> Non
     np.testing.assert_allclose(arms.y, quality)
     for line in lines:
         slopes = np.diff(line.y) / np.diff(line.x)
-        assert (np.diff(line.y) >= -1e-12).all() and (np.diff(slopes) <= 1e-6).all(), "mixtures make it concave over cost"
+        assert (np.diff(line.y) >= -1e-12).all() and (np.diff(slopes) <= 1e-6).all(), (
+            "mixtures make it concave over cost"
+        )
         assert line.x[-1] >= 1000 * report.comparison.high * (1 - 1e-12)
     best = report.comparison.points["router"][1].max()
     assert max(lines[0].y) == pytest.approx(best)
@@ -84,7 +88,9 @@ def test_the_tables_are_the_reports_figures(report: Report) -> None:
     whole = row(costs, "router").cells[2]
     assert isinstance(whole, Figure) and whole.value == pytest.approx(1000 * min_cost(*c.points["router"], c.best[1]))
     fixed_cost, fixed_quality = c.points["fixed known"]
-    assert row(costs, "one fixed arm").cells[2] == pytest.approx(1000 * fixed_cost[fixed_quality == fixed_quality.max()].min())
+    assert row(costs, "one fixed arm").cells[2] == pytest.approx(
+        1000 * fixed_cost[fixed_quality == fixed_quality.max()].min()
+    )
     spends = grid(found, "What a spend buys")
     assert row(spends, "one fixed arm").cells[-1] == pytest.approx(c.best[1])
     assert row(spends, "mixture that knows these outcomes").cells[-1] == pytest.approx(c.best[1])
@@ -114,8 +120,14 @@ def test_more_methods_and_figures_are_more_rows_and_columns(report: Report) -> N
 @pytest.mark.parametrize(
     ("gap", "says"),
     [
-        (Figure("area", 0.04, 0.03, 0.05), "Routing is worth it here: at equal spend the mean quality is 0.040 [0.030, 0.050] above"),
-        (Figure("area", -0.04, -0.05, -0.03), "Routing loses here: at equal spend the mean quality is 0.040 [0.030, 0.050] below"),
+        (
+            Figure("area", 0.04, 0.03, 0.05),
+            "Routing is worth it here: at equal spend the mean quality is 0.040 [0.030, 0.050] above",
+        ),
+        (
+            Figure("area", -0.04, -0.05, -0.03),
+            "Routing loses here: at equal spend the mean quality is 0.040 [0.030, 0.050] below",
+        ),
         (Figure("area", 0.01, -0.01, 0.03), "It is not clear that routing is worth it here: +0.010 [-0.010, +0.030]"),
         (Figure("area", math.nan, math.nan, math.nan), "cannot be said"),
     ],
@@ -127,7 +139,11 @@ def test_the_first_answer_is_the_verdict(report: Report, gap: Figure, says: str)
 @pytest.mark.parametrize(
     ("gap", "own", "says"),
     [
-        (Figure("c", -0.002, -0.003, -0.001), 0.001, "costs $1.00 per 1,000 requests, $2.00 [$1.00, $3.00] less than the best mixture"),
+        (
+            Figure("c", -0.002, -0.003, -0.001),
+            0.001,
+            "costs $1.00 per 1,000 requests, $2.00 [$1.00, $3.00] less than the best mixture",
+        ),
         (Figure("c", 0.002, 0.001, 0.003), 0.001, "$2.00 [$1.00, $3.00] more than"),
         (Figure("c", -0.002, -0.003, 0.001), 0.001, "$2.00 [-$1.00, $3.00] less than"),
         (Figure("c", 1e-15, 0.0, 1e-15), 0.001, "as much as the best mixture"),
@@ -148,7 +164,9 @@ def test_where_it_does_not_help_is_said(report: Report) -> None:
         assert one.comparison is not None
         gap = Figure("area", (low + high) / 2, low, high, 40)
         return replace(
-            one, task=name, comparison=replace(one.comparison, differences={"fixed": {"area": gap}, "fixed known": {"area": gap}})
+            one,
+            task=name,
+            comparison=replace(one.comparison, differences={"fixed": {"area": gap}, "fixed known": {"area": gap}}),
         )
 
     lost = replace(report, tasks=(task("law", -0.2, -0.1), task("art", -0.1, 0.1), task("math", 0.1, 0.2)))
@@ -169,10 +187,14 @@ def test_spends_without_gain_are_said(report: Report) -> None:
     c = report.comparison
     cost, quality = np.array([c.low, c.high]), np.array([0.2, 0.6])
     lower = (np.array([c.low, math.sqrt(c.low * c.high), c.high]), np.array([0.1, 0.5, 0.7]))
-    found = answers_of(replace(report, comparison=replace(c, points={**c.points, "fixed": (cost, quality), "router": lower})))
+    found = answers_of(
+        replace(report, comparison=replace(c, points={**c.points, "fixed": (cost, quality), "router": lower}))
+    )
     assert any("no more than the mixture at spends below $" in answer for answer in found)
     same = replace(c, points={**c.points, "router": c.points["fixed"]})
-    assert any("no more than the mixture at any spend" in answer for answer in answers_of(replace(report, comparison=same)))
+    assert any(
+        "no more than the mixture at any spend" in answer for answer in answers_of(replace(report, comparison=same))
+    )
 
 
 def test_free_arms_and_a_single_arm_are_no_wrong_numbers(world: Any) -> None:

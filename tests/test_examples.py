@@ -73,7 +73,10 @@ def test_the_client_falls_back_when_a_call_fails() -> None:
 def test_the_batch_has_one_decision_per_prompt(tmp_path: Path) -> None:
     target = tmp_path / "decisions.csv"
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / "batch.py"), str(EXAMPLES / "prompts.csv"), str(target)], capture_output=True, text=True, check=True
+        [sys.executable, str(EXAMPLES / "batch.py"), str(EXAMPLES / "prompts.csv"), str(target)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "4 prompts" in done.stdout
     assert pl.read_csv(target)["arm"].str.contains("@").all()
@@ -89,10 +92,17 @@ def test_curves_of_local_models(tmp_path: Path) -> None:
     folder = tmp_path / "local_models"
     pool = folder / "pool.toml"
     with FakeEndpoint() as fake:
-        pool.write_text(pool.read_text(encoding="utf-8").replace("http://127.0.0.1:11434/v1", fake.url), encoding="utf-8")
+        pool.write_text(
+            pool.read_text(encoding="utf-8").replace("http://127.0.0.1:11434/v1", fake.url), encoding="utf-8"
+        )
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         done = subprocess.run(
-            ["sh", "curves.sh"], cwd=folder, env=os.environ | {"PATH": path, "SIZE": "15"}, capture_output=True, text=True, check=False
+            ["sh", "curves.sh"],
+            cwd=folder,
+            env=os.environ | {"PATH": path, "SIZE": "15"},
+            capture_output=True,
+            text=True,
+            check=False,
         )
     assert done.returncode == 0, done.stderr
     assert (folder / "router" / "card.md").exists()
@@ -111,7 +121,9 @@ def test_the_notebook_runs() -> None:
     assert "Traceback" not in shown
 
 
-def test_the_kubernetes_manifest_has_a_configuration_that_the_gateway_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kubernetes_manifest_has_a_configuration_that_the_gateway_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     yaml = pytest.importorskip("yaml", reason="pyyaml is not installed")
     from r2router.gateway.serve import check_open, read_setting
 
@@ -134,7 +146,8 @@ KNOWN = {
     ("policy/v1", "PodDisruptionBudget"): {"minAvailable", "selector"},
 }
 CONTAINER = {
-    "name", "image", "args", "env", "envFrom", "ports", "readinessProbe", "livenessProbe", "resources", "securityContext", "volumeMounts",
+    "name", "image", "args", "env", "envFrom", "ports", "readinessProbe", "livenessProbe", "resources",
+    "securityContext", "volumeMounts",
 }  # fmt: skip
 
 
@@ -145,22 +158,32 @@ def test_the_kubernetes_manifest_hangs_together() -> None:
     pods = {}
     for part in parts:
         known = KNOWN[part["apiVersion"], part["kind"]]
-        assert part["metadata"]["name"] and set(part.get("spec", part)) - {"apiVersion", "kind", "metadata"} <= known, part["kind"]
+        assert part["metadata"]["name"] and set(part.get("spec", part)) - {"apiVersion", "kind", "metadata"} <= known, (
+            part["kind"]
+        )
         if "template" in part.get("spec", {}):
             labels = part["spec"]["template"]["metadata"]["labels"]
             assert part["spec"]["selector"]["matchLabels"].items() <= labels.items()
             pods[part["metadata"]["name"]] = labels, part["spec"]["template"]["spec"], part["spec"]
     for labels, pod, above in pods.values():
-        volumes = {v["name"] for v in pod.get("volumes", [])} | {v["metadata"]["name"] for v in above.get("volumeClaimTemplates", [])}
+        volumes = {v["name"] for v in pod.get("volumes", [])} | {
+            v["metadata"]["name"] for v in above.get("volumeClaimTemplates", [])
+        }
         for container in pod["containers"]:
             assert set(container) <= CONTAINER, set(container) - CONTAINER
             ports = {port["containerPort"] for port in container["ports"]}
             assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
-            assert all(probe["httpGet"]["port"] in ports for name, probe in container.items() if "Probe" in name and "httpGet" in probe)
+            assert all(
+                probe["httpGet"]["port"] in ports
+                for name, probe in container.items()
+                if "Probe" in name and "httpGet" in probe
+            )
         (service,) = (p for p in parts if p["kind"] == "Service" and p["spec"]["selector"].items() <= labels.items())
         assert all(port.get("targetPort", port["port"]) in ports for port in service["spec"]["ports"])
     maps = {part["metadata"]["name"] for part in parts if part["kind"] == "ConfigMap"}
-    assert {v["configMap"]["name"] for _, pod, _ in pods.values() for v in pod.get("volumes", []) if "configMap" in v} <= maps
+    assert {
+        v["configMap"]["name"] for _, pod, _ in pods.values() for v in pod.get("volumes", []) if "configMap" in v
+    } <= maps
     (gateway,) = pods["r2router"][1]["containers"]
     assert pods["r2router"][2]["replicas"] == 3 and gateway["envFrom"] == [{"secretRef": {"name": "r2router"}}]
     assert "serve" in gateway["args"] and gateway["args"][-1].startswith(gateway["volumeMounts"][0]["mountPath"])

@@ -1,4 +1,6 @@
-"""The paper's experiments on small tables: each runs, is right where the answer is known, and says so where it cannot be had."""
+"""The paper's experiments on small tables: each runs, is right where the answer is known, and says so where it cannot
+be had.
+"""
 
 from __future__ import annotations
 
@@ -34,21 +36,41 @@ SMALL = HoldOutPlan(seeds=(0,), folds=3, resamples=8)
 DIM = 6
 
 
-def world(n: int = 60, budgets: tuple[int, ...] = (20, 100, 400), models: int = 3, seed: int = 0) -> tuple[FloatArray, Table]:
-    """Embeddings and outcomes in which the query tells a good deal, longer budgets help, and dearer models are better."""
+def world(
+    n: int = 60, budgets: tuple[int, ...] = (20, 100, 400), models: int = 3, seed: int = 0
+) -> tuple[FloatArray, Table]:
+    """Embeddings and outcomes in which the query tells a good deal, longer budgets help, and dearer models are
+    better.
+    """
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, DIM)).astype(np.float32)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     kinds = tuple(Budget.of(b) for b in budgets)
-    pool = Pool([Model(id=f"m{i}", budgets=kinds, usd_per_million=Prices(input=4.0**i, output=4.0 ** (i + 1))) for i in range(models)])
+    pool = Pool(
+        [
+            Model(id=f"m{i}", budgets=kinds, usd_per_million=Prices(input=4.0**i, output=4.0 ** (i + 1)))
+            for i in range(models)
+        ]
+    )
     level = np.array([0.2 * i for i in range(models)])[pool.model_of_arm] + 0.12 * np.log10(pool.budget_tokens / 20)
-    quality = np.clip(0.3 + level + 0.5 * x @ rng.normal(size=(DIM, len(pool))) + rng.normal(0, 0.1, (n, len(pool))), 0, 1)
+    quality = np.clip(
+        0.3 + level + 0.5 * x @ rng.normal(size=(DIM, len(pool))) + rng.normal(0, 0.1, (n, len(pool))), 0, 1
+    )
     tokens = np.ceil(np.minimum(pool.budget_tokens, 500) * rng.uniform(0.5, 1.05, (n, len(pool))))
     nothing = np.full(quality.shape, math.nan)
     ids = tuple(f"q{i:03d}" for i in range(n))
     tasks = tuple(("sums", "facts", "code")[i % 3] for i in range(n))
     return x, Table(
-        pool, ids, tuple(f"question number {i}" for i in range(n)), tasks, quality, nothing + 30, nothing, tokens, nothing, nothing
+        pool,
+        ids,
+        tuple(f"question number {i}" for i in range(n)),
+        tasks,
+        quality,
+        nothing + 30,
+        nothing,
+        tokens,
+        nothing,
+        nothing,
     )
 
 
@@ -100,19 +122,26 @@ def test_main_has_every_baseline_in_both_forms_and_what_bounds_them() -> None:
     differences = rows(grid(found, "Ours minus"))
     for name, row in differences.items():
         gap = value(table[OURS].cells[area]) - value(table[name].cells[area])
-        assert value(row.cells[1]) == pytest.approx(gap, abs=0.05), f"{name}: settings kept by the other half give nearly the same"
+        assert value(row.cells[1]) == pytest.approx(gap, abs=0.05), (
+            f"{name}: settings kept by the other half give nearly the same"
+        )
     assert [r.name for r in grid(found, "Area by task").rows] == ["code", "facts", "sums"]
     assert len(grid(found, "Kept to the budget").rows) == 9
     assert not any("not available" in note for note in found.notes)
 
 
 def test_main_also_gives_baselines_a_budget_that_costs_less_for_nearly_the_quality() -> None:
-    """Where the most expensive budget adds next to nothing, most of the distance to the published form is that of its budget."""
+    """Where the most expensive budget adds next to nothing, most of the distance to the published form is that of its
+    budget.
+    """
     x, table = world()
     quality = table.quality.copy()
     quality[:, 2::3] = quality[:, 1::3] + 1e-6  # 400 tokens are hardly better than 100
     found = run("main", (x, replace(table, quality=np.clip(quality, 0, 1))))
-    cheap_enough, usual = rows(grid(found, "Ours minus baselines with a cheaper")), rows(grid(found, "Ours minus the other"))
+    cheap_enough, usual = (
+        rows(grid(found, "Ours minus baselines with a cheaper")),
+        rows(grid(found, "Ours minus the other")),
+    )
     assert set(cheap_enough) == set(BASELINES)
     assert value(cheap_enough["MIRT"].cells[1]) < value(usual["MIRT"].cells[1])
     assert sum(answer.startswith("If each LLM used its cheapest budget") for answer in found.answers) == 1
@@ -154,7 +183,9 @@ def test_the_curves_are_the_means_of_every_arm_the_cheapest_first() -> None:
 
 
 def test_where_no_budget_is_better_the_best_one_gains_nothing() -> None:
-    """Chosen and scored on the same queries, the best of several equal budgets is above the first in nearly every draw."""
+    """Chosen and scored on the same queries, the best of several equal budgets is above the first in nearly every
+    draw.
+    """
     above, arms = 0, list(range(8))
     for seed in range(40):
         rng = np.random.default_rng(seed)
@@ -167,7 +198,9 @@ def test_where_no_budget_is_better_the_best_one_gains_nothing() -> None:
 
 
 def test_a_budget_that_was_asked_of_harder_queries_only_is_on_no_curve() -> None:
-    """Means of different queries compare the queries: all budgets alike, the most expensive one asked where all are wrong."""
+    """Means of different queries compare the queries: all budgets alike, the most expensive one asked where all are
+    wrong.
+    """
     x, table = world()
     quality = np.tile((np.arange(60) % 2)[:, None].astype(float), (1, 9))
     quality[np.arange(60) % 2 == 1, 2] = np.nan  # m0@400 saw the hard half only
@@ -185,7 +218,9 @@ def test_one_budget_an_llm_is_no_curve() -> None:
 
 def test_an_oracle_with_curves_is_at_least_one_with_points() -> None:
     table = rows(grid(run("oracle", world()), "Figures"))
-    curves, points = (value(table[name].cells[0]) for name in ("oracle on (model, budget)", "oracle on models at their best budget"))
+    curves, points = (
+        value(table[name].cells[0]) for name in ("oracle on (model, budget)", "oracle on models at their best budget")
+    )
     assert curves > points
 
 
@@ -235,7 +270,9 @@ def test_between_anchors_is_linear_in_tokens() -> None:
 
 def test_budgets_without_tokens_are_as_far_apart_as_they_are_in_order() -> None:
     names = ("low", "medium", "high")
-    pool = Pool([Model(id="m", budgets=tuple(Budget.of(n) for n in names), usd_per_million=Prices(input=1.0, output=1.0))])
+    pool = Pool(
+        [Model(id="m", budgets=tuple(Budget.of(n) for n in names), usd_per_million=Prices(input=1.0, output=1.0))]
+    )
     assert neighbours(pool, anchor_arms(pool, 2))[2].tolist() == [0, 0.5, 0]
 
 
@@ -331,7 +368,9 @@ def test_sparse_tables_mark_what_is_not_available() -> None:
     found = run("main", (x, table))
     figures = grid(found, "Figures")
     ours = rows(figures)[OURS].cells
-    assert ours[figures.columns.index("area over log cost")] is None, "one arm that was seen everywhere leaves no range of costs"
+    assert ours[figures.columns.index("area over log cost")] is None, (
+        "one arm that was seen everywhere leaves no range of costs"
+    )
     assert value(ours[figures.columns.index("peak")]) > 0
     assert any("Areas are not available" in answer for answer in found.answers)
     assert not any("nan" in answer for answer in found.answers)
@@ -388,7 +427,10 @@ def test_what_cannot_be_compared_is_not_called_a_loss_or_a_gain() -> None:
     assert wrong.answers[0].startswith("No arm has a quality above 0") and len(wrong.answers) == 1
     same = run("main", (x, replace(table, quality=np.full((45, 9), 0.3))))
     assert same.answers[0].startswith("All fixed arms have the same mean quality, 0.300")
-    assert any(answer.startswith("On 3 tasks against the mixture") and "clearly below on 0" in answer for answer in same.answers)
+    assert any(
+        answer.startswith("On 3 tasks against the mixture") and "clearly below on 0" in answer
+        for answer in same.answers
+    )
 
 
 def test_an_oracle_on_models_leaves_out_queries_without_any() -> None:
@@ -434,7 +476,10 @@ def test_the_verdict_counts_only_what_is_clear() -> None:
     better, worse = Figure("qnc", -0.1, -0.2, -0.05), Figure("qnc", -0.1, -0.2, 0.05)
     differences = {name: {"area": clear, "qnc": better} for name in names} | {names[0]: {"area": vague, "qnc": worse}}
     words = ahead_of_baselines(Comparison(1, OURS, {}, differences, {}, {}, Arm("a@1"), (1.0, 1.0), 0.0, 1.0))
-    assert f"Area: clearly ahead of {len(names) - 1} of {len(names)} published-form baselines (not of {names[0]})." in words
+    assert (
+        f"Area: clearly ahead of {len(names) - 1} of {len(names)} published-form baselines (not of {names[0]})."
+        in words
+    )
 
 
 def test_differences_between_learners_and_forms_are_paired_and_have_intervals() -> None:
@@ -446,6 +491,8 @@ def test_differences_between_learners_and_forms_are_paired_and_have_intervals() 
     for name, row in rows(grid(late, "Area, ours minus the other")).items():
         for other, cell in zip(("Uni-R2Router", "UniRouter"), row.cells, strict=True):
             gap = value(areas[f"ours, {name}"].cells[0]) - value(areas[f"{other}, {name}"].cells[0])
-            if other == "Uni-R2Router":  # which has all arms; the other begins at a higher cost, and is compared from there on
+            if (
+                other == "Uni-R2Router"
+            ):  # which has all arms; the other begins at a higher cost, and is compared from there on
                 assert value(cell) == pytest.approx(gap, abs=0.05)
             assert cell.low <= cell.high  # type: ignore[union-attr]

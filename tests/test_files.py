@@ -1,4 +1,6 @@
-"""Files that hostile or careless people put in the way: links under temporary names, pipes, devices, other encodings."""
+"""Files that hostile or careless people put in the way: links under temporary names, pipes, devices, other
+encodings.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def test_a_link_under_the_temporary_name_is_not_followed(tmp_path: Path, monkeyp
     assert victim.read_text(encoding="utf-8") == "mine"
 
 
-@pytest.mark.parametrize("name", ["t.parquet.partial", f".t.parquet.{os.getpid()}.partial"], ids=["fixed", "by process"])
+@pytest.mark.parametrize(
+    "name", ["t.parquet.partial", f".t.parquet.{os.getpid()}.partial"], ids=["fixed", "by process"]
+)
 def test_a_table_is_not_written_through_a_link(name: str, tmp_path: Path, world: Any) -> None:
     victim = tmp_path / "victim"
     victim.write_text("mine", encoding="utf-8")
@@ -79,7 +83,12 @@ def test_a_long_name_can_be_written_and_permissions_stay(tmp_path: Path) -> None
 
 def test_what_a_killed_writer_left_can_be_found(tmp_path: Path) -> None:
     left = tmp_path / ".out.csv.0123456789abcdef.partial"
-    for other in (left, tmp_path / ".out.csv.x.partial", tmp_path / "out.csv", tmp_path / ".other.csv.0123456789abcdef.partial"):
+    for other in (
+        left,
+        tmp_path / ".out.csv.x.partial",
+        tmp_path / "out.csv",
+        tmp_path / ".other.csv.0123456789abcdef.partial",
+    ):
         other.touch()
     assert leftovers(tmp_path / "out.csv") == [left]
     assert leftovers(tmp_path / "no" / "folder") == []
@@ -92,7 +101,13 @@ def test_only_files_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with socket.socket(socket.AF_UNIX) as unix:
         unix.bind(str(tmp_path / "socket"))
-    for name, what in (("pipe", "pipe"), ("socket", "socket"), (".", "folder"), ("/dev/zero", "device"), ("/dev/null", "device")):
+    for name, what in (
+        ("pipe", "pipe"),
+        ("socket", "socket"),
+        (".", "folder"),
+        ("/dev/zero", "device"),
+        ("/dev/null", "device"),
+    ):
         with pytest.raises(ConfigError, match=what):
             check_file(tmp_path / name, ConfigError)
         with pytest.raises(DataError, match=what):
@@ -117,7 +132,9 @@ def test_deep_json_in_a_line_is_an_error_in_words(read: Any, tmp_path: Path) -> 
     for deep in ("[" * 10**5 + "]" * 10**5, '{"a":' * 10**5 + "1" + "}" * 10**5):
         path = tmp_path / "x.jsonl"
         line = '{"text": "a", "messages": [], "key": "00", "model": "m", "budget": "b", "x": ' + deep + "}\n"
-        path.write_text('{"format": "r2router-journal", "version": 1}\n' * (read is journal_records) + line * 2, encoding="utf-8")
+        path.write_text(
+            '{"format": "r2router-journal", "version": 1}\n' * (read is journal_records) + line * 2, encoding="utf-8"
+        )
         with pytest.raises((DataError, JournalError), match=r"x\.jsonl"):
             list(read(path))
         path.write_text(deep, encoding="utf-8")

@@ -24,7 +24,9 @@ from r2router.table.table import ARRAYS, Table
 from r2router.table.write import write_frame
 
 
-def csv(path: Path, *lines: str, head: str = "query,model,budget,quality,output_tokens", encoding: str = "utf-8") -> Path:
+def csv(
+    path: Path, *lines: str, head: str = "query,model,budget,quality,output_tokens", encoding: str = "utf-8"
+) -> Path:
     path.write_text("\n".join([head, *lines]) + "\n", encoding=encoding)
     return path
 
@@ -69,7 +71,9 @@ def test_budgets_of_the_wide_layout_follow_the_rule(tmp_path: Path) -> None:
 # -- numbers ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("nothing", ["NA", "N/A", "n/a", "nan", "NaN", "null", "NULL", "None", "<NA>", "#N/A", "-", " NA ", ""])
+@pytest.mark.parametrize(
+    "nothing", ["NA", "N/A", "n/a", "nan", "NaN", "null", "NULL", "None", "<NA>", "#N/A", "-", " NA ", ""]
+)
 def test_spellings_of_nothing_are_not_observed(nothing: str, tmp_path: Path) -> None:
     table = Table.read(csv(tmp_path / "t.csv", f"a,m,10,{nothing},{nothing}", "b,m,10,1,5"))
     assert np.isnan(table.quality).tolist() == [[True], [False]]
@@ -100,10 +104,14 @@ def test_percentages_need_their_scale(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="scale is"):
             Table.read(plain, scale=wrong)
     wide = csv(tmp_path / "m.csv", "a,85,1200", head="query,10_score,10_count")
-    assert Table.read(wide, scale=100).quality.tolist() == [[0.85]] and Table.read(wide, scale=100).output_tokens.tolist() == [[1200]]
+    assert Table.read(wide, scale=100).quality.tolist() == [[0.85]] and Table.read(
+        wide, scale=100
+    ).output_tokens.tolist() == [[1200]]
 
 
-@pytest.mark.parametrize(("row", "says"), [('a,m,10,"0,85",5', "0.85"), ('a,m,10,1,"1,200"', "1200"), ("a,m,10,1,5%", "without the sign")])
+@pytest.mark.parametrize(
+    ("row", "says"), [('a,m,10,"0,85",5', "0.85"), ('a,m,10,1,"1,200"', "1200"), ("a,m,10,1,5%", "without the sign")]
+)
 def test_decimal_commas_are_refused_with_the_mend(row: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=says):
         Table.read(csv(tmp_path / "t.csv", row))
@@ -155,8 +163,13 @@ def test_cells_and_ids_that_disagree_are_told_with_file_and_row(tmp_path: Path) 
     with pytest.raises(DataError, match=r"one\.csv, row 2 and .*two\.csv, row 2, with quality 1 and 0"):
         Table.read([one, two])
     head = "query_id,query,model,budget,quality"
-    one, two = csv(tmp_path / "one.csv", "1,a,m,10,1", head=head), csv(tmp_path / "two.csv", "0,z,m,10,1", "1,b,m,10,1", head=head)
-    with pytest.raises(DataError, match=r"'1' stands for different texts: 'a' and 'b', in .*one\.csv, row 1 and .*two\.csv, row 2"):
+    one, two = (
+        csv(tmp_path / "one.csv", "1,a,m,10,1", head=head),
+        csv(tmp_path / "two.csv", "0,z,m,10,1", "1,b,m,10,1", head=head),
+    )
+    with pytest.raises(
+        DataError, match=r"'1' stands for different texts: 'a' and 'b', in .*one\.csv, row 1 and .*two\.csv, row 2"
+    ):
         Table.read([one, two])
 
 
@@ -233,19 +246,25 @@ def test_a_file_of_ten_thousand_columns_is_refused(tmp_path: Path) -> None:
 
 def test_rows_that_would_be_arrays_of_nothing_are_refused(tmp_path: Path) -> None:
     n = 20_000
-    frame = pl.DataFrame({"query": [f"q{i}" for i in range(n)], "model": [f"m{i}" for i in range(n)], "budget": "10", "quality": 1.0})
+    frame = pl.DataFrame(
+        {"query": [f"q{i}" for i in range(n)], "model": [f"m{i}" for i in range(n)], "budget": "10", "quality": 1.0}
+    )
     with pytest.raises(DataError, match="20,000 queries x 20,000 arms"):
         Table.read(frame)
 
 
 @pytest.mark.parametrize("kind", ["one long text", "runs", "zeros"])
-def test_a_parquet_bomb_is_refused_before_it_is_unpacked(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_parquet_bomb_is_refused_before_it_is_unpacked(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of 100 MB, with the limit lowered to 50: those of many gigabytes differ in nothing."""
     path, words = tmp_path / "t.parquet", {"model": "m", "budget": "10", "quality": 1.0}
     if kind == "one long text":  # dictionary-encoded: all rows point to it
         frame = pl.DataFrame({"query_id": [str(i) for i in range(1_000)], "query": "a" * 100_000, **words})
     elif kind == "runs":
-        frame = pl.DataFrame({"query": pl.repeat("a", 4_000_000, eager=True)}).with_columns(*(pl.lit(v).alias(k) for k, v in words.items()))
+        frame = pl.DataFrame({"query": pl.repeat("a", 4_000_000, eager=True)}).with_columns(
+            *(pl.lit(v).alias(k) for k, v in words.items())
+        )
     else:  # pages of zeros
         frame = pl.DataFrame({"query": [str(i) + "0" * 1_000_000 for i in range(100)], **words})
     frame.write_parquet(path)
@@ -281,12 +300,16 @@ def test_the_size_of_tables_is_read(tmp_path: Path) -> None:
     for path in TABLES.values():
         check_unpacked(path)
     path = tmp_path / "t.parquet"
-    pl.DataFrame({"a": np.random.default_rng(0).random(50_000), "b": ["text"] * 50_000}).write_parquet(path, row_group_size=10_000)
+    pl.DataFrame({"a": np.random.default_rng(0).random(50_000), "b": ["text"] * 50_000}).write_parquet(
+        path, row_group_size=10_000
+    )
     with path.open("rb") as file:
         both = parquet_size._unpacked(file, path.stat().st_size, None)
         one = parquet_size._unpacked(file, path.stat().st_size, {"a"})
     assert len(both) == len(one) == 5
-    assert 50_000 * 16 < sum(one) < 50_000 * 17 and 50_000 * 32 < sum(both) < 50_000 * 34, "pages, and a slot for each value"
+    assert 50_000 * 16 < sum(one) < 50_000 * 17 and 50_000 * 32 < sum(both) < 50_000 * 34, (
+        "pages, and a slot for each value"
+    )
 
 
 @given(at=st.integers(0, 10**9), junk=st.binary(max_size=40))
@@ -322,17 +345,23 @@ def test_the_parts_in_files_are_those_of_the_table(suffix: str, tmp_path: Path) 
         same(Table.read(path, table.pool), part)
     if suffix == ".parquet":
         columns = pl.read_parquet(test).columns
-        assert {"response", "reference", "finish_reason"} <= set(columns) and not any(c.startswith("__") for c in columns)
+        assert {"response", "reference", "finish_reason"} <= set(columns) and not any(
+            c.startswith("__") for c in columns
+        )
 
 
 def test_a_query_goes_one_way_with_all_its_rows(tmp_path: Path) -> None:
     lines = [f"{q},m{m},10,{q % 2},5,j{m}" for q in range(10) for m in range(3)]
     path = csv(tmp_path / "t.csv", *lines, head="prompt,model,budget,score,output_tokens,judge")
     reading = Reading(columns={"query": "prompt", "quality": "score"}, scale=2)
-    parts = split_table(path, tmp_path / "t.parquet", test=0.2, seed=1, reading=reading, vectors=np.arange(10.0)[:, None])
+    parts = split_table(
+        path, tmp_path / "t.parquet", test=0.2, seed=1, reading=reading, vectors=np.arange(10.0)[:, None]
+    )
     train, test = (pl.read_parquet(p) for p, _ in parts)
     assert (len(train), len(test)) == (24, 6) and not set(train["query"]) & set(test["query"])
-    assert np.load(tmp_path / "t.test.vectors.npy").ravel().tolist() == [float(q) for q in test["query"].unique(maintain_order=True)]
+    assert np.load(tmp_path / "t.test.vectors.npy").ravel().tolist() == [
+        float(q) for q in test["query"].unique(maintain_order=True)
+    ]
     assert set(train["quality"]) <= {0.0, 0.5}
     again = split_table(path, tmp_path / "u.parquet", test=0.2, seed=1, reading=reading)
     assert again[1][0].read_bytes() == parts[1][0].read_bytes()

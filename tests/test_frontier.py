@@ -23,7 +23,10 @@ from r2router.types import FloatArray
 
 Grid = tuple[FloatArray, FloatArray]
 FINE = (st.floats(0.0, 1.0).map(lambda q: round(q, 9)), st.floats(1e-6, 10.0))
-COARSE = (st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, math.nan]), st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.5, 2.0, math.inf, math.nan]))
+COARSE = (
+    st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, math.nan]),
+    st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.5, 2.0, math.inf, math.nan]),
+)
 LINE = (
     st.integers(0, 10).map(lambda k: k / 10),
     st.integers(0, 10).map(lambda k: k / 10 * 0.007),
@@ -92,11 +95,16 @@ def test_every_query_starts_cheapest_ends_best_and_goes_step_by_step(grid: Grid)
 
 
 def test_rounding_does_not_put_a_later_step_first() -> None:
-    """Points on one line: every slope is the same but for rounding, and sorting by it must keep a query's steps in their order."""
+    """Points on one line: every slope is the same but for rounding, and sorting by it must keep a query's steps in
+    their order.
+    """
     rng = np.random.default_rng(0)
     for _ in range(400):
         at = np.sort(rng.choice(30, rng.integers(3, 9), replace=False))
-        quality, cost = (rng.random() * 1e-3 + rng.random() * 1e-2 * at)[None], (rng.random() * 1e-2 + rng.random() * at)[None]
+        quality, cost = (
+            (rng.random() * 1e-3 + rng.random() * 1e-2 * at)[None],
+            (rng.random() * 1e-2 + rng.random() * at)[None],
+        )
         steps = sweep(quality, cost)
         assert steps.before.tolist() == [int(steps.start[0]), *steps.after.tolist()][:-1]
         assert steps.at(math.inf).tolist() == [quality.argmax()]
@@ -110,7 +118,9 @@ def test_the_path_is_the_upper_concave_hull(grid: Grid) -> None:
     hull = brute_force_hull(cost[0], quality[0])
     size = 1e-12 * float(np.nanmax(np.where(np.isfinite(cost), cost, 0.0)) + 1)
     ours = [(cost[0, a], quality[0, a]) for a in path]
-    for point in hull:  # every corner lies on the path, up to rounding: within `size` of the line between two of its points
+    for (
+        point
+    ) in hull:  # every corner lies on the path, up to rounding: within `size` of the line between two of its points
         assert distance_below(ours, point) >= -size and distance_below([*ours, (math.inf, ours[-1][1])], point) <= size
     for point in ours:
         assert abs(distance_below([*hull, (math.inf, hull[-1][1])], point)) <= size
@@ -126,12 +136,18 @@ def distance_below(line: list[tuple[float, float]], point: tuple[float, float]) 
 
 
 def brute_force_hull(cost: FloatArray, quality: FloatArray) -> list[tuple[float, float]]:
-    """The corners of the upper concave envelope: points that no point and no mixture of two others reaches. Exact, O(n^3)."""
-    points = sorted({(Fraction(c), Fraction(q)) for c, q in zip(cost, quality, strict=True) if worth(0.0, q, c) is not None})
+    """The corners of the upper concave envelope: points that no point and no mixture of two others reaches. Exact,
+    O(n^3).
+    """
+    points = sorted(
+        {(Fraction(c), Fraction(q)) for c, q in zip(cost, quality, strict=True) if worth(0.0, q, c) is not None}
+    )
     corners = []
     for x, y in points:
         below = any(c <= x and q >= y and (c, q) != (x, y) for c, q in points)
-        mixed = any(a < x < b and y <= p + (q - p) * (x - a) / (b - a) for a, p in points for b, q in points if a < x < b)
+        mixed = any(
+            a < x < b and y <= p + (q - p) * (x - a) / (b - a) for a, p in points for b, q in points if a < x < b
+        )
         if not below and not mixed:
             corners.append((float(x), float(y)))
     return corners
@@ -146,7 +162,9 @@ def test_totals_are_what_deciding_anew_at_each_value_gives(grid: Grid, seed: int
     rows = np.arange(len(quality))
     plain, weighted = steps.totals(outcome), steps.totals(outcome, weight)
     assert plain.shape == weighted.shape == (len(steps.value) + 1,)
-    ends = [k for k in range(len(steps.value) + 1) if k == len(steps.value) or k == 0 or steps.value[k] > steps.value[k - 1]]
+    ends = [
+        k for k in range(len(steps.value) + 1) if k == len(steps.value) or k == 0 or steps.value[k] > steps.value[k - 1]
+    ]
     for k in ends:  # after the first k steps, where a value lies between the k-th and the next
         chosen = outcome[rows, steps.at(float(steps.value[k]) if k < len(steps.value) else math.inf)]
         assert plain[k] == pytest.approx(chosen.mean(), abs=1e-12)
@@ -194,7 +212,9 @@ def test_a_gain_next_to_nothing_is_never_worth_its_price() -> None:
     assert len(sweep(np.array([[0.0, 2.3e-309]]), np.array([[1.0, 5.0]])).value) == 0
 
 
-@pytest.mark.parametrize("barred", [([[math.nan, 0.5]], [[1.0, math.inf]]), ([[math.nan]], [[1.0]]), ([[0.5]], [[math.nan]])])
+@pytest.mark.parametrize(
+    "barred", [([[math.nan, 0.5]], [[1.0, math.inf]]), ([[math.nan]], [[1.0]]), ([[0.5]], [[math.nan]])]
+)
 def test_a_query_without_any_arm_is_an_error(barred: Any) -> None:
     with pytest.raises(ValueError, match="no arm"):
         sweep(np.array(barred[0]), np.array(barred[1]))
@@ -203,7 +223,9 @@ def test_a_query_without_any_arm_is_an_error(barred: Any) -> None:
 # -- mixtures of points -----------------------------------------------------------------------------------------------
 
 POINTS = st.lists(st.tuples(st.floats(1e-4, 10.0), st.floats(0.0, 1.0, allow_subnormal=False)), min_size=1, max_size=12)
-ROUGH = st.lists(st.tuples(st.integers(0, 6).map(float), st.integers(0, 4).map(lambda k: k / 4)), min_size=1, max_size=12)
+ROUGH = st.lists(
+    st.tuples(st.integers(0, 6).map(float), st.integers(0, 4).map(lambda k: k / 4)), min_size=1, max_size=12
+)
 
 
 def arrays(points: list[tuple[float, float]]) -> Grid:
@@ -254,7 +276,9 @@ def test_areas_agree_with_numeric_integration(points: list[tuple[float, float]],
         (area_over_cost, np.linspace(low, high, 20_001)),
     ):
         middle = np.sqrt(grid[1:] * grid[:-1]) if area is area_over_log_cost else (grid[1:] + grid[:-1]) / 2
-        numeric = float(np.nan_to_num(envelope_at(cost, quality, middle)).mean())  # below the cheapest point nothing can be had
+        numeric = float(
+            np.nan_to_num(envelope_at(cost, quality, middle)).mean()
+        )  # below the cheapest point nothing can be had
         assert area(cost, quality, low, high) == pytest.approx(numeric, abs=2e-4)
 
 
@@ -284,7 +308,9 @@ def test_an_area_over_cost_needs_two_costs(low: float, high: float) -> None:
 
 
 @given(st.one_of(POINTS, ROUGH), st.floats(0.0, 1.0))
-def test_least_cost_is_where_the_envelope_first_reaches_the_target(points: list[tuple[float, float]], target: float) -> None:
+def test_least_cost_is_where_the_envelope_first_reaches_the_target(
+    points: list[tuple[float, float]], target: float
+) -> None:
     cost, quality = arrays(points)
     got = min_cost(cost, quality, target)
     if target > quality.max():

@@ -23,7 +23,8 @@ def provider(dialect: Any = "openai", url: str = "http://127.0.0.1:1/v1") -> Pro
 @pytest.mark.parametrize(
     ("ours", "theirs", "effort"),
     [
-        ("high", "low", "low"), ("low", "high", "low"), ("medium", "minimal", "low"), ("high", "xhigh", "high"), ("high", "none", "low"),
+        ("high", "low", "low"), ("low", "high", "low"), ("medium", "minimal", "low"), ("high", "xhigh", "high"),
+        ("high", "none", "low"),
         ("medium", None, "medium"), ("medium", "extreme", "medium"), ("high", "medium", "medium"),
     ],
 )  # fmt: skip
@@ -36,7 +37,8 @@ def test_the_lower_effort_counts_as_one_that_the_model_has(ours: str, theirs: st
 @pytest.mark.parametrize(
     ("ours", "theirs", "cap", "found"),
     [
-        (4096, None, None, 4096), (4096, 2048, None, 2048), (1024, 9999, None, 1024), (4096, 0, None, 0), (4096, None, 3000, 1500),
+        (4096, None, None, 4096), (4096, 2048, None, 2048), (1024, 9999, None, 1024), (4096, 0, None, 0), (4096, None,
+        3000, 1500),
         (4096, None, 1000, 0), (4096, None, 8000, 4000), (4096, None, 9000, 4096),
     ],
 )  # fmt: skip
@@ -65,7 +67,12 @@ def test_the_smaller_cap_counts_and_says_whose_it_is() -> None:
             b'{"max_completion_tokens":5}',
         ),
         ("http://127.0.0.1:1/v1", b'{"max_completion_tokens":7}', Enforcement(max_tokens=5), b'{"max_tokens":5}'),
-        ("http://127.0.0.1:1/v1", b'{"reasoning":{"effort":"high"}}', Enforcement(effort="low"), b'{"reasoning_effort":"low"}'),
+        (
+            "http://127.0.0.1:1/v1",
+            b'{"reasoning":{"effort":"high"}}',
+            Enforcement(effort="low"),
+            b'{"reasoning_effort":"low"}',
+        ),
         ("http://127.0.0.1:1/v1", b'{"a":0}', Enforcement(), b'{"a":0}'),
     ],
 )
@@ -101,8 +108,10 @@ PARTS = b'{"messages":[{"role":"user","content":[%b]},{"role":"assistant","conte
          b'{"messages":[{"role":"user","content":"a\\u00e9\\n\\nBe short."}]}'),
         (CHAT, PARTS % TEXT, PARTS % (TEXT + b',{"type":"text","text":"Be short."}')),
         (RESPONSES, b'{"input":"a"}', b'{"input":"a\\n\\nBe short."}'),
-        (RESPONSES, b'{"input":[{"role":"user","content":"a"}]}', b'{"input":[{"role":"user","content":"a\\n\\nBe short."}]}'),
-        (MESSAGES, b'{"messages":[{"role":"user","content":"a"}]}', b'{"messages":[{"role":"user","content":"a\\n\\nBe short."}]}'),
+        (RESPONSES, b'{"input":[{"role":"user","content":"a"}]}',
+        b'{"input":[{"role":"user","content":"a\\n\\nBe short."}]}'),
+        (MESSAGES, b'{"messages":[{"role":"user","content":"a"}]}',
+        b'{"messages":[{"role":"user","content":"a\\n\\nBe short."}]}'),
     ],
 )  # fmt: skip
 def test_words_go_behind_the_users_own(dialect: Any, before: bytes, after: bytes) -> None:
@@ -116,7 +125,8 @@ def test_words_go_behind_the_users_own(dialect: Any, before: bytes, after: bytes
     [
         (CHAT, b'{"messages":[{"role":"user","content":"a"}]}',
          b'{"messages":[{"role":"system","content":"Be short."},{"role":"user","content":"a"}]}'),
-        (CHAT, b'{"messages":[{"role":"system","content":"s"}]}', b'{"messages":[{"role":"system","content":"s\\n\\nBe short."}]}'),
+        (CHAT, b'{"messages":[{"role":"system","content":"s"}]}',
+        b'{"messages":[{"role":"system","content":"s\\n\\nBe short."}]}'),
         (RESPONSES, b'{"instructions":"s"}', b'{"instructions":"s\\n\\nBe short."}'),
         (MESSAGES, b'{"system":[{"type":"text","text":"s","cache_control":{"type":"ephemeral"}}]}',
          b'{"system":[{"type":"text","text":"s","cache_control":{"type":"ephemeral"}},{"type":"text","text":"Be short."}]}'),

@@ -33,7 +33,14 @@ def reply(asked: Asked, text: str, made: int = 9, finish: str = "stop") -> Answe
     usage = {"input_tokens": 11, "output_tokens": made}
     if asked.path == "/v1/messages":
         block = {"type": "text", "text": text}
-        head = {"id": "m", "type": "message", "role": "assistant", "model": "served", "stop_reason": stop, "stop_sequence": None}
+        head = {
+            "id": "m",
+            "type": "message",
+            "role": "assistant",
+            "model": "served",
+            "stop_reason": stop,
+            "stop_sequence": None,
+        }
         if not asked.body.get("stream"):
             return as_json({**head, "content": [block], "usage": usage})
         events: list[dict[str, Any]] = [
@@ -46,7 +53,12 @@ def reply(asked: Asked, text: str, made: int = 9, finish: str = "stop") -> Answe
         ]
         return Answer([event(e, e["type"]) for e in events])
     if asked.path == "/v1/responses":
-        item = {"id": "m", "type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text, "annotations": []}]}
+        item = {
+            "id": "m",
+            "type": "message",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": text, "annotations": []}],
+        }
         status = {"stop": "completed", "length": "incomplete"}[finish]
         why = {"reason": "max_output_tokens"} if finish == "length" else None
         whole = {
@@ -60,13 +72,28 @@ def reply(asked: Asked, text: str, made: int = 9, finish: str = "stop") -> Answe
         }
         if not asked.body.get("stream"):
             return as_json(whole)
-        delta = {"type": "response.output_text.delta", "delta": text, "output_index": 0, "content_index": 0, "item_id": "m"}
-        return Answer([event(delta, delta["type"]), event({"type": "response.completed", "response": whole}, "response.completed")])
+        delta = {
+            "type": "response.output_text.delta",
+            "delta": text,
+            "output_index": 0,
+            "content_index": 0,
+            "item_id": "m",
+        }
+        return Answer(
+            [
+                event(delta, delta["type"]),
+                event({"type": "response.completed", "response": whole}, "response.completed"),
+            ]
+        )
     if asked.body.get("stream"):
         return Answer([chunk(text), chunk(None, finish), usage_chunk(11, made), DONE])
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
     return as_json(
-        {"model": "served", "choices": [choice], "usage": {"prompt_tokens": 11, "completion_tokens": made, "total_tokens": 11 + made}}
+        {
+            "model": "served",
+            "choices": [choice],
+            "usage": {"prompt_tokens": 11, "completion_tokens": made, "total_tokens": 11 + made},
+        }
     )
 
 
@@ -82,10 +109,15 @@ def gate(fake: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder = tmp_path_factory.mktemp("router")
     r2.Recipe(cascade=True, resamples=0).fit(r2.Table.read(outcomes(), prices=PRICES)).save(folder)
     able = ["tools", "json", "n"]
-    models = [{"id": name, "provider": "fake", "upstream": f"up-{name}", "capabilities": able, "available": True} for name in PRICES]
+    models = [
+        {"id": name, "provider": "fake", "upstream": f"up-{name}", "capabilities": able, "available": True}
+        for name in PRICES
+    ]
     whole = {
         "server": {"logs": "none", "router": str(folder)},
-        "provider": {"fake": {"base_url": fake.url, "key": "FAKE_PROVIDER_KEY", "dialect": "vllm", "speaks": list(EVERY)}},
+        "provider": {
+            "fake": {"base_url": fake.url, "key": "FAKE_PROVIDER_KEY", "dialect": "vllm", "speaks": list(EVERY)}
+        },
         "model": models,
     }
     with Rig(Setting.of(msgspec.convert(whole, Config))) as found:
@@ -106,17 +138,30 @@ def worth(usd: float = 0.001) -> dict[str, Any]:
 
 @pytest.mark.parametrize("endpoint", PATHS)
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_cheap_answer_is_looked_at_first_and_the_accepted_one_relayed(gate: Rig, fake: FakeProvider, endpoint: str, stream: bool) -> None:
-    status, headers, body = gate.post(endpoint, asking(endpoint, QUESTION, "auto:cascade", stream=stream, r2router=worth()))
+def test_a_cheap_answer_is_looked_at_first_and_the_accepted_one_relayed(
+    gate: Rig, fake: FakeProvider, endpoint: str, stream: bool
+) -> None:
+    status, headers, body = gate.post(
+        endpoint, asking(endpoint, QUESTION, "auto:cascade", stream=stream, r2router=worth())
+    )
     assert status == 200, body
     names = [a.body["model"] for a in fake.asked]
     assert names[0] == "up-small" and len(names) >= 2  # the doubt of the cheap one is looked at
     assert SURE.encode() in body and DOUBT.encode() not in body
-    assert headers["x-r2router-reason"].startswith("cascade: Answer ") and headers["x-r2router-arm"].startswith(names[-1][3:])
+    assert headers["x-r2router-reason"].startswith("cascade: Answer ") and headers["x-r2router-arm"].startswith(
+        names[-1][3:]
+    )
     settled = gate.settled()[0]
     prices = [PRICES[name[3:]] for name in names]
-    assert settled.cost == round(sum(1000 * (11 * p.input + 9 * p.output) for p in prices)) and settled.attempts == len(names)
-    assert settled.usage is not None and settled.usage.output == 9 * len(names) and settled.state == "done" and not settled.estimated
+    assert settled.cost == round(sum(1000 * (11 * p.input + 9 * p.output) for p in prices)) and settled.attempts == len(
+        names
+    )
+    assert (
+        settled.usage is not None
+        and settled.usage.output == 9 * len(names)
+        and settled.state == "done"
+        and not settled.estimated
+    )
     assert settled.cost <= (gate.books.opened[0].reserved or 0)
     if stream:
         ends = {"chat": DONE, "messages": b"event: message_stop", "responses": b"event: response.completed"}[endpoint]
@@ -132,7 +177,9 @@ def test_a_good_answer_is_accepted_at_once(gate: Rig, fake: FakeProvider) -> Non
 
 
 def test_streams_with_tools_are_relayed_as_they_come(gate: Rig, fake: FakeProvider) -> None:
-    status, headers, body = gate.post("chat", asking("chat", QUESTION, "auto:cascade", stream=True, tools=TOOLS, r2router=worth()))
+    status, headers, body = gate.post(
+        "chat", asking("chat", QUESTION, "auto:cascade", stream=True, tools=TOOLS, r2router=worth())
+    )
     assert status == 200 and len(fake.asked) == 1 and headers["x-r2router-reason"].startswith("routed")
     assert DONE in body
 
@@ -142,7 +189,11 @@ def test_calls_of_tools_are_the_clients_to_judge(gate: Rig, fake: FakeProvider) 
     message = {"role": "assistant", "content": None, "tool_calls": [call]}
     fake.script = lambda asked: as_json({"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]})
     _, headers, body = gate.post("chat", asking("chat", QUESTION, "auto:cascade", tools=TOOLS, r2router=worth()))
-    assert len(fake.asked) == 1 and json.loads(body)["choices"][0]["message"] == message and "unseen" in headers["x-r2router-reason"]
+    assert (
+        len(fake.asked) == 1
+        and json.loads(body)["choices"][0]["message"] == message
+        and "unseen" in headers["x-r2router-reason"]
+    )
 
 
 @pytest.mark.parametrize("how", ["refused", "cut", "error within 200"])
@@ -153,7 +204,11 @@ def test_a_call_that_fails_is_one_arm_less(gate: Rig, fake: FakeProvider, how: s
             return reply(asked, SURE)
         if how == "refused":
             return as_json({"error": "busy"}, 503)
-        return Answer([chunk("It is"), 0.02, RESET] if how == "cut" else [chunk("It is"), event({"error": {"message": "overloaded"}})])
+        return Answer(
+            [chunk("It is"), 0.02, RESET]
+            if how == "cut"
+            else [chunk("It is"), event({"error": {"message": "overloaded"}})]
+        )
 
     fake.script = script
     status, headers, body = gate.post("chat", asking("chat", QUESTION, "auto:cascade", stream=stream, r2router=worth()))
@@ -172,10 +227,14 @@ def test_where_nothing_answers_it_says_so(gate: Rig, fake: FakeProvider) -> None
 
 
 def test_a_client_that_leaves_while_answers_are_looked_at_ends_the_call(gate: Rig, fake: FakeProvider) -> None:
-    fake.script = lambda asked: reply(asked, DOUBT) if asked.body["model"] == "up-small" else Answer([chunk("It"), 30.0])
+    fake.script = lambda asked: (
+        reply(asked, DOUBT) if asked.body["model"] == "up-small" else Answer([chunk("It"), 30.0])
+    )
     body = json.dumps(asking("chat", QUESTION, "auto:cascade", stream=True, r2router=worth())).encode()
     with socket.create_connection(("127.0.0.1", gate.port)) as client:
-        client.sendall(f"POST {PATHS['chat']} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        client.sendall(
+            f"POST {PATHS['chat']} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        )
         deadline = time.monotonic() + 20
         while len(fake.asked) < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -204,7 +263,9 @@ def capped(fake: FakeProvider, world: World, tmp_path_factory: pytest.TempPathFa
         r2.Recipe(encoder="fake").fit(world.table, vectors=world.vectors).save(folder)
         whole = {
             "server": {"logs": "none", "router": str(folder)},
-            "provider": {"fake": {"base_url": fake.url, "key": "FAKE_PROVIDER_KEY", "dialect": "vllm", "speaks": list(EVERY)}},
+            "provider": {
+                "fake": {"base_url": fake.url, "key": "FAKE_PROVIDER_KEY", "dialect": "vllm", "speaks": list(EVERY)}
+            },
             "model": [{"id": "small", "provider": "fake", "upstream": "up-small", "capabilities": ["tools"]}],
             "preset": {how: {"models": ["small@50"], "cut": how} for how in ("return", "continue", "again")},
         }
@@ -235,14 +296,26 @@ def test_an_answer_that_our_budget_cut(capped: Rig, fake: FakeProvider, endpoint
         assert len(fake.asked) == 1 and b"Once upon" in body and settled.state == "cut"
         return
     assert len(fake.asked) == 2 and settled.attempts == 2 and settled.state == "done"
-    assert settled.usage is not None and (settled.usage.input, settled.usage.output) == (22, 80) and settled.served == "small@50"
-    assert settled.cost == round(1000 * (22 * price.input + 80 * price.output)) and settled.cost <= (capped.books.opened[0].reserved or 0)
+    assert (
+        settled.usage is not None
+        and (settled.usage.input, settled.usage.output) == (22, 80)
+        and settled.served == "small@50"
+    )
+    assert settled.cost == round(1000 * (22 * price.input + 80 * price.output)) and settled.cost <= (
+        capped.books.opened[0].reserved or 0
+    )
     if how == "continue" and endpoint == "chat":
         last = fake.asked[1].body
-        assert last["messages"][-1] == {"role": "assistant", "content": "Once upon"} and last["continue_final_message"] is True
+        assert (
+            last["messages"][-1] == {"role": "assistant", "content": "Once upon"}
+            and last["continue_final_message"] is True
+        )
         assert last["max_tokens"] == 350 and "continued" in headers["x-r2router-reason"]
         found = json.loads(body)
-        assert found["choices"][0]["message"]["content"] == "Once upon a time." and found["usage"]["completion_tokens"] == 80
+        assert (
+            found["choices"][0]["message"]["content"] == "Once upon a time."
+            and found["usage"]["completion_tokens"] == 80
+        )
         assert found["choices"][0]["finish_reason"] == "stop"
     else:
         assert b" a time." in body and b"Once upon" not in body and "asked again" in headers["x-r2router-reason"]

@@ -88,15 +88,21 @@ def test_it_goes_to_the_next_model(gate: Rig, fakes: Any, failing: Any, how: str
     assert status == 200 and b"Goethe" in body
     made = calls(fakes)
     assert len(made) == 2 and made[0].body["model"] != made[1].body["model"]
-    assert headers["x-r2router-reason"].startswith("fallback:") and headers["x-r2router-arm"].startswith(made[1].body["model"][3:])
+    assert headers["x-r2router-reason"].startswith("fallback:") and headers["x-r2router-arm"].startswith(
+        made[1].body["model"][3:]
+    )
     settled = gate.settled()[0]
     assert settled.attempts == 2 and settled.state == "done" and settled.served == headers["x-r2router-arm"]
-    assert settled.estimated == (how in ("reset", "silence", "error within 200"))  # what may have been billed is charged
+    assert settled.estimated == (
+        how in ("reset", "silence", "error within 200")
+    )  # what may have been billed is charged
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_stream_that_never_began_goes_on_elsewhere(gate: Rig, fakes: Any, failing: Any, endpoint: str, stream: bool) -> None:
+def test_a_stream_that_never_began_goes_on_elsewhere(
+    gate: Rig, fakes: Any, failing: Any, endpoint: str, stream: bool
+) -> None:
     failing(Answer([b": OPENROUTER PROCESSING\n\n", RESET]) if stream else Answer([RESET]))
     status, _, body = gate.post(endpoint, asking(endpoint, model="auto:cheap", stream=stream))
     assert status == 200 and b"Goethe" in body and len(calls(fakes)) == 2
@@ -114,14 +120,18 @@ def test_a_refusal_goes_back_byte_for_byte(gate: Rig, fakes: Any, failing: Any, 
 
 
 def test_too_long_a_prompt_goes_to_a_larger_window(gate: Rig, fakes: Any, failing: Any) -> None:
-    words = {"error": {"message": "This model's maximum context length is 10 tokens", "code": "context_length_exceeded"}}
+    words = {
+        "error": {"message": "This model's maximum context length is 10 tokens", "code": "context_length_exceeded"}
+    }
     failing(as_json(words, 400))
     router = gate.gateway.setting.router
     contexts = {f"up-{m.id}": m.context for m in router.pool.models}
 
     def goes_on(usd: float) -> bool:  # whether a fallback takes more than the arm of this value
         decision = router.route("Who wrote Faust?", Value(usd))
-        first, *rest = (contexts[f"up-{model}"] for model in (decision.model, *(arm.model for arm in decision.fallbacks)))
+        first, *rest = (
+            contexts[f"up-{model}"] for model in (decision.model, *(arm.model for arm in decision.fallbacks))
+        )
         return first is not None and any(c is None or c > first for c in rest)
 
     usd = next(usd for usd in (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0) if goes_on(usd))
@@ -150,7 +160,11 @@ def test_stream_options_that_are_refused_are_left_out_once(gate: Rig, fakes: Any
     failing(None)
 
     def script(asked: Asked) -> Answer | None:
-        return as_json({"error": {"message": "Unknown field stream_options"}}, 400) if "stream_options" in asked.body else None
+        return (
+            as_json({"error": {"message": "Unknown field stream_options"}}, 400)
+            if "stream_options" in asked.body
+            else None
+        )
 
     for fake in fakes:
         fake.script = script
@@ -171,14 +185,19 @@ BEGUN = {
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("how", ["reset", "ends early", "in an event", "silence", "error event"])
-def test_a_stream_that_breaks_off_is_never_passed_off_as_whole(gate: Rig, fakes: Any, failing: Any, endpoint: str, how: str) -> None:
+def test_a_stream_that_breaks_off_is_never_passed_off_as_whole(
+    gate: Rig, fakes: Any, failing: Any, endpoint: str, how: str
+) -> None:
     begun = BEGUN[endpoint]
     parts: list[Any] = {
         "reset": [*begun, 0.05, RESET],
         "ends early": begun,
         "in an event": [*begun, begun[-1][:20], 0.05, RESET],
         "silence": [*begun, 3.0],
-        "error event": [*begun, event({"type": "error", "error": {"message": "overloaded", "type": "overloaded_error"}}, "error")],
+        "error event": [
+            *begun,
+            event({"type": "error", "error": {"message": "overloaded", "type": "overloaded_error"}}, "error"),
+        ],
     }[how]
     failing(Answer(parts), always=True)
     status, _, body = gate.post(endpoint, asking(endpoint, model="auto:cheap", stream=True))
@@ -194,7 +213,11 @@ def test_a_stream_that_breaks_off_is_never_passed_off_as_whole(gate: Rig, fakes:
                 assert events[-1].startswith(b"event: error") and last["type"] == "error"
             case "responses":
                 numbers = [json.loads(e.split(b"data: ")[1])["sequence_number"] for e in events if e.endswith(b"}")]
-                assert last["type"] == "response.failed" and last["response"]["id"] == "resp_1" and numbers[-1] == numbers[-2] + 1
+                assert (
+                    last["type"] == "response.failed"
+                    and last["response"]["id"] == "resp_1"
+                    and numbers[-1] == numbers[-2] + 1
+                )
     settled = gate.settled()[0]
     assert settled.state == "cut" and settled.cost > 0 and settled.estimated
 
@@ -216,17 +239,28 @@ def test_a_silent_start_can_still_go_elsewhere(lively: Rig, fakes: Any, failing:
 
 def test_signs_of_life_in_the_dialect(lively: Rig, fakes: Any, failing: Any) -> None:
     gate = lively
-    for endpoint, ping in (("chat", b": keep-alive\n\n"), ("messages", b"event: ping\n"), ("responses", b": keep-alive\n\n")):
+    for endpoint, ping in (
+        ("chat", b": keep-alive\n\n"),
+        ("messages", b"event: ping\n"),
+        ("responses", b": keep-alive\n\n"),
+    ):
         whole = {
             "chat": [chunk("a"), chunk(None, "stop"), b"data: [DONE]\n\n"],
             "messages": message_events(),
             "responses": response_events(),
         }
-        failing(Answer([whole[endpoint][0], 1.5, whole[endpoint][1][:10], 1.5, whole[endpoint][1][10:], *whole[endpoint][2:]]), always=True)
+        failing(
+            Answer(
+                [whole[endpoint][0], 1.5, whole[endpoint][1][:10], 1.5, whole[endpoint][1][10:], *whole[endpoint][2:]]
+            ),
+            always=True,
+        )
         _, _, body = gate.post(endpoint, asking(endpoint, model="gpt-5-mini", stream=True))
         assert ping in body
         assert body.replace(b": keep-alive\n\n", b"").replace(b'event: ping\ndata: {"type":"ping"}\n\n', b"") == (
-            b"".join(whole[endpoint]).replace(b'"served-1"', b'"gpt-5-mini"') if endpoint == "messages" else b"".join(whole[endpoint])
+            b"".join(whole[endpoint]).replace(b'"served-1"', b'"gpt-5-mini"')
+            if endpoint == "messages"
+            else b"".join(whole[endpoint])
         )
 
 
@@ -236,7 +270,9 @@ def test_signs_of_life_in_the_dialect(lively: Rig, fakes: Any, failing: Any) -> 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("window", ["before the first byte", "in the stream", "not streamed"])
 def test_a_client_that_leaves_ends_the_call(gate: Rig, fakes: Any, failing: Any, endpoint: str, window: str) -> None:
-    parts: list[Any] = [*BEGUN[endpoint], *([0.2, b": x\n\n"] * 40)] if window == "in the stream" else [0.7, 0.7, 0.7, b"{}"]
+    parts: list[Any] = (
+        [*BEGUN[endpoint], *([0.2, b": x\n\n"] * 40)] if window == "in the stream" else [0.7, 0.7, 0.7, b"{}"]
+    )
     failing(Answer(parts), always=True)
     body = json.dumps(asking(endpoint, model="auto:cheap", stream=window != "not streamed")).encode()
     head = f"POST {PATHS[endpoint]} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -282,7 +318,9 @@ def test_the_table_of_errors() -> None:
     said = json.dumps({"error": {"message": "prompt is too long: 300000 tokens > 200000 maximum"}}).encode()
     assert action_of(400, said, asked_usage=False) == "larger" and action_of(413, b"", asked_usage=False) == "larger"
     assert {action_of(s, b"{}", asked_usage=True) for s in (400, 404, 405, 422)} == {"return"}
-    assert {action_of(s, b"{}", asked_usage=True) for s in (401, 402, 403, 408, 409, 425, 429, 500, 502, 503, 504, 529)} == {"next"}
+    assert {
+        action_of(s, b"{}", asked_usage=True) for s in (401, 402, 403, 408, 409, 425, 429, 500, 502, 503, 504, 529)
+    } == {"next"}
 
 
 def test_the_breaker_opens_and_closes() -> None:

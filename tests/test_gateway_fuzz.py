@@ -1,4 +1,5 @@
-"""Requests and replies that nobody thought of: whatever comes in, the gateway has no fault of its own, and every row is settled.
+"""Requests and replies that nobody thought of: whatever comes in, the gateway has no fault of its own, and every row is
+settled.
 
 `R2ROUTER_FUZZ=10000 pytest tests/test_gateway_fuzz.py --hypothesis-profile=explore` tries others.
 """
@@ -72,28 +73,35 @@ PNG = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwC"
 SCHEMA = {"type": "object", "properties": {}}
 BODIES: dict[str, list[dict[str, Any]]] = {
     "/v1/chat/completions": [
-        {"model": "auto", "messages": [{"role": "user", "content": "Hi"}], "stream": True, "stream_options": {"include_usage": True}},
+        {"model": "auto", "messages": [{"role": "user", "content": "Hi"}], "stream": True,
+        "stream_options": {"include_usage": True}},
         {
             "model": "auto:cheap",
             "messages": [
                 {"role": "developer", "content": [{"type": "text", "text": "x"}]},
-                {"role": "user", "content": [{"type": "image_url", "image_url": {"url": PNG, "detail": "low"}}, {"type": "text",
+                {"role": "user", "content": [{"type": "image_url", "image_url": {"url": PNG, "detail": "low"}},
+                {"type": "text",
                     "text": "y"}]},
-                {"role": "assistant", "content": None, "tool_calls": [{"id": "t", "type": "function", "function": {"name": "f",
+                {"role": "assistant", "content": None, "tool_calls": [{"id": "t", "type": "function",
+                "function": {"name": "f",
                     "arguments": "{}"}}]},
                 {"role": "tool", "tool_call_id": "t", "content": "error: no"},
             ],
             "tools": [{"type": "function", "function": {"name": "f", "parameters": SCHEMA}}],
-            "max_tokens": 5, "reasoning_effort": "low", "n": 1, "temperature": 0.5, "r2router": {"models": ["gpt-*"], "session": "s"},
-            "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}}, "metadata": {"user_id": "{}"},
+            "max_tokens": 5, "reasoning_effort": "low", "n": 1, "temperature": 0.5, "r2router": {"models": ["gpt-*"],
+            "session": "s"},
+            "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}},
+            "metadata": {"user_id": "{}"},
         },
     ],
     "/v1/messages": [
         {
-            "model": "auto:best", "max_tokens": 9, "system": [{"type": "text", "text": "x"}], "thinking": {"type": "enabled",
+            "model": "auto:best", "max_tokens": 9, "system": [{"type": "text", "text": "x"}],
+            "thinking": {"type": "enabled",
                 "budget_tokens": 2000},
             "messages": [
-                {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image", "source": {"type": "base64", "data": "aa"}}]},
+                {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image",
+                "source": {"type": "base64", "data": "aa"}}]},
                 {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]},
                 {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text",
                     "text": "x"}], "is_error": True}]},
@@ -104,11 +112,14 @@ BODIES: dict[str, list[dict[str, Any]]] = {
     "/v1/responses": [
         {"model": "auto:cascade", "input": "Hi", "stream": True},
         {
-            "model": "gpt-5-mini@low", "instructions": "x", "reasoning": {"effort": "low"}, "text": {"format": {"type": "text"}},
+            "model": "gpt-5-mini@low", "instructions": "x", "reasoning": {"effort": "low"},
+            "text": {"format": {"type": "text"}},
             "input": [
-                {"role": "user", "content": [{"type": "input_text", "text": "x"}, {"type": "input_image", "image_url": PNG}]},
+                {"role": "user", "content": [{"type": "input_text", "text": "x"}, {"type": "input_image",
+                "image_url": PNG}]},
                 {"type": "function_call", "call_id": "t", "name": "f", "arguments": "{}"},
-                {"type": "function_call_output", "call_id": "t", "output": "x"}, {"type": "reasoning", "id": "rs_r2router_0",
+                {"type": "function_call_output", "call_id": "t", "output": "x"}, {"type": "reasoning",
+                "id": "rs_r2router_0",
                     "summary": []},
             ],
             "tools": [{"type": "function", "name": "f", "parameters": SCHEMA}], "prompt_cache_key": "k",
@@ -126,7 +137,8 @@ EVENTS = [
     {"choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 3, "completion_tokens": 2}},
     {"error": {"message": "x", "code": 503}}, response(),
-    {"type": "message", "content": [{"type": "text", "text": "x"}], "stop_reason": "end_turn", "usage": {"input_tokens": 3,
+    {"type": "message", "content": [{"type": "text", "text": "x"}], "stop_reason": "end_turn",
+    "usage": {"input_tokens": 3,
         "output_tokens": 2}},
 ]  # fmt: skip
 
@@ -233,13 +245,19 @@ class World:
             sent.append(message)
 
         headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
-        await self.gateway({"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}, receive, send)
+        await self.gateway(
+            {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}, receive, send
+        )
         heads = [m["status"] for m in sent if m["type"] == "http.response.start"]
         assert len(heads) == 1 and not any(KEY.encode() in m.get("body", b"") for m in sent)
         return int(heads[0])
 
 
-@pytest.fixture(scope="module", params=[EVERY, ("chat",), ("messages",), ("responses",)], ids=["native", "chat", "messages", "responses"])
+@pytest.fixture(
+    scope="module",
+    params=[EVERY, ("chat",), ("messages",), ("responses",)],
+    ids=["native", "chat", "messages", "responses"],
+)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAKE_PROVIDER_KEY", KEY)
@@ -250,7 +268,12 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 
 
 @pytest.mark.slow
-@settings(max_examples=MANY // (4 * EACH), deadline=None, phases=(Phase.explicit, Phase.generate), suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=MANY // (4 * EACH),
+    deadline=None,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=list(HealthCheck),
+)
 @given(seed=st.integers(0, 2**64))
 def test_no_request_and_no_reply_is_a_fault_of_ours(world: World, seed: int) -> None:
     rng = random.Random(seed)

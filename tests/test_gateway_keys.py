@@ -1,4 +1,6 @@
-"""Keys and budgets through the gateway itself: what a client with a key may ask for, and what it is told when its money is gone."""
+"""Keys and budgets through the gateway itself: what a client with a key may ask for, and what it is told when its money
+is gone.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from r2router.gateway.setting import Setting
 
 
 async def ask(gateway: Gateway, secret: str, model: str = "auto") -> tuple[int, dict[str, str], Any]:
-    body = msgspec.json.encode({"model": model, "messages": [{"role": "user", "content": "What is 2 + 2?"}], "max_tokens": 16})
+    body = msgspec.json.encode(
+        {"model": model, "messages": [{"role": "user", "content": "What is 2 + 2?"}], "max_tokens": 16}
+    )
     sent: list[dict[str, Any]] = []
     events = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -36,16 +40,23 @@ async def ask(gateway: Gateway, secret: str, model: str = "auto") -> tuple[int, 
     headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
     headers += [(b"authorization", f"Bearer {secret}".encode())] if secret else []
     scope = {
-        "type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers, "client": ("127.0.0.1", 1),
+        "type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers, "client": ("127.0.0.1",
+        1),
         "query_string": b"", "raw_path": b"/v1/chat/completions",
     }  # fmt: skip
     await gateway(scope, receive, send)  # type: ignore[arg-type]
     status = next(m["status"] for m in sent if m["type"] == "http.response.start")
     got = {k.decode(): v.decode() for m in sent if m["type"] == "http.response.start" for k, v in m["headers"]}
-    return status, got, msgspec.json.decode(b"".join(m.get("body", b"") for m in sent if m["type"] == "http.response.body"))
+    return (
+        status,
+        got,
+        msgspec.json.decode(b"".join(m.get("body", b"") for m in sent if m["type"] == "http.response.body")),
+    )
 
 
-def test_keys_are_asked_for_once_there_are_any_and_their_limits_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_asked_for_once_there_are_any_and_their_limits_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENROUTER_API_KEY", "GEMINI_API_KEY", "DEEPSEEK_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     where = tmp_path / "l.db"

@@ -1,4 +1,6 @@
-"""Money through the gateway: what providers bill, streamed and not, against sums by hand; and refusals in the shape of each endpoint."""
+"""Money through the gateway: what providers bill, streamed and not, against sums by hand; and refusals in the shape of
+each endpoint.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,18 @@ from r2router.gateway.keys import Keys
 from r2router.gateway.ledger import Ledger, Limits
 
 LONG = "Who wrote Faust? " * 500  # longer than what is said to have been read of it
-PRICES = {"input": 3.0, "cached_input": 0.3, "output": 15.0}  # US dollars per million: 3,000, 300 and 15,000 nano-dollars per token
+PRICES = {
+    "input": 3.0,
+    "cached_input": 0.3,
+    "output": 15.0,
+}  # US dollars per million: 3,000, 300 and 15,000 nano-dollars per token
 # convention -> (endpoint, the provider's report, nano-dollars by hand)
 REPORTS: dict[str, tuple[str, dict[str, Any], int]] = {
     # 600 x 3,000 + 400 x 300 + 200 x 15,000: reasoning is within the 200
     "openai": (
         "chat",
-        {"prompt_tokens": 1000, "completion_tokens": 200, "total_tokens": 1200, "prompt_tokens_details": {"cached_tokens": 400},
+        {"prompt_tokens": 1000, "completion_tokens": 200, "total_tokens": 1200,
+        "prompt_tokens_details": {"cached_tokens": 400},
          "completion_tokens_details": {"reasoning_tokens": 50}},
         1_800_000 + 120_000 + 3_000_000,
     ),
@@ -42,7 +49,8 @@ REPORTS: dict[str, tuple[str, dict[str, Any], int]] = {
     # 600 x 3,000 + 400 x 300 + (200 + 50) x 15,000: thoughts stand in the total alone
     "gemini": (
         "chat",
-        {"prompt_tokens": 1000, "completion_tokens": 200, "total_tokens": 1250, "prompt_tokens_details": {"cached_tokens": 400}},
+        {"prompt_tokens": 1000, "completion_tokens": 200, "total_tokens": 1250,
+        "prompt_tokens_details": {"cached_tokens": 400}},
         1_800_000 + 120_000 + 3_750_000,
     ),
     # as openai, with hits and misses beside each other
@@ -55,7 +63,8 @@ REPORTS: dict[str, tuple[str, dict[str, Any], int]] = {
     # 600 x 3,000 + 400 x 300 + (200 + 50) x 15,000: reasoning is beside the completion
     "xai": (
         "chat",
-        {"prompt_tokens": 1000, "completion_tokens": 200, "total_tokens": 1250, "prompt_tokens_details": {"cached_tokens": 400},
+        {"prompt_tokens": 1000, "completion_tokens": 200, "total_tokens": 1250,
+        "prompt_tokens_details": {"cached_tokens": 400},
          "completion_tokens_details": {"reasoning_tokens": 50}},
         5_670_000,
     ),
@@ -72,21 +81,41 @@ def reporting(usage: dict[str, Any]) -> Any:
 
     def chat(asked: Asked) -> Answer:
         if asked.body.get("stream"):
-            last = event({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [], "usage": usage})
+            last = event(
+                {
+                    "id": "c",
+                    "object": "chat.completion.chunk",
+                    "created": 1,
+                    "model": "m",
+                    "choices": [],
+                    "usage": usage,
+                }
+            )
             return Answer([chunk("Goethe"), chunk(None, "stop"), last, DONE])
         choice = {"index": 0, "message": {"role": "assistant", "content": "Goethe"}, "finish_reason": "stop"}
-        return as_json({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage})
+        return as_json(
+            {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
+        )
 
     def messages(asked: Asked) -> Answer:
         head = {"id": "m", "type": "message", "role": "assistant", "model": "m", "stop_sequence": None}
         if not asked.body.get("stream"):
-            return as_json({**head, "content": [{"type": "text", "text": "Goethe"}], "stop_reason": "end_turn", "usage": usage})
+            return as_json(
+                {**head, "content": [{"type": "text", "text": "Goethe"}], "stop_reason": "end_turn", "usage": usage}
+            )
         events = [
-            {"type": "message_start", "message": {**head, "content": [], "stop_reason": None, "usage": {**usage, "output_tokens": 1}}},
+            {
+                "type": "message_start",
+                "message": {**head, "content": [], "stop_reason": None, "usage": {**usage, "output_tokens": 1}},
+            },
             {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
             {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Goethe"}},
             {"type": "content_block_stop", "index": 0},
-            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": usage.get("output_tokens")}},
+            {
+                "type": "message_delta",
+                "delta": {"stop_reason": "end_turn"},
+                "usage": {"output_tokens": usage.get("output_tokens")},
+            },
             {"type": "message_stop"},
         ]
         return Answer([event(e, str(e["type"])) for e in events])
@@ -100,7 +129,11 @@ def test_a_provider_is_paid_what_it_bills(convention: str, tmp_path: Path) -> No
     where = tmp_path / "l.db"
     given = {"model": [{"id": "mine", "provider": "fake", "usd_per_million": PRICES}]}
     how: Any = {"given": given, "usage": convention}
-    with FakeProvider(reporting(usage)) as fake, Ledger.at(where) as ledger, rig({"fake": fake}, ledger=ledger, **how) as gate:
+    with (
+        FakeProvider(reporting(usage)) as fake,
+        Ledger.at(where) as ledger,
+        rig({"fake": fake}, ledger=ledger, **how) as gate,
+    ):
         status, headers, _ = gate.post(endpoint, asking(endpoint, LONG, "mine"))
         assert (status, headers["x-r2router-cost"]) == (200, f"{nanos / 1e9:.9f}")
         assert gate.post(endpoint, asking(endpoint, LONG, "mine", stream=True))[0] == 200
@@ -113,7 +146,9 @@ def settled(where: Path, n: int) -> list[Any]:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         with contextlib.closing(sqlite3.connect(where)) as connection, connection:
-            rows = connection.execute("SELECT state, cost, estimated FROM requests WHERE state <> 'open' ORDER BY time").fetchall()
+            rows = connection.execute(
+                "SELECT state, cost, estimated FROM requests WHERE state <> 'open' ORDER BY time"
+            ).fetchall()
         if len(rows) >= n:
             return rows
         time.sleep(0.02)
@@ -131,14 +166,19 @@ def gate(tmp_path: Path) -> Iterator[Rig]:
 
 def refused(gate: Rig, endpoint: str, secret: str, status: int) -> tuple[dict[str, str], dict[str, Any]]:
     """(headers, error) of a refusal, in the shape of its endpoint."""
-    got, headers, body = gate.post(endpoint, asking(endpoint, model="gpt-5-mini", **cap(endpoint)), Authorization=f"Bearer {secret}")
+    got, headers, body = gate.post(
+        endpoint, asking(endpoint, model="gpt-5-mini", **cap(endpoint)), Authorization=f"Bearer {secret}"
+    )
     data = json.loads(body)
     assert got == status, data
     if endpoint == "messages":
         assert data["type"] == "error" and data["request_id"] == headers["x-r2router-request-id"]
         assert data["error"]["type"] == {402: "billing_error", 429: "rate_limit_error"}[status]
     else:
-        assert data["error"]["type"] == {402: "insufficient_quota", 429: "rate_limit_error"}[status] and "param" in data["error"]
+        assert (
+            data["error"]["type"] == {402: "insufficient_quota", 429: "rate_limit_error"}[status]
+            and "param" in data["error"]
+        )
     assert data["error"]["message"] and data["error"]["code"]
     error: dict[str, Any] = data["error"]
     return headers, error
@@ -154,7 +194,11 @@ def test_a_budget_is_refused_in_the_shape_of_the_endpoint(gate: Rig, endpoint: s
     for limit in (0, 1):  # below the most expensive call: the number is named, and trying again makes no sense
         _, secret = keys.make("poor", Limits(day_nanos=limit))
         headers, error = refused(gate, endpoint, secret, 402)
-        assert error["code"] == "request_exceeds_budget" and float(error["request_usd"]) > 0 and "retry-after" not in headers
+        assert (
+            error["code"] == "request_exceeds_budget"
+            and float(error["request_usd"]) > 0
+            and "retry-after" not in headers
+        )
         assert error["request_usd"] in error["message"]
     once = round(float(error["request_usd"]) * 1e9)
     _, secret = keys.make("once", Limits(day_nanos=once))
@@ -164,7 +208,9 @@ def test_a_budget_is_refused_in_the_shape_of_the_endpoint(gate: Rig, endpoint: s
     headers, error = refused(gate, endpoint, secret, 402)
     left = datetime.fromisoformat(error["resets_at"]) - datetime.now(UTC)
     assert 0 < int(headers["retry-after"]) <= 86_400 and abs(int(headers["retry-after"]) - left.total_seconds()) < 60
-    assert (error["window"], error["time_zone"], error["in_flight_usd"]) == ("day", "UTC", "0.00") and float(error["spent_usd"]) > 0
+    assert (error["window"], error["time_zone"], error["in_flight_usd"]) == ("day", "UTC", "0.00") and float(
+        error["spent_usd"]
+    ) > 0
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "responses", "messages"])
@@ -193,7 +239,9 @@ def test_a_key_that_ends_in_the_middle_of_a_stream(tmp_path: Path) -> None:
         made, secret = keys.make("k", Limits(day_nanos=10**12))
         found: list[Any] = []
         body = asking("chat", model="gpt-5-mini", stream=True)
-        client = threading.Thread(target=lambda: found.append(gate.post("chat", body, Authorization=f"Bearer {secret}")))
+        client = threading.Thread(
+            target=lambda: found.append(gate.post("chat", body, Authorization=f"Bearer {secret}"))
+        )
         client.start()
         assert begun.wait(10)
         keys.end(made.id)
@@ -210,7 +258,11 @@ def test_what_a_provider_bills_above_the_bound_is_counted_and_alarmed(tmp_path: 
     where = tmp_path / "l.db"
     usage = {"prompt_tokens": 10, "completion_tokens": 5000, "total_tokens": 5010}
     given = {"model": [{"id": "mine", "provider": "fake", "usd_per_million": PRICES}]}
-    with FakeProvider(reporting(usage)) as fake, Ledger.at(where) as ledger, rig({"fake": fake}, ledger=ledger, given=given) as gate:
+    with (
+        FakeProvider(reporting(usage)) as fake,
+        Ledger.at(where) as ledger,
+        rig({"fake": fake}, ledger=ledger, given=given) as gate,
+    ):
         _, secret = Keys(where).make("k", Limits(total_nanos=50_000_000))
         body, headers = asking("chat", LONG, "mine", max_completion_tokens=50), {"Authorization": f"Bearer {secret}"}
         assert gate.post("chat", body, **headers)[0] == 200

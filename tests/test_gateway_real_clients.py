@@ -41,7 +41,9 @@ def test_the_npm_packages(gate: Rig, tmp_path: Path) -> None:
     node = shutil.which("node")
     packages = Path(os.environ.get("R2ROUTER_NPM", ROOT / "build" / "npm")) / "node_modules"
     if node is None or not packages.is_dir():
-        pytest.skip("node is not here" if node is None else "npm ci --prefix build/npm brings the packages, see .ci/run")
+        pytest.skip(
+            "node is not here" if node is None else "npm ci --prefix build/npm brings the packages, see .ci/run"
+        )
     (tmp_path / "node_modules").symlink_to(packages)  # a module finds packages beside itself alone
     script = shutil.copy(Path(__file__).with_name("clients.mjs"), tmp_path)
     run = subprocess.run([node, script, gate.url], capture_output=True, text=True, timeout=120, check=False)
@@ -61,7 +63,12 @@ def test_llm(gate: Rig, tmp_path: Path) -> None:
     (tmp_path / "extra-openai-models.yaml").write_text(json.dumps([model]))  # JSON is YAML
     command = [sys.executable, "-W", "ignore", "-m", "llm", "-m", "gate", "--key", "none", QUESTION]
     run = subprocess.run(
-        command, env=os.environ | {"LLM_USER_PATH": str(tmp_path)}, capture_output=True, text=True, timeout=120, check=False
+        command,
+        env=os.environ | {"LLM_USER_PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert run.returncode == 0 and run.stdout.strip() == TEXT, run.stderr
     usage = gate.settled()[0].usage
@@ -86,7 +93,17 @@ def test_curl(gate: Rig) -> None:
     if curl is None:
         pytest.skip("curl is not here")
     body = json.dumps({"model": "auto", "messages": [{"role": "user", "content": QUESTION}], "stream": True})
-    command = [curl, "-sS", "--fail-with-body", "-N", f"{gate.url}/v1/chat/completions", "-H", "Content-Type: application/json", "-d", body]
+    command = [
+        curl,
+        "-sS",
+        "--fail-with-body",
+        "-N",
+        f"{gate.url}/v1/chat/completions",
+        "-H",
+        "Content-Type: application/json",
+        "-d",
+        body,
+    ]
     run = subprocess.run(command, capture_output=True, timeout=60, check=True)
     assert run.stdout.endswith(DONE) and b"Goethe" in run.stdout
     plain = json.dumps({"model": "auto", "messages": [{"role": "user", "content": QUESTION}]})
@@ -113,25 +130,40 @@ def test_codex_writes_a_file_in_a_loop_of_tools(tmp_path: Path, monkeypatch: pyt
     }
     first = [
         response_events()[0],
-        event({"type": "response.output_item.done", "sequence_number": 1, "output_index": 0, "item": item}, "response.output_item.done"),
-        event({"type": "response.completed", "sequence_number": 2, "response": response(output=[item])}, "response.completed"),
+        event(
+            {"type": "response.output_item.done", "sequence_number": 1, "output_index": 0, "item": item},
+            "response.output_item.done",
+        ),
+        event(
+            {"type": "response.completed", "sequence_number": 2, "response": response(output=[item])},
+            "response.completed",
+        ),
     ]
     monkeypatch.setenv("FAKE_PROVIDER_KEY", KEY)
     home, work = tmp_path / "home", tmp_path / "work"
     home.mkdir()
     work.mkdir()
-    with FakeProvider(lambda asked: None if b"function_call_output" in asked.raw else Answer(first)) as fake, rig({"fake": fake}) as own:
-        lines = f'model = "auto:cheap"\nmodel_provider = "gate"\n[model_providers.gate]\nname = "gate"\nbase_url = "{own.url}/v1"\n'
+    with (
+        FakeProvider(lambda asked: None if b"function_call_output" in asked.raw else Answer(first)) as fake,
+        rig({"fake": fake}) as own,
+    ):
+        lines = (
+            'model = "auto:cheap"\nmodel_provider = "gate"\n[model_providers.gate]\nname = "gate"\nbase_url ='
+            f' "{own.url}/v1"\n'
+        )
         (home / "config.toml").write_text(lines + 'wire_api = "responses"\n')
         environment = {"PATH": os.environ["PATH"], "HOME": str(home), "CODEX_HOME": str(home)}
         how = ["--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "-C", str(work)]
         run = subprocess.run(
-            [found, "exec", *how, "Write hello.txt"], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            [found, "exec", *how, "Write hello.txt"], env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+            text=True,
             timeout=180, check=False,
         )  # fmt: skip
         assert run.returncode == 0 and TEXT in run.stdout, run.stderr
         assert (work / "hello.txt").read_text() == "from the gateway"
         settled = own.settled(2)
-        assert len(fake.asked) == len(settled) == 2 and all(s.usage and s.usage.output == 7 and not s.estimated for s in settled)
+        assert len(fake.asked) == len(settled) == 2 and all(
+            s.usage and s.usage.output == 7 and not s.estimated for s in settled
+        )
         sessions = {opened.session for opened in own.books.opened}
         assert len(sessions) == 1 and None not in sessions

@@ -1,4 +1,6 @@
-"""Two gateways on one ledger, through HTTP and under load, one of them killed: books that hold at every sampled moment."""
+"""Two gateways on one ledger, through HTTP and under load, one of them killed: books that hold at every sampled
+moment.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +50,9 @@ def gateway(where: str, fake: FakeProvider, folder: Path, name: str) -> Iterator
         port = free.getsockname()[1]
     file = folder / f"{name}.toml"
     file.write_text(
-        f'[server]\nport = {port}\nlogs = "none"\nledger = "{where}"\n[provider.fake]\nbase_url = "{fake.url}"\nkey = "FAKE_PROVIDER_KEY"\n'
-        '[[model]]\nid = "mine"\nprovider = "fake"\nusd_per_million = { input = 0.25, output = 1 }\n'
+        f'[server]\nport = {port}\nlogs = "none"\nledger = "{where}"\n[provider.fake]\nbase_url = "{fake.url}"\nkey ='
+        ' "FAKE_PROVIDER_KEY"\n[[model]]\nid = "mine"\nprovider = "fake"\nusd_per_million = { input = 0.25, output ='
+        " 1 }\n"
     )
     command = [sys.executable, "-m", "r2router", "serve", "--config", str(file)]
     process = subprocess.Popen(command, env=os.environ | {"FAKE_PROVIDER_KEY": KEY}, stderr=subprocess.DEVNULL)
@@ -67,7 +70,9 @@ def gateway(where: str, fake: FakeProvider, folder: Path, name: str) -> Iterator
 
 
 class Clients:
-    """So many that ask by turns until they are told to stop. acknowledged: ids of what was answered. refused: statuses."""
+    """So many that ask by turns until they are told to stop. acknowledged: ids of what was answered. refused:
+    statuses.
+    """
 
     def __init__(self, secret: str) -> None:
         self.secret, self.acknowledged, self.refused = secret, list[str](), list[int]()
@@ -85,7 +90,9 @@ class Clients:
             thread.join()
 
     def _ask(self, ports: list[int], turn: int) -> None:
-        body = json.dumps({"model": "mine", "max_tokens": 50, "messages": [{"role": "user", "content": "Who wrote Faust?"}]})
+        body = json.dumps(
+            {"model": "mine", "max_tokens": 50, "messages": [{"role": "user", "content": "Who wrote Faust?"}]}
+        )
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.secret}"}
         while not self.stop.is_set():
             turn += 1
@@ -114,7 +121,11 @@ def test_two_gateways_on_one_ledger_one_of_them_killed(where: str, tmp_path: Pat
     key, secret = Keys(where).make("k", Limits(total_nanos=MAX))
     clients = Clients(secret)
     samples = 0
-    with FakeProvider(slow_chat) as fake, gateway(where, fake, tmp_path, "a") as one, gateway(where, fake, tmp_path, "b") as two:
+    with (
+        FakeProvider(slow_chat) as fake,
+        gateway(where, fake, tmp_path, "a") as one,
+        gateway(where, fake, tmp_path, "b") as two,
+    ):
         clients.start([one[0], two[0]])
         late, end = time.monotonic() + 60.0, None
         while time.monotonic() < (end or late):
@@ -143,4 +154,6 @@ def test_two_gateways_on_one_ledger_one_of_them_killed(where: str, tmp_path: Pat
     assert set(answered) <= set(rows), "a request was answered and is in no row"
     assert len(answered) == len(set(answered)) and calls <= len(rows)
     ((spent,),) = ask(where, "SELECT spent FROM windows WHERE id = ?", f"{key.id}/total")
-    assert spent <= MAX and ask(where, "SELECT count(*) FROM requests WHERE state = 'unknown' AND cost <> reserved") == [(0,)]
+    assert spent <= MAX and ask(
+        where, "SELECT count(*) FROM requests WHERE state = 'unknown' AND cost <> reserved"
+    ) == [(0,)]

@@ -60,7 +60,9 @@ def test_the_name_that_clients_give(headers: dict[str, str], body: dict[str, Any
 
 
 def test_without_a_name_it_is_what_stays_the_same() -> None:
-    longer = {"messages": [*HELLO["messages"], {"role": "assistant", "content": "hi"}, {"role": "user", "content": "more"}]}
+    longer = {
+        "messages": [*HELLO["messages"], {"role": "assistant", "content": "hi"}, {"role": "user", "content": "more"}]
+    }
     first, second = (session_of(incoming(), call(CHAT, body), None) for body in (HELLO, longer))
     assert first == second and first.startswith("s_")
     others = {
@@ -75,9 +77,15 @@ def test_without_a_name_it_is_what_stays_the_same() -> None:
 
 def test_headers_that_change_are_no_part_of_it() -> None:
     def claude(n: int) -> dict[str, Any]:
-        system = [{"type": "text", "text": f"x-anthropic-billing-header: cch={n};"}, {"type": "text", "text": "You are Claude Code."}]
+        system = [
+            {"type": "text", "text": f"x-anthropic-billing-header: cch={n};"},
+            {"type": "text", "text": "You are Claude Code."},
+        ]
         reminder = f"<system-reminder>It is {n} o'clock</system-reminder>"
-        return {"system": system, "messages": [{"role": "user", "content": [{"type": "text", "text": t} for t in (reminder, "Fix it")]}]}
+        return {
+            "system": system,
+            "messages": [{"role": "user", "content": [{"type": "text", "text": t} for t in (reminder, "Fix it")]}],
+        }
 
     one, two = call(MESSAGES, claude(1)), call(MESSAGES, claude(2))
     assert one.conversation.task == two.conversation.task == "Fix it"
@@ -86,7 +94,11 @@ def test_headers_that_change_are_no_part_of_it() -> None:
 
 def test_the_task_is_what_people_wrote() -> None:
     codex = [
-        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "<environment_context>x</environment_context>"}]},
+        {
+            "type": "message",
+            "role": "user",
+            "content": [{"type": "input_text", "text": "<environment_context>x</environment_context>"}],
+        },
         {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Write a parser"}]},
         {"type": "function_call", "call_id": "1", "name": "shell", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "1", "output": "secret tool output"},
@@ -104,7 +116,8 @@ SIGNED = {"extra_content": {"google": {"thought_signature": "x"}}}
 @pytest.mark.parametrize(
     ("dialect", "body", "kind"),
     [
-        (MESSAGES, {"messages": [{"role": "assistant", "content": [{"type": "thinking", "signature": "s"}]}]}, "signature"),
+        (MESSAGES, {"messages": [{"role": "assistant", "content": [{"type": "thinking", "signature": "s"}]}]},
+        "signature"),
         (RESPONSES, {"input": [{"type": "reasoning", "encrypted_content": "x"}]}, "encrypted"),
         (RESPONSES, {"input": "x", "previous_response_id": "r"}, "previous"),
         (CHAT, {"messages": [{"role": "assistant", "reasoning_content": "x"}]}, "reasoning_content"),
@@ -136,7 +149,11 @@ def turns(*more: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 ANSWERED = {"role": "assistant", "content": "Which one?"}
-USED = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}
+USED = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+}
 
 
 def tool(output: str) -> dict[str, Any]:

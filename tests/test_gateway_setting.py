@@ -112,11 +112,16 @@ def test_aliases_take_the_first_that_fits() -> None:
 
 def test_check_says_what_is_missing(tmp_path: Path) -> None:
     path = written(
-        tmp_path, "[provider.dead]\nbase_url = 'http://127.0.0.1:9/v1'\n[[model]]\nid = 'own'\nprovider = 'dead'\n[alias]\nx = 'y'\n"
+        tmp_path,
+        "[provider.dead]\nbase_url = 'http://127.0.0.1:9/v1'\n[[model]]\nid = 'own'\nprovider = 'dead'\n[alias]\nx ="
+        " 'y'\n",
     )
     run = CliRunner().invoke(main, ["check", "--config", str(path)])
     assert (
-        run.exit_code == 1 and "cannot be reached" in run.output and "own: no price" in run.output and "there is no model 'y'" in run.output
+        run.exit_code == 1
+        and "cannot be reached" in run.output
+        and "own: no price" in run.output
+        and "there is no model 'y'" in run.output
     )
     run = CliRunner().invoke(main, ["check", "--config", str(path), "--offline"])
     assert run.exit_code == 0 and "1 of" in run.output
@@ -140,7 +145,9 @@ def test_the_command_serves_and_drains(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()
         assert process.wait(60) == 0 and time.monotonic() - began < 60
-    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as ledger:  # it was closed, and did not just end
+    with contextlib.closing(
+        sqlite3.connect(tmp_path / "ledger.sqlite")
+    ) as ledger:  # it was closed, and did not just end
         assert ledger.execute("SELECT count(*) FROM writers").fetchone() == (0,)
 
 

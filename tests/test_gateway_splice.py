@@ -10,14 +10,19 @@ from hypothesis import strategies as st
 
 from r2router.gateway.splice import Items, Members, NotJson, with_words
 
-ODD = b' {\r\n "z" : 123456789012345678901234567890,\t"model":"a\\u00e9\\"" , "temperature":0,"x\\"y":[1 , {"a":-0.0e+5}],"n":null}\n '
+ODD = (
+    b' {\r\n "z" : 123456789012345678901234567890,\t"model":"a\\u00e9\\"" , "temperature":0,"x\\"y":[1 ,'
+    b' {"a":-0.0e+5}],"n":null}\n '
+)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
 objects = st.dictionaries(st.text(max_size=8), values, max_size=6)
-written = st.sampled_from([{}, {"indent": 1}, {"separators": (",", ":")}, {"ensure_ascii": False, "separators": (" , ", "\t:\n")}])
+written = st.sampled_from(
+    [{}, {"indent": 1}, {"separators": (",", ":")}, {"ensure_ascii": False, "separators": (" , ", "\t:\n")}]
+)
 
 
 def dumped(value: object, how: dict[str, object]) -> bytes:
@@ -46,7 +51,9 @@ def test_members_come_and_go() -> None:
 
 @settings(max_examples=50)
 @given(objects, written, st.data())
-def test_an_edit_is_what_json_would_make_of_it(value: dict[str, object], how: dict[str, object], data: st.DataObject) -> None:
+def test_an_edit_is_what_json_would_make_of_it(
+    value: dict[str, object], how: dict[str, object], data: st.DataObject
+) -> None:
     try:
         body = Members(dumped(value, how))
     except NotJson:  # half a surrogate in a key has no UTF-8

@@ -1,4 +1,6 @@
-"""Presets that hold a mean spend or quality, through HTTP: on live traffic, over restarts, in several gateways, beside each other."""
+"""Presets that hold a mean spend or quality, through HTTP: on live traffic, over restarts, in several gateways, beside
+each other.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,12 @@ from r2router.gateway.spend import spend
 from r2router.gateway.targets import Target, start_of
 
 HOLD = 0.8  # US dollars per 1,000 requests
-QUESTIONS = ["Who wrote Faust?", "Prove that the square root of two is irrational.", "Sort a list in Python.", "What is 17 * 23?"]
+QUESTIONS = [
+    "Who wrote Faust?",
+    "Prove that the square root of two is irrational.",
+    "Sort a list in Python.",
+    "What is 17 * 23?",
+]
 
 
 def answering(asked: Asked) -> Answer:
@@ -38,7 +45,9 @@ def answering(asked: Asked) -> Answer:
     tokens = (900 if "today" in text else 300) + 40 * (len(body["model"]) % 5)
     usage = {"prompt_tokens": 50, "completion_tokens": tokens, "total_tokens": 50 + tokens}
     choice = {"index": 0, "message": {"role": "assistant", "content": "x" * 40}, "finish_reason": "stop"}
-    return as_json({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage})
+    return as_json(
+        {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +101,9 @@ def gauge(gate: Rig, preset: str, what: str) -> float:
 def test_a_spend_is_held_when_the_traffic_changes_half_way(fake: FakeProvider, tmp_path: Path) -> None:
     where = tmp_path / "l.db"
     start = {"policy": "value", "usd": 0.01}
-    given = {"preset": {"held": {"policy": start, "target": {"usd_per_1000_requests": HOLD}}, "loose": {"policy": start}}}
+    given = {
+        "preset": {"held": {"policy": start, "target": {"usd_per_1000_requests": HOLD}}, "loose": {"policy": start}}
+    }
     with Ledger.at(where) as ledger, rig({"fake": fake}, ledger=ledger, given=given) as gate:
         ask(gate, "auto:held", traffic(100, "yesterday") + traffic(160, "today"))
         before, after = (ask(gate, "auto:loose", traffic(12, when)) for when in ("yesterday", "today"))
@@ -104,7 +115,9 @@ def test_a_spend_is_held_when_the_traffic_changes_half_way(fake: FakeProvider, t
         cost = dict(connection.execute("SELECT id, cost FROM requests WHERE preset = 'auto:loose'").fetchall())
     assert held.n == 260 and held.actual == pytest.approx(mean) and held.target == pytest.approx(HOLD)
     assert abs(mean / HOLD - 1) < 0.05
-    assert sum(cost[name] for name in after) > 1.5 * sum(cost[name] for name in before)  # what a fixed value makes of it
+    assert sum(cost[name] for name in after) > 1.5 * sum(
+        cost[name] for name in before
+    )  # what a fixed value makes of it
     assert shown["target"] == pytest.approx(HOLD / 1000) and shown["actual"] == pytest.approx(mean / 1000)
     assert shown["error"] == pytest.approx(held.error) and shown["value"] == pytest.approx(held.value)
 
@@ -140,18 +153,24 @@ def test_each_preset_has_its_own_and_it_survives_restarts_and_is_shared(fake: Fa
         assert wide.n == 21 and wide.value > found["auto:wide"].value  # it went on from where it stood
 
 
-def test_a_policy_of_the_request_goes_before_the_target_and_is_not_counted_in_it(fake: FakeProvider, tmp_path: Path) -> None:
+def test_a_policy_of_the_request_goes_before_the_target_and_is_not_counted_in_it(
+    fake: FakeProvider, tmp_path: Path
+) -> None:
     given = {"preset": {"held": {"target": {"usd_per_1000_requests": HOLD}}}}
     with Ledger.at(tmp_path / "l.db") as ledger, rig({"fake": fake}, ledger=ledger, given=given) as gate:
         own = {"policy": {"policy": "tradeoff", "lam": 0.0}}
-        status, _, _ = gate.post("chat", {"model": "auto:held", "messages": [{"role": "user", "content": "Hello"}], "r2router": own})
+        status, _, _ = gate.post(
+            "chat", {"model": "auto:held", "messages": [{"role": "user", "content": "Hello"}], "r2router": own}
+        )
         assert status == 200
         settled(tmp_path / "l.db", 1)
         assert spend(tmp_path / "l.db").held == ()
 
 
 def test_a_quality_is_held_by_what_clients_say(fake: FakeProvider, tmp_path: Path) -> None:
-    """Scores below the floor raise the value of a right answer, better ones lower it; one per request, which may be changed."""
+    """Scores below the floor raise the value of a right answer, better ones lower it; one per request, which may be
+    changed.
+    """
     where = tmp_path / "l.db"
     given = {"preset": {"good": {"policy": {"policy": "value", "usd": 0.01}, "target": {"quality": 0.8}}}}
     with Ledger.at(where) as ledger, rig({"fake": fake}, ledger=ledger, given=given) as gate:
@@ -163,7 +182,9 @@ def test_a_quality_is_held_by_what_clients_say(fake: FakeProvider, tmp_path: Pat
         low = spend(where).held[0]
         assert (low.kind, low.n, low.actual) == ("quality", 6, pytest.approx(0.2)) and low.value > 0.01
         assert gauge(gate, "auto:good", "value") == pytest.approx(low.value)
-        assert gate.post("/v1/feedback", {"request_id": names[0], "score": 1})[0] == 200  # the person thinks better of it
+        assert (
+            gate.post("/v1/feedback", {"request_id": names[0], "score": 1})[0] == 200
+        )  # the person thinks better of it
         changed = spend(where).held[0]
         assert (changed.n, changed.actual) == (6, pytest.approx(2 / 6))
     with contextlib.closing(sqlite3.connect(where)) as connection, connection:
@@ -211,7 +232,9 @@ def test_feedback_is_for_the_requests_of_a_key_alone(fake: FakeProvider, tmp_pat
 
 
 def test_what_it_would_have_cost_with_one_model_for_all(fake: FakeProvider, tmp_path: Path) -> None:
-    """The baseline of the configuration, as it was forecast for each request; of a request that names its model there is none."""
+    """The baseline of the configuration, as it was forecast for each request; of a request that names its model there
+    is none.
+    """
     where = tmp_path / "l.db"
     given = {"server": {"logs": "none", "baseline": "claude-haiku-4-5"}}
     with Ledger.at(where) as ledger, rig({"fake": fake}, ledger=ledger, given=given) as gate:
@@ -222,7 +245,9 @@ def test_what_it_would_have_cost_with_one_model_for_all(fake: FakeProvider, tmp_
     assert against is not None and against.model.startswith("claude-haiku-4-5@") and against.n == 8
     assert against.quality is not None and against.quality.low is not None and against.saved.low is not None
     with contextlib.closing(sqlite3.connect(where)) as connection, connection:
-        rows = connection.execute("SELECT sum(baseline_cost), sum(cost) FROM requests WHERE preset IS NOT NULL").fetchone()
+        rows = connection.execute(
+            "SELECT sum(baseline_cost), sum(cost) FROM requests WHERE preset IS NOT NULL"
+        ).fetchone()
     assert rows == (against.instead, against.spent)
 
 

@@ -1,4 +1,6 @@
-"""OpenTelemetry: one span per attempt under one per request, with the names of one version of the conventions, and no text."""
+"""OpenTelemetry: one span per attempt under one per request, with the names of one version of the conventions, and no
+text.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,11 @@ def test_a_span_per_attempt_under_one_per_request(traced: tuple[Rig, FakeProvide
     assert failed.parent is not None and answered.parent is not None
     assert failed.parent.span_id == answered.parent.span_id == request.context.span_id
     said: dict[str, Any] = dict(answered.attributes or {})
-    assert said["gen_ai.operation.name"] == "chat" and said["gen_ai.provider.name"] == "fake" and said["server.port"] == fake.port
+    assert (
+        said["gen_ai.operation.name"] == "chat"
+        and said["gen_ai.provider.name"] == "fake"
+        and said["server.port"] == fake.port
+    )
     assert said["gen_ai.request.model"] == first[1] and said["gen_ai.request.max_tokens"] == 500
     assert (said["gen_ai.usage.input_tokens"], said["gen_ai.usage.output_tokens"]) == (11, 7)
     assert said["gen_ai.response.model"] == "served-1" and said["gen_ai.response.finish_reasons"] == ("stop",)
@@ -81,7 +87,9 @@ def test_what_breaks_off_is_an_error(traced: tuple[Rig, FakeProvider, InMemorySp
     gate.post("chat", asking("chat", model="gpt-5-mini", stream=True))
     attempt, request = spans(exporter, 2)
     assert (
-        not attempt.status.is_ok and not request.status.is_ok and json.loads(attempt.to_json())["attributes"]["error.type"] == "broken_off"
+        not attempt.status.is_ok
+        and not request.status.is_ok
+        and json.loads(attempt.to_json())["attributes"]["error.type"] == "broken_off"
     )
 
 

@@ -1,4 +1,6 @@
-"""Translation between the wire formats: golden files of requests and replies, what is never translated, and real clients over it."""
+"""Translation between the wire formats: golden files of requests and replies, what is never translated, and real
+clients over it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,18 @@ import openai
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fake_provider import DONE, RESET, Answer, FakeProvider, as_json, chunk, event, message_events, response_events, usage_chunk
+from fake_provider import (
+    DONE,
+    RESET,
+    Answer,
+    FakeProvider,
+    as_json,
+    chunk,
+    event,
+    message_events,
+    response_events,
+    usage_chunk,
+)
 from gateway_rig import KEY, Rig, asking, rig
 from r2router.gateway.config import Edits
 from r2router.gateway.dialects import NAMED
@@ -54,11 +67,14 @@ def came_out(case: dict[str, Any]) -> dict[str, Any]:
     assert loss(call, end) == ""
     found: dict[str, Any] = {"sent": json.loads(translated(call, end, MODEL, PROVIDER).render())}
     if "reply" in case:
-        found["returned"] = json.loads(turning(call, end, shown=None, input_tokens=7).whole(json.dumps(case["reply"]).encode()))
+        found["returned"] = json.loads(
+            turning(call, end, shown=None, input_tokens=7).whole(json.dumps(case["reply"]).encode())
+        )
     if "stream" in case:
         turn = turning(call, end, shown=None, input_tokens=7)
         out = b"".join(
-            turn.event(name.encode(), (said if isinstance(said, str) else json.dumps(said)).encode()) for name, said in case["stream"]
+            turn.event(name.encode(), (said if isinstance(said, str) else json.dumps(said)).encode())
+            for name, said in case["stream"]
         )
         found["events"] = events_of(out)
     return found
@@ -82,16 +98,20 @@ TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": 
 @pytest.mark.parametrize(
     ("asked", "speaks", "body", "words"),
     [  # traps 14, 23, 27, 37, 38, 40, 42, 43: what would be lost is said, and never sent
-        ("messages", "chat", {"system": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]}, "cache_control"),
+        ("messages", "chat", {"system": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]},
+        "cache_control"),
         ("messages", "chat", {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "server tools"),
-        ("messages", "chat", {"messages": [*PLAIN, {"role": "assistant", "content": [{"type": "thinking", "thinking": "x",
+        ("messages", "chat", {"messages": [*PLAIN, {"role": "assistant", "content": [{"type": "thinking",
+        "thinking": "x",
          "signature": "s"}]}]},
          "thinking in the history"),
         ("messages", "chat", {"mcp_servers": [{"url": "x"}]}, "mcp_servers"),
         ("messages", "chat", {"top_k": 5}, "top_k"),
         ("messages", "chat", {"unheard_of": 1}, "unheard_of"),
-        ("messages", "chat", {"messages": [{"role": "user", "content": [{"type": "document", "source": {}}]}]}, "document"),
-        ("chat", "messages", {"messages": [*PLAIN, {"role": "assistant", "content": "a", "reasoning_content": "x"}, *PLAIN]},
+        ("messages", "chat", {"messages": [{"role": "user", "content": [{"type": "document", "source": {}}]}]},
+        "document"),
+        ("chat", "messages", {"messages": [*PLAIN, {"role": "assistant", "content": "a", "reasoning_content": "x"},
+        *PLAIN]},
          "reasoning_content"),
         ("chat", "messages", {"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "custom tools"),
         ("chat", "messages", {"logprobs": True}, "logprobs"),
@@ -123,8 +143,20 @@ def test_what_would_be_lost_is_said(asked: str, speaks: Any, body: dict[str, Any
 @pytest.mark.parametrize("speaks", ["chat", "messages", "responses"])
 def test_what_changes_nothing_is_no_loss(asked: str, speaks: Any) -> None:
     more: dict[str, Any] = {
-        "chat": {"user": "u", "n": 1, "logprobs": False, "presence_penalty": 0, "stream_options": {"include_usage": True}, "store": False},
-        "messages": {"metadata": {"user_id": "u"}, "service_tier": "auto", "thinking": {"type": "adaptive"}, "temperature": 0},
+        "chat": {
+            "user": "u",
+            "n": 1,
+            "logprobs": False,
+            "presence_penalty": 0,
+            "stream_options": {"include_usage": True},
+            "store": False,
+        },
+        "messages": {
+            "metadata": {"user_id": "u"},
+            "service_tier": "auto",
+            "thinking": {"type": "adaptive"},
+            "temperature": 0,
+        },
         "responses": {
             "store": False,
             "include": ["reasoning.encrypted_content"],
@@ -136,7 +168,10 @@ def test_what_changes_nothing_is_no_loss(asked: str, speaks: Any) -> None:
 
 
 def test_trap_24_falsy_values_and_numbers_are_sent_as_they_were_written() -> None:
-    call = call_of("messages", b'{"model":"m","max_tokens":5,"messages":[{"role":"user","content":"a"}],"temperature":0,"top_p":0.10}')
+    call = call_of(
+        "messages",
+        b'{"model":"m","max_tokens":5,"messages":[{"role":"user","content":"a"}],"temperature":0,"top_p":0.10}',
+    )
     sent = translated(call, "chat", MODEL, PROVIDER).render()
     assert b'"temperature":0,' in sent and b'"top_p":0.10' in sent
 
@@ -150,20 +185,26 @@ def test_trap_25_numbers_in_the_arguments_of_a_tool_stay_whole() -> None:
 def pieces(*calls: dict[str, Any]) -> list[Any]:
     reader = ChatReader()
     return [
-        e for c in calls for e in reader.event(b"", {"choices": [{"delta": {"tool_calls": [c]}}]}) if isinstance(e, (Calling, Arguments))
+        e
+        for c in calls
+        for e in reader.event(b"", {"choices": [{"delta": {"tool_calls": [c]}}]})
+        if isinstance(e, (Calling, Arguments))
     ]
 
 
 @pytest.mark.parametrize(
     "calls",
     [
-        [{"index": 0, "id": "a", "function": {"name": "f", "arguments": ""}}, {"index": 0, "function": {"arguments": "{}"}},
+        [{"index": 0, "id": "a", "function": {"name": "f", "arguments": ""}}, {"index": 0,
+        "function": {"arguments": "{}"}},
          {"index": 1, "id": "b", "function": {"name": "g", "arguments": "{}"}}],
-        [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}, {"index": 0, "id": "b", "function": {"name": "g",
+        [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}, {"index": 0, "id": "b",
+        "function": {"name": "g",
          "arguments": "{}"}}],
         [{"id": "a", "function": {"name": "f", "arguments": "{"}}, {"function": {"arguments": "}"}}, {"id": "b",
          "function": {"name": "g", "arguments": "{}"}}],
-        [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}, {"index": 0, "id": "a", "function": {"arguments": "}"}},
+        [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}, {"index": 0, "id": "a",
+        "function": {"arguments": "}"}},
          {"index": 1, "id": "b", "function": {"name": "g", "arguments": {}}}],
     ],
     ids=["as documented", "one index for all", "no index", "the id again"],
@@ -177,7 +218,8 @@ def test_trap_13_calls_of_tools_are_told_apart(calls: list[dict[str, Any]]) -> N
 def test_calls_that_come_at_once_are_written_one_after_the_other() -> None:
     turn = turning(call_of("messages", asking("messages", stream=True)), "chat", shown=None, input_tokens=1)
     calls = [
-        {"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x":'}}, {"index": 1, "id": "b", "function": {"name": "g",
+        {"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x":'}}, {"index": 1, "id": "b",
+        "function": {"name": "g",
          "arguments": "{"}},
         {"index": 0, "function": {"arguments": "1}"}}, {"index": 1, "function": {"arguments": "}"}},
     ]  # fmt: skip
@@ -196,8 +238,10 @@ def test_calls_that_come_at_once_are_written_one_after_the_other() -> None:
 @pytest.mark.parametrize(
     ("edits", "body", "wanted"),
     [
-        (Edits(rename={"max_completion_tokens": "max_tokens"}), b'{"a": 1, "max_completion_tokens": 5}', {"a": 1, "max_tokens": 5}),
-        (Edits(rename={"max_completion_tokens": "max_tokens"}), b'{"max_completion_tokens":5,"max_tokens":4}', {"max_tokens": 4}),
+        (Edits(rename={"max_completion_tokens": "max_tokens"}), b'{"a": 1, "max_completion_tokens": 5}', {"a": 1,
+        "max_tokens": 5}),
+        (Edits(rename={"max_completion_tokens": "max_tokens"}), b'{"max_completion_tokens":5,"max_tokens":4}',
+        {"max_tokens": 4}),
         (Edits(rename={"service_tier": ""}), b'{"service_tier":"auto"}', {}),
         (Edits(roles={"developer": "system"}), b'{"messages":[{"role":"developer","content":"x"},{"role":"user","content":"y"}]}',
          {"messages": [{"role": "system", "content": "x"}, {"role": "user", "content": "y"}]}),
@@ -252,7 +296,9 @@ TEXT = "Faust was written by Goethe."
 
 
 @pytest.mark.parametrize("model", ["auto:cheap", "gpt-5-mini"])
-def test_the_packages_of_openai_and_anthropic_over_any_endpoint(gate: tuple[str, Rig], fake: FakeProvider, model: str) -> None:
+def test_the_packages_of_openai_and_anthropic_over_any_endpoint(
+    gate: tuple[str, Rig], fake: FakeProvider, model: str
+) -> None:
     end, gateway = gate
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0) as chat:
         assert chat.chat.completions.create(model=model, messages=PLAIN).choices[0].message.content == TEXT
@@ -265,8 +311,14 @@ def test_the_packages_of_openai_and_anthropic_over_any_endpoint(gate: tuple[str,
         assert chat.responses.create(model=model, input="Hi").output_text == TEXT
         with chat.responses.stream(model=model, input="Hi") as stream:
             kinds = [e.type for e in stream]
-            assert stream.get_final_response().output_text == TEXT and stream.get_final_response().usage.output_tokens == 7
-        assert kinds[0] == "response.created" and kinds[-1] == "response.completed" and kinds.count("response.completed") == 1
+            assert (
+                stream.get_final_response().output_text == TEXT and stream.get_final_response().usage.output_tokens == 7
+            )
+        assert (
+            kinds[0] == "response.created"
+            and kinds[-1] == "response.completed"
+            and kinds.count("response.completed") == 1
+        )
     with anthropic.Anthropic(base_url=gateway.url, api_key="none", max_retries=0) as claude:
         found = claude.messages.create(model=model, max_tokens=100, messages=PLAIN)
         assert found.content[0].text == TEXT and found.stop_reason == "end_turn" and found.usage.output_tokens == 7
@@ -297,7 +349,8 @@ def test_thinking_and_two_tools_in_a_stream_over_chat(over_chat: Rig, fake: Fake
 
     parts = [
         delta(role="assistant", content=""), delta(reasoning_content="Hm"), delta(content="Looking"),
-        delta(tool_calls=[used(0, name="look", arguments='{"a"')]), delta(tool_calls=[{"index": 0, "function": {"arguments": ":1}"}}]),
+        delta(tool_calls=[used(0, name="look", arguments='{"a"')]), delta(tool_calls=[{"index": 0,
+        "function": {"arguments": ":1}"}}]),
         delta(tool_calls=[used(1, name="look", arguments="")]), chunk(None, "tool_calls"), USAGE, DONE,
     ]  # fmt: skip
     fake.script = lambda asked: Answer(parts)
@@ -308,31 +361,54 @@ def test_thinking_and_two_tools_in_a_stream_over_chat(over_chat: Rig, fake: Fake
         assert [b.type for b in found.content] == ["thinking", "text", "tool_use", "tool_use"]
         assert [b.input for b in found.content if b.type == "tool_use"] == [{"a": 1}, {}]
         assert found.stop_reason == "tool_use" and found.usage.input_tokens == 11
-        history: Any = [*PLAIN, {"role": "assistant", "content": [b.model_dump(exclude_none=True) for b in found.content]}]
+        history: Any = [
+            *PLAIN,
+            {"role": "assistant", "content": [b.model_dump(exclude_none=True) for b in found.content]},
+        ]
         outputs: Any = [{"type": "tool_result", "tool_use_id": f"call_{n}", "content": "ok"} for n in (0, 1)]
         again = claude.messages.with_raw_response.create(
             model="auto:cheap", max_tokens=100, messages=[*history, {"role": "user", "content": outputs}], tools=tools
         )
-        assert again.headers["x-r2router-reason"] == "pinned:state"  # the thinking is its provider's, and goes back to it (trap 15)
+        assert (
+            again.headers["x-r2router-reason"] == "pinned:state"
+        )  # the thinking is its provider's, and goes back to it (trap 15)
     sent = fake.asked[-1].body["messages"]
-    assert sent[1]["reasoning_content"] == "Hm" and [c["function"]["arguments"] for c in sent[1]["tool_calls"]] == ['{"a":1}', "{}"]
+    assert sent[1]["reasoning_content"] == "Hm" and [c["function"]["arguments"] for c in sent[1]["tool_calls"]] == [
+        '{"a":1}',
+        "{}",
+    ]
     assert [m["role"] for m in sent[2:]] == ["tool", "tool"]
     body = asking("messages", model="auto:cheap", stream=True, tools=tools)
     names = [name for name, _ in events_of(gateway.post("messages", body)[2])]
-    assert names.count("message_stop") == 1 and names[0] == "message_start" and names[-2:] == ["message_delta", "message_stop"]
+    assert (
+        names.count("message_stop") == 1
+        and names[0] == "message_start"
+        and names[-2:] == ["message_delta", "message_stop"]
+    )
 
 
 def test_a_broken_stream_ends_in_the_words_of_the_client(gate: tuple[str, Rig], fake: FakeProvider) -> None:
     end, gateway = gate
-    begun = {"chat": [chunk("Faust"), chunk(" was")], "responses": response_events()[:6], "messages": message_events()[:5]}[end]
-    for how in ([*begun, 0.05, RESET], begun, [*begun, event({"type": "error", "error": {"message": "overloaded", "type": "x"}}, "error")]):
+    begun = {
+        "chat": [chunk("Faust"), chunk(" was")],
+        "responses": response_events()[:6],
+        "messages": message_events()[:5],
+    }[end]
+    for how in (
+        [*begun, 0.05, RESET],
+        begun,
+        [*begun, event({"type": "error", "error": {"message": "overloaded", "type": "x"}}, "error")],
+    ):
         fake.script = lambda asked, how=how: Answer(how)  # type: ignore[misc]
         for asked in ("chat", "messages", "responses"):
             if asked == end:
                 continue
             _, _, body = gateway.post(asked, asking(asked, model="gpt-5-mini", stream=True))
             name, last = events_of(body)[-1]
-            assert b"[DONE]" not in body and b"message_stop" not in body and b"response.completed" not in body, (asked, how)
+            assert b"[DONE]" not in body and b"message_stop" not in body and b"response.completed" not in body, (
+                asked,
+                how,
+            )
             assert {"chat": "error" in last, "messages": name == "error", "responses": name == "response.failed"}[asked]
             if asked == "responses":
                 numbers = [said["sequence_number"] for _, said in events_of(body)]
@@ -371,7 +447,11 @@ def test_trap_20_a_role_that_an_older_server_does_not_know(fake: FakeProvider) -
         messages = [{"role": "developer", "content": "Be brief"}, *PLAIN]
         assert gateway.post("chat", {"model": "old", "messages": messages, "max_completion_tokens": 9})[0] == 200
     sent = fake.asked[0].body
-    assert [m["role"] for m in sent["messages"]] == ["system", "user"] and sent["max_tokens"] == 9 and "max_completion_tokens" not in sent
+    assert (
+        [m["role"] for m in sent["messages"]] == ["system", "user"]
+        and sent["max_tokens"] == 9
+        and "max_completion_tokens" not in sent
+    )
 
 
 # -- secrets ----------------------------------------------------------------------------------------------------------
@@ -396,5 +476,7 @@ def test_a_key_that_a_provider_sends_back_is_masked(over_chat: Rig, fake: FakePr
     fake.script = lambda asked: Answer([sent[:at], 0.02, sent[at:], chunk(None, "stop"), DONE])
     _, _, body = gateway.post("chat", asking("chat", model="gpt-5-mini", stream=True))
     assert KEY.encode() not in body and b"your key is " + b"*" * len(KEY) + b"!" in body
-    fake.script = lambda asked: as_json({"choices": [{"index": 0, "message": {"content": KEY}, "finish_reason": "stop"}]})
+    fake.script = lambda asked: as_json(
+        {"choices": [{"index": 0, "message": {"content": KEY}, "finish_reason": "stop"}]}
+    )
     assert KEY.encode() not in gateway.post("chat", asking("chat", model="gpt-5-mini"))[2]

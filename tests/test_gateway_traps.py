@@ -1,4 +1,6 @@
-"""What bit other gateways on the wire: 47 traps, each with the tests that hold it; those without another place stand here."""
+"""What bit other gateways on the wire: 47 traps, each with the tests that hold it; those without another place stand
+here.
+"""
 
 from __future__ import annotations
 
@@ -113,8 +115,17 @@ def _fresh(fake: FakeProvider, gate: Rig) -> None:
 
 def test_trap_15_thinking_goes_both_ways_as_it_is(gate: Rig, fake: FakeProvider) -> None:
     said = b'{"role":"assistant","content":"a", "reasoning_content" : "H\\u006d", "reasoning":"x","odd":{"z":1.0}}'
-    body = b'{"model":"gpt-5-mini","messages":[{"role":"user","content":"a"},' + said + b',{"role":"user","content":"b"}],"stream":true}'
-    parts = [event({"choices": [{"index": 0, "delta": {"reasoning_content": "Hm", "odd": 1}}]}), chunk("a"), chunk(None, "stop"), DONE]
+    body = (
+        b'{"model":"gpt-5-mini","messages":[{"role":"user","content":"a"},'
+        + said
+        + b',{"role":"user","content":"b"}],"stream":true}'
+    )
+    parts = [
+        event({"choices": [{"index": 0, "delta": {"reasoning_content": "Hm", "odd": 1}}]}),
+        chunk("a"),
+        chunk(None, "stop"),
+        DONE,
+    ]
     fake.script = lambda asked: Answer(parts)
     status, _, out = gate.post("chat", body)
     assert status == 200 and said in fake.asked[0].raw and out == b"".join(parts)
@@ -122,7 +133,11 @@ def test_trap_15_thinking_goes_both_ways_as_it_is(gate: Rig, fake: FakeProvider)
 
 @pytest.mark.parametrize("content", [None, "", []])
 def test_trap_26_content_that_is_empty_is_the_providers_to_judge(gate: Rig, fake: FakeProvider, content: Any) -> None:
-    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": content}, {"role": "user", "content": content}]
+    turns = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": content},
+        {"role": "user", "content": content},
+    ]
     for endpoint in PATHS:
         body = {**asking(endpoint, model="auto:cheap"), "input" if endpoint == "responses" else "messages": turns}
         status, _, said = gate.post(endpoint, body)
@@ -131,19 +146,34 @@ def test_trap_26_content_that_is_empty_is_the_providers_to_judge(gate: Rig, fake
 
 
 def test_trap_28_an_image_is_bounded_by_its_size_in_pixels(gate: Rig) -> None:
-    header = b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4) + b"IHDR" + (1024).to_bytes(4) + (768).to_bytes(4) + b"\x08\x02\x00\x00\x00"
+    header = (
+        b"\x89PNG\r\n\x1a\n"
+        + (13).to_bytes(4)
+        + b"IHDR"
+        + (1024).to_bytes(4)
+        + (768).to_bytes(4)
+        + b"\x08\x02\x00\x00\x00"
+    )
     data = base64.b64encode(header + os.urandom(1_400_000)).decode()
     text = {"type": "text", "text": "What is this?"}
     shapes: dict[str, Any] = {
         "chat": {
-            "messages": [{"role": "user", "content": [text, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}]}]
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [text, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}],
+                }
+            ]
         },
         "messages": {
             "system": "x",
             "messages": [
                 {
                     "role": "user",
-                    "content": [text, {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}],
+                    "content": [
+                        text,
+                        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}},
+                    ],
                 }
             ],
         },
@@ -175,14 +205,31 @@ def test_trap_29_an_empty_answer_is_an_answer(gate: Rig, fake: FakeProvider, mes
     settled = gate.settled()[0]
     assert status == 200 and json.loads(said)["choices"] == [choice] and len(fake.asked) == 1
     assert settled.state == "cut" and settled.usage is not None and settled.usage.output == 1 and not settled.estimated
-    fake.script = lambda asked: Answer([], headers={"Content-Type": "application/json"})  # no bytes at all are no answer
+    fake.script = lambda asked: Answer(
+        [], headers={"Content-Type": "application/json"}
+    )  # no bytes at all are no answer
     assert gate.post("chat", asking("chat", model="gpt-5-mini"))[0] == 502
 
 
 CACHED = {
-    "chat": {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107, "prompt_tokens_details": {"cached_tokens": 80}},
-    "messages": {"input_tokens": 20, "cache_read_input_tokens": 80, "cache_creation_input_tokens": 0, "output_tokens": 7},
-    "responses": {"input_tokens": 100, "input_tokens_details": {"cached_tokens": 80}, "output_tokens": 7, "total_tokens": 107},
+    "chat": {
+        "prompt_tokens": 100,
+        "completion_tokens": 7,
+        "total_tokens": 107,
+        "prompt_tokens_details": {"cached_tokens": 80},
+    },
+    "messages": {
+        "input_tokens": 20,
+        "cache_read_input_tokens": 80,
+        "cache_creation_input_tokens": 0,
+        "output_tokens": 7,
+    },
+    "responses": {
+        "input_tokens": 100,
+        "input_tokens_details": {"cached_tokens": 80},
+        "output_tokens": 7,
+        "total_tokens": 107,
+    },
 }
 
 
@@ -193,7 +240,11 @@ def test_trap_32_cached_tokens_count_once(gate: Rig, fake: FakeProvider) -> None
         whole: dict[str, Any] = {
             "chat": {"choices": [{"index": 0, "message": {"content": "Hi"}, "finish_reason": "stop"}]},
             "messages": {"type": "message", "content": [text], "stop_reason": "end_turn"},
-            "responses": {"object": "response", "status": "completed", "output": [{"type": "message", "content": [text]}]},
+            "responses": {
+                "object": "response",
+                "status": "completed",
+                "output": [{"type": "message", "content": [text]}],
+            },
         }[endpoint]
         return as_json({**whole, "usage": CACHED[endpoint]})
 
@@ -201,7 +252,9 @@ def test_trap_32_cached_tokens_count_once(gate: Rig, fake: FakeProvider) -> None
     for endpoint in PATHS:
         gate.post(endpoint, asking(endpoint, "x " * 200, model="gpt-5-mini"))
     settled = gate.settled(3)
-    assert all(s.usage and (s.usage.input, s.usage.cached, s.usage.output) == (100, 80, 7) and not s.estimated for s in settled)
+    assert all(
+        s.usage and (s.usage.input, s.usage.cached, s.usage.output) == (100, 80, 7) and not s.estimated for s in settled
+    )
     price = gate.gateway.setting.router.pool["gpt-5-mini"].usd_per_million
     assert price is not None and price.cached_input is not None
     assert {s.cost for s in settled} == {round(1000 * (20 * price.input + 80 * price.cached_input + 7 * price.output))}
@@ -218,7 +271,9 @@ def test_trap_34_reasoning_beside_the_completion_is_paid(gate: Rig, fake: FakePr
 
 def test_trap_36_the_meter_of_the_context_is_never_empty(fake: FakeProvider) -> None:
     with rig({"fake": fake}, speaks=("chat",)) as gate:
-        _, _, said = gate.post("messages", asking("messages", "Who wrote Faust, and when?", model="auto:cheap", stream=True))
+        _, _, said = gate.post(
+            "messages", asking("messages", "Who wrote Faust, and when?", model="auto:cheap", stream=True)
+        )
     start = json.loads(said.split(b"data: ")[1].split(b"\n")[0])
     assert start["message"]["usage"]["input_tokens"] > 0
 
@@ -240,24 +295,32 @@ def test_trap_46_levels_of_effort_are_the_arms(gate: Rig, fake: FakeProvider) ->
 
 @pytest.mark.parametrize("endpoint", PATHS)
 @pytest.mark.parametrize("stream", [True, False])
-def test_trap_31_a_client_that_leaves_while_it_is_asked_again(gate: Rig, fake: FakeProvider, endpoint: str, stream: bool) -> None:
+def test_trap_31_a_client_that_leaves_while_it_is_asked_again(
+    gate: Rig, fake: FakeProvider, endpoint: str, stream: bool
+) -> None:
     first: list[str] = []
 
     def script(asked: Asked) -> Answer:
         first.append(asked.body["model"])
-        return as_json({"error": "busy"}, 503) if len(first) == 1 else Answer([60.0])  # which ends early only where the caller closes
+        return (
+            as_json({"error": "busy"}, 503) if len(first) == 1 else Answer([60.0])
+        )  # which ends early only where the caller closes
 
     fake.script = script
     body = json.dumps(asking(endpoint, model="auto:cheap", stream=stream)).encode()
     deadline = time.monotonic() + 20
     with socket.create_connection(("127.0.0.1", gate.port)) as client:
-        client.sendall(f"POST {PATHS[endpoint]} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        client.sendall(
+            f"POST {PATHS[endpoint]} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        )
         while len(fake.asked) < 2 and time.monotonic() < deadline:
             time.sleep(0.005)
     settled = gate.settled()
     while fake.asked[1].closed_after is None and time.monotonic() < deadline:
         time.sleep(0.005)
-    assert fake.asked[1].closed_after is not None and len(fake.asked) == 2  # it was told at once, and no third model was asked
+    assert (
+        fake.asked[1].closed_after is not None and len(fake.asked) == 2
+    )  # it was told at once, and no third model was asked
     assert len(settled) == 1 and settled[0].state == "cancelled" and settled[0].attempts == 2 and settled[0].cost > 0  # type: ignore[operator]
     assert gate.gateway.active == 0
 

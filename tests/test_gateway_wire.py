@@ -14,7 +14,17 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="the gateway needs the [serve] extra")
 
-from fake_provider import DONE, Answer, FakeProvider, as_json, chunk, event, message_events, response_events, usage_chunk
+from fake_provider import (
+    DONE,
+    Answer,
+    FakeProvider,
+    as_json,
+    chunk,
+    event,
+    message_events,
+    response_events,
+    usage_chunk,
+)
 from gateway_rig import KEY, PATHS, Rig, asking, rig
 from r2router.gateway.ledger import Ledger, Limits
 
@@ -45,7 +55,9 @@ def _fresh(fake: FakeProvider, gate: Rig) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-@pytest.mark.parametrize("model", ["auto", "auto:cheap", "auto:best", "claude-opus-9", "gpt-5-mini", "gpt-5-mini@low", "up-gpt-5-mini"])
+@pytest.mark.parametrize(
+    "model", ["auto", "auto:cheap", "auto:best", "claude-opus-9", "gpt-5-mini", "gpt-5-mini@low", "up-gpt-5-mini"]
+)
 def test_every_name_of_a_model_leads_to_one(gate: Rig, fake: FakeProvider, endpoint: str, model: str) -> None:
     if endpoint == "responses" and model == "auto":
         model = "auto:cheap"
@@ -56,7 +68,12 @@ def test_every_name_of_a_model_leads_to_one(gate: Rig, fake: FakeProvider, endpo
     assert sent.path == PATHS[endpoint] and sent.body["model"].startswith("up-") and "r2router" not in sent.body
     assert sent.headers["authorization"] == f"Bearer {KEY}"
     assert headers["x-r2router-arm"].split("@")[0] == sent.body["model"].removeprefix("up-")
-    assert {"x-r2router-reason", "x-r2router-request-id", "x-r2router-budget-source", "x-r2router-cost"} <= headers.keys()
+    assert {
+        "x-r2router-reason",
+        "x-r2router-request-id",
+        "x-r2router-budget-source",
+        "x-r2router-cost",
+    } <= headers.keys()
     assert ("x-r2router-forecast-quality" in headers) == (not model.startswith(("gpt", "up-")))
     assert len(gate.settled()) == 1 and gate.books.settled[0].state == "done"
 
@@ -76,7 +93,12 @@ def test_the_body_is_edited_in_its_bytes(gate: Rig, fake: FakeProvider) -> None:
 
 
 def test_only_known_headers_go_on(gate: Rig, fake: FakeProvider) -> None:
-    given = {"authorization": "Bearer client", "cookie": "a=b", "anthropic_beta": "x-1,y-2", "anthropic_version": "2024-01-01"}
+    given = {
+        "authorization": "Bearer client",
+        "cookie": "a=b",
+        "anthropic_beta": "x-1,y-2",
+        "anthropic_version": "2024-01-01",
+    }
     gate.post("messages", asking("messages"), x_api_base="http://evil", x_forwarded_host="evil", **given)
     sent = fake.asked[0].headers
     assert sent["anthropic-beta"] == "x-1,y-2" and sent["anthropic-version"] == "2024-01-01"
@@ -127,12 +149,18 @@ def test_a_bomb_is_refused(gate: Rig, fake: FakeProvider, coding: str, status: i
         (b'{"model":"auto","messages":' + b"[" * 100_000, 400),
     ],
 )
-def test_errors_have_the_shape_of_their_endpoint(gate: Rig, fake: FakeProvider, endpoint: str, body: bytes, status: int) -> None:
+def test_errors_have_the_shape_of_their_endpoint(
+    gate: Rig, fake: FakeProvider, endpoint: str, body: bytes, status: int
+) -> None:
     found, headers, said = gate.post(endpoint, body)
     error = json.loads(said)
     assert found == status and headers["content-type"] == "application/json" and not fake.asked
     if endpoint == "messages":
-        assert error["type"] == "error" and error["error"]["type"] in ("invalid_request_error", "not_found_error") and error["request_id"]
+        assert (
+            error["type"] == "error"
+            and error["error"]["type"] in ("invalid_request_error", "not_found_error")
+            and error["request_id"]
+        )
     else:
         assert set(error["error"]) >= {"message", "type", "param", "code"}
 
@@ -146,19 +174,27 @@ def test_errors_have_the_shape_of_their_endpoint(gate: Rig, fake: FakeProvider, 
     ],
     ids=["no preset", "no model", "no money"],
 )
-def test_a_refusal_is_told_once_with_its_status(fake: FakeProvider, tmp_path: Path, body: dict[str, Any], status: int) -> None:
+def test_a_refusal_is_told_once_with_its_status(
+    fake: FakeProvider, tmp_path: Path, body: dict[str, Any], status: int
+) -> None:
     limits = Limits(day_nanos=1) if status == 402 else None
     with Ledger.at(tmp_path / "l.db", limits=limits) as ledger, rig({"fake": fake}, ledger=ledger) as gate:
         assert gate.post("chat", body)[0] == status
         found = gate.request("GET", "/metrics")[2].decode()
         told = [json.loads(line) for line in gate.lines if '"request"' in line]
     assert [line["status"] for line in told] == [status]
-    assert re.findall(r'^r2router_errors_total\{endpoint="chat",status="(\d+)"\} (\S+)$', found, re.MULTILINE) == [(str(status), "1.0")]
+    assert re.findall(r'^r2router_errors_total\{endpoint="chat",status="(\d+)"\} (\S+)$', found, re.MULTILINE) == [
+        (str(status), "1.0")
+    ]
 
 
 def test_the_policy_of_a_request_counts(gate: Rig) -> None:
     arms = set()
-    for policy in ({"policy": "tradeoff", "lam": 1.0}, {"policy": "tradeoff", "lam": 0.0}, {"policy": "best", "max_cost": 0.0001}):
+    for policy in (
+        {"policy": "tradeoff", "lam": 1.0},
+        {"policy": "tradeoff", "lam": 0.0},
+        {"policy": "best", "max_cost": 0.0001},
+    ):
         status, headers, body = gate.post("chat", asking("chat", r2router={"policy": policy}))
         assert status == 200, body
         arms.add(headers["x-r2router-arm"])
@@ -177,7 +213,9 @@ def test_a_stream_comes_as_it_was_sent(gate: Rig, fake: FakeProvider, endpoint: 
     model = "gpt-5-mini"
     status, headers, body = gate.post(endpoint, asking(endpoint, model=model, stream=True))
     assert status == 200 and headers["content-type"].startswith("text/event-stream")
-    direct = {"chat": b"", "responses": b"".join(response_events()), "messages": b"".join(message_events(model))}[endpoint]
+    direct = {"chat": b"", "responses": b"".join(response_events()), "messages": b"".join(message_events(model))}[
+        endpoint
+    ]
     if endpoint == "chat":
         assert b"usage" not in body and body.endswith(DONE)
     else:
@@ -219,7 +257,11 @@ TORTURE = {
     "big line": big_line(),
     "usage everywhere": [*EVERYWHERE, chunk(None, "stop"), usage_chunk(), DONE],
     "no blank line at the end": [*USUAL[:3], b"data: [DONE]"],
-    "null choices": [*USUAL[:2], event({"choices": None, "usage": {"prompt_tokens": 11, "completion_tokens": 7}}), DONE],
+    "null choices": [
+        *USUAL[:2],
+        event({"choices": None, "usage": {"prompt_tokens": 11, "completion_tokens": 7}}),
+        DONE,
+    ],
     "bom": [b"\xef\xbb\xbf" + USUAL[0], *USUAL[1:]],
 }
 
@@ -238,7 +280,9 @@ def test_bytes_are_those_of_the_provider(gate: Rig, fake: FakeProvider, how: str
         kept = [line for line in direct.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n") if line]
         gone = [line for line in kept if b'"choices": []' in line or b'"choices": null' in line]
         assert len(gone) == 1
-        assert [x for x in body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n") if x] == [x for x in kept if x not in gone]
+        assert [x for x in body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n") if x] == [
+            x for x in kept if x not in gone
+        ]
     usage = gate.settled()[0].usage
     assert usage is not None and (usage.input, usage.output) == (11, 7) and gate.books.settled[0].state == "done"
 
@@ -261,15 +305,22 @@ def test_hop_by_hop_headers_and_cookies_stay(gate: Rig, fake: FakeProvider) -> N
     more = {"Set_Cookie": "a=b", "X_Ratelimit_Remaining_Requests": "7", "Location": "http://evil", "X_Secret": "1"}
     fake.script = lambda asked: as_json({"choices": []}, **more)
     _, headers, _ = gate.post("chat", asking("chat"))
-    assert headers["x-ratelimit-remaining-requests"] == "7" and not {"set-cookie", "location", "x-secret"} & headers.keys()
+    assert (
+        headers["x-ratelimit-remaining-requests"] == "7" and not {"set-cookie", "location", "x-secret"} & headers.keys()
+    )
 
 
 def test_falsy_values_and_logprobs_and_choices_survive(gate: Rig, fake: FakeProvider) -> None:
-    choices = [{"index": i, "message": {"content": c}, "logprobs": {"content": []}, "finish_reason": "stop"} for i, c in enumerate("ab")]
+    choices = [
+        {"index": i, "message": {"content": c}, "logprobs": {"content": []}, "finish_reason": "stop"}
+        for i, c in enumerate("ab")
+    ]
     reply = {"choices": choices, "usage": {"prompt_tokens": 3, "completion_tokens": 2}, "big": 2**70}
     data = json.dumps(reply, indent=3).encode()
     fake.script = lambda asked: as_json(data)
-    _, _, body = gate.post("chat", asking("chat", n=2, temperature=0, top_p=0, logprobs=True, top_logprobs=0, model="gpt-5-mini"))
+    _, _, body = gate.post(
+        "chat", asking("chat", n=2, temperature=0, top_p=0, logprobs=True, top_logprobs=0, model="gpt-5-mini")
+    )
     assert body == data
     sent = fake.asked[0].body
     assert (sent["n"], sent["temperature"], sent["top_p"], sent["top_logprobs"]) == (2, 0, 0, 0)
@@ -288,11 +339,15 @@ def test_the_name_of_the_model_in_the_reply(gate: Rig, fake: FakeProvider, endpo
           ("message_delta", {"usage": {"output_tokens": 15}})], (25, 15)),
         ([("message_start", {"message": {"usage": {"input_tokens": 0, "output_tokens": 0}}}),
           ("message_delta", {"usage": {"input_tokens": 25, "output_tokens": 15}})], (25, 15)),
-        ([("message_start", {"message": {"usage": {"input_tokens": 5, "cache_read_input_tokens": 20, "output_tokens": 1}}}),
-          ("message_delta", {"usage": {"output_tokens": 4}}), ("message_delta", {"usage": {"output_tokens": 15}})], (25, 15)),
+        ([("message_start", {"message": {"usage": {"input_tokens": 5, "cache_read_input_tokens": 20,
+        "output_tokens": 1}}}),
+          ("message_delta", {"usage": {"output_tokens": 4}}), ("message_delta", {"usage": {"output_tokens": 15}})], (25,
+          15)),
     ],
 )  # fmt: skip
-def test_usage_of_messages_is_never_added_up(gate: Rig, fake: FakeProvider, events: Any, usage: tuple[int, int]) -> None:
+def test_usage_of_messages_is_never_added_up(
+    gate: Rig, fake: FakeProvider, events: Any, usage: tuple[int, int]
+) -> None:
     parts = [event({"type": name, **body}, name) for name, body in events]
     fake.script = lambda asked: Answer([*parts, event({"type": "message_stop"}, "message_stop")])
     gate.post("messages", asking("messages", stream=True))
@@ -318,17 +373,29 @@ def test_models_in_three_shapes(gate: Rig) -> None:
     status, _, body = gate.request("GET", "/v1/models?limit=1000")
     found = json.loads(body)
     ids = [entry["id"] for entry in found["data"]]
-    assert status == 200 and ids[0] == "auto" and "gpt-5-mini" in ids and found["object"] == "list" and found["has_more"] is False
-    assert all({"id", "object", "created", "owned_by", "type", "display_name", "created_at"} <= entry.keys() for entry in found["data"])
+    assert (
+        status == 200
+        and ids[0] == "auto"
+        and "gpt-5-mini" in ids
+        and found["object"] == "list"
+        and found["has_more"] is False
+    )
+    assert all(
+        {"id", "object", "created", "owned_by", "type", "display_name", "created_at"} <= entry.keys()
+        for entry in found["data"]
+    )
     assert [m["slug"] for m in found["models"]] == ids and b"base_instructions" not in body
     assert json.loads(gate.request("GET", "/v1/models/gpt-5-mini")[2])["id"] == "gpt-5-mini"
-    assert gate.request("GET", "/v1/models/claude-opus-9")[0] == 200 and gate.request("GET", "/v1/models/nobody")[0] == 404
+    assert (
+        gate.request("GET", "/v1/models/claude-opus-9")[0] == 200 and gate.request("GET", "/v1/models/nobody")[0] == 404
+    )
     assert len(json.loads(gate.request("GET", "/v1/models?limit=2")[2])["data"]) == 2
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [
     ("HEAD", "/", 200), ("GET", "/", 200), ("GET", "/health", 200), ("GET", "/ready", 200), ("GET", "/metrics", 200),
-    ("GET", "/nothing", 404), ("POST", "/v1/messages/count_tokens", 404), ("GET", "/v1/chat/completions", 405), ("POST", "/v1/chat", 404),
+    ("GET", "/nothing", 404), ("POST", "/v1/messages/count_tokens", 404), ("GET", "/v1/chat/completions", 405), ("POST",
+    "/v1/chat", 404),
     ("DELETE", "/v1/models", 404), ("OPTIONS", "/v1/messages", 405), ("GET", "/v1/../health", 404),
 ])  # fmt: skip
 def test_the_other_paths(gate: Rig, method: str, path: str, status: int) -> None:
@@ -342,7 +409,12 @@ def test_a_websocket_is_told_to_use_http(gate: Rig) -> None:
 
 
 def test_only_a_decision(gate: Rig, fake: FakeProvider) -> None:
-    for body in ({"text": "Who wrote Faust?"}, asking("chat"), asking("messages", system="x"), asking("responses", model="auto:cheap")):
+    for body in (
+        {"text": "Who wrote Faust?"},
+        asking("chat"),
+        asking("messages", system="x"),
+        asking("responses", model="auto:cheap"),
+    ):
         status, _, said = gate.post("/v1/route", body)
         found = json.loads(said)
         assert status == 200 and "@" in found["arm"] and found["reason"].startswith("routed") and "excluded" in found

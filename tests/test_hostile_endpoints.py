@@ -44,7 +44,10 @@ USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 
 def event(content: str, finish: str | None = None, **more: Any) -> bytes:
     return (
-        b"data: %b\n\n" % json.dumps({"choices": [{"index": 0, "delta": {"content": content}, "finish_reason": finish}], **more}).encode()
+        b"data: %b\n\n"
+        % json.dumps(
+            {"choices": [{"index": 0, "delta": {"content": content}, "finish_reason": finish}], **more}
+        ).encode()
     )
 
 
@@ -55,7 +58,12 @@ class Raw:
     """An endpoint that answers every request with the same bytes, or with as many as are taken from an iterator."""
 
     def __init__(
-        self, body: bytes | Callable[[], Iterator[bytes]], *headers: str, status: str = "200 OK", pause_s: float = 0.0, head: str = "\r\n"
+        self,
+        body: bytes | Callable[[], Iterator[bytes]],
+        *headers: str,
+        status: str = "200 OK",
+        pause_s: float = 0.0,
+        head: str = "\r\n",
     ) -> None:
         """head: what ends the headers; without it the body goes on with them."""
         self._head = head
@@ -75,7 +83,9 @@ class Raw:
     async def _say(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         self.heads.append(head)
-        length = next((int(h.partition(":")[2]) for h in head.split("\r\n") if h.lower().startswith("content-length")), 0)
+        length = next(
+            (int(h.partition(":")[2]) for h in head.split("\r\n") if h.lower().startswith("content-length")), 0
+        )
         await reader.readexactly(length)
         lines = [f"HTTP/1.1 {self._status}", "Connection: close", *self._headers]
         writer.write(("\r\n".join(lines) + "\r\n" + self._head).encode("latin-1"))
@@ -104,7 +114,9 @@ class Raw:
         assert ready.wait(10)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
 
@@ -142,7 +154,8 @@ def bomb(begin: bytes, megabytes: int) -> bytes:
     return start + (packer.compress(b" " * 1_000_000) + packer.flush(zlib.Z_FULL_FLUSH)) * megabytes
 
 
-# -- too much -----------------------------------------------------------------------------------------------------------
+# -- too much
+# -----------------------------------------------------------------------------------------------------------
 
 
 def without_end(begin: bytes, again: bytes) -> Callable[[], Iterator[bytes]]:
@@ -177,7 +190,10 @@ def test_a_reply_without_an_end_is_left_in_bounded_memory(body: Any) -> None:
 @pytest.mark.parametrize("status", ["200 OK", "500 Oops"])
 def test_a_compressed_bomb_is_unpacked_no_further_than_any_reply(begin: bytes, status: str) -> None:
     packed = bomb(begin, 700)
-    with Raw(packed, "Content-Type: application/json", "Content-Encoding: gzip", status=status) as fake, memory_below(60):
+    with (
+        Raw(packed, "Content-Type: application/json", "Content-Encoding: gzip", status=status) as fake,
+        memory_below(60),
+    ):
         found = call(fake)
     assert isinstance(found, Failure) and found.kind == ("malformed" if status[0] == "2" else "server")
     assert "accept-encoding: identity" in fake.heads[0].lower()
@@ -211,7 +227,9 @@ def test_unpacking_gives_what_was_packed_or_stops(data: bytes, cuts: list[int], 
 
 
 def test_an_answer_somewhat_longer_than_its_cap_is_read_and_counted() -> None:
-    body = b"".join(event(f"word{i} ") for i in range(4000)) + event("", "stop", usage={"prompt_tokens": 10, "completion_tokens": 8000})
+    body = b"".join(event(f"word{i} ") for i in range(4000)) + event(
+        "", "stop", usage={"prompt_tokens": 10, "completion_tokens": 8000}
+    )
     with Raw(body) as fake:
         found = call(fake, cap=20)
     assert isinstance(found, Reply) and found.usage is not None and found.usage.output == 8000
@@ -232,11 +250,14 @@ def test_headers_without_an_end() -> None:
     assert isinstance(found, Failure)
 
 
-# -- absurd -------------------------------------------------------------------------------------------------------------
+# -- absurd
+# -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("depth", [10_000, 1_000_000])
-@pytest.mark.parametrize("where", ['{"usage": %s}', '{"error": %s}', '{"choices": [{"message": {"content": %s}}]}', "%s", '{"x": %s}'])
+@pytest.mark.parametrize(
+    "where", ['{"usage": %s}', '{"error": %s}', '{"choices": [{"message": {"content": %s}}]}', "%s", '{"x": %s}']
+)
 @pytest.mark.parametrize("status", ["200 OK", "400 Bad"])
 def test_json_of_any_depth_is_a_failure_in_words(depth: int, where: str, status: str) -> None:
     deep = (where % ("[" * depth + "]" * depth)).encode()
@@ -288,7 +309,8 @@ def test_a_usage_beyond_belief_is_no_usage(tokens: int, name: str) -> None:
     assert found.usage is None and "impossible usage" in found.usage_error
 
 
-# -- keys ---------------------------------------------------------------------------------------------------------------
+# -- keys
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def holds_key(found: Reply | Failure, key: str = KEY) -> bool:
@@ -331,12 +353,17 @@ def test_an_echo_of_the_key_is_masked_wherever_it_stands(body: bytes, monkeypatc
 def test_an_echo_in_an_error_is_masked(status: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ECHO_KEY", KEY)
     for shown in (KEY, KEY[: len(KEY) // 2], KEY.replace("/", "%2F").replace("+", "%2B")):
-        with Raw(json.dumps({"error": {"message": f"what is {shown}"}}).encode(), f"Location: http://x/{KEY}", status=status) as fake:
+        with Raw(
+            json.dumps({"error": {"message": f"what is {shown}"}}).encode(), f"Location: http://x/{KEY}", status=status
+        ) as fake:
             found = call(fake, key="ECHO_KEY")
         assert isinstance(found, Failure) and not holds_key(found), found
 
 
-@given(st.lists(st.sampled_from([KEY, KEY[:20], KEY[15:], "sk-", "a", "Very", " ", "é"]), max_size=6), st.lists(st.integers(0, 250)))
+@given(
+    st.lists(st.sampled_from([KEY, KEY[:20], KEY[15:], "sk-", "a", "Very", " ", "é"]), max_size=6),
+    st.lists(st.integers(0, 250)),
+)
 def test_masked_pieces_hold_no_part_of_the_key_and_are_as_many(words: list[str], cuts: list[int]) -> None:
     text = "".join(words)
     edges = sorted({0, len(text), *(c for c in cuts if c < len(text))})
@@ -360,11 +387,14 @@ def test_words_that_are_sent_where_no_key_is_needed_stay_in_answers(key: str, mo
     assert isinstance(found, Reply) and found.text == f"the {key} model"
 
 
-LITERAL = ["sk-proj-LITERALSECRET123456789", "sk-ant-api03-abc", "gsk_abcDEF123ghi456JKL789mno", "hf_AbCdEfGhIjKlMnOpQrStUvWxYz012345",
-           "AIzaSyA-1234567890abcdefg", "xai-abc123", "0123456789abcdef0123456789abcdef", "a1b2c3d4e5f6a7b8c9d0e1f2a3b4c5d6",
+LITERAL = ["sk-proj-LITERALSECRET123456789", "sk-ant-api03-abc", "gsk_abcDEF123ghi456JKL789mno",
+"hf_AbCdEfGhIjKlMnOpQrStUvWxYz012345",
+           "AIzaSyA-1234567890abcdefg", "xai-abc123", "0123456789abcdef0123456789abcdef",
+           "a1b2c3d4e5f6a7b8c9d0e1f2a3b4c5d6",
            "Bearer sk-abc", "tgp_v1_abcDEF0123456789", "eyJhbGciOiJIUzI1NiJ9.e30.abc", "$MY_KEY", "${MY_KEY}", "MY KEY",
            "AKIAIOSFODNN7EXAMPLE", "nvapi-abcdef", "pplx-0123abcd", "mYlOnGmIsTrAlKeY0123456789aBcDeF"]  # fmt: skip
-NAMES = ["OPENAI_API_KEY", "MYKEY", "MY_KEY_2", "key", "my_api_key", "Key1", "AZURE_OPENAI_API_KEY_EUROPE_WEST_1", "HF_TOKEN", "SK_KEY",
+NAMES = ["OPENAI_API_KEY", "MYKEY", "MY_KEY_2", "key", "my_api_key", "Key1", "AZURE_OPENAI_API_KEY_EUROPE_WEST_1",
+"HF_TOKEN", "SK_KEY",
          "DASHSCOPE_API_KEY", "R2ROUTER_TEST_KEY", "GPT4_KEY", "K"]  # fmt: skip
 
 
@@ -381,7 +411,8 @@ def test_names_of_variables_are_no_keys(name: str) -> None:
     assert not looks_like_a_key(name)
 
 
-# -- embeddings ---------------------------------------------------------------------------------------------------------
+# -- embeddings
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -436,7 +467,9 @@ def test_a_key_is_for_one_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any("uthorization" in head or base64.b64encode(KEY.encode()).decode() in head for head in other.heads)
 
 
-def test_a_saved_router_sends_no_text_to_an_endpoint_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_saved_router_sends_no_text_to_an_endpoint_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("OPENAI_BASE_URL", "R2ROUTER_EMBEDDINGS_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)

@@ -72,7 +72,9 @@ def test_an_error_that_was_asked_again_and_answered_is_none(tmp_path: Path) -> N
         assert (journal.records, journal.errors) == (4, 1)
 
 
-def test_a_record_is_on_the_disk_before_it_counts_and_many_share_a_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_is_on_the_disk_before_it_counts_and_many_share_a_flush(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, flushed = tmp_path / "journal.jsonl", []
     real = os.fsync
 
@@ -147,7 +149,9 @@ def test_damage_before_the_end_is_named_and_nothing_is_thrown_away(tmp_path: Pat
     assert path.read_bytes() == b"".join(lines)
 
 
-@pytest.mark.parametrize("data", [b"not a journal\n", b"{}\n", b'{"format":"other","version":1}\n', b"x" * 100, b"\xff\xfe\n"])
+@pytest.mark.parametrize(
+    "data", [b"not a journal\n", b"{}\n", b'{"format":"other","version":1}\n', b"x" * 100, b"\xff\xfe\n"]
+)
 def test_what_is_no_journal_is_left_alone(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "journal.jsonl"
     path.write_bytes(data)
@@ -237,7 +241,9 @@ asyncio.run(main())
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit on file sizes here")
 def test_a_full_disk_is_an_error_and_loses_nothing_that_counted(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    run = subprocess.run([sys.executable, "-c", FILL, str(path), os.pathsep], capture_output=True, text=True, check=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-c", FILL, str(path), os.pathsep], capture_output=True, text=True, check=True, timeout=60
+    )
     said, still = run.stdout.splitlines()
     kept = int(said.split()[0])
     assert kept > 10 and "cannot be written (File too large)" in said and "make room" in said and still == "still"

@@ -16,7 +16,15 @@ from r2router.table.table import Table
 
 
 def rows(*cells: dict[str, Any]) -> pl.DataFrame:
-    usual = {"query_id": "q1", "query": "?", "model": "a", "budget": "10", "quality": 1.0, "output_tokens": 5, "judge": None}
+    usual = {
+        "query_id": "q1",
+        "query": "?",
+        "model": "a",
+        "budget": "10",
+        "quality": 1.0,
+        "output_tokens": 5,
+        "judge": None,
+    }
     return pl.DataFrame([usual | cell for cell in cells], infer_schema_length=None)
 
 
@@ -36,13 +44,18 @@ def test_one_judge_s_rows_are_taken() -> None:
 
 
 def test_several_judges_of_a_cell_need_a_choice() -> None:
-    with pytest.raises(DataError, match=r"query 'q1' on a@10 .*several judges.*'strict' \(2 rows\), 'kind' \(1 rows\).*--judge NAME"):
+    with pytest.raises(
+        DataError, match=r"query 'q1' on a@10 .*several judges.*'strict' \(2 rows\), 'kind' \(1 rows\).*--judge NAME"
+    ):
         Table.read(TWO)
 
 
 def test_a_judge_that_failed_everywhere_is_named_with_the_mend() -> None:
     frame = rows({"judge": "one"}, {"judge": "broken", "quality": None})
-    with pytest.raises(DataError, match=r"the judges are 'one' \(1 rows\); 'broken' gave no score for 1 answers: choose.*--retry-failed"):
+    with pytest.raises(
+        DataError,
+        match=r"the judges are 'one' \(1 rows\); 'broken' gave no score for 1 answers: choose.*--retry-failed",
+    ):
         Table.read(frame)
     assert Table.read(frame, judge="one").quality[0, 0] == 1.0
 
@@ -94,10 +107,24 @@ def test_which_judges_there_are(tmp_path: Path) -> None:
 def test_the_command_line_takes_a_judge(tmp_path: Path, world: Any, fake_encoder: Any) -> None:
     world.table.write(tmp_path / "plain.parquet")
     frame = pl.read_parquet(tmp_path / "plain.parquet")
-    both = [frame.with_columns(judge=pl.lit("as it is")), frame.with_columns(judge=pl.lit("reversed"), quality=1 - pl.col("quality"))]
+    both = [
+        frame.with_columns(judge=pl.lit("as it is")),
+        frame.with_columns(judge=pl.lit("reversed"), quality=1 - pl.col("quality")),
+    ]
     pl.concat(both).write_parquet(tmp_path / "two.parquet")
-    (tmp_path / "prices.csv").write_text("model,input_usd_per_million,output_usd_per_million\nsmall,1,1\nlarge,2,8\nthinker,1,4\n")
-    command = ["train", str(tmp_path / "two.parquet"), "--prices", str(tmp_path / "prices.csv"), "--encoder", "fake", "--folds", "0"]
+    (tmp_path / "prices.csv").write_text(
+        "model,input_usd_per_million,output_usd_per_million\nsmall,1,1\nlarge,2,8\nthinker,1,4\n"
+    )
+    command = [
+        "train",
+        str(tmp_path / "two.parquet"),
+        "--prices",
+        str(tmp_path / "prices.csv"),
+        "--encoder",
+        "fake",
+        "--folds",
+        "0",
+    ]
     refused = CliRunner().invoke(main, [*command, "--out", str(tmp_path / "router")])
     assert refused.exit_code == 2 and "--judge NAME" in refused.output
     done = CliRunner().invoke(main, [*command, "--out", str(tmp_path / "router"), "--judge", "reversed"])

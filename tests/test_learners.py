@@ -25,8 +25,12 @@ from r2router.table.table import Table
 from r2router.testing import learners as suite
 from r2router.types import FloatArray
 
-torch_needed = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed ([torch] extra)")
-lightgbm_needed = pytest.mark.skipif(importlib.util.find_spec("lightgbm") is None, reason="lightgbm is not installed ([gbdt] extra)")
+torch_needed = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="torch is not installed ([torch] extra)"
+)
+lightgbm_needed = pytest.mark.skipif(
+    importlib.util.find_spec("lightgbm") is None, reason="lightgbm is not installed ([gbdt] extra)"
+)
 NEEDS = {"mlp": torch_needed, "gbdt": lightgbm_needed}
 QUICK: dict[str, list[Any]] = {  # settings for small tables, where the defaults take longer
     "mlp": [MLP(epochs=8, learning_rate=4e-3), MLP(epochs=4, learning_rate=3e-3, early_stopping=False)],
@@ -60,9 +64,20 @@ def test_learner_keeps_its_promises(learner: Any, learns: tuple[str, ...]) -> No
         *[(Ridge, "alpha", v) for v in (0, -1.0, float("inf"), float("nan"))],
         *[(MLP, f, v) for f in ("learning_rate", "validation") for v in (0.0, -1.0, float("inf"), float("nan"))],
         *[(MLP, f, 0) for f in ("epochs", "patience", "batch_size")],
-        *[(GBDT, f, v) for f in ("learning_rate", "feature_share", "validation") for v in (0.0, -1.0, float("inf"), float("nan"))],
+        *[
+            (GBDT, f, v)
+            for f in ("learning_rate", "feature_share", "validation")
+            for v in (0.0, -1.0, float("inf"), float("nan"))
+        ],
         *[(GBDT, f, 0) for f in ("rounds", "depth", "min_leaf", "patience")],
-        *[(MLP, "seed", -1), (GBDT, "seed", -1), (GBDT, "threads", -1), (GBDT, "depth", 9), (KNN, "k", 0), (KNN, "weights", "cosine")],
+        *[
+            (MLP, "seed", -1),
+            (GBDT, "seed", -1),
+            (GBDT, "threads", -1),
+            (GBDT, "depth", 9),
+            (KNN, "k", 0),
+            (KNN, "weights", "cosine"),
+        ],
         *[(KNN, "shrink", v) for v in (-1.0, float("inf"), float("nan"))],
     ],
 )
@@ -85,7 +100,10 @@ def test_absent_extra_is_named(learner: Any, module: str, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     ("learner", "module"),
-    [pytest.param(QUICK["mlp"][1], "torch", marks=torch_needed), pytest.param(QUICK["gbdt"][0], "lightgbm", marks=lightgbm_needed)],
+    [
+        pytest.param(QUICK["mlp"][1], "torch", marks=torch_needed),
+        pytest.param(QUICK["gbdt"][0], "lightgbm", marks=lightgbm_needed),
+    ],
 )
 def test_forecasts_do_not_need_what_training_needs(learner: Any, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x, table = suite.made_up(120)
@@ -119,13 +137,17 @@ def test_forecasts_in_blocks_are_the_same(
 
 def with_gaps(table: Table, share: float = 0.3) -> Table:
     gone = np.random.default_rng(4).random(table.quality.shape) < share
-    return replace(table, quality=np.where(gone, np.nan, table.quality), output_tokens=np.where(gone, np.nan, table.output_tokens))
+    return replace(
+        table, quality=np.where(gone, np.nan, table.quality), output_tokens=np.where(gone, np.nan, table.output_tokens)
+    )
 
 
 # -- ridge ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("n", "d"), [(60, 8), (20, 45)])  # more queries than dimensions, and fewer: both systems are solved
+@pytest.mark.parametrize(
+    ("n", "d"), [(60, 8), (20, 45)]
+)  # more queries than dimensions, and fewer: both systems are solved
 def test_ridge_is_the_closed_form_of_each_arm(n: int, d: int) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(n, d)), rng.random((n, 6))
@@ -145,7 +167,9 @@ def test_ridge_with_a_huge_penalty_knows_the_arm_means() -> None:
     table = with_gaps(table)
     forecast = Ridge(alpha=1e9).fit(x, table).predict(x)
     np.testing.assert_allclose(forecast.quality, np.tile(np.nanmean(table.quality, axis=0), (len(x), 1)), atol=1e-5)
-    np.testing.assert_allclose(forecast.tokens, np.tile(np.nanmean(table.output_tokens, axis=0), (len(x), 1)), rtol=1e-5)
+    np.testing.assert_allclose(
+        forecast.tokens, np.tile(np.nanmean(table.output_tokens, axis=0), (len(x), 1)), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("alpha", [0.1, 30.0])
@@ -177,7 +201,10 @@ def test_mlp_heads_are_what_torch_trains_one_by_one() -> None:
         modules: list[Any] = []
         for w, b in zip(start[::2], start[1::2], strict=True):
             layer = torch.nn.Linear(w.size // b.size, b.size)
-            layer.weight.data, layer.bias.data = torch.from_numpy(w.reshape(-1, b.size).T.copy()), torch.from_numpy(b.ravel().copy())
+            layer.weight.data, layer.bias.data = (
+                torch.from_numpy(w.reshape(-1, b.size).T.copy()),
+                torch.from_numpy(b.ravel().copy()),
+            )
             modules += [layer, torch.nn.ReLU()]
         network = torch.nn.Sequential(*modules[:-1], torch.nn.Sigmoid())
         adam = torch.optim.Adam(network.parameters(), lr=1e-3)
@@ -225,7 +252,9 @@ def test_mlp_stops_early_where_nothing_can_be_learned() -> None:
     x, table = suite.made_up(600)
     noise = replace(table, quality=np.random.default_rng(1).integers(0, 2, table.quality.shape).astype(float))
     new, spec = suite.made_up(100, seed=8)[0], MLP(epochs=10, learning_rate=2e-3, patience=2)
-    stopped, paper = (s.fit(x, noise).predict(new).quality for s in (spec, msgspec.structs.replace(spec, early_stopping=False)))
+    stopped, paper = (
+        s.fit(x, noise).predict(new).quality for s in (spec, msgspec.structs.replace(spec, early_stopping=False))
+    )
     error, worse = (np.abs(quality - 0.5).mean() for quality in (stopped, paper))
     assert error < 0.06 and error < worse / 2
 
@@ -242,13 +271,24 @@ def test_gbdt_trees_answer_as_lightgbm_does(depth: int) -> None:
     x = np.round(x, 2)  # so that many queries lie on a threshold or beside it
     boosters = []
     for arm in range(4):
-        settings = {"max_depth": depth, "num_leaves": 2**depth, "min_data_in_leaf": 3, "verbose": -1, "num_threads": 1, "seed": 1}
+        settings = {
+            "max_depth": depth,
+            "num_leaves": 2**depth,
+            "min_data_in_leaf": 3,
+            "verbose": -1,
+            "num_threads": 1,
+            "seed": 1,
+        }
         boosters.append(lightgbm.train(settings, lightgbm.Dataset(x, table.quality[:, arm]), 5 + 20 * arm))
     forests = [b.dump_model()["tree_info"] for b in boosters]
     arrays = gbdt._stack([forests[0], [], *forests[1:], [], *[[]] * 4], depth)  # heads without trees between them
-    predictor = GBDTPredictor(table.arms, {**arrays, "bias": np.zeros(10), **{k: np.zeros(5) for k in ("spread", "low", "high")}})
+    predictor = GBDTPredictor(
+        table.arms, {**arrays, "bias": np.zeros(10), **{k: np.zeros(5) for k in ("spread", "low", "high")}}
+    )
     edges = arrays["threshold"][np.isfinite(arrays["threshold"])]
-    edges = edges[np.abs(edges) > 1e-30][:200]  # lightgbm takes anything up to 1e-35 for 0, and so does not know the edges of 0
+    edges = edges[np.abs(edges) > 1e-30][
+        :200
+    ]  # lightgbm takes anything up to 1e-35 for 0, and so does not know the edges of 0
     near = np.concatenate([edges, np.nextafter(edges, np.float32(9)), np.nextafter(edges, np.float32(-9))])
     for points in (x, np.random.default_rng(0).choice(near, (400, x.shape[1])).astype(np.float32)):
         got = predictor.raw(points)
@@ -265,7 +305,9 @@ def test_gbdt_keeps_the_mean_where_trees_do_not_help() -> None:
     fitted = GBDT(threads=1).fit(x, replace(table, quality=quality))
     trees, forecast = fitted.arrays()["count"][:5], fitted.predict(x)
     assert trees[0] == 0 and (trees[1:] == 0).any()
-    np.testing.assert_allclose(forecast.quality[:, trees == 0], np.tile(np.nanmean(quality[:, trees == 0], axis=0), (len(x), 1)))
+    np.testing.assert_allclose(
+        forecast.quality[:, trees == 0], np.tile(np.nanmean(quality[:, trees == 0], axis=0), (len(x), 1))
+    )
     assert np.abs(forecast.quality - np.nanmean(quality, axis=0)).mean() < 0.1
 
 

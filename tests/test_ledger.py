@@ -88,9 +88,9 @@ def check_books(query: Callable[..., list[tuple[Any, ...]]]) -> None:
     windows = {tuple(row[1:]) for row in rows if row[0] == "w" and row[4] > 0}
     assert sums == windows, sums ^ windows
     over = query(
-        "SELECT w.id, w.spent, w.reserved FROM windows w JOIN keys k ON k.id = w.scope WHERE k.shadow = 0 AND w.spent + w.reserved > "
-        "CASE WHEN w.period = 'total' THEN k.total_nanos WHEN length(w.period) = 10 THEN k.day_nanos "
-        "WHEN length(w.period) = 7 THEN k.month_nanos END"
+        "SELECT w.id, w.spent, w.reserved FROM windows w JOIN keys k ON k.id = w.scope WHERE k.shadow = 0 AND w.spent +"
+        " w.reserved > CASE WHEN w.period = 'total' THEN k.total_nanos WHEN length(w.period) = 10 THEN k.day_nanos WHEN"
+        " length(w.period) = 7 THEN k.month_nanos END"
     )
     assert not over
 
@@ -99,13 +99,22 @@ def check_books(query: Callable[..., list[tuple[Any, ...]]]) -> None:
 
 
 def test_a_request_is_reserved_then_charged_what_it_cost(ledger: Ledger, where: str) -> None:
-    ticket = ledger.open_now(opened("a", 5 * CENT, tokens=100, session="s", preset="auto:cheap", forecast=3, forecast_quality=0.8))
+    ticket = ledger.open_now(
+        opened("a", 5 * CENT, tokens=100, session="s", preset="auto:cheap", forecast=3, forecast_quality=0.8)
+    )
     assert ask(where, "SELECT spent, reserved, open FROM windows WHERE id = '-/total'") == [(0, 5 * CENT, 1)]
     usage = Usage(10, 20, 3, 4, 5, 1)
-    charge = ledger.settle_now(ticket, done(2 * CENT, usage=usage, latency_s=1.5, ttft_s=0.25, served="n@high", attempts=2))
+    charge = ledger.settle_now(
+        ticket, done(2 * CENT, usage=usage, latency_s=1.5, ttft_s=0.25, served="n@high", attempts=2)
+    )
     assert charge == Charge(2 * CENT)
-    assert ask(where, "SELECT spent, reserved, open, tokens FROM windows WHERE id = '-/total'") == [(2 * CENT, 0, 0, 30)]
-    fields = "state, cost, input_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens"
+    assert ask(where, "SELECT spent, reserved, open, tokens FROM windows WHERE id = '-/total'") == [
+        (2 * CENT, 0, 0, 30)
+    ]
+    fields = (
+        "state, cost, input_tokens, cached_tokens, cache_write_tokens, cache_write_1h_tokens, output_tokens,"
+        " reasoning_tokens"
+    )
     assert ask(where, f"SELECT {fields} FROM requests") == [("done", 2 * CENT, 10, 3, 5, 1, 20, 4)]
     more = "session, preset, served, attempts, latency_us, ttft_us, forecast, forecast_quality"
     assert ask(where, f"SELECT {more} FROM requests") == [("s", "auto:cheap", "n@high", 2, 1_500_000, 250_000, 3, 0.8)]
@@ -161,7 +170,9 @@ def test_a_refusal_says_limit_spent_in_flight_and_when_it_resets(where: str) -> 
     with Ledger.at(where, limits=Limits(month_nanos=10 * CENT)) as ledger:
         ledger.settle_now(ledger.open_now(opened("a", 8 * CENT, time=now)), done(6 * CENT))
         ledger.open_now(opened("b", 3 * CENT, time=now))
-        with pytest.raises(OverBudget, match=r"may spend \$0.10 per month: \$0.06 is spent, \$0.03 is in flight") as caught:
+        with pytest.raises(
+            OverBudget, match=r"may spend \$0.10 per month: \$0.06 is spent, \$0.03 is in flight"
+        ) as caught:
             ledger.open_now(opened("c", 2 * CENT, time=now))
         assert (caught.value.code, caught.value.retry_after) == ("in_flight_budget_exhausted", 1)
         with pytest.raises(OverBudget, match="resets at 2026-02-01T00:00:00") as caught:
@@ -230,7 +241,9 @@ def test_a_shadow_key_counts_and_refuses_nothing(ledger: Ledger, where: str) -> 
     assert ask(where, "SELECT spent, requests FROM windows WHERE id = ?", f"{key.id}/total") == [(CENT, 1)]
 
 
-def test_a_key_that_ends_in_the_middle_of_a_stream_is_charged_for_it_and_refused_after(ledger: Ledger, where: str) -> None:
+def test_a_key_that_ends_in_the_middle_of_a_stream_is_charged_for_it_and_refused_after(
+    ledger: Ledger, where: str
+) -> None:
     keys = Keys(where)
     key, _ = keys.make("k", Limits(day_nanos=USD))
     ticket = ledger.open_now(opened("a", key=key.id))
@@ -242,7 +255,9 @@ def test_a_key_that_ends_in_the_middle_of_a_stream_is_charged_for_it_and_refused
         ledger.open_now(opened("c", key="k_nobody"))
 
 
-def test_usage_above_the_bound_is_counted_and_alarmed(ledger: Ledger, where: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_usage_above_the_bound_is_counted_and_alarmed(
+    ledger: Ledger, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
     charge = ledger.settle_now(ledger.open_now(opened("a", 5)), done(12))
     assert charge == Charge(12, over=7)
     assert "7 nano-dollars more than its bound" in caplog.text
@@ -253,7 +268,10 @@ def test_prices_that_change_in_the_middle_leave_the_row_its_own(ledger: Ledger, 
     ticket = ledger.open_now(opened("a", 10, price_version="p1"))
     ledger.open_now(opened("b", 20, price_version="p2"))
     assert ledger.settle_now(ticket, done(20)).over == 10
-    assert ask(where, "SELECT id, price_version, reserved FROM requests ORDER BY id") == [("a", "p1", 10), ("b", "p2", 20)]
+    assert ask(where, "SELECT id, price_version, reserved FROM requests ORDER BY id") == [
+        ("a", "p1", 10),
+        ("b", "p2", 20),
+    ]
 
 
 # -- clocks -----------------------------------------------------------------------------------------------------------
@@ -285,7 +303,9 @@ def test_a_clock_that_jumps_loses_nothing(where: str) -> None:
             if rng.random() < 0.5:
                 ledger.settle_now(waiting.pop(rng.randrange(len(waiting))), done(rng.randrange(CENT)))
     check_books(lambda *q: ask(where, *q))
-    assert all(row[0] <= 10 * CENT for row in ask(where, "SELECT spent + reserved FROM windows WHERE length(period) = 10"))
+    assert all(
+        row[0] <= 10 * CENT for row in ask(where, "SELECT spent + reserved FROM windows WHERE length(period) = 10")
+    )
 
 
 def test_days_begin_in_the_ledgers_zone(tmp_path: Path) -> None:
@@ -356,7 +376,9 @@ def test_a_full_disk_refuses_and_loses_no_settlement(file: str, monkeypatch: pyt
         wide = "x" * 5000
         with pytest.raises(LedgerDown, match=r"full.*nothing was sent upstream"):
             ledger.open_now(opened("b", session=wide))
-        charges = [ledger.settle_now(ticket, done(5, note=wide)) for ticket in tickets]  # rows grow, until they need a page more
+        charges = [
+            ledger.settle_now(ticket, done(5, note=wide)) for ticket in tickets
+        ]  # rows grow, until they need a page more
         later = sum(charge.later for charge in charges)
         assert 0 < later == ledger.waiting
         assert ask(file, "SELECT reserved FROM windows WHERE id = '-/total'") == [(later * CENT,)]
@@ -552,7 +574,10 @@ print(made)
 
 def test_two_gateways_on_one_file_make_seven_calls_of_seven(where: str) -> None:
     key, _ = Keys(where).make("k", Limits(month_nanos=7 * CENT))
-    runs = [subprocess.Popen([sys.executable, "-c", _SEVEN, where, key.id, name], stdout=subprocess.PIPE, text=True) for name in "ab"]
+    runs = [
+        subprocess.Popen([sys.executable, "-c", _SEVEN, where, key.id, name], stdout=subprocess.PIPE, text=True)
+        for name in "ab"
+    ]
     assert sum(int(run.communicate(timeout=300)[0]) for run in runs) == 7
     check_books(lambda *q: ask(where, *q))
 
@@ -582,16 +607,26 @@ time.sleep(3600)
 """
 
 
-def kill_again_and_again(where: str, query: Callable[..., list[tuple[Any, ...]]], tmp_path: Path, seconds: float) -> None:
-    """Two gateways, each killed every two seconds: books that hold at every sampled moment, and no call upstream without its row."""
+def kill_again_and_again(
+    where: str, query: Callable[..., list[tuple[Any, ...]]], tmp_path: Path, seconds: float
+) -> None:
+    """Two gateways, each killed every two seconds: books that hold at every sampled moment, and no call upstream
+    without its row.
+    """
     key, _ = Keys(where).make("k", Limits(total_nanos=20_000_000))
     calls = tmp_path / "calls.log"
     end = time.monotonic() + seconds
     round_ = samples = 0
     while time.monotonic() < end:
-        runs = [subprocess.Popen([sys.executable, "-c", _KILLED, where, key.id, f"{round_}{side}", str(calls)]) for side in "ab"]
+        runs = [
+            subprocess.Popen([sys.executable, "-c", _KILLED, where, key.id, f"{round_}{side}", str(calls)])
+            for side in "ab"
+        ]
         begun = calls.stat().st_size if calls.exists() else 0
-        until, late = None, time.monotonic() + 30.0  # they take their time to start; once the money is spent no call comes any more
+        until, late = (
+            None,
+            time.monotonic() + 30.0,
+        )  # they take their time to start; once the money is spent no call comes any more
         while until is None or time.monotonic() < until:
             if until is None and ((calls.exists() and calls.stat().st_size > begun) or time.monotonic() > late):
                 until = time.monotonic() + 2.0
@@ -700,11 +735,14 @@ class Books(RuleBasedStateMachine):
 
 
 TestBooks = Books.TestCase
-TestBooks.settings = settings(max_examples=12, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
+TestBooks.settings = settings(
+    max_examples=12, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 @pytest.mark.parametrize(
-    ("nanos", "words"), [(0, "0.00"), (1, "0.000000001"), (37_500, "0.0000375"), (10**9, "1.00"), (10**17, "100000000.00")]
+    ("nanos", "words"),
+    [(0, "0.00"), (1, "0.000000001"), (37_500, "0.0000375"), (10**9, "1.00"), (10**17, "100000000.00")],
 )
 def test_money_is_shown_exactly(nanos: int, words: str) -> None:
     assert dollars(nanos) == words

@@ -1,4 +1,6 @@
-"""What an LLM writes is read in time that grows with its length, whatever it writes: a text four times as long takes about four times."""
+"""What an LLM writes is read in time that grows with its length, whatever it writes: a text four times as long takes
+about four times.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,14 @@ from r2router.bench.suite import Query
 from r2router.bench.thinking import split_thinking
 
 FRAGMENTS = [
-    "\n", " ", "\t", "*", "_", "#", "####", "answer", "answer is ", "Answer:", "is not ", "but ", "A", "B", "(A)", "A. ", "a", "I",
-    "1", "9", ",", ".", "'", "1,2", "1/", "^", "=", "-", "+", "\\frac{", "\\boxed{", "{", "}", "(", ")", "[", "$", "\\sqrt", "\\text{",
+    "\n", " ", "\t", "*", "_", "#", "####", "answer", "answer is ", "Answer:", "is not ", "but ", "A", "B", "(A)",
+    "A. ", "a", "I",
+    "1", "9", ",", ".", "'", "1,2", "1/", "^", "=", "-", "+", "\\frac{", "\\boxed{", "{", "}", "(", ")", "[", "$",
+    "\\sqrt", "\\text{",
     "\\pi", "%", "or ", "so ", "correct ", "apples ", "problem, ", "<think>", "</think>", "<", "</", "[THINK]",
     "<|channel|>", "final", "<|message|>",
-    "<|end|>", "assistantfinal", "```", "<answer>", "</answer>", "\"", "{\"score\": ", "\"reason\"", "0.5", "//", "/*", "#", "\\",
+    "<|end|>", "assistantfinal", "```", "<answer>", "</answer>", "\"", "{\"score\": ", "\"reason\"", "0.5", "//", "/*",
+    "#", "\\",
     "\u202f", "~~~",
 ]  # fmt: skip
 QUERY = Query(id="q", text="?", reference="7", meta={"options": ["A cat", "a 1", "B."]})

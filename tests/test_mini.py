@@ -1,4 +1,6 @@
-"""R2-Bench-mini as it is shipped: what its card says, scored as today's scorers do, of questions that can be made again."""
+"""R2-Bench-mini as it is shipped: what its card says, scored as today's scorers do, of questions that can be made
+again.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def test_the_card_has_the_counts() -> None:
 
 
 def test_scores_are_what_the_scorers_say(rows: pl.DataFrame) -> None:
-    assert (rows["quality"].is_null() == rows["error"].is_not_null()).all(), "what failed has no quality, and nothing else"
+    assert (rows["quality"].is_null() == rows["error"].is_not_null()).all(), (
+        "what failed has no quality, and nothing else"
+    )
     for row in rows.filter(pl.col("error").is_null()).iter_rows(named=True):
         query = Query(id=row["query_id"], text=row["query"], reference=row["reference"], scorer=row["judge"])
         score = scorer_named(row["judge"]).score(query, row["response"])
@@ -91,7 +95,9 @@ def test_a_hard_cap_holds() -> None:
 
 def test_every_command_that_takes_a_table_knows_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    trained = CliRunner().invoke(main, ["train", "r2bench-mini", "--folds", "0", "--learner", "ridge", "--out", "router"])
+    trained = CliRunner().invoke(
+        main, ["train", "r2bench-mini", "--folds", "0", "--learner", "ridge", "--out", "router"]
+    )
     assert trained.exit_code == 0, trained.output
     assert len(Router.load("router").arms) == len(mini_pool().arms)
     for words in (

@@ -27,7 +27,9 @@ def router(world: Any) -> r2.Router:
     quality[np.array(table.tasks) == "task 1", -1] = np.nan  # thinker@high was graded on facts alone
     plain = r2.Recipe(encoder="given:fake", folds=0).fit(table, vectors=world.vectors)
     counts = np.full(len(table), 9.0)
-    return replace(plain, domain_stats=DomainStats.fit(world.vectors, table.tasks, quality, table.output_tokens, counts, DOMAINS))
+    return replace(
+        plain, domain_stats=DomainStats.fit(world.vectors, table.tasks, quality, table.output_tokens, counts, DOMAINS)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,9 @@ def test_figures_are_the_tables_own(router: r2.Router, world: Any) -> None:
     assert [row.quality.value for row in rows] == sorted((row.quality.value for row in rows), reverse=True)
 
 
-@pytest.mark.parametrize(("sort", "key"), [("cost", lambda r: r.cost), ("value", lambda r: -r.value), ("queries", lambda r: -r.quality.n)])
+@pytest.mark.parametrize(
+    ("sort", "key"), [("cost", lambda r: r.cost), ("value", lambda r: -r.value), ("queries", lambda r: -r.quality.n)]
+)
 def test_what_is_known_is_sorted_and_what_is_not_stands_last(router: r2.Router, sort: str, key: Any) -> None:
     rows = known_arms(router, 1, sort)
     known = [key(row) for row in rows if row.quality.n]
@@ -127,7 +131,11 @@ def test_five_thousand_arms_are_shown_and_found(tmp_path: Path) -> None:
     n, models = 60, 2_500
     pool = r2.Pool(
         [
-            r2.Model(id=f"model-{i}", budgets=(r2.Budget.of("low"), r2.Budget.of("high")), usd_per_million=r2.Prices(0.1 + i / 1000, 1.0))
+            r2.Model(
+                id=f"model-{i}",
+                budgets=(r2.Budget.of("low"), r2.Budget.of("high")),
+                usd_per_million=r2.Prices(0.1 + i / 1000, 1.0),
+            )
             for i in range(models)
         ]
     )

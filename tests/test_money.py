@@ -1,4 +1,6 @@
-"""Money: what is counted is at least what the endpoint reported, and within the limit wherever the endpoint keeps its caps."""
+"""Money: what is counted is at least what the endpoint reported, and within the limit wherever the endpoint keeps its
+caps.
+"""
 
 from __future__ import annotations
 
@@ -49,19 +51,27 @@ BOTH = ("instruction", "max_tokens")
 
 
 def plan_of(
-    n: int, concurrency: int = 4, budgets: tuple[int | str, ...] = (8, 20), control: Any = BOTH, url: str = "http://x/v1"
+    n: int,
+    concurrency: int = 4,
+    budgets: tuple[int | str, ...] = (8, 20),
+    control: Any = BOTH,
+    url: str = "http://x/v1",
 ) -> CollectionPlan:
     made = tuple(Budget.of(b, control) for b in budgets)
     model = Model(id="m", budgets=made, provider="here", upstream="m", usd_per_million=Prices(1.0, 10.0))
     queries = [Query(id=f"q{i}", text=f"What is {i} + {i}?", reference=str(2 * i), scorer="numeric") for i in range(n)]
-    return CollectionPlan(queries, Pool([model]), {"here": Provider(base_url=url, concurrency=concurrency, timeout_s=5)})
+    return CollectionPlan(
+        queries, Pool([model]), {"here": Provider(base_url=url, concurrency=concurrency, timeout_s=5)}
+    )
 
 
 class Endpoint:
     """A named fake engine that keeps the books: `billed` nano-dollars, of attempts that failed too.
 
-    kind: honest (keeps its caps), capless (answers beyond them), upward (reports more than it wrote), silent (no usage, honest).
-    snapshots: copies of the collection's folder as a kill at that moment would leave it, with what had been billed then.
+    kind: honest (keeps its caps), capless (answers beyond them), upward (reports more than it wrote), silent (no usage,
+    honest).
+    snapshots: copies of the collection's folder as a kill at that moment would leave it, with what had been billed
+    then.
     """
 
     def __init__(self, kind: str, seed: int, folder: Path) -> None:
@@ -94,7 +104,8 @@ class Endpoint:
         usage = None if self.kind == "silent" else Usage(given, made)
         return Reply(
             text="the answer is 4", reasoning="", pieces=["the answer is 4"], finish_reason="stop", usage=usage,
-            usage_error="" if usage else "the reply reports no usage", latency_s=0.0, ttft_s=None, model="m", attempts=maybe_billed + 1,
+            usage_error="" if usage else "the reply reports no usage", latency_s=0.0, ttft_s=None, model="m",
+            attempts=maybe_billed + 1,
             maybe_billed=maybe_billed, lost=lost if self.kind != "silent" else None,
         )  # fmt: skip
 
@@ -154,7 +165,9 @@ def test_a_killed_process_has_counted_what_the_endpoint_billed(tmp_path: Path) -
     billed = 0
 
     class Counting(FakeEndpoint):
-        async def _answer(self, request: web.Request, body: Any, what: str, prompt: int, fault: str | None) -> web.StreamResponse:
+        async def _answer(
+            self, request: web.Request, body: Any, what: str, prompt: int, fault: str | None
+        ) -> web.StreamResponse:
             nonlocal billed
             reply = await super()._answer(request, body, what, prompt, fault)
             billed += IN * prompt + OUT * fake_endpoint.answer(body)[1]
@@ -213,7 +226,8 @@ SMALL = Usage(9, 8)
 
 def reply(text: str = "4", finish: str = "stop", usage: Usage | None = SMALL) -> Reply:
     return Reply(
-        text=text, reasoning="", pieces=[text], finish_reason=finish, usage=usage, usage_error="" if usage else "no usage", latency_s=0.0,
+        text=text, reasoning="", pieces=[text], finish_reason=finish, usage=usage,
+        usage_error="" if usage else "no usage", latency_s=0.0,
         ttft_s=None, model="m",
     )  # fmt: skip
 
@@ -242,7 +256,9 @@ class Always(Endpoint):
         (Failure(kind="server", message="answered 500"), 5, "answered 500"),
     ],
 )
-def test_what_is_wrong_with_an_endpoint_shows_in_the_first_five_calls(tmp_path: Path, result: Any, calls: int, why: str) -> None:
+def test_what_is_wrong_with_an_endpoint_shows_in_the_first_five_calls(
+    tmp_path: Path, result: Any, calls: int, why: str
+) -> None:
     engine = Always(result)
     with Journal(tmp_path / JOURNAL) as journal:
         status = asyncio.run(collect(plan_of(50, 16), journal, engine))
@@ -291,7 +307,13 @@ def test_a_run_that_the_limit_ends_counts_what_is_there(tmp_path: Path) -> None:
     ],
 )
 def test_every_request_has_a_cap(budget: Any, control: Any, most: int | None, cap: int) -> None:
-    made = Model(id="m", budgets=(Budget.of(budget, control),), provider="p", usd_per_million=Prices(1, 1), max_output_tokens=most)
+    made = Model(
+        id="m",
+        budgets=(Budget.of(budget, control),),
+        provider="p",
+        usd_per_million=Prices(1, 1),
+        max_output_tokens=most,
+    )
     plan = CollectionPlan([Query(id="q", text="hi")], Pool([made]), {"p": Provider(base_url="http://x/v1")})
     body = plan.controls.request(made, plan.providers["p"], plan.queries[0], made.budgets[0]).body
     assert body["max_tokens"] == cap == plan.cap(made, made.budgets[0])
@@ -300,16 +322,19 @@ def test_every_request_has_a_cap(budget: Any, control: Any, most: int | None, ca
 def pool_file(folder: Path, budgets: str, control: str, more: str = "") -> Path:
     path = folder / "pool.toml"
     path.write_text(
-        f'[provider.x]\nbase_url = "http://127.0.0.1:9/v1"\n{more}\n[[model]]\nid = "m"\nprovider = "x"\nbudgets = [{budgets}]\n'
-        f"control = [{control}]\nusd_per_million = {{ input = 1, output = 10 }}\n"
+        f'[provider.x]\nbase_url = "http://127.0.0.1:9/v1"\n{more}\n[[model]]\nid = "m"\nprovider = "x"\nbudgets ='
+        f" [{budgets}]\ncontrol = [{control}]\nusd_per_million = {{ input = 1, output = 10 }}\n"
     )
     return path
 
 
 @pytest.mark.parametrize(
-    ("budgets", "control"), [('"low"', '"max_tokens"'), ('20, "none"', '"instruction"'), ('"a-little"', '"prefix_sharing"')]
+    ("budgets", "control"),
+    [('"low"', '"max_tokens"'), ('20, "none"', '"instruction"'), ('"a-little"', '"prefix_sharing"')],
 )
-def test_a_budget_that_sends_nothing_is_refused_where_the_pool_is_read(tmp_path: Path, budgets: str, control: str) -> None:
+def test_a_budget_that_sends_nothing_is_refused_where_the_pool_is_read(
+    tmp_path: Path, budgets: str, control: str
+) -> None:
     with pytest.raises(ConfigError, match="line 7.*would send nothing"):
         Pool.read(pool_file(tmp_path, budgets, control))
 
@@ -321,7 +346,8 @@ def test_budgets_that_would_be_the_same_paid_request_are_refused_before_the_firs
         plan_of(1, budgets=(20, 200), control=())
 
 
-# -- nothing paid for is lost, nothing stale is used ---------------------------------------------------------------------
+# -- nothing paid for is lost, nothing stale is used
+# ---------------------------------------------------------------------
 
 
 def files(folder: Path, url: str, n: int = 6, **provider: Any) -> list[str]:
@@ -333,7 +359,15 @@ def files(folder: Path, url: str, n: int = 6, **provider: Any) -> list[str]:
         f'[provider.here]\nbase_url = "{url}"\n{more}\n[[model]]\nid = "m"\nprovider = "here"\nbudgets = [8, 20]\n'
         'control = ["instruction", "max_tokens"]\nusd_per_million = { input = 1.0, output = 10.0 }\n'
     )
-    return ["collect", "--suite", str(folder / "suite.jsonl"), "--pool", str(folder / "pool.toml"), "--out", str(folder / "run")]
+    return [
+        "collect",
+        "--suite",
+        str(folder / "suite.jsonl"),
+        "--pool",
+        str(folder / "pool.toml"),
+        "--out",
+        str(folder / "run"),
+    ]
 
 
 def cli(*words: str, stdin: str | None = None) -> Result:
@@ -391,7 +425,9 @@ def test_records_that_stand_twice_are_one_row(tmp_path: Path) -> None:
         (["collect", "--suite", "queries.jsonl", "--pool", "pool.toml", "--out", "."], "the folder is no collection"),
     ],
 )
-def test_an_output_is_never_what_is_read_or_owned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str) -> None:
+def test_an_output_is_never_what_is_read_or_owned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     files(tmp_path, "http://127.0.0.1:9/v1")
     (tmp_path / "run").mkdir()

@@ -62,7 +62,10 @@ def pool_of(*ids: str) -> Pool:
     low = (Budget.of("low"), Budget.of("high"))
     return Pool(
         Model(
-            id=i, budgets=low, provider="anthropic" if "claude" in i else "google" if "gem" in i else "x-ai", usd_per_million=Prices(1, 2)
+            id=i,
+            budgets=low,
+            provider="anthropic" if "claude" in i else "google" if "gem" in i else "x-ai",
+            usd_per_million=Prices(1, 2),
         )
         for i in ids
     )

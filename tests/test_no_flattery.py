@@ -1,7 +1,9 @@
-"""An evaluation cannot flatter: a router that knows nothing about the query is called better than fixed arms in one draw of twenty at most.
+"""An evaluation cannot flatter: a router that knows nothing about the query is called better than fixed arms in one
+draw of twenty at most.
 
-The routers here know nothing: constant forecasts, the same with next to no noise or with much, forecasts from shuffled or made-up
-embeddings, costs that differ by query at random. `benchmarks/nulls.py` asks the same of more draws, on the real tables too.
+The routers here know nothing: constant forecasts, the same with next to no noise or with much, forecasts from shuffled
+or made-up embeddings, costs that differ by query at random. `benchmarks/nulls.py` asks the same of more draws, on the
+real tables too.
 """
 
 from __future__ import annotations
@@ -20,12 +22,22 @@ from r2router.metrics.crossfit import halves_of, mean_quality, paths_of
 from r2router.metrics.score import SETTINGS, Means, Outcomes, Routed, compare, methods
 from r2router.types import Arm, FloatArray
 
-KINDS = ("constant", "tie broken", "tie broken, test means", "little noise", "much noise", "few neighbours", "costs by query")
+KINDS = (
+    "constant",
+    "tie broken",
+    "tie broken, test means",
+    "little noise",
+    "much noise",
+    "few neighbours",
+    "costs by query",
+)
 MAX = 0.05
 
 
 def made_up(n: int, rng: np.random.Generator, arms: int = 12) -> tuple[FloatArray, FloatArray]:
-    """Right or wrong answers of arms of rising cost, on easier and harder queries; nothing tells which query is which."""
+    """Right or wrong answers of arms of rising cost, on easier and harder queries; nothing tells which query is
+    which.
+    """
     cost = np.exp(np.linspace(0, 5, arms) + rng.normal(0, 0.5, arms)) * np.exp(rng.normal(0, 0.5, (n, arms)))
     level = np.linspace(-0.8, 0.8, arms) + rng.normal(0, 0.3, arms) + rng.normal(size=(n, 1))
     return (rng.random((n, arms)) < 1 / (1 + np.exp(-level))).astype(float), cost
@@ -39,7 +51,10 @@ def know_nothing(kind: str, train: Any, test: Any, rng: np.random.Generator) -> 
         case "tie broken":
             quality = quality + rng.normal(0, 1e-9, shape)
         case "tie broken, test means":
-            quality, cost = test[0].mean(axis=0) + rng.normal(0, 1e-9, shape), np.tile(test[1].mean(axis=0), (shape[0], 1))
+            quality, cost = (
+                test[0].mean(axis=0) + rng.normal(0, 1e-9, shape),
+                np.tile(test[1].mean(axis=0), (shape[0], 1)),
+            )
         case "little noise" | "much noise":
             quality = quality + rng.normal(0, 0.03 if kind == "little noise" else 0.1, shape)
         case "few neighbours":  # as by embeddings that were dealt to the wrong queries
@@ -74,7 +89,9 @@ def lows(kind: str, n: int, draws: int, resamples: int, table: Any = None) -> It
 
 
 def check(said: list[tuple[str, float, float]]) -> None:
-    alarms = max(sum(verdict == "above" for verdict, _, _ in said), *(sum(row[i] > 1e-9 for row in said) for i in (1, 2)))
+    alarms = max(
+        sum(verdict == "above" for verdict, _, _ in said), *(sum(row[i] > 1e-9 for row in said) for i in (1, 2))
+    )
     assert alarms <= MAX * len(said), f"{alarms} of {len(said)} draws call a router better that knows nothing"
 
 
@@ -91,7 +108,9 @@ def test_chance_wins_nothing_in_many_draws(kind: str, n: int) -> None:
 
 
 def real(shared: Path, name: str) -> tuple[FloatArray, FloatArray]:
-    """(n, arms) quality and cost of the arms that nearly every query was asked of, on the queries that all of them answered."""
+    """(n, arms) quality and cost of the arms that nearly every query was asked of, on the queries that all of them
+    answered.
+    """
     table = r2.Table.read(shared / "data" / f"{name}.parquet", prices=shared / "data" / "prices.csv")
     return _whole(table)
 
@@ -134,7 +153,9 @@ def test_no_report_calls_a_blind_router_better(world: Any) -> None:
         report = r2.evaluate(router, test, vectors=z, resamples=60)
         found = report.to_dict()
         said += (
-            "Routing is worth it here" in str(report) or found["verdict"] == "above" or found["differences"]["fixed"]["area"]["low"] > 1e-9
+            "Routing is worth it here" in str(report)
+            or found["verdict"] == "above"
+            or found["differences"]["fixed"]["area"]["low"] > 1e-9
         )
         tasks += len(found["tasks"])
         task_alarms += sum(task["verdict"] == "above" for task in found["tasks"].values())
@@ -151,7 +172,11 @@ def tied(good_first: bool) -> tuple[Outcomes, FloatArray, FloatArray]:
     """100 queries, two arms, one forecast for all. The dear arm is right on half of them, the cheap one on none."""
     right = np.arange(100) < 50 if good_first else np.arange(100) >= 50
     quality = np.column_stack([np.zeros(100), right.astype(float)])
-    return outcomes_of(quality, np.tile([1.0, 10.0], (100, 1))), np.tile([0.0, 0.5], (100, 1)), np.tile([1.0, 10.0], (100, 1))
+    return (
+        outcomes_of(quality, np.tile([1.0, 10.0], (100, 1))),
+        np.tile([0.0, 0.5], (100, 1)),
+        np.tile([1.0, 10.0], (100, 1)),
+    )
 
 
 @pytest.mark.parametrize("good_first", [True, False])
@@ -197,7 +222,10 @@ def test_the_test_of_trust_does_not_depend_on_the_order_of_rows(world: Any) -> N
     from r2router.predict.permutation_test import passes_permutation_test
 
     table = world.table
-    full = np.where(np.isnan(table.quality), 0.5, table.quality), np.log(np.where(np.isnan(table.output_tokens), 100, table.output_tokens))
+    full = (
+        np.where(np.isnan(table.quality), 0.5, table.quality),
+        np.log(np.where(np.isnan(table.output_tokens), 100, table.output_tokens)),
+    )
     rng = np.random.default_rng(0)
     shift = np.where(np.arange(len(table)) % 2 == 0, 0.2, -0.2)[:, None] * np.ones(len(table.arms))
     shift = shift * (rng.random(len(table.arms)) < 0.5)
@@ -206,7 +234,11 @@ def test_the_test_of_trust_does_not_depend_on_the_order_of_rows(world: Any) -> N
         parts = table.take(order)
         verdicts.add(
             passes_permutation_test(
-                (shift[order] * 0 + 1e-3, shift[order] * 0), np.arange(len(order)), tuple(a[order] for a in full), parts, 0
+                (shift[order] * 0 + 1e-3, shift[order] * 0),
+                np.arange(len(order)),
+                tuple(a[order] for a in full),
+                parts,
+                0,
             )
         )
     assert verdicts == {False}
@@ -219,7 +251,9 @@ def test_the_test_of_trust_does_not_depend_on_the_order_of_rows(world: Any) -> N
 def test_a_curve_has_few_settings_and_they_do_not_see_the_outcomes(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     forecast, spend = rng.random((n, 7)), np.exp(rng.normal(size=(n, 7)))
-    one, other = (Routed.of(forecast, spend, outcomes_of(*made_up(n, np.random.default_rng(i), arms=7))) for i in (1, 2))
+    one, other = (
+        Routed.of(forecast, spend, outcomes_of(*made_up(n, np.random.default_rng(i), arms=7))) for i in (1, 2)
+    )
     assert one.settings is not None and other.settings is not None
     assert one.settings.tolist() == other.settings.tolist() and len(one.settings) <= SETTINGS + 1
     cost, _ = one.points(np.ones(n))
@@ -254,7 +288,11 @@ def test_what_is_kept_is_chosen_on_the_other_half() -> None:
         assert cost.tolist() == own[0][kept].tolist() and quality.tolist() == own[1][kept].tolist()
 
 
-@given(st.lists(st.tuples(st.floats(0.1, 10), st.floats(0, 1)), min_size=1, max_size=6), st.floats(0.2, 1), st.floats(1.5, 12))
+@given(
+    st.lists(st.tuples(st.floats(0.1, 10), st.floats(0, 1)), min_size=1, max_size=6),
+    st.floats(0.2, 1),
+    st.floats(1.5, 12),
+)
 def test_mean_quality_along_a_path_is_the_integral(points: list[tuple[float, float]], low: float, high: float) -> None:
     cost, quality = (np.array(a) for a in zip(*points, strict=True))
     got = mean_quality([(cost, quality)], low, high)
@@ -272,11 +310,15 @@ def test_mean_quality_along_a_path_is_the_integral(points: list[tuple[float, flo
 
 
 def test_a_method_that_begins_late_is_compared_where_both_have_points() -> None:
-    """The dear arm alone against both: where it can be had both give .8; below, it has nothing, which the other convention counts as 0."""
+    """The dear arm alone against both: where it can be had both give .8; below, it has nothing, which the other
+    convention counts as 0.
+    """
     n = 60
     found = outcomes_of(np.tile([0.4, 0.8], (n, 1)), np.tile([1.0, 10.0], (n, 1)))
     late = Routed.of(found.quality, found.cost, found, np.array([1]))
-    result = compare({"router": Routed.of(found.quality, found.cost, found), "late": late, "both": Routed.oracle(found)}, found, 5, 0)
+    result = compare(
+        {"router": Routed.of(found.quality, found.cost, found), "late": late, "both": Routed.oracle(found)}, found, 5, 0
+    )
     gap = result.differences["late"]
     assert np.isnan(gap["area"].value), "the two have one cost in common, and no range"
     assert gap["area_zero"].value == pytest.approx(result.figures["router"]["area"].value)
@@ -297,7 +339,10 @@ def test_a_draw_takes_one_of_the_seeds() -> None:
     quality, cost = made_up(400, rng, arms=4)
     found = outcomes_of(quality, cost)
     good, bad = Routed.oracle(found), Routed.of(-quality, cost, found)
-    same, mixed = (compare({"router": m, "fixed known": bad}, found, 60, 0).figures["router"]["peak"] for m in ([good, good], [good, bad]))
+    same, mixed = (
+        compare({"router": m, "fixed known": bad}, found, 60, 0).figures["router"]["peak"]
+        for m in ([good, good], [good, bad])
+    )
     assert same.high - same.low < 0.1 < mixed.high - mixed.low
     assert mixed.value == pytest.approx((good.points(np.ones(400))[1].max() + bad.points(np.ones(400))[1].max()) / 2)
     whole = compare({"router": [good, bad]}, found, 60, 0, cases=True).figures["router"]["peak"]
@@ -308,16 +353,22 @@ def test_two_that_get_there_with_different_seeds_have_no_difference_of_costs() -
     found = outcomes_of(np.tile([0.0, 1.0], (20, 1)), np.tile([1.0, 2.0], (20, 1)))
     right, wrong = Routed.oracle(found), Routed.of(-found.quality, found.cost, found, np.array([0]))
     result = compare({"router": [right, wrong], "other": [wrong, right]}, found, 5, 0)
-    assert np.isnan(result.differences["other"]["cost_at_keep"].value) and np.isnan(result.differences["other"]["cheaper"].value)
+    assert np.isnan(result.differences["other"]["cost_at_keep"].value) and np.isnan(
+        result.differences["other"]["cheaper"].value
+    )
 
 
 def test_the_best_of_a_group_is_found_again_in_every_draw() -> None:
-    """Of twenty blind rivals one is cheapest by luck; who knows that luck comes again is too sure. The re-chosen best is never dearer."""
+    """Of twenty blind rivals one is cheapest by luck; who knows that luck comes again is too sure. The re-chosen best
+    is never dearer.
+    """
     rng = np.random.default_rng(1)
     quality, cost = made_up(80, rng, arms=4)
     found = outcomes_of(quality, cost)
     rivals: dict[str, Any] = {f"r{i}": Routed.of(rng.random(quality.shape), cost, found) for i in range(20)}
-    result = compare({"router": Routed.oracle(found), **rivals}, found, 60, 0, groups={"rivals": list(rivals), "none": []})
+    result = compare(
+        {"router": Routed.oracle(found), **rivals}, found, 60, 0, groups={"rivals": list(rivals), "none": []}
+    )
     name, less = result.best_of["rivals"]
     assert list(result.best_of) == ["rivals"]
     assert less["cheaper"].value == result.differences[name]["cheaper"].value

@@ -29,7 +29,9 @@ SOURCE = Path(r2.__file__).parent
 
 @pytest.fixture(scope="module")
 def table(world: Any) -> r2.Table:
-    """Outcomes in which longer answers are better, so that a cap may fall between two budgets; the model that is off is the best."""
+    """Outcomes in which longer answers are better, so that a cap may fall between two budgets; the model that is off is
+    the best.
+    """
     rng = np.random.default_rng(1)
     topic = np.arange(len(world.table)) % 6
     step = np.array([0.0, 0.2, 0.25, 0.15, 0.4, 0.6, 0.5, 0.7])
@@ -87,7 +89,9 @@ def test_everything_decides_alike(router: r2.Router, saved: Path, table: r2.Tabl
 
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps({"query": text}) + "\n" for text in table.queries))
-    run = CliRunner().invoke(main, ["route", "--router", str(saved), "--input", str(source), "--output", str(target), *flags])
+    run = CliRunner().invoke(
+        main, ["route", "--router", str(saved), "--input", str(source), "--output", str(target), *flags]
+    )
     assert run.exit_code == 0, run.output
     assert [json.loads(line)["arm"] for line in target.read_text().splitlines()] == one_by_one
     run = CliRunner().invoke(main, ["route", "--router", str(saved), "--json", *flags, table.queries[3]])
@@ -149,18 +153,23 @@ def test_a_report_says_on_how_many_queries_a_cap_leaves_no_arm(router: r2.Router
     assert str(nothing)
 
 
-def test_the_best_arm_does_not_vanish_because_a_table_lacks_it_on_some_queries(router: r2.Router, table: r2.Table) -> None:
+def test_the_best_arm_does_not_vanish_because_a_table_lacks_it_on_some_queries(
+    router: r2.Router, table: r2.Table
+) -> None:
     best = router.pool.index["large@800"]
     quality = table.quality.copy()
     quality[: len(quality) // 10, best] = np.nan
     report = r2.evaluate(router, replace(table, quality=quality), resamples=2)
     assert "large@800" not in report.fixed_arms
     assert any("large@800 (90%)" in note for note in report.notes)
-    assert any(re.search(r"216 queries that both answered, large@800 is 0\.(19|20)", note) for note in report.notes), report.notes
+    assert any(re.search(r"216 queries that both answered, large@800 is 0\.(19|20)", note) for note in report.notes), (
+        report.notes
+    )
     assert not any("fixed arms here" in note for note in r2.evaluate(router, table, resamples=2).notes)
 
 
-# -- masks and forecasts ------------------------------------------------------------------------------------------------
+# -- masks and forecasts
+# ------------------------------------------------------------------------------------------------
 
 
 def test_a_mask_can_only_take_away(router: r2.Router, table: r2.Table) -> None:
@@ -187,7 +196,8 @@ def test_forecasts_and_masks_of_something_else_are_refused(router: r2.Router) ->
         router.explain(forecast)
 
 
-# -- policies of others -------------------------------------------------------------------------------------------------
+# -- policies of others
+# -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -250,13 +260,18 @@ def test_what_is_no_policy_is_an_error(router: r2.Router, wrong: Any) -> None:
         router.route("topic 1 a?", router)  # type: ignore[arg-type]
 
 
-# -- and it stays so ----------------------------------------------------------------------------------------------------
+# -- and it stays so
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_only_the_router_puts_forecast_policy_and_pool_together() -> None:
     callers = {}
     for path in SOURCE.rglob("*.py"):
-        called = {n.func.id for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+        called = {
+            n.func.id
+            for n in ast.walk(ast.parse(path.read_text()))
+            if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+        }
         if called & {"decide", "ranked", "anchor_pairs"} and path.parent.name != "cli":
             callers[str(path.relative_to(SOURCE))] = called & {"decide", "ranked", "anchor_pairs"}
     assert callers == {"router/router.py": {"decide", "ranked", "anchor_pairs"}}

@@ -65,7 +65,10 @@ def test_a_stand_in_has_the_others_forecasts_its_own_price_and_a_wider_spread(ro
     assert (forecast.cost[:, own] == 0).all() and (forecast.spread[:, own] > forecast.spread[:, other]).all()
     decision = mine.only("mine").explain(mine.only("mine").forecast_vectors(world.vectors[:1]), r2.Value(1))
     assert "Nobody measured mine: large stands in for it." in decision.reason
-    assert "Nobody measured" not in mine.explain(forecast[:1], r2.Value(1), np.array([a.model == "large" for a in mine.arms])).reason
+    assert (
+        "Nobody measured"
+        not in mine.explain(forecast[:1], r2.Value(1), np.array([a.model == "large" for a in mine.arms])).reason
+    )
 
 
 @pytest.mark.parametrize(
@@ -104,7 +107,11 @@ def test_models_that_cannot_be_called_are_not_enough(router: r2.Router) -> None:
 def test_a_damaged_selection_is_refused(router: r2.Router, tmp_path: Path) -> None:
     predictor = router.only(["small"]).predictor
     arrays = predictor.arrays()
-    for wrong in ({"columns": np.array([0, 1, 99])}, {"columns": np.array([0])}, {"kind": np.frombuffer(b"selected", dtype=np.uint8)}):
+    for wrong in (
+        {"columns": np.array([0, 1, 99])},
+        {"columns": np.array([0])},
+        {"kind": np.frombuffer(b"selected", dtype=np.uint8)},
+    ):
         with pytest.raises(ArtifactError):
             type(predictor).from_arrays(predictor.arms, arrays | wrong)
 

@@ -1,4 +1,6 @@
-"""The right option of a question, however a file gives it: one reading of the whole column, or an error that names both."""
+"""The right option of a question, however a file gives it: one reading of the whole column, or an error that names
+both.
+"""
 
 from __future__ import annotations
 
@@ -51,14 +53,19 @@ def references(path: Path, *rows: tuple[Any, Any], spec: str = "{}") -> list[str
         ([(ABCD, None), (ABCD, 1), (ABCD, 0)], [None, "B", "A"]),
     ],
 )
-def test_the_column_decides_what_a_reference_means(tmp_path: Path, rows: list[tuple[Any, Any]], letters: list[str]) -> None:
+def test_the_column_decides_what_a_reference_means(
+    tmp_path: Path, rows: list[tuple[Any, Any]], letters: list[str]
+) -> None:
     assert references(tmp_path / "s.jsonl", *rows) == letters
 
 
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([(ABCD, "1"), (ABCD, "2")], "line 1: the reference '1' is option B counted from 0, and option A counted from 1.*base=1"),
+        (
+            [(ABCD, "1"), (ABCD, "2")],
+            "line 1: the reference '1' is option B counted from 0, and option A counted from 1.*base=1",
+        ),
         ([(ABCD, 0), (ABCD, 4)], "line 2: the reference 4 of 4 options is counted from 1, and 0 .*line 1.* from 0"),
         ([(ABCD, 1), (ABCD, 5)], "line 2: the reference 5 is none of the 4 options"),
         ([(ABCD, -1)], "the reference -1 is none of the 4 options"),
@@ -89,7 +96,11 @@ def test_numbers_that_show_no_base_are_said(tmp_path: Path) -> None:
     assert "counted from 0" in suite.notes[0]  # type: ignore[attr-defined]
 
 
-@given(st.lists(st.tuples(st.integers(2, 6), st.integers(0, 5)), min_size=1, max_size=20), st.sampled_from([0, 1]), st.booleans())
+@given(
+    st.lists(st.tuples(st.integers(2, 6), st.integers(0, 5)), min_size=1, max_size=20),
+    st.sampled_from([0, 1]),
+    st.booleans(),
+)
 def test_a_base_that_the_column_shows_is_found(rows: list[tuple[int, int]], base: int, written: bool) -> None:
     right = [(n, i % n) for n, i in rows]
     cells = [ReferenceCell("x", str(i + base) if written else i + base, Options(tuple("abcdef"[:n]))) for n, i in right]

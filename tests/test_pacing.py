@@ -79,7 +79,9 @@ def test_a_quality_is_held_in_the_same_way() -> None:
     assert abs(pace.error) < 0.02
 
 
-def days(pace: Pace, rng: np.random.Generator, n: int, per_day: int, scale: float, at: float) -> tuple[Pace, list[float]]:
+def days(
+    pace: Pace, rng: np.random.Generator, n: int, per_day: int, scale: float, at: float
+) -> tuple[Pace, list[float]]:
     """So many days, with half of the traffic in a quarter of the day and none at night; what was spent on each."""
     spent = []
     for day in range(n):
@@ -128,7 +130,8 @@ def test_nonsense_says_nothing(observed: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "target", "start"), [("cost", 0.0, 1.0), ("quality", 1.0, 1.0), ("cost", 1.0, 0.0), ("cost", math.nan, 1.0)]
+    ("kind", "target", "start"),
+    [("cost", 0.0, 1.0), ("quality", 1.0, 1.0), ("cost", 1.0, 0.0), ("cost", math.nan, 1.0)],
 )
 def test_an_impossible_target_is_refused(kind: str, target: float, start: float) -> None:
     with pytest.raises(ConfigError):
@@ -140,7 +143,8 @@ def test_gateways_on_one_ledger_share_a_pace_and_it_survives_them(tmp_path: Path
     begun = Pace.of("cost", 1.0, 2.0)
     with Ledger.at(where) as one, Ledger.at(where) as two:
         threads = [
-            threading.Thread(target=lambda at=at: [at.observe_now("auto:cheap", begun, 1.5) for _ in range(20)]) for at in (one, two)
+            threading.Thread(target=lambda at=at: [at.observe_now("auto:cheap", begun, 1.5) for _ in range(20)])
+            for at in (one, two)
         ]
         for thread in threads:
             thread.start()

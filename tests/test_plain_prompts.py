@@ -15,7 +15,9 @@ import pytest
 import r2router as r2
 from r2router.starter import starter
 
-PROMPTS: list[dict[str, Any]] = tomllib.loads((Path(__file__).parent / "plain_prompts.toml").read_text(encoding="utf-8"))["prompt"]
+PROMPTS: list[dict[str, Any]] = tomllib.loads(
+    (Path(__file__).parent / "plain_prompts.toml").read_text(encoding="utf-8")
+)["prompt"]
 LEVELS = {"any": 0.0, "fair": 1 / 3, "strong": 1 / 2}
 _THINKS = re.compile(
     r"o\d|gpt-5|gpt-oss|.*-thinking|deepseek-r1|gemini-(2\.5-pro|3)|grok-(3-mini|4)|qwen3-(8b|32b|30b|235b-a22b$)|kimi-k2\.[56]|glm-"
@@ -51,7 +53,9 @@ def shortcomings(prompt: dict[str, Any], decision: r2.Decision) -> Iterator[str]
 @cache
 def decided() -> tuple[tuple[dict[str, Any], r2.Decision, tuple[str, ...]], ...]:
     decisions = starter().route_many([prompt["text"] for prompt in PROMPTS])
-    return tuple((prompt, found, tuple(shortcomings(prompt, found))) for prompt, found in zip(PROMPTS, decisions, strict=True))
+    return tuple(
+        (prompt, found, tuple(shortcomings(prompt, found))) for prompt, found in zip(PROMPTS, decisions, strict=True)
+    )
 
 
 def test_there_are_some_sixty_of_many_kinds() -> None:
@@ -61,7 +65,9 @@ def test_there_are_some_sixty_of_many_kinds() -> None:
     assert kinds >= {"German", "French", "Spanish", "Chinese", "Portuguese"}
     assert len({prompt["text"] for prompt in PROMPTS}) == len(PROMPTS)
     for prompt in PROMPTS:
-        assert prompt["level"] in LEVELS and prompt["thinking"] in {"any", "yes", "no"} and 0 < prompt["most_usd"] <= 0.2
+        assert (
+            prompt["level"] in LEVELS and prompt["thinking"] in {"any", "yes", "no"} and 0 < prompt["most_usd"] <= 0.2
+        )
 
 
 def test_most_decisions_are_what_a_sensible_person_expects() -> None:

@@ -56,7 +56,9 @@ def write(tmp_path: Path) -> Any:
 
 
 def model(name: str = "m", *budgets: int | str, prices: Prices | None = None, **more: Any) -> Model:
-    return Model(id=name, budgets=tuple(Budget.of(b) for b in budgets or ("unlimited",)), usd_per_million=prices, **more)
+    return Model(
+        id=name, budgets=tuple(Budget.of(b) for b in budgets or ("unlimited",)), usd_per_million=prices, **more
+    )
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -64,7 +66,14 @@ def model(name: str = "m", *budgets: int | str, prices: Prices | None = None, **
 
 def test_a_pool_file_says_everything_a_pool_can_hold(write: Any) -> None:
     pool = Pool.read(write(GOOD))
-    assert pool.arms == ("gpt-5-mini@low", "gpt-5-mini@high", "gpt-5-mini@quick", "llama@150", "llama@300", "llama@unlimited")
+    assert pool.arms == (
+        "gpt-5-mini@low",
+        "gpt-5-mini@high",
+        "gpt-5-mini@quick",
+        "llama@150",
+        "llama@300",
+        "llama@unlimited",
+    )
     assert pool["gpt-5-mini"] == Model(
         id="gpt-5-mini",
         budgets=(
@@ -86,7 +95,9 @@ def test_a_pool_file_says_everything_a_pool_can_hold(write: Any) -> None:
 
 
 def test_a_byte_order_mark_and_windows_line_ends_do_not_matter(write: Any) -> None:
-    assert Pool.read(write(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())) == Pool.read(write(GOOD, "plain.toml"))
+    assert Pool.read(write(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())) == Pool.read(
+        write(GOOD, "plain.toml")
+    )
 
 
 def broken(old: str, new: str) -> str:
@@ -97,9 +108,21 @@ def broken(old: str, new: str) -> str:
 # (what is wrong, the file, what the message must hold); lines counted in the file above
 MISTAKES = [
     ("a typo in a key", broken("provider =", "providr ="), ["line 4", "'providr'", "did you mean 'provider'"]),
-    ("a typo in a late model", broken("budgets = [150", "budget = [150"), ["line 15", "'budget'", "did you mean 'budgets'"]),
-    ("a typo in a price", broken("reasoning = 3.5", "reasonning = 3.5"), ["line 8", "'reasonning'", "did you mean 'reasoning'"]),
-    ("a typo in a table of prices", broken("output = 0.2", "outptu = 0.2"), ["line 20", "'outptu'", "did you mean 'output'"]),
+    (
+        "a typo in a late model",
+        broken("budgets = [150", "budget = [150"),
+        ["line 15", "'budget'", "did you mean 'budgets'"],
+    ),
+    (
+        "a typo in a price",
+        broken("reasoning = 3.5", "reasonning = 3.5"),
+        ["line 8", "'reasonning'", "did you mean 'reasoning'"],
+    ),
+    (
+        "a typo in a table of prices",
+        broken("output = 0.2", "outptu = 0.2"),
+        ["line 20", "'outptu'", "did you mean 'output'"],
+    ),
     ("a typo in a budget", broken("tokens = 64", "token = 64"), ["line 6", "'token'", "did you mean 'tokens'"]),
     ("a key unlike any", broken("context", "zzz"), ["line 10", "'zzz'"]),
     ("a typo at the top", "\n\n[[modle]]\nid = 'llama'\n", ["line 3", "'modle'", "did you mean 'model'"]),
@@ -125,7 +148,11 @@ MISTAKES = [
     ("budgets of nothing", broken('[150, "300", "unlimited"]', "[]"), ["line 15", "'llama'", "no budget"]),
     ("a negative price", broken("output = 0.2", "output = -0.2"), ["line 20", "'llama'", "output", "-0.2"]),
     ("a price of NaN", broken("input = 0.25", "input = nan"), ["line 8", "'gpt-5-mini'", "input", "nan"]),
-    ("an endless price", broken("cached_input = 0.025", "cached_input = inf"), ["line 8", "'gpt-5-mini'", "cached_input", "inf"]),
+    (
+        "an endless price",
+        broken("cached_input = 0.025", "cached_input = inf"),
+        ["line 8", "'gpt-5-mini'", "cached_input", "inf"],
+    ),
     ("a negative budget", broken("[150,", "[-150,"), ["line 15", "-150"]),
     ("a negative length", broken("tokens = 64", "tokens = -64"), ["line 6", "-64"]),
     ("a context of nothing", broken("400_000", "0"), ["line 10", "context", "0"]),
@@ -167,7 +194,9 @@ PIECES = [
 ]
 
 
-@given(st.lists(st.tuples(st.integers(0, len(GOOD)), st.integers(0, 12), st.sampled_from(PIECES)), min_size=1, max_size=4))
+@given(
+    st.lists(st.tuples(st.integers(0, len(GOOD)), st.integers(0, 12), st.sampled_from(PIECES)), min_size=1, max_size=4)
+)
 def test_a_pool_file_with_anything_wrong_is_a_pool_or_a_config_error(edits: list[tuple[int, int, str]]) -> None:
     text = GOOD
     for at, length, piece in edits:
@@ -182,7 +211,10 @@ def test_a_pool_file_with_anything_wrong_is_a_pool_or_a_config_error(edits: list
 
 
 def test_the_line_is_the_models_own_even_if_its_name_is_part_of_other_words(write: Any) -> None:
-    text = '[[model]]\nid = "a"\nbudgets = [1]\n\n[[model]]\nid = "a"\nbudgets = [2]\n\n[[model]]\nid = "available"\nbudgets = [1]\n'
+    text = (
+        '[[model]]\nid = "a"\nbudgets = [1]\n\n[[model]]\nid = "a"\nbudgets = [2]\n\n[[model]]\nid ='
+        ' "available"\nbudgets = [1]\n'
+    )
     with pytest.raises(ConfigError, match="line 6: model 'a' is in the pool twice"):
         Pool.read(write(text))
 
@@ -194,7 +226,9 @@ def test_a_duplicate_budget_is_found_in_its_own_model(write: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"\x80\x02}q\x00.", b"\xff\xfe\x00", b"\x00" * 64, b"PAR1\x15\x04"], ids=["pickle", "utf-16", "zeros", "parquet"]
+    "content",
+    [b"\x80\x02}q\x00.", b"\xff\xfe\x00", b"\x00" * 64, b"PAR1\x15\x04"],
+    ids=["pickle", "utf-16", "zeros", "parquet"],
 )
 def test_a_binary_file_is_refused_by_name(write: Any, content: bytes) -> None:
     path = write(content)
@@ -214,7 +248,9 @@ def test_a_missing_file_and_a_folder_are_refused_by_name(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["", " ", "a b", "a\tb", "a\nb", "a\u00a0b", "a@b", "@", "a\x1b[31m", "a\u202eb", "a\x9b", "a" * 301], ids=repr
+    "name",
+    ["", " ", "a b", "a\tb", "a\nb", "a\u00a0b", "a@b", "@", "a\x1b[31m", "a\u202eb", "a\x9b", "a" * 301],
+    ids=repr,
 )
 def test_ids_hold_no_at_sign_and_no_white_space(name: str) -> None:
     with pytest.raises(ConfigError, match="cannot be an id"):
@@ -250,7 +286,21 @@ def test_the_pool_of_some_arms_keeps_the_order() -> None:
 
 
 def test_budgets_are_ordered_as_a_person_would() -> None:
-    names = ["unlimited", "think+2", "high", "1000", "none", "low", "20", "minimal", "think", "medium", "max", "xhigh", "0"]
+    names = [
+        "unlimited",
+        "think+2",
+        "high",
+        "1000",
+        "none",
+        "low",
+        "20",
+        "minimal",
+        "think",
+        "medium",
+        "max",
+        "xhigh",
+        "0",
+    ]
     assert [b.id for b in sorted(map(Budget.of, names), key=budget_order)] == [
         *("0", "20", "1000"),
         *("none", "minimal", "low", "medium", "high", "xhigh", "max"),
@@ -260,14 +310,30 @@ def test_budgets_are_ordered_as_a_person_would() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "tokens"), [(150, 150), ("150", 150), ("low", None), ("unlimited", None), ("info", None), ("nano", None), (0, 0)]
+    ("written", "tokens"),
+    [(150, 150), ("150", 150), ("low", None), ("unlimited", None), ("info", None), ("nano", None), (0, 0)],
 )
 def test_a_budget_is_a_number_where_it_is_written_as_one(written: int | str, tokens: int | None) -> None:
     assert Budget.of(written) == Budget(str(written), tokens)
 
 
 @pytest.mark.parametrize(
-    "written", ["1k", "1K", "1.0k", "1,000", "1_000", "1000.0", "1000.", "01000", "+1000", "1e3", "1.00E+03", 1000.0, np.int64(1000)]
+    "written",
+    [
+        "1k",
+        "1K",
+        "1.0k",
+        "1,000",
+        "1_000",
+        "1000.0",
+        "1000.",
+        "01000",
+        "+1000",
+        "1e3",
+        "1.00E+03",
+        1000.0,
+        np.int64(1000),
+    ],
 )
 def test_another_spelling_of_a_number_is_that_number(written: Any) -> None:
     assert Budget.of(written) == Budget("1000", 1000)
@@ -294,7 +360,20 @@ def test_another_spelling_of_a_number_is_that_number(written: Any) -> None:
             "85%",
             "0x10",
         ),
-        *("\uff11\uff10", "\u00b2", "\u00bd", "inf", "-Infinity", "nan", "1e99", "1e-3", "9" * 5000, "1'000", ".5", "4-shot"),
+        *(
+            "\uff11\uff10",
+            "\u00b2",
+            "\u00bd",
+            "inf",
+            "-Infinity",
+            "nan",
+            "1e99",
+            "1e-3",
+            "9" * 5000,
+            "1'000",
+            ".5",
+            "4-shot",
+        ),
     ],
 )
 def test_what_looks_like_a_number_and_is_none_is_no_budget(written: str) -> None:
@@ -304,7 +383,15 @@ def test_what_looks_like_a_number_and_is_none_is_no_budget(written: str) -> None
 
 @given(st.integers(0, 10**9))
 def test_every_spelling_of_a_number_is_one_budget(tokens: int) -> None:
-    spellings = [f"{tokens}", f"{tokens:,}", f"{tokens:_}", f"0{tokens}", f"{tokens}.0", f"+{tokens}", f"{tokens / 1000:.3f}0k"]
+    spellings = [
+        f"{tokens}",
+        f"{tokens:,}",
+        f"{tokens:_}",
+        f"0{tokens}",
+        f"{tokens}.0",
+        f"+{tokens}",
+        f"{tokens / 1000:.3f}0k",
+    ]
     assert {Budget.of(s) for s in spellings} == {Budget(str(tokens), tokens)}
 
 
@@ -319,7 +406,8 @@ def test_a_budget_read_again_stays_what_it_is(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "budget", [Budget("1k", 1000), Budget("1000.0", 1000), Budget("100", 50), Budget("100"), Budget("x", -1), Budget("1.5")]
+    "budget",
+    [Budget("1k", 1000), Budget("1000.0", 1000), Budget("100", 50), Budget("100"), Budget("x", -1), Budget("1.5")],
 )
 def test_a_pool_takes_a_number_in_one_spelling_only(budget: Budget) -> None:
     with pytest.raises(ConfigError, match="budget"):
@@ -328,7 +416,10 @@ def test_a_pool_takes_a_number_in_one_spelling_only(budget: Budget) -> None:
 
 def test_a_pool_file_takes_budgets_as_tables_do(write: Any) -> None:
     path = write('[[model]]\nid = "m"\nbudgets = ["1k", 2_000.0, "3,000", 4000, "low"]\n')
-    assert [(b.id, b.tokens) for b in Pool.read(path).budgets] == [*((f"{n}000", n * 1000) for n in (1, 2, 3, 4)), ("low", None)]
+    assert [(b.id, b.tokens) for b in Pool.read(path).budgets] == [
+        *((f"{n}000", n * 1000) for n in (1, 2, 3, 4)),
+        ("low", None),
+    ]
     with pytest.raises(ConfigError, match=r"line 3: .*'1\.5k5'.*looks like a number"):
         Pool.read(write('[[model]]\nid = "m"\nbudgets = ["1.5k5"]\n'))
     with pytest.raises(ConfigError, match="is in the pool twice"):
@@ -338,7 +429,13 @@ def test_a_pool_file_takes_budgets_as_tables_do(write: Any) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("a." * 10**5 + "a = 1", "[" + "a." * 10**5 + "a]", "a = " + "[" * 10**5, "a = " + "[\n" * 10**5, "a = " + "{a = " * 10**5),
+        *(
+            "a." * 10**5 + "a = 1",
+            "[" + "a." * 10**5 + "a]",
+            "a = " + "[" * 10**5,
+            "a = " + "[\n" * 10**5,
+            "a = " + "{a = " * 10**5,
+        ),
         "\n".join(f"[b{n}." + "a." * 1900 + "a]" for n in range(800)),
     ],
     ids=["dotted", "heading", "list", "list of lines", "tables", "many headings"],
@@ -419,7 +516,9 @@ def test_tokens_that_are_not_known() -> None:
     nan = np.array([[math.nan]])
     ten = np.array([[10.0]])
     assert pool.cost(ten, ten, nan, nan)[0, 0] == pytest.approx(120e-6), "cached and thinking tokens are assumed none"
-    assert np.isnan(pool.cost(ten, nan)).all() and np.isnan(pool.cost(nan, ten)).all(), "other unknown tokens are an unknown cost"
+    assert np.isnan(pool.cost(ten, nan)).all() and np.isnan(pool.cost(nan, ten)).all(), (
+        "other unknown tokens are an unknown cost"
+    )
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (2,), (3, 1), (1, 2), (3, 2)])
@@ -434,7 +533,7 @@ def test_tokens_of_any_shape_that_fits(shape: tuple[int, ...]) -> None:
 
 def test_a_literal_key_in_a_pool_file_is_named_by_its_line_and_not_shown(write: Any) -> None:
     key = "sk-proj-LITERALSECRET123456789"
-    text = f'''[provider.y]
+    text = f"""[provider.y]
 base_url = "http://127.0.0.1:1/v1"
 key = "GOOD_KEY"
 [provider.x]
@@ -444,9 +543,11 @@ key = "{key}"
 id = "m"
 provider = "x"
 budgets = [1]
-'''
+"""
     for read in (Pool.read, read_providers):
-        with pytest.raises(ConfigError, match="line 6: provider 'x': key must be the name of an environment variable") as error:
+        with pytest.raises(
+            ConfigError, match="line 6: provider 'x': key must be the name of an environment variable"
+        ) as error:
             read(write(text))
         assert key not in str(error.value) and key not in repr(error.value.__context__)
         with pytest.raises(ConfigError, match="line 5: provider 'x': base_url must begin with http") as error:
@@ -454,7 +555,8 @@ budgets = [1]
         assert key not in str(error.value)
 
 
-# -- tiers and cache writes: a long prompt has prices of its own ---------------------------------------------------------
+# -- tiers and cache writes: a long prompt has prices of its own
+# ---------------------------------------------------------
 
 SONNET = Prices(3.0, 15.0, 0.3, tiers=(Tier(6.0, 22.5, 0.6, above=200_000),))
 
@@ -472,10 +574,16 @@ def test_a_prompt_above_the_threshold_is_billed_at_the_tier_as_a_whole(tokens: i
 def test_cache_writes_have_a_price() -> None:
     usage = Usage(98_805, 5120, 66_360, cache_write=32_435)
     by_hand = (10 * 5 + 66_360 * 0.5 + 32_435 * 6.25 + 5120 * 25) / 1e6
-    assert cost_usd(Prices(5.0, 25.0, 0.5), usage) == pytest.approx(by_hand, rel=1e-12), "1.25 times the input price where none is given"
-    assert cost_usd(Prices(5.0, 25.0, 0.5, cache_write=7.0), usage) == pytest.approx(by_hand + 32_435 * 0.75 / 1e6, rel=1e-12)
+    assert cost_usd(Prices(5.0, 25.0, 0.5), usage) == pytest.approx(by_hand, rel=1e-12), (
+        "1.25 times the input price where none is given"
+    )
+    assert cost_usd(Prices(5.0, 25.0, 0.5, cache_write=7.0), usage) == pytest.approx(
+        by_hand + 32_435 * 0.75 / 1e6, rel=1e-12
+    )
     hourly = msgspec.structs.replace(usage, cache_write_1h=32_435)
-    assert cost_usd(Prices(5.0, 25.0, 0.5), hourly) == pytest.approx(by_hand + 32_435 * 3.75 / 1e6, rel=1e-12), "twice the input price"
+    assert cost_usd(Prices(5.0, 25.0, 0.5), hourly) == pytest.approx(by_hand + 32_435 * 3.75 / 1e6, rel=1e-12), (
+        "twice the input price"
+    )
 
 
 some_price = st.floats(0, 1000) | st.just(0.0)
@@ -488,8 +596,16 @@ def some_prices(draw: st.DrawFn) -> Prices:
     return Prices(*draw(some_rates), tiers=tuple(Tier(*draw(some_rates), above=n) for n in above))
 
 
-@given(st.lists(some_prices(), min_size=1, max_size=3), st.integers(0, 6000), st.integers(0, 6000), st.floats(0, 1), st.floats(0, 1))
-def test_the_pool_prices_a_call_as_its_own_bill_does(prices: list[Prices], n: int, m: int, cached: float, thought: float) -> None:
+@given(
+    st.lists(some_prices(), min_size=1, max_size=3),
+    st.integers(0, 6000),
+    st.integers(0, 6000),
+    st.floats(0, 1),
+    st.floats(0, 1),
+)
+def test_the_pool_prices_a_call_as_its_own_bill_does(
+    prices: list[Prices], n: int, m: int, cached: float, thought: float
+) -> None:
     usage = Usage(n, m, int(n * cached), int(m * thought))
     pool = Pool(model(f"m{i}", prices=p) for i, p in enumerate(prices))
     four = [np.array([float(x or 0)]) for x in (usage.input, usage.output, usage.cached, usage.reasoning)]
@@ -497,7 +613,9 @@ def test_the_pool_prices_a_call_as_its_own_bill_does(prices: list[Prices], n: in
 
 
 @given(some_prices(), *[st.integers(0, 6000)] * 4)
-def test_no_bill_is_above_the_most_expensive_case(prices: Prices, max_in: int, max_out: int, cached: int, thought: int) -> None:
+def test_no_bill_is_above_the_most_expensive_case(
+    prices: Prices, max_in: int, max_out: int, cached: int, thought: int
+) -> None:
     max_expensive = max_cost_usd(prices, max_in, max_out, writes=True)
     edges = {0, max_in, *(t.above for t in prices.tiers), *(t.above + 1 for t in prices.tiers)}
     for n in {edge for edge in edges if edge <= max_in}:
@@ -549,7 +667,9 @@ def test_tiers_that_are_wrong_in_a_csv(write: Any, rows: str, what: str) -> None
 
 
 def test_a_free_model_costs_nothing_and_an_unknown_price_is_never_zero() -> None:
-    assert Pool([model("m", prices=Prices(input=0.0, output=0.0))]).cost(np.array([5.0]), np.array([5.0])).tolist() == [0.0]
+    assert Pool([model("m", prices=Prices(input=0.0, output=0.0))]).cost(np.array([5.0]), np.array([5.0])).tolist() == [
+        0.0
+    ]
     with pytest.raises(MissingPrice, match=r"'b'.*never zero"):
         Pool([model("a", prices=Prices(input=1.0, output=1.0)), model("b")]).cost(np.array([5.0]), np.array([5.0]))
 
@@ -565,7 +685,8 @@ def test_prices_are_finite_and_at_least_zero(field: str, value: float) -> None:
 # -- prices from elsewhere --------------------------------------------------------------------------------------------
 
 HEADER = (
-    "model,provider,upstream_model,input_usd_per_million,output_usd_per_million,cached_input_usd_per_million,reasoning_usd_per_million\n"
+    "model,provider,upstream_model,input_usd_per_million,output_usd_per_million,cached_input_usd_per_million,"
+    "reasoning_usd_per_million\n"
 )
 
 
@@ -649,7 +770,12 @@ def test_list_prices_from_genai_prices() -> None:
 @pytest.mark.parametrize("tokens", [1_000, 32_001, 128_000, 200_000, 200_001, 256_001, 272_001, 1_000_000])
 @pytest.mark.parametrize(
     ("name", "provider"),
-    [("claude-sonnet-4-5", "anthropic"), ("gemini-2.5-pro", "google"), ("gemini-1.5-flash", "google"), ("gpt-5-mini", "openai")],
+    [
+        ("claude-sonnet-4-5", "anthropic"),
+        ("gemini-2.5-pro", "google"),
+        ("gemini-1.5-flash", "google"),
+        ("gpt-5-mini", "openai"),
+    ],
 )
 def test_list_prices_bill_as_the_list_does_in_every_tier(name: str, provider: str, tokens: int) -> None:
     from genai_prices import Usage as Asked
@@ -658,7 +784,9 @@ def test_list_prices_bill_as_the_list_does_in_every_tier(name: str, provider: st
     prices = Pool([model(name, provider=provider)]).with_prices("genai-prices")[name].usd_per_million
     assert prices is not None
     for cached in (0, tokens // 2):
-        bill = calc_price(Asked(input_tokens=tokens, cache_read_tokens=cached, output_tokens=500), name, provider_id=provider)
+        bill = calc_price(
+            Asked(input_tokens=tokens, cache_read_tokens=cached, output_tokens=500), name, provider_id=provider
+        )
         assert cost_usd(prices, Usage(tokens, 500, cached)) == pytest.approx(float(bill.total_price), rel=1e-9)
 
 

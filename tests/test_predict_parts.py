@@ -1,4 +1,6 @@
-"""What learners are made of, where the truth is known: fair means, familiarity, input tokens, lengths on a log scale, folds."""
+"""What learners are made of, where the truth is known: fair means, familiarity, input tokens, lengths on a log scale,
+folds.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def table_of(n: int, *arms: str, **cells: Any) -> Table:
         names.setdefault(arm.split("@")[0], []).append(Budget.of(arm.split("@")[1]))
     pool = Pool(Model(id=m, budgets=tuple(b), usd_per_million=Prices(input=1.0, output=1.0)) for m, b in names.items())
     nothing = np.full((n, len(arms)), NAN)
-    columns = dict.fromkeys(("quality", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd"), nothing)
+    columns = dict.fromkeys(
+        ("quality", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd"), nothing
+    )
     ids = tuple(str(i) for i in range(n))
     return Table(pool=pool, query_ids=ids, queries=ids, tasks=("",) * n, **columns | cells)
 
@@ -138,7 +142,10 @@ def test_without_a_background_the_score_is_the_cosine_to_the_nearest_centre() ->
 def test_a_background_tells_near_strangers_apart() -> None:
     rng = np.random.default_rng(4)
     eye = np.eye(64)
-    ours, near = eye[:4], 0.87 * eye[:4] + 0.5 * eye[10:14]  # strangers that share most of a direction with the training queries
+    ours, near = (
+        eye[:4],
+        0.87 * eye[:4] + 0.5 * eye[10:14],
+    )  # strangers that share most of a direction with the training queries
     train = np.concatenate([sphere(rng, 400, c, noise=1.0) for c in ours])
     strangers = np.concatenate([sphere(rng, 200, c, noise=1.0) for c in near])
     background = np.concatenate([sphere(rng, 10, c, noise=1.0) for c in near])
@@ -230,7 +237,9 @@ def test_smearing_gives_the_mean_of_the_tokens_back(seed: int, noise: float) -> 
     tokens = np.exp(level + noise * rng.normal(size=level.shape)) + 1
     tokens[rng.random(tokens.shape) < 0.3] = NAN
     forecast = np.exp(level + log_smearing(level, tokens))
-    np.testing.assert_allclose(np.nanmean(np.where(np.isnan(tokens), NAN, forecast), axis=0), np.nanmean(tokens, axis=0))
+    np.testing.assert_allclose(
+        np.nanmean(np.where(np.isnan(tokens), NAN, forecast), axis=0), np.nanmean(tokens, axis=0)
+    )
 
 
 def test_smearing_and_bounds_of_an_arm_that_was_never_observed() -> None:
@@ -289,7 +298,11 @@ def test_a_query_is_forecast_by_a_predictor_that_has_not_seen_it_or_its_twin() -
     class Twin(Remembering):
         def fit(self, x: FloatArray, table: Table) -> Any:
             both = np.concatenate([x, (x + 10) % 20])  # whoever has seen one twin has seen the other
-            return super().fit(x, table) if set(both[:, 0].tolist()) == set(x[:, 0].tolist()) else pytest.fail("twins were parted")
+            return (
+                super().fit(x, table)
+                if set(both[:, 0].tolist()) == set(x[:, 0].tolist())
+                else pytest.fail("twins were parted")
+            )
 
     out_of_fold(Twin(), x, twins, 5, 0)
 
@@ -301,7 +314,9 @@ def test_more_folds_than_queries_leave_one_out(n: int, folds: int) -> None:
     assert (forecast.quality == 0).all() and (forecast.spread == n - 1).all()
 
 
-@pytest.mark.parametrize("same", [lambda n: ("again",) * n, lambda n: ("again",) * (n - 1) + ("other",)], ids=["one text", "two texts"])
+@pytest.mark.parametrize(
+    "same", [lambda n: ("again",) * n, lambda n: ("again",) * (n - 1) + ("other",)], ids=["one text", "two texts"]
+)
 def test_queries_of_one_text_cannot_be_forecast_from_others(same: Callable[[int], tuple[str, ...]]) -> None:
     table = replace(table_of(6, "a@1", quality=np.ones((6, 1)), output_tokens=np.ones((6, 1))), queries=same(6))
     forecast = out_of_fold(Remembering(), np.arange(6.0)[:, None], table, 2, 0)

@@ -41,16 +41,24 @@ def outcomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for model, skill, price in (("small", 0.4, 1), ("large", 0.6, 10)):
             for budget, length in ((50, 40), (400, 260)):
                 quality = float(np.clip(skill + length / 1000 + 0.1 * rng.standard_normal(), 0, 1))
-                rows.append((f"q{number}", text, model, str(budget), quality, 20.0, float(length + rng.integers(10) + price)))
+                rows.append(
+                    (f"q{number}", text, model, str(budget), quality, 20.0, float(length + rng.integers(10) + price))
+                )
     names = ("query_id", "query", "model", "budget", "quality", "input_tokens", "output_tokens")
     frame = pl.DataFrame(rows, schema=names, orient="row")
     frame.write_parquet(tmp_path / "outcomes.parquet")
     frame.write_parquet(tmp_path / "test.parquet")
-    frame.filter(pl.col("model") == "small").with_columns(model=pl.lit("new")).write_parquet(tmp_path / "new-llm.parquet")
+    frame.filter(pl.col("model") == "small").with_columns(model=pl.lit("new")).write_parquet(
+        tmp_path / "new-llm.parquet"
+    )
     prompts = [{"global index": f"Sums_{i}", "prompt_formatted": f"What is {i} + {i}?"} for i in range(3)]
     (tmp_path / "prompts.json").write_text(json.dumps(prompts))
-    (tmp_path / "prompts.csv").write_text("prompt\nWho wrote Faust?\nProve that sqrt(2) is irrational.\nCount the orders per day in SQL\n")
-    (tmp_path / "prices.csv").write_text("model,input_usd_per_million,output_usd_per_million\nsmall,0.1,0.4\nlarge,1,4\nnew,0.2,0.8\n")
+    (tmp_path / "prompts.csv").write_text(
+        "prompt\nWho wrote Faust?\nProve that sqrt(2) is irrational.\nCount the orders per day in SQL\n"
+    )
+    (tmp_path / "prices.csv").write_text(
+        "model,input_usd_per_million,output_usd_per_million\nsmall,0.1,0.4\nlarge,1,4\nnew,0.2,0.8\n"
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -92,7 +100,10 @@ def endpoint(outcomes: Path) -> Iterator[FakeEndpoint]:
     pytest.importorskip("aiohttp", reason="collecting needs the [bench] extra")
     from r2router.testing import FakeEndpoint
 
-    suite = [{"id": f"q{i}", "text": f"How many words has question {i}?", "reference": "7", "scorer": "numeric"} for i in range(40)]
+    suite = [
+        {"id": f"q{i}", "text": f"How many words has question {i}?", "reference": "7", "scorer": "numeric"}
+        for i in range(40)
+    ]
     (outcomes / "questions.jsonl").write_text("".join(json.dumps(query) + "\n" for query in suite))
     with FakeEndpoint() as fake:
         (outcomes / "pool.toml").write_text(

@@ -13,7 +13,9 @@ from r2router.predict.crossval import out_of_fold
 from r2router.predict.input_tokens import InputTokens
 
 
-@pytest.mark.parametrize("words", [{"folds": -1}, {"resamples": -1}, {"keep": 0.0}, {"keep": 1.5}, {"keep": float("nan")}])
+@pytest.mark.parametrize(
+    "words", [{"folds": -1}, {"resamples": -1}, {"keep": 0.0}, {"keep": 1.5}, {"keep": float("nan")}]
+)
 def test_a_recipe_that_makes_no_sense_is_refused(words: dict[str, float]) -> None:
     with pytest.raises(r2.ConfigError, match="folds and resamples are at least 0"):
         r2.Recipe(**words)

@@ -1,4 +1,6 @@
-"""Reports as files: the right kind, whole or not at all, and refused before the work where they could not be written."""
+"""Reports as files: the right kind, whole or not at all, and refused before the work where they could not be
+written.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,11 @@ def test_the_ending_tells_what_is_written(tmp_path: Path) -> None:
 def test_several_plots_are_numbered_files(tmp_path: Path) -> None:
     written = write_report([found(2), found(1)], tmp_path / "a.b.svg")
     assert [p.name for p in written] == ["a.b-1.svg", "a.b-2.svg", "a.b-3.svg"]
-    assert [next(t for t in ("plot 0", "plot 1") if t in p.read_text()) for p in written] == ["plot 0", "plot 1", "plot 0"]
+    assert [next(t for t in ("plot 0", "plot 1") if t in p.read_text()) for p in written] == [
+        "plot 0",
+        "plot 1",
+        "plot 0",
+    ]
 
 
 def test_png(tmp_path: Path) -> None:

@@ -51,19 +51,36 @@ usd_per_million = { input = 20.0, output = 200.0 }
 
 
 def files(folder: Path, url: str, n: int = 60, calls: int = 1, scorer: str = "numeric") -> list[str]:
-    """The words of a command, and its files. `cheap` is right on half of the queries: the fake says `word-0 word-1 ...`."""
-    rows = [{"id": f"q{i}", "text": f"What is {i}?", "task": f"task {i % 3}", "reference": str(i % 40), "scorer": scorer} for i in range(n)]
+    """The words of a command, and its files. `cheap` is right on half of the queries: the fake says `word-0 word-1
+    ...`.
+    """
+    rows = [
+        {"id": f"q{i}", "text": f"What is {i}?", "task": f"task {i % 3}", "reference": str(i % 40), "scorer": scorer}
+        for i in range(n)
+    ]
     folder.mkdir(exist_ok=True)
     (folder / "suite.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "pool.toml").write_text(POOL.replace("URL", url).replace("CALLS", str(calls)))
-    return ["collect", "--suite", str(folder / "suite.jsonl"), "--pool", str(folder / "pool.toml"), "--out", str(folder / "run")]
+    return [
+        "collect",
+        "--suite",
+        str(folder / "suite.jsonl"),
+        "--pool",
+        str(folder / "pool.toml"),
+        "--out",
+        str(folder / "run"),
+    ]
 
 
 def test_the_command_spends_what_it_may_and_most_of_it_on_many_cheap_answers(tmp_path: Path) -> None:
     with FakeEndpoint() as fake:
-        done = CliRunner().invoke(main, [*files(tmp_path, fake.url, calls=8), "--adaptive", "--max-spend", "0.12", "--yes"])
+        done = CliRunner().invoke(
+            main, [*files(tmp_path, fake.url, calls=8), "--adaptive", "--max-spend", "0.12", "--yes"]
+        )
         assert done.exit_code == 0, done.output
-        again = CliRunner().invoke(main, [*files(tmp_path, fake.url, calls=8), "--adaptive", "--max-spend", "0.12", "--yes"])
+        again = CliRunner().invoke(
+            main, [*files(tmp_path, fake.url, calls=8), "--adaptive", "--max-spend", "0.12", "--yes"]
+        )
     assert "round 2:" in done.output and "next: r2router compact" in done.output and again.exit_code == 0
     records = list(read_records(tmp_path / "run" / "journal.jsonl"))
     assert 0.09 < sum(r.charged_usd for r in records) <= 0.12

@@ -43,7 +43,8 @@ from r2router.types import Arm, Budget, FloatArray, Forecast, Model, Prices, Tie
 DIM = 8
 NAN = math.nan
 
-# -- a router whose forecasts are written by hand -----------------------------------------------------------------------
+# -- a router whose forecasts are written by hand
+# -----------------------------------------------------------------------
 
 
 class Written:
@@ -56,7 +57,9 @@ class Written:
 
     def predict(self, x: FloatArray) -> Forecast:
         shape = (len(x), len(self.arms))
-        return Forecast.of(self.arms, np.broadcast_to(self.quality, shape), np.broadcast_to(self.tokens, shape), np.full(shape, 0.05))
+        return Forecast.of(
+            self.arms, np.broadcast_to(self.quality, shape), np.broadcast_to(self.tokens, shape), np.full(shape, 0.05)
+        )
 
     def arrays(self) -> dict[str, Any]:
         return {}
@@ -67,7 +70,9 @@ class Written:
 
 
 def pool_of(**models: Any) -> r2.Pool:
-    """`a=dict(budgets=[...], price=..., ...)`; the price is US dollars per million output tokens, and input is a tenth of that."""
+    """`a=dict(budgets=[...], price=..., ...)`; the price is US dollars per million output tokens, and input is a tenth
+    of that.
+    """
     made = []
     for name, words in models.items():
         said = {"control": ("max_tokens",), "price": 1.0} | words
@@ -108,7 +113,8 @@ def plain(fake_encoder: Any) -> r2.Router:
     return written(PLAIN, QUALITY, TOKENS)
 
 
-# -- forecasts ----------------------------------------------------------------------------------------------------------
+# -- forecasts
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_forecast_prices_what_is_forecast(plain: r2.Router) -> None:
@@ -123,11 +129,15 @@ def test_a_forecast_prices_what_is_forecast(plain: r2.Router) -> None:
 def test_a_long_prompt_is_forecast_and_capped_at_its_tier(fake_encoder: Any, tmp_path: Path) -> None:
     tiered = Prices(1.0, 10.0, tiers=(Tier(2.0, 15.0, above=1000),))
     free = tuple(Budget.of(b) for b in (200, 800))  # without a cap of their own
-    pool = r2.Pool([msgspec.structs.replace(m, usd_per_million=tiered, budgets=free) if m.id == "b" else m for m in PLAIN.models])
+    pool = r2.Pool(
+        [msgspec.structs.replace(m, usd_per_million=tiered, budgets=free) if m.id == "b" else m for m in PLAIN.models]
+    )
     router = written(pool, QUALITY, TOKENS, input_tokens=InputTokens((1.0, 1.0, 1.0, 2.0), (0.0,) * 4, 0.0))
     short, long = router.forecast_vectors(ONE, 400).cost[0, 2:], router.forecast_vectors(ONE, 600).cost[0, 2:]
     np.testing.assert_allclose(short, [(400 + 2000) / 1e6, (800 + 8000) / 1e6])
-    np.testing.assert_allclose(long, [(600 + 2000) / 1e6, (1200 * 2 + 800 * 15) / 1e6], err_msg="the arm that counts 1,200 tokens")
+    np.testing.assert_allclose(
+        long, [(600 + 2000) / 1e6, (1200 * 2 + 800 * 15) / 1e6], err_msg="the arm that counts 1,200 tokens"
+    )
     forecast = router.forecast_vectors(ONE, 600)
     choices = router.decide(ONE, r2.Best(0.0145), 600)
     assert router.arms[choices.arm[0]] == "b@800"
@@ -136,23 +146,48 @@ def test_a_long_prompt_is_forecast_and_capped_at_its_tier(fake_encoder: Any, tmp
 
 
 def test_input_tokens_are_put_on_each_arms_own_scale() -> None:
-    router = written(PLAIN, QUALITY, TOKENS, input_tokens=InputTokens((1.0, 1.0, 2.0, 2.0), (0.0, 10.0, 20.0, 30.0), 50.0))
+    router = written(
+        PLAIN, QUALITY, TOKENS, input_tokens=InputTokens((1.0, 1.0, 2.0, 2.0), (0.0, 10.0, 20.0, 30.0), 50.0)
+    )
     output = np.array([0.0001, 0.0003, 0.001, 0.004])
-    np.testing.assert_allclose(router.forecast_vectors(ONE, 100).cost[0], output + np.array([1e-5, 1.1e-5, 220 * 5e-7, 230 * 5e-7]))
-    np.testing.assert_allclose(router.forecast_vectors(ONE).cost, router.forecast_vectors(ONE, 50).cost, err_msg="the typical count")
+    np.testing.assert_allclose(
+        router.forecast_vectors(ONE, 100).cost[0], output + np.array([1e-5, 1.1e-5, 220 * 5e-7, 230 * 5e-7])
+    )
+    np.testing.assert_allclose(
+        router.forecast_vectors(ONE).cost, router.forecast_vectors(ONE, 50).cost, err_msg="the typical count"
+    )
     as_counted = np.array([[100.0, 200.0, 300.0, 400.0]])
-    np.testing.assert_allclose(router.forecast_vectors(ONE, as_counted).cost[0], output + as_counted[0] * [1e-7, 1e-7, 5e-7, 5e-7])
+    np.testing.assert_allclose(
+        router.forecast_vectors(ONE, as_counted).cost[0], output + as_counted[0] * [1e-7, 1e-7, 5e-7, 5e-7]
+    )
 
 
-@pytest.mark.parametrize("given", [7, 7.0, np.float32(7), np.array(7), [7, 7, 7], np.full(3, 7), np.full((3, 4), 7)], ids=repr)
+@pytest.mark.parametrize(
+    "given", [7, 7.0, np.float32(7), np.array(7), [7, 7, 7], np.full(3, 7), np.full((3, 4), 7)], ids=repr
+)
 def test_input_tokens_of_every_shape(plain: r2.Router, given: Any) -> None:
     x = np.repeat(ONE, 3, axis=0)
-    np.testing.assert_allclose(plain.forecast_vectors(x, given).cost, plain.forecast_vectors(x, np.full((3, 4), 7.0)).cost)
+    np.testing.assert_allclose(
+        plain.forecast_vectors(x, given).cost, plain.forecast_vectors(x, np.full((3, 4), 7.0)).cost
+    )
     assert len(plain.decide(x, input_tokens=given)) == 3
 
 
 @pytest.mark.parametrize(
-    "given", [-1, NAN, math.inf, [1, 2], [1, 2, NAN], [[1], [2], [3]], np.ones((4, 3)), np.ones((1, 4)), "many", ["a", "b", "c"]], ids=repr
+    "given",
+    [
+        -1,
+        NAN,
+        math.inf,
+        [1, 2],
+        [1, 2, NAN],
+        [[1], [2], [3]],
+        np.ones((4, 3)),
+        np.ones((1, 4)),
+        "many",
+        ["a", "b", "c"],
+    ],
+    ids=repr,
 )
 def test_input_tokens_that_are_not_counts_are_refused(plain: r2.Router, given: Any) -> None:
     for ask in (plain.forecast_vectors, lambda x, t: plain.decide(x, input_tokens=t)):
@@ -213,7 +248,8 @@ def test_large_vectors_are_decided_by_their_direction(world: Any, fake_encoder: 
     assert found.familiar.tolist() == expected.familiar.tolist()
 
 
-# -- in Python and in notebooks ---------------------------------------------------------------------------------------------
+# -- in Python and in notebooks
+# ---------------------------------------------------------------------------------------------
 
 
 def test_many_texts_give_many_decisions(world: Any, fake_encoder: Any) -> None:
@@ -223,7 +259,13 @@ def test_many_texts_give_many_decisions(world: Any, fake_encoder: Any) -> None:
         many = router.route_many(texts, policy, exclude=["thinker"])
         for text, d in zip(texts, many, strict=True):
             one = router.route(text, policy, exclude=["thinker"])
-            assert (d.arm, d.max_tokens, d.fallbacks, d.met, d.familiar) == (one.arm, one.max_tokens, one.fallbacks, one.met, one.familiar)
+            assert (d.arm, d.max_tokens, d.fallbacks, d.met, d.familiar) == (
+                one.arm,
+                one.max_tokens,
+                one.fallbacks,
+                one.met,
+                one.familiar,
+            )
     assert router.route_many([]) == []
     with pytest.raises(r2.QueryError, match="one text"):
         router.route_many("topic 1")  # type: ignore[arg-type]
@@ -246,7 +288,11 @@ def test_a_decision_goes_through_json_and_msgspec(plain: r2.Router) -> None:
 
 
 def test_reprs_are_short_and_notebooks_get_tables(world: Any, plain: r2.Router) -> None:
-    report = r2.evaluate(r2.Recipe(encoder="given:x", folds=0).fit(world.table, vectors=world.vectors), world.table, vectors=world.vectors)
+    report = r2.evaluate(
+        r2.Recipe(encoder="given:x", folds=0).fit(world.table, vectors=world.vectors),
+        world.table,
+        vectors=world.vectors,
+    )
     forecast = plain.forecast(["why?", "who?"])
     for value in (plain, plain.pool, world.table, report, report.comparison, forecast, plain.choose(forecast)):
         assert len(repr(value)) < 250 and "\n" not in repr(value)
@@ -297,7 +343,8 @@ def test_curves_are_the_forecast_model_by_model(plain: r2.Router) -> None:
     assert a.cost + b.cost == tuple(plain.forecast("why?").cost[0])
 
 
-# -- the query ----------------------------------------------------------------------------------------------------------
+# -- the query
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t \r\n", "\u00a0\u2003\u3000"], ids=repr)
@@ -380,7 +427,8 @@ def test_longer_queries_cost_more(plain: r2.Router) -> None:
     assert long > short
 
 
-# -- decisions ----------------------------------------------------------------------------------------------------------
+# -- decisions
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_decision_by_hand(plain: r2.Router) -> None:
@@ -417,7 +465,9 @@ def test_without_a_policy_a_router_uses_its_own(plain: r2.Router) -> None:
 
 def test_a_tradeoff_takes_the_routers_scale_unless_it_has_one(plain: r2.Router) -> None:
     # a point of quality costs $0.001 up to a@300, from there $0.007 up to b@200, and from there $0.01 up to b@800
-    assert plain.decide(ONE, r2.Tradeoff(0.5)).arm.tolist() == [0], "a point is worth $0.001, and the tie goes to the cheaper"
+    assert plain.decide(ONE, r2.Tradeoff(0.5)).arm.tolist() == [0], (
+        "a point is worth $0.001, and the tie goes to the cheaper"
+    )
     assert plain.decide(ONE, r2.Tradeoff(0.4)).arm.tolist() == [1]
     assert plain.decide(ONE, r2.Tradeoff(0.09)).arm.tolist() == [3]
     assert plain.decide(ONE, r2.Tradeoff(0.5, scale=1.0)).arm.tolist() == [3]
@@ -444,9 +494,13 @@ def test_a_policy_of_the_users_own_is_followed(plain: r2.Router) -> None:
 def test_fallbacks_are_one_a_model_best_first() -> None:
     pool = pool_of(**{name: {"budgets": [10, 20], "price": 1.0 + i} for i, name in enumerate("abcdefgh")})
     quality = [0.9, 0.1, 0.2, 0.8, 0.7, 0.7, 0.3, 0.4, 0.5, 0.6, 0.65, 0.0, NAN, NAN, 0.55, 0.1]
-    decision = written(pool, quality, [10.0] * 16).explain(written(pool, quality, [10.0] * 16).forecast_vectors(ONE), r2.Tradeoff(0.0))
+    decision = written(pool, quality, [10.0] * 16).explain(
+        written(pool, quality, [10.0] * 16).forecast_vectors(ONE), r2.Tradeoff(0.0)
+    )
     assert decision.arm == "a@10"
-    assert decision.fallbacks == ("b@20", "c@10", "f@10", "e@20", "h@10"), "one a model, five at most, never one that was not observed"
+    assert decision.fallbacks == ("b@20", "c@10", "f@10", "e@20", "h@10"), (
+        "one a model, five at most, never one that was not observed"
+    )
 
 
 def test_a_batch_is_its_queries_one_by_one(world: Any, fake_encoder: Any) -> None:
@@ -477,7 +531,8 @@ def test_a_large_batch_is_the_same_as_small_ones(world: Any) -> None:
     assert len(whole) == len(whole.cost) == len(whole.familiar) == len(x)
 
 
-# -- the path -----------------------------------------------------------------------------------------------------------
+# -- the path
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_path_by_hand(plain: r2.Router) -> None:
@@ -507,12 +562,15 @@ def test_a_path_says_what_every_tradeoff_chooses(arms: list[tuple[int, int]], sc
 
 def path_of(router: r2.Router) -> list[r2.PathStep]:
     """The path without an encoder in between."""
-    router.__dict__["_encoder"] = type("Still", (), {"encode": lambda self, texts: np.repeat(ONE, len(texts), axis=0)})()
+    router.__dict__["_encoder"] = type(
+        "Still", (), {"encode": lambda self, texts: np.repeat(ONE, len(texts), axis=0)}
+    )()
     router.__dict__["input_tokens"] = InputTokens((0.0,) * len(router.arms), (0.0,) * len(router.arms), 0.0)
     return router.path("why?")
 
 
-# -- limits -------------------------------------------------------------------------------------------------------------
+# -- limits
+# -------------------------------------------------------------------------------------------------------------
 
 MIXED = pool_of(
     text={"budgets": [100], "price": 1.0, "context": 1000},
@@ -530,12 +588,25 @@ def mixed(fake_encoder: Any) -> r2.Router:
 
 @pytest.mark.parametrize(
     "policy",
-    [r2.Tradeoff(0.0), r2.Tradeoff(0.5), r2.Tradeoff(1.0), r2.Value(1.0), r2.Cheapest(0.5), r2.Cheapest(1.0), r2.Best(1.0)],
+    [
+        r2.Tradeoff(0.0),
+        r2.Tradeoff(0.5),
+        r2.Tradeoff(1.0),
+        r2.Value(1.0),
+        r2.Cheapest(0.5),
+        r2.Cheapest(1.0),
+        r2.Best(1.0),
+    ],
     ids=repr,
 )
 def test_models_that_are_not_available_or_never_observed_are_never_chosen(mixed: r2.Router, policy: Any) -> None:
     decision = mixed.route("why?", policy)
-    for arm in (decision.arm, *decision.fallbacks, mixed.arms[int(mixed.decide(ONE, policy).arm[0])], *(s.arm for s in mixed.path("why?"))):
+    for arm in (
+        decision.arm,
+        *decision.fallbacks,
+        mixed.arms[int(mixed.decide(ONE, policy).arm[0])],
+        *(s.arm for s in mixed.path("why?")),
+    ):
         assert arm.model in ("text", "seeing")
 
 
@@ -562,7 +633,9 @@ def test_required_capabilities_and_exclusions(mixed: r2.Router) -> None:
 
 
 @pytest.mark.parametrize(
-    "limits", [{"require": ["hearing"]}, {"exclude": ["text", "seeing"]}, {"require": ["vision"], "exclude": ["seeing"]}], ids=str
+    "limits",
+    [{"require": ["hearing"]}, {"exclude": ["text", "seeing"]}, {"require": ["vision"], "exclude": ["seeing"]}],
+    ids=str,
 )
 def test_limits_that_leave_no_arm(mixed: r2.Router, limits: Any) -> None:
     for policy in (r2.Tradeoff(0.5), r2.Cheapest(0.5), r2.Best(1.0), None):
@@ -592,7 +665,8 @@ def test_a_prompt_longer_than_a_models_context_goes_elsewhere(mixed: r2.Router) 
         mixed.route(long, cheap, exclude=["seeing"])
 
 
-# -- caps ---------------------------------------------------------------------------------------------------------------
+# -- caps
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_a_cap_that_no_arm_meets_names_the_cheapest(plain: r2.Router) -> None:
@@ -616,15 +690,23 @@ def test_raising_the_cap_to_what_the_message_says_is_enough(tokens: float, price
 
 def test_a_cap_between_two_budgets_is_answered_with_a_budget_between_them(plain: r2.Router) -> None:
     free = replace(plain, input_tokens=InputTokens((0.0,) * 4, (0.0,) * 4, 0.0))
-    decision = free.route("why?", r2.Best(0.00025))  # half of the way from $0.0001 for 100 tokens to $0.0003 for 300... and a half again
+    decision = free.route(
+        "why?", r2.Best(0.00025)
+    )  # half of the way from $0.0001 for 100 tokens to $0.0003 for 300... and a half again
     assert (decision.arm, decision.model, decision.budget) == ("a@250", "a", "250")
-    assert decision.quality == pytest.approx(0.45) and decision.tokens == pytest.approx(250) and decision.cost == pytest.approx(0.00025)
+    assert (
+        decision.quality == pytest.approx(0.45)
+        and decision.tokens == pytest.approx(250)
+        and decision.cost == pytest.approx(0.00025)
+    )
     assert decision.max_tokens == 250
     assert "a@250" in decision.reason and "between" in decision.reason
     batch = free.decide(ONE, r2.Best(0.00025))
     assert (batch.arm[0], batch.budget_tokens[0]) == (0, 250.0)
     assert free.route("why?", r2.Best(0.0003)).arm == "a@300"
-    assert free.route("why?", r2.Best(0.0025)).arm == "b@500", "three quarters of a step of b is better than anything of a"
+    assert free.route("why?", r2.Best(0.0025)).arm == "b@500", (
+        "three quarters of a step of b is better than anything of a"
+    )
 
 
 @given(st.floats(1e-6, 1e-2), st.integers(0, 2000))
@@ -647,7 +729,9 @@ def test_max_tokens_where_nothing_sets_one(fake_encoder: Any) -> None:
     pool = pool_of(a={"budgets": ["unlimited", 100], "control": ("instruction",)}, b={"budgets": [300]})
     router = written(pool, [0.9, 0.5, 0.4], [1000.0, 100.0, 300.0])
     assert router.route("why?", r2.Tradeoff(0.0)).max_tokens is None
-    assert router.route("why?", r2.Tradeoff(0.0), exclude=["a@unlimited"]).max_tokens is None, "an instruction is no hard limit"
+    assert router.route("why?", r2.Tradeoff(0.0), exclude=["a@unlimited"]).max_tokens is None, (
+        "an instruction is no hard limit"
+    )
     assert router.route("why?", r2.Tradeoff(0.0), exclude=["a"]).max_tokens == 300
     assert router.route("why?", r2.Best(0.002)).max_tokens == pytest.approx(2000, abs=2), "what the cap can pay for"
 
@@ -660,13 +744,19 @@ def test_a_cap_beyond_all_prices_limits_nothing(plain: r2.Router, cap: float) ->
     assert free.explain(free.forecast_vectors(ONE), r2.Best(cap)).max_tokens is None
 
 
-# -- queries unlike the training data -----------------------------------------------------------------------------------
+# -- queries unlike the training data
+# -----------------------------------------------------------------------------------
 
 
 def test_an_unfamiliar_query_is_flagged_and_decided_by_the_arms_means(fake_encoder: Any) -> None:
     known = InDistribution(np.eye(1, DIM, dtype=np.float32), 0.5)
     router = written(
-        PLAIN, QUALITY, TOKENS, in_distribution=known, prior_quality=np.array([0.9, 0.1, 0.2, 0.3]), prior_tokens=np.full(4, 50.0)
+        PLAIN,
+        QUALITY,
+        TOKENS,
+        in_distribution=known,
+        prior_quality=np.array([0.9, 0.1, 0.2, 0.3]),
+        prior_tokens=np.full(4, 50.0),
     )
     x = np.eye(2, DIM, dtype=np.float32)  # the first is the centre, the second is at a right angle to it
     forecast = router.forecast_vectors(x, 0)
@@ -678,7 +768,11 @@ def test_an_unfamiliar_query_is_flagged_and_decided_by_the_arms_means(fake_encod
     assert choices.arm.tolist() == [3, 0] and choices.familiar.tolist() == [True, False]
     decision = router.explain(router.forecast_vectors(x[1]), r2.Tradeoff(0.0))
     assert decision.arm == "a@100" and not decision.familiar
-    assert "unlike the training data" in decision.reason and "not known" in decision.reason and "forecast at" not in decision.reason
+    assert (
+        "unlike the training data" in decision.reason
+        and "not known" in decision.reason
+        and "forecast at" not in decision.reason
+    )
     assert decision.spread == pytest.approx(math.sqrt(1 / 12)), "a quality of which nothing is known"
     known_one = router.explain(router.forecast_vectors(x[0]), r2.Tradeoff(0.0))
     assert known_one.familiar and known_one.spread == 0.05 and "unlike" not in known_one.reason
@@ -694,7 +788,8 @@ def test_the_training_queries_are_familiar_and_others_are_not(world: Any, fake_e
     assert router.route("topic 2 question 5000: what is 1 of it?").familiar
 
 
-# -- training -----------------------------------------------------------------------------------------------------------
+# -- training
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -728,7 +823,9 @@ def test_its_own_policy_keeps_the_quality_that_was_asked_for(world: Any, trained
 def test_training_is_the_same_every_time(world: Any, trained: r2.Router) -> None:
     one, two = trained, r2.Recipe(encoder="fake", resamples=20).fit(world.table, vectors=world.vectors)
     assert one.policy == two.policy and one.facts == two.facts
-    np.testing.assert_array_equal(one.forecast_vectors(world.vectors).quality, two.forecast_vectors(world.vectors).quality)
+    np.testing.assert_array_equal(
+        one.forecast_vectors(world.vectors).quality, two.forecast_vectors(world.vectors).quality
+    )
 
 
 def test_texts_are_encoded_where_no_vectors_are_given(world: Any, fake_encoder: Any) -> None:
@@ -786,15 +883,35 @@ def test_sparse_tables_train(world: Any, share: float, learner: Any) -> None:
 
 
 def test_arms_seen_on_different_kinds_of_queries_have_sane_means(fake_encoder: Any) -> None:
-    """One arm was asked hard questions with long answers only, the other easy ones: their fair means must stay possible values."""
+    """One arm was asked hard questions with long answers only, the other easy ones: their fair means must stay possible
+    values.
+    """
     cells = []
     for i in range(60):
         easy = i % 2
         text = f"topic {easy} question {i}"
-        cells.append({"query": text, "model": "both", "budget": "1", "quality": float(easy), "output_tokens": 10.0 if easy else 10_000.0})
+        cells.append(
+            {
+                "query": text,
+                "model": "both",
+                "budget": "1",
+                "quality": float(easy),
+                "output_tokens": 10.0 if easy else 10_000.0,
+            }
+        )
         only = "good" if easy else "bad"
-        cells.append({"query": text, "model": only, "budget": "1", "quality": float(easy), "output_tokens": 5.0 if easy else 2_000.0})
-    table = r2.Table.read(pl.DataFrame(cells), prices={m: Prices(input=1.0, output=1.0) for m in ("both", "good", "bad")})
+        cells.append(
+            {
+                "query": text,
+                "model": only,
+                "budget": "1",
+                "quality": float(easy),
+                "output_tokens": 5.0 if easy else 2_000.0,
+            }
+        )
+    table = r2.Table.read(
+        pl.DataFrame(cells), prices={m: Prices(input=1.0, output=1.0) for m in ("both", "good", "bad")}
+    )
     router = r2.Recipe(encoder="fake", folds=0).fit(table)
     assert (router.prior_quality >= 0).all() and (router.prior_quality <= 1).all()
     assert (router.prior_tokens >= 1).all(), "a negative length would be an answer that earns money"
@@ -842,7 +959,9 @@ def test_queries_that_are_all_the_same(world: Any) -> None:
 
 
 def test_outcomes_that_are_all_the_same(world: Any) -> None:
-    table = replace(world.table, quality=np.ones(world.table.quality.shape), output_tokens=np.full(world.table.quality.shape, 10.0))
+    table = replace(
+        world.table, quality=np.ones(world.table.quality.shape), output_tokens=np.full(world.table.quality.shape, 10.0)
+    )
     router = r2.Recipe(encoder="fake", resamples=5).fit(table, vectors=world.vectors)
     cheapest = int(np.argmin(table.cost().mean(axis=0)))
     assert set(router.decide(world.vectors).arm.tolist()) == {cheapest}, "nothing is won by any other"
@@ -858,7 +977,9 @@ def test_outcomes_that_are_all_the_same(world: Any) -> None:
     ],
     ids=["no rows", "no quality", "no lengths", "a blank query"],
 )
-def test_a_table_with_nothing_to_learn_from_is_refused(world: Any, spoil: Callable[[r2.Table], r2.Table], words: str) -> None:
+def test_a_table_with_nothing_to_learn_from_is_refused(
+    world: Any, spoil: Callable[[r2.Table], r2.Table], words: str
+) -> None:
     table = spoil(world.table)
     with pytest.raises(DataError, match=words):
         r2.Recipe(encoder="fake").fit(table, vectors=world.vectors[: len(table)])
@@ -877,7 +998,9 @@ def test_free_models_can_be_routed_to(world: Any) -> None:
         assert (router.decide(world.vectors, policy).arm >= 0).all()
     choices = router.decide(world.vectors)
     assert (choices.cost == 0).all()
-    np.testing.assert_array_equal(choices.quality, router.forecast_vectors(world.vectors).quality.max(axis=1), "the best, as all are free")
+    np.testing.assert_array_equal(
+        choices.quality, router.forecast_vectors(world.vectors).quality.max(axis=1), "the best, as all are free"
+    )
 
 
 def test_progress_is_told_from_start_to_end(world: Any) -> None:
@@ -888,7 +1011,8 @@ def test_progress_is_told_from_start_to_end(world: Any) -> None:
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
-# -- saving -------------------------------------------------------------------------------------------------------------
+# -- saving
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_router_read_back_is_the_same_to_the_bit(world: Any, trained: r2.Router, tmp_path: Path) -> None:
@@ -911,7 +1035,9 @@ def test_a_router_read_back_is_the_same_to_the_bit(world: Any, trained: r2.Route
 
 
 @pytest.mark.parametrize(
-    "policy", [r2.Tradeoff(0.25), r2.Tradeoff(1 / 3, 1e-7), r2.Value(np.float64(0.01)), r2.Cheapest(1), r2.Best(np.float32(0.5))], ids=repr
+    "policy",
+    [r2.Tradeoff(0.25), r2.Tradeoff(1 / 3, 1e-7), r2.Value(np.float64(0.01)), r2.Cheapest(1), r2.Best(np.float32(0.5))],
+    ids=repr,
 )
 def test_every_policy_can_be_a_routers_own(trained: r2.Router, tmp_path: Path, policy: Any) -> None:
     trained.with_policy(policy).save(tmp_path / "router")
@@ -919,9 +1045,15 @@ def test_every_policy_can_be_a_routers_own(trained: r2.Router, tmp_path: Path, p
     assert "own policy" in (tmp_path / "router" / "card.md").read_text()
 
 
-def test_figures_that_nobody_could_measure_do_not_lock_a_router_up(world: Any, trained: r2.Router, tmp_path: Path) -> None:
+def test_figures_that_nobody_could_measure_do_not_lock_a_router_up(
+    world: Any, trained: r2.Router, tmp_path: Path
+) -> None:
     """NaN has no word in JSON: such figures must be read back all the same."""
-    figures = (Figure("never reached", NAN, NAN, NAN, 5), Figure("no interval", 0.5, NAN, NAN, 5), Figure("all well", 0.5, 0.4, 0.6, 5))
+    figures = (
+        Figure("never reached", NAN, NAN, NAN, 5),
+        Figure("no interval", 0.5, NAN, NAN, 5),
+        Figure("all well", 0.5, 0.4, 0.6, 5),
+    )
     replace(trained, facts=Facts(queries=5, folds=2, figures=figures)).save(tmp_path / "router")
     loaded = r2.Router.load(tmp_path / "router").facts.figures
     assert str(loaded) == str(figures) and loaded[2] == figures[2]
@@ -933,7 +1065,17 @@ def test_figures_that_nobody_could_measure_do_not_lock_a_router_up(world: Any, t
 def test_the_card_says_what_a_person_must_know(world: Any, trained: r2.Router, tmp_path: Path) -> None:
     trained.save(tmp_path / "router")
     card = (tmp_path / "router" / "card.md").read_text()
-    for word in ("240 queries", "task 0", "small", "thinker", "unlimited", "0.1 / 0.4", "encoder `fake`", "95 % interval", "Limits"):
+    for word in (
+        "240 queries",
+        "task 0",
+        "small",
+        "thinker",
+        "unlimited",
+        "0.1 / 0.4",
+        "encoder `fake`",
+        "95 % interval",
+        "Limits",
+    ):
         assert word in card, word
 
 
@@ -941,7 +1083,13 @@ def test_no_folder_of_the_trainers_is_saved(world: Any, fake_encoder: Any, tmp_p
     secret = tmp_path / "somebodys-own-folder"
     secret.mkdir()
     rows = [
-        {"query": f"topic {i % 6} q {i}", "model": m, "budget": "1", "quality": i % 2, "output_tokens": -1 if i == 3 else 5}
+        {
+            "query": f"topic {i % 6} q {i}",
+            "model": m,
+            "budget": "1",
+            "quality": i % 2,
+            "output_tokens": -1 if i == 3 else 5,
+        }
         for i in range(300)
         for m in "ab"
     ]
@@ -955,7 +1103,9 @@ def test_no_folder_of_the_trainers_is_saved(world: Any, fake_encoder: Any, tmp_p
 
 
 def resave(
-    folder: Path, router: Callable[[dict[str, Any]], Any] = lambda m: None, arrays: Callable[[dict[str, Any]], Any] = lambda a: None
+    folder: Path,
+    router: Callable[[dict[str, Any]], Any] = lambda m: None,
+    arrays: Callable[[dict[str, Any]], Any] = lambda a: None,
 ) -> None:
     """Alter a saved router the way somebody would who knows how: hashes and shapes fit again."""
     manifest, weights = artifact.load(folder, dict[str, Any])
@@ -1053,7 +1203,9 @@ def test_a_newer_router_is_refused_with_what_to_do(saved: Path) -> None:
 def test_a_router_of_other_arms_cannot_take_a_pool(trained: r2.Router, world: Any) -> None:
     with pytest.raises(ArtifactError, match="same order"):
         trained.with_pool(world.pool.with_arms(world.pool.arms[1:]))
-    dear = r2.Pool(msgspec.structs.replace(m, usd_per_million=Prices(input=100.0, output=100.0)) for m in world.pool.models)
+    dear = r2.Pool(
+        msgspec.structs.replace(m, usd_per_million=Prices(input=100.0, output=100.0)) for m in world.pool.models
+    )
     np.testing.assert_allclose(
         trained.with_pool(dear).forecast_vectors(ONE, 10).cost,
         dear.cost(trained.input_tokens.estimate(np.array([10.0])), trained.forecast_vectors(ONE).tokens),

@@ -59,9 +59,13 @@ class User:
 
 
 def as_stranger(command: list[str]) -> list[str]:
-    """The command as a user who is not root; a Python within a closed home is opened to it in a mount namespace of its own."""
+    """The command as a user who is not root; a Python within a closed home is opened to it in a mount namespace of its
+    own.
+    """
     closed: dict[Path, list[Path]] = {}
-    for needed in {Path(p).resolve() for p in (sys.base_prefix, sys.prefix, HARNESS.parent, Path(r2router.__file__).parent)}:
+    for needed in {
+        Path(p).resolve() for p in (sys.base_prefix, sys.prefix, HARNESS.parent, Path(r2router.__file__).parent)
+    }:
         shut = [p for p in reversed(needed.parents) if p != Path("/") and not p.stat().st_mode & 1]
         if shut:
             closed.setdefault(shut[0], []).append(needed)
@@ -72,11 +76,15 @@ def as_stranger(command: list[str]) -> list[str]:
         lines.append(f"mount -t tmpfs -o mode=755 none {shlex.quote(str(folder))}")
         for i, path in enumerate(inner):
             lines += [f"mkdir -p {shlex.quote(str(path))}", f'mount --bind "$kept/{i}" {shlex.quote(str(path))}']
-    lines.append(shlex.join(["exec", "setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups", *command]))
+    lines.append(
+        shlex.join(["exec", "setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups", *command])
+    )
     return ["unshare", "--mount", "sh", "-c", "\n".join(lines)]
 
 
-@pytest.fixture(scope="module", params=[(fence, user) for fence in FENCES for user in ("root", "ordinary")], ids="-".join)
+@pytest.fixture(
+    scope="module", params=[(fence, user) for fence in FENCES for user in ("root", "ordinary")], ids="-".join
+)
 def user(request: pytest.FixtureRequest) -> Iterator[User]:
     fence, name = request.param
     if name == "root" and os.geteuid() != 0:
@@ -98,7 +106,8 @@ def stopped(ran: Any, why: str = "") -> None:
     assert not ran["finished"] and why in ran["why"] and "ESCAPED" not in ran["why"], ran
 
 
-# -- what the sandbox reads back ----------------------------------------------------------------------------------------
+# -- what the sandbox reads back
+# ----------------------------------------------------------------------------------------
 
 REPLACED = """
 import os
@@ -127,12 +136,20 @@ def test_a_flood_of_output_is_cut(user: User) -> None:
 
 
 def test_the_environment_is_empty(user: User) -> None:
-    passes(user.run("import os\nassert 'A_KEY' not in os.environ and set(os.environ) <= {'PATH', 'HOME', 'PWD', 'LC_CTYPE'}, os.environ"))
-    program = "import glob\nfor name in glob.glob('/proc/*/environ'):\n    assert b'A_KEY' not in open(name, 'rb').read()"
+    passes(
+        user.run(
+            "import os\nassert 'A_KEY' not in os.environ and set(os.environ) <= {'PATH', 'HOME', 'PWD', 'LC_CTYPE'},"
+            " os.environ"
+        )
+    )
+    program = (
+        "import glob\nfor name in glob.glob('/proc/*/environ'):\n    assert b'A_KEY' not in open(name, 'rb').read()"
+    )
     passes(user.run(program))
 
 
-# -- files --------------------------------------------------------------------------------------------------------------
+# -- files
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_nothing_outside_can_be_read_or_written(user: User, tmp_path: Path) -> None:
@@ -144,7 +161,17 @@ def test_nothing_outside_can_be_read_or_written(user: User, tmp_path: Path) -> N
     mine.chmod(0o666)
     tmp_path.chmod(0o777)
     ours = Path(r2router.__file__)
-    outside = [mine, tmp_path / "new", ours, "/etc/passwd", "/etc/shadow", "/usr/new", "/new", sys.executable, Path(sys.base_prefix, "new")]
+    outside = [
+        mine,
+        tmp_path / "new",
+        ours,
+        "/etc/passwd",
+        "/etc/shadow",
+        "/usr/new",
+        "/new",
+        sys.executable,
+        Path(sys.base_prefix, "new"),
+    ]
     program = f"""
 import os, sys
 outside = {[str(path) for path in outside]!r}
@@ -180,10 +207,13 @@ def test_a_deep_tree_and_links_are_left_behind(user: User) -> None:
 
 
 def test_the_number_of_files_is_limited(user: User) -> None:
-    stopped(user.run("import time\nfor i in range(60_000): open(str(i), 'w').close()\ntime.sleep(3)", seconds=5, files=2000))
+    stopped(
+        user.run("import time\nfor i in range(60_000): open(str(i), 'w').close()\ntime.sleep(3)", seconds=5, files=2000)
+    )
 
 
-# -- the network, and everybody else ------------------------------------------------------------------------------------
+# -- the network, and everybody else
+# ------------------------------------------------------------------------------------
 
 
 def test_no_socket_leads_out(user: User, tmp_path: Path) -> None:
@@ -196,7 +226,12 @@ def test_no_socket_leads_out(user: User, tmp_path: Path) -> None:
         for server in (named, hidden, tcp):
             server.listen()
         ip = [("127.0.0.1", tcp.getsockname()[1]), ("192.0.2.1", 80)]
-        addresses = [(1, str(place)), (1, f"\0r2router-{os.getpid()}"), *((2, address) for address in ip), (10, ("::1", 80))]
+        addresses = [
+            (1, str(place)),
+            (1, f"\0r2router-{os.getpid()}"),
+            *((2, address) for address in ip),
+            (10, ("::1", 80)),
+        ]
         program = f"""
 import socket
 for family, address in {addresses!r}:
@@ -258,13 +293,18 @@ assert done.returncode, done
     passes(user.run(program))
 
 
-# -- memory and processes -----------------------------------------------------------------------------------------------
+# -- memory and processes
+# -----------------------------------------------------------------------------------------------
 
 HOARDS = {
     "the heap": "x = bytearray(10**9)",
-    "memfd": "import os\nkept = []\nfor i in range(60):\n    f = os.memfd_create('m'); os.write(f, bytes(7 << 20)); kept.append(f)",
+    "memfd": (
+        "import os\nkept = []\nfor i in range(60):\n    f = os.memfd_create('m'); os.write(f, bytes(7 << 20));"
+        " kept.append(f)"
+    ),
     "System V": "import ctypes\nc = ctypes.CDLL(None)\nassert c.shmget(0, 400 << 20, 0o1600) >= 0",
-    "shared mappings": """
+    "shared mappings": (
+        """
 import mmap, os, time
 for _ in range(8):
     if not os.fork():
@@ -272,20 +312,25 @@ for _ in range(8):
         for i in range(0, len(m), 4096): m[i] = 1
         time.sleep(30)
 time.sleep(9)
-""",
-    "many processes": """
+"""
+    ),
+    "many processes": (
+        """
 import os, time
 for _ in range(8):
     if not os.fork():
         x = b"x" * (200 << 20)
         time.sleep(30)
 time.sleep(9)
-""",
-    "a mounted file system": """
+"""
+    ),
+    "a mounted file system": (
+        """
 import ctypes
 c = ctypes.CDLL(None)
 assert c.unshare(0x10020000) == 0 and c.mount(b"none", b"/tmp", b"tmpfs", 0, b"size=4g") == 0
-""",
+"""
+    ),
 }
 
 
@@ -310,7 +355,8 @@ def test_processes_are_limited(user: User, program: str) -> None:
 
 def test_some_processes_and_threads_are_fine(user: User) -> None:
     program = (
-        "import subprocess, threading as t\nt = [t.Thread(target=int) for _ in range(8)]\n[x.start() for x in t]; [x.join() for x in t]\n"
+        "import subprocess, threading as t\nt = [t.Thread(target=int) for _ in range(8)]\n[x.start() for x in t];"
+        " [x.join() for x in t]\n"
     )
     passes(user.run(program + "assert subprocess.run(['echo', 'x'], capture_output=True).stdout == b'x\\n'"))
 
@@ -331,7 +377,9 @@ ctypes.CDLL(None).prctl(1, 0)
 
 
 @pytest.mark.parametrize(
-    "then", ["", "time.sleep(60)", "os._exit(0)", "os.setsid(); time.sleep(60)"], ids=["ends", "hangs", "exits", "leaves"]
+    "then",
+    ["", "time.sleep(60)", "os._exit(0)", "os.setsid(); time.sleep(60)"],
+    ids=["ends", "hangs", "exits", "leaves"],
 )
 def test_nothing_outlives_it(user: User, then: str) -> None:
     name = f"61.{os.getpid()}{time.monotonic_ns()}"
@@ -370,7 +418,8 @@ def wait_for(what: Any) -> None:
         time.sleep(0.05)
 
 
-# -- which fence, and none ----------------------------------------------------------------------------------------------
+# -- which fence, and none
+# ----------------------------------------------------------------------------------------------
 
 
 def test_where_nothing_works_nothing_is_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -384,7 +433,10 @@ def test_where_nothing_works_nothing_is_run(monkeypatch: pytest.MonkeyPatch, tmp
         query = Query(id="q", text="def f():\n", meta=meta)
         answer = f"def f(): pass\nopen({str(mark)!r}, 'w')"
         refused: Any = scorer_named("code").score(query, f"```python\n{answer}\n```")
-        assert refused.quality is None and "no sandbox works here (bwrap is not installed; unshare is not installed)" in refused.error
+        assert (
+            refused.quality is None
+            and "no sandbox works here (bwrap is not installed; unshare is not installed)" in refused.error
+        )
         assert not mark.exists()
         trusted: Any = scorer_named("code-trusted").score(query, f"```python\n{answer}\n```")
         assert trusted.quality == 1.0 and mark.exists()

@@ -1,4 +1,6 @@
-"""What would I save: prompts of any layout, the ways to answer them against brute force, and intervals that say what is not known."""
+"""What would I save: prompts of any layout, the ways to answer them against brute force, and intervals that say what is
+not known.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,26 @@ from hypothesis import strategies as st
 import r2router as r2
 from r2router.cli import main
 from r2router.errors import ConfigError, DataError, UsageError
-from r2router.prompts.promise import UNKNOWN, Mix, Off, Promise, Promises, deviations, measured, quality_figure, saving_figure
+from r2router.prompts.promise import (
+    UNKNOWN,
+    Mix,
+    Off,
+    Promise,
+    Promises,
+    deviations,
+    measured,
+    quality_figure,
+    saving_figure,
+)
 from r2router.prompts.read import prompts_of, read_prompts
 from r2router.prompts.savings import ALL, MINE, NOW, Savings, arm_of_now
 from r2router.prompts.ways import best_within, cheapest, small_pools
 from r2router.starter import starter
 
 TEXTS = ["Who wrote Faust?", "Prove that sqrt(2) is irrational.", "SELECT the second highest salary in SQL"]
-CHATS = [{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}]} for text in TEXTS]
+CHATS = [
+    {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}]} for text in TEXTS
+]
 
 
 def run(*words: str) -> Any:
@@ -46,12 +60,14 @@ LAYOUTS = {
     "c.jsonl": lines(CHATS),
     "d.jsonl": lines([{"custom_id": "1", "body": chat} for chat in CHATS]),
     "e.jsonl": lines([{"id": i, "some words": text} for i, text in enumerate(TEXTS)]),
-    "f.ndjson": lines([{"conversations": [{"from": "human", "value": text}, {"from": "gpt", "value": "ok"}]} for text in TEXTS]),
+    "f.ndjson": lines([{"conversations": [{"from": "human", "value": text}, {"from": "gpt",
+    "value": "ok"}]} for text in TEXTS]),
     "a.json": json.dumps(TEXTS),
     "b.json": json.dumps({"data": [{"question": text} for text in TEXTS]}),
     "a.csv": "id,question,answer\n" + "".join(f'{i},"{text}",no\n' for i, text in enumerate(TEXTS)),
     "b.csv": "User Prompt;x\n".replace(";x", "") + "".join(f'"{text}"\n' for text in TEXTS),
-    "c.csv": "messages,cost\n" + "".join('"' + json.dumps(chat["messages"]).replace('"', '""') + '",1\n' for chat in CHATS),
+    "c.csv": "messages,cost\n" + "".join('"' + json.dumps(chat["messages"]).replace('"',
+    '""') + '",1\n' for chat in CHATS),
 }  # fmt: skip
 
 
@@ -69,7 +85,11 @@ def test_prompts_in_parquet_and_a_table_of_outcomes(tmp_path: Path) -> None:
     assert list(read_prompts(tmp_path / "a.parquet").texts) == TEXTS
     pl.DataFrame(CHATS).write_parquet(tmp_path / "b.parquet")
     assert list(read_prompts(tmp_path / "b.parquet").texts) == TEXTS
-    rows = [{"query_id": str(i), "query": text, "model": m, "quality": 1.0} for i, text in enumerate(TEXTS) for m in ("a", "b")]
+    rows = [
+        {"query_id": str(i), "query": text, "model": m, "quality": 1.0}
+        for i, text in enumerate(TEXTS)
+        for m in ("a", "b")
+    ]
     pl.DataFrame(rows).write_parquet(tmp_path / "c.parquet")
     found = read_prompts(tmp_path / "c.parquet")
     assert list(found.texts) == TEXTS and "3 further rows" in found.notes[0]
@@ -103,7 +123,9 @@ def test_rows_without_a_prompt_are_counted_and_named(tmp_path: Path) -> None:
         ("none.csv", None, "no such file"),
     ],
 )
-def test_a_file_without_prompts_is_an_error_in_words(name: str, content: str | None, words: str, tmp_path: Path) -> None:
+def test_a_file_without_prompts_is_an_error_in_words(
+    name: str, content: str | None, words: str, tmp_path: Path
+) -> None:
     if content is not None:
         (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=words):
@@ -119,7 +141,9 @@ numbers = st.integers(0, 8).map(lambda v: v / 8)
 
 @given(st.integers(1, 4), st.integers(1, 4), st.data())
 def test_the_cheapest_way_is_that_of_the_least_value_that_reaches_the_target(n: int, arms: int, data: Any) -> None:
-    quality, cost = (np.array(data.draw(st.lists(numbers, min_size=n * arms, max_size=n * arms))).reshape(n, arms) for _ in range(2))
+    quality, cost = (
+        np.array(data.draw(st.lists(numbers, min_size=n * arms, max_size=n * arms))).reshape(n, arms) for _ in range(2)
+    )
     cost = cost + 0.01
     target = data.draw(numbers)
     rows, columns = np.arange(n), np.arange(arms)
@@ -133,7 +157,11 @@ def test_the_cheapest_way_is_that_of_the_least_value_that_reaches_the_target(n: 
         if quality[rows, arm].mean() >= min(target, best) - 1e-9:
             assert spent <= cost[rows, arm].mean() + 1e-9
     within = best_within("", quality, cost, columns, spent)
-    assert within.met and cost[rows, within.arm].mean() <= spent + 1e-9 and quality[rows, within.arm].mean() >= reached - 1e-9
+    assert (
+        within.met
+        and cost[rows, within.arm].mean() <= spent + 1e-9
+        and quality[rows, within.arm].mean() >= reached - 1e-9
+    )
 
 
 def test_small_pools_are_what_trying_all_arms_gives() -> None:
@@ -150,14 +178,16 @@ def test_small_pools_are_what_trying_all_arms_gives() -> None:
             (cost[np.arange(40), w.arm].mean() for w in spent), reverse=True
         )
         tried = [
-            cost[np.arange(40), cheapest("", quality, cost, np.array([*before, a]), target).arm].mean() for a in range(6) if a not in before
+            cost[np.arange(40), cheapest("", quality, cost, np.array([*before, a]), target).arm].mean()
+            for a in range(6)
+            if a not in before
         ]
         assert cost[np.arange(40), spent[1].arm].mean() == pytest.approx(min(tried))
 
 
 def test_a_pool_of_arms_of_which_none_is_good_enough_comes_as_near_as_it_can() -> None:
     quality, cost = np.array([[0.2, 0.5], [0.6, 0.3]]), np.ones((2, 2))
-    (one, two) = small_pools(quality, cost, np.arange(2), 0.9)
+    one, two = small_pools(quality, cost, np.arange(2), 0.9)
     assert len(one) == 1 and len(two) == 2
     assert not cheapest("", quality, cost, two, 0.9).met
 
@@ -248,7 +278,9 @@ def test_costs_and_qualities_are_those_of_the_forecast(router: r2.Router, world:
     for way in found.ways:
         assert sum(share for _, share in way.arms) <= 1 + 1e-9
         if way.met:
-            assert way.quality.value >= found.ways[0].quality.value - 1e-9, "as good as now, what choosing flatters taken off"
+            assert way.quality.value >= found.ways[0].quality.value - 1e-9, (
+                "as good as now, what choosing flatters taken off"
+            )
     assert all(way.cost.value <= found.ways[0].cost.value * 1.5 for way in found.at_cost)
 
 
@@ -293,11 +325,24 @@ def test_the_command_with_the_starter_router(tmp_path: Path, monkeypatch: pytest
     file.write_text(lines(CHATS * 4), encoding="utf-8")
     report, other = tmp_path / "savings.html", tmp_path / "savings.json"
     found = run(
-        str(file), "--now", "openai/gpt-4o-2024-08-06", "--providers", "openai,anthropic", "--report", str(report), "--report", str(other)
+        str(file),
+        "--now",
+        "openai/gpt-4o-2024-08-06",
+        "--providers",
+        "openai,anthropic",
+        "--report",
+        str(report),
+        "--report",
+        str(other),
     )
     assert found.exit_code == 0, found.output
     page = report.read_text(encoding="utf-8")
-    assert "gpt-4o" in page and "your models" in page and "<script" not in page and "http" not in page.split("<style>")[1][:50]
+    assert (
+        "gpt-4o" in page
+        and "your models" in page
+        and "<script" not in page
+        and "http" not in page.split("<style>")[1][:50]
+    )
     assert json.loads(other.read_text())["name"] == "savings"
     monkeypatch.setenv("OPENAI_API_KEY", "sk-not-a-key")
     found = run(str(file), "--now", "gpt-4o", "--json")
@@ -351,6 +396,11 @@ def test_prompts_that_are_too_long_for_a_model_go_to_another(router: r2.Router, 
 
 
 def test_a_model_without_a_price_is_an_error_in_words(router: r2.Router, world: Any) -> None:
-    bare = r2.Pool([msgspec.structs.replace(m, usd_per_million=None if m.id == "large" else m.usd_per_million) for m in router.pool.models])
+    bare = r2.Pool(
+        [
+            msgspec.structs.replace(m, usd_per_million=None if m.id == "large" else m.usd_per_million)
+            for m in router.pool.models
+        ]
+    )
     with pytest.raises(UsageError, match="large"):
         r2.savings(["x"], "large@50", router.with_pool(bare), vectors=world.vectors[:1])

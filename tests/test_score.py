@@ -24,7 +24,9 @@ def arms(*names: str) -> tuple[Arm, ...]:
 def outcomes(quality: Any, cost: Any, names: str = "") -> Outcomes:
     quality, cost = np.array(quality, float), np.array(cost, float)
     return Outcomes.of(
-        arms(*(names.split() or [f"m{i}@1" for i in range(quality.shape[1])])), quality, np.broadcast_to(cost, quality.shape)
+        arms(*(names.split() or [f"m{i}@1" for i in range(quality.shape[1])])),
+        quality,
+        np.broadcast_to(cost, quality.shape),
     )
 
 
@@ -39,7 +41,11 @@ def worlds(draw: st.DrawFn, sparse: bool = True) -> tuple[Outcomes, FloatArray, 
         hole = rng.random((n, m)) < 0.4
         hole[:, 0] = False
         quality = np.where(hole, NAN, quality)
-    return Outcomes.of(arms(*(f"m{i // 2}@{i}" for i in range(m))), quality, cost), forecast, cost * rng.uniform(0.8, 1.2, (n, m))
+    return (
+        Outcomes.of(arms(*(f"m{i // 2}@{i}" for i in range(m))), quality, cost),
+        forecast,
+        cost * rng.uniform(0.8, 1.2, (n, m)),
+    )
 
 
 # -- what was observed ------------------------------------------------------------------------------------------------
@@ -108,7 +114,13 @@ def test_what_a_router_is_shown_beside() -> None:
     found = outcomes(np.random.default_rng(0).random((20, 4)), [1.0, 2.0, 3.0, 4.0], "a@1 a@2 b@1 b@2")
     assert list(methods(found, found.quality, found.cost)) == ["router", "fixed known", "one budget", "oracle"]
     means = Means(found.quality.mean(axis=0), found.cost.mean(axis=0))
-    assert list(methods(found, found.quality, found.cost, means)) == ["router", "fixed", "fixed known", "one budget", "oracle"]
+    assert list(methods(found, found.quality, found.cost, means)) == [
+        "router",
+        "fixed",
+        "fixed known",
+        "one budget",
+        "oracle",
+    ]
 
 
 # -- figures ----------------------------------------------------------------------------------------------------------
@@ -143,16 +155,25 @@ def test_figures_by_hand() -> None:
 
 def test_a_cheap_enough_budget_is_the_cheapest_that_is_nearly_as_good() -> None:
     found = outcomes([[0.90, 0.96, 1.0]] * 4, [1.0, 2.0, 9.0], "a@1 a@2 a@3")
-    assert [one_budget_each(found, choose).tolist() for choose in ("best", "cheapest", "cheap enough")] == [[2], [0], [1]]
+    assert [one_budget_each(found, choose).tolist() for choose in ("best", "cheapest", "cheap enough")] == [
+        [2],
+        [0],
+        [1],
+    ]
 
 
 def test_draws_in_which_only_the_router_never_gets_there_count_against_it() -> None:
-    """The other costs nothing beside one that never gets there: such draws must not be left out of the interval of the ratio."""
+    """The other costs nothing beside one that never gets there: such draws must not be left out of the interval of the
+    ratio.
+    """
     n = 12
     quality = np.column_stack([np.zeros(n), np.linspace(0.2, 1.0, n)])
     found = outcomes(quality.tolist(), [1.0, 2.0])
     forecast = np.tile([0.0, 1.0], (n, 1))
-    forecast[0] = [1.0, 0.0]  # a query that it never gets right: within 5 % on the data, but not in a draw that has it three times
+    forecast[0] = [
+        1.0,
+        0.0,
+    ]  # a query that it never gets right: within 5 % on the data, but not in a draw that has it three times
     result = compare(
         {"router": Routed.of(forecast, found.cost, found), "fixed known": FixedArms(found, found.fixed_arms())},
         found,
@@ -168,8 +189,12 @@ def test_a_quality_that_is_never_reached_costs_endlessly() -> None:
     found = outcomes([[0.0, 1.0], [0.0, 1.0]], [1.0, 2.0])
     backwards = np.array([[1.0, 0.0], [1.0, 0.0]])
     result = figures(found, backwards, found.cost)
-    assert math.isinf(result.figures["router"]["cost_at_keep"].value) and math.isinf(result.figures["router"]["qnc"].value)
-    assert result.differences["fixed known"]["qnc"].value == math.inf and math.isnan(result.differences["fixed known"]["cheaper"].value)
+    assert math.isinf(result.figures["router"]["cost_at_keep"].value) and math.isinf(
+        result.figures["router"]["qnc"].value
+    )
+    assert result.differences["fixed known"]["qnc"].value == math.inf and math.isnan(
+        result.differences["fixed known"]["cheaper"].value
+    )
     assert result.figures["router"]["peak"].value == 0.0
 
 
@@ -214,7 +239,9 @@ def test_the_unit_of_money_does_not_matter_for_areas_and_ratios(scale: float) ->
     for method in one.figures:
         for name in ("area", "audc", "peak", "qnc"):
             assert other.figures[method][name].value == pytest.approx(one.figures[method][name].value)
-        assert other.figures[method]["cost_at_keep"].value == pytest.approx(scale * one.figures[method]["cost_at_keep"].value)
+        assert other.figures[method]["cost_at_keep"].value == pytest.approx(
+            scale * one.figures[method]["cost_at_keep"].value
+        )
 
 
 def test_one_fixed_arm_leaves_no_range_of_costs() -> None:
@@ -262,7 +289,9 @@ def test_intervals_are_seeded_and_hold_the_value(noisy: Any) -> None:
         for figure in row.values():
             assert figure.n == 80
             assert figure.low <= figure.value <= figure.high, figure
-    assert one.figures["router"]["area"].value == other.figures["router"]["area"].value, "the figure itself is no matter of chance"
+    assert one.figures["router"]["area"].value == other.figures["router"]["area"].value, (
+        "the figure itself is no matter of chance"
+    )
 
 
 def test_intervals_shrink_as_queries_grow(noisy: Any) -> None:
@@ -332,9 +361,13 @@ def test_the_papers_area_spans_the_costs_of_all_compared_methods() -> None:
     quality[:2, 2] = NAN
     found = outcomes(quality, cost)
     result = compare(
-        {"router": Routed.of(found.quality, found.cost, found), "fixed known": FixedArms(found, found.fixed_arms())}, found, 0, 0
+        {"router": Routed.of(found.quality, found.cost, found), "fixed known": FixedArms(found, found.fixed_arms())},
+        found,
+        0,
+        0,
     )
-    # the router's points: (1, .4), (2, .6), (3, .8), a straight line; fixed arms end at (2, .6) and stay there up to cost 3
+    # the router's points: (1, .4), (2, .6), (3, .8), a straight line; fixed arms end at (2, .6) and stay there up to
+    # cost 3
     assert result.figures["router"]["audc"].value == pytest.approx(0.6)
     assert result.figures["fixed known"]["audc"].value == pytest.approx((0.5 + 0.6) / 2)
     assert (result.low, result.high) == (1.0, 2.0), "the area over log cost stays between the fixed arms"

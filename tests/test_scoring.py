@@ -1,4 +1,6 @@
-"""Local scorers: the answer is found wherever it stands, code is run inside a fence, and what cannot be judged has no score."""
+"""Local scorers: the answer is found wherever it stands, code is run inside a fence, and what cannot be judged has no
+score.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +84,10 @@ def test_exact_takes_the_first_sentence() -> None:
 
 
 def test_exact_takes_no_mark_for_another() -> None:
-    assert score("exact", "()", "[]") == score("exact", "", "[]") == 0.0 and score("exact", "The answer is []", "[]") == 1.0
+    assert (
+        score("exact", "()", "[]") == score("exact", "", "[]") == 0.0
+        and score("exact", "The answer is []", "[]") == 1.0
+    )
 
 
 # -- numeric --------------------------------------------------------------------------------------------------------
@@ -106,10 +111,14 @@ WRITTEN = st.sampled_from(
 def test_whole_numbers_are_found_with_and_without_separators(number: int, written: str, separated: bool) -> None:
     response = written.format(f"{number:,}" if separated else number)
     assert score("numeric", response, str(number)) == 1.0
-    assert score("numeric", response, str(number + 1)) == (1.0 if math.isclose(number, number + 1, rel_tol=1e-6) else 0.0)
+    assert score("numeric", response, str(number + 1)) == (
+        1.0 if math.isclose(number, number + 1, rel_tol=1e-6) else 0.0
+    )
 
 
-@given(st.integers(-999, 999), st.integers(1, 99), st.sampled_from(["{0}/{1}", "\\frac{{{0}}}{{{1}}}", "{2}", "{2:.12e}"]))
+@given(
+    st.integers(-999, 999), st.integers(1, 99), st.sampled_from(["{0}/{1}", "\\frac{{{0}}}{{{1}}}", "{2}", "{2:.12e}"])
+)
 def test_fractions_and_decimals_are_the_same_number(top: int, bottom: int, form: str) -> None:
     response = "So the answer is " + form.format(top, bottom, top / bottom)
     assert score("numeric", response, f"{top}/{bottom}") == 1.0
@@ -119,17 +128,23 @@ def test_fractions_and_decimals_are_the_same_number(top: int, bottom: int, form:
 @pytest.mark.parametrize(
     ("response", "reference", "right"),
     [
-        ("50%", "0.5", 1.0), ("0.5", "50%", 1.0), ("50%", "50", 1.0), ("50%", "50%", 1.0), ("50%", "5%", 0.0), ("0.5%", "0.5", 1.0),
-        ("5", "500", 0.0), ("0.05", "5", 0.0), ("2 1/2", "2.5", 1.0), ("1.5 \u00d7 10^3", "1500", 1.0), ("2e3", "2000", 1.0),
-        ("\u22125", "-5", 1.0), ("7-5", "5", 1.0), ("(1,2)", "2", 1.0), ("10,20", "20", 1.0), ("9/11/2001", "2001", 1.0), ("1/0", "1", 0.0),
-        ("nothing", "1", 0.0), ("", "1", 0.0), ("0.333", "1/3", 0.0), ("-\\frac{3}{4}", "-0.75", 1.0), ("1e999", "1", 0.0),
+        ("50%", "0.5", 1.0), ("0.5", "50%", 1.0), ("50%", "50", 1.0), ("50%", "50%", 1.0), ("50%", "5%", 0.0), ("0.5%",
+        "0.5", 1.0),
+        ("5", "500", 0.0), ("0.05", "5", 0.0), ("2 1/2", "2.5", 1.0), ("1.5 \u00d7 10^3", "1500", 1.0), ("2e3", "2000",
+        1.0),
+        ("\u22125", "-5", 1.0), ("7-5", "5", 1.0), ("(1,2)", "2", 1.0), ("10,20", "20", 1.0), ("9/11/2001", "2001",
+        1.0), ("1/0", "1", 0.0),
+        ("nothing", "1", 0.0), ("", "1", 0.0), ("0.333", "1/3", 0.0), ("-\\frac{3}{4}", "-0.75", 1.0), ("1e999", "1",
+        0.0),
         ("\\boxed{\\frac12}", "0.5", 1.0), ("\\dfrac34", "0.75", 1.0), ("\\frac10", "1", 0.0), ("10^6", "1000000", 1.0),
-        ("10^7", "10^6", 0.0), ("2**10", "1024", 1.0), ("10^{-2}", "0.01", 1.0), ("9^999", "9", 0.0), ("90^{\\circ}", "90", 1.0),
+        ("10^7", "10^6", 0.0), ("2**10", "1024", 1.0), ("10^{-2}", "0.01", 1.0), ("9^999", "9", 0.0), ("90^{\\circ}",
+        "90", 1.0),
         ("x_1 = 2", "2", 1.0), ("11_{2}", "11", 1.0), ("50 percent", "0.5", 1.0), ("\u20133", "-3", 1.0),
         ("2\u20133", "3", 1.0), ("10{,}080", "10080", 1.0), ("3\u00bd", "3.5", 1.0),
         ("The answer is 12 apples, not 15", "12", 1.0), ("The answer is not 4, it is 5", "5", 1.0),
         ("the final answer is 7. Wait, 8", "7", 1.0),
-        ("<think>The answer is 8</think>7", "7", 1.0), ("<think>8\n</think>\nTherefore, the final answer is 7", "7", 1.0),
+        ("<think>The answer is 8</think>7", "7", 1.0), ("<think>8\n</think>\nTherefore, the final answer is 7", "7",
+        1.0),
         ("The answer is not a number. 7", "7", 1.0), ("x" * 50_000 + " 3", "3", 1.0), ("9" * 50_000, "3", 0.0),
     ],
 )  # fmt: skip
@@ -147,10 +162,13 @@ def test_no_text_breaks_the_readers(text: str) -> None:
 # -- choice ---------------------------------------------------------------------------------------------------------
 
 PICKS = [
-    "{}", "{}.", "({})", "**{}**", "The answer is ({}).", "The answer is {}", "Answer: {}", "**Answer: {}**", "\\boxed{{{}}}",
+    "{}", "{}.", "({})", "**{}**", "The answer is ({}).", "The answer is {}", "Answer: {}", "**Answer: {}**",
+    "\\boxed{{{}}}",
     "$\\boxed{{\\text{{{}}}}}$",
-    "Final answer: **({})**", "The correct option is {}", "A dog barks, so it must be {}.", "I think that the right one is ({})",
-    "A. one\nB. two\nC. three\nD. four\n\nThe correct choice is {}.", "Not (A), since it is wrong. The answer is {} because it fits.",
+    "Final answer: **({})**", "The correct option is {}", "A dog barks, so it must be {}.",
+    "I think that the right one is ({})",
+    "A. one\nB. two\nC. three\nD. four\n\nThe correct choice is {}.",
+    "Not (A), since it is wrong. The answer is {} because it fits.",
     "Let me see.\n\n{}\n", "{}. This is the text of the option", "Therefore, the final answer is {}.\nA is wrong.",
 ]  # fmt: skip
 
@@ -163,7 +181,8 @@ def test_the_picked_letter_is_found(form: str, letter: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "response", ["", "A dog", "I do not know.", "I am not sure", "a cat", "Answer: A good question", "None of these", "It's 5"]
+    "response",
+    ["", "A dog", "I do not know.", "I am not sure", "a cat", "Answer: A good question", "None of these", "It's 5"],
 )
 def test_an_article_is_no_answer(response: str) -> None:
     assert picked_letter(response) is None
@@ -190,7 +209,8 @@ def test_letters_beyond_the_options_do_not_count_and_an_option_may_be_named_by_i
 @pytest.mark.parametrize(
     ("response", "reference", "right"),
     [
-        ("\\boxed{\\pi/4}", "\\frac{\\pi}{4}", 1.0), ("\\boxed{1+2x}", "2x+1", 1.0), ("The answer is $(3, 4)$.", "(3,4)", 1.0),
+        ("\\boxed{\\pi/4}", "\\frac{\\pi}{4}", 1.0), ("\\boxed{1+2x}", "2x+1", 1.0), ("The answer is $(3, 4)$.",
+        "(3,4)", 1.0),
         ("\\boxed{(4,3)}", "(3,4)", 0.0), ("\\boxed{[1,2]}", "[1,2)", 0.0), ("\\boxed{3}", "\\sqrt{3}", 0.0),
         ("The answer is \\sqrt{3}.", "\\sqrt{3}", 1.0),
         ("The answer is 0.75", "\\frac{3}{4}", 1.0), ("", "x^2", 0.0), ("<think>\\boxed{x^2}", "x^2", 0.0),

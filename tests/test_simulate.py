@@ -1,4 +1,6 @@
-"""Simulated tables: what is drawn is what was asked for, says what it is, and lets learners and metrics be held to the truth."""
+"""Simulated tables: what is drawn is what was asked for, says what it is, and lets learners and metrics be held to the
+truth.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,8 @@ def router(world: Any) -> r2.Router:
     return r2.Recipe(encoder="fake", learner=r2.Ridge(alpha=1.0), folds=0).fit(world.table, vectors=world.vectors)
 
 
-# -- noise ----------------------------------------------------------------------------------------------------------------
+# -- noise
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def exact_beta_binomial(p: float, steps: int, dispersion: float) -> list[float]:
@@ -54,14 +57,18 @@ def exact_beta_binomial(p: float, steps: int, dispersion: float) -> list[float]:
 def test_quality_has_the_probabilities_of_the_beta_binomial(steps: int, p: float) -> None:
     n, dispersion = 40_000, 0.4
     rng = np.random.default_rng(1)
-    drawn = Noise(steps=steps, dispersion=dispersion, shared=0.5).quality(np.full((n, 1), p), rng.standard_normal(n), rng)
+    drawn = Noise(steps=steps, dispersion=dispersion, shared=0.5).quality(
+        np.full((n, 1), p), rng.standard_normal(n), rng
+    )
     counts = np.bincount(np.rint(drawn[:, 0] * steps).astype(int), minlength=steps + 1)
     for got, want in zip(counts / n, exact_beta_binomial(p, steps, dispersion), strict=True):
         assert abs(got - want) < 4.5 * math.sqrt(want * (1 - want) / n) + 1e-4
 
 
 @given(st.sampled_from([1, 2, 10, 100]), st.floats(0, 0.99), st.floats(0, 0.95), st.integers(0, 1000))
-def test_quality_lies_on_its_grid_and_certainty_stays_certain(steps: int, dispersion: float, shared: float, seed: int) -> None:
+def test_quality_lies_on_its_grid_and_certainty_stays_certain(
+    steps: int, dispersion: float, shared: float, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     expected = np.concatenate([np.zeros((20, 1)), np.ones((20, 1)), rng.random((20, 1))], axis=1)
     drawn = Noise(steps=steps, dispersion=dispersion, shared=shared).quality(expected, rng.standard_normal(20), rng)
@@ -80,7 +87,9 @@ def test_tokens_have_the_mean_and_the_spread_that_are_asked_for() -> None:
     assert Noise().tokens(np.full((50, 2), 0.01), rng.standard_normal(50), rng).min() == 1
 
 
-@pytest.mark.parametrize("noise", [Noise(1, 0.0, 0.6, 0.5, 0.2), Noise(10, 0.5, 0.3, 0.3, 0.6), Noise(100, 0.2, 0.5, 0.2, 0.0)])
+@pytest.mark.parametrize(
+    "noise", [Noise(1, 0.0, 0.6, 0.5, 0.2), Noise(10, 0.5, 0.3, 0.3, 0.6), Noise(100, 0.2, 0.5, 0.2, 0.0)]
+)
 def test_noise_is_measured_as_it_was_made(noise: Noise) -> None:
     rng = np.random.default_rng(3)
     n, arms = 4_000, 6
@@ -103,7 +112,8 @@ def test_mean_correlation_is_numpy_s() -> None:
     assert mean_correlation(np.full((5, 3), np.nan)) == 0.0
 
 
-# -- embeddings and arms --------------------------------------------------------------------------------------------------
+# -- embeddings and arms
+# --------------------------------------------------------------------------------------------------
 
 
 def test_new_points_are_mixtures_of_neighbours() -> None:
@@ -142,8 +152,12 @@ def test_a_curve_between_its_arms_is_numpy_s_interpolation(arms: int, seed: int)
     for i in range(3):
         np.testing.assert_allclose(lengths[i], np.minimum(budgets, tokens[i, -1]))
         inside = lengths[i] > tokens[i, 0] * (1 + 1e-9)
-        np.testing.assert_allclose(found[i, inside], np.interp(np.log(lengths[i, inside]), np.log(tokens[i]), quality[i]), atol=1e-9)
-        steep = quality[i, 0] * np.clip((np.log(lengths[i, ~inside]) - np.log(3)) / (np.log(tokens[i, 0]) - np.log(3)), 0, 1)
+        np.testing.assert_allclose(
+            found[i, inside], np.interp(np.log(lengths[i, inside]), np.log(tokens[i]), quality[i]), atol=1e-9
+        )
+        steep = quality[i, 0] * np.clip(
+            (np.log(lengths[i, ~inside]) - np.log(3)) / (np.log(tokens[i, 0]) - np.log(3)), 0, 1
+        )
         np.testing.assert_allclose(found[i, ~inside], steep, atol=1e-6)
 
 
@@ -168,14 +182,19 @@ def test_more_models_and_budgets_than_the_router_has(router: r2.Router) -> None:
 def test_arms_without_a_forecast_are_left_out(world: Any) -> None:
     quality = world.table.quality.copy()
     quality[:, 0] = np.nan
-    half = r2.Recipe(encoder="fake", learner=r2.Ridge(), folds=0).fit(replace(world.table, quality=quality), vectors=world.vectors)
+    half = r2.Recipe(encoder="fake", learner=r2.Ridge(), folds=0).fit(
+        replace(world.table, quality=quality), vectors=world.vectors
+    )
     assert simulate(half, 20).table.arms == half.arms[1:]
-    blind = LinearPredictor(*(getattr(half.predictor, k) for k in ("arms", "weight")), np.full(16, np.nan), *(np.zeros(8),) * 3)
+    blind = LinearPredictor(
+        *(getattr(half.predictor, k) for k in ("arms", "weight")), np.full(16, np.nan), *(np.zeros(8),) * 3
+    )
     with pytest.raises(UsageError, match="no curves"):
         simulate(replace(half, predictor=blind), 20)
 
 
-# -- the table ------------------------------------------------------------------------------------------------------------
+# -- the table
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_equal_arguments_give_equal_tables_and_other_seeds_others(router: r2.Router) -> None:
@@ -190,7 +209,11 @@ def test_equal_arguments_give_equal_tables_and_other_seeds_others(router: r2.Rou
 def test_a_simulated_table_says_so_wherever_it_goes(router: r2.Router, tmp_path: Path, suffix: str) -> None:
     table = simulate(router, 30).table
     assert table.simulated and "simulated" in table.notes[0] and "Simulated" in repr(table)
-    assert set(table.tasks) == {"simulated"} and table.query_ids[7] == "simulated-000007" and "simulated" in table.queries[7]
+    assert (
+        set(table.tasks) == {"simulated"}
+        and table.query_ids[7] == "simulated-000007"
+        and "simulated" in table.queries[7]
+    )
     table.write(tmp_path / "t.parquet")
     path = tmp_path / f"t.{suffix}"
     if suffix == "csv":
@@ -201,7 +224,10 @@ def test_a_simulated_table_says_so_wherever_it_goes(router: r2.Router, tmp_path:
     fitted = r2.Recipe(folds=0).fit(table, vectors=simulate(router, 30).vectors)
     assert any("simulated" in note for note in fitted.facts.notes)
     fitted.save(tmp_path / "router")
-    assert "note: all rows are simulated, nothing may be claimed from them" in (tmp_path / "router" / "card.md").read_text()
+    assert (
+        "note: all rows are simulated, nothing may be claimed from them"
+        in (tmp_path / "router" / "card.md").read_text()
+    )
 
 
 def test_real_rows_among_simulated_ones_are_counted(router: r2.Router, world: Any, tmp_path: Path) -> None:
@@ -279,7 +305,8 @@ def test_a_router_that_remembers_no_embeddings_needs_some(router: r2.Router, wor
     assert len(simulate(forgetful, 10, vectors=world.vectors).table) == 10
 
 
-# -- known truth ----------------------------------------------------------------------------------------------------------
+# -- known truth
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_outcomes_scatter_around_the_truth(router: r2.Router) -> None:
@@ -312,7 +339,9 @@ def test_without_noise_a_router_of_the_truth_is_the_oracle(router: r2.Router) ->
     # the router's costs use its own estimate of input tokens for a text that means nothing: the same for all queries
     assert figures["router"]["peak"].value == pytest.approx(figures["oracle"]["peak"].value, abs=1e-9)
     outcomes = Outcomes.of(exact.arms, exact.quality, exact.cost())
-    routed, oracle = (compare(methods(outcomes, exact.quality, exact.cost()), outcomes, 1, 0).figures[m] for m in ("router", "oracle"))
+    routed, oracle = (
+        compare(methods(outcomes, exact.quality, exact.cost()), outcomes, 1, 0).figures[m] for m in ("router", "oracle")
+    )
     for name in ("area", "audc", "peak", "qnc"):
         assert routed[name].value == pytest.approx(oracle[name].value, rel=0.05), "twelve settings instead of all"
     cost, quality = FixedArms(outcomes, np.arange(len(exact.arms))).points(np.ones(300))
@@ -331,10 +360,13 @@ def test_a_curve_on_noisy_outcomes_is_the_true_curve_up_to_noise(router: r2.Rout
     np.testing.assert_allclose(points[0][0], points[1][0], rtol=0.06)
 
 
-# -- the command ----------------------------------------------------------------------------------------------------------
+# -- the command
+# ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_writes_what_the_other_commands_read(router: r2.Router, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_what_the_other_commands_read(
+    router: r2.Router, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     router.save("router")
 
@@ -343,7 +375,20 @@ def test_the_command_writes_what_the_other_commands_read(router: r2.Router, tmp_
         assert result.exit_code == 0, result.output
         return result.output
 
-    said = run("simulate", "--out", "made.parquet", "--router", "router", "--queries", "200", "--models", "4", "--truth", "--seed", "3")
+    said = run(
+        "simulate",
+        "--out",
+        "made.parquet",
+        "--router",
+        "router",
+        "--queries",
+        "200",
+        "--models",
+        "4",
+        "--truth",
+        "--seed",
+        "3",
+    )
     assert "simulated, 200 queries" in said
     found = simulate(router, 200, models=4, seed=3)
     np.testing.assert_array_equal(np.load("made.vectors.npy"), found.vectors)
@@ -371,7 +416,9 @@ def test_the_command_writes_what_the_other_commands_read(router: r2.Router, tmp_
         (["--out", "x.parquet", "--vectors", "text.npy"], "not a complete .npy file"),
     ],
 )
-def test_the_command_refuses_what_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], says: str) -> None:
+def test_the_command_refuses_what_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], says: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.npy").write_text("no numbers")
     result = CliRunner().invoke(main, ["simulate", *args])

@@ -29,19 +29,31 @@ PRICES = {"a": Prices(input=1.0, output=10.0)}
 
 
 def rows(*cells: dict[str, object]) -> pl.DataFrame:
-    usual = {"query_id": "q1", "query": "?", "task": "t", "model": "a", "budget": "default", "quality": 1.0, "output_tokens": 5}
+    usual = {
+        "query_id": "q1",
+        "query": "?",
+        "task": "t",
+        "model": "a",
+        "budget": "default",
+        "quality": 1.0,
+        "output_tokens": 5,
+    }
     return pl.DataFrame([usual | cell for cell in cells], infer_schema_length=None)
 
 
 @pytest.mark.parametrize("basis", ["visible_text", "none", " Visible_Text "])
 def test_counts_of_the_visible_text_are_not_used(basis: str) -> None:
-    table = Table.read(rows({"tokens_basis": basis, "reasoning_tokens": 2}, {"query_id": "q2", "query": "!", "tokens_basis": "api"}))
+    table = Table.read(
+        rows({"tokens_basis": basis, "reasoning_tokens": 2}, {"query_id": "q2", "query": "!", "tokens_basis": "api"})
+    )
     np.testing.assert_array_equal(table.output_tokens, [[np.nan], [5]])
     assert np.isnan(table.reasoning_tokens).all() and np.isfinite(table.quality).all()
     assert any("1 token counts are of the visible text alone" in note for note in table.notes)
 
 
-@pytest.mark.parametrize(("said", "used"), [(True, False), ("yes", False), (1, False), (False, True), ("no", True), (None, True)])
+@pytest.mark.parametrize(
+    ("said", "used"), [(True, False), ("yes", False), (1, False), (False, True), ("no", True), (None, True)]
+)
 def test_a_column_may_say_that_only_visible_text_was_counted(said: object, used: bool) -> None:
     table = Table.read(rows({"tokens_visible_only": said}))
     assert np.isfinite(table.output_tokens[0, 0]) == used
@@ -55,7 +67,9 @@ def test_an_unknown_basis_is_refused_by_its_row() -> None:
 
 
 def test_models_without_a_price_teach_or_are_dropped_and_else_both_ways_are_named() -> None:
-    frame = rows({}, {"model": "gone", "quality": 0.5}, {"query_id": "q2", "query": "!", "model": "gone", "quality": 0.0})
+    frame = rows(
+        {}, {"model": "gone", "quality": 0.5}, {"query_id": "q2", "query": "!", "model": "gone", "quality": 0.0}
+    )
     with pytest.raises(MissingPrice, match=r"'gone'.*--unpriced teach or --unpriced drop"):
         Table.read(frame, prices=PRICES)
     taught = Table.read(frame, prices=PRICES, unpriced="teach")
@@ -80,9 +94,9 @@ def test_arms_outside_a_given_pool_teach_too() -> None:
 
 def test_files_of_different_layouts_and_pools_are_one_table(tmp_path: Path) -> None:
     rows({}, {"budget": "low"}).write_parquet(tmp_path / "one.parquet")
-    pl.DataFrame({"query": ["!", "?!"], "model": "b", "budget": 100, "quality": [0, 1], "tokens_basis": "text"}).write_csv(
-        tmp_path / "two.csv"
-    )
+    pl.DataFrame(
+        {"query": ["!", "?!"], "model": "b", "budget": 100, "quality": [0, 1], "tokens_basis": "text"}
+    ).write_csv(tmp_path / "two.csv")
     table = Table.read([tmp_path / "one.parquet", tmp_path / "two.csv"])
     assert table.arms == ("a@low", "a@default", "b@100") and len(table) == 3
     assert np.isfinite(table.quality).sum() == 4
@@ -92,16 +106,22 @@ def test_prices_that_disagree_are_told_with_their_files(tmp_path: Path) -> None:
     for name, price in (("one.csv", 10), ("two.csv", 11)):
         (tmp_path / name).write_text(f"model,input_usd_per_million,output_usd_per_million\na,1,{price}\n")
     files = [tmp_path / "one.csv", tmp_path / "two.csv"]
-    with pytest.raises(ConfigError, match=r"two prices for 'a'.*1 in, 10 out \(.*one.csv\) and 1 in, 11 out \(.*two.csv\)"):
+    with pytest.raises(
+        ConfigError, match=r"two prices for 'a'.*1 in, 10 out \(.*one.csv\) and 1 in, 11 out \(.*two.csv\)"
+    ):
         Table.read(rows({}), prices=files)
-    assert Table.read(rows({}), prices=[files[0], PRICES]).pool["a"].usd_per_million == PRICES["a"], "those that agree are one"
+    assert Table.read(rows({}), prices=[files[0], PRICES]).pool["a"].usd_per_million == PRICES["a"], (
+        "those that agree are one"
+    )
 
 
 # -- learning and judging ---------------------------------------------------------------------------------------------
 
 
 def in_blocks(seed: int, n: int = 160) -> tuple[np.ndarray, Table]:
-    """Two suites of unlike queries, and a small third one: arms a and b are good on one each of the first two; others saw only one."""
+    """Two suites of unlike queries, and a small third one: arms a and b are good on one each of the first two; others
+    saw only one.
+    """
     rng = np.random.default_rng(seed)
     suite = np.where(np.arange(n) % 8 == 7, 2, np.arange(n) % 2)
     x = (rng.normal(size=(n, 16)) * 0.15 + np.eye(16)[suite]).astype(np.float32)
@@ -114,8 +134,10 @@ def in_blocks(seed: int, n: int = 160) -> tuple[np.ndarray, Table]:
             if (chance := of[suite[i]]) is not None and (name != "c" or i % 3):
                 cells.append(
                     {
-                        "query_id": f"q{i:03}", "query": f"query number {i} {seed}", "task": f"suite {suite[i]}", "model": name,
-                        "budget": "default", "quality": float(rng.random() < chance), "output_tokens": float(rng.integers(50, 150)),
+                        "query_id": f"q{i:03}", "query": f"query number {i} {seed}", "task": f"suite {suite[i]}",
+                        "model": name,
+                        "budget": "default", "quality": float(rng.random() < chance),
+                        "output_tokens": float(rng.integers(50, 150)),
                     }
                 )  # fmt: skip
     frame = pl.DataFrame(cells)
@@ -156,7 +178,9 @@ def test_domains_learn_difficulty_from_models_that_only_teach() -> None:
 
 
 def test_the_spread_covers_what_an_arm_seldom_seen_really_does() -> None:
-    """Of arms seen on one in eight queries, the mean over a suite lies within two spreads of the forecast in nearly all cases."""
+    """Of arms seen on one in eight queries, the mean over a suite lies within two spreads of the forecast in nearly all
+    cases.
+    """
     inside = []
     for seed in range(6):
         x, table = in_blocks(10 + seed, 320)
@@ -220,7 +244,9 @@ def test_pooled_traffic_is_compared_with_the_arms_averages(routed: tuple[Router,
     router, other, x, train = routed
     report = evaluate(router, other, vectors=x, train=train, resamples=100)
     assert isinstance(report, SparseReport)
-    assert report.pooled.n == len(other) and report.pooled.low > 0, "who knows the domain knows which of a and b is good there"
+    assert report.pooled.n == len(other) and report.pooled.low > 0, (
+        "who knows the domain knows which of a and b is good there"
+    )
     assert "All tasks pooled" in str(report) and report.to_dict()["pooled"]["value"] == report.pooled.value
     outcomes = Outcomes.of(other.arms, other.quality, other.cost())
     means = Means(router.prior_quality, router.pool.cost(np.zeros(1), router.prior_tokens[None])[0])
@@ -231,13 +257,17 @@ def test_pooled_traffic_is_compared_with_the_arms_averages(routed: tuple[Router,
 def test_each_file_is_left_out_in_turn(tmp_path: Path) -> None:
     """Two files have one kind of query, a third has a kind of its own; a fourth is too small to compare."""
     x, table = in_blocks(9, 320)
-    part = np.where(np.arange(len(table)) < 3, 3, np.where(np.array(table.tasks) == "suite 1", 2, np.arange(len(table)) // 2 % 2))
+    part = np.where(
+        np.arange(len(table)) < 3, 3, np.where(np.array(table.tasks) == "suite 1", 2, np.arange(len(table)) // 2 % 2)
+    )
     files = [tmp_path / f"{name}.parquet" for name in ("one", "two", "other", "tiny")]
     rows_of = [np.flatnonzero(part == number) for number in range(4)]
     for file, own in zip(files, rows_of, strict=True):
         table.take(own).write(file)
     whole = Table.read(files, table.pool)
-    assert whole.source_of is not None and [int((whole.source_of == k).sum()) for k in range(4)] == [len(own) for own in rows_of]
+    assert whole.source_of is not None and [int((whole.source_of == k).sum()) for k in range(4)] == [
+        len(own) for own in rows_of
+    ]
     place = {query: i for i, query in enumerate(table.query_ids)}
     vectors = x[[place[query] for query in whole.query_ids]]
     router = Recipe(learner=Domains(), folds=0).fit(whole, vectors)

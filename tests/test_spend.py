@@ -34,13 +34,17 @@ def fill(where: Path, zone: str, requests: int = 60) -> None:
     with Ledger.at(where, zone=zone) as ledger:
         for number in range(requests):
             opened = Opened(
-                id=f"r{number}", asked="auto", arm=rng.choice(("a@low", "a@high", "b@150")), endpoint="/v1/messages", reserved=10**7,
-                preset=rng.choice(("auto:cheap", "auto:best")), session=f"s{number % 7}", time=BEGIN + rng.randrange(3 * 86400),
+                id=f"r{number}", asked="auto", arm=rng.choice(("a@low", "a@high", "b@150")), endpoint="/v1/messages",
+                reserved=10**7,
+                preset=rng.choice(("auto:cheap", "auto:best")), session=f"s{number % 7}",
+                time=BEGIN + rng.randrange(3 * 86400),
                 forecast_quality=0.8, baseline="b@high", baseline_cost=5 * 10**6, baseline_quality=0.9,
             )  # fmt: skip
             ticket = ledger.open_now(opened)
             if number < requests - 2:
-                ledger.settle_now(ticket, Settled(state="done", cost=rng.randrange(10**6), usage=Usage(100, rng.randrange(90), 40, 3)))
+                ledger.settle_now(
+                    ticket, Settled(state="done", cost=rng.randrange(10**6), usage=Usage(100, rng.randrange(90), 40, 3))
+                )
 
 
 # -- keys -------------------------------------------------------------------------------------------------------------
@@ -85,14 +89,19 @@ def test_a_rotated_key_keeps_what_it_used_and_its_old_secret_for_a_while(tmp_pat
 
 def test_keys_on_the_command_line(tmp_path: Path) -> None:
     where = str(tmp_path / "l.db")
-    made = run("keys", "make", "team", "--per-day", "0.05", "--concurrent", "3", "--preset", "auto:*", "--ledger", where)
+    made = run(
+        "keys", "make", "team", "--per-day", "0.05", "--concurrent", "3", "--preset", "auto:*", "--ledger", where
+    )
     assert made.exit_code == 0, made.output
     secret = made.stdout.strip()
     name = Keys(where).find(secret).id
     listed = run("keys", "list", "--ledger", where)
     assert "$0.05 per day, 3 at once, presets auto:*" in listed.stdout and secret not in listed.output
     assert json.loads(run("keys", "list", "--json", "--ledger", where).stdout)[0]["limits"]["day_nanos"] == 5 * 10**7
-    assert run("keys", "change", name, "--in-all", "7", "--ledger", where).stdout == f"key {name}: $7.00 in all, presets auto:*\n"
+    assert (
+        run("keys", "change", name, "--in-all", "7", "--ledger", where).stdout
+        == f"key {name}: $7.00 in all, presets auto:*\n"
+    )
     assert run("keys", "rotate", name, "--ledger", where).stdout.strip() != secret
     assert "has ended" in run("keys", "end", name, "--ledger", where).stdout
 
@@ -130,7 +139,9 @@ def test_totals_are_those_of_sql(tmp_path: Path, zone: str, by: Any) -> None:
     found = spend(where, by)
     assert found.zone == zone
     column = {"model": "substr(arm, 1, instr(arm, '@') - 1)", "key": "coalesce(key_id, '-')"}.get(by, by)
-    query = f"SELECT {column}, count(*), sum(coalesce(cost, 0)), sum(coalesce(output_tokens, 0)) FROM requests GROUP BY 1"
+    query = (
+        f"SELECT {column}, count(*), sum(coalesce(cost, 0)), sum(coalesce(output_tokens, 0)) FROM requests GROUP BY 1"
+    )
     with contextlib.closing(sqlite3.connect(where)) as connection, connection:
         rows = connection.execute(query).fetchall()
         spent, reserved = connection.execute("SELECT spent, reserved FROM windows WHERE id = '-/total'").fetchone()
@@ -149,7 +160,10 @@ def test_csv_and_json_say_the_same(tmp_path: Path) -> None:
     where = tmp_path / "l.db"
     fill(where, "UTC")
     for ending in ("csv", "json"):
-        assert run("spend", "--by", "session", "--out", str(tmp_path / f"o.{ending}"), "--ledger", str(where)).exit_code == 0
+        assert (
+            run("spend", "--by", "session", "--out", str(tmp_path / f"o.{ending}"), "--ledger", str(where)).exit_code
+            == 0
+        )
     rows = list(csv.DictReader((tmp_path / "o.csv").read_text(encoding="utf-8").splitlines()))
     data = json.loads((tmp_path / "o.json").read_text())
     assert [row["session"] for row in rows] == [line["name"] for line in data["lines"]]

@@ -1,4 +1,6 @@
-"""Work beside the calls: wherever it is done, results are those of one process, in order, and a stream is not read ahead."""
+"""Work beside the calls: wherever it is done, results are those of one process, in order, and a stream is not read
+ahead.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,10 @@ def test_embeddings_are_those_of_the_encoder(spread: Here) -> None:
     assert embed_texts("minilm", [], spread).shape == (0, 384)
 
 
-SUITE = '{{"id": "q{0}", "text": "How many words has question {0}?", "reference": "7", "scorer": "numeric", "task": "t{1}"}}\n'
+SUITE = (
+    '{{"id": "q{0}", "text": "How many words has question {0}?", "reference": "7", "scorer": "numeric", "task":'
+    ' "t{1}"}}\n'
+)
 POOL = """
 [provider.here]
 base_url = "URL"
@@ -92,7 +97,17 @@ def test_adaptive_collecting_and_scoring_on_ray_give_the_same_table(tmp_path: Pa
     with FakeEndpoint() as fake:
         (tmp_path / "pool.toml").write_text(POOL.replace("URL", fake.url))
         for engine in ("asyncio", "ray"):
-            words = ["collect", "--suite", "suite.jsonl", "--pool", "pool.toml", "--adaptive", "--max-spend", "0.02", "--yes"]
+            words = [
+                "collect",
+                "--suite",
+                "suite.jsonl",
+                "--pool",
+                "pool.toml",
+                "--adaptive",
+                "--max-spend",
+                "0.02",
+                "--yes",
+            ]
             for command in ([*words, "--out", engine], ["compact", engine, "--scorer", "exact"]):
                 done = subprocess.run(
                     [sys.executable, "-W", "ignore", "-m", "r2router.cli", *command, "--engine", engine],
@@ -103,7 +118,9 @@ def test_adaptive_collecting_and_scoring_on_ray_give_the_same_table(tmp_path: Pa
             frame = pl.read_parquet(tmp_path / engine / "outcomes.parquet").drop("latency_s", "ttft_s")
             tables.append(frame.sort("query_id", "budget_tokens"))
             compact(tmp_path / engine, tmp_path / "again.parquet")
-            assert pl.read_parquet(tmp_path / "again.parquet").equals(pl.read_parquet(tmp_path / engine / "outcomes.parquet"))
+            assert pl.read_parquet(tmp_path / "again.parquet").equals(
+                pl.read_parquet(tmp_path / engine / "outcomes.parquet")
+            )
     assert len(tables[0]) > 40 and tables[0].equals(tables[1])
 
 

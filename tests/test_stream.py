@@ -44,7 +44,9 @@ def routed(router: Router, source: Path, **options: Any) -> list[dict[str, Any]]
 
 
 def write_jsonl(path: Path, texts: list[str]) -> Path:
-    path.write_text("".join(json.dumps({"id": f"q{i}", "query": t}) + "\n" for i, t in enumerate(texts)), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps({"id": f"q{i}", "query": t}) + "\n" for i, t in enumerate(texts)), encoding="utf-8"
+    )
     return path
 
 
@@ -69,7 +71,13 @@ def write_parquet(path: Path, texts: list[str]) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "write"),
-    [("a.jsonl", write_jsonl), ("a.ndjson", write_jsonl), ("a.csv", write_csv), ("a.txt", write_txt), ("a.parquet", write_parquet)],
+    [
+        ("a.jsonl", write_jsonl),
+        ("a.ndjson", write_jsonl),
+        ("a.csv", write_csv),
+        ("a.txt", write_txt),
+        ("a.parquet", write_parquet),
+    ],
 )
 def test_every_format_decides_as_the_router_does(
     tmp_path: Path, router: Router, name: str, write: Callable[[Path, list[str]], Path]
@@ -111,7 +119,9 @@ def test_embeddings_are_routed_without_the_encoder(tmp_path: Path, world: Any, k
     np.testing.assert_allclose([r["quality"] for r in rows], expected.quality)
 
 
-def test_batches_of_any_size_give_the_same(tmp_path: Path, world: Any, router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_of_any_size_give_the_same(
+    tmp_path: Path, world: Any, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
     np.save(tmp_path / "x.npy", world.vectors)
     text, whole = write_txt(tmp_path / "a.txt", TEXTS), routed(router, tmp_path / "x.npy")
     texts = routed(router, text)
@@ -121,7 +131,9 @@ def test_batches_of_any_size_give_the_same(tmp_path: Path, world: Any, router: R
     assert len(list(batches(tmp_path / "x.npy", DIM))) == -(-len(world.vectors) // 7)
     for now, before in ((routed(router, tmp_path / "x.npy"), whole), (routed(router, text), texts)):
         assert [(r["row"], r["arm"]) for r in now] == [(r["row"], r["arm"]) for r in before]
-        assert [r["cost"] for r in now] == pytest.approx([r["cost"] for r in before], rel=1e-5)  # sums in another order differ a little
+        assert [r["cost"] for r in now] == pytest.approx(
+            [r["cost"] for r in before], rel=1e-5
+        )  # sums in another order differ a little
 
 
 def test_counts_of_input_tokens_are_used(tmp_path: Path, world: Any, router: Router) -> None:
@@ -137,7 +149,12 @@ def test_counts_of_input_tokens_are_used(tmp_path: Path, world: Any, router: Rou
 def test_a_budget_between_two_anchors_is_named(tmp_path: Path, world: Any, router: Router) -> None:
     np.save(tmp_path / "x.npy", world.vectors)
     caps = np.linspace(0.0001, 0.005, 50)
-    found = [r for cap in caps for r in routed(router, tmp_path / "x.npy", policy=Best(cap)) if r.get("arm") not in router.arms]
+    found = [
+        r
+        for cap in caps
+        for r in routed(router, tmp_path / "x.npy", policy=Best(cap))
+        if r.get("arm") not in router.arms
+    ]
     between = [r for r in found if "arm" in r]
     assert between
     assert all(50 < int(r["budget"]) < 800 and r["arm"] == f"{r['model']}@{r['budget']}" for r in between)
@@ -152,13 +169,22 @@ def test_a_batch_has_what_a_single_decision_has(tmp_path: Path, router: Router, 
         assert {k: row.get(k) for k in exact} == {k: d[k] for k in exact}
         assert row["fallbacks"] == list(d["fallbacks"])
         sent = {k: v for k, v in d["enforcement"].items() if v is not None}
-        assert row["enforcement"] == (sent if "instruction" in sent else {k: v for k, v in sent.items() if k != "place"})
+        assert row["enforcement"] == (
+            sent if "instruction" in sent else {k: v for k, v in sent.items() if k != "place"}
+        )
 
 
-# -- the source's own columns ---------------------------------------------------------------------------------------------
+# -- the source's own columns
+# ---------------------------------------------------------------------------------------------
 
 
-OWN = {"my_id": ["A1", "B,2", None], "prompt": TEXTS[:3], "model": ["theirs", "x", "y"], "n": [1, None, 3], "share": [0.5, 1.0, None]}
+OWN = {
+    "my_id": ["A1", "B,2", None],
+    "prompt": TEXTS[:3],
+    "model": ["theirs", "x", "y"],
+    "n": [1, None, 3],
+    "share": [0.5, 1.0, None],
+}
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
@@ -178,12 +204,22 @@ def test_own_columns_are_kept(tmp_path: Path, router: Router, source: str, kind:
         assert found["share"].to_list() == [0.5, 1.0, None]
 
 
-def test_own_fields_of_json_may_differ_from_row_to_row(tmp_path: Path, router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_fields_of_json_may_differ_from_row_to_row(
+    tmp_path: Path, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(batch, "TEXTS", 2)
     monkeypatch.setattr("r2router.stream.parquet._PART", 2)
-    own: list[dict[str, Any]] = [{"a": 1}, {"a": 2.5, "tags": ["x", {"y": 1}]}, {"a": "three"}, {"late": True}, {"a": 2**70}]
+    own: list[dict[str, Any]] = [
+        {"a": 1},
+        {"a": 2.5, "tags": ["x", {"y": 1}]},
+        {"a": "three"},
+        {"late": True},
+        {"a": 2**70},
+    ]
     path = tmp_path / "a.jsonl"
-    path.write_text("".join(json.dumps({"query": t, **o}) + "\n" for t, o in zip(TEXTS, own, strict=False)), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps({"query": t, **o}) + "\n" for t, o in zip(TEXTS, own, strict=False)), encoding="utf-8"
+    )
     rows = routed(router, path)
     assert [{k: r[k] for k in o} for r, o in zip(rows, own, strict=True)] == own
     route_file(router, path, tmp_path / "out.parquet")
@@ -207,18 +243,26 @@ def test_embeddings_are_not_written_again(tmp_path: Path, world: Any, router: Ro
 
 def test_an_id_is_kept_as_it_is(tmp_path: Path, router: Router) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text('{"id": 7, "query_id": "q7", "query": "topic 1 a"}\n{"query_id": "q8", "query": "topic 1 b"}\n', encoding="utf-8")
+    path.write_text(
+        '{"id": 7, "query_id": "q7", "query": "topic 1 a"}\n{"query_id": "q8", "query": "topic 1 b"}\n',
+        encoding="utf-8",
+    )
     rows = routed(router, path)
     assert [(r["id"], r["query_id"]) for r in rows] == [(7, "q7"), ("q8", "q8")]
 
 
-# -- on how many processors -----------------------------------------------------------------------------------------------
+# -- on how many processors
+# -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("embedder", ["minilm", "fake"])
-def test_any_number_of_threads_gives_the_same_bits(tmp_path: Path, world: Any, fake_encoder: Any, embedder: str) -> None:
+def test_any_number_of_threads_gives_the_same_bits(
+    tmp_path: Path, world: Any, fake_encoder: Any, embedder: str
+) -> None:
     vectors = world.vectors if embedder == "fake" else None
-    router = Recipe(encoder=embedder, folds=0).fit(world.table.take(range(60)), vectors=None if vectors is None else vectors[:60])
+    router = Recipe(encoder=embedder, folds=0).fit(
+        world.table.take(range(60)), vectors=None if vectors is None else vectors[:60]
+    )
     asked = [" " if i % 50 == 0 else f"{TEXTS[i % 7]} {'word ' * (i % 9)}" for i in range(700)]
     path, outputs = write_txt(tmp_path / "a.txt", asked), set()
     for workers in (1, 2, 5):
@@ -282,7 +326,8 @@ def test_on_a_ray_cluster_the_output_is_the_same(tmp_path: Path) -> None:
         assert len(outputs[0].splitlines()) == 700 and outputs[0] == outputs[1]
 
 
-# -- at an address ----------------------------------------------------------------------------------------------------------
+# -- at an address
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_files_at_an_address(tmp_path: Path, router: Router) -> None:
@@ -309,20 +354,25 @@ def test_files_at_an_address(tmp_path: Path, router: Router) -> None:
         ("here.txt", "file:///nowhere/out.csv", r"only \.parquet can be written"),
     ],
 )
-def test_addresses_that_are_of_no_use(tmp_path: Path, router: Router, source: str, target: str | None, words: str) -> None:
+def test_addresses_that_are_of_no_use(
+    tmp_path: Path, router: Router, source: str, target: str | None, words: str
+) -> None:
     path = write_txt(tmp_path / "here.txt", TEXTS)
     with pytest.raises(DataError, match=words):
         route_file(router, path if source == "here.txt" else source, target or io.BytesIO())
 
 
-# -- bad rows -----------------------------------------------------------------------------------------------------------
+# -- bad rows
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_bad_line_is_a_row_with_an_error(tmp_path: Path, router: Router) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(
-        b'\xef\xbb\xbf{"query": "topic 1 a"}\n\n{"query": "x"\n"topic 2 a bare string"\n{"query": 5, "id": 3}\n{"query": " \\t "}\n'
-        b'[1]\n{"other": "x"}\n{"query": "\\ud800"}\n{"query": "\xff"}\n' + b"[" * 100_000 + b'\n{"prompt": "topic 3 last"}'
+        b'\xef\xbb\xbf{"query": "topic 1 a"}\n\n{"query": "x"\n"topic 2 a bare string"\n{"query": 5, "id":'
+        b' 3}\n{"query": " \\t "}\n[1]\n{"other": "x"}\n{"query": "\\ud800"}\n{"query": "\xff"}\n'
+        + b"[" * 100_000
+        + b'\n{"prompt": "topic 3 last"}'
     )
     rows = routed(router, path)
     assert [r["row"] for r in rows if "arm" in r] == [0, 3, 11]
@@ -382,7 +432,8 @@ def test_nothing_in_nothing_out(tmp_path: Path, router: Router) -> None:
     assert routed(router, tmp_path / "x.npy") == []
 
 
-# -- files that are of no use -------------------------------------------------------------------------------------------
+# -- files that are of no use
+# -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -404,7 +455,9 @@ def test_a_file_that_is_of_no_use(tmp_path: Path, router: Router, name: str, con
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros((3, DIM + 1), "f4"), np.zeros(DIM, "f4"), np.zeros((3, DIM), int)], ids=["width", "flat", "whole numbers"]
+    "array",
+    [np.zeros((3, DIM + 1), "f4"), np.zeros(DIM, "f4"), np.zeros((3, DIM), int)],
+    ids=["width", "flat", "whole numbers"],
 )
 def test_embeddings_of_another_shape(tmp_path: Path, router: Router, array: Any) -> None:
     np.save(tmp_path / "x.npy", array)
@@ -440,7 +493,9 @@ def test_all_embeddings_of_another_encoder(tmp_path: Path, router: Router) -> No
         ({"column": "nothing"}, DataError),
     ],
 )
-def test_wrong_wishes_stop_at_once(tmp_path: Path, router: Router, options: dict[str, Any], error: type[Exception]) -> None:
+def test_wrong_wishes_stop_at_once(
+    tmp_path: Path, router: Router, options: dict[str, Any], error: type[Exception]
+) -> None:
     with pytest.raises(error):
         route_file(router, write_csv(tmp_path / "a.csv", TEXTS), tmp_path / "out.csv", **options)
     assert not (tmp_path / "out.csv").exists()
@@ -454,7 +509,8 @@ def test_a_column_by_name(tmp_path: Path, router: Router) -> None:
         routed(router, write_txt(tmp_path / "a.txt", TEXTS), column="question")
 
 
-# -- what may be used -----------------------------------------------------------------------------------------------------
+# -- what may be used
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_excluded_models_and_full_contexts_are_not_chosen(tmp_path: Path, router: Router) -> None:
@@ -467,7 +523,8 @@ def test_excluded_models_and_full_contexts_are_not_chosen(tmp_path: Path, router
     assert long["error"] == "no arm is available"
 
 
-# -- the output -----------------------------------------------------------------------------------------------------------
+# -- the output
+# -----------------------------------------------------------------------------------------------------------
 
 
 def as_csv(value: Any) -> str:
@@ -492,7 +549,9 @@ def test_the_three_outputs_say_the_same(tmp_path: Path, router: Router) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "out.csv", "out.jsonl", "out.parquet"]
 
 
-def test_long_parquet_is_joined_from_parts(tmp_path: Path, world: Any, router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_parquet_is_joined_from_parts(
+    tmp_path: Path, world: Any, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("r2router.stream.parquet._PART", 50)
     monkeypatch.setattr(columns, "_VECTOR_BYTES", 4 * DIM * 20)
     np.save(tmp_path / "x.npy", world.vectors)
@@ -541,14 +600,18 @@ def test_a_link_to_the_output_stays_a_link(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Path.open
     monkeypatch.setattr(
-        Path, "open", lambda self, *a, **k: real(Path("/dev/full"), "wb") if self.suffix == ".partial" else real(self, *a, **k)
+        Path,
+        "open",
+        lambda self, *a, **k: real(Path("/dev/full"), "wb") if self.suffix == ".partial" else real(self, *a, **k),
     )
     with pytest.raises(SaveError, match="No space left"), whole_file(tmp_path / "out.csv") as file:
         file.write(b"x" * 100)
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_what_polars_cannot_write_is_an_error_of_the_file(tmp_path: Path, router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_polars_cannot_write_is_an_error_of_the_file(
+    tmp_path: Path, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise pl.exceptions.ComputeError("underlying IO error: No space left on device")
 
@@ -561,9 +624,16 @@ def test_what_polars_cannot_write_is_an_error_of_the_file(tmp_path: Path, router
 def test_progress_reaches_the_end(tmp_path: Path, router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "TEXTS", 2)
     monkeypatch.setattr(columns, "TEXTS", 2)
-    for write, name in ((write_txt, "a.txt"), (write_jsonl, "a.jsonl"), (write_csv, "a.csv"), (write_parquet, "a.parquet")):
+    for write, name in (
+        (write_txt, "a.txt"),
+        (write_jsonl, "a.jsonl"),
+        (write_csv, "a.csv"),
+        (write_parquet, "a.parquet"),
+    ):
         calls: list[tuple[int, float]] = []
-        route_file(router, write(tmp_path / name, TEXTS), io.BytesIO(), progress=lambda *a, calls=calls: calls.append(a))
+        route_file(
+            router, write(tmp_path / name, TEXTS), io.BytesIO(), progress=lambda *a, calls=calls: calls.append(a)
+        )
         assert [rows for rows, _ in calls] == [2, 4, 6, 7]
         assert 0 < calls[0][1] < 1
         assert calls[-1][1] == pytest.approx(1.0, abs=0.05)
@@ -596,9 +666,9 @@ def test_a_long_file_takes_little_memory(tmp_path: Path, world: Any) -> None:
     big[:] = rng.standard_normal(d, dtype=np.float32)
     del big
     code = (
-        "import re, sys; from pathlib import Path; from r2router import Router; from r2router.stream import route_file\n"
-        "route_file(Router.load(sys.argv[1]), sys.argv[2], sys.argv[3])\n"
-        "print(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])"
+        "import re, sys; from pathlib import Path; from r2router import Router; from r2router.stream import"
+        " route_file\nroute_file(Router.load(sys.argv[1]), sys.argv[2],"
+        " sys.argv[3])\nprint(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])"
     )
     args = [tmp_path / "router", tmp_path / "x.npy", tmp_path / "out.jsonl"]
     peak = subprocess.run([sys.executable, "-c", code, *args], check=True, capture_output=True, text=True).stdout

@@ -1,4 +1,6 @@
-"""Suites: whatever file, log, generator or benchmark is named, its questions come out the same each time, and mistakes name their place."""
+"""Suites: whatever file, log, generator or benchmark is named, its questions come out the same each time, and mistakes
+name their place.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,10 @@ def made(*texts: str, task: str = "") -> list[Query]:
 
 
 def test_the_same_rows_come_from_every_kind_of_file(tmp_path: Path) -> None:
-    rows = [{"id": f"q{i}", "question": f"What is {i}?\nSay it.", "answer": f"{i}", "task": "sums", "level": f"{i}"} for i in range(3)]
+    rows = [
+        {"id": f"q{i}", "question": f"What is {i}?\nSay it.", "answer": f"{i}", "task": "sums", "level": f"{i}"}
+        for i in range(3)
+    ]
     frame = pl.DataFrame(rows)
     lines(tmp_path / "s.jsonl", *rows)
     frame.write_csv(tmp_path / "s.csv")
@@ -57,7 +62,11 @@ def test_columns_are_mapped_as_elsewhere_and_options_get_letters(tmp_path: Path)
         {"ask": "Which?", "gold": 0, "choices": ["dog", "cat"]},
     )
     first, second = load_queries([str(path)], columns={"text": "ask", "reference": "gold", "options": "choices"})
-    assert first.text == "Which?\n\nA. dog\nB. cat" and (first.reference, first.scorer) == ("B", "choice") and second.reference == "A"
+    assert (
+        first.text == "Which?\n\nA. dog\nB. cat"
+        and (first.reference, first.scorer) == ("B", "choice")
+        and second.reference == "A"
+    )
     assert scorer_named("choice").score(first, "the cat").quality == 1.0  # type: ignore[union-attr]
     assert [q.reference for q in load_suite(f"file:{path}?text=ask&reference=gold").queries()] == ["B", "A"]
     by_letter = lines(tmp_path / "l.jsonl", {"text": "Which?", "reference": "B", "options": {"A": "dog", "B": "cat"}})
@@ -68,7 +77,10 @@ def test_columns_are_mapped_as_elsewhere_and_options_get_letters(tmp_path: Path)
 
 
 def test_what_is_written_by_hand_reads_as_json_lines_do(tmp_path: Path) -> None:
-    queries = [Query(id="a", text="x", system="s", scorer="code", meta={"test": "t"}), Query(id="b", text="y", reference="1")]
+    queries = [
+        Query(id="a", text="x", system="s", scorer="code", meta={"test": "t"}),
+        Query(id="b", text="y", reference="1"),
+    ]
     (tmp_path / "s.jsonl").write_bytes(b"".join(msgspec.json.encode(q) + b"\n" for q in queries))
     assert list(RowFile(tmp_path / "s.jsonl").queries()) == list(JsonLines(tmp_path / "s.jsonl").queries()) == queries
 
@@ -97,9 +109,12 @@ def test_a_file_that_is_wrong_names_the_line(tmp_path: Path, text: str, what: st
 @pytest.mark.parametrize(
     ("spec", "what"),
     [
-        ("nowhere.jsonl", "nowhere.jsonl: no such file"), ("nowhere.parquet", "no such file"), ("mmlupro", "did you mean 'mmlu-pro'"),
-        ("mmlu-pro?splt=test", "no option 'splt'"), ("mmlu-pro?split=tst", "no split 'tst'"), ("mmlu-pro?size=-1", "whole number"),
-        ("mmlu-pro:x", "takes only options"), ("chat:nowhere.jsonl", "no such file"), ("musr?root=/nowhere", "/nowhere/.*cannot be read"),
+        ("nowhere.jsonl", "nowhere.jsonl: no such file"), ("nowhere.parquet", "no such file"), ("mmlupro",
+        "did you mean 'mmlu-pro'"),
+        ("mmlu-pro?splt=test", "no option 'splt'"), ("mmlu-pro?split=tst", "no split 'tst'"), ("mmlu-pro?size=-1",
+        "whole number"),
+        ("mmlu-pro:x", "takes only options"), ("chat:nowhere.jsonl", "no such file"), ("musr?root=/nowhere",
+        "/nowhere/.*cannot be read"),
     ],
 )  # fmt: skip
 def test_a_suite_that_is_not_there_says_what_there_is(spec: str, what: str) -> None:
@@ -126,8 +141,10 @@ def test_a_log_gives_the_last_question_with_its_system_prompt_once(tmp_path: Pat
     parts = [{"role": "user", "content": [{"type": "text", "text": "How?"}]}]
     picture = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]
     path = lines(
-        tmp_path / "log.jsonl", {"messages": ask, "user": "ann", "api_key": "sk-abcdefghijklmnopqrstuv"}, {"request": {"messages": parts}},
-        {"body": {"messages": [*ask[:1], {"role": "user", "content": "  WHY? "}]}}, {"messages": picture}, {"messages": []},
+        tmp_path / "log.jsonl", {"messages": ask, "user": "ann", "api_key": "sk-abcdefghijklmnopqrstuv"},
+        {"request": {"messages": parts}},
+        {"body": {"messages": [*ask[:1], {"role": "user", "content": "  WHY? "}]}}, {"messages": picture},
+        {"messages": []},
     )  # fmt: skip
     log = ChatLog(path)
     queries = list(log.queries())
@@ -144,14 +161,16 @@ def test_a_log_gives_the_last_question_with_its_system_prompt_once(tmp_path: Pat
 
 @pytest.mark.parametrize(
     "secret",
-    ["sk-proj-abcdefghijklmnop1234", "sk-ant-api03-abcdefghijklmnop1234", "ghp_abcdefghijklmnopqrst1234", "hf_abcdefghijklmnopqrst",
+    ["sk-proj-abcdefghijklmnop1234", "sk-ant-api03-abcdefghijklmnop1234", "ghp_abcdefghijklmnopqrst1234",
+    "hf_abcdefghijklmnopqrst",
      "AKIAIOSFODNN7EXAMPLE", "eyJhbGciOiJIUzI1.eyJzdWIiOiIx.abc-_1",
      "-----BEGIN RSA PRIVATE KEY-----\nMIIE\nx\n-----END RSA PRIVATE KEY-----"],
 )  # fmt: skip
 def test_no_secret_is_copied(tmp_path: Path, secret: str) -> None:
     for form in ("My key is {}, why does it fail?", "password={}", "Authorization: Bearer {}"):
         path = lines(
-            tmp_path / "log.jsonl", {"messages": [{"role": "system", "content": secret}, {"role": "user", "content": form.format(secret)}]}
+            tmp_path / "log.jsonl",
+            {"messages": [{"role": "system", "content": secret}, {"role": "user", "content": form.format(secret)}]},
         )
         log = ChatLog(path)
         (query,) = log.queries()
@@ -172,7 +191,11 @@ def test_generated_questions_are_the_same_each_time_and_their_verifier_knows_the
     verifier = scorer_named("reasoning-gym")
     for query in queries:
         read = msgspec.json.decode(msgspec.json.encode(query), type=Query)
-        for response in (f"{query.reference}", f"Thinking ... so the answer is {query.reference}.", f"Work.\n\\boxed{{{query.reference}}}"):
+        for response in (
+            f"{query.reference}",
+            f"Thinking ... so the answer is {query.reference}.",
+            f"Work.\n\\boxed{{{query.reference}}}",
+        ):
             assert verifier.score(read, response).quality == 1.0, response  # type: ignore[union-attr]
         assert verifier.score(read, "no idea").quality < 1  # type: ignore[union-attr, operator]
         other = msgspec.structs.replace(read, text="What?")
@@ -185,11 +208,12 @@ def test_difficulty_files_and_presets_of_generators(tmp_path: Path) -> None:
     easy, hard = (load_queries([f"reasoning-gym:chain_sum?size=5&difficulty={d}"]) for d in (0, 2))
     assert np.mean([len(q.text) for q in easy]) < np.mean([len(q.text) for q in hard])
     (tmp_path / "t.json").write_text('{"gcd": {"max_value": 30}}')
-    (query, *_) = load_queries([f"reasoning-gym:{tmp_path}/t.json?size=2"])
+    query, *_ = load_queries([f"reasoning-gym:{tmp_path}/t.json?size=2"])
     assert query.meta["config"] == {"max_value": 30} and query.scorer == "reasoning-gym"
     assert Counter(q.scorer for q in load_queries(["reasoning-gym:mini?size=1"])) == {"numeric": 12, "exact": 4}
     for spec, what in (
-        ("chain_sums", "no task 'chain_sums'.*'chain_sum'"), ("", "which tasks"), ("chain_sum?difficulty=99", "above its highest"),
+        ("chain_sums", "no task 'chain_sums'.*'chain_sum'"), ("", "which tasks"), ("chain_sum?difficulty=99",
+        "above its highest"),
         ("chain_sum?size=0", "whole number from 1"), (f"{tmp_path}/no.json", "no such file"),
     ):  # fmt: skip
         with pytest.raises(DataError, match=what):
@@ -216,7 +240,11 @@ def hub(root: Path) -> str:
             f"TIGER-Lab/MMLU-Pro/data/{split}-00000-of-00001.parquet",
             [{"question_id": i, "question": f"Which {split} {i}?", **mmlu} for i in range(count)],
         )
-    talk = [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]
+    talk = [
+        {"from": "system", "value": "Be brief."},
+        {"from": "human", "value": "Why?"},
+        {"from": "gpt", "value": "So."},
+    ]
     parquet(
         "teknium/OpenHermes-2.5@~parquet/default/train/0000.parquet",
         [{"conversations": t, "source": "ours", "category": None, "topic": None} for t in (talk, talk[:1])],
@@ -230,7 +258,8 @@ def hub(root: Path) -> str:
     (root / "Idavidrein/gpqa").mkdir(parents=True)
     wrong = {f"Incorrect Answer {i}": f"wrong {i}\n" for i in (1, 2, 3)}
     gpqa = [
-        {"Record ID": f"rec{i}", "Question": f"Which, {i}?\nSay.", "Correct Answer": "right", **wrong, "Subdomain": "x"} for i in range(12)
+        {"Record ID": f"rec{i}", "Question": f"Which, {i}?\nSay.", "Correct Answer": "right", **wrong, "Subdomain": "x"}
+        for i in range(12)
     ]
     pl.DataFrame(gpqa).write_csv(root / "Idavidrein/gpqa/gpqa_main.csv")
     (root / "TAUR-Lab/MuSR").mkdir(parents=True)
@@ -264,13 +293,19 @@ def test_every_benchmark_is_read_from_its_layout(tmp_path: Path) -> None:
     }
     assert len({q.id for queries in found.values() for q in queries}) == 55
     mmlu, gpqa, musr, hermes = found["mmlu-pro"][1], found["gpqa"], found["musr"][0], found["openhermes"][0]
-    assert mmlu.text.startswith("Which test 1?\n\nA. option a\n") and mmlu.reference == "C" and mmlu.task == "mmlu-pro/law"
+    assert (
+        mmlu.text.startswith("Which test 1?\n\nA. option a\n") and mmlu.reference == "C" and mmlu.task == "mmlu-pro/law"
+    )
     for query in gpqa:
         letter = next(line[0] for line in query.text.splitlines() if line.endswith(". right"))
         assert query.reference == letter and query.scorer == "choice"
     assert len({q.reference for q in gpqa}) > 1  # the right answer is not always the first
     assert musr.text == 'Long, "quoted"\n\nstory.\n\nWho?\n\nA. Ann\nB. O\'Neil' and musr.reference == "B"
-    assert [(q.reference, q.scorer) for q in found["math"][:3]] == [("\\frac{1}{2}", "numeric"), ("x^2", "math"), ("1,000", "numeric")]
+    assert [(q.reference, q.scorer) for q in found["math"][:3]] == [
+        ("\\frac{1}{2}", "numeric"),
+        ("x^2", "math"),
+        ("1,000", "numeric"),
+    ]
     assert scorer_named("numeric").score(found["math"][0], "\\boxed{0.5}").quality == 1.0  # type: ignore[union-attr]
     assert (hermes.text, hermes.system, hermes.reference, hermes.scorer) == ("Why?", "Be brief.", "So.", "")
     assert found["ragbench"][0].text.startswith("[1] one\n\n[2] two\n\n") and found["ragbench"][0].reference == "Ann."
@@ -378,7 +413,11 @@ def test_the_command_shows_samples_checks_and_writes(tmp_path: Path) -> None:
     ]
     said = CliRunner().invoke(main, words)
     assert said.exit_code == 0, said.output
-    assert "4 queries" in said.output and "4 of 4 test queries are among the 10" in said.output and "x repeats 2" in said.output
+    assert (
+        "4 queries" in said.output
+        and "4 of 4 test queries are among the 10" in said.output
+        and "x repeats 2" in said.output
+    )
     written = load_queries([str(tmp_path / "o.jsonl")])
     assert len(written) == 4 and {q.scorer for q in written} == {"numeric"}
     wrong = CliRunner().invoke(main, ["suite", "nowhere.csv"])

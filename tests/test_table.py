@@ -32,7 +32,14 @@ def pool_of(*arms: str) -> Pool:
 
 def rows(*cells: dict[str, Any], **everywhere: Any) -> pl.DataFrame:
     """A data frame of rows; what is left out is one good answer of `a@10` to the query "?"."""
-    usual = {"query_id": "q1", "query": "?", "model": "a", "budget": "10", "quality": 1.0, "output_tokens": 5} | everywhere
+    usual = {
+        "query_id": "q1",
+        "query": "?",
+        "model": "a",
+        "budget": "10",
+        "quality": 1.0,
+        "output_tokens": 5,
+    } | everywhere
     return pl.DataFrame([usual | cell for cell in cells])
 
 
@@ -51,9 +58,12 @@ GOOD = rows(
 
 
 def write(frame: pl.DataFrame, path: Path) -> Path:
-    {".parquet": frame.write_parquet, ".csv": frame.write_csv, ".jsonl": frame.write_ndjson, ".ndjson": frame.write_ndjson}[path.suffix](
-        path
-    )
+    {
+        ".parquet": frame.write_parquet,
+        ".csv": frame.write_csv,
+        ".jsonl": frame.write_ndjson,
+        ".ndjson": frame.write_ndjson,
+    }[path.suffix](path)
     return path
 
 
@@ -166,13 +176,17 @@ def test_categories_are_text() -> None:
 
 
 def test_samples_of_a_cell_are_averaged() -> None:
-    table = Table.read(rows({"sample": 0, "quality": 1.0, "output_tokens": 10}, {"sample": 1, "quality": 0.5, "output_tokens": 40}))
+    table = Table.read(
+        rows({"sample": 0, "quality": 1.0, "output_tokens": 10}, {"sample": 1, "quality": 0.5, "output_tokens": 40})
+    )
     assert table.quality.tolist() == [[0.75]] and table.output_tokens.tolist() == [[25.0]]
 
 
 @pytest.mark.parametrize("nothing", [None, math.nan])
 def test_a_sample_that_was_not_scored_does_not_count(nothing: Any) -> None:
-    table = Table.read(rows({"sample": 0, "quality": 1.0, "output_tokens": 10}, {"sample": 1, "quality": nothing, "output_tokens": 40}))
+    table = Table.read(
+        rows({"sample": 0, "quality": 1.0, "output_tokens": 10}, {"sample": 1, "quality": nothing, "output_tokens": 40})
+    )
     assert table.quality.tolist() == [[1.0]] and table.output_tokens.tolist() == [[25.0]]
 
 
@@ -204,7 +218,8 @@ def test_what_was_not_scored_is_nan(nothing: Any) -> None:
 def test_tables_with_different_pools_read_as_one(tmp_path: Path) -> None:
     one = write(rows({"query_id": "q1"}, {"query_id": "q1", "budget": "30"}), tmp_path / "one.parquet")
     two = write(
-        rows({"query_id": "q2", "query": "!", "budget": "20", "quality": 0.0}, {"query_id": "q1", "model": "b"}), tmp_path / "two.csv"
+        rows({"query_id": "q2", "query": "!", "budget": "20", "quality": 0.0}, {"query_id": "q1", "model": "b"}),
+        tmp_path / "two.csv",
     )
     table = Table.read([one, two])
     nan = math.nan
@@ -415,7 +430,9 @@ def test_amounts_that_no_answer_can_have_are_no_amounts() -> None:
 
 def test_an_impossible_quality_is_refused_even_if_it_is_one_of_many() -> None:
     with pytest.raises(DataError, match="row 400"):
-        Table.read(rows(*({"query_id": f"q{i}", "query": f"?{i}", "quality": 1.5 if i == 399 else 1.0} for i in range(400))))
+        Table.read(
+            rows(*({"query_id": f"q{i}", "query": f"?{i}", "quality": 1.5 if i == 399 else 1.0} for i in range(400)))
+        )
 
 
 @pytest.mark.parametrize("column", ["query", "model", "budget", "quality"])
@@ -569,7 +586,9 @@ def test_cost_by_hand() -> None:
 
 def many(n: int, texts: int | None = None) -> Table:
     texts = texts or n
-    return Table.read(rows(*({"query_id": f"q{i}", "query": f"text {i % texts}", "output_tokens": i} for i in range(n))))
+    return Table.read(
+        rows(*({"query_id": f"q{i}", "query": f"text {i % texts}", "output_tokens": i} for i in range(n)))
+    )
 
 
 def test_take_keeps_rows_together() -> None:
@@ -628,7 +647,9 @@ def test_a_split_is_the_papers_permutation() -> None:
     order = np.random.default_rng(42).permutation(50)
     train, test = many(50).split()
     assert (train.held_out, test.held_out, test.take([0]).held_out) == (False, True, True)
-    assert train.query_ids == tuple(f"q{i}" for i in order[:40]) and test.query_ids == tuple(f"q{i}" for i in order[40:])
+    assert train.query_ids == tuple(f"q{i}" for i in order[:40]) and test.query_ids == tuple(
+        f"q{i}" for i in order[40:]
+    )
     assert many(50).split(seed=1)[0].query_ids != train.query_ids
 
 
@@ -715,14 +736,18 @@ def test_the_real_tables(shared: Path) -> None:
     assert (np.isfinite(tts.quality).mean(axis=0) > 0.999).sum() == 27, "arms on every query"
     assert "3 impossible output_tokens" in tts.notes[0]
     jhu = Table.read(shared / "data" / "jhu_concise_cot.parquet")
-    assert (len(jhu), len(jhu.arms)) == (705, 8) and np.isfinite(jhu.quality).all() and np.isfinite(jhu.input_tokens).all()
+    assert (
+        (len(jhu), len(jhu.arms)) == (705, 8) and np.isfinite(jhu.quality).all() and np.isfinite(jhu.input_tokens).all()
+    )
     both = Table.read([shared / "data" / "tts_knowledge.parquet", shared / "data" / "jhu_concise_cot.parquet"])
     assert (len(both), len(both.arms)) == (1117 + 705, 37 + 8)
     assert np.isnan(both.quality[:1117, 37:]).all() and np.isnan(both.quality[1117:, :37]).all()
 
 
 def test_reading_is_not_done_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is done in Python must not grow with the rows: of 200 arms times 100 queries, a handful of passes at most."""
+    """What is done in Python must not grow with the rows: of 200 arms times 100 queries, a handful of passes at
+    most.
+    """
     asked = 0
     real = Budget.of
 
@@ -732,6 +757,8 @@ def test_reading_is_not_done_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None
         return real(*args)
 
     monkeypatch.setattr(Budget, "of", counting)
-    frame = pl.DataFrame({"query": [f"q{i}" for i in range(100)]}).join(pl.DataFrame({"budget": range(1, 201)}), how="cross")
+    frame = pl.DataFrame({"query": [f"q{i}" for i in range(100)]}).join(
+        pl.DataFrame({"budget": range(1, 201)}), how="cross"
+    )
     Table.read(frame.with_columns(model=pl.lit("a"), quality=pl.lit(1.0)))
     assert asked <= 3 * 200

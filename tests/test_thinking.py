@@ -10,12 +10,17 @@ from r2router.bench.thinking import split_thinking, without_thinking
 
 PAIRS = [
     ("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<THINK>", "</THINK>"), ("<thought>", "</thought>"),
-    ("<reasoning>", "</reasoning>"), ("<reason>", "</reason>"), ("<analysis>", "</analysis>"), ("<scratchpad>", "</scratchpad>"),
-    ("<seed:think>", "</seed:think>"), ("<ant:thinking>", "</ant:thinking>"), ("<inner_monologue>", "</inner_monologue>"),
-    ("[THINK]", "[/THINK]"), ("<|think|>", "<|/think|>"), ("<|think|>", "</|think|>"), ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
+    ("<reasoning>", "</reasoning>"), ("<reason>", "</reason>"), ("<analysis>", "</analysis>"), ("<scratchpad>",
+    "</scratchpad>"),
+    ("<seed:think>", "</seed:think>"), ("<ant:thinking>", "</ant:thinking>"), ("<inner_monologue>",
+    "</inner_monologue>"),
+    ("[THINK]", "[/THINK]"), ("<|think|>", "<|/think|>"), ("<|think|>", "</|think|>"), ("\u25c1think\u25b7",
+    "\u25c1/think\u25b7"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"), ("<|START_THINKING|>", "<|END_THINKING|>"),
-    ("<|inner_prefix|>", "<|inner_suffix|>"), ("<unused94>thought\n", "<unused95>"), ("<|channel>thought\n", "<channel|>"),
-    ("<think budget=\"9\">", "</think>"), ("<thinking>a<reflection>b</reflection>c", "</thinking>"), ("<think><think>", "</think>"),
+    ("<|inner_prefix|>", "<|inner_suffix|>"), ("<unused94>thought\n", "<unused95>"), ("<|channel>thought\n",
+    "<channel|>"),
+    ("<think budget=\"9\">", "</think>"), ("<thinking>a<reflection>b</reflection>c", "</thinking>"), ("<think><think>",
+    "</think>"),
     ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
     ("analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
     ("<|start|>assistant<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final <|constrain|>json<|message|>"),
@@ -28,13 +33,19 @@ WORDS = st.text("ab7 .\n,", max_size=40)
 @pytest.mark.parametrize(("begin", "end"), PAIRS)
 @settings(max_examples=20)
 @given(thought=WORDS, answer=WORDS)
-def test_closed_thinking_is_no_answer_and_open_thinking_leaves_none(begin: str, end: str, thought: str, answer: str) -> None:
+def test_closed_thinking_is_no_answer_and_open_thinking_leaves_none(
+    begin: str, end: str, thought: str, answer: str
+) -> None:
     closed = split_thinking(f"{begin}{thought}{end}{answer}")
     assert (closed.answer, closed.thought) == (answer, True)
     assert without_thinking(f"{begin}{thought}") == "" and split_thinking(f"\n{begin}{thought}").cut
 
 
-@given(st.text(st.characters(exclude_characters="<[\u25c1")).filter(lambda t: not t.lstrip().startswith(("analysis", "```", "Here"))))
+@given(
+    st.text(st.characters(exclude_characters="<[\u25c1")).filter(
+        lambda t: not t.lstrip().startswith(("analysis", "```", "Here"))
+    )
+)
 def test_a_text_without_marks_is_its_answer(text: str) -> None:
     assert split_thinking(text).answer == text and not split_thinking(text).thought
 

@@ -53,14 +53,19 @@ def test_the_digest_is_saved_and_private_if_wished(world: Any, router: r2.Router
     silent = r2.Recipe(encoder="fake", folds=0, digest=False).fit(world.table)
     silent.save(tmp_path / "b")
     assert r2.Router.load(tmp_path / "b").trained is None
-    assert trained_share(silent, world.table) is None and r2.evaluate(silent, world.table, resamples=2).trained_share is None
+    assert (
+        trained_share(silent, world.table) is None
+        and r2.evaluate(silent, world.table, resamples=2).trained_share is None
+    )
 
 
 def test_a_router_without_a_digest_knows_its_files(world: Any, router: r2.Router, tmp_path: Path) -> None:
     write_table(world.table, tmp_path / "table.parquet")
     table = r2.Table.read(tmp_path / "table.parquet", world.pool)
     old = replace(r2.Recipe(encoder="fake", folds=0, digest=False).fit(table))
-    assert leak_words(old, table).startswith(f"The router was trained on {tmp_path / 'table.parquet'}: here it looks better")
+    assert leak_words(old, table).startswith(
+        f"The router was trained on {tmp_path / 'table.parquet'}: here it looks better"
+    )
     assert leak_words(old, table.split(0.2, 0)[1]) == "", "the test part of a split is not among them"
     new = r2.Recipe(encoder="fake", folds=0).fit(table)
     assert "it has seen 100 % of these queries" in leak_words(new, table)
@@ -80,7 +85,9 @@ def without(table: r2.Table, model: str) -> dict[str, Any]:
     from r2router.table.table import ARRAYS
 
     keep = np.flatnonzero([a.model != model for a in table.arms])
-    return {"pool": r2.Pool([m for m in table.pool.models if m.id != model])} | {k: getattr(table, k)[:, keep] for k in ARRAYS}
+    return {"pool": r2.Pool([m for m in table.pool.models if m.id != model])} | {
+        k: getattr(table, k)[:, keep] for k in ARRAYS
+    }
 
 
 def test_a_large_digest_is_a_fair_sample(monkeypatch: pytest.MonkeyPatch) -> None:

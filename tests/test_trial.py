@@ -1,4 +1,6 @@
-"""Trials: who is held out, what a contender may see, and the figures of forecasts, against what can be worked out by hand."""
+"""Trials: who is held out, what a contender may see, and the figures of forecasts, against what can be worked out by
+hand.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,15 @@ import pytest
 
 from r2router.errors import DataError, UsageError
 from r2router.evaluation.accuracy import accuracy, compliance, skipped
-from r2router.evaluation.contenders import Contender, EmbeddedTable, HoldOutPlan, attempt, comparable, held_out, transfer
+from r2router.evaluation.contenders import (
+    Contender,
+    EmbeddedTable,
+    HoldOutPlan,
+    attempt,
+    comparable,
+    held_out,
+    transfer,
+)
 from r2router.evaluation.operating_points import asked_cost, operating_point, shares_grid
 from r2router.evaluation.typing_noise import NOISES, noisy
 from r2router.metrics.score import Outcomes, Routed, compare, one_budget_each
@@ -67,7 +77,10 @@ def test_a_query_of_fold_minus_one_is_only_learned_from(data: EmbeddedTable) -> 
     made = held_out(Contender("spy", spy), data, fold)[""]
     assert made.quality.shape == (20, len(data.table.arms)) and np.isfinite(made.quality).all()
     assert spy.seen[0][0] == set(data.table.query_ids[20:])
-    assert attempt([Contender("spy", spy)], data, [fold])[0].routed[0].outcomes.quality.shape == (20, len(data.table.arms))
+    assert attempt([Contender("spy", spy)], data, [fold])[0].routed[0].outcomes.quality.shape == (
+        20,
+        len(data.table.arms),
+    )
 
 
 @pytest.mark.parametrize(("form", "choose"), [("one budget", "best"), ("concise", "cheapest")])
@@ -79,7 +92,10 @@ def test_one_budget_an_llm_is_chosen_on_the_training_part(data: EmbeddedTable, f
         assert arms == tuple(data.table.arms[i] for i in one_budget_each(train.outcomes, choose))
         allowed = np.isin(np.array(data.table.arms), np.array(arms))
         rows = np.flatnonzero(fold == number)
-        assert np.isfinite(made.quality[np.ix_(rows, allowed)]).all() and np.isnan(made.quality[np.ix_(rows, ~allowed)]).all()
+        assert (
+            np.isfinite(made.quality[np.ix_(rows, allowed)]).all()
+            and np.isnan(made.quality[np.ix_(rows, ~allowed)]).all()
+        )
     assert len({a.model for a in spy.seen[0][1]}) == len(spy.seen[0][1]) == 3
 
 
@@ -92,7 +108,9 @@ def test_other_views_are_forecast_by_the_same_fit(data: EmbeddedTable) -> None:
     fold = HoldOutPlan(folds=3).folds_of(data)[0]
     views = {"same": data.x, "other": data.x[::-1].copy()}
     made = held_out(Contender("ridge", Ridge(alpha=1.0)), data, fold, views)
-    assert np.array_equal(made["same"].quality, made[""].quality) and not np.array_equal(made["other"].quality, made[""].quality)
+    assert np.array_equal(made["same"].quality, made[""].quality) and not np.array_equal(
+        made["other"].quality, made[""].quality
+    )
     tried = attempt([Contender("ridge", Ridge(alpha=1.0))], data, [fold], views=views)[0]
     assert set(tried.views) == {"same", "other"}
 
@@ -102,9 +120,16 @@ def test_one_that_fails_says_why_and_the_others_go_on(data: EmbeddedTable) -> No
         def fit(self, x: FloatArray, table: Any) -> Any:
             raise DataError("no such thing")
 
-    tried = attempt([Contender("broken", Broken()), Contender("ridge", Ridge())], data, HoldOutPlan(folds=3).folds_of(data))
+    tried = attempt(
+        [Contender("broken", Broken()), Contender("ridge", Ridge())], data, HoldOutPlan(folds=3).folds_of(data)
+    )
     assert tried[0].failed == "no such thing" and not tried[1].failed
-    assert list(comparable(tried, data, HoldOutPlan(folds=3).folds_of(data))) == ["ridge", "fixed", "fixed known", "oracle"]
+    assert list(comparable(tried, data, HoldOutPlan(folds=3).folds_of(data))) == [
+        "ridge",
+        "fixed",
+        "fixed known",
+        "oracle",
+    ]
 
 
 def test_a_fit_on_one_table_is_tried_on_another(data: EmbeddedTable) -> None:
@@ -189,7 +214,9 @@ def test_compliance_counts_answers_up_to_a_tenth_above_the_budget() -> None:
     assert found[table.arms[column]].value == pytest.approx(3 / 5) and found[table.arms[column]].n == 5
     assert all(arm.budget != "unlimited" for arm in found), "an unlimited budget cannot be broken"
     figure = found[table.arms[column]]
-    assert figure.low == pytest.approx(0.2307, abs=1e-3) and figure.high == pytest.approx(0.8824, abs=1e-3), "Wilson's interval for 3 of 5"
+    assert figure.low == pytest.approx(0.2307, abs=1e-3) and figure.high == pytest.approx(0.8824, abs=1e-3), (
+        "Wilson's interval for 3 of 5"
+    )
 
 
 def test_a_cell_without_a_token_is_no_answer_and_is_said_to_be_left_out() -> None:
@@ -199,7 +226,9 @@ def test_a_cell_without_a_token_is_no_answer_and_is_said_to_be_left_out() -> Non
     table.output_tokens[:, column] = [10, 50, 0, 0, 400, 400, 0.5, 50, 50, math.nan]
     found = dict(compliance(table))[table.arms[column]]
     assert (found.value, found.n) == (pytest.approx(4 / 6), 6)
-    assert skipped(table) == ["3 cells with fewer than one used token are left out of compliance and of the error of tokens"]
+    assert skipped(table) == [
+        "3 cells with fewer than one used token are left out of compliance and of the error of tokens"
+    ]
 
 
 # -- noise ------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,9 @@ from r2router.predict.crossval import fold_means, fold_of
 from r2router.table.twins import groups_of
 
 PASSAGE = " ".join(f"word{i}" for i in range(60))
-TEMPLATE = "Answer the following question with one of the letters and do not explain your choice to anybody who reads this:"
+TEMPLATE = (
+    "Answer the following question with one of the letters and do not explain your choice to anybody who reads this:"
+)
 
 
 def test_texts_about_one_passage_are_one_group() -> None:

@@ -323,7 +323,9 @@ def live(canary: str, extension: bytes) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", live("", b""))
-def test_a_pickle_that_acts_is_refused_and_does_nothing(release: Path, tmp_path: Path, extension: bytes, kind: str) -> None:
+def test_a_pickle_that_acts_is_refused_and_does_nothing(
+    release: Path, tmp_path: Path, extension: bytes, kind: str
+) -> None:
     canary = tmp_path / "canary"
     raw = START + live(str(canary), extension)[kind] + pickle.STOP
     for file in FILES:
@@ -465,7 +467,9 @@ def test_ordinary_pickles_are_refused(release: Path, protocol: int) -> None:
         refused(release)
 
 
-@pytest.mark.parametrize("magic", [b"x\x9c", b"\x1f\x8b", b"BZ", b"\xfd7zXZ", b"\x04\x22M\x18", b"(dp0\n.", b"", b"version https"])
+@pytest.mark.parametrize(
+    "magic", [b"x\x9c", b"\x1f\x8b", b"BZ", b"\xfd7zXZ", b"\x04\x22M\x18", b"(dp0\n.", b"", b"version https"]
+)
 def test_a_compressed_or_other_file_is_refused_as_such(release: Path, magic: bytes) -> None:
     checkpoint(release).write_bytes(magic)
     assert str(checkpoint(release)) in refused(release, "is compressed, or not a joblib file")
@@ -497,8 +501,12 @@ def playground(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("ucf") / "release")
 
 
-OPCODES = st.lists(st.sampled_from([op.code.encode("latin-1") for op in pickletools.opcodes]), max_size=40).map(b"".join)
-PIECES = st.sampled_from([RIDGE, WRAPPER, DTYPE, SCALAR, dtype("f4"), array([1.0]), head(0), NONE, text("coef_"), number(3)])
+OPCODES = st.lists(st.sampled_from([op.code.encode("latin-1") for op in pickletools.opcodes]), max_size=40).map(
+    b"".join
+)
+PIECES = st.sampled_from(
+    [RIDGE, WRAPPER, DTYPE, SCALAR, dtype("f4"), array([1.0]), head(0), NONE, text("coef_"), number(3)]
+)
 
 
 @given(raw=st.binary(max_size=200) | OPCODES | st.lists(PIECES | OPCODES, max_size=12).map(b"".join))

@@ -13,7 +13,9 @@ import r2router as r2
 from r2router.importers.ucf import import_release
 
 REFERENCE = Path(__file__).parent.parent.parent / "shared" / "reference"
-needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="the paper's checkpoints are not at ../shared/reference")
+needs_reference = pytest.mark.skipif(
+    not REFERENCE.exists(), reason="the paper's checkpoints are not at ../shared/reference"
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,21 +29,27 @@ def vectors(recorded: dict) -> np.ndarray:
 
 
 @needs_reference
-def test_faithful_import_picks_the_recorded_arm_at_every_lambda(recorded: dict, vectors: np.ndarray, tmp_path: Path) -> None:
+def test_faithful_import_picks_the_recorded_arm_at_every_lambda(
+    recorded: dict, vectors: np.ndarray, tmp_path: Path
+) -> None:
     import_release(REFERENCE, faithful=True).save(tmp_path / "router")
     router = r2.Router.load(tmp_path / "router")
     options = [r2.Arm(option.replace("|", "@")) for option in recorded["options"]]
     assert list(router.arms) == options
     for number, lam in enumerate(recorded["lambdas"]):
         choices = router.decide(vectors, r2.Tradeoff(lam, scale=1.0), input_tokens=recorded["input_tokens"])
-        assert choices.arm.tolist() == [row["decisions"][number]["exact_option"] for row in recorded["rows"]], f"lambda {lam}"
+        assert choices.arm.tolist() == [row["decisions"][number]["exact_option"] for row in recorded["rows"]], (
+            f"lambda {lam}"
+        )
 
 
 @needs_reference
 def test_faithful_import_follows_the_input_tokens_it_is_given(recorded: dict, vectors: np.ndarray) -> None:
     router = import_release(REFERENCE, faithful=True)
     for case in recorded["extra_input_tokens"]:
-        choice = router.decide(vectors[case["row"]], r2.Tradeoff(case["lam"], scale=1.0), input_tokens=case["input_tokens"])
+        choice = router.decide(
+            vectors[case["row"]], r2.Tradeoff(case["lam"], scale=1.0), input_tokens=case["input_tokens"]
+        )
         assert choice.arm[0] == case["exact_option"]
 
 

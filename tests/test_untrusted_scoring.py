@@ -24,7 +24,8 @@ from r2router.errors import DataError
 
 needs_sandbox = pytest.mark.skipif(sandbox.isolation() is None, reason="no sandbox works here")
 NINE = (
-    "binary_matrix", "countdown", "intermediate_integration", "n_queens", "polynomial_multiplication", "puzzle24", "simple_integration",
+    "binary_matrix", "countdown", "intermediate_integration", "n_queens", "polynomial_multiplication", "puzzle24",
+    "simple_integration",
     "spiral_matrix", "string_insertion",
 )  # fmt: skip
 
@@ -35,15 +36,19 @@ def folder_of(tmp_path: Path, query: dict[str, Any], answer: str) -> Path:
 
     made = Query(**query)
     record = {
-        "key": "0" * 16, "query": query_key(made), "query_id": made.id, "model": "m", "budget": "1", "control": "max_tokens",
+        "key": "0" * 16, "query": query_key(made), "query_id": made.id, "model": "m", "budget": "1",
+        "control": "max_tokens",
         "response": answer,
     }  # fmt: skip
     (tmp_path / QUERIES).write_text(json.dumps(query) + "\n")
-    (tmp_path / "journal.jsonl").write_text(json.dumps({"format": FORMAT, "version": VERSION}) + "\n" + json.dumps(record) + "\n")
+    (tmp_path / "journal.jsonl").write_text(
+        json.dumps({"format": FORMAT, "version": VERSION}) + "\n" + json.dumps(record) + "\n"
+    )
     return tmp_path
 
 
-# -- reasoning-gym's verifiers ------------------------------------------------------------------------------------------
+# -- reasoning-gym's verifiers
+# ------------------------------------------------------------------------------------------
 
 gym = pytest.importorskip("reasoning_gym", reason="the [bench] extra is not installed")
 
@@ -51,7 +56,8 @@ gym = pytest.importorskip("reasoning_gym", reason="the [bench] extra is not inst
 def payloads(mark: Path) -> list[str]:
     touch = f"open({str(mark)!r}, 'w')"
     return [
-        f"__import__('os').system('touch {mark}')", f"[{touch}]", f"eval({touch!r})", f"(lambda: {touch})()", f"[{touch} for _ in [1]]",
+        f"__import__('os').system('touch {mark}')", f"[{touch}]", f"eval({touch!r})", f"(lambda: {touch})()",
+        f"[{touch} for _ in [1]]",
         f"().__class__.__base__.__subclasses__() or {touch}", f"Symbol('x', **dict(a={touch}))", f"f'{{{touch}}}'",
     ]  # fmt: skip
 
@@ -95,7 +101,9 @@ def test_the_tasks_that_evaluate_are_known_by_their_code() -> None:
     assert set(NINE) <= found and "word_sorting" not in found and "codeio" not in found
 
 
-@pytest.mark.parametrize("text", ["5*(3+2)", "[[1, 2], [3, 4]]", "['a', 'b']", "x**2 + sin(x) + C", "_ Q\nQ _", "2*sqrt(x)/3", "-1.5e3"])
+@pytest.mark.parametrize(
+    "text", ["5*(3+2)", "[[1, 2], [3, 4]]", "['a', 'b']", "x**2 + sin(x) + C", "_ Q\nQ _", "2*sqrt(x)/3", "-1.5e3"]
+)
 def test_plain_expressions_are_shown(text: str) -> None:
     assert is_plain(text)
 
@@ -136,7 +144,8 @@ def test_one_answer_cannot_change_the_next_ones_score() -> None:
     echo.close()
 
 
-# -- what a file may choose ---------------------------------------------------------------------------------------------
+# -- what a file may choose
+# ---------------------------------------------------------------------------------------------
 
 ASKED = {"id": "q", "text": "def f(x):\n", "meta": {"test": "def check(f): assert f(1) == 1", "entry_point": "f"}}
 

@@ -69,7 +69,9 @@ def test_it_reads_the_wire_format_as_the_official_client_does(stream: bool) -> N
         (ours,) = call(fake, body(), stream=stream)
         with openai.OpenAI(base_url=fake.url, api_key="none", max_retries=0) as client:
             if stream:
-                chunks = list(client.chat.completions.create(**body(), stream=True, stream_options={"include_usage": True}))
+                chunks = list(
+                    client.chat.completions.create(**body(), stream=True, stream_options={"include_usage": True})
+                )
                 text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
                 finish = [c.choices[0].finish_reason for c in chunks if c.choices][-1]
                 usage = chunks[-1].usage
@@ -99,7 +101,9 @@ class _Response:
 
 @given(st.lists(st.integers(0, 400), max_size=12), st.sampled_from([b"\n", b"\r\n"]))
 def test_a_stream_reads_the_same_however_it_is_cut_into_packets(cuts: list[int], newline: bytes) -> None:
-    chunks = [{"choices": [{"index": 0, "delta": {"content": c}, "finish_reason": None}]} for c in ("Grüß", " dich", " 🙂")]
+    chunks = [
+        {"choices": [{"index": 0, "delta": {"content": c}, "finish_reason": None}]} for c in ("Grüß", " dich", " 🙂")
+    ]
     chunks += [
         {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
         {"choices": [], "usage": {"prompt_tokens": 4, "completion_tokens": 3}},
@@ -115,8 +119,16 @@ def test_a_stream_reads_the_same_however_it_is_cut_into_packets(cuts: list[int],
 
 def test_tokens_come_from_log_probabilities_where_there_are_some() -> None:
     smile = "🙂".encode()
-    tokens = [{"token": "a", "bytes": [97]}, {"token": "?", "bytes": list(smile[:2])}, {"token": "?", "bytes": list(smile[2:])}]
-    whole = {"choices": [{"index": 0, "message": {"content": "a🙂"}, "finish_reason": "stop", "logprobs": {"content": tokens}}]}
+    tokens = [
+        {"token": "a", "bytes": [97]},
+        {"token": "?", "bytes": list(smile[:2])},
+        {"token": "?", "bytes": list(smile[2:])},
+    ]
+    whole = {
+        "choices": [
+            {"index": 0, "message": {"content": "a🙂"}, "finish_reason": "stop", "logprobs": {"content": tokens}}
+        ]
+    }
     response = _Response([json.dumps(whole).encode()])
     reply = asyncio.run(read_reply(response, 0.0))  # type: ignore[arg-type]
     assert reply.pieces == ["a", "", "🙂"]
@@ -161,7 +173,13 @@ def test_a_passing_fault_is_tried_again_and_charged_as_what_it_is(fault: str, st
 def test_a_lasting_fault_ends_as_a_failure_with_its_kind(fault: str) -> None:
     with FakeEndpoint(faults=(fault,), times=99) as fake:
         (failure,) = call(fake, body(), attempts=2)
-    kinds = {"429": "rate_limit", "429-after": "rate_limit", "500": "server", "reset": "connection", "empty": "malformed"}
+    kinds = {
+        "429": "rate_limit",
+        "429-after": "rate_limit",
+        "500": "server",
+        "reset": "connection",
+        "empty": "malformed",
+    }
     assert isinstance(failure, Failure)
     assert (failure.kind, failure.attempts, fake.requests) == (kinds.get(fault, fault), 2, 2)
     assert "\n" not in failure.message and fake.url in failure.message and "(tried 2 times)" in failure.message
@@ -211,7 +229,11 @@ def test_a_quota_that_is_used_up_for_hours_is_not_waited_for(monkeypatch: pytest
     monkeypatch.setattr(FakeEndpoint, "_reply", used_up)
     with FakeEndpoint() as fake:
         (failure,) = call(fake, body())
-    assert isinstance(failure, Failure) and (failure.kind, failure.attempts) == ("credit", 1) and "120 minutes" in failure.message
+    assert (
+        isinstance(failure, Failure)
+        and (failure.kind, failure.attempts) == ("credit", 1)
+        and "120 minutes" in failure.message
+    )
 
 
 def test_what_can_never_work_is_not_tried_again() -> None:
@@ -318,7 +340,9 @@ def test_thinking_that_is_counted_beside_the_answer_is_put_within() -> None:
         (500, True, None, (500, None)),
     ],
 )
-def test_thinking_that_only_the_total_tells_of_is_counted(made: int, total: Any, reasoning: int | None, expected: tuple[Any, Any]) -> None:
+def test_thinking_that_only_the_total_tells_of_is_counted(
+    made: int, total: Any, reasoning: int | None, expected: tuple[Any, Any]
+) -> None:
     reported = {"prompt_tokens": 20, "completion_tokens": made, "total_tokens": total}
     if reasoning is not None:
         reported["completion_tokens_details"] = {"reasoning_tokens": reasoning}
@@ -380,7 +404,8 @@ def test_headers_that_say_nothing_is_left_pause_the_provider() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("1s", 1.0), ("6m0s", 360.0), ("20ms", 0.02), ("1h2m3.5s", 3723.5), ("7", 7.0), ("soon", None), ("", None)]
+    ("text", "value"),
+    [("1s", 1.0), ("6m0s", 360.0), ("20ms", 0.02), ("1h2m3.5s", 3723.5), ("7", 7.0), ("soon", None), ("", None)],
 )
 def test_durations_are_read_as_rate_limit_headers_write_them(text: str, value: float | None) -> None:
     assert seconds(text) == (pytest.approx(value) if value is not None else None)
@@ -398,7 +423,16 @@ def test_retry_after_is_seconds_milliseconds_or_a_date() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "localhost:8080", "ftp://x", "http://", "http://user:pw@x/v1", "https://x/v1?key=1", "http://x/v1/chat/completions/"]
+    "url",
+    [
+        "",
+        "localhost:8080",
+        "ftp://x",
+        "http://",
+        "http://user:pw@x/v1",
+        "https://x/v1?key=1",
+        "http://x/v1/chat/completions/",
+    ],
 )
 def test_a_url_that_is_none_or_holds_a_secret_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="base_url must") as error:

@@ -17,7 +17,11 @@ AROUND = [
 ]  # fmt: skip
 
 
-@given(st.sampled_from(GRID), st.text(st.characters(exclude_characters="<>[]`'\"\\", codec="utf-8"), max_size=40), st.sampled_from(AROUND))
+@given(
+    st.sampled_from(GRID),
+    st.text(st.characters(exclude_characters="<>[]`'\"\\", codec="utf-8"), max_size=40),
+    st.sampled_from(AROUND),
+)
 def test_a_verdict_is_read_in_thinking_and_fences(score: float, words: str, around: str) -> None:
     fields = {"score": score, "reason": words}
     for text in (json.dumps(fields), json.dumps(fields, indent=1, ensure_ascii=False)):
@@ -27,8 +31,10 @@ def test_a_verdict_is_read_in_thinking_and_fences(score: float, words: str, arou
 
 @pytest.mark.parametrize(
     "text",
-    ["", "0.7", "Score: 8/10", '{"score": 7}', '{"score": 0.75}', '{"score": -0.1}', '{"score": true}', '{"score": null}', '{"score": NaN}',
-     '{"score": 1e999}', '{"score": "good"}', '{"reason": "x"}', "{", '{"score": [1]}', "[0.5]", '{"score": 1e30}', "{}", "{}}", '{"score"',
+    ["", "0.7", "Score: 8/10", '{"score": 7}', '{"score": 0.75}', '{"score": -0.1}', '{"score": true}',
+    '{"score": null}', '{"score": NaN}',
+     '{"score": 1e999}', '{"score": "good"}', '{"reason": "x"}', "{", '{"score": [1]}', "[0.5]", '{"score": 1e30}',
+     "{}", "{}}", '{"score"',
      '{"score": ' + "9" * 401 + "}", '{"score": "' + "1" * 5000 + '"}', '{"score": ' + "1" * 5000 + "}",
      '{"score": "1_0"}', '{"score": "80%"}', '{"score": "8/10"}'],
 )  # fmt: skip

@@ -1,4 +1,6 @@
-"""What endpoints really send: every shape of stream, content, usage and ending that is known, and however it is cut into packets."""
+"""What endpoints really send: every shape of stream, content, usage and ending that is known, and however it is cut
+into packets.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,8 @@ def good(body: bytes, text: str = "7", reasoning: str | None = None, usage: Usag
 
 END: dict[str, Any] = {"choices": [], "usage": USAGE}
 
-# -- how a stream is cut and labelled -----------------------------------------------------------------------------------
+# -- how a stream is cut and labelled
+# -----------------------------------------------------------------------------------
 
 STREAM = (
     ": hello\n"
@@ -81,12 +84,18 @@ STREAM = (
 
 
 @given(st.lists(st.integers(0, 600), max_size=14), st.sampled_from(["\n", "\r\n", "\r"]), st.booleans())
-def test_a_stream_reads_the_same_in_any_packets_and_with_any_ends_of_lines(cuts: list[int], newline: str, bom: bool) -> None:
+def test_a_stream_reads_the_same_in_any_packets_and_with_any_ends_of_lines(
+    cuts: list[int], newline: str, bom: bool
+) -> None:
     data = (b"\xef\xbb\xbf" if bom else b"") + STREAM.replace("\n", newline).encode()
     edges = sorted({0, len(data), *(c for c in cuts if c < len(data))})
     reply = read(*(data[a:b] for a, b in itertools.pairwise(edges)))
     assert isinstance(reply, Reply), reply
-    assert reply.pieces == ["Grüß", " \u2028dich\u0085", " 🙂"] and reply.usage == Usage(10, 5) and reply.finish_reason == "stop"
+    assert (
+        reply.pieces == ["Grüß", " \u2028dich\u0085", " 🙂"]
+        and reply.usage == Usage(10, 5)
+        and reply.finish_reason == "stop"
+    )
 
 
 @given(st.binary(max_size=60).map(lambda b: b.replace(b"x", b"\r").replace(b"y", b"\n")), st.lists(st.integers(0, 60)))
@@ -97,7 +106,10 @@ def test_lines_are_those_of_the_whole(data: bytes, cuts: list[int]) -> None:
     assert [*found, lines.end()] == data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
 
 
-@given(st.lists(st.binary(max_size=30), max_size=5), st.sampled_from([b"", b"data: ", b"{", sse(says("a"), done=False), b"\xef\xbb\xbf"]))
+@given(
+    st.lists(st.binary(max_size=30), max_size=5),
+    st.sampled_from([b"", b"data: ", b"{", sse(says("a"), done=False), b"\xef\xbb\xbf"]),
+)
 def test_whatever_comes_is_a_reply_or_a_failure(packets: list[bytes], begin: bytes) -> None:
     found = read(begin, *packets)
     assert isinstance(found, Reply) or found.kind in ("malformed", "cut", "server", "rate_limit")
@@ -140,14 +152,24 @@ def test_mended_text_can_be_written_down(pieces: list[str]) -> None:
         b": OPENROUTER PROCESSING\n\n" * 3 + sse(says("7", "stop"), END),
         sse(says("7", "stop", usage=USAGE)),  # Moonshot
         sse(says("7", "stop"), {"choices": [], "x_groq": {"usage": USAGE}}),  # Groq
-        sse({**says("7", "stop"), "usage": USAGE}, {"choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0}}),
-        sse({**says("7"), "usage": {**USAGE, "completion_tokens": 1}}, {**says("", "stop"), "usage": USAGE}),  # running counts
+        sse(
+            {**says("7", "stop"), "usage": USAGE},
+            {"choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0}},
+        ),
+        sse(
+            {**says("7"), "usage": {**USAGE, "completion_tokens": 1}}, {**says("", "stop"), "usage": USAGE}
+        ),  # running counts
         sse({"choices": [], "prompt_filter_results": [{}]}, says("7", "stop", content_filter_results={}), END),  # Azure
         json.dumps({"choices": [{"message": {"content": "7"}, "finish_reason": "stop"}], "usage": USAGE}).encode(),
-        b"\n\n \n" + json.dumps({"choices": [{"message": {"content": "7"}, "finish_reason": "stop"}], "usage": USAGE}, indent=1).encode(),
+        b"\n\n \n"
+        + json.dumps(
+            {"choices": [{"message": {"content": "7"}, "finish_reason": "stop"}], "usage": USAGE}, indent=1
+        ).encode(),
         b"\xef\xbb\xbf" + json.dumps({"choices": {"message": {"content": "7"}}, "usage": USAGE}).encode(),
         b"\n".join(json.dumps(c).encode() for c in (says("7"), says("", "stop"), END)),  # a JSON in every line
-        sse({"choices": [{"index": 0, "text": "7", "delta": {"content": "7"}, "finish_reason": "eos"}]}, END),  # Together
+        sse(
+            {"choices": [{"index": 0, "text": "7", "delta": {"content": "7"}, "finish_reason": "eos"}]}, END
+        ),  # Together
         sse({"choices": [{"text": "7", "finish_reason": "stop"}]}, END),
         sse(says("7", "stop"), {"choices": [], "timings": {"prompt_n": 4, "cache_n": 6, "predicted_n": 5}}),
     ],
@@ -203,12 +225,15 @@ def test_an_answer_that_the_engine_broke_off_is_no_outcome(reason: str, stream: 
     assert failed.usage == Usage(10, 5), "it is billed"
 
 
-@pytest.mark.parametrize("reason", ["stop", "length", "content_filter", "tool_calls", "eos", "SAFETY", "end_turn", "model_length"])
+@pytest.mark.parametrize(
+    "reason", ["stop", "length", "content_filter", "tool_calls", "eos", "SAFETY", "end_turn", "model_length"]
+)
 def test_other_endings_are_outcomes(reason: str) -> None:
     assert good(sse(says("7"), says(None, reason), END)).finish_reason == reason
 
 
-# -- what was said ------------------------------------------------------------------------------------------------------
+# -- what was said
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -216,12 +241,30 @@ def test_other_endings_are_outcomes(reason: str) -> None:
     [
         ({"content": "7", "reasoning_content": "2+5"}, "7", "2+5"),
         ({"content": "7", "reasoning": "2+5", "reasoning_content": "2+5"}, "7", "2+5"),  # twice the same
-        ({"content": "7", "reasoning": "2+5", "reasoning_details": [{"type": "reasoning.text", "text": "2+5"}]}, "7", "2+5"),
+        (
+            {"content": "7", "reasoning": "2+5", "reasoning_details": [{"type": "reasoning.text", "text": "2+5"}]},
+            "7",
+            "2+5",
+        ),
         ({"content": "7", "reasoning_details": [{"type": "reasoning.summary", "summary": "2+5"}]}, "7", "2+5"),
-        ({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "2+5"}]}, {"type": "text", "text": "7"}]}, "7", "2+5"),
+        (
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "2+5"}]},
+                    {"type": "text", "text": "7"},
+                ]
+            },
+            "7",
+            "2+5",
+        ),
         ({"content": [{"type": "thinking", "thinking": "2+5"}, {"type": "text", "text": "7"}]}, "7", "2+5"),  # Cohere
         (
-            {"content": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "2+5"}]}, {"type": "text", "text": "7"}]},
+            {
+                "content": [
+                    {"type": "reasoning", "summary": [{"type": "summary_text", "text": "2+5"}]},
+                    {"type": "text", "text": "7"},
+                ]
+            },
             "7",
             "2+5",
         ),
@@ -229,7 +272,17 @@ def test_other_endings_are_outcomes(reason: str) -> None:
         ({"content": ["7"]}, "7", ""),
         ({"content": {"type": "text", "text": "7"}}, "7", ""),
         ({"content": [{"type": "text", "text": {"value": "7"}}, {"type": "reference", "reference_ids": [1]}]}, "7", ""),
-        ({"content": [{"type": "tool_use", "content": "no"}, {"type": "image_url", "text": "no"}, {"type": "text", "text": "7"}]}, "7", ""),
+        (
+            {
+                "content": [
+                    {"type": "tool_use", "content": "no"},
+                    {"type": "image_url", "text": "no"},
+                    {"type": "text", "text": "7"},
+                ]
+            },
+            "7",
+            "",
+        ),
         ({"content": None, "refusal": "7"}, "7", ""),
         ({"content": [{"type": "refusal", "refusal": "7"}]}, "7", ""),
         ({"content": 7, "refusal": "7"}, "7", ""),
@@ -249,7 +302,10 @@ def test_a_stream_is_made_of_its_deltas_whatever_stands_beside_them() -> None:
     beside = [says(d, message={"content": s}) for d, s in zip(texts, so_far, strict=True)]
     good(sse(*beside, END), so_far[-1])
     good(sse(*beside, says("", "stop", message={"content": so_far[-1]}), END), so_far[-1])
-    good(sse(*(says(d) for d in texts), {"choices": [{"delta": None, "message": {"content": so_far[-1]}}]}, END), so_far[-1])
+    good(
+        sse(*(says(d) for d in texts), {"choices": [{"delta": None, "message": {"content": so_far[-1]}}]}, END),
+        so_far[-1],
+    )
     only_messages = [{"choices": [{"message": {"content": s}}]} for s in so_far]
     good(sse(*only_messages, END), so_far[-1])
     good(sse(*({"choices": [{"message": {"content": d}}]} for d in texts), END), so_far[-1])
@@ -264,14 +320,23 @@ def test_of_several_choices_one_counts(first: int) -> None:
     other = first + 1
     good(sse({"choices": [choice(other, "no"), choice(first, "7")]}, {"choices": [choice(other, "no")]}, END))
     good(sse({"choices": [choice(other, "no")]}, {"choices": [choice(first, "7")]}, END))
-    good(json.dumps({"choices": [{"message": {"content": "7"}}, {"message": {"content": "no"}}], "usage": USAGE}).encode())
+    good(
+        json.dumps(
+            {"choices": [{"message": {"content": "7"}}, {"message": {"content": "no"}}], "usage": USAGE}
+        ).encode()
+    )
     good(sse({"choices": [choice(first, "7"), choice(first, "8")]}, END), "78")
 
 
 def test_fields_of_a_strange_kind_do_not_spoil_an_answer() -> None:
     strange = {
         "choices": [
-            {"index": "0", "message": {"content": "7"}, "finish_reason": {"type": "stop"}, "logprobs": {"content": [{"token": 5}]}}
+            {
+                "index": "0",
+                "message": {"content": "7"},
+                "finish_reason": {"type": "stop"},
+                "logprobs": {"content": [{"token": 5}]},
+            }
         ],
         "usage": USAGE,
         "model": ["m"],
@@ -282,7 +347,8 @@ def test_fields_of_a_strange_kind_do_not_spoil_an_answer() -> None:
                 % json.dumps(USAGE).encode()).model is None  # fmt: skip
 
 
-# -- usage --------------------------------------------------------------------------------------------------------------
+# -- usage
+# --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -292,8 +358,10 @@ def test_fields_of_a_strange_kind_do_not_spoil_an_answer() -> None:
         ({"prompt_tokens": 1000, "completion_tokens": 50, "cached_tokens": 900}, (1000, 50, 900)),
         ({"prompt_tokens": 1000, "completion_tokens": 50, "prompt_cache_hit_tokens": 900}, (1000, 50, 900)),
         ({"prompt_tokens": 1000, "completion_tokens": 50, "num_cached_tokens": 900}, (1000, 50, 900)),
-        ({"prompt_tokens": 1000, "completion_tokens": 50, "prompt_tokens_details": {"cached_tokens": 900}}, (1000, 50, 900)),
-        ({"prompt_tokens": 1000, "completion_tokens": 50, "prompt_tokens_details": [{"modality": "TEXT"}]}, (1000, 50, None)),
+        ({"prompt_tokens": 1000, "completion_tokens": 50, "prompt_tokens_details": {"cached_tokens": 900}}, (1000, 50,
+        900)),
+        ({"prompt_tokens": 1000, "completion_tokens": 50, "prompt_tokens_details": [{"modality": "TEXT"}]}, (1000, 50,
+        None)),
         (
             {"prompt_tokens": 2459, "completion_tokens": 23,
              "prompt_tokens_details": {"cached_tokens": 0}, "cache_read_input_tokens": 2455},
@@ -305,11 +373,13 @@ def test_fields_of_a_strange_kind_do_not_spoil_an_answer() -> None:
         ({"prompt_tokens": 0, "completion_tokens": 50, "total_tokens": 950, "cached_tokens": 900}, (900, 50, 900)),
         ({"prompt_tokens": 2000, "completion_tokens": 50, "total_tokens": 2950, "cached_tokens": 900}, (2900, 50, 900)),
         (
-            {"input_tokens": 2000, "output_tokens": 50, "cache_read_input_tokens": 900, "cache_creation_input_tokens": 0},
+            {"input_tokens": 2000, "output_tokens": 50, "cache_read_input_tokens": 900,
+            "cache_creation_input_tokens": 0},
             (2900, 50, 900, None, 0),
         ),
         (
-            {"input_tokens": 4, "output_tokens": 9, "cache_creation": {"ephemeral_5m_input_tokens": 30, "ephemeral_1h_input_tokens": 70}},
+            {"input_tokens": 4, "output_tokens": 9, "cache_creation": {"ephemeral_5m_input_tokens": 30,
+            "ephemeral_1h_input_tokens": 70}},
             (104, 9, None, None, 100, 70),
         ),
         # writes to the cache
@@ -321,18 +391,21 @@ def test_fields_of_a_strange_kind_do_not_spoil_an_answer() -> None:
             },
             (98805, 5120, 66360, None, 32435),
         ),
-        ({"prompt_tokens": 500, "completion_tokens": 5, "prompt_tokens_details": {"cache_write_tokens": 400}}, (500, 5, None, None, 400)),
+        ({"prompt_tokens": 500, "completion_tokens": 5, "prompt_tokens_details": {"cache_write_tokens": 400}}, (500, 5,
+        None, None, 400)),
         (
             {"prompt_tokens": 500, "completion_tokens": 5, "cache_creation_input_tokens": 400, "total_tokens": 905},
             (900, 5, None, None, 400),
         ),
         (
-            {"prompt_tokens": 10, "completion_tokens": 5, "cache_read_input_tokens": 20, "cache_creation_input_tokens": 30},
+            {"prompt_tokens": 10, "completion_tokens": 5, "cache_read_input_tokens": 20,
+            "cache_creation_input_tokens": 30},
             (60, 5, 20, None, 30),
         ),
         # thinking
         ({"prompt_tokens": 9, "completion_tokens": 5, "reasoning_tokens": 3}, (9, 5, None, 3)),  # SGLang
-        ({"prompt_tokens": 33, "completion_tokens": 7163, "total_tokens": 7196, "reasoning_tokens": 193_830}, (33, 200_993, None, 193_830)),
+        ({"prompt_tokens": 33, "completion_tokens": 7163, "total_tokens": 7196, "reasoning_tokens": 193_830}, (33,
+        200_993, None, 193_830)),
         ({"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 623}, (20, 603, None, 405)),  # Gemini
         ({"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 90, "cached_tokens": 12}, (20, 70, 12, 60)),
         ({"prompt_tokens": 10.0, "completion_tokens": 5.0}, (10, 5)),
@@ -355,7 +428,12 @@ def test_tokens_beside_a_prompt_are_billed_as_those_within_it(
     given_ = fresh + read_ + written
     out = {"completion_tokens": made + thought, "completion_tokens_details": {"reasoning_tokens": thought}}
     prompt = given_ if way == "part" else fresh
-    reported = {"prompt_tokens": prompt, **out, "total_tokens": given_ + made + thought, "cache_read_input_tokens": read_}
+    reported = {
+        "prompt_tokens": prompt,
+        **out,
+        "total_tokens": given_ + made + thought,
+        "cache_read_input_tokens": read_,
+    }
     usage, wrong = usage_of(reported | {"cache_creation_input_tokens": written}, None, spoke=False)
     assert (usage is None) == (given_ == 0), wrong
     if usage is not None:
@@ -383,15 +461,21 @@ def test_input_is_bounded_by_the_request_and_output_by_what_was_said() -> None:
     assert usage_of({"prompt_tokens": 300, "completion_tokens": 5}, 64, spoke=True, sent_bytes=300)[0] == Usage(300, 5)
     words = "one two three four five " * 100
     for told, is_true in ((1, False), (60, False), (300, True), (2000, True)):
-        reply = read(sse(says(words, "stop"), {"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": told}}), cap=64, sent=300)
+        reply = read(
+            sse(says(words, "stop"), {"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": told}}),
+            cap=64,
+            sent=300,
+        )
         assert isinstance(reply, Reply) and (reply.usage is not None) == is_true, told
         assert is_true or "impossible usage" in reply.usage_error
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
-                        ["usage", "choices", "delta", "message", "content", "text", "type", "index", "finish_reason", "x_groq", "error",
-                         "reasoning", "logprobs", "prompt_tokens", "completion_tokens", "cached_tokens", "prompt_tokens_details"]), inner),
+                        ["usage", "choices", "delta", "message", "content", "text", "type", "index", "finish_reason",
+                        "x_groq", "error",
+                         "reasoning", "logprobs", "prompt_tokens", "completion_tokens", "cached_tokens",
+                         "prompt_tokens_details"]), inner),
                     max_leaves=12))  # fmt: skip
 def test_no_json_is_more_than_a_failure(body: Any) -> None:
     found = read(json.dumps(body).encode()), read(sse(body, body, says("7", "stop"), END))
@@ -414,12 +498,24 @@ odd = (
 )
 said = st.dictionaries(
     st.sampled_from(
-        ["content", "reasoning_content", "reasoning", "reasoning_text", "thinking", "reasoning_details", "refusal", "usage", "role"]
+        [
+            "content",
+            "reasoning_content",
+            "reasoning",
+            "reasoning_text",
+            "thinking",
+            "reasoning_details",
+            "refusal",
+            "usage",
+            "role",
+        ]
     ),
     odd,
 )
 a_choice = st.dictionaries(
-    st.sampled_from(["index", "finish_reason", "finishReason", "finish_details", "message", "text", "logprobs", "error", "usage"]),
+    st.sampled_from(
+        ["index", "finish_reason", "finishReason", "finish_details", "message", "text", "logprobs", "error", "usage"]
+    ),
     odd,
     max_size=3,
 )

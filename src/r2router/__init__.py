@@ -1,7 +1,7 @@
 """r2router: which LLM answers, and how long the answer may be.
 
-Each model is a curve of quality against cost over output budgets; a router forecasts the curves for a query and takes the (model,
-budget) pair that is worth most. See the README for five lines that train, save and route.
+Each model is a curve of quality against cost over output budgets; a router forecasts the curves for a query and takes
+the (model, budget) pair that is worth most. See the README for five lines that train, save and route.
 """
 
 import lazy_loader

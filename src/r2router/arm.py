@@ -29,7 +29,9 @@ class Arm(str):
 
 
 class ArmField:
-    """A field of arms in a struct: kept as plain text, which msgspec can write and read (it refuses subclasses), and given as `Arm`."""
+    """A field of arms in a struct: kept as plain text, which msgspec can write and read (it refuses subclasses), and
+    given as `Arm`.
+    """
 
     def __init__(self, kind: type[msgspec.Struct], name: str) -> None:
         self._kept = kind.__dict__[name]

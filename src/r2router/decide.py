@@ -1,7 +1,7 @@
 """Policies: from forecasts and costs to arms, as pure array functions.
 
-A policy sees (n, arms) forecasts of quality and of cost. An arm whose quality is NaN (never observed) or whose cost is not finite
-(excluded) cannot be chosen. Ties go to the cheaper arm, then to the pool's order.
+A policy sees (n, arms) forecasts of quality and of cost. An arm whose quality is NaN (never observed) or whose cost is
+not finite (excluded) cannot be chosen. Ties go to the cheaper arm, then to the pool's order.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Policy(Protocol):
     def choose(self, forecast: Forecast, cost: FloatArray) -> IntArray:
         """(n,) index of the chosen arm of each query, `NO_ARM` where a hard limit leaves none.
 
-        cost: (n, arms) US dollars, infinite where an arm may not be chosen. To choose such an arm, or one of unknown quality (NaN),
-        counts as `NO_ARM`.
+        cost: (n, arms) US dollars, infinite where an arm may not be chosen. To choose such an arm, or one of unknown
+        quality (NaN), counts as `NO_ARM`.
         """
         ...
 
@@ -36,8 +36,8 @@ class Tradeoff(msgspec.Struct, frozen=True, tag="tradeoff", tag_field="policy", 
     """Maximise (1 - lam) quality - lam cost / scale (the paper's objective, Section 3).
 
     lam: 0 asks for quality only, 1 for cost only.
-    scale: the US dollars that weigh as much as a whole point of quality at lam = 0.5. By default the router's own (the mean cost
-        of its best fixed arm), so that 0.3 means something; 1.0 is the paper's raw dollars.
+    scale: the US dollars that weigh as much as a whole point of quality at lam = 0.5. By default the router's own (the
+        mean cost of its best fixed arm), so that 0.3 means something; 1.0 is the paper's raw dollars.
     ties: which of several equally good arms; `"first"` in the pool's order is how the paper's released code has it.
 
     Raises `PolicyError` unless lam is in [0, 1] and scale a finite number above 0.
@@ -52,14 +52,18 @@ class Tradeoff(msgspec.Struct, frozen=True, tag="tradeoff", tag_field="policy", 
         if self.scale is not None:
             _check(self, "scale", "Tradeoff: scale in US dollars", 0.0, math.inf)
             if self.scale == 0:
-                raise PolicyError(f"Tradeoff: scale in US dollars is {self.scale}; it must be above 0, as cost is divided by it")
+                raise PolicyError(
+                    f"Tradeoff: scale in US dollars is {self.scale}; it must be above 0, as cost is divided by it"
+                )
         if self.ties not in ("cheaper", "first"):
             raise PolicyError(f"Tradeoff: ties is {self.ties!r}; it must be 'cheaper' or 'first'")
 
     def choose(self, forecast: Forecast, cost: FloatArray) -> IntArray:
         """See `Policy.choose`. Raises `PolicyError` without a scale (a router fills in its own)."""
         if self.scale is None:
-            raise PolicyError("Tradeoff: no scale; give Tradeoff(lam, scale=...) or decide through a Router, which has its own")
+            raise PolicyError(
+                "Tradeoff: no scale; give Tradeoff(lam, scale=...) or decide through a Router, which has its own"
+            )
         score = (1.0 - self.lam) * forecast.quality
         if self.lam > 0:  # an excluded arm costs infinitely much, and 0 x infinity is nothing
             score -= (self.lam / self.scale) * cost
@@ -69,7 +73,8 @@ class Tradeoff(msgspec.Struct, frozen=True, tag="tradeoff", tag_field="policy", 
 class Value(msgspec.Struct, frozen=True, tag="value", tag_field="policy", forbid_unknown_fields=True):
     """Maximise usd * quality - cost: a correct answer is worth `usd` US dollars.
 
-    The same family as `Tradeoff`, with usd = scale (1 - lam) / lam. Raises `PolicyError` unless usd is finite and at least 0.
+    The same family as `Tradeoff`, with usd = scale (1 - lam) / lam. Raises `PolicyError` unless usd is finite and at
+    least 0.
     """
 
     usd: float
@@ -101,7 +106,8 @@ class Cheapest(msgspec.Struct, frozen=True, tag="cheapest", tag_field="policy", 
 
 
 class Best(msgspec.Struct, frozen=True, tag="best", tag_field="policy", forbid_unknown_fields=True):
-    """The best forecast quality among the arms that are forecast to cost at most `max_cost` US dollars for this request.
+    """The best forecast quality among the arms that are forecast to cost at most `max_cost` US dollars for this
+    request.
 
     Raises `PolicyError` unless max_cost is finite and at least 0.
     """
@@ -122,13 +128,15 @@ AnyPolicy = Tradeoff | Value | Cheapest | Best
 _OURS: frozenset[type] = frozenset({Tradeoff, Value, Cheapest, Best})
 
 
-def decide(policy: Policy, forecast: Forecast, usable: BoolArray | None, budget_tokens: FloatArray, anchors: IntArray) -> Choices:
+def decide(
+    policy: Policy, forecast: Forecast, usable: BoolArray | None, budget_tokens: FloatArray, anchors: IntArray
+) -> Choices:
     """Decisions for n forecasts that carry their cost. `Router.choose` is the one caller: it knows the other arguments.
 
     usable: (arms,) or (n, arms), false where an arm must not be chosen; None: all may.
     budget_tokens: (arms,) the budgets asked for, NaN where they are not numbers.
-    anchors: (pairs, 2) arms that are neighbouring numeric budgets of one model, the smaller first; where a `Best` cap falls
-        between the two, the budget between them that just meets the cap is considered too (the paper's Eq. 9).
+    anchors: (pairs, 2) arms that are neighbouring numeric budgets of one model, the smaller first; where a `Best` cap
+        falls between the two, the budget between them that just meets the cap is considered too (the paper's Eq. 9).
     Raises `PolicyError` where a policy of another kind answers something that is not one arm per query.
     """
     cost = forecast.cost if usable is None else np.where(usable, forecast.cost, np.inf)
@@ -150,15 +158,20 @@ def decide(policy: Policy, forecast: Forecast, usable: BoolArray | None, budget_
 
 
 def anchor_pairs(model_of_arm: IntArray, budget_tokens: FloatArray) -> IntArray:
-    """(pairs, 2) neighbouring numeric budgets of one model, by size. A budget of 0 switches thinking off: nothing lies next to it."""
+    """(pairs, 2) neighbouring numeric budgets of one model, by size. A budget of 0 switches thinking off: nothing lies
+    next to it.
+    """
     order = np.lexsort((budget_tokens, model_of_arm))
     low, high = order[:-1], order[1:]
     same = (model_of_arm[low] == model_of_arm[high]) & (budget_tokens[low] > 0) & ~np.isnan(budget_tokens[high])
     return np.stack([low[same], high[same]], axis=1)
 
 
-def ranked(policy: Policy, forecast: Forecast, usable: BoolArray | None, model_of_arm: IntArray, maximum: int) -> IntArray:
-    """(n, up to `maximum`) the policy's choice, then its choice without that model, and so on: the order to fall back in.
+def ranked(
+    policy: Policy, forecast: Forecast, usable: BoolArray | None, model_of_arm: IntArray, maximum: int
+) -> IntArray:
+    """(n, up to `maximum`) the policy's choice, then its choice without that model, and so on: the order to fall back
+    in.
 
     `NO_ARM` behind the last. usable: as in `decide`.
     """
@@ -219,12 +232,14 @@ def _choice(policy: Policy, forecast: Forecast, cost: FloatArray) -> IntArray:
         raise PolicyError(f"{name}.choose failed: {error}") from error
     if arm.shape != (n,) or arm.dtype.kind not in "iu":
         raise PolicyError(
-            f"{name}.choose gave {arm.dtype} of shape {arm.shape}; it must give one arm index per query, integers of shape ({n},)"
+            f"{name}.choose gave {arm.dtype} of shape {arm.shape}; it must give one arm index per query, integers of"
+            f" shape ({n},)"
         )
     arm = arm.astype(np.intp)
     if ((arm < NO_ARM) | (arm >= arms)).any():
         raise PolicyError(
-            f"{name}.choose gave the arm indices {arm.min()} to {arm.max()}; there are 0 to {arms - 1}, and {NO_ARM} for none"
+            f"{name}.choose gave the arm indices {arm.min()} to {arm.max()}; there are 0 to {arms - 1}, and {NO_ARM}"
+            " for none"
         )
     at = _flat(arm, arms)
     return np.where(np.isfinite(cost.take(at)) & ~np.isnan(forecast.quality.take(at)), arm, NO_ARM)
@@ -240,7 +255,8 @@ def _argmax(score: FloatArray, cost: FloatArray) -> IntArray:
     arm = score.argmax(axis=1)
     at = _flat(arm, score.shape[1])
     top = score.take(at)
-    # nearly always: one best arm per query, and all of them may be chosen (a NaN score would be the argmax, and equal nothing)
+    # nearly always: one best arm per query, and all of them may be chosen (a NaN score would be the argmax, and equal
+    # nothing)
     if np.count_nonzero(score == top[:, None]) == len(score) and np.isfinite(top - cost.take(at)).all():
         return arm
     score = np.where(np.isfinite(score) & np.isfinite(cost), score, -np.inf)
@@ -249,7 +265,9 @@ def _argmax(score: FloatArray, cost: FloatArray) -> IntArray:
 
 
 def _check(policy: msgspec.Struct, field: str, name: str, low: float, high: float) -> None:
-    """Raise `PolicyError` unless the field is a number in range; one of another kind (of numpy, say) becomes a float."""
+    """Raise `PolicyError` unless the field is a number in range; one of another kind (of numpy, say) becomes a
+    float.
+    """
     value = getattr(policy, field)
     number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     if not (math.isfinite(number) and low <= number <= high):

@@ -81,7 +81,8 @@ class Refused(R2Error):
     code: one word for programs.
     param: the field of the request that is wrong.
     retry_after: seconds after which another try may work, where one may.
-    details: more members of the error's body: limit, spent, in flight, when the window begins anew, in the units that their names say.
+    details: more members of the error's body: limit, spent, in flight, when the window begins anew, in the units that
+    their names say.
     retry: false where clients must not send it again by themselves, although the status would let them.
     """
 
@@ -158,7 +159,9 @@ class SaveError(R2Error):
 
 
 def expect(what: str, value: object, kind: type | tuple[type, ...], hint: str) -> None:
-    """Raise `UsageError` where an argument is of another type, a flag where a number is wanted too. hint: what to give instead."""
+    """Raise `UsageError` where an argument is of another type, a flag where a number is wanted too. hint: what to give
+    instead.
+    """
     wrong_flag = isinstance(value, bool) and bool not in (kind if isinstance(kind, tuple) else (kind,))
     if wrong_flag or not isinstance(value, kind):
         shown = repr(value)

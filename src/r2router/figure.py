@@ -10,8 +10,8 @@ import msgspec
 class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
     """A measured number with its 95 % interval (by bootstrap over queries) and the number of queries behind it.
 
-    NaN is what could not be measured; JSON has no word for it, so such a number is left out there. An infinite cost is one at which
-    the quality asked for is never reached.
+    NaN is what could not be measured; JSON has no word for it, so such a number is left out there. An infinite cost is
+    one at which the quality asked for is never reached.
     """
 
     name: str

@@ -1,7 +1,8 @@
 """Files: written so that nothing is lost, and looked at before they are read.
 
-A file that is written is there as a whole, or what was there before stays. What is read must be a file: a pipe that nobody writes to
-or a device would be waited on, or read, for ever. What an output must not replace stands here too (`check_output`).
+A file that is written is there as a whole, or what was there before stays. What is read must be a file: a pipe that
+nobody writes to or a device would be waited on, or read, for ever. What an output must not replace stands here too
+(`check_output`).
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ _LONGEST_NAME = 200  # bytes of the target's name within that of the partial fil
 def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     """A file to write that takes its name only when all of it is on the disk; otherwise what was there before stays.
 
-    Until then it is called `.NAME.<16 hex digits>.partial`, in the same folder. It is created exclusively and its name cannot be
-    guessed, so that nobody else's link or file is ever written to. It keeps the permissions of the file that it replaces. What killed
-    writers of the same file left behind is cleared away. Raises `SaveError` where that does not work.
+    Until then it is called `.NAME.<16 hex digits>.partial`, in the same folder. It is created exclusively and its name
+    cannot be guessed, so that nobody else's link or file is ever written to. It keeps the permissions of the file that
+    it replaces. What killed writers of the same file left behind is cleared away. Raises `SaveError` where that does
+    not work.
     """
     path = Path(os.path.realpath(path))  # a link stays a link
     if path.exists() and not path.is_file():
@@ -62,7 +64,9 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def scratch_folder(path: str | Path) -> Iterator[Path]:
-    """A folder beside `path` for parts of it, which is gone afterwards; what killed writers left is cleared away. Raises `SaveError`."""
+    """A folder beside `path` for parts of it, which is gone afterwards; what killed writers left is cleared away.
+    Raises `SaveError`.
+    """
     path = Path(os.path.realpath(path))
     folder = _partial(path)
     try:
@@ -81,7 +85,9 @@ def scratch_folder(path: str | Path) -> Iterator[Path]:
 
 
 def leftovers(path: str | Path) -> list[Path]:
-    """The partial files and folders that killed writers of `path` left behind; also those of a writer that is still at work."""
+    """The partial files and folders that killed writers of `path` left behind; also those of a writer that is still at
+    work.
+    """
     path = Path(os.path.realpath(path))
     name = re.compile(re.escape(_prefix(path)) + r"[0-9a-f]{16}\.partial")
     return sorted(p for p in path.parent.iterdir() if name.fullmatch(p.name)) if path.parent.is_dir() else []
@@ -144,8 +150,9 @@ _JOURNAL_MARK = b'{"format":"r2router-'
 def check_output(path: str | Path, endings: Sequence[str] = (), reads: Iterable[str | Path] = ()) -> None:
     """Refuse a file that must not be written: the one rule of every command that writes one.
 
-    endings: the formats that can be written, as `.csv`; the name must end in one of them. reads: files that the same command reads.
-    A file of a collection or of a saved router belongs to its folder, and is never replaced by anything else. Raises `ConfigError`.
+    endings: the formats that can be written, as `.csv`; the name must end in one of them. reads: files that the same
+    command reads. A file of a collection or of a saved router belongs to its folder, and is never replaced by anything
+    else. Raises `ConfigError`.
     """
     path = Path(path)
     if endings and path.suffix.lower() not in endings:
@@ -153,7 +160,9 @@ def check_output(path: str | Path, endings: Sequence[str] = (), reads: Iterable[
         raise ConfigError(f"{path}: {kind} is not a format that is written here; name it {', '.join(endings)}")
     for read in reads:
         if _same(path, read):
-            raise ConfigError(f"{path}: is read by this command, and would be replaced by its own output; choose another name")
+            raise ConfigError(
+                f"{path}: is read by this command, and would be replaced by its own output; choose another name"
+            )
     if whose := _owner(Path(os.path.realpath(path))):
         raise ConfigError(f"{path}: belongs to {whose} and must not be replaced; choose another name")
 
@@ -174,21 +183,36 @@ def _owner(path: Path) -> str:
         return f"the saved router {path.parent}"
     try:
         with path.open("rb") as file:
-            return "a collection: it is a journal" if path.is_file() and file.read(len(_JOURNAL_MARK)) == _JOURNAL_MARK else ""
+            return (
+                "a collection: it is a journal"
+                if path.is_file() and file.read(len(_JOURNAL_MARK)) == _JOURNAL_MARK
+                else ""
+            )
     except OSError:
         return ""
 
 
 # -- what is read ---------------------------------------------------------------------------------------------------
 
-_KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"), (stat.S_ISSOCK, "a socket"))
+_KINDS = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
 _MARKS = (  # first bytes -> what such a file is; UTF-32 begins as UTF-16 does
     (b"\xff\xfe\x00\x00", "UTF-32"),
     (b"\x00\x00\xfe\xff", "UTF-32"),
     (b"\xff\xfe", "UTF-16"),
     (b"\xfe\xff", "UTF-16"),
 )
-_PACKED = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"), (b"PK\x03\x04", "zip"))
+_PACKED = (
+    (b"\x1f\x8b", "gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ", "xz"),
+    (b"PK\x03\x04", "zip"),
+)
 
 
 def check_file(path: str | Path, kind: type[R2Error] = DataError, *, pipes: bool = False) -> None:
@@ -208,7 +232,9 @@ def check_file(path: str | Path, kind: type[R2Error] = DataError, *, pipes: bool
 
 
 def open_file(path: str | Path) -> BinaryIO:
-    """A file or pipe to read. Raises `DataError` where it is a device or the like, or a pipe that nothing comes from for a while."""
+    """A file or pipe to read. Raises `DataError` where it is a device or the like, or a pipe that nothing comes from
+    for a while.
+    """
     check_file(path, pipes=True)
     file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
     if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
@@ -226,7 +252,9 @@ PATIENCE_S = 10.0
 
 
 def check_text(path: str | Path, kind: type[R2Error] = DataError) -> None:
-    """As `check_file`; and raise where the file is packed, or text in UTF-16 or UTF-32, which would otherwise fail with odd words."""
+    """As `check_file`; and raise where the file is packed, or text in UTF-16 or UTF-32, which would otherwise fail with
+    odd words.
+    """
     check_file(path, kind)
     try:
         with Path(path).open("rb") as file:

@@ -35,14 +35,17 @@ _MARK = re.compile(
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
 _BUT = re.compile(
-    r"[^.\n]{0,120}?(?:\bbut|,\ (?:it\ is|it's)|;\ (?:it\ is|it's)|\binstead)\b(?:\ rather)?[,:]?\s{1,4}", re.IGNORECASE | re.VERBOSE
+    r"[^.\n]{0,120}?(?:\bbut|,\ (?:it\ is|it's)|;\ (?:it\ is|it's)|\binstead)\b(?:\ rather)?[,:]?\s{1,4}",
+    re.IGNORECASE | re.VERBOSE,
 )
 _WRAPPED = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|textrm|mbox|operatorname)\s{0,4}\{([^{}]*)\}")
 _LINE = re.compile(r"[^\n]*")
 
 
 def final_answer(response: str) -> str | None:
-    """What the response gives as its answer: in its last box, or behind its last "(final) answer is"; None without either."""
+    """What the response gives as its answer: in its last box, or behind its last "(final) answer is"; None without
+    either.
+    """
     return next(final_answers(response), None)
 
 
@@ -84,7 +87,9 @@ def _begin(response: str, m: re.Match[str], length: int) -> int | None:
 
 
 def reference_answer(reference: str) -> str:
-    """What of a reference is compared with: behind #### (GSM8K holds the working too) or in a box, without LaTeX's wrapping of words."""
+    """What of a reference is compared with: behind #### (GSM8K holds the working too) or in a box, without LaTeX's
+    wrapping of words.
+    """
     if "####" in reference:
         reference = reference.rpartition("####")[2]
     elif "\\boxed" in reference:
@@ -98,19 +103,39 @@ def first_line(text: str) -> str:
 
 
 _SAME = str.maketrans(
-    {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-", "\u2212": "-", "\u00a0": " "}
+    {
+        "\u2018": "'",
+        "\u2019": "'",
+        "\u201c": '"',
+        "\u201d": '"',
+        "\u2013": "-",
+        "\u2014": "-",
+        "\u2212": "-",
+        "\u00a0": " ",
+    }
     | dict.fromkeys(("\u2010", "\u2011"), "-")
 )
-_PAIRS = (("**", "**"), ("__", "__"), ("\\(", "\\)"), ("\\[", "\\]"), *((c, c) for c in "\"'`*_$"), ("\u00ab", "\u00bb"), ("(", ")"))
+_PAIRS = (
+    ("**", "**"),
+    ("__", "__"),
+    ("\\(", "\\)"),
+    ("\\[", "\\]"),
+    *((c, c) for c in "\"'`*_$"),
+    ("\u00ab", "\u00bb"),
+    ("(", ")"),
+)
 
 
 def plain(text: str) -> str:
-    """A short text without case, LaTeX wrapping, forms of Unicode and quotes, and runs of white space. Marks stay: C++ is not C."""
+    """A short text without case, LaTeX wrapping, forms of Unicode and quotes, and runs of white space. Marks stay: C++
+    is not C.
+    """
     return " ".join(unicodedata.normalize("NFC", _WRAPPED.sub(r"\1", text)).translate(_SAME).casefold().split())
 
 
 def bare_forms(text: str) -> set[str]:
-    """`plain` text as it stands, and with the marks around it taken off one after the other: quotes, emphasis, the end of a sentence.
+    """`plain` text as it stands, and with the marks around it taken off one after the other: quotes, emphasis, the end
+    of a sentence.
 
     A mark that may be part of the answer stays: `.5`, `5!`, `50%`, `C#`, `A*`, and brackets of lists.
     """
@@ -146,7 +171,9 @@ def _barer(said: str) -> str:
 
 
 def _inside(text: str, begin: int) -> str:
-    """Up to the brace that closes the one before `begin`; to the end of the line where none does (an answer that was cut)."""
+    """Up to the brace that closes the one before `begin`; to the end of the line where none does (an answer that was
+    cut).
+    """
     if text[begin - 1] != "{":  # \boxed 5
         return re.split(r"[\s$]", text[begin : begin + 40], maxsplit=1)[0]
     depth = 1

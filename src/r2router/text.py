@@ -1,4 +1,6 @@
-"""Words for people and from people: money, texts compared, lists of names, the name that was probably meant, numbers of tokens."""
+"""Words for people and from people: money, texts compared, lists of names, the name that was probably meant, numbers of
+tokens.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def money(usd: float, up: bool = False) -> str:
 
 
 def request_cost(usd: float, short: bool = False) -> str:
-    """What a request costs, in the unit in which it is read: $0.00132, $0.214 per 1,000 requests. short: $0.214/1,000."""
+    """What a request costs, in the unit in which it is read: $0.00132, $0.214 per 1,000 requests. short:
+    $0.214/1,000.
+    """
     plain = usd == 0 or not math.isfinite(usd)
     units = ((1, ""), (1_000, "1,000"), (1_000_000, "million"))
     requests, name = next((u for u in units if plain or abs(usd) * u[0] >= _READABLE), units[-1])
@@ -52,7 +56,9 @@ def html_table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]
 
 
 def normalised(text: str) -> str:
-    """A text without what does not change its meaning to a reader: Unicode form, letter case, runs of white space, quotes' shapes."""
+    """A text without what does not change its meaning to a reader: Unicode form, letter case, runs of white space,
+    quotes' shapes.
+    """
     plain = unicodedata.normalize("NFKC", text).translate(_QUOTES)
     return " ".join(plain.casefold().split())
 
@@ -74,10 +80,11 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 
 def clean(text: str, keep: str = "") -> str:
-    r"""Foreign words as they may be shown: what a terminal acts on, or nobody sees, is spelled out (`\u001b`), except `keep`.
+    r"""Foreign words as they may be shown: what a terminal acts on, or nobody sees, is spelled out (`\u001b`), except
+    `keep`.
 
-    These are control characters, terminal escapes, marks that turn the direction of writing or have no width, and line separators.
-    Within JSON the result stands for the same text.
+    These are control characters, terminal escapes, marks that turn the direction of writing or have no width, and line
+    separators. Within JSON the result stands for the same text.
     """
     if text.isprintable():
         return text
@@ -89,14 +96,18 @@ def _spelled(character: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Foreign words as Markdown that shows them and does nothing: no markup, HTML or link of theirs works, and no line ends early."""
+    """Foreign words as Markdown that shows them and does nothing: no markup, HTML or link of theirs works, and no line
+    ends early.
+    """
     plain = clean(" ".join(text.split()))
     plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("://", ":&#47;&#47;")
     return re.sub(r"([\\`*\[\]|~#!]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", plain)
 
 
 def code(text: str, *, cell: bool = False) -> str:
-    """Foreign words as a code span of Markdown that they cannot end. cell: in a table, whose columns they cannot end either."""
+    """Foreign words as a code span of Markdown that they cannot end. cell: in a table, whose columns they cannot end
+    either.
+    """
     plain = clean(" ".join(text.split())) or " "
     fence = "`" * (max(map(len, re.findall("`+", plain)), default=0) + 1)
     space = " " if plain.startswith("`") or plain.endswith("`") else ""
@@ -106,18 +117,20 @@ def code(text: str, *, cell: bool = False) -> str:
 
 _LIKE_A_NUMBER = re.compile(r"[+\u2212-]?(?:[.,]?\d|inf(?:inity)?$|nan$)", re.IGNORECASE)
 _NUMBER = re.compile(
-    r"\+?(?P<whole>\d{1,3}(?:,\d{3})+|\d{1,12}(?:_\d{3})*)(?P<rest>\.\d{0,12})?(?P<power>[eE]\+?\d{1,2})?(?P<k>[kK])?", re.ASCII
+    r"\+?(?P<whole>\d{1,3}(?:,\d{3})+|\d{1,12}(?:_\d{3})*)(?P<rest>\.\d{0,12})?(?P<power>[eE]\+?\d{1,2})?(?P<k>[kK])?",
+    re.ASCII,
 )
 _TWO_WAYS = re.compile(r"\+?\d{1,3}\.\d{3}")
 MAX_BUDGET_TOKENS = 10**9  # of a budget: no answer is longer
 _NO_NUMBER = (
-    f"looks like a number and is not a whole number of tokens from 0 to {MAX_BUDGET_TOKENS:,}: write such a number as 1000, no limit as "
-    "'unlimited', and let a name begin with a letter"
+    f"looks like a number and is not a whole number of tokens from 0 to {MAX_BUDGET_TOKENS:,}: write such a number as"
+    " 1000, no limit as 'unlimited', and let a name begin with a letter"
 )
 
 
 def whole_tokens(text: str) -> int | None:
-    """The tokens that a budget's text stands for; None where it is a name. The one rule for tables, pools and everything else.
+    """The tokens that a budget's text stands for; None where it is a name. The one rule for tables, pools and
+    everything else.
 
     Raises `ConfigError` where it looks like a number and is not a whole one, or may be read in two ways.
     """

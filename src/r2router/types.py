@@ -25,8 +25,9 @@ NumberArray = FloatArray | IntArray
 """Counts, that may be estimates."""
 
 Control = Literal["instruction", "max_tokens", "reasoning_effort", "thinking_tokens", "prefix_sharing"]
-"""A knob that enforces a budget: words in the prompt, a hard cut, a named effort, an allowance for thinking; or one long answer
-that is cut at each budget and closed with a short forced one."""
+"""A knob that enforces a budget: words in the prompt, a hard cut, a named effort, an allowance for thinking; or one
+long answer that is cut at each budget and closed with a short forced one.
+"""
 
 Dialect = Literal["openai", "openrouter", "anthropic", "gemini", "deepseek", "qwen", "vllm", "sglang", "llama.cpp"]
 """Whose request fields an OpenAI-compatible endpoint understands, where they are not OpenAI's own."""
@@ -39,7 +40,9 @@ HUGE = 1e15
 
 UNLIMITED = "unlimited"
 CACHE_WRITE = 1.25  # times the input price: what Anthropic and Alibaba bill for a prompt that is written to their cache
-CACHE_WRITE_1H = 1.6  # times the price of a cache write: Anthropic's for one that is kept for an hour (twice the input price)
+CACHE_WRITE_1H = (
+    1.6  # times the price of a cache write: Anthropic's for one that is kept for an hour (twice the input price)
+)
 MAX_PRICE = 1e12  # US dollars per million tokens: above that a price is a slip, and sums of it would end at infinity
 
 
@@ -56,7 +59,8 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     cached_input: input read from the provider's prompt cache; where it is not given, the input price (never less).
     reasoning: thinking tokens; where it is not given, the output price, as nearly every provider bills today.
-    cache_write: input written to the prompt cache, to be kept for minutes; where it is not given, `CACHE_WRITE` times the input price.
+    cache_write: input written to the prompt cache, to be kept for minutes; where it is not given, `CACHE_WRITE` times
+    the input price.
     """
 
     input: float
@@ -95,8 +99,8 @@ class Tier(Rates, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Prices(Rates, frozen=True, forbid_unknown_fields=True):
     """What a model costs: rates, and other ones for long prompts.
 
-    tiers: by rising `above`. The last one whose `above` is less than a request's input tokens sets the rates of the whole request, as
-    Anthropic, Google and OpenAI bill (and as the genai-prices data is meant).
+    tiers: by rising `above`. The last one whose `above` is less than a request's input tokens sets the rates of the
+    whole request, as Anthropic, Google and OpenAI bill (and as the genai-prices data is meant).
     """
 
     tiers: tuple[Tier, ...] = ()
@@ -109,7 +113,9 @@ class Prices(Rates, frozen=True, forbid_unknown_fields=True):
         """The same prices times a factor."""
 
         def times(rates: Any) -> Any:
-            moved = {name: price * factor for name in Rates.__struct_fields__ if (price := getattr(rates, name)) is not None}
+            moved = {
+                name: price * factor for name in Rates.__struct_fields__ if (price := getattr(rates, name)) is not None
+            }
             return msgspec.structs.replace(rates, **moved)
 
         scaled: Prices = times(self)
@@ -132,9 +138,9 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def of(cls, value: float | str, control: tuple[Control, ...] = ()) -> Budget:
         """A budget from the way people write it: `150`, `"150"`, `"low"`, `"unlimited"`.
 
-        What looks like a number is that number of tokens, in one spelling: `1k`, `1,000`, `1_000`, `1e3`, `1000.0` and `01000` are
-        `1000`. Raises `ConfigError` where it looks like a number and is no whole one from 0 to 10^9, or may be read in two ways
-        (`1.000`, `1,5k`, `500 tokens`): other names begin with a letter.
+        What looks like a number is that number of tokens, in one spelling: `1k`, `1,000`, `1_000`, `1e3`, `1000.0` and
+        `01000` are `1000`. Raises `ConfigError` where it looks like a number and is no whole one from 0 to 10^9, or may
+        be read in two ways (`1.000`, `1,5k`, `500 tokens`): other names begin with a letter.
         """
         text = str(value)
         tokens = whole_tokens(text)
@@ -152,7 +158,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     usd_per_million: its prices; `None` means unknown, and whatever needs a cost then raises `MissingPrice`.
     capabilities: what a request can require of it (`vision`, `tools`, `json`, ...).
     context: the maximum of tokens of prompt and answer together; `None` means unknown, and unchecked.
-    max_output_tokens: the maximum of tokens of an answer, thinking included; collecting sends it as the cap where a budget sets none.
+    max_output_tokens: the maximum of tokens of an answer, thinking included; collecting sends it as the cap where a
+    budget sets none.
     available: false for a model that must not be chosen now (it stays in the pool and keeps its columns).
     """
 
@@ -172,7 +179,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Where models are called: an OpenAI-compatible endpoint.
 
     base_url: without `/chat/completions`, for example `http://127.0.0.1:8080/v1`.
-    key: the *name* of the environment variable that holds the key; empty where none is needed. The key itself is never kept.
+    key: the *name* of the environment variable that holds the key; empty where none is needed. The key itself is never
+    kept.
     dialect: whose request fields it understands, for thinking tokens and for continuing an answer.
     concurrency: the maximum of concurrent calls; rate limits that it reports or enforces lower it by themselves.
     timeout_s: the longest silence of the endpoint within a call.
@@ -195,7 +203,8 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
 
     quality: expected quality in [0, 1].
     tokens: expected output tokens, thinking included.
-    spread: standard deviation of the *forecast of the expected quality*: how unsure the router is, not how much answers vary.
+    spread: standard deviation of the *forecast of the expected quality*: how unsure the router is, not how much answers
+    vary.
     familiar: (n,) false where a query is not in distribution: unlike everything the router was trained on.
     cost: expected US dollars of the request; NaN until the router has put prices on it.
     domain: (n,) number of the domain that each query is nearest to; empty where the router keeps no evidence.
@@ -221,7 +230,9 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
         """The forecasts of some of the queries."""
         cost = self.cost if self.cost is _NO_COST else self.cost[rows]
         domain = self.domain[rows] if len(self.domain) else self.domain
-        return Forecast(self.arms, self.quality[rows], self.tokens[rows], self.spread[rows], self.familiar[rows], cost, domain)
+        return Forecast(
+            self.arms, self.quality[rows], self.tokens[rows], self.spread[rows], self.familiar[rows], cost, domain
+        )
 
     def __repr__(self) -> str:
         return f"Forecast({len(self)} queries x {len(self.arms)} arms)"
@@ -229,7 +240,10 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
     def _repr_html_(self) -> str:
         head = ("arm", "quality", "output tokens", "USD per 1,000 requests")
         cost = self.cost if self.cost.shape == self.quality.shape else np.full(self.quality.shape, np.nan)
-        means = [a.mean(axis=0).tolist() if len(self) else [np.nan] * len(self.arms) for a in (self.quality, self.tokens, 1000 * cost)]
+        means = [
+            a.mean(axis=0).tolist() if len(self) else [np.nan] * len(self.arms)
+            for a in (self.quality, self.tokens, 1000 * cost)
+        ]
         rows = ((arm, f"{q:.3f}", f"{t:,.0f}", f"{c:.3g}") for arm, q, t, c in zip(self.arms, *means, strict=True))
         return html_table(f"{self!r}, means over the queries", head, rows)
 
@@ -261,7 +275,8 @@ class PathStep(msgspec.Struct, frozen=True):
     """One arm of the exact path over all trade-offs: the best arm from `lam` down to the next step's `lam`.
 
     arm: the best one there.
-    lam: the lambda (with the path's cost scale) at which this arm takes over from the cheaper one before it; 1 for the first.
+    lam: the lambda (with the path's cost scale) at which this arm takes over from the cheaper one before it; 1 for the
+    first.
     value: the same threshold in dollars: what a correct answer must be worth for this arm to be the best.
     quality: forecast, in [0, 1].
     cost: US dollars per request.
@@ -285,13 +300,15 @@ class PathStep(msgspec.Struct, frozen=True):
 
 
 class Enforcement(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request must carry so that an arm answers as it did when its curve was measured; None where nothing is to be sent.
+    """What a request must carry so that an arm answers as it did when its curve was measured; None where nothing is to
+    be sent.
 
     max_tokens: the cap on output tokens, thinking included.
     instruction: words to put behind the user's text, or behind the system prompt where `place` is `system`.
     effort: the value of `reasoning_effort`.
     thinking_tokens: the allowance for thinking; 0 switches it off.
-    closing: where the answer was cut off at max_tokens, continue it with these words and take what follows (prefix sharing).
+    closing: where the answer was cut off at max_tokens, continue it with these words and take what follows (prefix
+    sharing).
     """
 
     max_tokens: int | None = None
@@ -312,12 +329,14 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     tokens: output tokens that are forecast for it.
     cost: US dollars for the whole request, as forecast.
     spread: standard deviation of the forecast of the quality.
-    max_tokens: the output length to enforce, where the budget or the policy sets one; room for the answer beside thinking included.
+    max_tokens: the output length to enforce, where the budget or the policy sets one; room for the answer beside
+    thinking included.
     enforcement: that, and what else a request must carry: an instruction, an effort, an allowance for thinking.
     fallbacks: the next best arms, one per model, to try in this order if the chosen model fails.
     reason: one or two sentences for a person.
     met: whether the policy's wish (a quality floor) is forecast to be met.
-    familiar: false where the query is unlike the training data: quality and tokens are the arms' averages over it, the choice is safe.
+    familiar: false where the query is unlike the training data: quality and tokens are the arms' averages over it, the
+    choice is safe.
     """
 
     if TYPE_CHECKING:

@@ -1,4 +1,6 @@
-"""What a copy of RouterArena's repository knows: names of models and their prices. Its files are read, and no code of it is run."""
+"""What a copy of RouterArena's repository knows: names of models and their prices. Its files are read, and no code of
+it is run.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ _COSTS = ("model_cost/cost.json", "model_cost/model_cost.json")
 
 
 def check_models(models: Collection[str], folder: str | Path) -> None:
-    """Raise `UsageError` where RouterArena's own check would refuse a model: its name is not listed, or it has no price.
+    """Raise `UsageError` where RouterArena's own check would refuse a model: its name is not listed, or it has no
+    price.
 
     models: by the names of a prediction file. folder: the repository's. Raises `DataError` where it is not one.
     """
@@ -31,7 +34,8 @@ def check_models(models: Collection[str], folder: str | Path) -> None:
     priced = {m: other.get(m, m).removesuffix("_batch") for m in models}
     if free := sorted(m for m, name in priced.items() if not any(name in known or known in name for known in costs)):
         raise UsageError(
-            f"{listing(free)}: without a price in {Path(folder) / _COSTS[0]}; add it there, or leave models out with --exclude"
+            f"{listing(free)}: without a price in {Path(folder) / _COSTS[0]}; add it there, or leave models out with"
+            " --exclude"
         )
 
 
@@ -40,21 +44,33 @@ def _names(path: Path) -> tuple[frozenset[str], dict[str, str]]:
     try:
         tree = ast.parse(path.read_bytes())
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}); --arena is a copy of RouterArena's repository") from None
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror or error}); --arena is a copy of RouterArena's repository"
+        ) from None
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise DataError(f"{path}: is not Python ({error})") from None
     found: dict[str, Any] = {}
     for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
         value = getattr(node, "value", None)
         for target in targets:
-            if isinstance(target, ast.Name) and target.id in ("universal_names", "mapping") and isinstance(value, (ast.List, ast.Dict)):
+            if (
+                isinstance(target, ast.Name)
+                and target.id in ("universal_names", "mapping")
+                and isinstance(value, (ast.List, ast.Dict))
+            ):
                 try:
                     found[target.id] = ast.literal_eval(value)
                 except (ValueError, TypeError, RecursionError) as error:
                     raise DataError(f"{path}: {target.id} is more than names ({error})") from None
     names, other = found.get("universal_names"), found.get("mapping", {})
-    if not (isinstance(names, list) and isinstance(other, dict) and all(isinstance(n, str) for n in (*names, *other, *other.values()))):
+    if not (
+        isinstance(names, list)
+        and isinstance(other, dict)
+        and all(isinstance(n, str) for n in (*names, *other, *other.values()))
+    ):
         raise DataError(f"{path}: has no list universal_names; is {path.parent} a copy of RouterArena's repository?")
     return frozenset(names), other
 

@@ -28,7 +28,8 @@ _MIN_LETTERS = 30  # of a training text that is looked for in the prompts: short
 class Prediction(msgspec.Struct, frozen=True, rename={"index": "global index"}):
     """One prediction, field by field as RouterArena has it; those that begin with r2router are ours.
 
-    prediction: a model, by RouterArena's name. r2router_max_tokens: the output length that enforces the budget, where one does.
+    prediction: a model, by RouterArena's name. r2router_max_tokens: the output length that enforces the budget, where
+    one does.
     """
 
     index: str
@@ -44,7 +45,9 @@ class Prediction(msgspec.Struct, frozen=True, rename={"index": "global index"}):
 
 
 class Export(msgspec.Struct, frozen=True):
-    """Predictions for a file of prompts. models: RouterArena's name -> how often it was chosen. notes: what a submitter must know."""
+    """Predictions for a file of prompts. models: RouterArena's name -> how often it was chosen. notes: what a submitter
+    must know.
+    """
 
     predictions: tuple[Prediction, ...]
     models: dict[str, int]
@@ -76,14 +79,16 @@ def export(  # noqa: PLR0913 - all but two are optional, and given by name
 ) -> Export:
     """The router's decision on every prompt of a file.
 
-    policy: by default the router's own. names: our model's id -> RouterArena's name; others keep their id. require, exclude: as in
-        `Router.route`.
-    arena: a copy of RouterArena's repository, whose lists of names and prices the chosen models are checked against, as its own check does.
-    trained_on: the tables that the router was trained on, whose texts are then looked for among the prompts. A router keeps a digest of
-        its training texts (see `r2router.router.trained`), so that they are only needed where it has none, or one of a sample.
+    policy: by default the router's own. names: our model's id -> RouterArena's name; others keep their id. require,
+        exclude: as in `Router.route`.
+    arena: a copy of RouterArena's repository, whose lists of names and prices the chosen models are checked against, as
+        its own check does.
+    trained_on: the tables that the router was trained on, whose texts are then looked for among the prompts. A router
+        keeps a digest of its training texts (see `r2router.router.trained`), so that they are only needed where it has
+        none, or one of a sample.
 
-    Raises `DataError` where a file is not what it should be, `UsageError` for a name of a model that the router does not have,
-    and what `Router.route` raises.
+    Raises `DataError` where a file is not what it should be, `UsageError` for a name of a model that the router does
+    not have, and what `Router.route` raises.
     """
     asked = read_prompts(prompts)
     require, exclude = tuple(require), tuple(exclude)
@@ -107,13 +112,19 @@ def export(  # noqa: PLR0913 - all but two are optional, and given by name
         check_models({p.prediction for p in predictions}, arena)
     elif own := sorted(chosen - set(renamed)):
         notes.append(
-            f"{listing(own)}: named as the router names them; RouterArena takes those of its universal_model_names.py (arena=, --arena)"
+            f"{listing(own)}: named as the router names them; RouterArena takes those of its universal_model_names.py"
+            " (arena=, --arena)"
         )
-    notes.append("RouterArena calls models without a budget: ask them under r2router_budget, or the results are not this router's")
+    notes.append(
+        "RouterArena calls models without a budget: ask them under r2router_budget, or the results are not this"
+        " router's"
+    )
     return Export(tuple(predictions), dict(Counter(p.prediction for p in predictions).most_common()), tuple(notes))
 
 
-def _provenance(router: Router, path: str | Path, prompts: Sequence[ArenaPrompt], tables: Sequence[str | Path]) -> Iterator[str]:
+def _provenance(
+    router: Router, path: str | Path, prompts: Sequence[ArenaPrompt], tables: Sequence[str | Path]
+) -> Iterator[str]:
     """Notes on whether the router was trained on the prompts, as far as that can be known."""
     own = {digest: name for name, digest in router.facts.sources if digest}
     if sha256(Path(path)) in own:
@@ -121,19 +132,30 @@ def _provenance(router: Router, path: str | Path, prompts: Sequence[ArenaPrompt]
     for table in tables:
         rows = read_all_rows(table, Reading())
         if strange := [name for name, digest in rows.files if digest not in own]:
-            raise DataError(f"{strange[0]}: the router was not trained on this file: its sha256 is not on the router's card")
+            raise DataError(
+                f"{strange[0]}: the router was not trained on this file: its sha256 is not on the router's card"
+            )
         for _, digest in rows.files:
             own.pop(digest, None)
         texts = TrainedTexts.of_all(text for text in rows.frame["query"].unique() if len(text) >= _MIN_LETTERS)
         if met := _met(prompts, texts):
-            yield f"{len(met)} prompts hold a text that the router was trained on ({listing(met)}): RouterArena refuses such routers"
+            yield (
+                f"{len(met)} prompts hold a text that the router was trained on ({listing(met)}): RouterArena refuses"
+                " such routers"
+            )
     if router.trained is not None and own:
         if met := _met(prompts, router.trained):
-            yield f"{len(met)} prompts hold a text that the router was trained on ({listing(met)}): RouterArena refuses such routers"
+            yield (
+                f"{len(met)} prompts hold a text that the router was trained on ({listing(met)}): RouterArena refuses"
+                " such routers"
+            )
         if not router.trained.is_sample:
             return
     if own:
-        yield f"whether the prompts were among {listing(sorted(own.values()))} is not checked: name those files (trained_on=, --trained-on)"
+        yield (
+            f"whether the prompts were among {listing(sorted(own.values()))} is not checked: name those files"
+            " (trained_on=, --trained-on)"
+        )
     elif not router.facts.sources:
         yield "the router does not say what it was trained on, so whether the prompts were among it cannot be checked"
 
@@ -149,4 +171,6 @@ def _parts(prompt: str) -> list[str]:
     Short ones are left out.
     """
     paragraphs = (text.partition(":")[2] if text.partition(":")[0].isalpha() else text for text in prompt.split("\n\n"))
-    return [text for text in (prompt, *prompt.split("\n\n"), *paragraphs) if len(" ".join(text.split())) >= _MIN_LETTERS]
+    return [
+        text for text in (prompt, *prompt.split("\n\n"), *paragraphs) if len(" ".join(text.split())) >= _MIN_LETTERS
+    ]

@@ -21,7 +21,9 @@ class ArenaPrompt(msgspec.Struct, frozen=True):
 
 
 def read_prompts(path: str | Path) -> tuple[ArenaPrompt, ...]:
-    """The prompts of a file as RouterArena's `prep_datasets.py` writes it. Raises `DataError` naming file, entry and field."""
+    """The prompts of a file as RouterArena's `prep_datasets.py` writes it. Raises `DataError` naming file, entry and
+    field.
+    """
     prompts, seen = [], set[str]()
     for number, entry in enumerate(entries_of(path)):
         index = text_of(entry, ("global index", "global_index"), f"{path}, entry {number}")
@@ -45,10 +47,14 @@ def read_json(path: str | Path) -> Any:
 
 
 def entries_of(path: str | Path, content: Any = None) -> list[dict[str, Any]]:
-    """The list of objects that RouterArena's files are, read from `path` unless it is there already. Raises `DataError`."""
+    """The list of objects that RouterArena's files are, read from `path` unless it is there already. Raises
+    `DataError`.
+    """
     found = read_json(path) if content is None else content
     if not isinstance(found, list) or not found or not all(isinstance(e, dict) for e in found):
-        raise DataError(f"{path}: is not a list of RouterArena's entries; it is one JSON list of objects with a 'global index'")
+        raise DataError(
+            f"{path}: is not a list of RouterArena's entries; it is one JSON list of objects with a 'global index'"
+        )
     return found
 
 
@@ -68,5 +74,8 @@ def number_of(entry: Mapping[str, Any], name: str, maximum: float, where: str, *
     if flags and isinstance(value, bool):
         return float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= maximum:
-        raise DataError(f"{where}: {name!r} is {value!r}; it must be a number from 0{'' if math.isinf(maximum) else f' to {maximum:g}'}")
+        raise DataError(
+            f"{where}: {name!r} is {value!r}; it must be a number from"
+            f" 0{'' if math.isinf(maximum) else f' to {maximum:g}'}"
+        )
     return float(value)

@@ -1,4 +1,6 @@
-"""What RouterArena measured: the figures of a scored prediction file or of a `metrics.json`, with intervals where they can be had."""
+"""What RouterArena measured: the figures of a scored prediction file or of a `metrics.json`, with intervals where they
+can be had.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +21,21 @@ from r2router.text import money
 from r2router.types import FloatArray
 
 _RESAMPLES = 1_000
-_MAX_COST, _MIN_COST, _BETA = 200.0, 0.0044, 0.1  # of the arena score: US dollars per 1,000 queries, and the weight of cost
+_MAX_COST, _MIN_COST, _BETA = (
+    200.0,
+    0.0044,
+    0.1,
+)  # of the arena score: US dollars per 1,000 queries, and the weight of cost
 
 
 class Results(msgspec.Struct, frozen=True):
     """What RouterArena measured.
 
-    queries: the router's own predictions, without those made for the optimality figures alone; scored: those with an accuracy.
-    accuracy: mean in [0, 1]. cost: US dollars per 1,000 queries. score: the arena score. robustness: share of predictions that are
-    the same on reworded prompts. Intervals are 95 %, by bootstrap over queries (of robustness: Wilson's); none for a file of means.
+    queries: the router's own predictions, without those made for the optimality figures alone; scored: those with an
+    accuracy.
+    accuracy: mean in [0, 1]. cost: US dollars per 1,000 queries. score: the arena score. robustness: share of
+    predictions that are the same on reworded prompts. Intervals are 95 %, by bootstrap over queries (of robustness:
+    Wilson's); none for a file of means.
     models: share of the predictions. optimality: RouterArena's own figures, where the file has them.
     """
 
@@ -44,7 +52,11 @@ class Results(msgspec.Struct, frozen=True):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in types that JSON has; what was not measured is left out."""
-        return {name: msgspec.to_builtins(value) for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
+        return {
+            name: msgspec.to_builtins(value)
+            for name in self.__struct_fields__
+            if (value := getattr(self, name)) is not None
+        }
 
     def __str__(self) -> str:
         """A few lines for a terminal."""
@@ -58,14 +70,17 @@ class Results(msgspec.Struct, frozen=True):
 
 
 def _line(name: str, figure: Figure) -> str:
-    value, low, high = (f"{money(v)} per 1,000" if name == "cost" else f"{v:.4f}" for v in (figure.value, figure.low, figure.high))
+    value, low, high = (
+        f"{money(v)} per 1,000" if name == "cost" else f"{v:.4f}" for v in (figure.value, figure.low, figure.high)
+    )
     return f"{name:<12} {value}" + ("" if math.isnan(figure.low) else f"  [{low}, {high}]")
 
 
 def read_results(path: str | Path, robustness: str | Path | None = None, *, seed: int = 0) -> Results:
     """The figures of a scored prediction file, or of a `metrics.json`.
 
-    robustness: the predictions on the reworded prompts. seed: of the bootstrap. Raises `DataError` naming file, entry and field.
+    robustness: the predictions on the reworded prompts. seed: of the bootstrap. Raises `DataError` naming file, entry
+    and field.
     """
     content = read_json(path)
     if isinstance(content, dict):
@@ -74,12 +89,20 @@ def read_results(path: str | Path, robustness: str | Path | None = None, *, seed
         return _metrics(content, path)
     entries = [e for e in entries_of(path, content) if not e.get("for_optimality")]
     names = [text_of(e, ("prediction",), f"{path}, entry {i}") for i, e in enumerate(entries)]
-    accuracy = np.array([number_of(e, "accuracy", 1.0, f"{path}, entry {i}", flags=True) for i, e in enumerate(entries)])
+    accuracy = np.array(
+        [number_of(e, "accuracy", 1.0, f"{path}, entry {i}", flags=True) for i, e in enumerate(entries)]
+    )
     cost = np.array([number_of(e, "cost", math.inf, f"{path}, entry {i}") for i, e in enumerate(entries)])
     scored = ~np.isnan(accuracy)
     if not scored.any() or not (cost > 0).any():
-        raise DataError(f"{path}: no entry has an accuracy and a cost; these are predictions that RouterArena has not scored yet")
-    notes = [] if scored.all() else [f"{(~scored).sum():,} entries have no accuracy and count as cost only, as RouterArena has it"]
+        raise DataError(
+            f"{path}: no entry has an accuracy and a cost; these are predictions that RouterArena has not scored yet"
+        )
+    notes = (
+        []
+        if scored.all()
+        else [f"{(~scored).sum():,} entries have no accuracy and count as cost only, as RouterArena has it"]
+    )
     accuracy_figure, cost_figure, score_figure = _figures(accuracy, cost, seed)
     return Results(
         source=str(path),
@@ -95,8 +118,8 @@ def read_results(path: str | Path, robustness: str | Path | None = None, *, seed
 
 
 def arena_score(accuracy: float, cost: float) -> float:
-    """The arena score of an accuracy in [0, 1] and US dollars per 1,000 queries: their weighted harmonic mean, with cost on a log
-    scale from 1 at $0.0044 to 0 at $200 (arXiv 2510.00202; beta 0.1).
+    """The arena score of an accuracy in [0, 1] and US dollars per 1,000 queries: their weighted harmonic mean, with
+    cost on a log scale from 1 at $0.0044 to 0 at $200 (arXiv 2510.00202; beta 0.1).
     """
     cheapness = math.log(_MAX_COST / min(max(cost, _MIN_COST), _MAX_COST)) / math.log(_MAX_COST / _MIN_COST)
     below = _BETA * accuracy + cheapness
@@ -104,7 +127,9 @@ def arena_score(accuracy: float, cost: float) -> float:
 
 
 def _figures(accuracy: FloatArray, cost: FloatArray, seed: int) -> tuple[Figure, Figure, Figure]:
-    """Accuracy, cost and score of (n,) entries; NaN is not scored. Costs add up over all entries, as RouterArena has it."""
+    """Accuracy, cost and score of (n,) entries; NaN is not scored. Costs add up over all entries, as RouterArena has
+    it.
+    """
     n = len(accuracy)
     right, seen, paid = np.nan_to_num(accuracy), (~np.isnan(accuracy)).astype(float), np.nan_to_num(cost)
 
@@ -121,7 +146,10 @@ def _figures(accuracy: FloatArray, cost: FloatArray, seed: int) -> tuple[Figure,
 
 def _robustness(entries: Sequence[dict[str, Any]], names: Sequence[str], path: str | Path) -> Figure:
     """The share of predictions that are the same on the reworded prompts."""
-    first = {text_of(e, ("global index", "global_index"), "a prediction"): name for e, name in zip(entries, names, strict=True)}
+    first = {
+        text_of(e, ("global index", "global_index"), "a prediction"): name
+        for e, name in zip(entries, names, strict=True)
+    }
     same = []
     for number, entry in enumerate(entries_of(path)):
         where = f"{path}, entry {number}"
@@ -138,7 +166,12 @@ def _metrics(content: dict[str, Any], path: str | Path) -> Results:
     where = str(path)
     values = {
         name: number_of(content, name, maximum, where)
-        for name, maximum in (("accuracy", 1.0), ("avg_cost_per_1000", math.inf), ("arena_score", 1.0), ("num_queries", math.inf))
+        for name, maximum in (
+            ("accuracy", 1.0),
+            ("avg_cost_per_1000", math.inf),
+            ("arena_score", 1.0),
+            ("num_queries", math.inf),
+        )
     }
     if missing := [name for name, value in values.items() if math.isnan(value)]:
         raise DataError(f"{path}: no {missing[0]!r}; a metrics.json of RouterArena has one")

@@ -1,7 +1,9 @@
-"""The published routers that ours is compared with, as learners behind the same protocol: same tables, embeddings, costs and figures.
+"""The published routers that ours is compared with, as learners behind the same protocol: same tables, embeddings,
+costs and figures.
 
-Fitted on the arms of a table with one budget per LLM they are what was published; fitted on all (model, budget) arms they get what ours
-gets. Settings are the published ones where they are known; `docs/decisions/0009-baselines.md` says where ours differ, and why.
+Fitted on the arms of a table with one budget per LLM they are what was published; fitted on all (model, budget) arms
+they get what ours gets. Settings are the published ones where they are known; `docs/decisions/0009-baselines.md` says
+where ours differ, and why.
 
 | learner | what it is | tokens | source |
 | --- | --- | --- | --- |
@@ -10,7 +12,8 @@ gets. Settings are the published ones where they are known; `docs/decisions/0009
 | `MIRT` | multidimensional item response theory | constant per arm | IRT-Router, arXiv 2506.01048 |
 | `NIRT` | neural item response theory | constant per arm | IRT-Router, arXiv 2506.01048 |
 | `UniRouter` | soft assignment to k-means clusters, an arm is its means in them | constant per arm | arXiv 2502.08773 |
-| `MatrixFactorisation` | bilinear scores learned from which of two arms was better | constant per arm | RouteLLM, arXiv 2406.18665 |
+| `MatrixFactorisation` | bilinear scores learned from which of two arms was better | constant per arm | RouteLLM, arXiv
+2406.18665 |
 | `Clusters` | means in the few nearest k-means clusters | means in the same | Avengers-Pro, arXiv 2508.12631 |
 | `Random` | knows nothing of the query | constant per arm | |
 

@@ -23,8 +23,9 @@ class Descent(msgspec.Struct, frozen=True):
 
     dim: width of the latent space. epochs: the most passes over the training queries. batch_size: queries per step.
     learning_rate: Adam's.
-    early_stopping: keep the parameters as they were at the epoch of the lowest held-out loss, and stop when that is `patience`
-        epochs ago. False is what was published: all queries, all epochs; on tables of hundreds of queries that overfits.
+    early_stopping: keep the parameters as they were at the epoch of the lowest held-out loss, and stop when that is
+        `patience` epochs ago. False is what was published: all queries, all epochs; on tables of hundreds of queries
+        that overfits.
     validation: share of the queries held out for it.
     seed: of the first parameters, the held-out queries and the batches.
     """
@@ -41,10 +42,14 @@ class Descent(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         for name, minimum in (("dim", 1), ("epochs", 1), ("batch_size", 1), ("patience", 1), ("seed", 0)):
             if getattr(self, name) < minimum:
-                raise ConfigError(f"{type(self).__name__}({name}={getattr(self, name)}): {name} must be at least {minimum}")
+                raise ConfigError(
+                    f"{type(self).__name__}({name}={getattr(self, name)}): {name} must be at least {minimum}"
+                )
         for name, maximum in (("learning_rate", math.inf), ("validation", 1)):
             if not 0 < getattr(self, name) < maximum:
-                raise ConfigError(f"{type(self).__name__}({name}={getattr(self, name)}): {name} must lie between 0 and {maximum}")
+                raise ConfigError(
+                    f"{type(self).__name__}({name}={getattr(self, name)}): {name} must lie between 0 and {maximum}"
+                )
 
     def minimise(self, gradient: Gradient, start: Parameters, n: int) -> Parameters:
         """The parameters, from float32 `start`, that fit n queries, whose row numbers `gradient` is given."""

@@ -1,8 +1,8 @@
 """CARROT: one plug-in regression for quality and one for tokens (Somerstep et al., arXiv 2502.03261).
 
-As in the R2-Router comparison, which runs scikit-learn's `KNeighborsRegressor(256, metric="cosine")` and `LinearRegression()` on
-embeddings. CARROT's own code chooses k by cross-validation (`CarrotKNN(k=0)`) and, beside it, fine-tunes a text model; it has no linear
-regression.
+As in the R2-Router comparison, which runs scikit-learn's `KNeighborsRegressor(256, metric="cosine")` and
+`LinearRegression()` on embeddings. CARROT's own code chooses k by cross-validation (`CarrotKNN(k=0)`) and, beside it,
+fine-tunes a text model; it has no linear regression.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _ALPHA = 1e-8  # of a ridge that is least squares; with fewer queries than dimen
 class CarrotKNN(msgspec.Struct, frozen=True, tag="carrot-knn", tag_field="learner", forbid_unknown_fields=True):
     """Plain means of quality and of tokens over the k training queries of highest cosine.
 
-    k: how many; with fewer training queries all of them. The R2-Router paper says 5, its code 256; 0 is by cross-validation, as in CARROT's
-    own code: of eight numbers from 5 to 512 the one of least squared error of quality in five folds. An arm that none of them saw gets
-    its own mean.
+    k: how many; with fewer training queries all of them. The R2-Router paper says 5, its code 256; 0 is by
+    cross-validation, as in CARROT's own code: of eight numbers from 5 to 512 the one of least squared error of quality
+    in five folds. An arm that none of them saw gets its own mean.
     """
 
     k: int = 256
@@ -60,7 +60,10 @@ def _by_cross_validation(x: FloatArray, table: Table) -> int:
     known = np.isfinite(table.quality).any(axis=1) & np.isfinite(table.output_tokens).any(axis=1)
     unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     for number in range(_FOLDS):
-        own, rest = np.flatnonzero(known & (fold == number) & (place < _SCORED)), np.flatnonzero(known & (fold != number))
+        own, rest = (
+            np.flatnonzero(known & (fold == number) & (place < _SCORED)),
+            np.flatnonzero(known & (fold != number)),
+        )
         if not len(own) or not len(rest):
             continue
         nearest = np.argsort(-(unit[own] @ unit[rest].T), axis=1, kind="stable")[:, : _NUMBERS[-1]]
@@ -69,13 +72,19 @@ def _by_cross_validation(x: FloatArray, table: Table) -> int:
             cells = table.quality[rest, arm][nearest]
             count, total = np.isfinite(cells).cumsum(axis=1), np.nan_to_num(cells).cumsum(axis=1)
             at = np.minimum(_NUMBERS, nearest.shape[1]) - 1
-            mean = np.where(count[:, at] > 0, total[:, at] / np.maximum(count[:, at], 1), np.broadcast_to(overall, len(table.arms))[arm])
+            mean = np.where(
+                count[:, at] > 0,
+                total[:, at] / np.maximum(count[:, at], 1),
+                np.broadcast_to(overall, len(table.arms))[arm],
+            )
             error += np.nansum(np.square(mean - target[:, None]), axis=0)
     return _NUMBERS[int(error.argmin())]
 
 
 class CarrotKNNPredictor(KNNPredictor):
-    """As `KNNPredictor`, with tokens on their own scale instead of the log; `low` and `high` are the lowest and highest seen."""
+    """As `KNNPredictor`, with tokens on their own scale instead of the log; `low` and `high` are the lowest and highest
+    seen.
+    """
 
     kind: ClassVar[str] = "carrot-knn"
     lengths: ClassVar[tuple[str, str]] = ("tokens", "tokens_mean")
@@ -110,7 +119,9 @@ class CarrotLinear(msgspec.Struct, frozen=True, tag="carrot-linear", tag_field="
 
 
 class CarrotLinearPredictor:
-    """weight: (d, 2 arms), bias: (2 arms,), quality first, then tokens; spread, low, high: (arms,). All float64, NaN where unknown."""
+    """weight: (d, 2 arms), bias: (2 arms,), quality first, then tokens; spread, low, high: (arms,). All float64, NaN
+    where unknown.
+    """
 
     kind: ClassVar[str] = "carrot-linear"
 

@@ -1,4 +1,6 @@
-"""The cells of a table as baselines take them: in an order of their own, with means and errors over what was observed."""
+"""The cells of a table as baselines take them: in an order of their own, with means and errors over what was
+observed.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class Cells(NamedTuple):
-    """Outcomes with queries sorted by id and arms by name, so that what is drawn at random does not depend on their order.
+    """Outcomes with queries sorted by id and arms by name, so that what is drawn at random does not depend on their
+    order.
 
     x: (n, d) float32. quality, tokens: (n, arms), NaN where not observed; an empty answer counts as one token.
     back: (arms,) where each of the table's arms is; `values[..., back]` has the table's order again.
@@ -27,19 +30,27 @@ class Cells(NamedTuple):
 
     @classmethod
     def of(cls, x: FloatArray, table: Table) -> Cells:
-        rows, columns = np.argsort(np.array(table.query_ids), kind="stable"), np.argsort(np.array(table.arms), kind="stable")
-        quality, tokens = (np.asarray(a[np.ix_(rows, columns)], dtype=np.float64) for a in (table.quality, table.output_tokens))
+        rows, columns = (
+            np.argsort(np.array(table.query_ids), kind="stable"),
+            np.argsort(np.array(table.arms), kind="stable"),
+        )
+        quality, tokens = (
+            np.asarray(a[np.ix_(rows, columns)], dtype=np.float64) for a in (table.quality, table.output_tokens)
+        )
         return cls(np.asarray(x, dtype=np.float32)[rows], quality, np.maximum(tokens, 1.0), np.argsort(columns))
 
 
 def column_means(y: FloatArray) -> FloatArray:
     """(arms,) mean of the observed cells of (n, arms); NaN without any."""
     seen = ~np.isnan(y)
-    return np.asarray(np.divide(np.nansum(y, axis=0), seen.sum(axis=0), out=np.full(y.shape[1], np.nan), where=seen.any(axis=0)))
+    return np.asarray(
+        np.divide(np.nansum(y, axis=0), seen.sum(axis=0), out=np.full(y.shape[1], np.nan), where=seen.any(axis=0))
+    )
 
 
 def standard_error(residual: FloatArray, parameters: int) -> FloatArray:
-    """(arms,) standard error of forecasts that spend so many parameters per arm, from (n, arms) training residuals; NaN without any.
+    """(arms,) standard error of forecasts that spend so many parameters per arm, from (n, arms) training residuals; NaN
+    without any.
 
     One answer more than was seen, of variance 1/12, keeps a few lucky ones from claiming certainty.
     """
@@ -59,7 +70,9 @@ def sigmoid(z: FloatArray) -> FloatArray:
 
 
 def cross_entropy(z: FloatArray, target: FloatArray) -> tuple[float, int, FloatArray]:
-    """(sum, cells, slope of their mean by z) of the binary cross-entropy of logits z and targets in [0, 1]; NaN targets do not count."""
+    """(sum, cells, slope of their mean by z) of the binary cross-entropy of logits z and targets in [0, 1]; NaN targets
+    do not count.
+    """
     seen = ~np.isnan(target)
     y, cells = np.where(seen, target, 0.0).astype(z.dtype), int(seen.sum())
     loss = (np.maximum(z, 0) - y * z + np.log1p(np.exp(-np.abs(z))))[seen].sum(dtype=np.float64)

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 class Random(msgspec.Struct, frozen=True, tag="random", tag_field="learner", forbid_unknown_fields=True):
-    """Quality drawn at random for every query and arm, between the lowest and the highest mean of an arm; tokens: the arm's mean.
+    """Quality drawn at random for every query and arm, between the lowest and the highest mean of an arm; tokens: the
+    arm's mean.
 
-    Where only quality counts every arm is as likely as any other; the more cost counts, the cheaper the arms that are drawn from. The
-    same embedding always draws the same.
+    Where only quality counts every arm is as likely as any other; the more cost counts, the cheaper the arms that are
+    drawn from. The same embedding always draws the same.
     """
 
     seed: int = 0
@@ -53,7 +54,11 @@ class RandomPredictor:
         low, high = (float(means.min()), float(means.max())) if len(means) else (0.0, 0.0)
         quality = low + (high - low) * self._draws(x)
         spread = np.where(known, (high - low) / np.sqrt(12), np.nan)
-        return Forecast.of(self.arms, np.where(known, quality, np.nan), *(rows_of(a, len(x)) for a in (self._arrays["means"][1], spread)))
+        return Forecast.of(
+            self.arms,
+            np.where(known, quality, np.nan),
+            *(rows_of(a, len(x)) for a in (self._arrays["means"][1], spread)),
+        )
 
     def _draws(self, x: FloatArray) -> FloatArray:
         """(n, arms) uniform on [0, 1), from each embedding's bytes and the seed, the same whatever the arms' order."""

@@ -1,4 +1,6 @@
-"""Routers that know each arm by its means in clusters of queries: UniRouter, which is Uni-R2Router on budgets, and Avengers-Pro."""
+"""Routers that know each arm by its means in clusters of queries: UniRouter, which is Uni-R2Router on budgets, and
+Avengers-Pro.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,17 @@ _QUERIES_A_CLUSTER = 5  # at least, on average; as many as 500 queries in 100 cl
 
 
 class UniRouter(msgspec.Struct, frozen=True, tag="unirouter", tag_field="learner", forbid_unknown_fields=True):
-    """k-means clusters of queries; an arm is the vector of its mean quality in each (Jitkrittum et al., arXiv 2502.08773).
+    """k-means clusters of queries; an arm is the vector of its mean quality in each (Jitkrittum et al., arXiv
+    2502.08773).
 
-    A query's forecast is the mean over the clusters, weighted by the softmax of `sharpness` times its cosine to their centres: the
-    soft assignment of the R2-Router comparison (in the first paper a query belongs to its nearest cluster). Tokens are a constant
-    an arm. On (model, budget) arms this is that paper's Uni-R2Router: an arm that comes later needs graded queries, not training.
+    A query's forecast is the mean over the clusters, weighted by the softmax of `sharpness` times its cosine to their
+    centres: the soft assignment of the R2-Router comparison (in the first paper a query belongs to its nearest
+    cluster). Tokens are a constant an arm. On (model, budget) arms this is that paper's Uni-R2Router: an arm that comes
+    later needs graded queries, not training.
 
     clusters: how many; fewer on small tables, where each would have fewer than five queries.
-    queries: of how many training queries, drawn at random. The comparison used 500; None is all, as every other learner gets.
+    queries: of how many training queries, drawn at random. The comparison used 500; None is all, as every other learner
+    gets.
     sharpness: of the assignment. seed: of that draw and of k-means.
     """
 
@@ -54,18 +59,22 @@ class UniRouter(msgspec.Struct, frozen=True, tag="unirouter", tag_field="learner
         tokens = np.tile(column_means(cells.tokens), (len(centres), 1))
         columns = {"quality": quality, "error": mean_errors(member, graded, quality), "tokens": tokens}
         settings = np.array([self.sharpness, len(centres)])
-        return ClusterPredictor(table.arms, {"centres": unit_rows(centres), "settings": settings, **_sorted(columns, cells.back)})
+        return ClusterPredictor(
+            table.arms, {"centres": unit_rows(centres), "settings": settings, **_sorted(columns, cells.back)}
+        )
 
 
 class Clusters(msgspec.Struct, frozen=True, tag="clusters", tag_field="learner", forbid_unknown_fields=True):
-    """Means of quality and of tokens in k-means clusters, over the few nearest of the query (Avengers-Pro, arXiv 2508.12631).
+    """Means of quality and of tokens in k-means clusters, over the few nearest of the query (Avengers-Pro, arXiv
+    2508.12631).
 
-    The nearest are weighted by the softmax of `sharpness` times the similarity, as its code does. Its score (accuracy and cost, each
-    scaled to [0, 1] within a cluster, mixed by alpha) is one fixed way to trade them; here a policy does that.
+    The nearest are weighted by the softmax of `sharpness` times the similarity, as its code does. Its score (accuracy
+    and cost, each scaled to [0, 1] within a cluster, mixed by alpha) is one fixed way to trade them; here a policy does
+    that.
 
-    clusters, nearest: how many, and how many of them count (its top-p). 60 and 4 stand in its configuration files at commit 1875e94 of
-    ZhangYiqun018/AvengersPro, 25 and 3 at commit 2b3b3ab of giteehubby/Avengers-pro. Fewer on small tables, where each cluster would have
-    fewer than five queries.
+    clusters, nearest: how many, and how many of them count (its top-p). 60 and 4 stand in its configuration files at
+    commit 1875e94 of ZhangYiqun018/AvengersPro, 25 and 3 at commit 2b3b3ab of giteehubby/Avengers-pro. Fewer on small
+    tables, where each cluster would have fewer than five queries.
     restarts: of k-means. seed: of k-means.
     """
 
@@ -82,17 +91,20 @@ class Clusters(msgspec.Struct, frozen=True, tag="clusters", tag_field="learner",
         """See `Learner.fit`."""
         cells = Cells.of(x, table)
         centres, member = kmeans(unit_rows(cells.x), _how_many(self.clusters, len(cells.x)), self.seed, self.restarts)
-        quality, tokens = (cluster_means(member, a, len(centres), column_means(a)) for a in (cells.quality, cells.tokens))
+        quality, tokens = (
+            cluster_means(member, a, len(centres), column_means(a)) for a in (cells.quality, cells.tokens)
+        )
         columns = {"quality": quality, "error": mean_errors(member, cells.quality, quality), "tokens": tokens}
         settings = np.array([self.sharpness, min(self.nearest, len(centres))])
         return ClusterPredictor(table.arms, {"centres": centres, "settings": settings, **_sorted(columns, cells.back)})
 
 
 class ClusterPredictor:
-    """What is known of each arm in each cluster; an arm is one column of `quality`, `error` and `tokens`, and needs no other.
+    """What is known of each arm in each cluster; an arm is one column of `quality`, `error` and `tokens`, and needs no
+    other.
 
-    centres: (k, d) float32. quality, error, tokens: (k, arms) float64: mean, variance of that mean, mean tokens; NaN for an arm that
-    was never observed. settings: (2,) sharpness, and how many of the nearest clusters count.
+    centres: (k, d) float32. quality, error, tokens: (k, arms) float64: mean, variance of that mean, mean tokens; NaN
+    for an arm that was never observed. settings: (2,) sharpness, and how many of the nearest clusters count.
     """
 
     kind: ClassVar[str] = "clusters"
@@ -133,14 +145,18 @@ class ClusterPredictor:
 
 
 def cluster_means(member: IntArray, cells: FloatArray, k: int, otherwise: FloatArray) -> FloatArray:
-    """(k, arms) mean of the observed cells of (n, arms) in each of k clusters; `otherwise` (arms,) where a cluster saw none of an arm."""
+    """(k, arms) mean of the observed cells of (n, arms) in each of k clusters; `otherwise` (arms,) where a cluster saw
+    none of an arm.
+    """
     seen = ~np.isnan(cells)
     count, total = (_sums(member, values, k) for values in (seen.astype(np.float64), np.where(seen, cells, 0.0)))
     return np.asarray(np.divide(total, count, out=np.tile(otherwise, (k, 1)), where=count > 0))
 
 
 def mean_errors(member: IntArray, cells: FloatArray, means: FloatArray) -> FloatArray:
-    """(k, arms) variance of those means of quality: the arm's variance within clusters, over the answers and one more."""
+    """(k, arms) variance of those means of quality: the arm's variance within clusters, over the answers and one
+    more.
+    """
     seen = ~np.isnan(cells)
     within = np.where(seen, np.square(cells - means[member]), 0.0).sum(axis=0)
     variance = with_one_unknown(within, seen.sum(axis=0))

@@ -18,14 +18,16 @@ _TIE = 1e-9
 
 
 class MatrixFactorisation(Descent, frozen=True, tag="mf", tag_field="learner", forbid_unknown_fields=True):
-    """score(arm, query) = w . (v * (W x + c)): a unit vector v an arm. P(one arm beats another) = sigmoid(difference of their scores).
+    """score(arm, query) = w . (v * (W x + c)): a unit vector v an arm. P(one arm beats another) = sigmoid(difference of
+    their scores).
 
-    Pairs of arms on the same query are compared, the better quality wins and a tie is half a win. In a step all arms of a query are
-    paired at random, so that it holds some hundred times the comparisons of RouteLLM's code (64 pairs, Adam 3e-4), and the rate is
-    ten times as high; its noise on the embeddings is left out, early stopping does that work.
+    Pairs of arms on the same query are compared, the better quality wins and a tie is half a win. In a step all arms of
+    a query are paired at random, so that it holds some hundred times the comparisons of RouteLLM's code (64 pairs, Adam
+    3e-4), and the rate is ten times as high; its noise on the embeddings is left out, early stopping does that work.
 
-    Scores only compare. Quality is `level + slope * (score - mean score of the arms)`, both by least squares on the training queries;
-    for arms of constant tokens, as here, no decision of a trade-off sweep depends on them. All of it is linear in the embedding.
+    Scores only compare. Quality is `level + slope * (score - mean score of the arms)`, both by least squares on the
+    training queries; for arms of constant tokens, as here, no decision of a trade-off sweep depends on them. All of it
+    is linear in the embedding.
     """
 
     dim: int = 128
@@ -44,7 +46,9 @@ class MatrixFactorisation(Descent, frozen=True, tag="mf", tag_field="learner", f
         start = self._start(inputs.shape[1], cells.quality.shape[1])
         score = score_weights(self.minimise(gradient, start, len(inputs))).astype(np.float64)
         known = ~np.isnan(cells.quality).all(axis=0)
-        weight, residual = _calibrated(score - score[:, known].sum(axis=1, keepdims=True) / max(known.sum(), 1), inputs, cells.quality)
+        weight, residual = _calibrated(
+            score - score[:, known].sum(axis=1, keepdims=True) / max(known.sum(), 1), inputs, cells.quality
+        )
         weight[-1, ~known] = np.nan
         logs = np.log(column_means(cells.tokens))[cells.back]
         heads = np.concatenate([weight[:, cells.back], np.zeros(weight.shape)], axis=1)
@@ -56,7 +60,10 @@ class MatrixFactorisation(Descent, frozen=True, tag="mf", tag_field="learner", f
     def _start(self, d: int, arms: int) -> Parameters:
         rng = np.random.default_rng(self.seed)
         edge = self.dim**-0.5
-        found = {"arm": rng.normal(size=(arms, self.dim)), "projection": rng.uniform(-(d**-0.5), d**-0.5, (d, self.dim))}
+        found = {
+            "arm": rng.normal(size=(arms, self.dim)),
+            "projection": rng.uniform(-(d**-0.5), d**-0.5, (d, self.dim)),
+        }
         found["output"] = rng.uniform(-edge, edge, self.dim)
         return {name: value.astype(np.float32) for name, value in found.items()}
 
@@ -68,7 +75,9 @@ def score_weights(p: Parameters) -> FloatArray:
 
 
 def pairwise(p: Parameters, inputs: FloatArray, quality: FloatArray, order: IntArray) -> tuple[float, int, Parameters]:
-    """(sum of the cross-entropy of who wins, pairs, gradient of its mean), the arms paired in this order; an odd one is left out."""
+    """(sum of the cross-entropy of who wins, pairs, gradient of its mean), the arms paired in this order; an odd one is
+    left out.
+    """
     norm = np.linalg.norm(p["arm"], axis=1, keepdims=True)
     unit = p["arm"] / norm
     hidden, heads = inputs @ p["projection"], p["output"] * unit
@@ -93,7 +102,9 @@ def pairwise(p: Parameters, inputs: FloatArray, quality: FloatArray, order: IntA
 
 
 def _calibrated(weight: FloatArray, inputs: FloatArray, quality: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(weights of quality, (n, arms) residuals): the least-squares line through all observed cells, from score to quality."""
+    """(weights of quality, (n, arms) residuals): the least-squares line through all observed cells, from score to
+    quality.
+    """
     score, seen = inputs @ weight, ~np.isnan(quality)
     if not seen.any():
         return weight, quality

@@ -1,9 +1,10 @@
-"""IRT-Router: arms sit an exam of queries (Song et al., ACL 2025, arXiv 2506.01048), as multidimensional and as neural item response.
+"""IRT-Router: arms sit an exam of queries (Song et al., ACL 2025, arXiv 2506.01048), as multidimensional and as neural
+item response.
 
-Both fit binary cross-entropy to the quality by Adam, with the settings of the R2-Router comparison: 32 dimensions, 200 epochs, batches
-of 128 queries, 3e-3. There an ability is a projection of a text about the LLM; an arm has no text, so its ability is free.
-Every arm starts at its mean quality, so that stopping early cannot leave one without it.
-Tokens are a constant per arm: its mean over the training queries.
+Both fit binary cross-entropy to the quality by Adam, with the settings of the R2-Router comparison: 32 dimensions, 200
+epochs, batches of 128 queries, 3e-3. There an ability is a projection of a text about the LLM; an arm has no text, so
+its ability is free. Every arm starts at its mean quality, so that stopping early cannot leave one without it. Tokens
+are a constant per arm: its mean over the training queries.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _FLAT = 1e-6  # a principal coordinate of less spread than this is rounding
 
 
 class _IRTPredictor:
-    """What both have: quality is the sigmoid of logits from parameters, by name; spread and tokens are (arms,), NaN where unknown."""
+    """What both have: quality is the sigmoid of logits from parameters, by name; spread and tokens are (arms,), NaN
+    where unknown.
+    """
 
     kind: ClassVar[str]
     shapes: ClassVar[dict[str, tuple[int | None, ...]]]
@@ -56,7 +59,9 @@ class _IRTPredictor:
         return cls(arms, dict(arrays))
 
 
-def _finish(kind: type[_IRTPredictor], arms: tuple[Arm, ...], fitted: Parameters, inputs: FloatArray, cells: Cells) -> Any:
+def _finish(
+    kind: type[_IRTPredictor], arms: tuple[Arm, ...], fitted: Parameters, inputs: FloatArray, cells: Cells
+) -> Any:
     """The predictor, with its arms in the table's order and its errors on the training queries."""
     residual = cells.quality - sigmoid(kind.logits(fitted, inputs))
     columns = {
@@ -67,7 +72,8 @@ def _finish(kind: type[_IRTPredictor], arms: tuple[Arm, ...], fitted: Parameters
     return kind(arms, fitted | {name: value[cells.back] for name, value in columns.items()})
 
 
-# -- multidimensional ---------------------------------------------------------------------------------------------------
+# -- multidimensional
+# ---------------------------------------------------------------------------------------------------
 
 
 class MIRT(Descent, frozen=True, tag="mirt", tag_field="learner", forbid_unknown_fields=True):
@@ -130,15 +136,17 @@ class MIRTPredictor(_IRTPredictor):
         )
 
 
-# -- neural -------------------------------------------------------------------------------------------------------------
+# -- neural
+# -------------------------------------------------------------------------------------------------------------
 
 
 class NIRT(Descent, frozen=True, tag="nirt", tag_field="learner", forbid_unknown_fields=True):
     """P(right) = sigmoid(w . (r * (theta - b)) a + c): abilities theta and difficulties b in [0, 1] in every dimension.
 
-    A query's discrimination a is a number; r says how relevant each dimension is to it. w and c are the output layer. As in the
-    R2-Router comparison r is the softmax of the query's leading principal coordinates, here each of standard deviation 1: on plain
-    coordinates of embeddings of norm 1 (and with that code's second softmax) all dimensions are equally relevant, and one is left.
+    A query's discrimination a is a number; r says how relevant each dimension is to it. w and c are the output layer.
+    As in the R2-Router comparison r is the softmax of the query's leading principal coordinates, here each of standard
+    deviation 1: on plain coordinates of embeddings of norm 1 (and with that code's second softmax) all dimensions are
+    equally relevant, and one is left.
     """
 
     dim: int = 32
@@ -172,8 +180,8 @@ class NIRT(Descent, frozen=True, tag="nirt", tag_field="learner", forbid_unknown
 
 
 class NIRTPredictor(_IRTPredictor):
-    """ability: (arms, dim), before its sigmoid. discrimination: (d + 1,), difficulty: (d + 1, dim), principal: (d + 1, dim) the
-    coordinates behind the relevance, the intercepts last. layer: (dim + 1,), its constant last. All float32.
+    """ability: (arms, dim), before its sigmoid. discrimination: (d + 1,), difficulty: (d + 1, dim), principal: (d + 1,
+    dim) the coordinates behind the relevance, the intercepts last. layer: (dim + 1,), its constant last. All float32.
     """
 
     kind: ClassVar[str] = "nirt"
@@ -192,7 +200,9 @@ class NIRTPredictor(_IRTPredictor):
         return np.asarray((inputs @ p["discrimination"])[:, None] * inner + p["layer"][-1])
 
     @staticmethod
-    def gradient(p: Parameters, inputs: FloatArray, relevance: FloatArray, quality: FloatArray) -> tuple[float, int, Parameters]:
+    def gradient(
+        p: Parameters, inputs: FloatArray, relevance: FloatArray, quality: FloatArray
+    ) -> tuple[float, int, Parameters]:
         """(sum of the cross-entropy, cells, gradient of its mean); relevance is (n, dim)."""
         a, b, theta = inputs @ p["discrimination"], sigmoid(inputs @ p["difficulty"]), sigmoid(p["ability"])
         weighted = relevance * p["layer"][:-1]
@@ -219,7 +229,9 @@ def _logit(share: FloatArray) -> FloatArray:
 
 
 def _principal(x: FloatArray, dim: int) -> FloatArray:
-    """(d + 1, dim) the map from x with a column of ones to its leading principal coordinates, of standard deviation 1; 0 if too few."""
+    """(d + 1, dim) the map from x with a column of ones to its leading principal coordinates, of standard deviation 1;
+    0 if too few.
+    """
     mean = x.mean(axis=0, dtype=np.float64)
     centred = x - mean
     values, vectors = np.linalg.eigh(centred.T @ centred / max(len(x), 1))

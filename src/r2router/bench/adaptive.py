@@ -1,11 +1,13 @@
 """Choosing what to ask: which arms are asked on how many queries, so that a given sum buys the best router.
 
-All queries stand in one random order, mixed by task, and an arm is asked on the first so many of it. Only that number is chosen, never
-the query: so outcomes that are missing are missing at random, given the arm, and an arm's mean is not bent by which queries it saw.
+All queries stand in one random order, mixed by task, and an arm is asked on the first so many of it. Only that number
+is chosen, never the query: so outcomes that are missing are missing at random, given the arm, and an arm's mean is not
+bent by which queries it saw.
 
-Rounds: a few queries on every arm; then again and again as much as was spent so far (or what the limit leaves). In each round the
-numbers n minimise `sum over arms of worth / n` for the money: n goes with sqrt(worth / price), which is Neyman's allocation. What an
-arm's next answer is worth: the variance of its outcomes about their forecast, times how much of the deferral curve it is chosen on.
+Rounds: a few queries on every arm; then again and again as much as was spent so far (or what the limit leaves). In each
+round the numbers n minimise `sum over arms of worth / n` for the money: n goes with sqrt(worth / price), which is
+Neyman's allocation. What an arm's next answer is worth: the variance of its outcomes about their forecast, times how
+much of the deferral curve it is chosen on.
 
 Arms that are asked by one call (prefix sharing) are one *unit*: they come together and have one price.
 """
@@ -34,9 +36,10 @@ _DRAWS = 16
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """explore: the share of an arm's weight that it has wherever it stands; the rest is its share of the deferral curve. 1 goes by price
-    alone, and needs no quality. start: queries on which every arm is asked first. growth: what a round may bring the sum spent to, as
-    a multiple of what it was. seed: of the order of the queries and of the draws. learner: what forecasts between rounds.
+    """explore: the share of an arm's weight that it has wherever it stands; the rest is its share of the deferral
+    curve. 1 goes by price alone, and needs no quality. start: queries on which every arm is asked first. growth: what a
+    round may bring the sum spent to, as a multiple of what it was. seed: of the order of the queries and of the draws.
+    learner: what forecasts between rounds.
     """
 
     explore: float = 0.3
@@ -47,7 +50,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not 0 < self.explore <= 1:
-            raise ConfigError(f"explore is {self.explore}; it must be above 0, so that every arm is asked, and at most 1")
+            raise ConfigError(
+                f"explore is {self.explore}; it must be above 0, so that every arm is asked, and at most 1"
+            )
         if self.start < 1 or not self.growth > 1:
             raise ConfigError(f"start={self.start}, growth={self.growth}: start must be at least 1, and growth above 1")
 
@@ -56,9 +61,11 @@ class Settings:
 class RoundState:
     """What is known before a round.
 
-    table: all n queries, with NaN where an arm was not asked. vectors: (n, d) embeddings. input_tokens: (n, arms) estimates.
+    table: all n queries, with NaN where an arm was not asked. vectors: (n, d) embeddings. input_tokens: (n, arms)
+    estimates.
     unit: (arms,) the unit that each arm belongs to. asked, askable: (n, units); what was asked is askable.
-    usd: (units,) what one more query is expected to cost, in US dollars. order: (n,) the queries in the order of asking.
+    usd: (units,) what one more query is expected to cost, in US dollars. order: (n,) the queries in the order of
+    asking.
     """
 
     table: Table
@@ -72,7 +79,9 @@ class RoundState:
 
 
 def asking_order(tasks: Sequence[str], seed: int) -> IntArray:
-    """(n,) a random order of the queries in which every task is spread evenly, so that any beginning is a stratified sample."""
+    """(n,) a random order of the queries in which every task is spread evenly, so that any beginning is a stratified
+    sample.
+    """
     rng = np.random.default_rng(seed)
     labels = np.unique(np.asarray(tasks), return_inverse=True)[1].ravel()
     place = np.empty(len(labels))
@@ -85,8 +94,8 @@ def asking_order(tasks: Sequence[str], seed: int) -> IntArray:
 def next_round(known: RoundState, spent: float, limit: float, settings: Settings) -> IntArray:
     """(k, 2) the (query, unit) pairs to ask next, query by query; empty when nothing more fits.
 
-    spent, limit: US dollars, so far and in all. By expected costs they stay within `limit`, but for the first round, whose costs are
-    not known: whoever asks stops at the limit.
+    spent, limit: US dollars, so far and in all. By expected costs they stay within `limit`, but for the first round,
+    whose costs are not known: whoever asks stops at the limit.
     """
     if not known.asked.any():
         first = known.order[: settings.start]
@@ -116,9 +125,9 @@ def allocate(worth: FloatArray, usd: FloatArray, minimum: IntArray, maximum: Int
 def contention(quality: FloatArray, cost: FloatArray, spread: FloatArray, rng: np.random.Generator) -> FloatArray:
     """(arms,) the share of the deferral curve, over log cost, on which each arm is chosen; they sum to 1.
 
-    quality, cost: (n, arms) forecasts, NaN for an arm that is not known. spread: (arms,) their standard error: the curve is drawn
-    again and again with all of an arm's forecasts shifted by as much (Thompson sampling), so an arm counts that may be good.
-    Zeros where costs do not differ, or are none.
+    quality, cost: (n, arms) forecasts, NaN for an arm that is not known. spread: (arms,) their standard error: the
+    curve is drawn again and again with all of an arm's forecasts shifted by as much (Thompson sampling), so an arm
+    counts that may be good. Zeros where costs do not differ, or are none.
     """
     arms = quality.shape[1]
     share = np.zeros(arms)
@@ -149,13 +158,17 @@ def _worth(known: RoundState, settings: Settings) -> FloatArray:
         error = np.where(seen, table.quality - forecast.quality, 0.0)
         variance = with_one_unknown((error**2).sum(axis=0), seen.sum(axis=0))
         rng = np.random.default_rng([settings.seed, int(known.asked.sum())])
-        share = contention(forecast.quality, table.pool.cost(known.input_tokens, forecast.tokens), forecast.spread[0], rng)
+        share = contention(
+            forecast.quality, table.pool.cost(known.input_tokens, forecast.tokens), forecast.spread[0], rng
+        )
         worth = ((1 - settings.explore) * share + settings.explore / arms) * variance
     return np.asarray(np.bincount(known.unit, worth, units), dtype=np.float64)
 
 
 def _pairs(known: RoundState, worth: FloatArray, spend: float) -> IntArray:
-    """The pairs that an allocation of so many US dollars adds: of each unit the first queries, in the order of asking, not asked yet."""
+    """The pairs that an allocation of so many US dollars adds: of each unit the first queries, in the order of asking,
+    not asked yet.
+    """
     counts = allocate(worth, known.usd, known.asked.sum(axis=0), known.askable.sum(axis=0), max(spend, 0.0))
     open_ = (known.askable & ~known.asked)[known.order]
     rank, unit = np.nonzero(open_ & (open_.cumsum(axis=0) <= counts - known.asked.sum(axis=0)))

@@ -1,7 +1,7 @@
 """The answers of a collection, or of a table with responses: which prompt failed, with which response, and why.
 
-A run folder is read from its journal, so that failed calls and answers of a run that goes on are seen too; qualities come from its
-compacted table, as far as there is one.
+A run folder is read from its journal, so that failed calls and answers of a run that goes on are seen too; qualities
+come from its compacted table, as far as there is one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _FAILED = pl.col("error").is_not_null() | (pl.col("response").fill_null("").str.
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Which answers are wanted; all that is given must hold.
 
-    arms: arms or models. tasks: their labels. failed: calls that ended in an error or gave no text. below_quality: scored, and lower.
+    arms: arms or models. tasks: their labels. failed: calls that ended in an error or gave no text. below_quality:
+    scored, and lower.
     text: found in the query, whatever the case.
     """
 
@@ -42,7 +43,9 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
         """True for the rows that are wanted."""
         wanted = [pl.lit(value=True)]
         if self.arms:
-            wanted.append(pl.col("model").is_in(self.arms) | pl.concat_str("model", "budget", separator="@").is_in(self.arms))
+            wanted.append(
+                pl.col("model").is_in(self.arms) | pl.concat_str("model", "budget", separator="@").is_in(self.arms)
+            )
         if self.tasks:
             wanted.append(pl.col("task").fill_null("").is_in(self.tasks))
         if self.failed:
@@ -55,7 +58,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answers(msgspec.Struct, frozen=True):
-    """What was found. rows: in the order of the source, with the columns of a compacted table. found: how many there are of them in all.
+    """What was found. rows: in the order of the source, with the columns of a compacted table. found: how many there
+    are of them in all.
 
     asked: how many answers the source has. notes: what is missing from it, and how to fix it.
     """
@@ -66,10 +70,13 @@ class Answers(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-def find_answers(source: str | Path, wanted: Filter | None = None, *, first: int = 0, maximum: int | None = None) -> Answers:
+def find_answers(
+    source: str | Path, wanted: Filter | None = None, *, first: int = 0, maximum: int | None = None
+) -> Answers:
     """The answers of a run folder or a table that pass the filter, from the `first` on, at most `maximum` of them.
 
-    Raises `DataError`, also for an arm or task that the source does not have; `JournalError` where the journal is damaged.
+    Raises `DataError`, also for an arm or task that the source does not have; `JournalError` where the journal is
+    damaged.
     """
     source, wanted = Path(source), wanted or Filter()
     if wanted.below_quality is not None and not 0 <= wanted.below_quality <= 1:
@@ -91,7 +98,9 @@ def find_answers(source: str | Path, wanted: Filter | None = None, *, first: int
         found += len(part)
     for name, asked_for, known in (("arm", wanted.arms, arms | models), ("task", wanted.tasks, tasks)):
         if unknown := sorted(set(asked_for) - known):
-            raise DataError(f"{shown_name(str(source))}: no answer is of {name} {listing(unknown)}{suggest(unknown[0], known)}")
+            raise DataError(
+                f"{shown_name(str(source))}: no answer is of {name} {listing(unknown)}{suggest(unknown[0], known)}"
+            )
     if not asked:
         raise DataError(f"{source}: nothing has been collected yet")
     return Answers(pl.concat(kept, how="diagonal_relaxed"), found, asked, tuple(notes))
@@ -101,13 +110,21 @@ def _of_table(source: Path) -> pl.DataFrame:
     """All rows of a table. Raises `DataError` where it has no responses."""
     rows = read_all_rows(source, Reading(keep=True)).frame.drop(FILE, ROW)
     if "response" not in rows.columns:
-        raise DataError(f"{shown_name(str(source))}: has no column 'response': only a table that holds the answers can show them")
-    lacking = [pl.lit(None, dtype=pl.String).alias(c) for c in ("reference", "judge_reason", "finish_reason") if c not in rows.columns]
+        raise DataError(
+            f"{shown_name(str(source))}: has no column 'response': only a table that holds the answers can show them"
+        )
+    lacking = [
+        pl.lit(None, dtype=pl.String).alias(c)
+        for c in ("reference", "judge_reason", "finish_reason")
+        if c not in rows.columns
+    ]
     return rows.with_columns(*lacking, pl.col("response").cast(pl.String)).drop(c for c in COLUMNS if c == "simulated")
 
 
 def _of_run(folder: Path) -> tuple[Iterator[pl.DataFrame], tuple[str, ...]]:
-    """The answers of a journal in parts, with the qualities of the compacted table; and a note where that one lacks some."""
+    """The answers of a journal in parts, with the qualities of the compacted table; and a note where that one lacks
+    some.
+    """
     by_words: dict[str, list[Any]] = {}
     for query in queries_of(folder):
         by_words.setdefault(query_key(query), []).append(query)
@@ -116,9 +133,15 @@ def _of_run(folder: Path) -> tuple[Iterator[pl.DataFrame], tuple[str, ...]]:
     note: tuple[str, ...] = (f"no quality is known yet: r2router compact {folder}",)
     if (folder / OUTCOMES).exists():
         kept = read_all_rows(folder / OUTCOMES, Reading(keep=True)).frame
-        scores = kept.select(*key, "quality", "judge", "judge_reason").with_columns(pl.col("sample").cast(pl.Int64, strict=False))
+        scores = kept.select(*key, "quality", "judge", "judge_reason").with_columns(
+            pl.col("sample").cast(pl.Int64, strict=False)
+        )
         older = (folder / OUTCOMES).stat().st_mtime < (folder / JOURNAL).stat().st_mtime
-        note = (f"{OUTCOMES} is older than the journal: newer answers have no quality until r2router compact {folder}",) if older else ()
+        note = (
+            (f"{OUTCOMES} is older than the journal: newer answers have no quality until r2router compact {folder}",)
+            if older
+            else ()
+        )
 
     def parts() -> Iterator[pl.DataFrame]:
         held: list[dict[str, Any]] = []
@@ -139,7 +162,9 @@ def _of_run(folder: Path) -> tuple[Iterator[pl.DataFrame], tuple[str, ...]]:
         frame = pl.DataFrame(held, schema=SCHEMA)
         if scores is None:
             return frame
-        return frame.drop("quality", "judge", "judge_reason").join(scores, on=key, how="left", nulls_equal=True, maintain_order="left")
+        return frame.drop("quality", "judge", "judge_reason").join(
+            scores, on=key, how="left", nulls_equal=True, maintain_order="left"
+        )
 
     return parts(), note
 

@@ -26,8 +26,14 @@ def input_estimates(queries: Sequence[Query]) -> dict[str, int]:
 
 
 def input_bytes(query: Query) -> int:
-    """Bytes of what a model is asked, a chat template and an instruction included: no tokenizer makes more tokens of it."""
-    return len(query.text.encode("utf-8", "surrogatepass")) + len((query.system or "").encode("utf-8", "surrogatepass")) + TEMPLATE_BYTES
+    """Bytes of what a model is asked, a chat template and an instruction included: no tokenizer makes more tokens of
+    it.
+    """
+    return (
+        len(query.text.encode("utf-8", "surrogatepass"))
+        + len((query.system or "").encode("utf-8", "surrogatepass"))
+        + TEMPLATE_BYTES
+    )
 
 
 def ceiling_usd(model: Model, input_tokens: float, output_tokens: float) -> float:

@@ -17,10 +17,11 @@ from r2router.errors import ConfigError, DataError
 
 
 class PassesTests(msgspec.Struct, frozen=True):
-    """The program in the answer passes its tests, in the sandbox: see the scorer `code`, and `r2router.bench.scoring.sandbox`.
+    """The program in the answer passes its tests, in the sandbox: see the scorer `code`, and
+    `r2router.bench.scoring.sandbox`.
 
-    tests: a program that raises where the answer is wrong; with `entry_point` it defines `check(candidate)`, as HumanEval's do. Where no
-    sandbox works nothing is run, and the check cannot tell. Raises `ConfigError`.
+    tests: a program that raises where the answer is wrong; with `entry_point` it defines `check(candidate)`, as
+    HumanEval's do. Where no sandbox works nothing is run, and the check cannot tell. Raises `ConfigError`.
     """
 
     tests: str
@@ -38,11 +39,12 @@ class PassesTests(msgspec.Struct, frozen=True):
 
 
 class Scored(msgspec.Struct, frozen=True):
-    """What a scorer of the bench says: `exact`, `numeric`, `choice`, `math`, `code`, ... (see `r2router.bench.scoring`).
+    """What a scorer of the bench says: `exact`, `numeric`, `choice`, `math`, `code`, ... (see
+    `r2router.bench.scoring`).
 
-    scorer: its name; a query that names one of its own is scored by that. queries: question -> what the scorer needs to know of it; a
-    question that is not among them cannot be told.
-    Raises `ConfigError`, `DataError` for a scorer that is not known.
+    scorer: its name; a query that names one of its own is scored by that. queries: question -> what the scorer needs to
+    know of it; a question that is not among them cannot be told. Raises `ConfigError`, `DataError` for a scorer that is
+    not known.
     """
 
     scorer: str

@@ -1,4 +1,6 @@
-"""The collection itself: every cell of a plan that the journal does not have is asked, recorded, and counts when it is on the disk."""
+"""The collection itself: every cell of a plan that the journal does not have is asked, recorded, and counts when it is
+on the disk.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ _TELLS_NOTHING: tuple[FailureKind, ...] = ("context", "interrupted")
 """Failures that say nothing of the model: the prompt was too long, or there was no call."""
 _CAP = re.compile(r"max_(completion_|new_|output_)?tokens|completion tokens|output tokens", re.IGNORECASE)
 _UNCUT = 3
-"""Paid chains of a model that cannot be cut, before any could: with so many it is stopped, as all others would be paid for nothing."""
+"""Paid chains of a model that cannot be cut, before any could: with so many it is stopped, as all others would be paid
+for nothing.
+"""
 
 
 async def collect(
@@ -54,14 +58,26 @@ async def collect(
 ) -> Status:
     """Ask what the journal does not have yet; gives how far it came.
 
-    max_spend: US dollars that the journal's calls may come to in all, earlier runs included. A call is made, and made again after a
-    failure that may be billed, only if its maximum cost fits. Every call has a cap, so the limit holds wherever an endpoint keeps
-    to it; where one does not, what it reports is counted in full, and its model stops after the first few answers.
-    to_come_usd: the estimate, for the status. stop: once it is set no attempt begins, and those in flight are waited for.
+    max_spend: US dollars that the journal's calls may come to in all, earlier runs included. A call is made, and made
+    again after a failure that may be billed, only if its maximum cost fits. Every call has a cap, so the limit holds
+    wherever an endpoint keeps to it; where one does not, what it reports is counted in full, and its model stops after
+    the first few answers.
+    to_come_usd: the estimate, for the status. stop: once it is set no attempt begins, and those in flight are waited
+    for.
     first_calls: what is known of each model already, by id; a model that is not in it begins with a single call.
-    What a provider or a model refuses is no exception but in `Status.stopped`. Raises `SaveError` where the journal cannot be written.
+    What a provider or a model refuses is no exception but in `Status.stopped`. Raises `SaveError` where the journal
+    cannot be written.
     """
-    run = _Run(plan, journal, engine, max_spend, to_come_usd, report, stop or asyncio.Event(), {} if first_calls is None else first_calls)
+    run = _Run(
+        plan,
+        journal,
+        engine,
+        max_spend,
+        to_come_usd,
+        report,
+        stop or asyncio.Event(),
+        {} if first_calls is None else first_calls,
+    )
     await run.probe()
     queues = [(iter(plan.work(name)), provider.concurrency) for name, provider in plan.providers.items()]
     stopping = asyncio.create_task(run.stop_attempts())
@@ -133,7 +149,9 @@ class _Run:
     async def worker(self, queue: Iterator[Work]) -> None:
         """Do work until there is none, or none that can be done."""
         for work in queue:
-            if self.stop.is_set() or {"", _provider(work.model.provider)} & self.status.stopped.keys():  # a queue is of one provider
+            if (
+                self.stop.is_set() or {"", _provider(work.model.provider)} & self.status.stopped.keys()
+            ):  # a queue is of one provider
                 self.count_there([work])
                 return
             if self._stopped(work):
@@ -156,7 +174,9 @@ class _Run:
         if isinstance(result, Reply):
             await self._keep(answer_record(self.plan, work, budget, key, result, held.maximum), held)
             self.status.cut += is_cut(result) and self.plan.controls.is_safety_cap(budget)
-            if (why := self._first[work.model.id].judge(result, self.plan.calls_per_answer * cap, cut=is_cut(result))) is not None:
+            if (
+                why := self._first[work.model.id].judge(result, self.plan.calls_per_answer * cap, cut=is_cut(result))
+            ) is not None:
                 self._stop(_model(work), why)
         elif result is not None:
             await self._keep(failure_record(self.plan, work, budget, key, result, held.maximum), held)
@@ -164,7 +184,9 @@ class _Run:
     async def _shared(self, work: Work) -> None:
         """Several budgets of a query: one long answer, cut at each of them."""
         keys = {b: self.plan.key(work, b) for b in work.budgets}
-        longest = sorted(work.budgets, key=lambda b: b.tokens or 0, reverse=True)  # each cut is then a prefix of what was read last
+        longest = sorted(
+            work.budgets, key=lambda b: b.tokens or 0, reverse=True
+        )  # each cut is then a prefix of what was read last
         missing = [b for b in longest if self._claim(keys[b])]
         if not missing or (chain := await self._chain(work)) is None:
             return
@@ -173,12 +195,16 @@ class _Run:
                 return
 
     async def _chain(self, work: Work) -> Record | None:
-        """The long answer, from the journal where it was paid for already; with an error where there is none to be had."""
+        """The long answer, from the journal where it was paid for already; with an error where there is none to be
+        had.
+        """
         key = self.plan.chain_key(work)
         if (known := self.journal.chain(key)) is not None:
             return known
         provider, maximum = self.plan.providers[work.model.provider], max(1, chain_budget(work.budgets).tokens or 0)
-        result, held = await self._call(work, self.plan.controls.chain(work.model, provider, work.query, maximum), maximum)
+        result, held = await self._call(
+            work, self.plan.controls.chain(work.model, provider, work.query, maximum), maximum
+        )
         if result is None:
             return None
         record = chain_record(self.plan, work, key, result, held.maximum)
@@ -218,8 +244,12 @@ class _Run:
 
     # -- one call ----------------------------------------------------------------------------------------------------
 
-    async def _call(self, work: Work, request: Request, cap: int, more_input: int = 0) -> tuple[Reply | Failure | None, Hold]:
-        """(what came of it, money set aside for it until it is kept); None where it was not made, or its failure is not the cell's."""
+    async def _call(
+        self, work: Work, request: Request, cap: int, more_input: int = 0
+    ) -> tuple[Reply | Failure | None, Hold]:
+        """(what came of it, money set aside for it until it is kept); None where it was not made, or its failure is not
+        the cell's.
+        """
         first = self._first[work.model.id]
         await first.enter()
         result, held = await self._paid_call(work, request, cap, more_input)
@@ -227,7 +257,9 @@ class _Run:
             first.leave(tells=False)
         return result, held
 
-    async def _paid_call(self, work: Work, request: Request, cap: int, more_input: int) -> tuple[Reply | Failure | None, Hold]:
+    async def _paid_call(
+        self, work: Work, request: Request, cap: int, more_input: int
+    ) -> tuple[Reply | Failure | None, Hold]:
         """As `_call`, once the model's first calls let it."""
         if self.stop.is_set() or self._stopped(work):
             return None, Hold()
@@ -235,7 +267,10 @@ class _Run:
         held = await self.limit.take(maximum, BILLED_ATTEMPTS)
         if held is None:
             arm = f"{work.model.id}@{work.budgets[0].id}"
-            spent = f"{dollars(self.journal.spent)} are spent, and the next call ({arm}) may cost {dollars(maximum / NANOS)}"
+            spent = (
+                f"{dollars(self.journal.spent)} are spent, and the next call ({arm}) may cost"
+                f" {dollars(maximum / NANOS)}"
+            )
             self._stop("", f"the spend limit of ${self.status.limit_usd:g} is reached: {spent}; raise it to go on")
             return None, Hold()
         if self.stop.is_set() or self._stopped(work):  # while it waited for its money
@@ -253,7 +288,9 @@ class _Run:
         if whose is not None:
             self._stop(whose, result.message)
         if (whose is not None or result.kind == "interrupted") and not result.maybe_billed:
-            self.limit.give_back(held)  # else an attempt before may have been billed: that is recorded, as an error of the cell
+            self.limit.give_back(
+                held
+            )  # else an attempt before may have been billed: that is recorded, as an error of the cell
             return None, Hold()
         return result, held
 
@@ -268,13 +305,17 @@ class _Run:
             return provider
         if failure.kind not in _TELLS_NOTHING and model not in self._answered:
             self._failed[model] = self._failed.get(model, 0) + 1
-            return model if self._failed[model] >= FIRST else None  # those before it are recorded: --retry-failed asks them again
+            return (
+                model if self._failed[model] >= FIRST else None
+            )  # those before it are recorded: --retry-failed asks them again
         return None
 
     def _about_safety_cap(self, failure: Failure, work: Work, cap: int) -> Failure:
         """A refusal that is about a cap which no budget asked for says how to set it."""
         if not (
-            failure.kind in ("context", "refused") and self.plan.controls.is_safety_cap(work.budgets[0]) and _CAP.search(failure.message)
+            failure.kind in ("context", "refused")
+            and self.plan.controls.is_safety_cap(work.budgets[0])
+            and _CAP.search(failure.message)
         ):
             return failure
         fix = f"the safety cap of {cap:,} tokens is more than it allows: set max_output_tokens of the model in the pool"

@@ -1,4 +1,6 @@
-"""Where things are done, by name: an engine takes a request and gives a reply; a spread scores answers and embeds texts."""
+"""Where things are done, by name: an engine takes a request and gives a reply; a spread scores answers and embeds
+texts.
+"""
 
 from __future__ import annotations
 

@@ -37,9 +37,9 @@ class Estimate(msgspec.Struct, frozen=True):
 def estimate(plan: CollectionPlan, journal: Journal) -> list[Estimate]:
     """What is left of a plan, arm by arm; chains that several arms share stand by themselves.
 
-    Where the journal has at least `MEASURED_FROM` calls of an arm, their mean, with a 95 % interval for the sum of the calls to come.
-    Before that from tokens: output from a tenth of the cap over half of it to all of it, or from `UNCAPPED` to the safety cap; input
-    by the embedded tokenizer's count, give or take `INPUT_SPREAD`.
+    Where the journal has at least `MEASURED_FROM` calls of an arm, their mean, with a 95 % interval for the sum of the
+    calls to come. Before that from tokens: output from a tenth of the cap over half of it to all of it, or from
+    `UNCAPPED` to the safety cap; input by the embedded tokenizer's count, give or take `INPUT_SPREAD`.
     """
     left: dict[tuple[str, str], list[int]] = {}  # input tokens of each call
     arms: dict[tuple[str, str], tuple[Model, Budget]] = {}
@@ -61,9 +61,13 @@ def _of_arm(plan: CollectionPlan, journal: Journal, model: Model, budget: Budget
     if n >= MEASURED_FROM:
         mean = total / n
         half = Z * math.sqrt(max(squares / n - mean**2, 0.0) * calls * (1 + calls / n))
-        return Estimate(model.id, budget.id, calls, max(0.0, calls * mean - half), calls * mean, calls * mean + half, int(n))
+        return Estimate(
+            model.id, budget.id, calls, max(0.0, calls * mean - half), calls * mean, calls * mean + half, int(n)
+        )
     factors, more = (1 - INPUT_SPREAD, 1.0, 1 + INPUT_SPREAD), 0
-    if "prefix_sharing" in budget.control:  # prompt and cut again, and a short answer; nothing at all where the chain has ended before
+    if (
+        "prefix_sharing" in budget.control
+    ):  # prompt and cut again, and a short answer; nothing at all where the chain has ended before
         factors, more = (0.0, *factors[1:]), budget.tokens or 0
     sums = np.zeros(3)
     for tokens, count in Counter(inputs).items():  # call by call: a long prompt may have other prices

@@ -1,6 +1,7 @@
 """The first calls of a model: one alone, then four more, and only then as many as its provider takes.
 
-What is wrong with an endpoint shows in them, before much is paid: it ignores the cap, reports no usage, or says nothing.
+What is wrong with an endpoint shows in them, before much is paid: it ignores the cap, reports no usage, or says
+nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ class FirstCalls:
         self._begun += 1
 
     def leave(self, *, tells: bool) -> None:
-        """A call is over. tells: whether it says something of the model; a prompt beyond the context does not, nor a call not made."""
+        """A call is over. tells: whether it says something of the model; a prompt beyond the context does not, nor a
+        call not made.
+        """
         self._ended += tells
         self._begun -= not tells
         self._turn.set()
@@ -68,19 +71,20 @@ class FirstCalls:
         made = reply.usage.output if reply.usage else 0
         if self._above_in_row >= _ABOVE or (self._above >= _ABOVE and 2 * self._above >= self._answers):
             return (
-                f"{self._above:,} answers were longer than their cap (the last: {made:,} output tokens, max_tokens {cap:,}). The endpoint "
-                "does not respect max_tokens, so no spend limit can hold: fix the endpoint, or take the model out of the pool"
+                f"{self._above:,} answers were longer than their cap (the last: {made:,} output tokens, max_tokens"
+                f" {cap:,}). The endpoint does not respect max_tokens, so no spend limit can hold: fix the endpoint, or"
+                " take the model out of the pool"
             )
         if self._answers == FIRST and self._silent == FIRST:
             return (
-                f"its first {FIRST} answers report no usage ({reply.usage_error}), so their tokens and costs are unknown and nothing "
-                "can be trained on them. Some endpoints report it only with stream = false of their [provider]: try that, and "
-                "give --retry-failed to ask these again"
+                f"its first {FIRST} answers report no usage ({reply.usage_error}), so their tokens and costs are"
+                " unknown and nothing can be trained on them. Some endpoints report it only with stream = false of"
+                " their [provider]: try that, and give --retry-failed to ask these again"
             )
         if self._answers == FIRST and self._empty == FIRST:
             return (
-                f"its first {FIRST} answers are empty (finish reason {self._finish!r}): a content filter, a tool call or a wrong chat "
-                "template; ask it by hand, fix that, and repeat these calls with --retry-failed"
+                f"its first {FIRST} answers are empty (finish reason {self._finish!r}): a content filter, a tool call"
+                " or a wrong chat template; ask it by hand, fix that, and repeat these calls with --retry-failed"
             )
         return None
 

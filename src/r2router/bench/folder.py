@@ -50,10 +50,11 @@ _UNJUDGED = (Score(quality=None, judge=""),)
 
 
 def remember(folder: Path, queries: Iterable[Query]) -> int:
-    """Keep the queries in the folder, beside those of earlier runs; gives how many have another reference, scorer or task than before.
+    """Keep the queries in the folder, beside those of earlier runs; gives how many have another reference, scorer or
+    task than before.
 
-    What is scored against is no part of a call, so the answers stay and are scored by what the queries say now. Raises `DataError` where
-    an id stands for other words there.
+    What is scored against is no part of a call, so the answers stay and are scored by what the queries say now. Raises
+    `DataError` where an id stands for other words there.
     """
     path = folder / QUERIES
     known = {q.id: q for q in JsonLines(path).queries()} if path.exists() else {}
@@ -62,7 +63,10 @@ def remember(folder: Path, queries: Iterable[Query]) -> int:
         if (before := known.get(query.id)) is None:
             fresh = True
         elif query_key(before) != query_key(query):
-            raise DataError(f"{folder}: query {query.id!r} was collected before with a different text; choose another folder or another id")
+            raise DataError(
+                f"{folder}: query {query.id!r} was collected before with a different text; choose another folder or"
+                " another id"
+            )
         else:
             changed += before != query
         known[query.id] = query
@@ -82,19 +86,26 @@ def queries_of(folder: Path) -> list[Query]:
 
 def _no_queries(folder: Path) -> str:
     if (folder / JOURNAL).exists():
-        return f"{QUERIES} is lost; the answers are there: run the same r2router collect again, which writes it and asks nothing twice"
+        return (
+            f"{QUERIES} is lost; the answers are there: run the same r2router collect again, which writes it and asks"
+            " nothing twice"
+        )
     return f"is no collection ({QUERIES} is missing); make one with r2router collect"
 
 
 def last_records(path: Path) -> Iterator[Record]:
-    """The records that count, one per key: where it has several, as calls were made again, the last answer, else the last error."""
+    """The records that count, one per key: where it has several, as calls were made again, the last answer, else the
+    last error.
+    """
     keys, ranks = array("Q"), array("b")
     for seen in read_summaries(path):
         keys.append(number_of(seen.key))
         ranks.append(0 if seen.error is not None else 1 if seen.doubt else 2)
     if not keys:
         return
-    order = np.lexsort((np.arange(len(keys)), np.frombuffer(ranks, dtype=np.int8), np.frombuffer(keys, dtype=np.uint64)))
+    order = np.lexsort(
+        (np.arange(len(keys)), np.frombuffer(ranks, dtype=np.int8), np.frombuffer(keys, dtype=np.uint64))
+    )
     sorted_keys = np.frombuffer(keys, dtype=np.uint64)[order]
     counts = np.zeros(len(keys), dtype=np.bool_)
     counts[order[np.append(sorted_keys[1:] != sorted_keys[:-1], True)]] = True
@@ -116,15 +127,17 @@ class Compacted(msgspec.Struct, frozen=True):
 
 
 def compact(
-    folder: str | Path, out: str | Path | None = None, *, scorer: str = "", scorers: Sequence[str] = (), trust_code: bool = False,
+    folder: str | Path, out: str | Path | None = None, *, scorer: str = "", scorers: Sequence[str] = (),
+    trust_code: bool = False,
     spread: Executor | None = None, say: Callable[[str], None] = lambda _: None,
 ) -> Compacted:  # fmt: skip
     """Write the collection as one Parquet table, and say what it holds.
 
-    Each cell has a row for everyone who judged it: its query's own scorer (or `scorer`), further `scorers`, and every LLM judge whose
-    judgements are in the folder; a cell that nobody judged has one row without a quality. trust_code: the queries may name `code-trusted`.
-    spread: where the scorers run; by default in this process. say: called with a line about the sandbox, where one is needed. Raises
-    `DataError`, `JournalError`, `SaveError`.
+    Each cell has a row for everyone who judged it: its query's own scorer (or `scorer`), further `scorers`, and every
+    LLM judge whose judgements are in the folder; a cell that nobody judged has one row without a quality. trust_code:
+    the queries may name `code-trusted`.
+    spread: where the scorers run; by default in this process. say: called with a line about the sandbox, where one is
+    needed. Raises `DataError`, `JournalError`, `SaveError`.
     """
     folder = Path(folder)
     for name in (scorer, *scorers):
@@ -200,5 +213,9 @@ def _row(record: Record, query: Query, score: Score) -> dict[str, Any]:
     fields = msgspec.structs.asdict(record)
     words = {"query_id": query.id, "task": query.task, "query": query.text, "reference": query.reference}
     words["response"] = record.response if record.response is None else without_thinking(record.response)
-    judged = {"quality": score.quality, "judge": score.judge or None, "judge_reason": score.reason or score.error or None}
+    judged = {
+        "quality": score.quality,
+        "judge": score.judge or None,
+        "judge_reason": score.reason or score.error or None,
+    }
     return {name: {**fields, **words, **judged}[name] for name in SCHEMA}

@@ -21,9 +21,11 @@ def _write_at_begin(fd: int, data: bytes) -> None:
 
 
 class InFlight:
-    """A file `NAME.in-flight` of one number, nano-dollars, beside a journal whose lock the caller has; there only while it is above 0.
+    """A file `NAME.in-flight` of one number, nano-dollars, beside a journal whose lock the caller has; there only while
+    it is above 0.
 
-    It is written without waiting for the disk: a killed process loses nothing of it, a power cut may lose the last seconds.
+    It is written without waiting for the disk: a killed process loses nothing of it, a power cut may lose the last
+    seconds.
     left: what an earlier run left. Raises `JournalError` where the file was not written by r2router.
     """
 
@@ -69,5 +71,7 @@ class InFlight:
         finally:
             os.close(fd)
         if text and not (text.isdigit() and len(text) <= _DIGITS):
-            raise JournalError(f"{self.path}: does not hold a number of nano-dollars; delete it if no run was killed here")
+            raise JournalError(
+                f"{self.path}: does not hold a number of nano-dollars; delete it if no run was killed here"
+            )
         return int(text or b"0")

@@ -1,9 +1,10 @@
 """The journal of a collection: one JSON line per call, on the disk before the call counts as done.
 
-The first line says what the file is and its version; every other line is one `Record`. Lines are only ever added. Whoever is killed
-leaves at worst a torn last line, which the next run takes away: it was not on the disk, so its call did not count. One process writes;
-a lock keeps others out, and dies with its owner. Beside it, in `NAME.in-flight`, stands what the calls under way may cost: what a killed
-run leaves there counts as spent in the next one, as the endpoint may bill for it.
+The first line says what the file is and its version; every other line is one `Record`. Lines are only ever added.
+Whoever is killed leaves at worst a torn last line, which the next run takes away: it was not on the disk, so its call
+did not count. One process writes; a lock keeps others out, and dies with its owner. Beside it, in `NAME.in-flight`,
+stands what the calls under way may cost: what a killed run leaves there counts as spent in the next one, as the
+endpoint may bill for it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,17 @@ import msgspec
 import numpy as np
 
 from r2router.bench.in_flight import InFlight
-from r2router.bench.record import FORMAT, VERSION, Header, Record, RecordSummary, number_of, record_of, summary_of, whole_lines
+from r2router.bench.record import (
+    FORMAT,
+    VERSION,
+    Header,
+    Record,
+    RecordSummary,
+    number_of,
+    record_of,
+    summary_of,
+    whole_lines,
+)
 from r2router.bench.spend_limit import NANOS, dollars
 from r2router.errors import JournalError, SaveError
 from r2router.files import check_file
@@ -38,11 +49,12 @@ _encoder = msgspec.json.Encoder()
 class Journal:
     """An open journal. Only one process at a time has it; `close` (or the process's end) gives it back.
 
-    retry: kinds of recorded errors that count as not done, so that they are asked again; answers in doubt then are, too. A call that was
-    interrupted never counts as done. spent_nanos: nano-dollars charged so far.
+    retry: kinds of recorded errors that count as not done, so that they are asked again; answers in doubt then are,
+    too. A call that was interrupted never counts as done. spent_nanos: nano-dollars charged so far.
     notes: what was repaired on opening. write: false to look at what is there and leave no trace: then
     nothing need be there, nothing is repaired, and another process may have it.
-    Raises `JournalError` where it is in use, newer than this version, or damaged; `SaveError` where it cannot be written.
+    Raises `JournalError` where it is in use, newer than this version, or damaged; `SaveError` where it cannot be
+    written.
     """
 
     def __init__(self, path: str | Path, *, retry: Iterable[str] = (), write: bool = True) -> None:
@@ -50,7 +62,9 @@ class Journal:
         self.spent_nanos = 0
         self.records = 0
         self.notes: list[str] = []
-        self.charged: dict[tuple[str, str], list[float]] = {}  # (model, budget) -> n, sum and sum of squares of the dollars
+        self.charged: dict[
+            tuple[str, str], list[float]
+        ] = {}  # (model, budget) -> n, sum and sum of squares of the dollars
         self._file = _open(self.path) if write else _look(self.path)
         self._mends = write
         self._retry = frozenset(retry)
@@ -125,7 +139,10 @@ class Journal:
                 self._chains[number_of(seen.key)] = offset
             self._count(seen)
         if self._end < size and self._mends:
-            self.notes.append(f"{self.path}: its last line was torn by a kill or a full disk; {size - self._end} bytes were taken away")
+            self.notes.append(
+                f"{self.path}: its last line was torn by a kill or a full disk; {size - self._end} bytes were taken"
+                " away"
+            )
             self._file.truncate(self._end)
         if keys:
             self._old = np.unique(np.frombuffer(keys, dtype=np.uint64))
@@ -140,12 +157,25 @@ class Journal:
         """Charge what a killed run had under way."""
         key = hashlib.blake2b(f"{self._end} {time.time_ns()}".encode(), digest_size=16).hexdigest()
         why = "calls under way when a run was killed; they may have been billed"
-        record = Record(key=key, query="", query_id="", model="", budget="", control="", kind="lost", charged_usd=nano / NANOS, note=why)
+        record = Record(
+            key=key,
+            query="",
+            query_id="",
+            model="",
+            budget="",
+            control="",
+            kind="lost",
+            charged_usd=nano / NANOS,
+            note=why,
+        )
         self._write(_encoder.encode(record) + b"\n")
         self.spent_nanos += nano
         self.records += 1
         self.in_flight(0)
-        self.notes.append(f"the last run was killed with calls in progress; {dollars(nano / NANOS)}, their maximum cost, count as spent")
+        self.notes.append(
+            f"the last run was killed with calls in progress; {dollars(nano / NANOS)}, their maximum cost, count as"
+            " spent"
+        )
 
     @property
     def errors(self) -> int:
@@ -166,7 +196,9 @@ class Journal:
     # -- adding -----------------------------------------------------------------------------------------------------
 
     async def append(self, record: Record) -> None:
-        """Add a record; returns when it is on the disk. Records that come together are flushed together. Raises `SaveError`."""
+        """Add a record; returns when it is on the disk. Records that come together are flushed together. Raises
+        `SaveError`.
+        """
         if self._broken is not None:
             raise self._broken
         done = asyncio.get_running_loop().create_future()
@@ -181,7 +213,9 @@ class Journal:
             data = b"".join(line for line, _, _ in batch)
             try:
                 # shielded: what a cancelled run has begun to write is written to its end before the journal closes
-                offset = await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._writer, self._write, data))
+                offset = await asyncio.shield(
+                    asyncio.get_running_loop().run_in_executor(self._writer, self._write, data)
+                )
             except SaveError as error:
                 self._broken = error
                 for _, _, done in [*batch, *self._waiting]:
@@ -210,7 +244,9 @@ class Journal:
         self._count(record)
 
     def _write(self, data: bytes) -> int:
-        """Put data on the disk behind the end, whole or not at all; gives its offset. Only the writer's thread comes here."""
+        """Put data on the disk behind the end, whole or not at all; gives its offset. Only the writer's thread comes
+        here.
+        """
         fd, begin = self._file.fileno(), self._end
         try:
             os.lseek(fd, begin, os.SEEK_SET)
@@ -222,8 +258,8 @@ class Journal:
             with contextlib.suppress(OSError):
                 os.ftruncate(fd, begin)
             raise SaveError(
-                f"{self.path}: cannot be written ({error.strerror or error}); every answer recorded before is safe: make room and run the "
-                "same command again"
+                f"{self.path}: cannot be written ({error.strerror or error}); every answer recorded before is safe:"
+                " make room and run the same command again"
             ) from None
         self._end = begin + len(data)
         return begin
@@ -272,7 +308,9 @@ def _open(path: Path) -> IO[bytes]:
         _lock(file)
     except OSError:
         file.close()
-        raise JournalError(f"{path}: another process is collecting into it; wait for it, or choose another folder") from None
+        raise JournalError(
+            f"{path}: another process is collecting into it; wait for it, or choose another folder"
+        ) from None
     return file
 
 

@@ -1,4 +1,6 @@
-"""Records of what calls gave: tokens and dollars of the arm, and what was really paid, are two things and kept apart."""
+"""Records of what calls gave: tokens and dollars of the arm, and what was really paid, are two things and kept
+apart.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def answer_record(plan: CollectionPlan, work: Work, budget: Budget, key: str, re
     said = split_thinking(reply.text)
     thought = said.thought or bool(reply.reasoning) or bool(usage and usage.reasoning)
     notes = [text for text in (reply.note, reply.usage_error) if text]
-    starved = thought and not said.answer.strip() and (cut or said.cut)  # some endpoints call an answer whole that was cut
+    starved = (
+        thought and not said.answer.strip() and (cut or said.cut)
+    )  # some endpoints call an answer whole that was cut
     if starved:
         notes.append("the whole allowance went into thinking")
     if "thinking_tokens" in budget.control and usage and (usage.reasoning or 0) > 1.1 * (budget.tokens or 0) + 32:
@@ -66,11 +70,14 @@ def answer_record(plan: CollectionPlan, work: Work, budget: Budget, key: str, re
     )
 
 
-def failure_record(plan: CollectionPlan, work: Work, budget: Budget, key: str, failure: Failure, maximum: int) -> Record:
+def failure_record(
+    plan: CollectionPlan, work: Work, budget: Budget, key: str, failure: Failure, maximum: int
+) -> Record:
     """A call that gave nothing: an error, and never a quality."""
     lost = _lost(work, failure, maximum)
     return _record(
-        plan, work, budget, key, error=failure.message, error_kind=failure.kind, attempts=failure.attempts, charged_usd=lost / NANOS,
+        plan, work, budget, key, error=failure.message, error_kind=failure.kind, attempts=failure.attempts,
+        charged_usd=lost / NANOS,
         paid_usd=None if lost else 0.0,
     )  # fmt: skip
 
@@ -79,7 +86,9 @@ def chain_record(plan: CollectionPlan, work: Work, key: str, result: Reply | Fai
     """The long answer that several budgets are cut from; an error where its tokens cannot be told apart."""
     chain = chain_budget(work.budgets)
     if isinstance(result, Failure):
-        return msgspec.structs.replace(failure_record(plan, work, chain, key, result, maximum), kind="chain", control="greedy")
+        return msgspec.structs.replace(
+            failure_record(plan, work, chain, key, result, maximum), kind="chain", control="greedy"
+        )
     problem = _unusable(result)
     record = _record(
         plan,
@@ -102,8 +111,10 @@ def natural_record(plan: CollectionPlan, work: Work, budget: Budget, key: str, c
     """The chain itself, where it ended within the budget: nothing more was called or paid."""
     usage = Usage(chain.input_tokens or 0, chain.output_tokens or 0)
     return _record(
-        plan, work, budget, key, usage=usage, response=chain.response, finish_reason=chain.finish_reason, truncated=False,
-        cost_usd=cost_usd(_prices(work), usage), paid_usd=0.0, latency_s=chain.latency_s, ttft_s=chain.ttft_s, served=chain.served,
+        plan, work, budget, key, usage=usage, response=chain.response, finish_reason=chain.finish_reason,
+        truncated=False,
+        cost_usd=cost_usd(_prices(work), usage), paid_usd=0.0, latency_s=chain.latency_s, ttft_s=chain.ttft_s,
+        served=chain.served,
         note="shared: the chain's own end",
     )  # fmt: skip
 
@@ -113,12 +124,15 @@ def forced_record(
 ) -> Record:
     """A cut of the chain and the short answer behind it.
 
-    The arm's tokens are what it would have used alone: input = prompt and closing words, output = cut + forced answer. Its latency
-    is the chain's share plus the forced call's. What was paid is the forced call alone; the chain is paid for in its own record.
+    The arm's tokens are what it would have used alone: input = prompt and closing words, output = cut + forced answer.
+    Its latency is the chain's share plus the forced call's. What was paid is the forced call alone; the chain is paid
+    for in its own record.
     """
     closing = CLOSINGS[plan.controls.closing]
     answer = reply.text.removeprefix(cut + closing)  # some servers give back what they continue
-    end = "\n</think>" if split_thinking(cut).cut else ""  # the closing words end the thinking, too: what follows is the answer
+    end = (
+        "\n</think>" if split_thinking(cut).cut else ""
+    )  # the closing words end the thinking, too: what follows is the answer
     k = min(budget.tokens or 0, len(chain.pieces or []))
     usage = Usage(max(reply.usage.input - k, 0), k + reply.usage.output) if reply.usage else None
     share = k / max(chain.output_tokens or 1, 1)
@@ -133,11 +147,17 @@ def forced_record(
         truncated=True,
         cost_usd=cost_usd(_prices(work), usage) if usage else None,
         note=reply.usage_error,
-        **_paid(work, reply, maximum) | {"latency_s": reply.latency_s + share * (chain.latency_s or 0.0), "ttft_s": chain.ttft_s},
+        **_paid(work, reply, maximum)
+        | {
+            "latency_s": reply.latency_s + share * (chain.latency_s or 0.0),
+            "ttft_s": chain.ttft_s,
+        },
     )
 
 
-def _record(plan: CollectionPlan, work: Work, budget: Budget, key: str, *, usage: Usage | None = None, **fields: Any) -> Record:
+def _record(
+    plan: CollectionPlan, work: Work, budget: Budget, key: str, *, usage: Usage | None = None, **fields: Any
+) -> Record:
     if usage is not None:
         fields |= {
             "input_tokens": usage.input,
@@ -160,7 +180,9 @@ def _record(plan: CollectionPlan, work: Work, budget: Budget, key: str, *, usage
 
 
 def _paid(work: Work, reply: Reply, maximum: int) -> dict[str, Any]:
-    """What a successful call cost, and what the spend limit counts: what was reported, and unknown amounts at their maximum cost."""
+    """What a successful call cost, and what the spend limit counts: what was reported, and unknown amounts at their
+    maximum cost.
+    """
     known = cost_usd(_prices(work), reply.usage) if reply.usage else None
     lost = _lost(work, reply, maximum)
     return {
@@ -174,19 +196,24 @@ def _paid(work: Work, reply: Reply, maximum: int) -> dict[str, Any]:
 
 
 def _lost(work: Work, result: Reply | Failure, maximum: int) -> int:
-    """Nano-dollars of failed attempts that may be billed: each at its maximum cost, or what they reported where that is more."""
+    """Nano-dollars of failed attempts that may be billed: each at its maximum cost, or what they reported where that is
+    more.
+    """
     return max(result.maybe_billed * maximum, nanos(cost_usd(_prices(work), result.lost)) if result.lost else 0)
 
 
 def _unusable(reply: Reply) -> str | None:
     if reply.reasoning:
-        return "prefix_sharing cannot cut an answer whose thinking comes apart from it; switch thinking off, or use another control"
+        return (
+            "prefix_sharing cannot cut an answer whose thinking comes apart from it; switch thinking off, or use"
+            " another control"
+        )
     if reply.usage is None:
         return f"prefix_sharing needs the chain's token count: {reply.usage_error}"
     if abs(len(reply.pieces) - reply.usage.output) > 2 + 0.02 * reply.usage.output:
         return (
-            f"the endpoint gave {len(reply.pieces)} pieces for {reply.usage.output} tokens, so that no budget can be cut exactly; "
-            "prefix_sharing needs one piece per token, or log-probabilities"
+            f"the endpoint gave {len(reply.pieces)} pieces for {reply.usage.output} tokens, so that no budget can be"
+            " cut exactly; prefix_sharing needs one piece per token, or log-probabilities"
         )
     return None
 

@@ -62,8 +62,8 @@ class CollectionPlan:
         unpriced = [m.id for m in self.models if m.usd_per_million is None]
         if unpriced:
             raise MissingPrice(
-                f"no price for {listing(unpriced)}: give usd_per_million in the pool, 0 for a model of your own (an unknown price is "
-                "never zero)"
+                f"no price for {listing(unpriced)}: give usd_per_million in the pool, 0 for a model of your own (an"
+                " unknown price is never zero)"
             )
         for model in self.models:
             _check(model, self.providers[model.provider], self.controls)
@@ -107,7 +107,9 @@ class CollectionPlan:
 
     def key(self, work: Work, budget: Budget) -> str:
         """What identifies the call for a budget: the same words give the same key in any suite, order or file."""
-        return content_key(work.query_key, work.model.id, budget.id, self._signatures[work.model.id, budget.id], work.sample)
+        return content_key(
+            work.query_key, work.model.id, budget.id, self._signatures[work.model.id, budget.id], work.sample
+        )
 
     def chain_key(self, work: Work) -> str:
         """What identifies the chain that the work's budgets are cut from."""
@@ -126,13 +128,16 @@ class CollectionPlan:
         return self.controls.cap(model, budget)
 
     def ceiling_usd(self, work: Work, cap: int, more_input: int = 0) -> float:
-        """The most one call can cost, in US dollars: an input token for each byte of the request, and all of its cap."""
+        """The most one call can cost, in US dollars: an input token for each byte of the request, and all of its
+        cap.
+        """
         inputs = max(input_bytes(work.query), (1 + INPUT_SPREAD) * self.input_tokens(work.query_key))
         return ceiling_usd(work.model, inputs + more_input, cap)
 
 
 def refused(pool: Pool, given: Mapping[str, Provider]) -> tuple[list[str], list[str]]:
-    """(mistakes, what is missing): why the models of a pool could not be asked under the usual controls, each in a line.
+    """(mistakes, what is missing): why the models of a pool could not be asked under the usual controls, each in a
+    line.
 
     A provider that nobody knows is missing and no mistake, as a model can be routed to without one.
     """
@@ -156,9 +161,11 @@ def _check(model: Model, provider: Provider, controls: Controls) -> None:
     """Raise `ConfigError` where a budget could not be enforced, or several would be the same request."""
     check_provider(model.provider, provider)
     controls.check(model, provider)
-    silent = [b.id for b in model.budgets if not b.control or (b.tokens is None and "reasoning_effort" not in b.control)]
+    silent = [
+        b.id for b in model.budgets if not b.control or (b.tokens is None and "reasoning_effort" not in b.control)
+    ]
     if len(silent) > 1:
         raise ConfigError(
-            f"model {model.id!r}: nothing is sent for the budgets {', '.join(silent)}, so they would be the same paid request: add "
-            "control, for example ['instruction', 'max_tokens'], or keep one of them"
+            f"model {model.id!r}: nothing is sent for the budgets {', '.join(silent)}, so they would be the same paid"
+            " request: add control, for example ['instruction', 'max_tokens'], or keep one of them"
         )

@@ -42,8 +42,8 @@ class _Caller:
 class RayEngine:
     """Spreads calls over `actors` processes in turn, by default one for each CPU that Ray has.
 
-    It joins the cluster that RAY_ADDRESS names, or starts Ray on this machine. Each actor has an equal share of a provider's
-    concurrency, and learns rate limits on its own.
+    It joins the cluster that RAY_ADDRESS names, or starts Ray on this machine. Each actor has an equal share of a
+    provider's concurrency, and learns rate limits on its own.
     """
 
     def __init__(self, providers: Mapping[str, Provider], actors: int | None = None) -> None:
@@ -55,7 +55,8 @@ class RayEngine:
         settings = msgspec.msgpack.encode(share)
         caller: Any = self._ray.remote(_Caller)
         self._actors = [
-            caller.options(max_concurrency=maximum, num_cpus=0, scheduling_strategy="SPREAD").remote(settings) for _ in range(count)
+            caller.options(max_concurrency=maximum, num_cpus=0, scheduling_strategy="SPREAD").remote(settings)
+            for _ in range(count)
         ]
         self._turn = itertools.cycle(self._actors)
 

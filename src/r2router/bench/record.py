@@ -20,14 +20,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What became of one call.
 
     key: hash of query, model, budget, control and sample. query: hash of the query's text and system prompt.
-    kind: `cell` for an outcome of an arm; `chain` for the long answer that several arms are cut from; `lost` for money alone: calls that
-    were under way when a run was killed.
-    input_tokens ... reasoning_tokens: of the arm; under prefix sharing prompt + cut + forced answer, whoever paid for it.
+    kind: `cell` for an outcome of an arm; `chain` for the long answer that several arms are cut from; `lost` for money
+    alone: calls that were under way when a run was killed. input_tokens ... reasoning_tokens: of the arm; under prefix
+    sharing prompt + cut + forced answer, whoever paid for it.
     finish_reason: the provider's, or `forced` for an answer behind a cut. truncated: the budget cut it off.
     starved: the whole allowance went into thinking, and no answer came.
-    cost_usd: of the arm's tokens. paid_usd: what this call itself cost, failed attempts that may be billed included; null where a
-    failed report left it unknown. charged_usd: what the spend limit counts, a whole number of nano-dollars: what was reported, and the
-    maximum cost where nothing was.
+    cost_usd: of the arm's tokens. paid_usd: what this call itself cost, failed attempts that may be billed included;
+    null where a failed report left it unknown. charged_usd: what the spend limit counts, a whole number of
+    nano-dollars: what was reported, and the maximum cost where nothing was.
     doubt: why `--retry-failed` asks an answer again: it came without usage, or with no words in it.
     pieces: of a chain: the lengths of its tokens in characters.
     """
@@ -126,7 +126,9 @@ def read_records(path: str | Path) -> Iterator[Record]:
 
 
 def whole_lines(path: Path, file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """(offset, line) of every whole record. A tail that is torn is left out; what is damaged before that is an error."""
+    """(offset, line) of every whole record. A tail that is torn is left out; what is damaged before that is an
+    error.
+    """
     file.seek(0)
     head = file.readline()
     _check_head(path, head)
@@ -136,7 +138,9 @@ def whole_lines(path: Path, file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
         if not _whole(line):
             torn = torn or number
         elif torn:
-            raise JournalError(f"{path}, line {torn}: damaged before its last line; restore it from a copy, or remove that line")
+            raise JournalError(
+                f"{path}, line {torn}: damaged before its last line; restore it from a copy, or remove that line"
+            )
         else:
             yield offset, line
         offset += len(line)
@@ -159,5 +163,6 @@ def _check_head(path: Path, head: bytes) -> None:
         raise JournalError(f"{path}: is not a journal of r2router; choose another folder")
     if header.version > VERSION:
         raise JournalError(
-            f"{path}: written by a newer r2router (journal version {header.version}, this one reads {VERSION}); update r2router"
+            f"{path}: written by a newer r2router (journal version {header.version}, this one reads {VERSION}); update"
+            " r2router"
         )

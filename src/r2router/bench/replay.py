@@ -1,4 +1,6 @@
-"""What a way of choosing would have bought: a full table is revealed cell by cell, at its recorded cost, as if it were unknown."""
+"""What a way of choosing would have bought: a full table is revealed cell by cell, at its recorded cost, as if it were
+unknown.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from r2router.table.table import ARRAYS, Table
 from r2router.types import BoolArray, FloatArray, IntArray
 
 Simple = Literal["cells", "queries", "coarse"]
-"""Random cells; random queries with all their arms; the ends and the middle of each model's budgets first, on random queries."""
+"""Random cells; random queries with all their arms; the ends and the middle of each model's budgets first, on random
+queries.
+"""
 
 _ENOUGH = 0.99  # of a sum: what is left buys less than a round is worth
 
@@ -28,13 +32,18 @@ class Revealed:
 
 
 def replay(
-    table: Table, vectors: FloatArray, input_tokens: FloatArray, budgets_usd: Sequence[float], strategy: Simple | Settings, seed: int = 0
+    table: Table,
+    vectors: FloatArray,
+    input_tokens: FloatArray,
+    budgets_usd: Sequence[float],
+    strategy: Simple | Settings,
+    seed: int = 0,
 ) -> list[Revealed]:
     """What each budget, in rising order, buys. No budget is ever exceeded.
 
-    vectors: (n, d) embeddings. input_tokens: (n, arms) estimates where the table has none. strategy: a simple one, with `seed`, or
-    settings of the adaptive one, with their own; a budget then ends a round that would go beyond it. Cells that the table does not
-    have cannot be asked. Raises `DataError`.
+    vectors: (n, d) embeddings. input_tokens: (n, arms) estimates where the table has none. strategy: a simple one, with
+    `seed`, or settings of the adaptive one, with their own; a budget then ends a round that would go beyond it. Cells
+    that the table does not have cannot be asked. Raises `DataError`.
     """
     if list(budgets_usd) != sorted(budgets_usd):
         raise DataError("budgets_usd must rise: what a smaller one has bought, a larger one has too")
@@ -80,7 +89,12 @@ def _coarse(table: Table) -> BoolArray:
 
 
 def _adaptive(
-    table: Table, vectors: FloatArray, input_tokens: FloatArray, cost: FloatArray, budgets_usd: Sequence[float], settings: Settings
+    table: Table,
+    vectors: FloatArray,
+    input_tokens: FloatArray,
+    cost: FloatArray,
+    budgets_usd: Sequence[float],
+    settings: Settings,
 ) -> list[Revealed]:
     askable, arms = ~np.isnan(cost), np.arange(len(table.arms))
     seen, spent, order = np.zeros_like(askable), 0.0, asking_order(table.tasks, settings.seed)

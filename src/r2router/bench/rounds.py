@@ -1,7 +1,8 @@
 """Collecting round by round: each round's answers say what is worth asking in the next.
 
-Nothing but the journal is kept. What a round asks follows from the seed and the records of the rounds before it, so a run that was killed
-finds its rounds again, finishes the one that it was in, and goes on as if nothing had happened; with a higher limit too.
+Nothing but the journal is kept. What a round asks follows from the seed and the records of the rounds before it, so a
+run that was killed finds its rounds again, finishes the one that it was in, and goes on as if nothing had happened;
+with a higher limit too.
 """
 
 from __future__ import annotations
@@ -52,11 +53,12 @@ async def collect_rounds(  # noqa: PLR0913 - what `collect` takes, and how to ch
     say: Callable[[str], None] = lambda _: None,
     spread: Executor | None = None,
 ) -> Status:
-    """Ask what is worth most until `max_spend` US dollars are spent (as in `collect`); gives how far it came, over all rounds.
+    """Ask what is worth most until `max_spend` US dollars are spent (as in `collect`); gives how far it came, over all
+    rounds.
 
-    Reaching the limit is the end and no stop. Qualities come from the scorers that the queries name; while no answer has one, cells are
-    chosen by price alone. say: called with a line about each round. spread: where queries are embedded and answers scored; by default in
-    this process. Raises as `collect` does.
+    Reaching the limit is the end and no stop. Qualities come from the scorers that the queries name; while no answer
+    has one, cells are chosen by price alone. say: called with a line about each round. spread: where queries are
+    embedded and answers scored; by default in this process. Raises as `collect` does.
     """
     settings, stop = settings or Settings(), stop or asyncio.Event()
     check_choice(plan.queries)
@@ -120,7 +122,16 @@ class _Field:
         askable = np.repeat([[model.available for model, _ in units]], len(plan.queries), axis=0)
         texts = [q.text for q in plan.queries]
         order = asking_order([q.task for q in plan.queries], seed)
-        return cls(plan, units, np.array(unit), askable, order, count_tokens(texts), embed_texts("minilm", texts, spread), spread)
+        return cls(
+            plan,
+            units,
+            np.array(unit),
+            askable,
+            order,
+            count_tokens(texts),
+            embed_texts("minilm", texts, spread),
+            spread,
+        )
 
     def cells(self, pairs: IntArray) -> frozenset[tuple[str, str, str]]:
         """The (query id, model, budget) of (query, unit) pairs."""
@@ -131,12 +142,17 @@ class _Field:
         return frozenset(found)
 
     def known(self, journal: Path, asked: BoolArray) -> tuple[RoundState, float]:
-        """What the records of the cells asked so far tell, and the US dollars that they were charged; nothing else is looked at."""
+        """What the records of the cells asked so far tell, and the US dollars that they were charged; nothing else is
+        looked at.
+        """
         rows, spent = dict[str, list[tuple[int, int]]](), 0.0
         if asked.any():
             rows = self._rows(asked)
             self._score(journal, rows)
-        sums = {name: np.zeros((2, len(asked), len(self.unit))) for name in ("quality", "input_tokens", "output_tokens", "cost_usd")}
+        sums = {
+            name: np.zeros((2, len(asked), len(self.unit)))
+            for name in ("quality", "input_tokens", "output_tokens", "cost_usd")
+        }
         charged: dict[tuple[str, str], list[float]] = defaultdict(list)
         for record in read_records(journal) if rows else ():
             if record.key not in rows:
@@ -164,7 +180,9 @@ class _Field:
         rows: dict[str, list[tuple[int, int]]] = {}
         for work in self._work(asked):
             for budget in work.budgets:
-                rows.setdefault(self.plan.key(work, budget), []).append((at[work.query.id], arm[work.model.id, budget.id]))
+                rows.setdefault(self.plan.key(work, budget), []).append(
+                    (at[work.query.id], arm[work.model.id, budget.id])
+                )
             if work.shared:
                 rows.setdefault(self.plan.chain_key(work), [])
         return rows
@@ -188,11 +206,14 @@ class _Field:
             return {}
         quality = self.qualities[record.key, row]
         return {
-            "quality": quality, "input_tokens": record.input_tokens, "output_tokens": record.output_tokens, "cost_usd": record.cost_usd
+            "quality": quality, "input_tokens": record.input_tokens, "output_tokens": record.output_tokens,
+            "cost_usd": record.cost_usd
         }  # fmt: skip
 
     def _usd(self, model: Model, budgets: tuple[Budget, ...], charged: dict[tuple[str, str], list[float]]) -> float:
-        """US dollars of a unit on one query: of each of its calls the mean of what was charged and a guess that counts as one call."""
+        """US dollars of a unit on one query: of each of its calls the mean of what was charged and a guess that counts
+        as one call.
+        """
         shared = "prefix_sharing" in budgets[0].control
         total = 0.0
         for budget in (*budgets, *((chain_budget(budgets),) if shared else ())):
@@ -231,7 +252,9 @@ def _adding(total: Status, report: Report | None) -> Report | None:
         return None
 
     def tell(part: Status) -> None:
-        whole = replace(total, errors=dict(total.errors), stopped={name: why for name, why in part.stopped.items() if name})
+        whole = replace(
+            total, errors=dict(total.errors), stopped={name: why for name, why in part.stopped.items() if name}
+        )
         _add(whole, part)
         report(whole)
 

@@ -1,6 +1,7 @@
 """The spend limit: a call is made only while the most that it may cost is still there.
 
-Money is counted in whole nano-dollars (1e-9 US dollars), every amount rounded up, so that sums are exact and never below what was billed.
+Money is counted in whole nano-dollars (1e-9 US dollars), every amount rounded up, so that sums are exact and never
+below what was billed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ def nanos(usd: float) -> int:
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """Money set aside for a call. maximum: nano-dollars of one attempt at its maximum cost; attempts: so many of them may be billed."""
+    """Money set aside for a call. maximum: nano-dollars of one attempt at its maximum cost; attempts: so many of them
+    may be billed.
+    """
 
     maximum: int = 0
     attempts: int = 0
@@ -46,7 +49,9 @@ class SpendRecord(Protocol):
 
 
 class SpendLimit:
-    """limit_usd: US dollars, or None for no limit. ledger: what was spent, and where the money under way is written down."""
+    """limit_usd: US dollars, or None for no limit. ledger: what was spent, and where the money under way is written
+    down.
+    """
 
     def __init__(self, limit_usd: float | None, ledger: SpendRecord) -> None:
         self.limit = None if limit_usd is None else math.floor(limit_usd * NANOS + 1e-6)
@@ -58,8 +63,8 @@ class SpendLimit:
     async def take(self, maximum: int, attempts: int = 1) -> Hold | None:
         """Set aside what a call may cost, in nano-dollars; None if that is not there.
 
-        It waits while calls under way may still leave enough for one attempt. The further attempts, of a call that fails after its
-        endpoint may have billed it, are set aside only as far as there is money for them now.
+        It waits while calls under way may still leave enough for one attempt. The further attempts, of a call that
+        fails after its endpoint may have billed it, are set aside only as far as there is money for them now.
         """
         while not self._has(maximum):
             if not self._holders:

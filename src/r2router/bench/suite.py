@@ -18,9 +18,11 @@ BOM = b"\xef\xbb\xbf"
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """One question of a suite.
 
-    id: unique in its suite. task: a label for sampling and reporting. text: what the LLM is asked and what a router will see.
+    id: unique in its suite. task: a label for sampling and reporting. text: what the LLM is asked and what a router
+    will see.
     reference: the correct answer, where there is one. system: a system prompt that comes with it.
-    scorer: the name of the scorer that judges its answers; empty for the collection's own. meta: whatever the scorer needs.
+    scorer: the name of the scorer that judges its answers; empty for the collection's own. meta: whatever the scorer
+    needs.
     """
 
     id: str
@@ -67,7 +69,9 @@ class Scorer(Protocol):
 
 
 class JsonLines:
-    """A suite in a file: one JSON object per line, with the fields of `Query`; `id` may be absent (the line's number)."""
+    """A suite in a file: one JSON object per line, with the fields of `Query`; `id` may be absent (the line's
+    number).
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -86,7 +90,10 @@ class JsonLines:
                     where = f"{self.path}, line {number}"
                     query = _query(decoder, line, str(number), where)
                     if query.id in seen:
-                        raise DataError(f"{where}: id {query.id!r} is taken by line {seen[query.id]}; give each query an id of its own")
+                        raise DataError(
+                            f"{where}: id {query.id!r} is taken by line {seen[query.id]}; give each query an id of"
+                            " its own"
+                        )
                     seen[query.id] = number
                     yield query
         except FileNotFoundError:

@@ -1,8 +1,9 @@
 """What of a text is the answer, and what is thinking that an endpoint left in it.
 
-Thinking is not the answer, whatever marks it: `<think>`, `<thinking>`, `<reasoning>` and their kind, `[THINK]`, special tokens of several
-model families, the channels of gpt-oss ("harmony"), also where the special tokens were dropped on the way. Scorers, judges and the
-table's columns all take the answer from here. Every function reads a text once: time is linear in its length.
+Thinking is not the answer, whatever marks it: `<think>`, `<thinking>`, `<reasoning>` and their kind, `[THINK]`, special
+tokens of several model families, the channels of gpt-oss ("harmony"), also where the special tokens were dropped on the
+way. Scorers, judges and the table's columns all take the answer from here. Every function reads a text once: time is
+linear in its length.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ _FENCE_END = re.compile(r"^```[ \t]*(?:\n|\Z)", re.MULTILINE)
 
 
 class Split(msgspec.Struct, frozen=True):
-    """A text taken apart. answer: what is not thinking. thought: there was thinking. cut: the text ends within its thinking."""
+    """A text taken apart. answer: what is not thinking. thought: there was thinking. cut: the text ends within its
+    thinking.
+    """
 
     answer: str
     thought: bool = False
@@ -61,9 +64,9 @@ def without_thinking(text: str) -> str:
 def split_thinking(text: str) -> Split:
     """Tell the answer from the thinking in a text.
 
-    Closed thinking is taken out wherever it stands. Behind a closing mark without an opening one everything before was thinking, as the
-    opening mark was part of the prompt. Thinking that is not closed was cut off, and no answer came behind it. A mark in quotes or
-    backticks is a mention, not a mark.
+    Closed thinking is taken out wherever it stands. Behind a closing mark without an opening one everything before was
+    thinking, as the opening mark was part of the prompt. Thinking that is not closed was cut off, and no answer came
+    behind it. A mark in quotes or backticks is a mention, not a mark.
     """
     for read in (_harmony, _dropped, _announced):
         if (found := read(text)) is not None:
@@ -131,7 +134,11 @@ def _harmony(text: str) -> Split | None:
         return None
     finals = []
     for channel in channels:
-        if channel["name"].lower() == "final" and (begin := _MESSAGE.search(text, channel.end())) is not None and begin[0] == "<|message|>":
+        if (
+            channel["name"].lower() == "final"
+            and (begin := _MESSAGE.search(text, channel.end())) is not None
+            and begin[0] == "<|message|>"
+        ):
             end = _MESSAGE.search(text, begin.end())
             finals.append(text[begin.end() : end.start() if end else None])
     return Split(finals[-1] if finals else "", thought=True, cut=not any(f.strip() for f in finals))

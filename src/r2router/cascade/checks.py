@@ -1,8 +1,8 @@
 """Checks of the user's own: what a callable, a pattern or a schema says of an answer.
 
-A check is called with the question and the answer, and says whether the answer is right: true, false, a share in [0, 1], or None where it
-cannot tell; it may be an `async def`. What raises or does not end in time cannot tell. Checks that run programs in the sandbox, or score
-answers as the bench does, are in `r2router.bench.checks`.
+A check is called with the question and the answer, and says whether the answer is right: true, false, a share in [0,
+1], or None where it cannot tell; it may be an `async def`. What raises or does not end in time cannot tell. Checks that
+run programs in the sandbox, or score answers as the bench does, are in `r2router.bench.checks`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ _PATTERN_SECONDS = 1.0
 
 
 def verdict(check: Check, question: str, answer: str, seconds: float = SECONDS) -> tuple[float, str]:
-    """(what the check says, in [0, 1], NaN where it cannot tell; why it cannot). A check that hangs is left behind in its thread."""
+    """(what the check says, in [0, 1], NaN where it cannot tell; why it cannot). A check that hangs is left behind in
+    its thread.
+    """
     said: list[Any] = []
 
     def run() -> None:
@@ -68,8 +70,8 @@ def read_verdict(said: object) -> tuple[float, str]:
 class Matches(msgspec.Struct, frozen=True):
     """The answer holds what a regular expression describes (`search`), in its first 20,000 characters.
 
-    By the regex package (`pip install 'r2router[checks]'`), which gives up after a second: the time of some patterns grows exponentially
-    with the answer, and Python's own `re` cannot be stopped. Raises `ConfigError`, `MissingExtra`.
+    By the regex package (`pip install 'r2router[checks]'`), which gives up after a second: the time of some patterns
+    grows exponentially with the answer, and Python's own `re` cannot be stopped. Raises `ConfigError`, `MissingExtra`.
     """
 
     pattern: str
@@ -85,7 +87,9 @@ class Matches(msgspec.Struct, frozen=True):
 
 
 def _searched(pattern: str, text: str) -> bool | None:
-    """Whether a pattern is found; None where that takes too long. Raises `ValueError` for an invalid pattern, `MissingExtra`."""
+    """Whether a pattern is found; None where that takes too long. Raises `ValueError` for an invalid pattern,
+    `MissingExtra`.
+    """
     try:
         import regex  # type: ignore[import-untyped]
     except ImportError:
@@ -99,10 +103,11 @@ def _searched(pattern: str, text: str) -> bool | None:
 
 
 class JsonSchema(msgspec.Struct, frozen=True):
-    """The answer, or the code block in it, is JSON that a schema allows (by the jsonschema package: `pip install 'r2router[checks]'`).
+    """The answer, or the code block in it, is JSON that a schema allows (by the jsonschema package: `pip install
+    'r2router[checks]'`).
 
-    Nothing is fetched: a reference to another file or address fails the check. A `pattern` of the schema that takes too long is no match.
-    Raises `ConfigError` for an invalid schema, `MissingExtra`.
+    Nothing is fetched: a reference to another file or address fails the check. A `pattern` of the schema that takes too
+    long is no match. Raises `ConfigError` for an invalid schema, `MissingExtra`.
     """
 
     schema: Mapping[str, Any]

@@ -1,8 +1,9 @@
 """What an answer says: how likely it is right, and what every other arm would now be worth.
 
-Everything is in log odds. An answer of arm a moves the forecast of a by a log likelihood ratio, that a ridge head per arm (on the
-question's embedding and the answer's numbers) and one head for all arms give, calibrated on queries that were left out. What that
-changes in the odds of the other arms is linear in the surprise. Two answers of one query are compared, and agreement counts.
+Everything is in log odds. An answer of arm a moves the forecast of a by a log likelihood ratio, that a ridge head per
+arm (on the question's embedding and the answer's numbers) and one head for all arms give, calibrated on queries that
+were left out. What that changes in the odds of the other arms is linear in the surprise. Two answers of one query are
+compared, and agreement counts.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ def probability(z: FloatArray) -> FloatArray:
 class LookPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How looks are planned.
 
-    max_steps: as in `Cascade`. caution: the share of the evidence that plans count on. ahead: the share of the value of a further look
-    that plans count on. active: false where looking did not pay on left-out queries: the cascade is the router then.
+    max_steps: as in `Cascade`. caution: the share of the evidence that plans count on. ahead: the share of the value of
+    a further look that plans count on. active: false where looking did not pay on left-out queries: the cascade is the
+    router then.
     queries: that it was learned from. continue_answers: as in `Cascade`.
     """
 
@@ -67,11 +69,13 @@ class LookPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Evidence:
     """Learned from a table with answers; saved as arrays.
 
-    mean, scale: (arms, signals) of an arm's numbers. weight: (arms, d + signals), bias: (arms,) NaN where an arm has no head of its own.
-    calibration: (arms, 4) of a constant, the forecast, its own head and the one for all, in log odds. pooled: (2 + signals,) that one.
-    beta: (arms, arms) how much of the surprise about the first is one about the second. right, wrong: (arms, `BINS`) chance of evidence
-    of that size given a right and a wrong answer. pair: (`PAIR`,). verdict: (2,) how often a check of the user's own passes right and
-    wrong answers; empty where none was learned.
+    mean, scale: (arms, signals) of an arm's numbers. weight: (arms, d + signals), bias: (arms,) NaN where an arm has no
+    head of its own.
+    calibration: (arms, 4) of a constant, the forecast, its own head and the one for all, in log odds. pooled: (2 +
+    signals,) that one.
+    beta: (arms, arms) how much of the surprise about the first is one about the second. right, wrong: (arms, `BINS`)
+    chance of evidence of that size given a right and a wrong answer. pair: (`PAIR`,). verdict: (2,) how often a check
+    of the user's own passes right and wrong answers; empty where none was learned.
     plan: how looks are planned.
     """
 
@@ -97,12 +101,15 @@ class Evidence:
         pair[1] = pooled[1] = 1.0
         weight, bias = np.zeros((n, dim + signals), dtype=np.float32), np.full(n, np.nan)
         numbers = np.zeros((n, signals)), np.ones((n, signals))
-        return cls(arms, *numbers, weight, bias, np.zeros((n, 4)), pooled, np.eye(n), even, even.copy(), pair, np.zeros(0))
+        return cls(
+            arms, *numbers, weight, bias, np.zeros((n, 4)), pooled, np.eye(n), even, even.copy(), pair, np.zeros(0)
+        )
 
     def ratio(self, x: FloatArray, arm: IntArray, numbers: FloatArray, prior: FloatArray) -> FloatArray:
         """(n,) log likelihood ratios of n answers: how they move the log odds of being right.
 
-        x: (n, d) embeddings of the questions. arm: (n,). numbers: (n, signals). prior: (n,) forecast quality of these arms.
+        x: (n, d) embeddings of the questions. arm: (n,). numbers: (n, signals). prior: (n,) forecast quality of these
+        arms.
         """
         offset = log_odds(prior)
         numbers = np.where(np.isnan(numbers), self.mean[arm], numbers)  # what is not known is as usual
@@ -130,16 +137,25 @@ class Evidence:
         return np.where(np.isnan(check), 0.0, check * yes + (1 - check) * no)
 
     def aligned(self, arms: tuple[Arm, ...], like: Mapping[str, str] | None = None) -> Evidence:
-        """The same for a router with other arms: those that are not known have no head of their own, and their answers tell nothing
-        of the others. like: a model that nobody measured -> the one that stands in for it, whose evidence is taken.
+        """The same for a router with other arms: those that are not known have no head of their own, and their answers
+        tell nothing of the others. like: a model that nobody measured -> the one that stands in for it, whose evidence
+        is taken.
         """
         if arms == self.arms:
             return self
         index = {arm: i for i, arm in enumerate(self.arms)}
         stand_ins = [Arm.of((like or {}).get(arm.model, arm.model), arm.budget) for arm in arms]
-        at = np.array([index.get(arm, index.get(other, -1)) for arm, other in zip(arms, stand_ins, strict=True)], dtype=np.intp)
+        at = np.array(
+            [index.get(arm, index.get(other, -1)) for arm, other in zip(arms, stand_ins, strict=True)], dtype=np.intp
+        )
         known = at >= 0
-        fill: dict[str, Any] = {"mean": self.mean.mean(axis=0), "scale": 1.0, "bias": np.nan, "right": 1.0 / BINS, "wrong": 1.0 / BINS}
+        fill: dict[str, Any] = {
+            "mean": self.mean.mean(axis=0),
+            "scale": 1.0,
+            "bias": np.nan,
+            "right": 1.0 / BINS,
+            "wrong": 1.0 / BINS,
+        }
         found: dict[str, Any] = {}
         for name in ("mean", "scale", "weight", "bias", "calibration", "right", "wrong"):
             values = getattr(self, name)
@@ -173,21 +189,29 @@ class Evidence:
         }
         check_shapes(arrays, shapes)
         for name, values in arrays.items():
-            if values.dtype.kind != "f" or not np.isfinite(values[~np.isnan(values)] if name == "bias" else values).all():
+            if (
+                values.dtype.kind != "f"
+                or not np.isfinite(values[~np.isnan(values)] if name == "bias" else values).all()
+            ):
                 raise ArtifactError(f"cascade.{name} holds what is not a finite number; the artifact is damaged")
         chances = [arrays[name] for name in ("right", "wrong", "verdict")]
-        if any(((c <= 0) | (c >= 1)).any() for c in chances) or len(arrays["verdict"]) not in (0, 2) or (arrays["scale"] <= 0).any():
+        if (
+            any(((c <= 0) | (c >= 1)).any() for c in chances)
+            or len(arrays["verdict"]) not in (0, 2)
+            or (arrays["scale"] <= 0).any()
+        ):
             raise ArtifactError("the cascade's chances do not lie between 0 and 1; the artifact is damaged")
         return cls(arms, **arrays, plan=plan)
 
 
 @dataclass(slots=True, eq=False)
 class Beliefs:
-    """What is believed of n queries while answers come in. The arrays change; a new one is made for every question that is asked.
+    """What is believed of n queries while answers come in. The arrays change; a new one is made for every question that
+    is asked.
 
     prior, now: (n, arms) chance that an arm's answer is right: forecast, and with all that was seen. asked: (n, arms).
-    chance: (n, steps) of the answers seen, NaN where there is none yet. ratio: their own evidence, as log odds. words, value: of their
-    texts (`signals`).
+    chance: (n, steps) of the answers seen, NaN where there is none yet. ratio: their own evidence, as log odds. words,
+    value: of their texts (`signals`).
     """
 
     evidence: Evidence
@@ -223,11 +247,13 @@ class Beliefs:
         found: FloatArray = np.nan_to_num(self.chance[rows], nan=0.0).max(axis=1, initial=0.0)
         return found
 
-    def see(self, rows: IntArray, arm: IntArray, ratio: FloatArray, words: IntArray, value: IntArray, slot: int) -> None:
+    def see(
+        self, rows: IntArray, arm: IntArray, ratio: FloatArray, words: IntArray, value: IntArray, slot: int
+    ) -> None:
         """Take in one answer of each of some queries; `slot` is its place among the answers seen.
 
-        ratio: log likelihood ratios; infinity is an answer that is known to be right, minus infinity one that is surely wrong and tells
-        nothing of other arms.
+        ratio: log likelihood ratios; infinity is an answer that is known to be right, minus infinity one that is surely
+        wrong and tells nothing of other arms.
         """
         silent, sure = np.isneginf(ratio), np.isposinf(ratio)
         ratio = np.where(sure, -_SURELY_WRONG, np.where(silent, 0.0, ratio))
@@ -249,14 +275,18 @@ class Beliefs:
         chance = np.where(silent, MIN_PROBABILITY, probability(own + moved / np.sqrt(np.maximum(heard, 1.0))))
         surprise = np.where(silent | again, 0.0, (chance - before) / np.sqrt(before * (1.0 - before)))
         spread = np.sqrt(self.now[rows] * (1.0 - self.now[rows]))
-        self.now[rows] = np.clip(self.now[rows] + self.evidence.beta[arm] * surprise[:, None] * spread, MIN_PROBABILITY, MAX_PROBABILITY)
+        self.now[rows] = np.clip(
+            self.now[rows] + self.evidence.beta[arm] * surprise[:, None] * spread, MIN_PROBABILITY, MAX_PROBABILITY
+        )
         self.now[rows, arm] = chance
         self.asked[rows, arm] = True
         self.chance[rows, slot] = np.where(sure, 1.0, chance)
         self.words[rows, slot], self.value[rows, slot] = words, value
 
 
-def pair_features(mine: FloatArray, theirs: FloatArray, agreed: FloatArray, same: BoolArray, differ: BoolArray) -> FloatArray:
+def pair_features(
+    mine: FloatArray, theirs: FloatArray, agreed: FloatArray, same: BoolArray, differ: BoolArray
+) -> FloatArray:
     """(n, `PAIR`) what moves the log odds `mine` of an answer, beside another one with log odds `theirs`.
 
     agreed: (n,) share of words. same, differ: (n,) whether the values that they give are the same, or not.

@@ -1,7 +1,7 @@
 """Learn what answers say, from a table with answers: on queries that the forecasts, and the evidence, have not seen.
 
-The numbers of the plan (caution, look-ahead, whether to look at all) are chosen by what cascades over the training queries would have
-been worth, with left-out forecasts and left-out evidence.
+The numbers of the plan (caution, look-ahead, whether to look at all) are chosen by what cascades over the training
+queries would have been worth, with left-out forecasts and left-out evidence.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ _SURE = 1.0  # standard errors that looking must be better by
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Training:
-    """x: (n, d) embeddings. quality, cost: (n, arms) outcomes, NaN where not observed. forecast, price: (n, arms) left-out forecasts of
-    them. fold: (n,) twins share one. seen: the answers. tokens, expected_tokens: (n, arms) output tokens, used and forecast. resumes: which
-    arms go on from answers of others, where answers are continued.
+    """x: (n, d) embeddings. quality, cost: (n, arms) outcomes, NaN where not observed. forecast, price: (n, arms)
+    left-out forecasts of them. fold: (n,) twins share one. seen: the answers. tokens, expected_tokens: (n, arms) output
+    tokens, used and forecast. resumes: which arms go on from answers of others, where answers are continued.
     """
 
     arms: tuple[Arm, ...]
@@ -79,7 +79,10 @@ def learn(spec: Cascade, data: Training) -> tuple[Evidence | None, str]:
     if int(known.sum()) < MIN_ANSWERS:
         return (
             None,
-            f"the table has {int(known.sum()):,} graded answers, and {MIN_ANSWERS} are needed: no cascade, the router decides alone",
+            (
+                f"the table has {int(known.sum()):,} graded answers, and {MIN_ANSWERS} are needed: no cascade, the"
+                " router decides alone"
+            ),
         )
     if outcomes.min() == outcomes.max():
         return None, "all graded answers of the table are equally good: no cascade, the router decides alone"
@@ -90,7 +93,9 @@ def learn(spec: Cascade, data: Training) -> tuple[Evidence | None, str]:
     evidence, ratio = _heads(data, known, usual, rng)
     verdict = _verdict(data, known)
     evidence = replace(
-        evidence, verdict=verdict, plan=LookPlan(max_steps=spec.max_steps, queries=len(data.x), continue_answers=data.resumes is not None)
+        evidence,
+        verdict=verdict,
+        plan=LookPlan(max_steps=spec.max_steps, queries=len(data.x), continue_answers=data.resumes is not None),
     )
     ratio = ratio + evidence.verdicts(data.seen.check)
     evidence = _chances(evidence, data, ratio, known)
@@ -103,14 +108,18 @@ def learn(spec: Cascade, data: Training) -> tuple[Evidence | None, str]:
 
 
 def _usual(numbers: FloatArray, known: np.ndarray) -> FloatArray:
-    """(arms, signals) mean numbers of each arm's answers; of all arms together where one has none, and 0 where nobody has."""
+    """(arms, signals) mean numbers of each arm's answers; of all arms together where one has none, and 0 where nobody
+    has.
+    """
     there = known[:, :, None] & ~np.isnan(numbers)
     total, count = np.where(there, numbers, 0.0).sum(axis=0), there.sum(axis=0)
     whole = total.sum(axis=0) / np.maximum(count.sum(axis=0), 1)
     return np.where(count > 0, total / np.maximum(count, 1), whole)
 
 
-def _heads(data: Training, known: np.ndarray, usual: FloatArray, rng: np.random.Generator) -> tuple[Evidence, FloatArray]:
+def _heads(
+    data: Training, known: np.ndarray, usual: FloatArray, rng: np.random.Generator
+) -> tuple[Evidence, FloatArray]:
     """The evidence of single answers, and the left-out log likelihood ratios of the table's own, (n, arms)."""
     arms, d, s = len(data.arms), data.x.shape[1], len(NAMES)
     prior = np.clip(data.forecast, MIN_PROBABILITY, MAX_PROBABILITY)
@@ -146,7 +155,9 @@ def _heads(data: Training, known: np.ndarray, usual: FloatArray, rng: np.random.
 
 
 def ridge(f: FloatArray, y: FloatArray, fold: IntArray) -> tuple[FloatArray, float, FloatArray]:
-    """(weights, intercept, (n,) forecasts of left-out folds) of a ridge regression; its strength has the lowest leave-one-out error."""
+    """(weights, intercept, (n,) forecasts of left-out folds) of a ridge regression; its strength has the lowest
+    leave-one-out error.
+    """
     f = np.asarray(f, dtype=np.float64)
     centre, level = f.mean(axis=0), float(y.mean())
     fc, yc, n = f - centre, y - level, len(y)
@@ -236,7 +247,9 @@ def _links(evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndar
     return replace(evidence, beta=beta)
 
 
-def _pairs(evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndarray, rng: np.random.Generator) -> Evidence:
+def _pairs(
+    evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndarray, rng: np.random.Generator
+) -> Evidence:
     """With what a second answer that agrees or not says of the first."""
     seen, parts, targets = data.seen, [], []
     for _ in range(_PAIRS):
@@ -250,7 +263,9 @@ def _pairs(evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndar
         mine, theirs = log_odds(beliefs.now[each, b]) + ratio[rows, b], log_odds(beliefs.chance[:, 0])
         both = (seen.value[rows, a] != 0) & (seen.value[rows, b] != 0)
         same = both & (seen.value[rows, a] == seen.value[rows, b])
-        parts.append(pair_features(mine, theirs, agreement(seen.words[rows, b], seen.words[rows, a]), same, both & ~same))
+        parts.append(
+            pair_features(mine, theirs, agreement(seen.words[rows, b], seen.words[rows, a]), same, both & ~same)
+        )
         targets.append(data.quality[rows, b])
     if not sum(map(len, targets)):
         return evidence
@@ -260,8 +275,12 @@ def _pairs(evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndar
 # -- the plan ---------------------------------------------------------------------------------------------------------
 
 
-def _plan(evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndarray, rng: np.random.Generator) -> tuple[Evidence, str]:
-    """With the plan that was worth most on the training queries; not active where that is no more than the router alone."""
+def _plan(
+    evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndarray, rng: np.random.Generator
+) -> tuple[Evidence, str]:
+    """With the plan that was worth most on the training queries; not active where that is no more than the router
+    alone.
+    """
     full = known & np.isfinite(data.cost) & np.isfinite(data.price)
     rows = np.flatnonzero(full.any(axis=1))
     rows = np.sort(rng.permutation(rows)[:_TUNED])
@@ -278,7 +297,9 @@ def _plan(evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndarr
         """(queries,) mean over settings of what was reached, in shares of what a correct answer is worth."""
         total = np.zeros(len(rows))
         for usd in dollars:
-            run = replay(candidate, data.forecast[rows], prices, seen, ratio[rows], Terms(usd), usable=full[rows], **going_on)
+            run = replay(
+                candidate, data.forecast[rows], prices, seen, ratio[rows], Terms(usd), usable=full[rows], **going_on
+            )
             got = _of(run, data.quality[rows])
             total += got - run.paid(np.nan_to_num(data.cost[rows]), data.resumes, data.tokens[rows]) / usd
         return total / len(dollars)
@@ -289,15 +310,17 @@ def _plan(evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndarr
     alone = values(with_plan(active=False))
     tried = {caution: values(with_plan(caution=caution)) for caution in _CAUTIONS}
     caution = max(tried, key=lambda c: float(tried[c].mean()))
-    ahead = {share: tried[caution] if share == 0 else values(with_plan(caution=caution, ahead=share)) for share in _AHEAD}
+    ahead = {
+        share: tried[caution] if share == 0 else values(with_plan(caution=caution, ahead=share)) for share in _AHEAD
+    }
     share = max(ahead, key=lambda a: float(ahead[a].mean()))
     gain = ahead[share] - alone
     error = float(gain.std()) / np.sqrt(max(len(gain) - 1, 1))
     better = float(gain.mean()) > _SURE * error and float(gain.mean()) > 0
     found = with_plan(caution=caution, ahead=share, active=bool(better))
     words = (
-        f"looking at answers is worth {gain.mean():+.4f} of a correct answer (standard error {error:.4f}, left-out training queries, "
-        f"{len(dollars)} settings)"
+        f"looking at answers is worth {gain.mean():+.4f} of a correct answer (standard error {error:.4f}, left-out"
+        f" training queries, {len(dollars)} settings)"
     )
     return found, words if better else f"{words}: not surely better, so the cascade does not look, and is the router"
 

@@ -69,8 +69,9 @@ NAMES = (
     "cut",
     "log-probability",
 )
-"""What the numbers of an answer are. The last one is the mean log-probability per token, NaN where it is not known: most endpoints do not
-give it."""
+"""What the numbers of an answer are. The last one is the mean log-probability per token, NaN where it is not known:
+most endpoints do not give it.
+"""
 
 
 def ends(text: str) -> str:
@@ -79,7 +80,9 @@ def ends(text: str) -> str:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text (its beginning and its end), in lower case; characters of scripts without spaces one by one."""
+    """The words of a text (its beginning and its end), in lower case; characters of scripts without spaces one by
+    one.
+    """
     found = _WORD.findall(unicodedata.normalize("NFKC", ends(text)).casefold())
     return [part for word in found for part in (word if len(word) > 1 and ord(word[0]) > _NO_SPACES else (word,))]
 
@@ -88,7 +91,12 @@ _NO_SPACES = 0x2E80  # from here on: Chinese, Japanese, Korean
 
 
 def numbers_of(
-    question_words: frozenset[str], text: str, tokens: float, expected: float, finish_reason: str, logprob: float = math.nan
+    question_words: frozenset[str],
+    text: str,
+    tokens: float,
+    expected: float,
+    finish_reason: str,
+    logprob: float = math.nan,
 ) -> list[float]:
     """The numbers of `NAMES`. tokens, expected: output tokens, used and forecast; NaN where not known, as `logprob`."""
     part = ends(text)
@@ -119,7 +127,9 @@ def numbers_of(
 
 
 def key_words(question_words: frozenset[str], text: str) -> IntArray:
-    """(WORDS,) uint32 hashes of the different words that the answer adds to the question, the last ones first kept; 0 where none."""
+    """(WORDS,) uint32 hashes of the different words that the answer adds to the question, the last ones first kept; 0
+    where none.
+    """
     words = dict.fromkeys(words_of(text))
     kept = [w for w in words if w not in question_words and w not in _COMMON] or list(words)
     if len(kept) > WORDS:
@@ -153,8 +163,8 @@ def question_words(text: str) -> frozenset[str]:
 
 
 def agreement(mine: IntArray, others: IntArray) -> FloatArray:
-    """(n,) how much two answers' (n, WORDS) key words agree: the mean of the share of the shorter one's words that the other has too,
-    and of both ones' words that are shared.
+    """(n,) how much two answers' (n, WORDS) key words agree: the mean of the share of the shorter one's words that the
+    other has too, and of both ones' words that are shared.
     """
     shared = ((mine[:, :, None] == others[:, None, :]) & (mine != 0)[:, :, None]).any(axis=2).sum(axis=1)
     a, b = (mine != 0).sum(axis=1), (others != 0).sum(axis=1)

@@ -18,10 +18,10 @@ class Cascade(msgspec.Struct, frozen=True):
     """How answers are looked at.
 
     max_steps: the maximum number of arms that are asked for one query.
-    check: a check of the user's own (see `r2router.cascade.checks`), whose reliability is learned from the table's answers. Without
-        one, a verdict that comes with an answer is the truth.
-    continue_answers: the caller continues answers: an arm of a larger budget of the same model costs only what it adds, where
-        the control of both is `prefix_sharing`. `Step.continues` then says which answer is to be continued.
+    check: a check of the user's own (see `r2router.cascade.checks`), whose reliability is learned from the table's
+        answers. Without one, a verdict that comes with an answer is the truth.
+    continue_answers: the caller continues answers: an arm of a larger budget of the same model costs only what it adds,
+        where the control of both is `prefix_sharing`. `Step.continues` then says which answer is to be continued.
     seed: of what is drawn.
     """
 
@@ -32,7 +32,9 @@ class Cascade(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_steps <= MAX_STEPS:
-            raise ConfigError(f"Cascade(max_steps={self.max_steps}): from 1 to {MAX_STEPS} arms can be asked for one query")
+            raise ConfigError(
+                f"Cascade(max_steps={self.max_steps}): from 1 to {MAX_STEPS} arms can be asked for one query"
+            )
         if self.seed < 0:
             raise ConfigError(f"Cascade(seed={self.seed}): a seed is at least 0")
         if self.check is not None and not callable(self.check):

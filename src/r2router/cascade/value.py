@@ -1,8 +1,9 @@
 """The value of looking: what it is worth to ask one arm more, against its price, as arrays.
 
-A look at an arm is summed over the sizes of evidence that its answers give (`BINS` of them, learned from left-out answers): after it,
-the better of its answer and the best one seen is accepted. Two steps are exact in that model; what a further look would add counts
-with a share that left-out queries chose (`LookPlan.ahead`), as the best of many uncertain plans promises more than it keeps.
+A look at an arm is summed over the sizes of evidence that its answers give (`BINS` of them, learned from left-out
+answers): after it, the better of its answer and the best one seen is accepted. Two steps are exact in that model; what
+a further look would add counts with a share that left-out queries chose (`LookPlan.ahead`), as the best of many
+uncertain plans promises more than it keeps.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ STOP = -1
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A policy as cascades read it. usd: what a correct answer is worth. floor: accept what is that likely right; NaN for none.
+    """A policy as cascades read it. usd: what a correct answer is worth. floor: accept what is that likely right; NaN
+    for none.
 
     truth: whether each answer is checked, and the check is right: then the cheapest that passes is to win.
     """
@@ -39,7 +41,8 @@ def tempered(evidence: Evidence) -> tuple[FloatArray, FloatArray]:
 
 
 def expected_best(chance: FloatArray, best: FloatArray, right: FloatArray, wrong: FloatArray) -> FloatArray:
-    """(..., arms) expected chance of the better of two answers: the best seen, and that of each arm once it was looked at.
+    """(..., arms) expected chance of the better of two answers: the best seen, and that of each arm once it was looked
+    at.
 
     chance: (..., arms). best: (..., 1).
     """
@@ -49,9 +52,11 @@ def expected_best(chance: FloatArray, best: FloatArray, right: FloatArray, wrong
 
 
 def worth(beliefs: Beliefs, rows: IntArray, cost: FloatArray, usd: float, more: bool) -> FloatArray:
-    """(n, arms) US dollars expected after asking each arm: value of the answer accepted in the end, less the price of asking.
+    """(n, arms) US dollars expected after asking each arm: value of the answer accepted in the end, less the price of
+    asking.
 
-    cost: (n, arms) expected US dollars, infinite where an arm must not be asked. more: whether a further arm may be asked after it.
+    cost: (n, arms) expected US dollars, infinite where an arm must not be asked. more: whether a further arm may be
+    asked after it.
     """
     right, wrong = tempered(beliefs.evidence)
     now, best = beliefs.now[rows], beliefs.best(rows)[:, None]
@@ -83,12 +88,18 @@ def _second(
     usd: float,
     chances: tuple[FloatArray, FloatArray],
 ) -> FloatArray:
-    """(n, bins) US dollars expected after a look at `arm` that left it with the chances `after`: accept, or ask the best other arm."""
+    """(n, bins) US dollars expected after a look at `arm` that left it with the chances `after`: accept, or ask the
+    best other arm.
+    """
     each = np.arange(len(now))
     before = now[each, arm, None]
     surprise = (after - before) / np.sqrt(before * (1 - before))
     spread = np.sqrt(now * (1 - now))
-    others = np.clip(now[:, None] + evidence.beta[arm][:, None] * surprise[..., None] * spread[:, None], MIN_PROBABILITY, MAX_PROBABILITY)
+    others = np.clip(
+        now[:, None] + evidence.beta[arm][:, None] * surprise[..., None] * spread[:, None],
+        MIN_PROBABILITY,
+        MAX_PROBABILITY,
+    )
     reached = np.maximum(after, best)
     prices = cost.copy()
     prices[each, arm] = np.inf
@@ -97,7 +108,9 @@ def _second(
     return found
 
 
-def next_arm(beliefs: Beliefs, rows: IntArray, cost: FloatArray, terms: Terms, more: int) -> tuple[IntArray, FloatArray]:
+def next_arm(
+    beliefs: Beliefs, rows: IntArray, cost: FloatArray, terms: Terms, more: int
+) -> tuple[IntArray, FloatArray]:
     """((n,) the arm to ask next or `STOP`, (n, arms) what asking each is worth), for some queries; see `worth`.
 
     more: how many arms may be asked after it.
@@ -116,10 +129,11 @@ def next_arm(beliefs: Beliefs, rows: IntArray, cost: FloatArray, terms: Terms, m
 
 
 def _to_floor(beliefs: Beliefs, rows: IntArray, cost: FloatArray, floor: float) -> tuple[IntArray, FloatArray]:
-    """Least cost until an answer is accepted that is `floor` likely right: ask where the chance to get there per US dollar is largest.
+    """Least cost until an answer is accepted that is `floor` likely right: ask where the chance to get there per US
+    dollar is largest.
 
-    That order is optimal where answers tell nothing of each other. Before anything was seen, arms whose forecast reaches the floor go
-    first, the cheapest of them: the router's own choice.
+    That order is optimal where answers tell nothing of each other. Before anything was seen, arms whose forecast
+    reaches the floor go first, the cheapest of them: the router's own choice.
     """
     right, wrong = tempered(beliefs.evidence)
     now = beliefs.now[rows]
@@ -141,11 +155,14 @@ def _to_floor(beliefs: Beliefs, rows: IntArray, cost: FloatArray, floor: float) 
     return np.where(go, arm, STOP), now
 
 
-def _until_it_passes(beliefs: Beliefs, rows: IntArray, cost: FloatArray, terms: Terms, more: int) -> tuple[IntArray, FloatArray]:
-    """Ask arms by rising cost per chance to pass, until one passes: of the arms that are worth most together, as many as may be asked.
+def _until_it_passes(
+    beliefs: Beliefs, rows: IntArray, cost: FloatArray, terms: Terms, more: int
+) -> tuple[IntArray, FloatArray]:
+    """Ask arms by rising cost per chance to pass, until one passes: of the arms that are worth most together, as many
+    as may be asked.
 
-    That order has the largest expected value where answers tell nothing of each other (the classical search of boxes; Weitzman,
-    Econometrica 1979). The arms are chosen one by one, each the one that adds most.
+    That order has the largest expected value where answers tell nothing of each other (the classical search of boxes;
+    Weitzman, Econometrica 1979). The arms are chosen one by one, each the one that adds most.
     """
     now, best, each = beliefs.now[rows], beliefs.best(rows), np.arange(len(rows))
     gain = np.where(np.isfinite(cost), terms.usd * now - cost, -np.inf)

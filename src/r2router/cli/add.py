@@ -27,15 +27,20 @@ Examples:
   r2router add router/ --table graded.csv --model gpt-5-nano --pool pool.toml --out router-2/"""
 )
 @click.argument("folder", type=_FOLDER, metavar="DIR")
-@click.option("--table", "tables", multiple=True, required=True, metavar="FILE", help="Outcomes of the new model. Repeatable.")
-@click.option("--model", "models", multiple=True, metavar="ID", help="Add this model only; default: all new models. Repeatable.")
+@click.option(
+    "--table", "tables", multiple=True, required=True, metavar="FILE", help="Outcomes of the new model. Repeatable."
+)
+@click.option(
+    "--model", "models", multiple=True, metavar="ID", help="Add this model only; default: all new models. Repeatable."
+)
 @data
 @click.option("--out", type=_FOLDER, metavar="DIR", help="Where the router is saved; default: DIR itself.")
 def add(folder: Path, tables: tuple[str, ...], models: tuple[str, ...], data: Data, out: Path | None) -> None:
     """Add models to the router in DIR, without retraining.
 
-    The table holds what a model's arms gave on 100 to 500 graded queries; the training data is not needed. Outcomes of models that the
-    router has, on the same queries, make it more exact. Forecasts of these, the policy and the cost scale stay as they are.
+    The table holds what a model's arms gave on 100 to 500 graded queries; the training data is not needed. Outcomes of
+    models that the router has, on the same queries, make it more exact. Forecasts of these, the policy and the cost
+    scale stay as they are.
     """
     check_out(out or folder)
     from r2router.router.router import Router
@@ -45,10 +50,15 @@ def add(folder: Path, tables: tuple[str, ...], models: tuple[str, ...], data: Da
     for text in table.notes:
         note(f"note: {text}")
     for model in _wanted(router, table, models, data):
-        router = router.add_model(model, table.with_arms([a for a in table.arms if a.model == model.id or a in router.pool.index]))
+        router = router.add_model(
+            model, table.with_arms([a for a in table.arms if a.model == model.id or a in router.pool.index])
+        )
         _introduce(router.facts.added[-1])
     router.save(out or folder)
-    say(f"{out or folder}: {len(router.pool.models)} models, {len(router.arms)} arms; own policy unchanged (set it: r2router calibrate)")
+    say(
+        f"{out or folder}: {len(router.pool.models)} models, {len(router.arms)} arms; own policy unchanged (set it:"
+        " r2router calibrate)"
+    )
 
 
 def _wanted(router: Router, table: Table, names: tuple[str, ...], data: Data) -> list[Model]:
@@ -63,11 +73,15 @@ def _wanted(router: Router, table: Table, names: tuple[str, ...], data: Data) ->
     if not wanted:
         raise DataError(f"the router already has all models of the table: {listing(there)}")
     if strange := [name for name in wanted if name not in there]:
-        raise DataError(f"the table holds no outcomes of {listing(strange)}{suggest(strange[0], there)}; it has {listing(there)}")
+        raise DataError(
+            f"the table holds no outcomes of {listing(strange)}{suggest(strange[0], there)}; it has {listing(there)}"
+        )
     if data.pool is not None:
         file = {m.id: m for m in data.priced(data.pool).models}
         if (missing := [name for name in wanted if name not in file]) and not data.drop_unknown:
-            raise DataError(f"{data.pool} does not list {listing(missing)}: add it there, or leave its rows out (--drop-unknown)")
+            raise DataError(
+                f"{data.pool} does not list {listing(missing)}: add it there, or leave its rows out (--drop-unknown)"
+            )
         return [file[name] for name in wanted if name in file]
     if not data.prices:
         raise click.UsageError(NO_PRICES)

@@ -27,12 +27,32 @@ Examples:
 )
 @click.argument("source", metavar="RUN")
 @click.option("--failed", is_flag=True, help="Only calls that ended in an error or gave no text.")
-@click.option("--arm", "arms", multiple=True, metavar="ARM", help="Only this arm (MODEL@BUDGET), or all of this model. Repeatable.")
+@click.option(
+    "--arm",
+    "arms",
+    multiple=True,
+    metavar="ARM",
+    help="Only this arm (MODEL@BUDGET), or all of this model. Repeatable.",
+)
 @click.option("--task", "tasks", multiple=True, metavar="TASK", help="Only queries of this task. Repeatable.")
 @click.option("--below-quality", type=Number(0, 1), metavar="Q", help="Only answers with a lower score than Q.")
-@click.option("--query", "text", default="", metavar="TEXT", help="Only queries that contain this text; upper and lower case are the same.")
-@click.option("--limit", type=click.IntRange(1, _MAX), default=20, show_default=True, help="How many answers to show at once.")
-@click.option("--skip", type=click.IntRange(min=0), default=0, show_default=True, help="Skip this many answers, for the next page.")
+@click.option(
+    "--query",
+    "text",
+    default="",
+    metavar="TEXT",
+    help="Only queries that contain this text; upper and lower case are the same.",
+)
+@click.option(
+    "--limit", type=click.IntRange(1, _MAX), default=20, show_default=True, help="How many answers to show at once."
+)
+@click.option(
+    "--skip",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Skip this many answers, for the next page.",
+)
 @click.option("--full", is_flag=True, help="Show whole texts; default: only their beginning.")
 @click.option(
     "--out",
@@ -54,8 +74,8 @@ def answers(  # noqa: PLR0913, PLR0917 - one an option
 ) -> None:
     """Show, filter and export the answers of a collection.
 
-    RUN is the folder of r2router collect (it may still be running), or a table with a column "response". Each answer is shown with its
-    query, its reference, its score and the reason: the judge's words, or the error of a failed call.
+    RUN is the folder of r2router collect (it may still be running), or a table with a column "response". Each answer is
+    shown with its query, its reference, its score and the reason: the judge's words, or the error of a failed call.
     """
     from r2router.bench.answers import Filter, find_answers
     from r2router.table.write import write_frame
@@ -86,7 +106,12 @@ def _shown(number: int, row: dict[str, Any], full: bool) -> str:
     task = f", task {row['task']}" if row.get("task") else ""
     lines = [shown.paint(shown.plain(f"{number}. {row['model']}@{row['budget']}"), bold=True)]
     lines[0] += shown.plain(f"  query {_cut(row['query_id'], 60)}{task}{sample}{tokens}")
-    for name, text in (("query", row["query"]), ("reference", row.get("reference")), ("answer", row.get("response")), ("why", why(row))):
+    for name, text in (
+        ("query", row["query"]),
+        ("reference", row.get("reference")),
+        ("answer", row.get("response")),
+        ("why", why(row)),
+    ):
         if text:
             lines += _block(name, text if full else _cut(text.strip(), _EXCERPT), shown.width)
     return "\n".join([*(line if at == 0 else shown.plain(line) for at, line in enumerate(lines)), ""])

@@ -1,7 +1,7 @@
 """The command `r2router` itself: its subcommands, and what happens when one of them fails.
 
-Exit codes: 0 done; 1 the work failed; 2 invalid arguments or input files; 130 interrupted. An error is one or two lines on stderr; a
-traceback is shown only with R2ROUTER_DEBUG=1 in the environment.
+Exit codes: 0 done; 1 the work failed; 2 invalid arguments or input files; 130 interrupted. An error is one or two lines
+on stderr; a traceback is shown only with R2ROUTER_DEBUG=1 in the environment.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class App(click.Group):
         """As they were added, not by the alphabet: what everybody uses first stands first."""
         return list(self.commands)
 
-    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
         """As ever; what was typed is kept, for reports that say how they were made."""
         typed = shlex.join(["r2router", *args])  # before click empties the list
         context = super().make_context(info_name, args, parent, **extra)
@@ -72,7 +74,9 @@ class App(click.Group):
 def _report(error: Exception) -> int:
     """Say on stderr what went wrong; the exit code."""
     match error:
-        case click.UsageError() if type(error).__name__ == "NoArgsIsHelpError":  # from click 8.2 on; its message is the help
+        case click.UsageError() if (
+            type(error).__name__ == "NoArgsIsHelpError"
+        ):  # from click 8.2 on; its message is the help
             error.show()
             return 2
         case click.UsageError():
@@ -91,7 +95,10 @@ def _report(error: Exception) -> int:
     if os.environ.get("R2ROUTER_DEBUG") == "1":
         traceback.print_exception(error)
     first = next(iter(str(error).splitlines()), "")
-    return _say(f"internal error: {type(error).__name__}: {first}\nplease report it; R2ROUTER_DEBUG=1 shows where it happened", 1)
+    return _say(
+        f"internal error: {type(error).__name__}: {first}\nplease report it; R2ROUTER_DEBUG=1 shows where it happened",
+        1,
+    )
 
 
 def _say(message: str, code: int) -> int:
@@ -103,7 +110,9 @@ def _say(message: str, code: int) -> int:
     "r2router",
     cls=App,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="With no --router, the starter router that comes with r2router is used. r2router COMMAND --help shows examples.",
+    epilog=(
+        "With no --router, the starter router that comes with r2router is used. r2router COMMAND --help shows examples."
+    ),
 )
 @click.version_option(__version__, prog_name="r2router", message="%(prog)s %(version)s")
 def main() -> None:

@@ -31,9 +31,22 @@ Example:
 )
 @click.option("--prompts", type=_PATH, required=True, metavar="FILE", help="RouterArena's dataset/router_data.json.")
 @click.option("--out", type=OutputFile(".json"), required=True, metavar="FILE", help="The prediction file.")
-@click.option("--config", type=OutputFile(".json"), metavar="FILE", help="The config file to submit with it, named after the router.")
-@click.option("--arena", "checkout", type=_PATH, metavar="DIR", help="A copy of its repository: names and prices are checked against it.")
-@click.option("--name", "names", multiple=True, metavar="OURS=THEIRS", help="Our model name = RouterArena's name. Repeatable.")
+@click.option(
+    "--config",
+    type=OutputFile(".json"),
+    metavar="FILE",
+    help="The config file to submit with it, named after the router.",
+)
+@click.option(
+    "--arena",
+    "checkout",
+    type=_PATH,
+    metavar="DIR",
+    help="A copy of its repository: names and prices are checked against it.",
+)
+@click.option(
+    "--name", "names", multiple=True, metavar="OURS=THEIRS", help="Our model name = RouterArena's name. Repeatable."
+)
 @click.option(
     "--trained-on",
     multiple=True,
@@ -42,12 +55,18 @@ Example:
 )
 @wishes
 def export(
-    prompts: Path, out: Path, config: Path | None, checkout: Path | None, names: tuple[str, ...], trained_on: tuple[str, ...], wish: Wish
+    prompts: Path,
+    out: Path,
+    config: Path | None,
+    checkout: Path | None,
+    names: tuple[str, ...],
+    trained_on: tuple[str, ...],
+    wish: Wish,
 ) -> None:
     """Write the router's choice for every prompt of RouterArena.
 
-    RouterArena knows models and no budgets, so each prediction has the budget in fields of its own (r2router_budget and others), which
-    RouterArena ignores: whoever asks the models must set it.
+    RouterArena knows models and no budgets, so each prediction has the budget in fields of its own (r2router_budget and
+    others), which RouterArena ignores: whoever asks the models must set it.
     """
     from r2router.arena import export as decide
 
@@ -69,7 +88,8 @@ def export(
         found.write_config(config, config.stem)
         if config.stem != out.stem.removesuffix("-robustness"):
             note(
-                f"note: RouterArena finds both files by the router's name, but {config.name} and {out.name} differ: give them the same name"
+                f"note: RouterArena finds both files by the router's name, but {config.name} and {out.name} differ:"
+                " give them the same name"
             )
     for text in found.notes:
         note(f"note: {text}")

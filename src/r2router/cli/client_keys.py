@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 _MONEY = (("per-day", "day_nanos", "day"), ("per-month", "month_nanos", "month"), ("in-all", "total_nanos", "in all"))
 _COUNTS = (
     ("requests-per-minute", "minute_requests", "Requests per minute."),
-    ("tokens-per-minute", "minute_tokens", "Tokens per minute, input and output; a request counts at its bound until it is over."),
+    (
+        "tokens-per-minute",
+        "minute_tokens",
+        "Tokens per minute, input and output; a request counts at its bound until it is over.",
+    ),
     ("concurrent", "concurrent", "Concurrent requests."),
 )
 
@@ -53,7 +57,13 @@ Examples:
 @click.argument("name")
 @ledger_option
 @limit_options
-@click.option("--preset", "presets", multiple=True, metavar="GLOB", help="A preset that the key may use; default: all. Repeatable.")
+@click.option(
+    "--preset",
+    "presets",
+    multiple=True,
+    metavar="GLOB",
+    help="A preset that the key may use; default: all. Repeatable.",
+)
 @click.option(
     "--model",
     "models",
@@ -62,9 +72,13 @@ Examples:
     help="A model that the key may ask for by name; default: all. Repeatable.",
 )
 @click.option("--shadow", is_flag=True, help="Only count; never refuse a request.")
-def make(name: str, ledger: str | None, presets: tuple[str, ...], models: tuple[str, ...], shadow: bool, **limits: Any) -> None:
+def make(
+    name: str, ledger: str | None, presets: tuple[str, ...], models: tuple[str, ...], shadow: bool, **limits: Any
+) -> None:
     """Make a key called NAME and print its secret, which is shown this once."""
-    key, secret = _keys(ledger).make(name, _limits(limits), presets=presets or ("*",), models=models or ("*",), shadow=shadow)
+    key, secret = _keys(ledger).make(
+        name, _limits(limits), presets=presets or ("*",), models=models or ("*",), shadow=shadow
+    )
     note(f"key {key.id} ({key.name}): {limit_words(key)}. Its secret is not shown again:")
     say(secret)
 
@@ -110,10 +124,18 @@ def limit_words(key: Key) -> str:
     for _, field, words in _MONEY:
         if (value := getattr(key.limits, field)) is not None:
             found.append(f"${dollars(value)} {words if words == 'in all' else f'per {words}'}")
-    for field, words in (("minute_requests", "requests per minute"), ("minute_tokens", "tokens per minute"), ("concurrent", "at once")):
+    for field, words in (
+        ("minute_requests", "requests per minute"),
+        ("minute_tokens", "tokens per minute"),
+        ("concurrent", "at once"),
+    ):
         if (value := getattr(key.limits, field)) is not None:
             found.append(f"{value:,} {words}")
-    found += [f"{kind} {', '.join(globs)}" for kind, globs in (("presets", key.presets), ("models", key.models)) if globs != ("*",)]
+    found += [
+        f"{kind} {', '.join(globs)}"
+        for kind, globs in (("presets", key.presets), ("models", key.models))
+        if globs != ("*",)
+    ]
     return ", ".join(found) or "no limits"
 
 
@@ -138,7 +160,9 @@ Example:
 )
 @click.argument("key")
 @ledger_option
-@click.option("--keep", "keep_h", type=click.FloatRange(0, 8760), default=0.0, help="Hours for which the old secret still works.")
+@click.option(
+    "--keep", "keep_h", type=click.FloatRange(0, 8760), default=0.0, help="Hours for which the old secret still works."
+)
 def rotate(key: str, ledger: str | None, keep_h: float) -> None:
     """Give a KEY a new secret. Its limits and what it has used stay."""
     secret = _keys(ledger).rotate(key, keep_s=keep_h * 3600)

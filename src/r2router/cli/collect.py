@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 import click
 
 from r2router.cli.keys import agree_to_keys, send_key_option
-from r2router.cli.running import agree, dollars, engine_option, opener_of, run_plan, say_errors, say_limit, show_estimate, whatever_stopped
+from r2router.cli.running import (
+    agree,
+    dollars,
+    engine_option,
+    opener_of,
+    run_plan,
+    say_errors,
+    say_limit,
+    show_estimate,
+    whatever_stopped,
+)
 from r2router.cli.screen import note, say
 from r2router.cli.values import Number, pairs
 
@@ -46,19 +56,44 @@ Examples:
     metavar="OURS=THEIRS",
     help="Our column name = the name in --suite (text=prompt). Repeatable.",
 )
-@click.option("--pool", "pool_file", type=_FOLDER, required=True, metavar="TOML", help="The pool file: models, budgets, prices, providers.")
-@click.option("--out", type=_FOLDER, required=True, metavar="DIR", help="Folder of the collection; an existing one is continued.")
-@click.option("--max-spend", type=Number(), metavar="USD", help="Stop before DIR costs more than this, earlier runs included.")
+@click.option(
+    "--pool",
+    "pool_file",
+    type=_FOLDER,
+    required=True,
+    metavar="TOML",
+    help="The pool file: models, budgets, prices, providers.",
+)
+@click.option(
+    "--out", type=_FOLDER, required=True, metavar="DIR", help="Folder of the collection; an existing one is continued."
+)
+@click.option(
+    "--max-spend", type=Number(), metavar="USD", help="Stop before DIR costs more than this, earlier runs included."
+)
 @click.option("--adaptive", is_flag=True, help="Choose what to ask: spend --max-spend where it makes the best router.")
 @click.option("--dry-run", is_flag=True, help="Estimate the cost by model and budget; make no call.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation before spending.")
 @send_key_option
-@click.option("--scorer", default="", metavar="NAME", help="Scorer for queries that name none: exact, numeric, choice, ...")
+@click.option(
+    "--scorer", default="", metavar="NAME", help="Scorer for queries that name none: exact, numeric, choice, ..."
+)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N queries of the suite.")
-@click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Answers per (query, model, budget).")
-@click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Concurrent calls per provider; default: the pool's.")
-@click.option("--control", "controls", multiple=True, metavar="KEY=VALUE", help="How budgets are enforced (wording=words). Repeatable.")
-@click.option("--unjudged", is_flag=True, help="Collect even if only an LLM judge (r2router judge) can score the answers.")
+@click.option(
+    "--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Answers per (query, model, budget)."
+)
+@click.option(
+    "--concurrency", type=click.IntRange(min=1), metavar="N", help="Concurrent calls per provider; default: the pool's."
+)
+@click.option(
+    "--control",
+    "controls",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="How budgets are enforced (wording=words). Repeatable.",
+)
+@click.option(
+    "--unjudged", is_flag=True, help="Collect even if only an LLM judge (r2router judge) can score the answers."
+)
 @click.option(
     "--retry-failed",
     is_flag=True,
@@ -66,14 +101,15 @@ Examples:
 )
 @engine_option("Where calls are made.")
 def collect(  # noqa: PLR0913, PLR0917  one parameter an option
-    suites: tuple[str, ...], columns: tuple[str, ...], pool_file: Path, out: Path, max_spend: float | None, adaptive: bool, dry_run: bool,
+    suites: tuple[str, ...], columns: tuple[str, ...], pool_file: Path, out: Path, max_spend: float | None,
+    adaptive: bool, dry_run: bool,
     yes: bool, send_keys: tuple[str, ...], scorer: str, limit: int | None, samples: int, concurrency: int | None,
     controls: tuple[str, ...], unjudged: bool, retry_failed: bool, engine: str,
 ) -> None:  # fmt: skip
     """Ask LLMs a suite of questions under budgets.
 
-    Every answer is kept. Each call is on the disk before it counts: a run that was killed, or stopped by its limit, continues where it
-    stopped. Keys come from the environment variables that the pool names.
+    Every answer is kept. Each call is on the disk before it counts: a run that was killed, or stopped by its limit,
+    continues where it stopped. Keys come from the environment variables that the pool names.
     """
     from r2router.bench.estimate import estimate
     from r2router.bench.folder import JOURNAL
@@ -84,7 +120,9 @@ def collect(  # noqa: PLR0913, PLR0917  one parameter an option
     if adaptive and max_spend is None:
         raise click.UsageError("--adaptive needs --max-spend USD: it chooses what to ask for that money")
     _check_folder(out)
-    queries = _with_scorer(load_queries(suites, columns=pairs("--column", columns, "text=prompt"), say=note)[:limit], scorer)
+    queries = _with_scorer(
+        load_queries(suites, columns=pairs("--column", columns, "text=prompt"), say=note)[:limit], scorer
+    )
     _check_judgeable(queries, unjudged)
     plan = _plan(queries, pool_file, samples, concurrency, _controls(controls))
     with Journal(out / JOURNAL, retry=ASKED_AGAIN if retry_failed else (), write=not dry_run) as journal:
@@ -109,7 +147,9 @@ def collect(  # noqa: PLR0913, PLR0917  one parameter an option
             agree(f"spend about {dollars(expected)} (up to {dollars(high)}{limited})?")
         agree_to_keys(plan.providers, send_keys)
         _remember(out, plan)
-        status = asyncio.run(run_plan(plan, journal, opener_of(engine, plan), max_spend, expected, adaptive=engine if adaptive else None))
+        status = asyncio.run(
+            run_plan(plan, journal, opener_of(engine, plan), max_spend, expected, adaptive=engine if adaptive else None)
+        )
     _finish(status, out)
 
 
@@ -138,7 +178,9 @@ def _check_folder(out: Path) -> None:
         raise SaveError(f"{out}: is a saved router; choose another folder")
     for name in (QUERIES, OUTCOMES):
         if (out / name).exists() and not (out / JOURNAL).exists():
-            raise SaveError(f"{out / name}: exists without a {JOURNAL}, so the folder is no collection; choose another one")
+            raise SaveError(
+                f"{out / name}: exists without a {JOURNAL}, so the folder is no collection; choose another one"
+            )
 
 
 def _remember(out: Path, plan: CollectionPlan) -> None:
@@ -147,8 +189,8 @@ def _remember(out: Path, plan: CollectionPlan) -> None:
 
     if changed := remember(out, plan.queries):
         note(
-            f"note: {changed:,} queries have another reference, scorer or task than before: nothing is asked again for that, and "
-            f"r2router compact {out} scores all answers by what the suite says now"
+            f"note: {changed:,} queries have another reference, scorer or task than before: nothing is asked again for"
+            f" that, and r2router compact {out} scores all answers by what the suite says now"
         )
 
 
@@ -162,16 +204,22 @@ def _check_judgeable(queries: list[Query], unjudged: bool) -> None:
     lost = [q for q in queries if q.reference is None and (not q.scorer or q.scorer in NEED_REFERENCE)]
     if not unjudged and queries and len(lost) == len(queries):
         raise DataError(
-            f"none of the {len(queries):,} queries has a reference, or a scorer that needs none, so no scorer can judge the answers: add "
-            "references, or give --unjudged and let an LLM judge them afterwards (r2router judge DIR --judge MODEL)"
+            f"none of the {len(queries):,} queries has a reference, or a scorer that needs none, so no scorer can judge"
+            " the answers: add references, or give --unjudged and let an LLM judge them afterwards (r2router judge DIR"
+            " --judge MODEL)"
         )
     if lost and not unjudged:
-        note(f"note: no scorer can judge {len(lost):,} of {len(queries):,} queries, which have no reference (the first is {lost[0].id!r})")
-    wrong = [q for q in queries if q.reference is not None and q.scorer in NEED_REFERENCE and not _right(q, q.reference)]
+        note(
+            f"note: no scorer can judge {len(lost):,} of {len(queries):,} queries, which have no reference (the first"
+            f" is {lost[0].id!r})"
+        )
+    wrong = [
+        q for q in queries if q.reference is not None and q.scorer in NEED_REFERENCE and not _right(q, q.reference)
+    ]
     if wrong:
         note(
-            f"note: {len(wrong):,} references are not right by their own scorer, so no answer to these queries can be (the first: query "
-            f"{wrong[0].id!r}, scorer {wrong[0].scorer}, reference {wrong[0].reference!r:.60})"
+            f"note: {len(wrong):,} references are not right by their own scorer, so no answer to these queries can be"
+            f" (the first: query {wrong[0].id!r}, scorer {wrong[0].scorer}, reference {wrong[0].reference!r:.60})"
         )
 
 
@@ -183,7 +231,9 @@ def _right(query: Query, response: str) -> bool:
     return isinstance(score, Score) and score.quality == 1
 
 
-def _plan(queries: list[Query], pool_file: Path, samples: int, concurrency: int | None, controls: Controls) -> CollectionPlan:
+def _plan(
+    queries: list[Query], pool_file: Path, samples: int, concurrency: int | None, controls: Controls
+) -> CollectionPlan:
     import msgspec
 
     from r2router.bench.plan import CollectionPlan
@@ -206,7 +256,9 @@ def _controls(pairs: tuple[str, ...]) -> Controls:
     if any(not (key and equals) for key, equals, _ in split):
         raise click.UsageError("--control: write KEY=VALUE, for example wording=words")
     try:
-        return msgspec.convert({key: None if value == "none" else value for key, _, value in split}, Controls, strict=False)
+        return msgspec.convert(
+            {key: None if value == "none" else value for key, _, value in split}, Controls, strict=False
+        )
     except msgspec.ValidationError as error:
         raise click.UsageError(f"--control: {error} (there are: {', '.join(Controls.__struct_fields__)})") from None
 
@@ -223,7 +275,9 @@ def _finish(status: Status, out: Path) -> None:
             if status.failed or any(name.startswith("model ") for name in status.stopped)
             else ""
         )
-        raise CollectError(f"{whatever_stopped(status)}. The answers are kept: run the same command again to continue{again}")
+        raise CollectError(
+            f"{whatever_stopped(status)}. The answers are kept: run the same command again to continue{again}"
+        )
     if status.done < status.planned:
         raise CollectError("interrupted. The answers are kept: run the same command again to continue")
     say(f"next: r2router compact {out}")

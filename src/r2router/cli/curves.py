@@ -23,12 +23,15 @@ Examples:
 @click.argument("text")
 @wishes
 @click.option("--html", type=OutputFile(".html", ".htm"), metavar="FILE", help="Draw the curves as one HTML file.")
-@click.option("--png", type=OutputFile(".png"), metavar="FILE", help="Draw the curves as a PNG (needs the [plot] extra).")
+@click.option(
+    "--png", type=OutputFile(".png"), metavar="FILE", help="Draw the curves as a PNG (needs the [plot] extra)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the curves as JSON: one object per model.")
 def curves(text: str, wish: Wish, html: Path | None, png: Path | None, as_json: bool) -> None:
     """Show each model's quality over cost for TEXT, and the choice.
 
-    TEXT - reads standard input. In the terminal each model is a letter and a dotted line. A table below has one row per arm.
+    TEXT - reads standard input. In the terminal each model is a letter and a dotted line. A table below has one row per
+    arm.
     """
     from r2router.files import whole_file
     from r2router.report import curve_chart, curve_rows, grid, image, page, plot
@@ -57,7 +60,15 @@ def curves(text: str, wish: Wish, html: Path | None, png: Path | None, as_json: 
     head, costs = cost_column(row.cost for row in rows)
     for row, cost in zip(rows, costs, strict=True):
         model, *rest, _ = row.cells()
-        mark = shown.arrow if row.chosen else ("•" if shown.unicode else "*") if row.best else "-" if not row.usable else ""
+        mark = (
+            shown.arrow
+            if row.chosen
+            else ("•" if shown.unicode else "*")
+            if row.best
+            else "-"
+            if not row.usable
+            else ""
+        )
         cells.append((mark, "" if model == last else model, *rest, cost))
         last = model
     table = grid(("", "model", "budget", "quality", "tokens", head), cells, shown, right=frozenset({4, 5}))
@@ -89,10 +100,13 @@ Example:
 @click.option("--exclude", multiple=True, metavar="MODEL", help="Exclude this model or arm. Repeatable.")
 @mine
 @click.option("--json", "as_json", is_flag=True, help="Print the steps as JSON.")
-def path(text: str, folder: Path | None, require: tuple[str, ...], exclude: tuple[str, ...], as_json: bool, mine: Mine) -> None:
+def path(
+    text: str, folder: Path | None, require: tuple[str, ...], exclude: tuple[str, ...], as_json: bool, mine: Mine
+) -> None:
     """Show every arm that is best for some trade-off on TEXT.
 
-    Each arm is optimal from its lambda down to the next row's. "worth" is the same threshold in dollars for a correct answer.
+    Each arm is optimal from its lambda down to the next row's. "worth" is the same threshold in dollars for a correct
+    answer.
     """
     from r2router.cli.wishes import load
     from r2router.report.terminal import grid

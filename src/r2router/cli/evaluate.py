@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from r2router.table.table import Table
 
 _FOLDER = click.Path(path_type=Path)
-_tables = click.option("--table", "tables", multiple=True, required=True, metavar="FILE", help="Outcomes to test on. Repeatable.")
+_tables = click.option(
+    "--table", "tables", multiple=True, required=True, metavar="FILE", help="Outcomes to test on. Repeatable."
+)
 
 
 @click.command(
@@ -34,7 +36,9 @@ Examples:
 @vectors
 @reports
 @click.option("--baselines", is_flag=True, help="Also fit and compare the published routers.")
-@click.option("--cascade", is_flag=True, help="Also evaluate the cascade on a table with answers; every call is paid for.")
+@click.option(
+    "--cascade", is_flag=True, help="Also evaluate the cascade on a table with answers; every call is paid for."
+)
 @click.option(
     "--noise",
     is_flag=True,
@@ -49,7 +53,13 @@ Examples:
     help="Outcomes that the baselines learn from, or that choose the mixtures of a sparse table. Repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON.")
-@click.option("--resamples", type=click.IntRange(min=1), default=500, show_default=True, help="Bootstrap draws behind the intervals.")
+@click.option(
+    "--resamples",
+    type=click.IntRange(min=1),
+    default=500,
+    show_default=True,
+    help="Bootstrap draws behind the intervals.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed of the bootstrap.")
 def evaluate(  # noqa: PLR0913, PLR0917 - one an option
     folder: Path,
@@ -68,14 +78,15 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one an option
 ) -> None:
     """Score the router in DIR on outcomes it has not seen.
 
-    It is compared with what it has to beat: the best fixed arm, the best mixture of fixed arms, and one budget per model. Costs use the
-    router's own prices unless --prices or --pool gives others for the same arms.
+    It is compared with what it has to beat: the best fixed arm, the best mixture of fixed arms, and one budget per
+    model. Costs use the router's own prices unless --prices or --pool gives others for the same arms.
 
-    With --baselines the routers of the literature are compared too, each on one budget per model and on the same arms. They learn from
-    --train; without it, from the other four fifths of --table, five times over.
+    With --baselines the routers of the literature are compared too, each on one budget per model and on the same arms.
+    They learn from --train; without it, from the other four fifths of --table, five times over.
 
-    Where no arm was seen on nearly every query, each task is compared on its own with the mixture that --train (or the other half of its
-    queries) chooses. With --leave-out a router that is learned from the other files decides on each file, too.
+    Where no arm was seen on nearly every query, each task is compared on its own with the mixture that --train (or the
+    other half of its queries) chooses. With --leave-out a router that is learned from the other files decides on each
+    file, too.
     """
     from r2router.evaluation import evaluate as score
 
@@ -83,11 +94,19 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one an option
     router, table = _repriced(folder, data), _outcomes(tables, data)
     x = None if vectors is None else embeddings(vectors)
     if trained and not baselines and _is_dense(table):
-        raise click.UsageError("--train is for the baselines (or, on a sparse table, for the mixtures): give --baselines too")
+        raise click.UsageError(
+            "--train is for the baselines (or, on a sparse table, for the mixtures): give --baselines too"
+        )
     _warn_if_trained_on(router, table)
     with progress() as shown:
         train = _outcomes(trained, data) if trained else None
-        asked: Any = {"baselines": baselines, "train": train, "noise": noise, "cascade": cascade, "leave_out": leave_out}
+        asked: Any = {
+            "baselines": baselines,
+            "train": train,
+            "noise": noise,
+            "cascade": cascade,
+            "leave_out": leave_out,
+        }
         asked |= {"resamples": resamples, "seed": seed}
         report = score(router, table, vectors=x, progress=shown, **asked)
     write_reports(report.findings(typed()), files)
@@ -109,7 +128,9 @@ Examples:
 @_tables
 @data
 @vectors
-@click.option("--spend", type=Number(), metavar="USD_PER_1K", help="Maximum mean spend in US dollars per 1,000 requests.")
+@click.option(
+    "--spend", type=Number(), metavar="USD_PER_1K", help="Maximum mean spend in US dollars per 1,000 requests."
+)
 @click.option("--quality", type=Number(0, 1), metavar="Q", help="The mean quality to reach at the lowest cost.")
 @click.option("--out", type=_FOLDER, metavar="DIR", help="Where the router is saved; default: DIR itself.")
 def calibrate(
@@ -123,7 +144,8 @@ def calibrate(
 ) -> None:
     """Set the router's policy to meet a spend or a quality.
 
-    The router in DIR is saved with the value of a correct answer that gives this spend or quality on the queries of the table.
+    The router in DIR is saved with the value of a correct answer that gives this spend or quality on the queries of the
+    table.
 
     Use a table that it was not trained on: on its own training data a router looks better than it is.
     """
@@ -143,13 +165,15 @@ def calibrate(
         note(f"note: {text}")
     router.with_policy(found.policy).save(out or folder)
     say(f"{out or folder}: own policy is now: {policy_words(found.policy)}")
-    say(f"On {found.n:,} queries it gives quality {found.quality:.3f} at {money(1000 * found.cost)} per 1,000 requests.")
+    say(
+        f"On {found.n:,} queries it gives quality {found.quality:.3f} at {money(1000 * found.cost)} per 1,000 requests."
+    )
     if found.expected is not None:
         gained, paid = found.expected
         say(
-            "On other such queries, by setting each half and measuring on the other: quality "
-            f"{gained.value:.3f} [{gained.low:.3f}, {gained.high:.3f}] at {money(1000 * paid.value)} "
-            f"[{money(1000 * paid.low)}, {money(1000 * paid.high)}]. The target is met on average, not in every sample of queries."
+            f"On other such queries, by setting each half and measuring on the other: quality {gained.value:.3f}"
+            f" [{gained.low:.3f}, {gained.high:.3f}] at {money(1000 * paid.value)} [{money(1000 * paid.low)},"
+            f" {money(1000 * paid.high)}]. The target is met on average, not in every sample of queries."
         )
 
 

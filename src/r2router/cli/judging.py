@@ -32,9 +32,28 @@ Examples:
   r2router agreement runs/first"""
 )
 @click.argument("folder", type=_FOLDER, metavar="DIR")
-@click.option("--judge", "judges", multiple=True, required=True, metavar="MODEL|SCORER", help="A model of --pool, or a scorer. Repeatable.")
-@click.option("--pool", "pool_file", type=_FOLDER, metavar="TOML", help="The pool file with the judges' models, providers and prices.")
-@click.option("--prompt", default="grid-1", show_default=True, metavar="NAME", help="The judge's prompt: grid-1 or response-first-1.")
+@click.option(
+    "--judge",
+    "judges",
+    multiple=True,
+    required=True,
+    metavar="MODEL|SCORER",
+    help="A model of --pool, or a scorer. Repeatable.",
+)
+@click.option(
+    "--pool",
+    "pool_file",
+    type=_FOLDER,
+    metavar="TOML",
+    help="The pool file with the judges' models, providers and prices.",
+)
+@click.option(
+    "--prompt",
+    default="grid-1",
+    show_default=True,
+    metavar="NAME",
+    help="The judge's prompt: grid-1 or response-first-1.",
+)
 @click.option(
     "--tokens",
     type=click.IntRange(min=1),
@@ -42,25 +61,38 @@ Examples:
     show_default=True,
     help="Maximum tokens of a verdict, thinking included.",
 )
-@click.option("--max-spend", type=Number(), metavar="USD", help="Stop before judging DIR has cost more than this, earlier runs included.")
+@click.option(
+    "--max-spend",
+    type=Number(),
+    metavar="USD",
+    help="Stop before judging DIR has cost more than this, earlier runs included.",
+)
 @click.option("--dry-run", is_flag=True, help="Estimate the cost; make no call.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation before spending.")
 @send_key_option
-@click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Concurrent calls per provider; default: the pool's.")
-@click.option("--retry-failed", is_flag=True, help="Repeat the judge calls that failed.")
-@click.option("--trust-code", is_flag=True, help="Let queries name code-trusted, which runs answers even where no sandbox works.")
 @click.option(
-    "--out", type=OutputFile(".parquet", own="outcomes.parquet"), metavar="FILE", help="The Parquet file; by default DIR/outcomes.parquet."
+    "--concurrency", type=click.IntRange(min=1), metavar="N", help="Concurrent calls per provider; default: the pool's."
+)
+@click.option("--retry-failed", is_flag=True, help="Repeat the judge calls that failed.")
+@click.option(
+    "--trust-code", is_flag=True, help="Let queries name code-trusted, which runs answers even where no sandbox works."
+)
+@click.option(
+    "--out",
+    type=OutputFile(".parquet", own="outcomes.parquet"),
+    metavar="FILE",
+    help="The Parquet file; by default DIR/outcomes.parquet.",
 )
 def judge(  # noqa: PLR0913, PLR0917  one parameter an option
-    folder: Path, judges: tuple[str, ...], pool_file: Path | None, prompt: str, tokens: int, max_spend: float | None, dry_run: bool,
+    folder: Path, judges: tuple[str, ...], pool_file: Path | None, prompt: str, tokens: int, max_spend: float | None,
+    dry_run: bool,
     yes: bool, send_keys: tuple[str, ...], concurrency: int | None, retry_failed: bool, trust_code: bool,
     out: Path | None,
 ) -> None:  # fmt: skip
     """Judge the answers in DIR, by LLM or by scorer.
 
-    The collected calls are not repeated. Judgements and their cost are kept in DIR/judgements.jsonl. The table has one row per (answer,
-    judge). A judge that fails gives no score.
+    The collected calls are not repeated. Judgements and their cost are kept in DIR/judgements.jsonl. The table has one
+    row per (answer, judge). A judge that fails gives no score.
     """
     from r2router.bench.folder import compact, queries_of
     from r2router.bench.scoring import NEED_REFERENCE, SCORERS
@@ -70,7 +102,9 @@ def judge(  # noqa: PLR0913, PLR0917  one parameter an option
     scorers = [j for j in judges if j in known]
     models = [j for j in dict.fromkeys(judges) if j not in known]
     if any(s in NEED_REFERENCE for s in scorers) and all(q.reference is None for q in queries_of(folder)):
-        raise DataError(f"{folder}: no query has a reference to score against; judge with an LLM (--judge MODEL --pool TOML)")
+        raise DataError(
+            f"{folder}: no query has a reference to score against; judge with an LLM (--judge MODEL --pool TOML)"
+        )
     status = None
     if models:
         if pool_file is None:
@@ -92,8 +126,19 @@ Examples:
   r2router agreement runs/first --human scores.csv --json"""
 )
 @click.argument("source", type=_FOLDER, metavar="DIR|FILE")
-@click.option("--human", type=_FOLDER, metavar="FILE", help="Scores by people: query_id, model, budget, quality (.csv .jsonl .parquet).")
-@click.option("--resamples", type=click.IntRange(min=1), default=500, show_default=True, help="Bootstrap draws behind the intervals.")
+@click.option(
+    "--human",
+    type=_FOLDER,
+    metavar="FILE",
+    help="Scores by people: query_id, model, budget, quality (.csv .jsonl .parquet).",
+)
+@click.option(
+    "--resamples",
+    type=click.IntRange(min=1),
+    default=500,
+    show_default=True,
+    help="Bootstrap draws behind the intervals.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed of the bootstrap.")
 @click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON.")
 def agreement(source: Path, human: Path | None, resamples: int, seed: int, as_json: bool) -> None:
@@ -109,7 +154,9 @@ def agreement(source: Path, human: Path | None, resamples: int, seed: int, as_js
     table = source / OUTCOMES if source.is_dir() else source
     ratings = read_ratings(table, human)
     if len(judges_of(ratings)) < 2:
-        raise DataError(f"{table}: {judges_of(ratings)[0]!r} is its only judge; add another with r2router judge, or --human")
+        raise DataError(
+            f"{table}: {judges_of(ratings)[0]!r} is its only judge; add another with r2router judge, or --human"
+        )
     pairs = agreements(ratings, resamples=resamples, seed=seed)
     biases = length_biases(ratings, resamples=resamples, seed=seed)
     if as_json:
@@ -120,7 +167,9 @@ def agreement(source: Path, human: Path | None, resamples: int, seed: int, as_js
     _show(pairs, biases)
 
 
-def _plan(folder: Path, models: list[str], pool_file: Path, prompt: str, tokens: int, concurrency: int | None) -> JudgePlan:
+def _plan(
+    folder: Path, models: list[str], pool_file: Path, prompt: str, tokens: int, concurrency: int | None
+) -> JudgePlan:
     import msgspec
 
     from r2router.bench.judging.ask import judge_plan, judges_of_their_own
@@ -133,7 +182,9 @@ def _plan(folder: Path, models: list[str], pool_file: Path, prompt: str, tokens:
         from r2router.upstream.known import providers_of
 
         wanted = [m for m in pool.models if m.id in models]
-        providers = {n: msgspec.structs.replace(p, concurrency=concurrency) for n, p in providers_of(wanted, providers).items()}
+        providers = {
+            n: msgspec.structs.replace(p, concurrency=concurrency) for n, p in providers_of(wanted, providers).items()
+        }
     plan = judge_plan(folder, models, pool, providers, prompt_named(prompt), tokens)
     for model in judges_of_their_own(models, pool, folder):
         note(f"note: {model.id} judges its own answers, and LLMs tend to prefer those: add a judge of another family")
@@ -141,7 +192,14 @@ def _plan(folder: Path, models: list[str], pool_file: Path, prompt: str, tokens:
 
 
 def _ask(
-    plan: JudgePlan, folder: Path, max_spend: float | None, *, dry_run: bool, yes: bool, send_keys: tuple[str, ...], retry_failed: bool
+    plan: JudgePlan,
+    folder: Path,
+    max_spend: float | None,
+    *,
+    dry_run: bool,
+    yes: bool,
+    send_keys: tuple[str, ...],
+    retry_failed: bool,
 ) -> Status | None:
     """Ask the judges what they have not said yet; None where there is nothing to ask, or it is not to be."""
     from r2router.bench.estimate import estimate
@@ -169,10 +227,15 @@ def _ask(
 def _finish(status: Status) -> None:
     from r2router.errors import CollectError
 
-    say(f"{status.done:,} of {status.planned:,} judgements, {status.failed:,} failed, {dollars(status.spent_usd)} spent on judging")
+    say(
+        f"{status.done:,} of {status.planned:,} judgements, {status.failed:,} failed, {dollars(status.spent_usd)} spent"
+        " on judging"
+    )
     say_errors(status)
     if status.stopped:
-        raise CollectError(f"{whatever_stopped(status)}. The judgements are kept: run the same command again to continue")
+        raise CollectError(
+            f"{whatever_stopped(status)}. The judgements are kept: run the same command again to continue"
+        )
     if status.done < status.planned:
         raise CollectError("interrupted. The judgements are kept: run the same command again to continue")
 
@@ -198,7 +261,10 @@ def _show(pairs: list[Agreement], biases: list[LengthBias]) -> None:
     say(grid(head, rows, shown, right=frozenset({1, 2})))
     columns = ("judge", "given the scores of", "answers", "score and length", "given those scores")
     lengths = [(b.judge, b.reference, f"{b.n:,}", _value(b.plain), _value(b.given)) for b in biases]
-    say("\nRank correlation of scores with the length of responses:\n" + grid(columns, lengths, shown, right=frozenset({2})))
+    say(
+        "\nRank correlation of scores with the length of responses:\n"
+        + grid(columns, lengths, shown, right=frozenset({2}))
+    )
 
 
 def _value(figure: Figure) -> str:

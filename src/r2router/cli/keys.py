@@ -26,10 +26,11 @@ send_key_option = click.option(
 
 
 def agree_to_keys(providers: Mapping[str, Provider], consents: tuple[str, ...]) -> None:
-    """Say which variable's key goes to which host; ask once for each pair that is no known provider's, as a pool file may be anybody's.
+    """Say which variable's key goes to which host; ask once for each pair that is no known provider's, as a pool file
+    may be anybody's.
 
-    Consent to spend (--yes) is none to that: a script names the pair, VARIABLE=HOST. A key that stays on this machine needs none.
-    Raises `click.UsageError` where nobody can answer, `CollectError` where the answer is no.
+    Consent to spend (--yes) is none to that: a script names the pair, VARIABLE=HOST. A key that stays on this machine
+    needs none. Raises `click.UsageError` where nobody can answer, `CollectError` where the answer is no.
     """
     from r2router.errors import CollectError
 
@@ -39,7 +40,12 @@ def agree_to_keys(providers: Mapping[str, Provider], consents: tuple[str, ...]) 
             continue
         host = host_of(provider)
         note(f"key: {provider.key} goes to {host}")
-        if _is_known(provider) or _is_here(host) or f"{provider.key}={host}" in given or not os.environ.get(provider.key):
+        if (
+            _is_known(provider)
+            or _is_here(host)
+            or f"{provider.key}={host}" in given
+            or not os.environ.get(provider.key)
+        ):
             continue
         if not _agreed(provider.key, host):
             raise CollectError(f"no key was sent to {host}: you answered no")
@@ -73,5 +79,6 @@ def _agreed(key: str, host: str) -> bool:
             raise
         note("")
         raise click.UsageError(
-            f"the pool sends the key in {key} to {host}, not the host of a known provider: give --send-key {key}={host} if you want that"
+            f"the pool sends the key in {key} to {host}, not the host of a known provider: give --send-key {key}={host}"
+            " if you want that"
         ) from None

@@ -37,7 +37,11 @@ Examples:
 @click.argument("tables", nargs=-1, required=True, metavar="TABLE...")
 @data
 @_out
-@click.option("--learner", metavar="NAME[:KEY=VALUE,...]", help="How to learn, for example ridge:alpha=30; default: chosen for the table.")
+@click.option(
+    "--learner",
+    metavar="NAME[:KEY=VALUE,...]",
+    help="How to learn, for example ridge:alpha=30; default: chosen for the table.",
+)
 @click.option("--encoder", metavar="ENCODER", help="What turns texts into vectors; default: the embedded MiniLM.")
 @vectors
 @click.option(
@@ -46,11 +50,16 @@ Examples:
     metavar="SHARE",
     help="Hold out this share of the queries, evaluate on it, and keep it in DIR.held-out.parquet.",
 )
-@click.option("--cascade", is_flag=True, help="Also learn from the answers (column response), so that Router.step can use them.")
+@click.option(
+    "--cascade", is_flag=True, help="Also learn from the answers (column response), so that Router.step can use them."
+)
 @click.option(
     "--continue-answers",
     is_flag=True,
-    help="With --cascade: answers are continued under larger budgets (control prefix_sharing), and only what is added is paid.",
+    help=(
+        "With --cascade: answers are continued under larger budgets (control prefix_sharing), and only what is added is"
+        " paid."
+    ),
 )
 @click.option(
     "--seed",
@@ -59,7 +68,13 @@ Examples:
     show_default=True,
     help="Random seed of the folds, the bootstrap and the held-out queries.",
 )
-@click.option("--folds", type=click.IntRange(min=0), default=5, show_default=True, help="Folds of the cross-validation; 0 skips it.")
+@click.option(
+    "--folds",
+    type=click.IntRange(min=0),
+    default=5,
+    show_default=True,
+    help="Folds of the cross-validation; 0 skips it.",
+)
 def train(  # noqa: PLR0913, PLR0917 - one an option
     tables: tuple[str, ...],
     data: Data,
@@ -75,8 +90,9 @@ def train(  # noqa: PLR0913, PLR0917 - one an option
 ) -> None:
     """Train a router on outcome tables and save it.
 
-    A TABLE is Parquet, CSV, JSON lines, a folder of such files, or hf://...; several read as one. Without --pool the models and
-    budgets are those of the tables. r2bench-mini is a small real one that comes with r2router, prices included.
+    A TABLE is Parquet, CSV, JSON lines, a folder of such files, or hf://...; several read as one. Without --pool the
+    models and budgets are those of the tables. r2bench-mini is a small real one that comes with r2router, prices
+    included.
     """
     data.check_priced(tables)
     check_out(out)
@@ -118,7 +134,9 @@ def train(  # noqa: PLR0913, PLR0917 - one an option
 
 
 def _check_kept(out: Path, sources: Sequence[str]) -> Path:
-    """Where the held-out part is kept: beside the router's folder, which may be given to others. Never one of the files that are read."""
+    """Where the held-out part is kept: beside the router's folder, which may be given to others. Never one of the files
+    that are read.
+    """
     from r2router.errors import DataError
 
     kept = out.with_name(f"{out.name}.held-out.parquet")

@@ -45,19 +45,30 @@ class Mine:
     like: dict[str, str] | None = None
 
     def of(self, router: Router, *, starter: bool) -> Router:
-        """The router of these models. starter: it is the bundled one, of which by default those with keys in the environment count."""
+        """The router of these models. starter: it is the bundled one, of which by default those with keys in the
+        environment count.
+        """
         models, providers = self.chosen(router, starter=starter)
-        return router if models is None and providers is None and not self.like else router.only(models, providers, self.like)
+        return (
+            router
+            if models is None and providers is None and not self.like
+            else router.only(models, providers, self.like)
+        )
 
     def chosen(self, router: Router, *, starter: bool) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
-        """(models, providers) that `Router.only` takes; None for both where all count. Where keys choose them, it says so."""
+        """(models, providers) that `Router.only` takes; None for both where all count. Where keys choose them, it says
+        so.
+        """
         if self.models is not None or self.providers is not None:
             return self.models, None if self.providers == (ALL,) else self.providers
         keys = keyed(router) if starter else None
         if keys is None:
             return None, None
         names, kept = " and ".join(keys), " and --like" if self.like else ""
-        note(f"note: only models of {names}{kept} are used, by the keys in the environment; --providers all uses every model")
+        note(
+            f"note: only models of {names}{kept} are used, by the keys in the environment; --providers all uses every"
+            " model"
+        )
         return None, tuple(keys)
 
 
@@ -93,7 +104,9 @@ def mine_of(given: dict[str, Any]) -> Mine:
     for text in given.pop("like"):
         name, equals, rest = text.partition("=")
         if not (equals and name.strip() and rest.strip()):
-            raise click.UsageError(f"--like {text!r}: write NAME=MODEL:INPUT/OUTPUT, for example my-llm=qwen3-32b:0.1/0.4")
+            raise click.UsageError(
+                f"--like {text!r}: write NAME=MODEL:INPUT/OUTPUT, for example my-llm=qwen3-32b:0.1/0.4"
+            )
         like[name.strip()] = rest.strip()
     return Mine(models, providers, like or None)
 

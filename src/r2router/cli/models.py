@@ -37,7 +37,9 @@ Examples:
     help="The saved router; default: the bundled starter router.",
 )
 @mine
-@click.option("--domain", metavar="NAME", help="Figures of this domain only, one line per arm (code, facts, medicine, ...).")
+@click.option(
+    "--domain", metavar="NAME", help="Figures of this domain only, one line per arm (code, facts, medicine, ...)."
+)
 @click.option(
     "--sort",
     type=click.Choice(["quality", "cost", "value", "queries", "name"]),
@@ -64,9 +66,9 @@ def models(
 ) -> None:
     """Show what is known of each model, or of the one of that NAME.
 
-    Without --domain there is one line per model: its budgets, its prices, and its number of graded queries per domain. Quality is
-    estimated as if every arm had answered all queries of the domain, with a 95 % interval. Cost is for 1,000 typical requests of the
-    domain. Value is the worth of 1,000 answers minus their cost.
+    Without --domain there is one line per model: its budgets, its prices, and its number of graded queries per domain.
+    Quality is estimated as if every arm had answered all queries of the domain, with a 95 % interval. Cost is for 1,000
+    typical requests of the domain. Value is the worth of 1,000 answers minus their cost.
     """
     router = mine.of(load(folder), starter=False)
     if compare is not None:
@@ -97,7 +99,14 @@ def _all(router: Router, sort: str, worth: float | None) -> None:
         seen = ", ".join(f"{domain} {n:,}" for domain, n in seen_per_domain(router, row.model).items())
         shown = row.model if model.available else f"{row.model} (not available)"
         cells.append((shown, model.provider, " ".join(b.id for b in model.budgets), *usd, _like(row) or seen or "none"))
-    say(grid(("model", "provider", "budgets", "$ in", "$ out", "graded queries by domain"), cells, style(), right=frozenset({3, 4})))
+    say(
+        grid(
+            ("model", "provider", "budgets", "$ in", "$ out", "graded queries by domain"),
+            cells,
+            style(),
+            right=frozenset({3, 4}),
+        )
+    )
     say(f"\n{len(router.pool.models):,} models, {len(router.arms):,} arms. Prices: US dollars per million tokens.")
     note("show one model: r2router models NAME; all arms on a domain: r2router models --domain code --sort value")
 
@@ -106,7 +115,12 @@ def _one(router: Router, domain: str | None, worth: float | None, as_json: bool)
     from r2router.router.known import domains_of, find_domain, known_arms
 
     numbers = range(len(domains_of(router))) if domain is None else [find_domain(router, domain)]
-    rows = [row for number in numbers for row in known_arms(router, number, "name", worth) if row.quality.n or len(numbers) == 1]
+    rows = [
+        row
+        for number in numbers
+        for row in known_arms(router, number, "name", worth)
+        if row.quality.n or len(numbers) == 1
+    ]
     if as_json:
         _json(rows)
         return
@@ -118,7 +132,14 @@ def _arms(router: Router, domain: str | None, sort: str, worth: float | None, as
 
     if as_json and domain is None:
         every = [None, *range(len(domains_of(router)))]
-        _json([row for number in every for row in known_arms(router, number, sort, worth) if number is None or row.quality.n])
+        _json(
+            [
+                row
+                for number in every
+                for row in known_arms(router, number, sort, worth)
+                if number is None or row.quality.n
+            ]
+        )
         return
     number = find_domain(router, domain or "")
     rows = known_arms(router, number, sort, worth)
@@ -179,7 +200,10 @@ def _compare(router: Router, text: str, worth: float | None, as_json: bool) -> N
     cells = [(domain, *_side(a), *_side(b), _verdict(a, b)) for domain, a, b in pairs]
     head = ("domain", "one", "quality", "cost", "other", "quality", "cost", "better")
     say(grid(head, cells, style(), right=frozenset({3, 6})))
-    say(f"\nOn tasks that both were graded on; cost is of 1,000 typical requests. A correct answer is worth {money(pairs[0][1].worth)}.")
+    say(
+        "\nOn tasks that both were graded on; cost is of 1,000 typical requests. A correct answer is worth"
+        f" {money(pairs[0][1].worth)}."
+    )
 
 
 def _side(row: KnownArm) -> tuple[str, str, str]:

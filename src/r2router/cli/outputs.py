@@ -14,7 +14,8 @@ TYPED = "r2router.typed"
 
 
 class OutputFile(click.Path):
-    """A file that a command writes, by its ending one of the formats that it can write; never one that the command reads.
+    """A file that a command writes, by its ending one of the formats that it can write; never one that the command
+    reads.
 
     See `r2router.files.check_output`. own: names within the folder of a collection that the command itself keeps there.
     """

@@ -32,8 +32,8 @@ Examples:
 def check(file: Path, call: bool, yes: bool, send_keys: tuple[str, ...]) -> None:
     """Show a pool FILE, and what is wrong or missing in it.
 
-    A mistake gives exit code 2 and the line in the file; so does a setting that r2router collect would refuse. Doubtful settings give a
-    note.
+    A mistake gives exit code 2 and the line in the file; so does a setting that r2router collect would refuse. Doubtful
+    settings give a note.
     """
     from r2router.bench.plan import refused
     from r2router.errors import ConfigError
@@ -78,7 +78,9 @@ def _doubts(model: Model) -> list[str]:
         doubts.append("no price, so nothing that needs a cost will work: add usd_per_million")
     free = [b.id for b in model.budgets if not b.control and b.id != "unlimited"]
     if free:
-        doubts.append(f"nothing enforces the budgets {', '.join(free)}: add control, for example ['instruction', 'max_tokens']")
+        doubts.append(
+            f"nothing enforces the budgets {', '.join(free)}: add control, for example ['instruction', 'max_tokens']"
+        )
     if not model.provider:
         doubts.append("no provider, so it can be routed to but not called")
     return doubts

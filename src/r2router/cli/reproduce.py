@@ -44,7 +44,9 @@ Examples:
 @data
 @click.option("--other-judge", metavar="NAME", help="For `judge`: compare the methods by the scores of this judge.")
 @click.option("--task", "tasks", multiple=True, metavar="TASK", help="Only the queries of this task. Repeatable.")
-@click.option("--encoder", default="minilm", show_default=True, metavar="ENCODER", help="What turns texts into vectors.")
+@click.option(
+    "--encoder", default="minilm", show_default=True, metavar="ENCODER", help="What turns texts into vectors."
+)
 @click.option(
     "--also-encoder",
     "encoders",
@@ -56,25 +58,40 @@ Examples:
 @click.option("--cache", type=_PATH, metavar="FILE", help="Remember embeddings here, for the next experiment.")
 @click.option("--learner", metavar="NAME[:KEY=VALUE,...]", help="Our learner; default: the default learner.")
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Repetitions with other folds.")
-@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Folds; each is held out once per seed.")
-@click.option("--resamples", type=click.IntRange(min=1), default=300, show_default=True, help="Bootstrap draws behind the intervals.")
+@click.option(
+    "--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Folds; each is held out once per seed."
+)
+@click.option(
+    "--resamples",
+    type=click.IntRange(min=1),
+    default=300,
+    show_default=True,
+    help="Bootstrap draws behind the intervals.",
+)
 @reports
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def reproduce(experiment: str, tables: tuple[str, ...], data: Data, files: tuple[Path, ...], as_json: bool, **asked: Any) -> None:
+def reproduce(
+    experiment: str, tables: tuple[str, ...], data: Data, files: tuple[Path, ...], as_json: bool, **asked: Any
+) -> None:
     """Run an experiment of the paper on outcome tables.
 
-    All methods see the same embeddings, folds, prices and outcomes; each query is forecast by learners that were fitted without it. A rerun
-    gives the same numbers.
+    All methods see the same embeddings, folds, prices and outcomes; each query is forecast by learners that were fitted
+    without it. A rerun gives the same numbers.
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # before numpy is loaded
-        os.environ.setdefault(name, "1")  # its arrays are small: threads that wait for each other take several times as long
+        os.environ.setdefault(
+            name, "1"
+        )  # its arrays are small: threads that wait for each other take several times as long
     from r2router.evaluation.contenders import HoldOutPlan
     from r2router.evaluation.experiments import check_name
     from r2router.evaluation.experiments import reproduce as run
 
     check_name(experiment)
     check_reports(files)
-    for option, value, only in (("--other-judge", asked["other_judge"], "judge"), ("--also-encoder", asked["encoders"], "encoder")):
+    for option, value, only in (
+        ("--other-judge", asked["other_judge"], "judge"),
+        ("--also-encoder", asked["encoders"], "encoder"),
+    ):
         if value and experiment != only:
             raise click.UsageError(f"{option} is for the experiment {only!r}; {experiment!r} does not use it")
     if asked["other_judge"] is not None and asked["other_judge"] == data.texts.judge:
@@ -84,7 +101,9 @@ def reproduce(experiment: str, tables: tuple[str, ...], data: Data, files: tuple
     table = _of_tasks(data.read(tables), asked["tasks"])
     other = None
     if asked["other_judge"] is not None:
-        other = _of_tasks(replace(data, texts=replace(data.texts, judge=asked["other_judge"])).read(tables), asked["tasks"])
+        other = _of_tasks(
+            replace(data, texts=replace(data.texts, judge=asked["other_judge"])).read(tables), asked["tasks"]
+        )
     given = {name: asked[name] for name in ("encoder", "encoders", "cache")}
     with progress() as shown:
         findings = run(

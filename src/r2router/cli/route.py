@@ -32,13 +32,20 @@ Examples:
 )
 @click.argument("text", required=False)
 @click.option(
-    "--input", "source", metavar="FILE", help="Route every row of FILE (.jsonl .csv .txt .parquet .npy) or of an address (s3://...)."
+    "--input",
+    "source",
+    metavar="FILE",
+    help="Route every row of FILE (.jsonl .csv .txt .parquet .npy) or of an address (s3://...).",
 )
 @click.option(
     "--output", "target", type=OutputAddress(".jsonl", ".ndjson", ".csv", ".parquet"), metavar="FILE",
     help="Write results to FILE (.jsonl, .csv or .parquet); default: stdout.",
 )  # fmt: skip
-@click.option("--column", metavar="NAME", help="The column of --input to route; default: query, prompt, text, vector or embedding.")
+@click.option(
+    "--column",
+    metavar="NAME",
+    help="The column of --input to route; default: query, prompt, text, vector or embedding.",
+)
 @click.option(
     "--engine",
     type=click.Choice(["threads", "ray"]),
@@ -46,30 +53,47 @@ Examples:
     show_default=True,
     help="Where texts are embedded: on threads here, or on a Ray cluster.",
 )
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads that embed; default: one per processor.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Threads that embed; default: one per processor."
+)
 @wishes
-@click.option("--cascade", is_flag=True, help="Show the plan of the cascade: which arm first, when another, and what that costs in all.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for TEXT. Rows of --input are always JSON lines.")
+@click.option(
+    "--cascade",
+    is_flag=True,
+    help="Show the plan of the cascade: which arm first, when another, and what that costs in all.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object for TEXT. Rows of --input are always JSON lines."
+)
 @click.pass_context
-def route(ctx: click.Context, /, text: str | None, wish: Wish, cascade: bool, as_json: bool, source: str | None, **rows: Any) -> None:
+def route(
+    ctx: click.Context, /, text: str | None, wish: Wish, cascade: bool, as_json: bool, source: str | None, **rows: Any
+) -> None:
     """Choose model and output budget for TEXT, or for a file.
 
-    TEXT - reads standard input; before a text that begins with a dash write --. With --input every row of the file gives one row
-    of output, in order, with the file's own columns; a row that cannot be routed gets an "error" instead of an arm. The exit code is 1
-    where a row could not be routed, or where no row is forecast to reach --min-quality. Files of embeddings (.npy, or a list column in
-    Parquet) are routed without the encoder. --cascade shows what a cascade would do: nothing is asked.
+    TEXT - reads standard input; before a text that begins with a dash write --. With --input every row of the file
+    gives one row of output, in order, with the file's own columns; a row that cannot be routed gets an "error" instead
+    of an arm. The exit code is 1 where a row could not be routed, or where no row is forecast to reach --min-quality.
+    Files of embeddings (.npy, or a list column in Parquet) are routed without the encoder. --cascade shows what a
+    cascade would do: nothing is asked.
 
     --engine ray embeds on a Ray cluster (RAY_ADDRESS, or one on this machine); the output is the same.
     """
     if (text is None) == (source is None):
         raise click.UsageError("give either a TEXT (or - for standard input) or --input FILE")
     if source is None:
-        odd = [f"--{name.replace('target', 'output')}" for name, value in rows.items() if value is not None and _given(ctx, name)]
+        odd = [
+            f"--{name.replace('target', 'output')}"
+            for name, value in rows.items()
+            if value is not None and _given(ctx, name)
+        ]
         if odd:
             raise click.UsageError(f"these options need --input: {', '.join(odd)}")
         (_plan_text if cascade else _route_text)(read_text(text or ""), wish, as_json)
     elif cascade:
-        raise click.UsageError("--cascade shows the plan for one TEXT; in Python Router.first_steps gives the first arms of many")
+        raise click.UsageError(
+            "--cascade shows the plan for one TEXT; in Python Router.first_steps gives the first arms of many"
+        )
     elif as_json and rows["target"] is not None:
         raise click.UsageError("--json cannot be combined with --output: the file's extension chooses the format")
     elif _route_rows(source, wish, **rows):
@@ -120,7 +144,11 @@ def _plan_text(text: str, wish: Wish, as_json: bool) -> None:
         calls = ", ".join(f"{count}: {share:.0%}" for count, share in enumerate(plan.calls_share, 1))
         rows += [f"calls      {plan.calls:.2f} expected ({calls})", f"cost       {request_cost_of(plan)}"]
     rows += textwrap.wrap(
-        plan.reason, max(shown.width, 40), initial_indent="cascade    ", subsequent_indent=" " * 11, break_on_hyphens=False
+        plan.reason,
+        max(shown.width, 40),
+        initial_indent="cascade    ",
+        subsequent_indent=" " * 11,
+        break_on_hyphens=False,
     )
     say("\n".join(shown.plain(line) if "\x1b" not in line else line for line in rows))
 
@@ -129,11 +157,16 @@ def request_cost_of(plan: CascadePlan) -> str:
     """What all calls are expected to cost, beside the first one."""
     from r2router.text import request_cost
 
-    return f"{request_cost(plan.cost)} expected for all calls, {request_cost(plan.first.cost)} for the first; quality {plan.quality:.2f}"
+    return (
+        f"{request_cost(plan.cost)} expected for all calls, {request_cost(plan.first.cost)} for the first; quality"
+        f" {plan.quality:.2f}"
+    )
 
 
 def decided(router: Router, text: str, wish: Wish) -> tuple[Decision, Forecast, BoolArray | None]:
-    """The decision on a text, the forecast behind it, and which arms it could use (None: all). The text is embedded once."""
+    """The decision on a text, the forecast behind it, and which arms it could use (None: all). The text is embedded
+    once.
+    """
     from r2router.encode import count_tokens
 
     forecast = router.forecast(text)
@@ -160,14 +193,17 @@ def _words(decision: Decision, shown: Style) -> str:
         lines.append(f"forecast   quality {decision.quality:.2f}{spread}, {rest}")
     else:
         lines.append(
-            f"forecast   quality {shown.paint('not known', bold=True)} (average of the training queries {decision.quality:.2f}), {rest}"
+            f"forecast   quality {shown.paint('not known', bold=True)} (average of the training queries"
+            f" {decision.quality:.2f}), {rest}"
         )
     if decision.max_tokens is not None:
         lines.append(f"limit      max_tokens {decision.max_tokens}")
     if words := _request_words(decision.enforcement):
         lines.append(f"request    {words}")
     for head, text in (("reason", decision.reason), ("fallbacks", ", ".join(decision.fallbacks) or "none")):
-        lines += textwrap.wrap(text, max(shown.width, 40), initial_indent=f"{head:<11}", subsequent_indent=" " * 11, break_on_hyphens=False)
+        lines += textwrap.wrap(
+            text, max(shown.width, 40), initial_indent=f"{head:<11}", subsequent_indent=" " * 11, break_on_hyphens=False
+        )
     return "\n".join(shown.plain(line) if "\x1b" not in line else line for line in lines)
 
 
@@ -219,7 +255,9 @@ def _route_rows(source: str, wish: Wish, *, target: str | None, **options: Any) 
         mean = f", mean quality {found.quality:.2f}, {money(found.cost)} in all (forecast)" if found.routed else ""
         note(f"{found.rows:,} rows in {target}{mean}")
     if found.left_out:
-        note(f"warning: columns that first appear after the header was written are left out: {', '.join(found.left_out)}")
+        note(
+            f"warning: columns that first appear after the header was written are left out: {', '.join(found.left_out)}"
+        )
     mostly = 2 * found.out_of_distribution >= found.routed > 0
     if mostly or (found.out_of_distribution and target is not None):
         mark = "warning: " if mostly else ""

@@ -27,7 +27,9 @@ _BAR_EVERY = 0.2
 
 def engine_option(what: str) -> Callable[[Any], Any]:
     """The option --engine, with what it is for."""
-    return click.option("--engine", type=click.Choice(["asyncio", "ray"]), default="asyncio", show_default=True, help=what)
+    return click.option(
+        "--engine", type=click.Choice(["asyncio", "ray"]), default="asyncio", show_default=True, help=what
+    )
 
 
 def show_estimate(left: list[Estimate], journal: Journal, planned: int, what: str = "cells") -> None:
@@ -35,15 +37,31 @@ def show_estimate(left: list[Estimate], journal: Journal, planned: int, what: st
     from r2router.report.terminal import grid
 
     if journal.records:
-        say(f"{journal.records:,} records there, {journal.errors:,} {what} with an error, {dollars(journal.spent)} spent")
+        say(
+            f"{journal.records:,} records there, {journal.errors:,} {what} with an error, {dollars(journal.spent)}"
+            " spent"
+        )
     if not left:
-        failed = f"; {journal.errors:,} there have an error (--retry-failed asks again what may pass)" if journal.errors else ""
+        failed = (
+            f"; {journal.errors:,} there have an error (--retry-failed asks again what may pass)"
+            if journal.errors
+            else ""
+        )
         say(f"all {planned:,} {what} are done{failed}")
         return
     rows = []
     for e in left:
         measured = f"{e.measured:,} calls" if e.measured else "no call"
-        rows.append((e.model, e.budget, f"{e.calls:,}", dollars(e.usd), f"{dollars(e.low_usd)} to {dollars(e.high_usd)}", measured))
+        rows.append(
+            (
+                e.model,
+                e.budget,
+                f"{e.calls:,}",
+                dollars(e.usd),
+                f"{dollars(e.low_usd)} to {dollars(e.high_usd)}",
+                measured,
+            )
+        )
     calls, usd, low, high = (sum(getattr(e, name) for e in left) for name in ("calls", "usd", "low_usd", "high_usd"))
     rows.append(("all", "", f"{calls:,}", dollars(usd), f"{dollars(low)} to {dollars(high)}", ""))
     head = ("model", "budget", "calls", "expected", "from to", "measured on")
@@ -61,8 +79,8 @@ def say_limit(plan: CollectionPlan, max_spend: float | None) -> None:
     model, budget = arms[0]
     longest = max(plan.cap(m, b) for m, b in arms)
     note(
-        f"note: {len(arms):,} budgets set no cap (the first: {model.id}@{budget.id}): their answers are cut off at {longest:,} tokens at "
-        "most, or at max_output_tokens of the model in the pool"
+        f"note: {len(arms):,} budgets set no cap (the first: {model.id}@{budget.id}): their answers are cut off at"
+        f" {longest:,} tokens at most, or at max_output_tokens of the model in the pool"
         + ("" if max_spend is None else ". The limit holds as long as the endpoint keeps to that")
     )
 
@@ -84,7 +102,8 @@ async def run_plan(
 ) -> Status:
     """Ask what is left of a plan, and show how far it is; the engine is opened in the loop that uses it.
 
-    adaptive: the name of the engine, in whose place queries are embedded and answers scored to choose by; None for all of the plan.
+    adaptive: the name of the engine, in whose place queries are embedded and answers scored to choose by; None for all
+    of the plan.
     """
     from r2router.bench.collect import collect as ask
     from r2router.bench.engine import open_spread
@@ -175,21 +194,28 @@ def _words(status: Status) -> str:
     left = status.seconds_to_come
     wait = "" if left is None else f" and {_duration(left)}"
     limit = "" if status.limit_usd is None else f" of {dollars(status.limit_usd)}"
-    return f"{status.failed:,} failed, {dollars(status.spent_usd)}{limit} spent, about {dollars(status.to_come_usd)}{wait} remaining"
+    return (
+        f"{status.failed:,} failed, {dollars(status.spent_usd)}{limit} spent, about {dollars(status.to_come_usd)}{wait}"
+        " remaining"
+    )
 
 
 def say_errors(status: Status) -> None:
     """What the errors of this run were, the commonest first, and whether a control was ignored."""
     if status.over_allowance:
         note(
-            f"note: {status.over_allowance:,} answers used more thinking tokens than allowed: the endpoint does not respect thinking_tokens"
+            f"note: {status.over_allowance:,} answers used more thinking tokens than allowed: the endpoint does not"
+            " respect thinking_tokens"
         )
     if status.above_cap:
-        note(f"note: {status.above_cap:,} answers were longer than max_tokens: the endpoint does not respect it. All tokens are counted")
+        note(
+            f"note: {status.above_cap:,} answers were longer than max_tokens: the endpoint does not respect it. All"
+            " tokens are counted"
+        )
     if status.cut:
         note(
-            f"note: {status.cut:,} answers without a budget of their own were cut off at the safety cap: set max_output_tokens of the "
-            "model in the pool, and they are asked again"
+            f"note: {status.cut:,} answers without a budget of their own were cut off at the safety cap: set"
+            " max_output_tokens of the model in the pool, and they are asked again"
         )
     for kind, (count, words) in sorted(status.errors.items(), key=lambda item: -item[1][0])[:3]:
         again = "" if kind == "context" else " (--retry-failed asks again)"
@@ -211,7 +237,9 @@ def agree(question: str) -> None:
         if sys.stdin.isatty():
             raise
         note("")
-        raise click.UsageError("cannot ask for confirmation (no terminal); pass --yes to spend without being asked") from None
+        raise click.UsageError(
+            "cannot ask for confirmation (no terminal); pass --yes to spend without being asked"
+        ) from None
     if not yes:
         raise CollectError("nothing was spent: you answered no")
 

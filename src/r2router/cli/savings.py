@@ -24,17 +24,33 @@ Examples:
   r2router savings prompts.parquet --column question --now my-llm --like my-llm=qwen3-32b:0.1/0.4"""
 )
 @click.argument("prompts", metavar="PROMPTS", type=_FOLDER)
-@click.option("--now", required=True, metavar="MODEL", help="The model that is used now, or one of its arms (MODEL@BUDGET).")
-@mine
-@click.option("--router", "folder", type=_FOLDER, metavar="DIR", help="The saved router; by default the bundled starter router.")
 @click.option(
-    "--column", metavar="NAME", help="The column that holds the prompts; default: one of a usual name, else the only one with texts."
+    "--now", required=True, metavar="MODEL", help="The model that is used now, or one of its arms (MODEL@BUDGET)."
+)
+@mine
+@click.option(
+    "--router", "folder", type=_FOLDER, metavar="DIR", help="The saved router; by default the bundled starter router."
 )
 @click.option(
-    "--sample", type=click.IntRange(min=1), default=5_000, show_default=True, metavar="N", help="Of more prompts, so many are drawn."
+    "--column",
+    metavar="NAME",
+    help="The column that holds the prompts; default: one of a usual name, else the only one with texts.",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(min=1),
+    default=5_000,
+    show_default=True,
+    metavar="N",
+    help="Of more prompts, so many are drawn.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed of that.")
-@click.option("--vectors", type=_FOLDER, metavar="FILE", help="Embeddings of the prompts (.npy, in their order), where they exist already.")
+@click.option(
+    "--vectors",
+    type=_FOLDER,
+    metavar="FILE",
+    help="Embeddings of the prompts (.npy, in their order), where they exist already.",
+)
 @reports
 @click.option("--json", "as_json", is_flag=True, help="Every figure as JSON.")
 def savings(  # noqa: PLR0913, PLR0917 - one an option
@@ -51,12 +67,14 @@ def savings(  # noqa: PLR0913, PLR0917 - one an option
 ) -> None:
     """Show what PROMPTS would cost, and how good answers would be.
 
-    PROMPTS is a CSV, JSON, JSON lines, Parquet or text file (one prompt per line); a prompt is a text, or a chat with messages, of which
-    the last turn of the user counts and everything before it is paid for. Nothing is called, and no key is needed.
+    PROMPTS is a CSV, JSON, JSON lines, Parquet or text file (one prompt per line); a prompt is a text, or a chat with
+    messages, of which the last turn of the user counts and everything before it is paid for. Nothing is called, and no
+    key is needed.
 
-    Shown are: the model that is used now; a router over all models, and over yours (--models, --providers, or the providers whose keys are
-    in the environment), at the cost that gives today's quality; the best pools of one to five arms; and what today's cost could buy. The
-    95 % intervals are as wide as such promises were wrong on held-out tasks of the public record.
+    Shown are: the model that is used now; a router over all models, and over yours (--models, --providers, or the
+    providers whose keys are in the environment), at the cost that gives today's quality; the best pools of one to five
+    arms; and what today's cost could buy. The 95 % intervals are as wide as such promises were wrong on held-out tasks
+    of the public record.
     """
     from r2router.prompts.read import read_prompts
     from r2router.prompts.savings import savings as judged

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from r2router.report.terminal import Style
 
 _PATIENCE = 1.0  # seconds of work before a bar appears: what is over at once needs none
-_PLAIN_EVERY = 10.0  # seconds between lines where stderr is a file: enough to see that it lives, too few to be in the way
+_PLAIN_EVERY = (
+    10.0  # seconds between lines where stderr is a file: enough to see that it lives, too few to be in the way
+)
 
 
 def style() -> Style:
@@ -38,7 +40,8 @@ _OWN_COLOURS = re.compile(r"(\x1b\[[0-9;]{1,10}m)")
 
 
 def say(text: str) -> None:
-    """A result on stdout. Every word that is shown goes through here or `note`, so that no foreign one can act on the terminal.
+    """A result on stdout. Every word that is shown goes through here or `note`, so that no foreign one can act on the
+    terminal.
 
     Colours stay, as ours are among them; JSON stays the same data.
     """
@@ -52,7 +55,9 @@ def note(text: str) -> None:
 
 
 class Progress:
-    """Called with what is going on, how much of it is done, and how much there is: a bar on a terminal, a rare line elsewhere."""
+    """Called with what is going on, how much of it is done, and how much there is: a bar on a terminal, a rare line
+    elsewhere.
+    """
 
     def __init__(self) -> None:
         self._begin = time.monotonic()
@@ -76,7 +81,12 @@ class Progress:
             from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
-            columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeRemainingColumn(),
+            )
             self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
             self._bar.start()
         if what not in self._tasks:

@@ -24,16 +24,18 @@ Examples:
   curl -s http://127.0.0.1:4040/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{"model": "auto", "messages": [{"role": "user", "content": "Who wrote Faust?"}]}'"""
 )
-@click.option("--config", "file", type=_FILE, metavar="FILE", help="The configuration (TOML); default: the built-in settings.")
+@click.option(
+    "--config", "file", type=_FILE, metavar="FILE", help="The configuration (TOML); default: the built-in settings."
+)
 @click.option("--host", metavar="ADDRESS", help="Address to listen on; default: 127.0.0.1.")
 @click.option("--port", type=click.IntRange(0, 65_535), metavar="N", help="Port; default: 4040. 0 takes any free port.")
 @click.option("--router", metavar="DIR", help="The saved router; default: the bundled starter router.")
 def serve(file: Path | None, host: str | None, port: int | None, router: str | None) -> None:
     """Run the gateway: a server for clients of OpenAI and Anthropic.
 
-    Set a client's base URL to http://127.0.0.1:4040/v1 and ask for the model auto. The providers whose keys are in the environment are
-    called. Without any key, every answer is a recorded one that costs nothing and says so. SIGHUP reloads the configuration. SIGTERM
-    stops the gateway after the answers in progress.
+    Set a client's base URL to http://127.0.0.1:4040/v1 and ask for the model auto. The providers whose keys are in the
+    environment are called. Without any key, every answer is a recorded one that costs nothing and says so. SIGHUP
+    reloads the configuration. SIGTERM stops the gateway after the answers in progress.
     """
     from r2router.gateway.serve import open_ledger, read_setting
     from r2router.gateway.serve import serve as run
@@ -81,8 +83,8 @@ Examples:
 def check(ctx: click.Context, file: Path | None, offline: bool) -> None:
     """Check a gateway's configuration and its providers.
 
-    Nothing is spent: the file, the router, prices and keys are looked at, and each provider is asked for its list of models. The exit code
-    is 1 where a provider cannot be reached or refuses its key, or no model can be called.
+    Nothing is spent: the file, the router, prices and keys are looked at, and each provider is asked for its list of
+    models. The exit code is 1 where a provider cannot be reached or refuses its key, or no model can be called.
     """
     from r2router.gateway.check import problems, reach
     from r2router.gateway.serve import read_setting
@@ -102,7 +104,9 @@ def check(ctx: click.Context, file: Path | None, offline: bool) -> None:
         note(f"error: {failure}")
     if failed or len(setting.missing) == len(models):
         ctx.exit(1)
-    called = sum(m.available for m in setting.router.pool.models) + sum(m not in setting.missing for m in setting.others)
+    called = sum(m.available for m in setting.router.pool.models) + sum(
+        m not in setting.missing for m in setting.others
+    )
     say(f"\n{called} of {len(models)} models can be called")
 
 

@@ -64,11 +64,11 @@ def simulate(  # noqa: PLR0913, PLR0917 - one argument an option
 ) -> None:
     """Make up an outcome table from a router's own curves.
 
-    For tests of scale, and of learners and metrics against a known truth. Every row says that it is simulated, and so does whatever is
-    made of it: nothing may be claimed from such data.
+    For tests of scale, and of learners and metrics against a known truth. Every row says that it is simulated, and so
+    does whatever is made of it: nothing may be claimed from such data.
 
-    Beside out.parquet it writes out.vectors.npy (the embeddings of its queries, whose texts mean nothing), out.prices.csv and, with
-    --truth, out.truth.parquet.
+    Beside out.parquet it writes out.vectors.npy (the embeddings of its queries, whose texts mean nothing),
+    out.prices.csv and, with --truth, out.truth.parquet.
     """
     for beside in _beside(out, truth):
         check_written(beside, typed=False)
@@ -81,7 +81,9 @@ def simulate(  # noqa: PLR0913, PLR0917 - one argument an option
     table = None if like is None else Table.read(paths_of([like]))
     base = None if vectors is None else embeddings(vectors)
     with progress() as shown:
-        found = made_up(router, queries, seed=seed, table=table, vectors=base, models=models, budgets=budgets, progress=shown)
+        found = made_up(
+            router, queries, seed=seed, table=table, vectors=base, models=models, budgets=budgets, progress=shown
+        )
     _write(found, out, truth)
     n, arms, pool = len(found.table), len(found.table.arms), found.table.pool
     say(f"{out}: simulated, {n:,} queries x {arms} arms of {len(pool.models)} models ({n * arms:,} rows)")

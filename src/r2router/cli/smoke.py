@@ -1,4 +1,6 @@
-"""`r2router pool check --call`: one short question to each model, to see whether key, address, name and controls are right."""
+"""`r2router pool check --call`: one short question to each model, to see whether key, address, name and controls are
+right.
+"""
 
 from __future__ import annotations
 
@@ -50,9 +52,15 @@ def ask_each(pool: Pool, providers: Mapping[str, Provider], *, yes: bool, send_k
             status = asyncio.run(run_plan(plan, journal, opener_of("asyncio", plan), high or None, 0.0))
         found = {r.model: r for r in read_records(Path(folder) / JOURNAL) if r.kind == "cell"}
     _show(plan, found)
-    silent = [m.id for m in models if m.id not in found or found[m.id].error is not None or not (found[m.id].response or "").strip()]
+    silent = [
+        m.id
+        for m in models
+        if m.id not in found or found[m.id].error is not None or not (found[m.id].response or "").strip()
+    ]
     if silent or status.stopped:
-        raise CollectError(f"no answer from {', '.join(silent) or 'some models'}; {dollars(status.spent_usd)} were spent in total")
+        raise CollectError(
+            f"no answer from {', '.join(silent) or 'some models'}; {dollars(status.spent_usd)} were spent in total"
+        )
     say(f"all {len(models)} models answered; cost: {dollars(status.spent_usd)}")
 
 
@@ -68,5 +76,7 @@ def _show(plan: CollectionPlan, found: dict[str, Record]) -> None:
         words = " ".join((record.response or "").split())
         tokens = ["unknown" if n is None else f"{n:,}" for n in (record.input_tokens, record.output_tokens)]
         cost = "unknown" if record.cost_usd is None else dollars(record.cost_usd)
-        rows.append((f"{model.id}@{model.budgets[0].id}", words[:_SHOWN], *tokens, cost, f"{record.latency_s or 0:.1f} s"))
+        rows.append(
+            (f"{model.id}@{model.budgets[0].id}", words[:_SHOWN], *tokens, cost, f"{record.latency_s or 0:.1f} s")
+        )
     say(grid(("arm", "answer", "in", "out", "cost", "time"), rows, style(), right=frozenset({2, 3, 4, 5})))

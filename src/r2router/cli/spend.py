@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from r2router.types import Prices
 
 ledger_option = click.option(
-    "--ledger", metavar="PATH|URL", help="The ledger.  [default: $R2ROUTER_LEDGER, or ledger.sqlite in the user's state folder]"
+    "--ledger",
+    metavar="PATH|URL",
+    help="The ledger.  [default: $R2ROUTER_LEDGER, or ledger.sqlite in the user's state folder]",
 )
 _MAX = 40  # lines on a terminal
 
@@ -40,14 +42,25 @@ Examples:
   r2router spend --correct REQUEST_ID 0.0123"""
 )
 @ledger_option
-@click.option("--by", default="day", show_default=True, type=click.Choice(["day", "month", "key", "model", "arm", "preset", "session"]))
+@click.option(
+    "--by",
+    default="day",
+    show_default=True,
+    type=click.Choice(["day", "month", "key", "model", "arm", "preset", "session"]),
+)
 @click.option("--since", metavar="DAY", help="First day, as in 2026-01-31, in the ledger's time zone.")
 @click.option("--until", metavar="DAY", help="Last day, included.")
 @click.option("--key", help="Only this key; - for requests without a key.")
-@click.option("--against", metavar="MODEL", help="Compare with using only this model: by its forecasts, or with --pool by its prices.")
+@click.option(
+    "--against",
+    metavar="MODEL",
+    help="Compare with using only this model: by its forecasts, or with --pool by its prices.",
+)
 @click.option("--pool", type=click.Path(path_type=Path), help="A pool file with the prices of the --against model.")
 @click.option("--open", "show_open", is_flag=True, help="List requests in progress, and those that a crash left open.")
-@click.option("--correct", nargs=2, metavar="REQUEST_ID USD", help="Replace the charged cost of a request by what it really cost.")
+@click.option(
+    "--correct", nargs=2, metavar="REQUEST_ID USD", help="Replace the charged cost of a request by what it really cost."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--out", type=OutputFile(".csv", ".json"), help="Write all lines to a file (.csv or .json).")
 def spend(  # noqa: PLR0913, PLR0917  one per option
@@ -123,7 +136,10 @@ def _show(found: Spend) -> None:
     if total.over:
         note(f"note: {total.over:,} requests cost more than their bound: the provider billed more than was asked for")
     if total.unknown:
-        note(f"note: {total.unknown:,} requests were left open by a crash and are charged as reserved; to list them: r2router spend --open")
+        note(
+            f"note: {total.unknown:,} requests were left open by a crash and are charged as reserved; to list them:"
+            " r2router spend --open"
+        )
     for held in found.held:
         say(held_words(held))
     if found.against is not None:
@@ -135,7 +151,8 @@ def _cells(line: SpendRow) -> tuple[str, ...]:
 
     counts = (line.requests, line.input_tokens, line.cached_tokens, line.output_tokens)
     return (
-        line.name, *(f"{n:,}" for n in counts), dollars(line.spent), dollars(line.in_flight), f"{line.estimated:,}", f"{line.unknown:,}",
+        line.name, *(f"{n:,}" for n in counts), dollars(line.spent), dollars(line.in_flight), f"{line.estimated:,}",
+        f"{line.unknown:,}",
     )  # fmt: skip
 
 
@@ -156,12 +173,17 @@ def against_words(against: Against) -> str:
 
 def held_words(held: Held) -> str:
     """What a preset holds, in a sentence."""
-    money, unit = {"cost": ("$", " per 1,000 requests"), "day": ("$", " per day"), "quality": ("", " mean score")}[held.kind]
+    money, unit = {"cost": ("$", " per 1,000 requests"), "day": ("$", " per day"), "quality": ("", " mean score")}[
+        held.kind
+    ]
     words = f"Preset {held.preset}: target {money}{held.target:.4g}{unit}"
     if held.actual is None or held.error is None:
         return f"{words}; nothing observed yet."
     observed = f"{held.n:,} {'scores' if held.kind == 'quality' else 'requests'}"
-    return f"{words}, actual {money}{held.actual:.4g} ({held.error:+.2%}) over {observed}; a right answer is worth ${held.value:.3g} now."
+    return (
+        f"{words}, actual {money}{held.actual:.4g} ({held.error:+.2%}) over {observed}; a right answer is worth"
+        f" ${held.value:.3g} now."
+    )
 
 
 def _between(figure: Figure, times: float, unit: str) -> str:
@@ -250,7 +272,8 @@ def _facts(row: Row, zone: str) -> list[tuple[str, str]]:
     baseline += [f"quality {row.baseline_quality:.3f}"] if row.baseline_quality is not None else []
     baseline += [f"cost ${dollars(row.baseline_cost)}"] if row.baseline_cost is not None else []
     counts = [
-        (row.input_tokens, "input"), (row.cached_tokens, "of them cached"), (row.cache_write_tokens, "written to the cache"),
+        (row.input_tokens, "input"), (row.cached_tokens, "of them cached"), (row.cache_write_tokens,
+        "written to the cache"),
         (row.output_tokens, "output"), (row.reasoning_tokens, "of them reasoning"),
     ]  # fmt: skip
     cost = "not known" if row.cost is None else f"${dollars(row.cost)}{' (our own count)' if row.estimated else ''}"

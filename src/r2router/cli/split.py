@@ -23,17 +23,34 @@ Examples:
   r2router split a.csv b.csv --out both.csv --column query=prompt --scale 100"""
 )
 @click.argument("tables", nargs=-1, required=True, metavar="TABLE...")
-@click.option("--test", type=Number(0, 1), default=0.2, show_default=True, metavar="SHARE", help="The share of the queries held out.")
-@click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Random seed; the same seed gives the same parts.")
-@click.option("--out", type=OutputFile(*FORMATS), metavar="FILE", help="NAME.parquet (.csv, .jsonl) gives NAME.train.parquet, ...")
+@click.option(
+    "--test",
+    type=Number(0, 1),
+    default=0.2,
+    show_default=True,
+    metavar="SHARE",
+    help="The share of the queries held out.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=42,
+    show_default=True,
+    help="Random seed; the same seed gives the same parts.",
+)
+@click.option(
+    "--out", type=OutputFile(*FORMATS), metavar="FILE", help="NAME.parquet (.csv, .jsonl) gives NAME.train.parquet, ..."
+)
 @reading
 @vectors
-def split(tables: tuple[str, ...], test: float, seed: int, out: Path | None, reading: Texts, vectors: Path | None) -> None:
+def split(
+    tables: tuple[str, ...], test: float, seed: int, out: Path | None, reading: Texts, vectors: Path | None
+) -> None:
     """Split outcome tables into one to train on and one to test on.
 
-    Two files are written: NAME.train.parquet and NAME.test.parquet, in this folder unless --out says otherwise. A query is in one of
-    them with all its rows; queries of the same text stay together. All columns are kept, under the names that r2router uses, so that
-    the parts are read without --column, --scale or --rename.
+    Two files are written: NAME.train.parquet and NAME.test.parquet, in this folder unless --out says otherwise. A query
+    is in one of them with all its rows; queries of the same text stay together. All columns are kept, under the names
+    that r2router uses, so that the parts are read without --column, --scale or --rename.
     """
     from r2router.table.bundled import TABLES
     from r2router.table.split import split_table

@@ -32,19 +32,36 @@ Examples:
     metavar="OURS=THEIRS",
     help="Our column name = the name in the file (text=prompt). Repeatable.",
 )
-@click.option("--scorer", default="", metavar="NAME", help="Scorer for queries that name none: exact, numeric, choice, code, ...")
+@click.option(
+    "--scorer", default="", metavar="NAME", help="Scorer for queries that name none: exact, numeric, choice, code, ..."
+)
 @click.option("--distinct", "once", is_flag=True, help="Leave out queries whose text was seen before.")
-@click.option("--sample", "size", type=click.IntRange(min=1), metavar="N", help="Draw N queries at random, in proportion to the tasks.")
+@click.option(
+    "--sample",
+    "size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Draw N queries at random, in proportion to the tasks.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Random seed of the sample.")
-@click.option("--against", multiple=True, metavar="SUITE", help="Training queries, to find repeated and nearly repeated ones. Repeatable.")
-@click.option("--out", type=OutputFile(".jsonl", ".ndjson"), metavar="FILE", help="Write the queries as JSON lines (.jsonl).")
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="SUITE",
+    help="Training queries, to find repeated and nearly repeated ones. Repeatable.",
+)
+@click.option(
+    "--out", type=OutputFile(".jsonl", ".ndjson"), metavar="FILE", help="Write the queries as JSON lines (.jsonl)."
+)
 def suite(
-    specs: tuple[str, ...], columns: tuple[str, ...], scorer: str, once: bool, size: int | None, seed: int, against: tuple[str, ...],
+    specs: tuple[str, ...], columns: tuple[str, ...], scorer: str, once: bool, size: int | None, seed: int,
+    against: tuple[str, ...],
     out: Path | None,
 ) -> None:  # fmt: skip
     """Show, sample and check a suite of questions.
 
-    A SUITE is a file of prompts (.jsonl .csv .parquet, also at hf://), chat:FILE with logged requests, reasoning-gym:TASKS, or a
+    A SUITE is a file of prompts (.jsonl .csv .parquet, also at hf://), chat:FILE with logged requests,
+    reasoning-gym:TASKS, or a
     benchmark: mmlu-pro, openhermes, math, gpqa, musr, ragbench.
     """
     import msgspec
@@ -62,9 +79,8 @@ def suite(
     if repeats:
         again, first = repeats[0]
         note(
-            f"note: {len(repeats):,} queries {'left out, that' if once else ''} repeat an earlier one ({again} repeats {first})".replace(
-                "  ", " "
-            )
+            f"note: {len(repeats):,} queries {'left out, that' if once else ''} repeat an earlier one ({again} repeats"
+            f" {first})".replace("  ", " ")
         )
     if once:
         queries = kept
@@ -89,7 +105,9 @@ def _show(queries: list[Query]) -> None:
     for query in queries:
         counts = rows.setdefault((query.task, query.scorer), Counter())
         counts.update(queries=1, references=query.reference is not None)
-    cells = [(task or "-", scorer or "-", f"{c['queries']:,}", f"{c['references']:,}") for (task, scorer), c in rows.items()]
+    cells = [
+        (task or "-", scorer or "-", f"{c['queries']:,}", f"{c['references']:,}") for (task, scorer), c in rows.items()
+    ]
     say(grid(("task", "scorer", "queries", "with reference"), cells, style(), right=frozenset({2, 3})))
     say(f"{len(queries):,} queries")
 

@@ -55,7 +55,8 @@ class Texts:
 class Data:
     """How outcome tables are to be read.
 
-    pool: a TOML file or a bundled table's name. prices: CSVs or "genai-prices". no_price: what becomes of models without a price.
+    pool: a TOML file or a bundled table's name. prices: CSVs or "genai-prices". no_price: what becomes of models
+    without a price.
     """
 
     pool: str | None
@@ -65,7 +66,8 @@ class Data:
     no_price: str | None = None
 
     def check_priced(self, sources: Sequence[str]) -> None:
-        """A usage error where nothing says what the sources' models cost. A bundled table that stands alone brings its own prices.
+        """A usage error where nothing says what the sources' models cost. A bundled table that stands alone brings its
+        own prices.
 
         Raises `DataError` for a source that is not there.
         """
@@ -84,11 +86,18 @@ class Data:
         return read_rows(paths_of(sources), self.texts.as_reading(keep=keep))
 
     def table(self, sources: Sequence[str], rows: Rows) -> Table:
-        """The table of the rows of these sources, under the pool or the prices that were given, or those that come with it."""
+        """The table of the rows of these sources, under the pool or the prices that were given, or those that come with
+        it.
+        """
         from r2router.table.table import Table
 
         pool = _own_pool(sources) if self.pool is None else self.priced(self.pool)
-        given: dict[str, Any] = {"sources": rows.files, "notes": rows.notes, "unpriced": self.no_price, "answers": rows.answers}
+        given: dict[str, Any] = {
+            "sources": rows.files,
+            "notes": rows.notes,
+            "unpriced": self.no_price,
+            "answers": rows.answers,
+        }
         if pool is None or (self.pool is None and self.prices):
             return Table.from_rows(rows.frame, prices=self.prices or None, **given)
         return Table.from_rows(rows.frame, pool, drop_unknown=self.drop_unknown, **given)
@@ -113,7 +122,9 @@ NO_PRICES = "give --prices (a CSV, or genai-prices) or --pool: an unknown price 
 
 
 def paths_of(sources: Sequence[str]) -> list[str]:
-    """The sources, with the names of bundled tables replaced by their files; a file of such a name goes first. Raises `DataError`."""
+    """The sources, with the names of bundled tables replaced by their files; a file of such a name goes first. Raises
+    `DataError`.
+    """
     return [_path_of(source) for source in sources]
 
 
@@ -149,7 +160,9 @@ _PRICES = (
         metavar="CSV|genai-prices",
         help="Prices in US dollars per million tokens: a CSV file, or the word genai-prices. Repeatable.",
     ),
-    click.option("--pool", metavar="TOML", help="The models, their budgets and prices: a file, or the name of a bundled table."),
+    click.option(
+        "--pool", metavar="TOML", help="The models, their budgets and prices: a file, or the name of a bundled table."
+    ),
 )
 _TEXTS = (
     click.option(
@@ -166,11 +179,15 @@ _TEXTS = (
         metavar="N",
         help="The quality of a correct answer in the file: 100 for percentages.",
     ),
-    click.option("--rename", multiple=True, metavar="OLD=NEW", help="Rename a model or budget of the table. Repeatable."),
+    click.option(
+        "--rename", multiple=True, metavar="OLD=NEW", help="Rename a model or budget of the table. Repeatable."
+    ),
     click.option("--judge", metavar="NAME", help="Use the scores of this judge, where a table has several judges."),
 )
 _DROP = (
-    click.option("--drop-unknown", is_flag=True, help="Leave out rows of models that --pool does not list, instead of stopping."),
+    click.option(
+        "--drop-unknown", is_flag=True, help="Leave out rows of models that --pool does not list, instead of stopping."
+    ),
     click.option(
         "--unpriced",
         type=click.Choice(["teach", "drop"]),
@@ -191,7 +208,9 @@ def reading(command: F) -> F:
 
 
 def data(command: F) -> F:
-    """Give a command what `reading` gives, --prices, --pool, --drop-unknown and --unpriced; it gets them as one `data`."""
+    """Give a command what `reading` gives, --prices, --pool, --drop-unknown and --unpriced; it gets them as one
+    `data`.
+    """
 
     @functools.wraps(command)
     def inner(*args: Any, **kwargs: Any) -> Any:
@@ -209,7 +228,12 @@ def _texts(given: dict[str, Any]) -> Texts:
     columns, judge, scale, rename = (given.pop(name) for name in ("columns", "judge", "scale", "rename"))
     if scale == 0:
         raise click.UsageError("--scale 0: give the quality of a correct answer, for example 100")
-    return Texts(pairs("--column", columns, "quality=score"), judge, scale, pairs("--rename", rename, "meta@70b=meta-70b", "OLD=NEW"))
+    return Texts(
+        pairs("--column", columns, "quality=score"),
+        judge,
+        scale,
+        pairs("--rename", rename, "meta@70b=meta-70b", "OLD=NEW"),
+    )
 
 
 vectors = click.option(

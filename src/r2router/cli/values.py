@@ -21,7 +21,11 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The number, or a usage error that names the option and the value."""
-        span = f"a number from {self.low:g} to {self.high:g}" if math.isfinite(self.high) else f"a finite number of at least {self.low:g}"
+        span = (
+            f"a number from {self.low:g} to {self.high:g}"
+            if math.isfinite(self.high)
+            else f"a finite number of at least {self.low:g}"
+        )
         try:
             number = float(value)
         except ValueError:

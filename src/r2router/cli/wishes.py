@@ -47,7 +47,9 @@ def load(folder: Path | None) -> Router:
     return starter()
 
 
-def policy_of(lam: float | None, value: float | None, max_cost: float | None, min_quality: float | None) -> Policy | None:
+def policy_of(
+    lam: float | None, value: float | None, max_cost: float | None, min_quality: float | None
+) -> Policy | None:
     """The one policy that the options ask for; None where they ask for none."""
     given = {"--lambda": lam, "--value": value, "--max-cost": max_cost, "--min-quality": min_quality}
     names = [name for name, number in given.items() if number is not None]
@@ -66,15 +68,33 @@ def policy_of(lam: float | None, value: float | None, max_cost: float | None, mi
 
 _FOLDER = click.Path(path_type=Path)
 _ROUTER = (
-    click.option("--router", "folder", type=_FOLDER, metavar="DIR", help="The saved router; default: the bundled starter router."),
-    click.option("--require", multiple=True, metavar="CAP", help="Only models with this capability (vision, tools, ...). Repeatable."),
-    click.option("--exclude", multiple=True, metavar="MODEL", help="Exclude this model or arm (MODEL@BUDGET). Repeatable."),
+    click.option(
+        "--router", "folder", type=_FOLDER, metavar="DIR", help="The saved router; default: the bundled starter router."
+    ),
+    click.option(
+        "--require",
+        multiple=True,
+        metavar="CAP",
+        help="Only models with this capability (vision, tools, ...). Repeatable.",
+    ),
+    click.option(
+        "--exclude", multiple=True, metavar="MODEL", help="Exclude this model or arm (MODEL@BUDGET). Repeatable."
+    ),
 )
 _POLICY = (
-    click.option("--lambda", "lam", type=Number(0, 1), metavar="L", help="Trade-off from 0 (quality only) to 1 (cost only)."),
+    click.option(
+        "--lambda", "lam", type=Number(0, 1), metavar="L", help="Trade-off from 0 (quality only) to 1 (cost only)."
+    ),
     click.option("--value", type=Number(), metavar="USD", help="The worth of a correct answer, in US dollars."),
-    click.option("--max-cost", type=Number(), metavar="USD", help="The best answer that costs at most this many US dollars."),
-    click.option("--min-quality", type=Number(0, 1), metavar="Q", help="The cheapest answer whose forecast quality is at least Q."),
+    click.option(
+        "--max-cost", type=Number(), metavar="USD", help="The best answer that costs at most this many US dollars."
+    ),
+    click.option(
+        "--min-quality",
+        type=Number(0, 1),
+        metavar="Q",
+        help="The cheapest answer whose forecast quality is at least Q.",
+    ),
 )
 
 

@@ -4,7 +4,8 @@
     x = encoder.encode(["What is 2 + 2?"])     # (1, 384) float32, norm 1
     count_tokens(["What is 2 + 2?"])           # the same for every encoder
 
-Importing this package is light: onnxruntime, tokenizers, sqlite3 and the HTTP client are imported when they are first used.
+Importing this package is light: onnxruntime, tokenizers, sqlite3 and the HTTP client are imported when they are first
+used.
 """
 
 from __future__ import annotations
@@ -20,7 +21,16 @@ if TYPE_CHECKING:
     from r2router.encode.embedded import MiniLM
     from r2router.encode.openai import OpenAIEmbeddings
 
-__all__ = ["ENCODERS", "CachedEncoder", "Encoder", "MiniLM", "OpenAIEmbeddings", "count_tokens", "embed", "load_encoder"]
+__all__ = [
+    "ENCODERS",
+    "CachedEncoder",
+    "Encoder",
+    "MiniLM",
+    "OpenAIEmbeddings",
+    "count_tokens",
+    "embed",
+    "load_encoder",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,9 @@ SHA256 = {
 
 
 def read_bundled(name: str) -> bytes:
-    """The bytes of a bundled file. Raises `ArtifactError` where it is missing or not the one this version was made with."""
+    """The bytes of a bundled file. Raises `ArtifactError` where it is missing or not the one this version was made
+    with.
+    """
     path = resources.files("r2router.encode").joinpath("minilm", name)
     try:
         data = path.read_bytes()
@@ -24,6 +26,7 @@ def read_bundled(name: str) -> bytes:
     found = hashlib.sha256(data).hexdigest()
     if found != SHA256[name]:
         raise ArtifactError(
-            f"{path}: the file is altered or incomplete (sha256 {found[:12]}..., expected {SHA256[name][:12]}...); reinstall r2router"
+            f"{path}: the file is altered or incomplete (sha256 {found[:12]}..., expected {SHA256[name][:12]}...);"
+            " reinstall r2router"
         )
     return data

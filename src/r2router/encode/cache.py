@@ -37,9 +37,10 @@ _inherited: list[sqlite3.Connection] = []
 class CachedEncoder:
     """An encoder that remembers: a text is encoded once, whatever process asks again.
 
-    The key of a vector is sha256(encoder id, NUL, text), so different encoders share a file without mixing; the text itself is not
-    stored. Each vector carries a checksum. Raises `EncoderError` where the file is not a usable cache; it is never repaired or
-    overwritten silently. On a network file system SQLite's locks may not work: keep the file on a local disk.
+    The key of a vector is sha256(encoder id, NUL, text), so different encoders share a file without mixing; the text
+    itself is not stored. Each vector carries a checksum. Raises `EncoderError` where the file is not a usable cache; it
+    is never repaired or overwritten silently. On a network file system SQLite's locks may not work: keep the file on a
+    local disk.
     """
 
     def __init__(self, encoder: Encoder, path: str | Path) -> None:
@@ -95,7 +96,10 @@ class CachedEncoder:
         with self._lock:
             connection = self._connect()
             try:
-                found = {key: connection.execute("SELECT vector FROM vectors WHERE key = ?", (key,)).fetchone() for key in keys}
+                found = {
+                    key: connection.execute("SELECT vector FROM vectors WHERE key = ?", (key,)).fetchone()
+                    for key in keys
+                }
             except sqlite3.Error as error:
                 raise self._unusable(error) from error
         for key, row in found.items():
@@ -104,7 +108,9 @@ class CachedEncoder:
             (stored,) = row
             blob, checksum = stored[:-4], stored[-4:]
             if checksum != _checksum(key, blob) or not blob or len(blob) % 4:
-                raise EncoderError(f"{self.path}: a stored vector is damaged; delete the file, it is filled again as texts are encoded")
+                raise EncoderError(
+                    f"{self.path}: a stored vector is damaged; delete the file, it is filled again as texts are encoded"
+                )
             known[key] = blob
         return known
 
@@ -115,7 +121,8 @@ class CachedEncoder:
             connection = self._connect()
             try:
                 with connection:  # one transaction: all of these rows or none
-                    # Another process may have been faster; the first vector stays, so that a text never changes its own.
+                    # Another process may have been faster; the first vector stays, so that a text never changes its
+                    # own.
                     connection.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", rows)
             except sqlite3.Error as error:
                 raise self._unusable(error) from error
@@ -147,19 +154,27 @@ class CachedEncoder:
         if mark != APPLICATION_ID and (mark or tables):
             raise EncoderError(f"{self.path} is a database of something else; choose another path for the vector cache")
         _use_wal(connection)
-        connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last vectors, never damage the file
+        connection.execute(
+            "PRAGMA synchronous = NORMAL"
+        )  # a power cut may lose the last vectors, never damage the file
         if mark != APPLICATION_ID:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         with connection:
-            connection.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID"
+            )
 
     def _unusable(self, error: sqlite3.Error) -> EncoderError:
         """How to fix it depends on what is wrong: only a damaged file is to be deleted."""
         import sqlite3
 
         if isinstance(error, sqlite3.OperationalError):
-            return EncoderError(f"vector cache {self.path}: {error}; check that it can be written and that the disk has room")
-        return EncoderError(f"{self.path} is not a usable vector cache ({error}); delete it, it is filled again as texts are encoded")
+            return EncoderError(
+                f"vector cache {self.path}: {error}; check that it can be written and that the disk has room"
+            )
+        return EncoderError(
+            f"{self.path} is not a usable vector cache ({error}); delete it, it is filled again as texts are encoded"
+        )
 
 
 def _checksum(key: bytes, blob: bytes) -> bytes:
@@ -167,7 +182,9 @@ def _checksum(key: bytes, blob: bytes) -> bytes:
 
 
 def _close(connection: sqlite3.Connection, pid: int) -> None:
-    """In the process that opened it; after a fork SQLite wants it left alone, so there it is kept from the garbage collector."""
+    """In the process that opened it; after a fork SQLite wants it left alone, so there it is kept from the garbage
+    collector.
+    """
     if os.getpid() == pid:
         connection.close()
     else:
@@ -175,7 +192,9 @@ def _close(connection: sqlite3.Connection, pid: int) -> None:
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
-    """Readers and a writer at the same time. While other processes do the same SQLite answers 'locked' at once; ask again."""
+    """Readers and a writer at the same time. While other processes do the same SQLite answers 'locked' at once; ask
+    again.
+    """
     import sqlite3
 
     deadline = time.monotonic() + LOCK_WAIT_S

@@ -40,7 +40,9 @@ def part_of(spec: str, texts: Sequence[str]) -> bytes:
 
 
 def embed_part(part: bytes) -> bytes:
-    """Embed the texts of a part and count their tokens, one after the other: processors are shared out by whoever has the parts."""
+    """Embed the texts of a part and count their tokens, one after the other: processors are shared out by whoever has
+    the parts.
+    """
     spec, texts = msgspec.msgpack.decode(part, type=tuple[str, list[str]])
     return embedded(_encoder(spec), texts)
 
@@ -76,7 +78,8 @@ def _encoder(spec: str) -> Encoder:
 
 @lru_cache(maxsize=256)
 def vector_of(spec: str, text: str) -> FloatArray:
-    """(1, d) embedding of one text, read-only. The last 256 are kept, so that the steps of a cascade embed their question once.
+    """(1, d) embedding of one text, read-only. The last 256 are kept, so that the steps of a cascade embed their
+    question once.
 
     Nothing else depends on what is kept: a text has one vector per encoder.
     """

@@ -1,8 +1,9 @@
-"""The embedded encoder: all-MiniLM-L6-v2 with int8 weights on onnxruntime. No torch, no network, nothing written to disk.
+"""The embedded encoder: all-MiniLM-L6-v2 with int8 weights on onnxruntime. No torch, no network, nothing written to
+disk.
 
-Texts run one at a time, several at once on several threads. The model quantises activations with one scale a run, so a batch would
-make a text's vector depend on its neighbours; alone, a text has one vector. Batching would not be faster: see
-docs/decisions/0003-embedded-encoder.md.
+Texts run one at a time, several at once on several threads. The model quantises activations with one scale a run, so a
+batch would make a text's vector depend on its neighbours; alone, a text has one vector. Batching would not be faster:
+see docs/decisions/0003-embedded-encoder.md.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ _loading = threading.Lock()
 class MiniLM:
     """The default encoder: (n, 384). Instances share one session, which is loaded at the first use and is thread-safe.
 
-    threads: how many texts of one call are encoded at the same time; by default one for each processor this process may use.
-    A single text always takes one thread.
+    threads: how many texts of one call are encoded at the same time; by default one for each processor this process may
+    use. A single text always takes one thread.
     """
 
     id = f"minilm-int8-{SHA256['model.onnx'][:8]}"

@@ -16,13 +16,17 @@ from r2router.types import FloatArray
 
 
 class SentenceTransformers:
-    """A sentence-transformers model by its name on Hugging Face (downloaded there at the first use) or by its folder."""
+    """A sentence-transformers model by its name on Hugging Face (downloaded there at the first use) or by its
+    folder.
+    """
 
     def __init__(self, name: str) -> None:
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
-            raise MissingExtra(f"encoder 'st:{name}' needs sentence-transformers ({error}): pip install 'r2router[st]'") from error
+            raise MissingExtra(
+                f"encoder 'st:{name}' needs sentence-transformers ({error}): pip install 'r2router[st]'"
+            ) from error
         self.id = f"st:{name}"
         try:
             self._model: Any = SentenceTransformer(name)
@@ -44,7 +48,9 @@ class SentenceTransformers:
 
 
 class WordLlama:
-    """Static word vectors (wordllama's l2_supercat, 256-d): an average of token vectors, far faster and less exact than a model."""
+    """Static word vectors (wordllama's l2_supercat, 256-d): an average of token vectors, far faster and less exact than
+    a model.
+    """
 
     id = "wordllama-l2_supercat-256"
     dim = 256
@@ -56,11 +62,14 @@ class WordLlama:
         try:
             import wordllama
         except ImportError as error:
-            raise MissingExtra(f"encoder 'wordllama' needs the package wordllama ({error}): pip install 'r2router[wordllama]'") from error
+            raise MissingExtra(
+                f"encoder 'wordllama' needs the package wordllama ({error}): pip install 'r2router[wordllama]'"
+            ) from error
         finally:
             root.handlers[:] = handlers
             root.setLevel(level)
-        # Its wheel carries the tokenizer in a folder where it does not look, and would download it; as a cache it is found.
+        # Its wheel carries the tokenizer in a folder where it does not look, and would download it; as a cache it is
+        # found.
         folder = Path(wordllama.__file__).parent
         try:
             self._model: Any = wordllama.WordLlama.load(cache_dir=folder, dim=self.dim, disable_download=True)
@@ -73,7 +82,9 @@ class WordLlama:
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """(n, 256) float32 rows of norm 1."""
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
-        for row, text in enumerate(texts):  # one at a time: it pads a batch to its longest text, whatever memory that takes
+        for row, text in enumerate(
+            texts
+        ):  # one at a time: it pads a batch to its longest text, whatever memory that takes
             # Texts without any token have no average; one constant vector stands for them all.
             ids = self._model.tokenizer.encode(well_formed(bounded(text)), add_special_tokens=False).ids or [0]
             vectors[row] = self._model.embedding[np.minimum(ids, len(self._model.embedding) - 1)].mean(axis=0)

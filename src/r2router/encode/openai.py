@@ -1,4 +1,6 @@
-"""An OpenAI-compatible /v1/embeddings endpoint as an encoder: OpenAI, vLLM, text-embeddings-inference, Ollama, llama.cpp, ..."""
+"""An OpenAI-compatible /v1/embeddings endpoint as an encoder: OpenAI, vLLM, text-embeddings-inference, Ollama,
+llama.cpp, ...
+"""
 
 from __future__ import annotations
 
@@ -26,12 +28,13 @@ ALLOWED = "R2ROUTER_EMBEDDINGS_URL"
 class OpenAIEmbeddings:
     """Vectors of `model` from `base_url`; the key comes from OPENAI_API_KEY at every call and is kept nowhere.
 
-    base_url: where it is None, OPENAI_BASE_URL, else OpenAI's own. The key is only sent to the scheme, host and port that
-    OPENAI_BASE_URL names, else OpenAI's: a router somebody else trained may name any URL, also one of this machine, and must not
-    collect keys with it.
-    batch, batch_chars: most texts and characters in one request. max_chars: what comes later in a text is not sent; endpoints
-    refuse texts above their model's limit. timeout_s: for one attempt. attempts, backoff_s: a busy or failing endpoint (429, 5xx,
-    dropped connection) is asked again after backoff_s, then twice that, ..., or what its Retry-After says, up to 20 s.
+    base_url: where it is None, OPENAI_BASE_URL, else OpenAI's own. The key is only sent to the scheme, host and port
+    that OPENAI_BASE_URL names, else OpenAI's: a router somebody else trained may name any URL, also one of this
+    machine, and must not collect keys with it.
+    batch, batch_chars: most texts and characters in one request. max_chars: what comes later in a text is not sent;
+    endpoints refuse texts above their model's limit. timeout_s: for one attempt. attempts, backoff_s: a busy or failing
+    endpoint (429, 5xx, dropped connection) is asked again after backoff_s, then twice that, ..., or what its
+    Retry-After says, up to 20 s.
     """
 
     def __init__(
@@ -62,7 +65,9 @@ class OpenAIEmbeddings:
         """From `MODEL` or `MODEL@URL`, which may stand in a file of somebody else's. Raises `ConfigError`."""
         model, at, url = spec.partition("@http")
         if not model:
-            raise ConfigError("encoder 'openai' needs a model, as in openai:text-embedding-3-small or openai:MODEL@http://HOST/v1")
+            raise ConfigError(
+                "encoder 'openai' needs a model, as in openai:text-embedding-3-small or openai:MODEL@http://HOST/v1"
+            )
         made = cls(model, f"http{url}" if at else None)
         made._named = False  # texts go there once the environment names it too
         return made
@@ -78,7 +83,9 @@ class OpenAIEmbeddings:
         return self._dim
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
-        """(n, dim) float32 rows of norm 1. Raises `EncoderError`: one line with the endpoint, what it said, and how to fix it."""
+        """(n, dim) float32 rows of norm 1. Raises `EncoderError`: one line with the endpoint, what it said, and how to
+        fix it.
+        """
         parts = [self._ask(chunk) for chunk in self._chunks(texts)]
         return np.concatenate(parts) if parts else np.empty((0, self._dim), dtype=np.float32)
 
@@ -105,7 +112,15 @@ class OpenAIEmbeddings:
         if wrong:
             raise EncoderError(wrong)
         maximum = max_embedding_bytes(len(texts), self._dim)
-        reply = post_json(url, body, key, timeout_s=self.timeout_s, attempts=self.attempts, backoff_s=self.backoff_s, max_bytes=maximum)
+        reply = post_json(
+            url,
+            body,
+            key,
+            timeout_s=self.timeout_s,
+            attempts=self.attempts,
+            backoff_s=self.backoff_s,
+            max_bytes=maximum,
+        )
         try:
             x = checked_unit_rows(_ordered(reply, len(texts), url), len(texts), url)
         except EncoderError as error:
@@ -123,15 +138,21 @@ def named_url() -> str:
 
 
 def _check_named(url: str) -> None:
-    """Raise `ConfigError` where the environment names no endpoint of this origin: nobody has agreed that it may see prompts."""
-    named = [os.environ.get("OPENAI_BASE_URL"), os.environ.get(ALLOWED), DEFAULT_URL if os.environ.get(KEY, "").strip() else None]
+    """Raise `ConfigError` where the environment names no endpoint of this origin: nobody has agreed that it may see
+    prompts.
+    """
+    named = [
+        os.environ.get("OPENAI_BASE_URL"),
+        os.environ.get(ALLOWED),
+        DEFAULT_URL if os.environ.get(KEY, "").strip() else None,
+    ]
     if origin(url) in [origin(check_url(one, "the URL of an embeddings endpoint")) for one in named if one]:
         return
     if url == DEFAULT_URL:
         raise ConfigError(f"embeddings of {url} need a key: set {KEY}; every text is sent there")
     raise ConfigError(
-        f"every text would be sent to {url}, an endpoint that only the encoder's name asks for: where you trust it, set {ALLOWED}={url}; "
-        f"or OPENAI_BASE_URL, for {KEY} to be sent there too"
+        f"every text would be sent to {url}, an endpoint that only the encoder's name asks for: where you trust it, set"
+        f" {ALLOWED}={url}; or OPENAI_BASE_URL, for {KEY} to be sent there too"
     )
 
 
@@ -153,7 +174,9 @@ def _ordered(reply: bytes, count: int, url: str) -> list[Any]:
         rows = {row.index: row.embedding for row in _decoder.decode(reply).data}
     except (msgspec.DecodeError, ValueError, RecursionError):
         start = reply[:60].decode("utf-8", "replace")
-        raise EncoderError(f"{url} did not answer with embeddings (data[].index, data[].embedding) but with {start!r}") from None
+        raise EncoderError(
+            f"{url} did not answer with embeddings (data[].index, data[].embedding) but with {start!r}"
+        ) from None
     if rows.keys() != set(range(count)):
         raise EncoderError(f"{url} answered {count} texts with {len(rows)} embeddings, or numbered them wrongly")
     return [rows[index] for index in range(count)]

@@ -23,8 +23,11 @@ LONGEST_WAIT_S = 20.0
 _MAX_ERROR_BYTES = 65_536
 
 
-def post_json(url: str, body: Any, key: str, *, timeout_s: float, attempts: int, backoff_s: float, max_bytes: int) -> bytes:
-    """The reply of a successful request, of at most `max_bytes`. key: sent as a bearer token unless empty. timeout_s: of one attempt.
+def post_json(
+    url: str, body: Any, key: str, *, timeout_s: float, attempts: int, backoff_s: float, max_bytes: int
+) -> bytes:
+    """The reply of a successful request, of at most `max_bytes`. key: sent as a bearer token unless empty. timeout_s:
+    of one attempt.
 
     429, 5xx, timeouts and dropped connections are tried again, everything else fails at once. Raises `EncoderError`.
     """
@@ -50,7 +53,10 @@ def post_json(url: str, body: Any, key: str, *, timeout_s: float, attempts: int,
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
             late = isinstance(reason, TimeoutError) or watch.over
-            problem = f"{url} cannot be reached: {f'no answer in {timeout_s:g} s' if late else one_line(str(reason) or repr(reason), 200)}"
+            problem = (
+                f"{url} cannot be reached:"
+                f" {f'no answer in {timeout_s:g} s' if late else one_line(str(reason) or repr(reason), 200)}"
+            )
             retry = late or isinstance(reason, (ConnectionResetError, BrokenPipeError, http.client.HTTPException))
         if not retry:
             raise EncoderError(mask.error(problem))
@@ -78,7 +84,9 @@ class _Watch:
     def __init__(self, seconds: float) -> None:
         self.over = False
         self._sockets: list[socket.socket] = []
-        self._timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX) if math.isfinite(seconds) else threading.TIMEOUT_MAX, self._end)
+        self._timer = threading.Timer(
+            min(seconds, threading.TIMEOUT_MAX) if math.isfinite(seconds) else threading.TIMEOUT_MAX, self._end
+        )
         self._timer.daemon = True
 
     def __enter__(self) -> _Watch:
@@ -141,8 +149,8 @@ def _explain_status(error: urllib.error.HTTPError, url: str, *, keyed: bool) -> 
         if keyed:
             return f"{url} refused the key in OPENAI_API_KEY ({error.code}); check that it is for this endpoint"
         return (
-            f"{url} asks for a key ({error.code}): set OPENAI_API_KEY; it is only sent to the host of OPENAI_BASE_URL, so set that too "
-            "where the endpoint is not OpenAI's own"
+            f"{url} asks for a key ({error.code}): set OPENAI_API_KEY; it is only sent to the host of OPENAI_BASE_URL,"
+            " so set that too where the endpoint is not OpenAI's own"
         )
     if 300 <= error.code < 400:
         return f"{url} points elsewhere ({error.code}); give the final URL"

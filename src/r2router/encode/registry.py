@@ -36,8 +36,9 @@ def load_encoder(spec: str) -> Encoder:
     """The encoder that a spec names; weights are loaded at the first use.
 
     minilm                                the embedded default: all-MiniLM-L6-v2, no network
-    openai:MODEL, openai:MODEL@URL        an OpenAI-compatible /v1/embeddings endpoint (OPENAI_BASE_URL, OPENAI_API_KEY); a URL of its own
-                                          is only used where OPENAI_BASE_URL or R2ROUTER_EMBEDDINGS_URL names it too
+    openai:MODEL, openai:MODEL@URL        an OpenAI-compatible /v1/embeddings endpoint (OPENAI_BASE_URL,
+                                          OPENAI_API_KEY); a URL of its own is only used where OPENAI_BASE_URL or
+                                          R2ROUTER_EMBEDDINGS_URL names it too
     st:NAME_OR_FOLDER                     a sentence-transformers model (extra `st`)
     wordllama                             static word vectors, the fastest and least exact (package `wordllama`)
     given:NAME                            vectors made elsewhere; they have to be supplied with the queries
@@ -64,8 +65,8 @@ class Given:
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """Always raises `EncoderError`."""
         raise EncoderError(
-            f"the vectors {self.id!r} are made outside of r2router: pass them with the queries (`router.decide(vectors)`, "
-            "`fit(table, vectors=x)`), or train with an encoder"
+            f"the vectors {self.id!r} are made outside of r2router: pass them with the queries"
+            " (`router.decide(vectors)`, `fit(table, vectors=x)`), or train with an encoder"
         )
 
 

@@ -19,7 +19,9 @@ BYTES_PER_TOKEN = 8
 """No tokenizer packs real text tighter than this on average; see `count_tokens`."""
 
 MAX_CHARACTERS = 131_072
-"""Longer texts are counted by samples, and encoders see only so much of them from the start: time and memory stay bounded."""
+"""Longer texts are counted by samples, and encoders see only so much of them from the start: time and memory stay
+bounded.
+"""
 
 _SAMPLES, _HEAD = 32, 4_096
 _LONGEST_WORD = 100  # letters; a longer one is a single piece
@@ -30,12 +32,12 @@ _loading = threading.Lock()
 def count_tokens(texts: Sequence[str]) -> IntArray:
     """(n,) int64: about how many tokens each text is to an LLM, whatever the encoder. Nothing is truncated.
 
-    It is the number of word pieces of the embedded tokenizer (no special tokens), and at least one per 8 bytes of UTF-8:
-    word pieces drop emoji, control characters and words above 100 letters, which an LLM is nevertheless billed for. LLMs
-    differ from it and from each other by tens of per cent; a chat template's own tokens are not in it.
+    It is the number of word pieces of the embedded tokenizer (no special tokens), and at least one per 8 bytes of
+    UTF-8: word pieces drop emoji, control characters and words above 100 letters, which an LLM is nevertheless billed
+    for. LLMs differ from it and from each other by tens of per cent; a chat template's own tokens are not in it.
 
-    Exact for texts of up to `MAX_CHARACTERS`. A longer text is estimated: 32 parts spread evenly over it, as long as that
-    together, are counted, and stand for the whole by their share of its characters.
+    Exact for texts of up to `MAX_CHARACTERS`. A longer text is estimated: 32 parts spread evenly over it, as long as
+    that together, are counted, and stand for the whole by their share of its characters.
     """
     return np.array([_count(text) for text in texts], dtype=np.int64)
 
@@ -68,7 +70,9 @@ def first_pieces(text: str, maximum: int) -> tuple[int, ...]:
 
 
 def well_formed(text: str) -> str:
-    """The text as valid Unicode: surrogate pairs joined, lone surrogates replaced by U+FFFD (they cannot be encoded)."""
+    """The text as valid Unicode: surrogate pairs joined, lone surrogates replaced by U+FFFD (they cannot be
+    encoded).
+    """
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,6 @@
-"""How good are the forecasts themselves, apart from the decisions made on them? And did the models keep to their budgets?"""
+"""How good are the forecasts themselves, apart from the decisions made on them? And did the models keep to their
+budgets?
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,18 @@ from r2router.types import Arm, FloatArray, Forecast
 
 BINS = 10
 NAMES = ("ece", "rmse", "token_factor", "token_bias")
-"""ece: expected calibration error of quality, over all (query, arm) cells in ten bins of forecasts, as equally filled as they can be:
-mean over cells of |mean forecast - mean outcome| of their bin. rmse: root mean square error of quality. token_factor: exp of the mean
-|log(forecast tokens / used tokens)|: forecasts are typically off by this factor. token_bias: tokens forecast over tokens used, in total.
+"""ece: expected calibration error of quality, over all (query, arm) cells in ten bins of forecasts, as equally filled
+as they can be: mean over cells of |mean forecast - mean outcome| of their bin. rmse: root mean square error of quality.
+token_factor: exp of the mean |log(forecast tokens / used tokens)|: forecasts are typically off by this factor.
+token_bias: tokens forecast over tokens used, in total.
 """
 COMPLIES = 1.1
 """An answer keeps to its budget when it has at most so many times the tokens (the paper's compliance)."""
 
 
-def accuracy(forecasts: Sequence[Forecast], outcomes: Outcomes, tokens: FloatArray, resamples: int, seed: int) -> dict[str, Figure]:
+def accuracy(
+    forecasts: Sequence[Forecast], outcomes: Outcomes, tokens: FloatArray, resamples: int, seed: int
+) -> dict[str, Figure]:
     """The figures of `NAMES`, averaged over repeated forecasts, with 95 % intervals by bootstrap over queries.
 
     tokens: (n, arms) output tokens used. Cells that were not observed, or that a forecast leaves out, do not count.
@@ -54,10 +59,11 @@ def _figures(sums: tuple[FloatArray, ...], weight: FloatArray) -> list[float]:
 
 
 def compliance(table: Table) -> list[tuple[Arm, Figure]]:
-    """For each arm whose budget is a number of tokens: the share of answers that keep to it, with a Wilson 95 % interval.
+    """For each arm whose budget is a number of tokens: the share of answers that keep to it, with a Wilson 95 %
+    interval.
 
-    An arm that was never observed has no figure. Thinking counts where the source's output tokens hold it. A cell with fewer than one used
-    token is no answer and does not count; `skipped` says how many there are.
+    An arm that was never observed has no figure. Thinking counts where the source's output tokens hold it. A cell with
+    fewer than one used token is no answer and does not count; `skipped` says how many there are.
     """
     found = []
     for column, (arm, budget) in enumerate(zip(table.arms, table.pool.budgets, strict=True)):
@@ -72,4 +78,8 @@ def compliance(table: Table) -> list[tuple[Arm, Figure]]:
 def skipped(table: Table) -> list[str]:
     """A note on cells with fewer than one used token, which count neither in compliance nor in the error of tokens."""
     few = int((table.output_tokens < 1).sum())
-    return [f"{few:,} cells with fewer than one used token are left out of compliance and of the error of tokens"] if few else []
+    return (
+        [f"{few:,} cells with fewer than one used token are left out of compliance and of the error of tokens"]
+        if few
+        else []
+    )

@@ -25,20 +25,33 @@ _FOLDS = 5
 
 
 def fit_baselines(
-    router: Router, evaluated: EvaluatedTable, train: Table | None, vectors: FloatArray, seed: int, progress: Progress | None = None
+    router: Router,
+    evaluated: EvaluatedTable,
+    train: Table | None,
+    vectors: FloatArray,
+    seed: int,
+    progress: Progress | None = None,
 ) -> list[Tried]:
     """Every baseline in both forms on the queries that a router is tested on.
 
-    train: what they learn from; without it each query is forecast from the other four fifths of them. vectors: embeddings of
-    the evaluated table. Raises `ConfigError` where the training queries cannot be embedded.
+    train: what they learn from; without it each query is forecast from the other four fifths of them. vectors:
+    embeddings of the evaluated table. Raises `ConfigError` where the training queries cannot be embedded.
     """
     contenders = [*published(), *same_arms()]
-    data = EmbeddedTable(evaluated.table, vectors[evaluated.rows], evaluated.input_tokens, evaluated.outcomes, load_encoder(router.encoder))
+    data = EmbeddedTable(
+        evaluated.table,
+        vectors[evaluated.rows],
+        evaluated.input_tokens,
+        evaluated.outcomes,
+        load_encoder(router.encoder),
+    )
     if train is None:
         fold = fold_of(data.table.queries, min(_FOLDS, int(groups_of(data.table.queries).max(initial=0)) + 1), seed)
         return attempt(contenders, data, [fold], progress)
     if router.encoder.startswith("given:"):
-        raise ConfigError("this router's embeddings are made elsewhere, so baselines cannot be fitted on --train: leave it out")
+        raise ConfigError(
+            "this router's embeddings are made elsewhere, so baselines cannot be fitted on --train: leave it out"
+        )
     learned = EmbeddedTable.of(align(train, router)[0], data.encoder, progress=progress)
     tried = []
     for number, contender in enumerate(contenders):
@@ -51,7 +64,9 @@ def fit_baselines(
 def noise_lines(
     router: Router, evaluated: EvaluatedTable, resamples: int, seed: int, progress: Progress | None = None
 ) -> list[tuple[str, Figure, Figure]]:
-    """For each kind of noise: (kind, share of decisions of the router's own policy that stay, change of area), paired."""
+    """For each kind of noise: (kind, share of decisions of the router's own policy that stay, change of area),
+    paired.
+    """
     texts, outcomes = evaluated.table.queries, evaluated.outcomes
     own = _arms(router, evaluated, texts)
     plain = Routed.of(evaluated.forecast.quality, evaluated.forecast.cost, outcomes)

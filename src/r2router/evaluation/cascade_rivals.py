@@ -1,9 +1,10 @@
 """Other ways to ask several arms, on the same arms, forecasts and answers as our cascade.
 
-A threshold cascade (FrugalGPT: Chen et al., arXiv 2305.05176), cascade routing (Dekoninck et al., ICLR 2025, arXiv 2410.10347), the
-majority of three answers (self-consistency: Wang et al., ICLR 2023, and of three arms), and an oracle that sees how good each answer is
-once it is there. What they choose (lists of arms, thresholds, which three) they choose on the other half of the queries, by outcomes of
-the table that our cascade never sees; cascade routing has nothing to choose.
+A threshold cascade (FrugalGPT: Chen et al., arXiv 2305.05176), cascade routing (Dekoninck et al., ICLR 2025, arXiv
+2410.10347), the majority of three answers (self-consistency: Wang et al., ICLR 2023, and of three arms), and an oracle
+that sees how good each answer is once it is there. What they choose (lists of arms, thresholds, which three) they
+choose on the other half of the queries, by outcomes of the table that our cascade never sees; cascade routing has
+nothing to choose.
 """
 
 from __future__ import annotations
@@ -56,8 +57,18 @@ def chosen_rivals(game: Played) -> tuple[dict[str, Method], tuple[str, ...]]:
     found: dict[str, Method] = {}
     halves = halves_of(game.outcomes, np.arange(len(game.usable)))[:2]
     if not halves or min(half.sum() for half in halves) < _MIN or not len(_everywhere(game)):
-        return found, (f"ways to ask that choose their arms need {2 * _MIN} queries and an arm with answers on nearly all: left out",)
-    notes = ["the table has one answer per query and arm: instead of self-consistency stands the majority of three budgets of one LLM"]
+        return found, (
+            (
+                f"ways to ask that choose their arms need {2 * _MIN} queries and an arm with answers on nearly all:"
+                " left out"
+            ),
+        )
+    notes = [
+        (
+            "the table has one answer per query and arm: instead of self-consistency stands the majority of three budgets"
+            " of one LLM"
+        )
+    ]
     found[THRESHOLD] = crossfitted(game, halves, _ladders)
     groups = [arms for arms in _models(game).values() if len(arms) >= _VOTERS]
     if groups:
@@ -69,7 +80,9 @@ def chosen_rivals(game: Played) -> tuple[dict[str, Method], tuple[str, ...]]:
     return found, tuple(notes)
 
 
-def crossfitted(game: Played, halves: Sequence[BoolArray], ways: Callable[[Played, BoolArray], Iterator[Tried]]) -> FixedSettings:
+def crossfitted(
+    game: Played, halves: Sequence[BoolArray], ways: Callable[[Played, BoolArray], Iterator[Tried]]
+) -> FixedSettings:
     """For each value of a right answer and each half of the queries the way that was worth most on the other half."""
     shape = (len(game.dollars), len(game.usable))
     cost, quality = np.zeros(shape), np.zeros(shape)
@@ -104,11 +117,13 @@ def _means(game: Played, half: BoolArray) -> tuple[IntArray, FloatArray, FloatAr
     return arms, paid, np.where(seen, game.right[half][:, arms], 0.0).sum(axis=0) / count
 
 
-# -- thresholds ---------------------------------------------------------------------------------------------------------------------------
+# -- thresholds
+# ---------------------------------------------------------------------------------------------------------------------------
 
 
 def _ladders(game: Played, half: BoolArray) -> Iterator[Tried]:
-    """Lists of up to three arms by rising cost, and thresholds: the first answer that is likely enough right is accepted, else the last.
+    """Lists of up to three arms by rising cost, and thresholds: the first answer that is likely enough right is
+    accepted, else the last.
 
     The arms are those nearest to the upper envelope on the half that chooses.
     """
@@ -136,7 +151,8 @@ def _ladder(game: Played, chance: FloatArray, cost: FloatArray, rungs: Sequence[
     return spent, got
 
 
-# -- majorities ---------------------------------------------------------------------------------------------------------------------------
+# -- majorities
+# ---------------------------------------------------------------------------------------------------------------------------
 
 
 def _good_arms(game: Played, half: BoolArray) -> list[int]:
@@ -147,7 +163,9 @@ def _good_arms(game: Played, half: BoolArray) -> list[int]:
 
 
 def _votes(game: Played, groups: Sequence[Sequence[int]]) -> Iterator[Tried]:
-    """Every three arms of a group: all are asked, and the answer that the others agree with most is accepted, of equals the last."""
+    """Every three arms of a group: all are asked, and the answer that the others agree with most is accepted, of equals
+    the last.
+    """
     cost, each = np.nan_to_num(game.outcomes.cost), np.arange(len(game.usable))
     for group in groups:
         alike = {pair: _alike(game, *pair) for pair in combinations(group, 2)}
@@ -170,15 +188,17 @@ def _alike(game: Played, one: int, other: int) -> FloatArray:
     return np.where(game.usable[:, one] & game.usable[:, other], found, 0.0)
 
 
-# -- cascade routing ----------------------------------------------------------------------------------------------------------------------
+# -- cascade routing
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def cascade_routing(game: Played, usd: float) -> Run:
-    """Dekoninck et al.: of all sets of arms that hold those asked already, find the one with the best expected maximum less its price; ask
-    the cheapest of its arms, and stop where it is the set that was asked.
+    """Dekoninck et al.: of all sets of arms that hold those asked already, find the one with the best expected maximum
+    less its price; ask the cheapest of its arms, and stop where it is the set that was asked.
 
-    Forecasts of arms that were not asked are normal around their chance, as widely as their answers have turned out to move it; what was
-    asked is known by its evidence. Sets add up to two arms of the eight best (their pruning). It has the same beliefs as our cascade.
+    Forecasts of arms that were not asked are normal around their chance, as widely as their answers have turned out to
+    move it; what was asked is known by its evidence. Sets add up to two arms of the eight best (their pruning). It has
+    the same beliefs as our cascade.
     """
     n, steps = len(game.usable), game.evidence.plan.max_steps
     beliefs = Beliefs.of(game.evidence, game.quality, steps, WORDS)
@@ -194,7 +214,9 @@ def cascade_routing(game: Played, usd: float) -> Run:
         if not len(active):
             break
         asked[active, step] = arm
-        beliefs.see(active, arm, game.ratio[active, arm], game.seen.words[active, arm], game.seen.value[active, arm], step)
+        beliefs.see(
+            active, arm, game.ratio[active, arm], game.seen.words[active, arm], game.seen.value[active, arm], step
+        )
     chance = np.nan_to_num(beliefs.chance, nan=-1.0)
     place = chance.argmax(axis=1)
     return Run(asked, asked[np.arange(n), place], chance[np.arange(n), place])
@@ -212,7 +234,9 @@ def _spreads(game: Played) -> FloatArray:
     return np.maximum(found, 1e-3)
 
 
-def _next(now: FloatArray, price: FloatArray, spread: FloatArray, best: FloatArray, usd: float, *, must: bool) -> IntArray:
+def _next(
+    now: FloatArray, price: FloatArray, spread: FloatArray, best: FloatArray, usd: float, *, must: bool
+) -> IntArray:
     """(n,) the arm to ask, -1 where the set that was asked is the best one."""
     each = np.arange(len(now))[:, None]
     single = np.where(np.isfinite(price), usd * now - price, -np.inf)

@@ -1,4 +1,6 @@
-"""Cascades on a table whose answers are known, all calls paid: beside routing alone, and beside other ways to ask several arms."""
+"""Cascades on a table whose answers are known, all calls paid: beside routing alone, and beside other ways to ask
+several arms.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +44,9 @@ class FixedSettings:
 class Played:
     """A table's answers, and what a router forecasts of them: everything that a cascade on it is played with.
 
-    quality, cost, tokens: (n, arms) forecasts. ratio: (n, arms) evidence of the answers. outcomes, used: what they were worth, their
-    tokens. usable: (n, arms) answers that are there, graded and priced. dollars: the values of a right answer that are played.
+    quality, cost, tokens: (n, arms) forecasts. ratio: (n, arms) evidence of the answers. outcomes, used: what they were
+    worth, their tokens. usable: (n, arms) answers that are there, graded and priced. dollars: the values of a right
+    answer that are played.
     """
 
     evidence: Evidence
@@ -68,7 +71,14 @@ class Played:
         """(arms,) mean forecast cost; infinite for an arm that has no answers on 90 % of the queries."""
         return spend_of(np.where(self.usable, self.cost, np.nan))
 
-    def play(self, terms: Terms, *, evidence: Evidence | None = None, ratio: FloatArray | None = None, maximum: int | None = None) -> Run:
+    def play(
+        self,
+        terms: Terms,
+        *,
+        evidence: Evidence | None = None,
+        ratio: FloatArray | None = None,
+        maximum: int | None = None,
+    ) -> Run:
         """The cascades of all queries under one policy."""
         return replay(
             evidence or self.evidence,
@@ -94,10 +104,10 @@ class Played:
 class SettingLine:
     """One setting of a cascade. usd: what a right answer is worth. cost, quality: means. calls: arms asked per query.
 
-    first_s, all_s: mean seconds of the first call and of all calls together, late_s: what 95 % of the queries stay below; NaN where the
-    table has no times. wrong: share of queries whose accepted answer was not the best of what could have been asked, though it might have
-    asked on. needless: share on which it asked on after an answer that was as good as the accepted one. worse: share on which it accepted
-    a worse answer than one it had seen.
+    first_s, all_s: mean seconds of the first call and of all calls together, late_s: what 95 % of the queries stay
+    below; NaN where the table has no times. wrong: share of queries whose accepted answer was not the best of what
+    could have been asked, though it might have asked on. needless: share on which it asked on after an answer that was
+    as good as the accepted one. worse: share on which it accepted a worse answer than one it had seen.
     """
 
     usd: float
@@ -114,7 +124,9 @@ class SettingLine:
 
 @dataclass(frozen=True, eq=False)
 class TaskOfCascade:
-    """One task: the cascade's area less routing alone's (NaN where the task is too small), and means over the settings."""
+    """One task: the cascade's area less routing alone's (NaN where the task is too small), and means over the
+    settings.
+    """
 
     task: str
     queries: int
@@ -126,7 +138,8 @@ class TaskOfCascade:
 
 @dataclass(frozen=True, eq=False)
 class CascadeFigures:
-    """What was found of a cascade. comparison: its base is the cascade. calls: per query, over all settings, with its interval.
+    """What was found of a cascade. comparison: its base is the cascade. calls: per query, over all settings, with its
+    interval.
 
     looks: false where the cascade is the router. settings: from cheap to good. tasks: empty where there is one only.
     """
@@ -144,13 +157,22 @@ def played(router: Router, evaluated: EvaluatedTable, x: FloatArray) -> tuple[Pl
     if evidence is None:
         return None, "the router has no cascade: train it with one (--cascade) on a table with answers"
     if table.responses is None or not len(table.responses):
-        return None, "the table has no answers (column response): its cascade cannot be evaluated here, and would be the router"
+        return (
+            None,
+            "the table has no answers (column response): its cascade cannot be evaluated here, and would be the router",
+        )
     forecast, outcomes = evaluated.forecast, evaluated.outcomes
     seen = AnswerFeatures.read(table.queries, table.responses, table.output_tokens, forecast.tokens)
     usable = outcomes.seen & seen.there & np.isfinite(outcomes.cost)
     rows = usable.any(axis=1)
     if not rows.all():
-        return None, f"{int((~rows).sum())} queries have no graded answer that can be priced: the cascade is not evaluated on this table"
+        return (
+            None,
+            (
+                f"{int((~rows).sum())} queries have no graded answer that can be priced: the cascade is not evaluated"
+                " on this table"
+            ),
+        )
     spend = spend_of(np.where(usable, forecast.cost, np.nan))
     spend = spend[np.isfinite(spend)]
     if not len(spend):
@@ -168,17 +190,24 @@ def spend_of(expected: FloatArray) -> FloatArray:
     """(arms,) mean forecast cost; infinite where an arm has none."""
     known = np.isfinite(expected)
     count = known.sum(axis=0)
-    return np.where(count > 0.9 * len(expected), np.where(known, expected, 0.0).sum(axis=0) / np.maximum(count, 1), np.inf)
+    return np.where(
+        count > 0.9 * len(expected), np.where(known, expected, 0.0).sum(axis=0) / np.maximum(count, 1), np.inf
+    )
 
 
 def cascades(
-    router: Router, evaluated: EvaluatedTable, x: FloatArray, beside: Mapping[str, Method | Sequence[Method]], resamples: int, seed: int
+    router: Router,
+    evaluated: EvaluatedTable,
+    x: FloatArray,
+    beside: Mapping[str, Method | Sequence[Method]],
+    resamples: int,
+    seed: int,
 ) -> tuple[dict[str, Method], CascadeFigures | None, tuple[str, ...]]:
     """(methods by name, figures, notes) of a router's cascade on the queries of a table.
 
-    x: (n, d) their embeddings. beside: the same router without a look (`router`), and what it is shown beside. The settings are twelve
-    values of a right answer, spread by the forecast costs. Without evidence, or a table without answers, there is no method, and the note
-    says so.
+    x: (n, d) their embeddings. beside: the same router without a look (`router`), and what it is shown beside. The
+    settings are twelve values of a right answer, spread by the forecast costs. Without evidence, or a table without
+    answers, there is no method, and the note says so.
     """
     from r2router.evaluation.cascade_rivals import chosen_rivals, played_rivals
 
@@ -192,11 +221,20 @@ def cascades(
     bounds = {name: beside[name] for name in ("fixed", "fixed known", "oracle") if name in beside}
     found = {CASCADE: mine, ROUTING: beside["router"], **others, **bounds}
     figures = figures_of(game, runs, found, evaluated.tasks, min(resamples, _DRAWS), seed)
-    return {CASCADE: mine, **others}, figures, (_words(figures.settings), *notes, *([] if game.evidence.plan.active else [_IDLE]))
+    return (
+        {CASCADE: mine, **others},
+        figures,
+        (_words(figures.settings), *notes, *([] if game.evidence.plan.active else [_IDLE])),
+    )
 
 
 def figures_of(
-    game: Played, runs: list[Run], found: Mapping[str, Method | Sequence[Method]], tasks: Sequence[str], resamples: int, seed: int
+    game: Played,
+    runs: list[Run],
+    found: Mapping[str, Method | Sequence[Method]],
+    tasks: Sequence[str],
+    resamples: int,
+    seed: int,
 ) -> CascadeFigures:
     """What was found. found: the cascade, routing alone, and others. runs: of the cascade."""
     comparison = compare(found, game.outcomes, resamples, seed, base=CASCADE)
@@ -267,7 +305,8 @@ def _by_task(
         return ()
     names, marks, lines = np.array(tasks), [_marks(game, run) for run in runs], []
     calls, wrong, needless = (
-        np.mean(values, axis=0) for values in ([r.calls for r in runs], [m.wrong for m in marks], [m.needless for m in marks])
+        np.mean(values, axis=0)
+        for values in ([r.calls for r in runs], [m.wrong for m in marks], [m.needless for m in marks])
     )
     for name in sorted(set(tasks)):
         rows: IntArray = np.flatnonzero(names == name)
@@ -281,18 +320,25 @@ def _by_task(
 
 def _words(lines: tuple[SettingLine, ...]) -> str:
     calls = [line.calls for line in lines]
-    worse, needless, wrong = (np.mean([getattr(line, name) for line in lines]) for name in ("worse", "needless", "wrong"))
+    worse, needless, wrong = (
+        np.mean([getattr(line, name) for line in lines]) for name in ("worse", "needless", "wrong")
+    )
     return (
-        f"cascade, over its {len(lines)} settings from cheap to good: {calls[0]:.1f} to {calls[-1]:.1f} calls per query; "
-        f"stops though an arm that was not asked had a better answer on {wrong:.1%} of the queries; asks on though an answer that it had "
-        f"was as good on {needless:.1%}; accepts a worse answer than one it has seen on {worse:.1%}"
+        f"cascade, over its {len(lines)} settings from cheap to good: {calls[0]:.1f} to {calls[-1]:.1f} calls per"
+        f" query; stops though an arm that was not asked had a better answer on {wrong:.1%} of the queries; asks on"
+        f" though an answer that it had was as good on {needless:.1%}; accepts a worse answer than one it has seen on"
+        f" {worse:.1%}"
     )
 
 
 def truth_of(game: Played) -> tuple[Evidence, FloatArray]:
-    """(evidence, ratios) of somebody who sees how good every answer is that was asked for, and infers from it what others may be."""
+    """(evidence, ratios) of somebody who sees how good every answer is that was asked for, and infers from it what
+    others may be.
+    """
     plan = msgspec.structs.replace(game.evidence.plan, active=True)
-    sure = np.where(game.right >= 1 - MIN_PROBABILITY, _SURE, np.where(game.right <= MIN_PROBABILITY, -_SURE, log_odds(game.right)))
+    sure = np.where(
+        game.right >= 1 - MIN_PROBABILITY, _SURE, np.where(game.right <= MIN_PROBABILITY, -_SURE, log_odds(game.right))
+    )
     return replace(game.evidence, plan=plan), sure - log_odds(np.nan_to_num(game.quality))
 
 

@@ -1,7 +1,7 @@
 """Contenders on equal terms: the same embeddings, folds, prices and outcomes for every method that is compared.
 
-Every query is forecast by learners that were fitted without it. A contender sees either all (model, budget) arms or one budget an
-LLM, which is chosen on the training part; what it chooses is then scored with the tokens really used.
+Every query is forecast by learners that were fitted without it. A contender sees either all (model, budget) arms or one
+budget an LLM, which is chosen on the training part; what it chooses is then scored with the tokens really used.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from r2router.table.twins import groups_of
 from r2router.types import Arm, FloatArray, Forecast, IntArray, Progress
 
 Form = Literal["arms", "one budget", "concise", "cheap enough"]
-"""What a contender may choose among: every arm; each LLM at its best budget; each LLM at its cheapest, as if told to be brief; each LLM
-at its cheapest that keeps 95 % of its best quality.
+"""What a contender may choose among: every arm; each LLM at its best budget; each LLM at its cheapest, as if told to be
+brief; each LLM at its cheapest that keeps 95 % of its best quality.
 """
 _CHOICE: dict[Form, Literal["best", "cheapest", "cheap enough"]] = {
     "one budget": "best",
@@ -40,7 +40,9 @@ _CHOICE: dict[Form, Literal["best", "cheapest", "cheap enough"]] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddedTable:
-    """What an experiment works on: a table, (n, d) embeddings of its queries, (n, arms) input tokens, and what really happened."""
+    """What an experiment works on: a table, (n, d) embeddings of its queries, (n, arms) input tokens, and what really
+    happened.
+    """
 
     table: Table
     x: FloatArray
@@ -50,9 +52,14 @@ class EmbeddedTable:
 
     @classmethod
     def of(
-        cls, table: Table, encoder: Encoder | None = None, vectors: FloatArray | None = None, progress: Progress | None = None
+        cls,
+        table: Table,
+        encoder: Encoder | None = None,
+        vectors: FloatArray | None = None,
+        progress: Progress | None = None,
     ) -> EmbeddedTable:
-        """Embed a table's queries (unless `vectors` are given) and price its outcomes; queries without any outcome are left out.
+        """Embed a table's queries (unless `vectors` are given) and price its outcomes; queries without any outcome are
+        left out.
 
         encoder: by default the embedded one.
 
@@ -74,7 +81,9 @@ class EmbeddedTable:
 
     def take(self, rows: IntArray) -> EmbeddedTable:
         """Some queries, by row number."""
-        return EmbeddedTable(self.table.take(rows), self.x[rows], self.input_tokens[rows], self.outcomes.take(rows), self.encoder)
+        return EmbeddedTable(
+            self.table.take(rows), self.x[rows], self.input_tokens[rows], self.outcomes.take(rows), self.encoder
+        )
 
     def with_arms(self, arms: Sequence[str]) -> EmbeddedTable:
         """Some arms only; queries on which none of them was observed are left out."""
@@ -88,12 +97,16 @@ class EmbeddedTable:
 
     def with_table(self, table: Table) -> EmbeddedTable:
         """The same queries and arms with other outcomes or prices."""
-        return replace(self, table=table, outcomes=Outcomes.of(table.arms, table.quality, table.cost(self.input_tokens)))
+        return replace(
+            self, table=table, outcomes=Outcomes.of(table.arms, table.quality, table.cost(self.input_tokens))
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class HoldOutPlan:
-    """How queries are held out. seeds: of the repetitions. folds: each query is held out once per seed. resamples: bootstrap draws."""
+    """How queries are held out. seeds: of the repetitions. folds: each query is held out once per seed. resamples:
+    bootstrap draws.
+    """
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     folds: int = 5
@@ -104,7 +117,9 @@ class HoldOutPlan:
             raise UsageError("an experiment needs at least one seed, two folds and one bootstrap draw")
 
     def folds_of(self, data: EmbeddedTable) -> list[IntArray]:
-        """For each seed the (n,) fold of every query. Raises `DataError` where there are fewer distinct queries than folds."""
+        """For each seed the (n,) fold of every query. Raises `DataError` where there are fewer distinct queries than
+        folds.
+        """
         distinct = int(groups_of(data.table.queries).max(initial=-1)) + 1
         if distinct < self.folds:
             raise DataError(f"{distinct} distinct queries cannot be held out in {self.folds} parts: use fewer folds")
@@ -120,7 +135,9 @@ class Contender:
     form: Form = "arms"
 
     def arms(self, train: EmbeddedTable) -> tuple[Arm, ...]:
-        """The arms it may choose, as the training part shows them. Raises `DataError` where no arm was seen on nearly all queries."""
+        """The arms it may choose, as the training part shows them. Raises `DataError` where no arm was seen on nearly
+        all queries.
+        """
         if self.form == "arms":
             return train.table.arms
         chosen = one_budget_each(train.outcomes, _CHOICE[self.form])
@@ -131,7 +148,8 @@ class Contender:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tried:
-    """A contender's forecasts: one repetition a seed. views: the same forecasts from other embeddings of the same queries.
+    """A contender's forecasts: one repetition a seed. views: the same forecasts from other embeddings of the same
+    queries.
 
     failed: why there is nothing, in words. seconds: of fitting and forecasting.
     """
@@ -175,11 +193,13 @@ def held_out(
 ) -> dict[str, Forecast]:
     """Forecasts of the queries that are held out, each by a learner that was fitted on the other folds.
 
-    fold: (n,) -1 for a query that is never held out, only learned from. The forecast `""` is from the queries' own embeddings. Forecasts
-    of arms that the contender may not choose are NaN.
+    fold: (n,) -1 for a query that is never held out, only learned from. The forecast `""` is from the queries' own
+    embeddings. Forecasts of arms that the contender may not choose are NaN.
     """
     tested = held([fold])
-    made = crossval.held_out(lambda rest: _fit(contender, data.take(rest)), {"": data.x, **views}, fold, data.table.arms, step)
+    made = crossval.held_out(
+        lambda rest: _fit(contender, data.take(rest)), {"": data.x, **views}, fold, data.table.arms, step
+    )
     found = {}
     for name, forecast in made.items():
         own = forecast[tested]
@@ -210,7 +230,9 @@ def transfer(contender: Contender, train: EmbeddedTable, test: EmbeddedTable) ->
 
 
 def needed(tried: Tried) -> Tried:
-    """The same, where an experiment has nothing to show without it. Raises `DataError` with the reason where it could not be had."""
+    """The same, where an experiment has nothing to show without it. Raises `DataError` with the reason where it could
+    not be had.
+    """
     if tried.failed:
         raise DataError(f"{tried.contender.name} is not available on this table: {tried.failed}")
     return tried
@@ -230,8 +252,8 @@ def attempt(
 ) -> list[Tried]:
     """Every contender on the same folds, in order.
 
-    One that cannot be had (an extra that is not installed, no budget of an LLM that was seen everywhere) comes back with the reason, and
-    the others go on. views: other embeddings of the same queries, to be forecast too.
+    One that cannot be had (an extra that is not installed, no budget of an LLM that was seen everywhere) comes back
+    with the reason, and the others go on. views: other embeddings of the same queries, to be forecast too.
     """
     wanted = list(contenders)
     outcomes = data.outcomes.take(held(folds))
@@ -268,14 +290,16 @@ def comparable(tried: Sequence[Tried], data: EmbeddedTable, folds: Sequence[IntA
 
 
 def beside(data: EmbeddedTable, folds: Sequence[IntArray]) -> dict[str, Sequence[Method]]:
-    """What every comparison shows too, on the queries that are held out: the mixture of fixed arms that the other folds choose (one per
-    seed), the one that knows the outcomes, and the oracle.
+    """What every comparison shows too, on the queries that are held out: the mixture of fixed arms that the other folds
+    choose (one per seed), the one that knows the outcomes, and the oracle.
     """
     rows = held(folds)
     outcomes, mixtures = data.outcomes.take(rows), list[Method]()
     for fold in folds:
         quality, cost = (fold_means(a, fold)[rows] for a in (data.outcomes.quality, data.outcomes.cost))
-        with contextlib.suppress(ValueError):  # a query whose arms nobody saw in the other folds: there is no such mixture
+        with contextlib.suppress(
+            ValueError
+        ):  # a query whose arms nobody saw in the other folds: there is no such mixture
             mixtures.append(Routed.mixture(Means(quality, cost), outcomes))
     chosen: dict[str, Sequence[Method]] = {"fixed": mixtures} if len(mixtures) == len(folds) else {}
     return chosen | {"fixed known": [FixedArms(outcomes, outcomes.fixed_arms())], "oracle": [Routed.oracle(outcomes)]}

@@ -46,24 +46,27 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
 ) -> Report | SparseReport:
     """Score a router on outcomes it was not trained on.
 
-    table: any arms. Arms that the router does not know are left out, with a note; arms that it knows and the table lacks count as not
-        observed.
+    table: any arms. Arms that the router does not know are left out, with a note; arms that it knows and the table
+        lacks count as not observed.
     vectors: (n, d) embeddings of the table's queries, where they exist.
     baselines: fit the published routers too, on `train`, or else by five-fold cross-validation on the table itself.
     train: outcomes of the same arms that the baselines learn from. On a sparse table it also chooses the mixtures.
-    noise: also count the decisions that stay the same when the queries are typed in another way; it embeds them four times more.
-    cascade: also score the router's cascade, all calls paid, beside other ways to ask several arms and an oracle that looks; the table
-        must have answers.
-    leave_out: on a sparse table of several files, also leave each file out in turn: a router that is learned from the others decides on it.
+    noise: also count the decisions that stay the same when the queries are typed in another way; it embeds them four
+        times more.
+    cascade: also score the router's cascade, all calls paid, beside other ways to ask several arms and an oracle that
+        looks; the table must have answers.
+    leave_out: on a sparse table of several files, also leave each file out in turn: a router that is learned from the
+        others decides on it.
     resamples: bootstrap draws.
     seed: of the bootstrap.
     progress: called as work goes on.
 
-    The router, the best fixed arm, the mixture of fixed arms that the router's training outcomes choose and the one that knows these
-    outcomes, the same forecasts with one budget per LLM, and the oracle are scored on the same queries with the tokens really used;
-    see `r2router.metrics.score` for what each figure is. The verdict is against the mixture that the training outcomes choose.
-    A table where no arm was seen nearly everywhere is compared task by task instead (`SparseReport`): `train`, where it is given, then
-    chooses the mixture that knows each task. Raises `DataError` where nothing can be compared.
+    The router, the best fixed arm, the mixture of fixed arms that the router's training outcomes choose and the one
+    that knows these outcomes, the same forecasts with one budget per LLM, and the oracle are scored on the same queries
+    with the tokens really used; see `r2router.metrics.score` for what each figure is. The verdict is against the
+    mixture that the training outcomes choose. A table where no arm was seen nearly everywhere is compared task by task
+    instead (`SparseReport`): `train`, where it is given, then chooses the mixture that knows each task. Raises
+    `DataError` where nothing can be compared.
     """
     expect("router", router, Router, "a Router: evaluate(router, table)")
     expect("table", table, Table, "a Table: evaluate(router, table)")
@@ -90,11 +93,15 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
         progress("scoring", 0, 1)
     means = _means(router, evaluated)
     found: dict[str, Method | Sequence[Method]] = {**methods(outcomes, forecast.quality, forecast.cost, means)}
-    tried = fit_baselines(router, evaluated, train, vectors, seed, progress) if baselines and vectors is not None else []
+    tried = (
+        fit_baselines(router, evaluated, train, vectors, seed, progress) if baselines and vectors is not None else []
+    )
     found |= {t.contender.name: t.routed for t in tried if not t.failed}
     looked, figures = tuple[str, ...](), None
     if cascade and vectors is not None:
-        more, figures, looked = cascades(router, evaluated, np.asarray(vectors, dtype=np.float32)[evaluated.rows], found, resamples, seed)
+        more, figures, looked = cascades(
+            router, evaluated, np.asarray(vectors, dtype=np.float32)[evaluated.rows], found, resamples, seed
+        )
         found |= more
     comparison = compare(found, outcomes, resamples, seed)
     own = OwnDecisions.of(router, evaluated)
@@ -139,7 +146,11 @@ def _gain(comparison: Comparison) -> list[str]:
     if CASCADE not in comparison.differences:
         return []
     area, figures = comparison.differences[CASCADE]["area"], comparison.figures
-    gaps = [f"{figures[m]['gap_closed'].value:.1%} ({name})" for m, name in ((CASCADE, "cascade"), ("router", "alone")) if m in figures]
+    gaps = [
+        f"{figures[m]['gap_closed'].value:.1%} ({name})"
+        for m, name in ((CASCADE, "cascade"), ("router", "alone"))
+        if m in figures
+    ]
     return [
         (
             f"cascade less routing alone, all calls paid: mean quality over log cost {-area.value:+.4f} "
@@ -149,7 +160,9 @@ def _gain(comparison: Comparison) -> list[str]:
 
 
 def _means(router: Router, evaluated: EvaluatedTable) -> Means | None:
-    """What the router's training outcomes say of each arm, whatever the query; None where it knows of none that could be scored."""
+    """What the router's training outcomes say of each arm, whatever the query; None where it knows of none that could
+    be scored.
+    """
     cost = router.pool.cost(evaluated.input_tokens.mean(axis=0, keepdims=True), router.prior_tokens[None])[0]
     known = np.isfinite(router.prior_quality) & np.isfinite(cost)
     return Means(router.prior_quality, cost) if (evaluated.outcomes.seen & known).any(axis=1).all() else None
@@ -158,7 +171,11 @@ def _means(router: Router, evaluated: EvaluatedTable) -> Means | None:
 def _how_fitted(tried: Sequence[Tried], train: Table | None) -> list[str]:
     if not tried:
         return []
-    how = "by five-fold cross-validation on these very queries, each forecast without itself" if train is None else "on the training table"
+    how = (
+        "by five-fold cross-validation on these very queries, each forecast without itself"
+        if train is None
+        else "on the training table"
+    )
     return [f"the baselines are fitted {how}; those of one budget per LLM have each LLM at its best budget there"]
 
 

@@ -24,8 +24,8 @@ _FEW = 100
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Study:
-    """A table under a plan. learner: ours. encoders: specs of more of them, for the experiment that compares some, and load makes one of a
-    spec. other: the same queries and arms scored by another judge. command: what was typed.
+    """A table under a plan. learner: ours. encoders: specs of more of them, for the experiment that compares some, and
+    load makes one of a spec. other: the same queries and arms scored by another judge. command: what was typed.
     """
 
     data: EmbeddedTable
@@ -38,7 +38,14 @@ class Study:
     progress: Progress | None = None
 
     def findings(
-        self, name: str, title: str, question: str, answers: Sequence[str], sections: Sequence[Section], *, notes: Sequence[str] = ()
+        self,
+        name: str,
+        title: str,
+        question: str,
+        answers: Sequence[str],
+        sections: Sequence[Section],
+        *,
+        notes: Sequence[str] = (),
     ) -> Findings:
         """Findings with everything that a rerun needs."""
         table = self.data.table
@@ -87,7 +94,11 @@ def _prices(pool: Pool) -> str:
 
 def few(n: int) -> list[str]:
     """A warning where there are so few queries that a bootstrap over them is too sure of itself."""
-    return [f"{n} queries are few: intervals by bootstrap are too narrow on so few, and every figure may be luck"] if n < _FEW else []
+    return (
+        [f"{n} queries are few: intervals by bootstrap are too narrow on so few, and every figure may be luck"]
+        if n < _FEW
+        else []
+    )
 
 
 def failures(tried: Sequence[Tried]) -> list[str]:

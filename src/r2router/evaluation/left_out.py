@@ -1,4 +1,6 @@
-"""Arms that cannot stand as fixed arms because a sparse table lacks them on some queries: named, and compared on what they share."""
+"""Arms that cannot stand as fixed arms because a sparse table lacks them on some queries: named, and compared on what
+they share.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ _MIN_SHARED = 20
 
 
 def left_out(outcomes: Outcomes) -> list[str]:
-    """Notes on the arms that were observed on too few queries to be scored as "always this one"; empty where there are none."""
+    """Notes on the arms that were observed on too few queries to be scored as "always this one"; empty where there are
+    none.
+    """
     fixed, seen = outcomes.fixed_arms(), outcomes.seen
     share = seen.mean(axis=0)
     others = np.setdiff1d(np.flatnonzero(share > 0), fixed)
@@ -32,7 +36,8 @@ def left_out(outcomes: Outcomes) -> list[str]:
         if gap.mean() > 0:
             low, high = gap.mean() - Z * error, gap.mean() + Z * error
             notes.append(
-                f"on the {len(gap):,} queries that both answered, {outcomes.arms[arm]} is {gap.mean():.3f} [{low:.3f}, {high:.3f}] better "
-                f"than {outcomes.arms[best]}, the best fixed arm here: routing is compared with less than the best"
+                f"on the {len(gap):,} queries that both answered, {outcomes.arms[arm]} is {gap.mean():.3f} [{low:.3f},"
+                f" {high:.3f}] better than {outcomes.arms[best]}, the best fixed arm here: routing is compared with"
+                " less than the best"
             )
     return notes

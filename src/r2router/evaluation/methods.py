@@ -1,4 +1,6 @@
-"""Who is compared: our learner and the paper's baselines, each on one budget per LLM (as published) and on the same arms as ours."""
+"""Who is compared: our learner and the paper's baselines, each on one budget per LLM (as published) and on the same
+arms as ours.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ BASELINES: dict[str, Learner] = {
 
 PUBLISHED, ON_SAME_ARMS = "published form", "same arms"
 GROUPS: dict[str, list[str]] = {PUBLISHED: list(BASELINES), ON_SAME_ARMS: [name + SAME_ARMS for name in BASELINES]}
-"""The baselines' names in either form: a claim about the best of a group finds the best again in every bootstrap draw."""
+"""The baselines' names in either form: a claim about the best of a group finds the best again in every bootstrap draw.
+"""
 
 
 def ours(learner: Learner | None = None) -> Contender:

@@ -25,9 +25,10 @@ SHARES = (0.9, 0.95, 1.0)
 class OperatingPoint:
     """One setting of the dial, averaged over the repetitions.
 
-    share: of the best fixed arm's quality that is kept. quality, used, forecast, asked: mean quality, and US dollars per request by the
-    tokens used, by those forecast, and by the budgets asked for (NaN where a chosen budget is no number of tokens). regret: US dollars
-    a request by which the oracle at the same value of an answer does better. arms: (repetitions, n) what was chosen.
+    share: of the best fixed arm's quality that is kept. quality, used, forecast, asked: mean quality, and US dollars
+    per request by the tokens used, by those forecast, and by the budgets asked for (NaN where a chosen budget is no
+    number of tokens). regret: US dollars a request by which the oracle at the same value of an answer does better.
+    arms: (repetitions, n) what was chosen.
     """
 
     share: float
@@ -40,8 +41,12 @@ class OperatingPoint:
     values: tuple[float, ...]
 
 
-def operating_point(tried: Tried, data: EmbeddedTable, share: float, resamples: int, seed: int) -> OperatingPoint | None:
-    """The cheapest setting that keeps that share of the best fixed arm's quality on these queries; None where none does."""
+def operating_point(
+    tried: Tried, data: EmbeddedTable, share: float, resamples: int, seed: int
+) -> OperatingPoint | None:
+    """The cheapest setting that keeps that share of the best fixed arm's quality on these queries; None where none
+    does.
+    """
     outcomes = data.outcomes
     best = float(np.nanmax(np.nanmean(outcomes.quality[:, outcomes.fixed_arms()], axis=0)))
     oracle, rows = Routed.oracle(outcomes).sweep, np.arange(len(data))
@@ -66,7 +71,9 @@ def operating_point(tried: Tried, data: EmbeddedTable, share: float, resamples: 
 
 
 def asked_cost(pool: Pool, input_tokens: FloatArray) -> FloatArray:
-    """(n, arms) US dollars if every answer had the tokens its budget asks for; NaN where a budget is no number of tokens."""
+    """(n, arms) US dollars if every answer had the tokens its budget asks for; NaN where a budget is no number of
+    tokens.
+    """
     tokens = np.array([np.nan if not b.tokens else float(b.tokens) for b in pool.budgets])
     return pool.cost(input_tokens, np.broadcast_to(tokens, input_tokens.shape))
 
@@ -82,15 +89,21 @@ def points_grid(points: Sequence[tuple[str, OperatingPoint | None]]) -> Grid:
         rows.append(
             GridRow(
                 label,
-                (point.quality, point.used.scaled(REQUESTS), point.forecast.scaled(REQUESTS), asked, point.regret.scaled(REQUESTS)),
+                (
+                    point.quality,
+                    point.used.scaled(REQUESTS),
+                    point.forecast.scaled(REQUESTS),
+                    asked,
+                    point.regret.scaled(REQUESTS),
+                ),
             )
         )
     columns = ("quality", "by tokens used", "by tokens forecast", "by budget asked", "regret to the oracle")
     about = (
-        "In US dollars per 1,000 requests, three ways: what the tokens used cost (which counts), what was forecast, and what it would "
-        "be if answers had the tokens asked for (not available where a chosen budget is no number of tokens). Regret: how much better the "
-        "oracle does for the same value of an answer. The dial is set on these very queries, without mixing settings, and intervals "
-        "hold it there."
+        "In US dollars per 1,000 requests, three ways: what the tokens used cost (which counts), what was forecast, and"
+        " what it would be if answers had the tokens asked for (not available where a chosen budget is no number of"
+        " tokens). Regret: how much better the oracle does for the same value of an answer. The dial is set on these"
+        " very queries, without mixing settings, and intervals hold it there."
     )
     return Grid("Operating points", columns, tuple(rows), (".3f", "money", "money", "money", "money"), about=about)
 
@@ -102,5 +115,8 @@ def shares_grid(arms: Sequence[str], chosen: IntArray, maximum: int = 12) -> Gri
     rows = [GridRow(str(arms[i]), (float(count[i]),)) for i in order[:maximum] if count[i] > 0]
     used = count[count > 0]
     effective = float(np.exp(-(used * np.log(used)).sum()))
-    about = f"{len(used)} of {len(arms)} arms are used at all; by entropy as many as {effective:.1f} used alike. One would be a collapse."
+    about = (
+        f"{len(used)} of {len(arms)} arms are used at all; by entropy as many as {effective:.1f} used alike. One would"
+        " be a collapse."
+    )
     return Grid("Which arms it uses at 95 %", ("share of decisions",), tuple(rows), ("share",), ("",), about)

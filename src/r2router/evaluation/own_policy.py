@@ -19,10 +19,12 @@ from r2router.types import Choices, FloatArray, IntArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OwnDecisions:
-    """Of the n queries that got an arm; the policy chooses among the cells that were observed, as only these can be scored.
+    """Of the n queries that got an arm; the policy chooses among the cells that were observed, as only these can be
+    scored.
 
-    rows: (n,) which of the evaluated queries they are. choices: (n,). quality, cost: (n,) what the chosen arms gave, with the tokens used;
-    between two budgets (a `Best` cap) what lies between the outcomes of both, as in the paper's Eq. 9.
+    rows: (n,) which of the evaluated queries they are. choices: (n,). quality, cost: (n,) what the chosen arms gave,
+    with the tokens used; between two budgets (a `Best` cap) what lies between the outcomes of both, as in the paper's
+    Eq. 9.
     """
 
     router: Router
@@ -44,7 +46,9 @@ class OwnDecisions:
             low_value, high_value = outcome[rows, choices.arm], outcome[rows, high]
             return low_value + share * (high_value - low_value)
 
-        return cls(router, evaluated, rows, choices, realised(evaluated.outcomes.quality), realised(evaluated.outcomes.cost))
+        return cls(
+            router, evaluated, rows, choices, realised(evaluated.outcomes.quality), realised(evaluated.outcomes.cost)
+        )
 
     def point(self, resamples: int, seed: int) -> tuple[Figure, Figure]:
         """Mean quality and cost."""
@@ -55,10 +59,17 @@ class OwnDecisions:
         n, missing = len(self.evaluated.tasks), len(self.evaluated.tasks) - len(self.rows)
         if not missing:
             return []
-        return [f"the router's own policy leaves {missing:,} of {n:,} queries without an arm (its cap); its figures are of the others"]
+        return [
+            (
+                f"the router's own policy leaves {missing:,} of {n:,} queries without an arm (its cap); its figures are of"
+                " the others"
+            )
+        ]
 
     def other_costs(self, resamples: int, seed: int) -> dict[str, Figure]:
-        """The cost as it was forecast, and if answers had the tokens asked for; NaN where a budget is no number of tokens."""
+        """The cost as it was forecast, and if answers had the tokens asked for; NaN where a budget is no number of
+        tokens.
+        """
         asked = asked_cost(self.router.pool, self.evaluated.input_tokens[self.rows])
         high, share = self.router.neighbours(self.choices)
         at = np.arange(len(self.rows))
@@ -78,7 +89,9 @@ class OwnDecisions:
         return tuple((name, n / len(names)) for name, n in count)
 
     def regret(self, resamples: int, seed: int) -> Figure | None:
-        """US dollars per request that the oracle gains at the same value of an answer; None where the policy has no such value."""
+        """US dollars per request that the oracle gains at the same value of an answer; None where the policy has no
+        such value.
+        """
         if not isinstance(self.router.policy, Value) or not len(self.rows):
             return None
         value, outcomes = self.router.policy.usd, self.evaluated.outcomes

@@ -90,7 +90,9 @@ class Report:
 
     @property
     def gap_closed(self) -> float:
-        """Share of the way from the best mixture of fixed arms to the oracle that the router goes, by area; NaN where there is none."""
+        """Share of the way from the best mixture of fixed arms to the oracle that the router goes, by area; NaN where
+        there is none.
+        """
         return self.comparison.figures["router"]["gap_closed"].value
 
     def summary(self) -> Findings:

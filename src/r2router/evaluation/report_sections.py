@@ -1,4 +1,6 @@
-"""An evaluation as findings: what a manager asks first, then what a reviewer asks. All money is US dollars per 1,000 requests."""
+"""An evaluation as findings: what a manager asks first, then what a reviewer asks. All money is US dollars per 1,000
+requests.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +54,8 @@ def findings_of(report: Report, command: str) -> Findings:
         name="evaluate",
         title="Is routing worth it?",
         question=(
-            f"A router that chooses among {len(report.arms)} (model, budget) arms, scored on {report.queries:,} queries against what it "
-            "has to beat: always the same arm, and mixtures of such."
+            f"A router that chooses among {len(report.arms)} (model, budget) arms, scored on {report.queries:,} queries"
+            " against what it has to beat: always the same arm, and mixtures of such."
         ),
         answers=answers_of(report),
         sections=tuple(_sections(report)),
@@ -61,8 +63,13 @@ def findings_of(report: Report, command: str) -> Findings:
         settings={
             "queries": f"{report.queries:,}",
             "own policy": report.own_policy,
-            "unlike the training data": f"{100 * report.out_of_distribution:.1f} % of the queries; they got the safe choice",
-            "intervals": f"95 %, percentile bootstrap over queries, {report.resamples} draws, seed {report.seed}; differences are paired",
+            "unlike the training data": (
+                f"{100 * report.out_of_distribution:.1f} % of the queries; they got the safe choice"
+            ),
+            "intervals": (
+                f"95 %, percentile bootstrap over queries, {report.resamples} draws, seed {report.seed}; differences"
+                " are paired"
+            ),
             "versions": f"r2router {__version__}, numpy {np.__version__}, Python {platform.python_version()}",
         },
         command=command,
@@ -75,7 +82,9 @@ def _sections(report: Report) -> list[Section]:
     sections = [
         Section("Quality over cost", (_curves(report),)),
         Section("Figures", (_figures(report),)),
-        Section("What the money buys", (_costs(report), *([_qualities(report)] if report.comparison.best[0] > 0 else []))),
+        Section(
+            "What the money buys", (_costs(report), *([_qualities(report)] if report.comparison.best[0] > 0 else []))
+        ),
     ]
     if report.tasks:
         sections.append(Section("Where it helps and where not", (tasks_grid(report.tasks),)))
@@ -98,8 +107,17 @@ def _curves(report: Report) -> Plot:
     c = report.comparison
     plot = deferral_plot(c, drawn(c), title="Mean quality that a mean cost buys")
     cost, quality = c.points["fixed known"]
-    arms = Series("fixed arms", tuple((REQUESTS * cost).tolist()), tuple(quality.tolist()), labels=report.fixed_arms, style="points")
-    about = f"{plot.about} Higher and further left is better. Between two operating points of a line anything can be had by mixing them."
+    arms = Series(
+        "fixed arms",
+        tuple((REQUESTS * cost).tolist()),
+        tuple(quality.tolist()),
+        labels=report.fixed_arms,
+        style="points",
+    )
+    about = (
+        f"{plot.about} Higher and further left is better. Between two operating points of a line anything can be had by"
+        " mixing them."
+    )
     return msgspec.structs.replace(plot, series=(*plot.series, arms), about=about)
 
 
@@ -115,15 +133,25 @@ def _figures(report: Report) -> Grid:
         minus = [c.differences[method][name] if method in c.differences else None for name in ("area", "area_zero")]
         values = [shown(name, found.get(name)) for name in names]
         rows.append(_row(method, (*values, *minus)))
-    gap = f"Of the gap by area from the mixture that knows these outcomes to the oracle the router closes {100 * report.gap_closed:.1f} %. "
+    gap = (
+        "Of the gap by area from the mixture that knows these outcomes to the oracle the router closes"
+        f" {100 * report.gap_closed:.1f} %. "
+    )
     closed = gap if math.isfinite(report.gap_closed) else ""
     return Grid(
         title="Every method on the same queries",
-        columns=(*(kind[0] for kind in kinds), "router minus it, area where both have it", "router minus it, 0 below the cheapest"),
+        columns=(
+            *(kind[0] for kind in kinds),
+            "router minus it, area where both have it",
+            "router minus it, 0 below the cheapest",
+        ),
         rows=tuple(rows),
         formats=(*(kind[1] for kind in kinds), "+.3f", "+.3f"),
         better=(*(kind[2] for kind in kinds), "", ""),
-        about=f"Costs are US dollars per 1,000 requests. {closed}What each figure is stands at the end, under What the words mean.",
+        about=(
+            f"Costs are US dollars per 1,000 requests. {closed}What each figure is stands at the end, under What the"
+            " words mean."
+        ),
     )
 
 
@@ -171,7 +199,16 @@ def tasks_grid(tasks: tuple[TaskLine, ...]) -> Grid:
         if task.comparison is None:
             rows.append(
                 GridRow(
-                    task.task, (float(task.queries), None, None, None, None, None, "fewer than 10 queries, or no arm seen on nearly all")
+                    task.task,
+                    (
+                        float(task.queries),
+                        None,
+                        None,
+                        None,
+                        None,
+                        None,
+                        "fewer than 10 queries, or no arm seen on nearly all",
+                    ),
                 )
             )
             continue
@@ -182,12 +219,20 @@ def tasks_grid(tasks: tuple[TaskLine, ...]) -> Grid:
         rows.append(GridRow(task.task, (float(task.queries), *shown, *gaps, VERDICTS[task.comparison.verdict].routing)))
     return Grid(
         title="By task, area over log cost",
-        columns=("queries", "router", "best mixture", "oracle", "router minus mixture", "minus knowing one", "so routing"),
+        columns=(
+            "queries",
+            "router",
+            "best mixture",
+            "oracle",
+            "router minus mixture",
+            "minus knowing one",
+            "so routing",
+        ),
         rows=tuple(rows),
         formats=(",.0f", ".3f", ".3f", ".3f", "+.3f", "+.3f", ""),
         about=(
-            "The mixture is chosen by the router's training outcomes of all tasks; the knowing one by this task's outcomes. The router is "
-            "not told the task."
+            "The mixture is chosen by the router's training outcomes of all tasks; the knowing one by this task's"
+            " outcomes. The router is not told the task."
         ),
     )
 
@@ -208,13 +253,20 @@ def _noise(report: Report) -> Grid:
         columns=("decisions unchanged", "change of area"),
         rows=tuple(GridRow(kind, (same, area)) for kind, same, area in report.noise),
         formats=("share", "+.4f"),
-        about="typos: one letter in thirty. case: all small or all capitals. filler: polite words. paraphrase: common phrases swapped.",
+        about=(
+            "typos: one letter in thirty. case: all small or all capitals. filler: polite words. paraphrase: common"
+            " phrases swapped."
+        ),
     )
 
 
 def _forecasts(report: Report) -> list[Grid]:
     parts = [
-        grid("The router's forecasts on all observed arms", {"router": report.accuracy}, ("ece", "rmse", "token_factor", "token_bias"))
+        grid(
+            "The router's forecasts on all observed arms",
+            {"router": report.accuracy},
+            ("ece", "rmse", "token_factor", "token_bias"),
+        )
     ]
     if report.regret is not None:
         row = GridRow("own policy", (report.regret.scaled(REQUESTS),))
@@ -227,8 +279,13 @@ def _forecasts(report: Report) -> list[Grid]:
             "by budget asked": report.own_costs["asked"],
         }
         cells = tuple(shown("cost_at_keep", figure) for figure in costs.values())
-        about = "US dollars per 1,000 requests. The first is what counts; the last is not available where a chosen budget is no number."
-        parts.append(Grid("Cost three ways", tuple(costs), (GridRow("own policy", cells),), ("money",) * 3, about=about))
+        about = (
+            "US dollars per 1,000 requests. The first is what counts; the last is not available where a chosen budget"
+            " is no number."
+        )
+        parts.append(
+            Grid("Cost three ways", tuple(costs), (GridRow("own policy", cells),), ("money",) * 3, about=about)
+        )
     if report.compliance:
         about = "Share of answers with at most 1.1 times the tokens asked for."
         rows = tuple(GridRow(arm, (figure,)) for arm, figure in report.compliance)

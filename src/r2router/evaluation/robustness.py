@@ -24,7 +24,9 @@ def noisy_views(data: EmbeddedTable, encode: Embed, seed: int) -> dict[str, Floa
 
 
 def unchanged(tried: Tried, kind: str, values: Sequence[float], resamples: int, seed: int) -> Figure:
-    """The share of queries whose arm stays the same under that noise, at the values of an answer that were given (one a repetition)."""
+    """The share of queries whose arm stays the same under that noise, at the values of an answer that were given (one a
+    repetition).
+    """
     same = [
         routed.sweep.at(value) == other.sweep.at(value)
         for routed, other, value in zip(tried.routed, tried.views[kind], values, strict=True)
@@ -36,10 +38,14 @@ def robustness_grid(tried: Tried, data: EmbeddedTable, values: Sequence[float], 
     """Share of unchanged decisions and change of area for each kind of noise."""
     found: dict[str, Sequence[Method]] = {"plain": tried.routed, **tried.views}
     area: Comparison = compare(found, data.outcomes, resamples, seed, base="plain")
-    rows = tuple(GridRow(k, (unchanged(tried, k, values, resamples, seed), turned(area.differences[k]["area"]))) for k in tried.views)
+    rows = tuple(
+        GridRow(k, (unchanged(tried, k, values, resamples, seed), turned(area.differences[k]["area"])))
+        for k in tried.views
+    )
     about = (
-        "typos: one letter in thirty. case: all small or all capitals. filler: polite words before and after. paraphrase: common phrases "
-        "said in another way. The router was fitted on the questions as they are, and chooses among the arms that were observed."
+        "typos: one letter in thirty. case: all small or all capitals. filler: polite words before and after."
+        " paraphrase: common phrases said in another way. The router was fitted on the questions as they are, and"
+        " chooses among the arms that were observed."
     )
     columns = ("decisions unchanged", "change of area")
     return Grid("Under noise", columns, rows, ("share", "+.4f"), about=about)

@@ -28,8 +28,8 @@ _DRAWS = 200
 class EvaluatedTable:
     """The queries of a table that a router can be tested on.
 
-    table: those queries on the router's arms and prices. rows: (n,) which of the table's queries they are. input_tokens: (n, arms)
-    estimates where none were recorded. notes: what a reader must know.
+    table: those queries on the router's arms and prices. rows: (n,) which of the table's queries they are.
+    input_tokens: (n, arms) estimates where none were recorded. notes: what a reader must know.
     """
 
     forecast: Forecast
@@ -45,7 +45,9 @@ class EvaluatedTable:
         return self.table.tasks
 
 
-def forecast_table(router: Router, table: Table, vectors: FloatArray | None = None, progress: Progress | None = None) -> EvaluatedTable:
+def forecast_table(
+    router: Router, table: Table, vectors: FloatArray | None = None, progress: Progress | None = None
+) -> EvaluatedTable:
     """Forecasts and outcomes of a table's queries on the router's arms, with the tokens really used.
 
     Arms that only one of the two knows are left out, and said so. Raises `DataError` where nothing is left.
@@ -61,11 +63,17 @@ def forecast_table(router: Router, table: Table, vectors: FloatArray | None = No
     for at in range(0, len(seen), _BATCH):
         rows = slice(at, at + _BATCH)
         given = None if vectors is None else vectors[rows]
-        parts.append(router.forecast(seen.queries[rows]) if given is None else router.forecast_vectors(given, counts[rows]))
+        parts.append(
+            router.forecast(seen.queries[rows]) if given is None else router.forecast_vectors(given, counts[rows])
+        )
         if progress is not None:
             progress("forecasting", min(at + _BATCH, len(seen)), len(seen))
-    arrays = {k: np.concatenate([getattr(p, k) for p in parts]) for k in ("quality", "tokens", "spread", "familiar", "cost")}
-    if (usable := router.usable(counts=estimates)) is not None:  # what may not be chosen costs infinitely much, here as in `decide`
+    arrays = {
+        k: np.concatenate([getattr(p, k) for p in parts]) for k in ("quality", "tokens", "spread", "familiar", "cost")
+    }
+    if (
+        usable := router.usable(counts=estimates)
+    ) is not None:  # what may not be chosen costs infinitely much, here as in `decide`
         arrays["cost"] = np.where(usable, arrays["cost"], np.inf)
     kept = np.flatnonzero((outcomes.seen & np.isfinite(arrays["quality"]) & np.isfinite(arrays["cost"])).any(axis=1))
     if not len(kept):
@@ -87,9 +95,9 @@ def forecast_table(router: Router, table: Table, vectors: FloatArray | None = No
 class Calibration(msgspec.Struct, frozen=True):
     """A policy that meets a target on a table.
 
-    quality, cost: what it gives on the n queries that it was set on, mean quality and mean US dollars per request. expected: the same two
-    on other queries of the kind, with 95 % intervals: each half is measured at what the other half sets. None where a half cannot meet
-    the target.
+    quality, cost: what it gives on the n queries that it was set on, mean quality and mean US dollars per request.
+    expected: the same two on other queries of the kind, with 95 % intervals: each half is measured at what the other
+    half sets. None where a half cannot meet the target.
     """
 
     policy: Value
@@ -111,8 +119,8 @@ def calibrate(
 ) -> Calibration:
     """The policy that spends at most `spend` US dollars per 1,000 requests, or reaches a mean `quality`, on a table.
 
-    Give exactly one of the two. `router.with_policy(found.policy)` is the router that decides so. Raises `UsageError` where the target
-    is out of reach, naming what is possible, and `DataError` as `forecast_table` does.
+    Give exactly one of the two. `router.with_policy(found.policy)` is the router that decides so. Raises `UsageError`
+    where the target is out of reach, naming what is possible, and `DataError` as `forecast_table` does.
     """
     expect("router", router, Router, "a Router: calibrate(router, table, spend=...)")
     expect("table", table, Table, "a Table: calibrate(router, table, spend=...)")
@@ -130,7 +138,11 @@ def calibrate(
 
     def policy(rows: IntArray) -> Value:
         steps = routed(rows).sweep
-        return for_quality(steps, gained[rows], quality) if quality is not None else for_spend(steps, paid[rows], (spend or 0.0) / 1000)
+        return (
+            for_quality(steps, gained[rows], quality)
+            if quality is not None
+            else for_spend(steps, paid[rows], (spend or 0.0) / 1000)
+        )
 
     every = np.arange(len(outcomes.quality))
     found, measured = policy(every), np.full((2, len(every)), np.nan)
@@ -156,7 +168,8 @@ def calibrate(
 def align(table: Table, router: Router) -> tuple[Table, list[str]]:
     """The table with the router's arms and prices as columns, and notes on arms that only one of the two has.
 
-    Models that are not available count as not in the table: nobody can choose them, neither the router nor what it is compared with.
+    Models that are not available count as not in the table: nobody can choose them, neither the router nor what it is
+    compared with.
     """
     column = {arm: i for i, arm in enumerate(table.arms)}
     source = np.array([column.get(arm, -1) for arm in router.arms])
@@ -166,15 +179,23 @@ def align(table: Table, router: Router) -> tuple[Table, list[str]]:
         raise DataError(f"the table has none of the router's arms (it has {known}, ...): take a table of its models")
     notes = []
     if strange := [arm for arm in table.arms if arm not in router.pool.index]:
-        notes.append(f"{len(strange)} arms of the table are unknown to the router and left out: {', '.join(strange[:6])}")
+        notes.append(
+            f"{len(strange)} arms of the table are unknown to the router and left out: {', '.join(strange[:6])}"
+        )
     if missing:
         notes.append(f"{len(missing)} arms of the router are not in the table: {', '.join(missing[:6])}")
     off = ~router.pool.usable()
     if (off & (source >= 0)).any():
-        notes.append(f"models that are not available are left out: {listing(m.id for m in router.pool.models if not m.available)}")
+        notes.append(
+            "models that are not available are left out:"
+            f" {listing(m.id for m in router.pool.models if not m.available)}"
+        )
     source = np.where(off, -1, source)
     if (source < 0).all():
-        raise DataError("all models that the table and the router share are not available: set `available = true` in the router's pool")
+        raise DataError(
+            "all models that the table and the router share are not available: set `available = true` in the router's"
+            " pool"
+        )
     arrays = {}
     for name in ARRAYS:
         values = getattr(table, name)[:, source]

@@ -61,7 +61,10 @@ def _verdict(c: Comparison) -> str:
     if c.verdict == "above":
         return f"{words}: at equal spend the mean quality is {signed(gap, '.3f')} above {chosen}.{beside}"
     if c.verdict == "below":
-        return f"{words}: at equal spend the mean quality is {signed(turned(gap), '.3f')} below {chosen}. Use that mixture.{beside}"
+        return (
+            f"{words}: at equal spend the mean quality is {signed(turned(gap), '.3f')} below {chosen}. Use that"
+            f" mixture.{beside}"
+        )
     return f"{words}: {signed(gap)} against {chosen} at equal spend.{beside}"
 
 
@@ -73,14 +76,22 @@ def _saving(c: Comparison) -> str:
         return f"The router never reaches {level}."
     whole = f"Always {c.best_arm} costs {_usd(c.best[0])} at its full quality."
     if not math.isfinite(mixture.value):
-        return f"At {level}, the router costs {_usd(router.value)} per 1,000 requests; the best mixture never reaches it. {whole}"
+        return (
+            f"At {level}, the router costs {_usd(router.value)} per 1,000 requests; the best mixture never reaches it."
+            f" {whole}"
+        )
     gap = c.differences[c.mixture]["cost_at_keep"]
     if abs(gap.value) <= _EQUAL * mixture.value:
-        return f"At {level}, the router costs {_usd(router.value)} per 1,000 requests, as much as the best mixture. {whole}"
+        return (
+            f"At {level}, the router costs {_usd(router.value)} per 1,000 requests, as much as the best mixture."
+            f" {whole}"
+        )
     less = gap.value <= 0
     low, high = sorted((-gap.low, -gap.high) if less else (gap.low, gap.high))
     interval = f" [{_usd(low)}, {_usd(high)}]" if math.isfinite(low) and math.isfinite(high) else ""
-    saved = f"{_usd(abs(gap.value))}{interval} {'less' if less else 'more'} than the best mixture ({_usd(mixture.value)})"
+    saved = (
+        f"{_usd(abs(gap.value))}{interval} {'less' if less else 'more'} than the best mixture ({_usd(mixture.value)})"
+    )
     saved += "" if gap.high < 0 or gap.low > 0 else ", which is not clear on so many queries"
     return f"At {level}, the router costs {_usd(router.value)} per 1,000 requests, {saved}. {whole}"
 
@@ -121,7 +132,9 @@ def _without_gain(c: Comparison) -> list[str]:
         if first == 0:
             words.append("any spend" if last == len(at) - 1 else f"spends below {high}")
         else:
-            words.append(f"spends above {low}" if last == len(at) - 1 else f"spends from {_usd(float(at[first]))} to {high}")
+            words.append(
+                f"spends above {low}" if last == len(at) - 1 else f"spends from {_usd(float(at[first]))} to {high}"
+            )
     return words
 
 

@@ -1,4 +1,6 @@
-"""What a router is worth on a source of queries that it was not trained on: each file of a sparse table is left out in turn."""
+"""What a router is worth on a source of queries that it was not trained on: each file of a sparse table is left out in
+turn.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,8 @@ from r2router.types import FloatArray, Progress
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """One source. over_mixture: mean over its tasks of the router's mean quality over log cost, less that of the mixture of fixed arms that
-    all other sources choose. unfamiliar: share of its queries that got the safe choice.
+    """One source. over_mixture: mean over its tasks of the router's mean quality over log cost, less that of the
+    mixture of fixed arms that all other sources choose. unfamiliar: share of its queries that got the safe choice.
     """
 
     source: str
@@ -59,7 +61,9 @@ def sources_left_out(
         means = Means(*(np.tile(v, (len(asked), 1)) for v in (router.prior_quality, router.prior_tokens)))
         means = Means(means.quality, asked.pool.cost(inputs, means.cost))
         outcomes = Outcomes.of(asked.arms, asked.quality, asked.cost())
-        gap = gaps(asked.tasks, forecast.quality, asked.pool.cost(inputs, forecast.tokens), outcomes, means, resamples, seed)
+        gap = gaps(
+            asked.tasks, forecast.quality, asked.pool.cost(inputs, forecast.tokens), outcomes, means, resamples, seed
+        )
         if gap.tasks:
             found.append(LeftOut(name, len(asked), len(gap.tasks), gap.mean, float(1 - forecast.familiar.mean())))
     return tuple(found)

@@ -23,8 +23,9 @@ from r2router.report.terminal import Style
 from r2router.table.table import Table
 
 _COMPARED = (
-    "Each task is compared on the arms that were seen on 95 % of its queries, by mean quality over log cost, with the mixture of those "
-    "arms that {how} chooses, and with the best fixed arm at equal cost. In the mean each task counts the same."
+    "Each task is compared on the arms that were seen on 95 % of its queries, by mean quality over log cost, with the"
+    " mixture of those arms that {how} chooses, and with the best fixed arm at equal cost. In the mean each task counts"
+    " the same."
 )
 
 
@@ -32,11 +33,14 @@ _COMPARED = (
 class SparseReport:
     """What `evaluate` found on a table where no arm was seen nearly everywhere.
 
-    gaps: the comparison of each task, see `r2router.metrics.by_task`. how: which answers chose the mixture that the router is compared
-    with.
-    pooled: over the mixture of fixed arms by the router's training averages, on the queries of all tasks together, see `pooled`.
-    error: mean squared error of the quality forecasts over that of the arm's mean on the task, known from the same answers.
-    left_out: what a router of the other files of the table is worth on each, see `sources_left_out`; empty where that was not asked for.
+    gaps: the comparison of each task, see `r2router.metrics.by_task`. how: which answers chose the mixture that the
+    router is compared with.
+    pooled: over the mixture of fixed arms by the router's training averages, on the queries of all tasks together, see
+    `pooled`.
+    error: mean squared error of the quality forecasts over that of the arm's mean on the task, known from the same
+    answers.
+    left_out: what a router of the other files of the table is worth on each, see `sources_left_out`; empty where that
+    was not asked for.
     sources, seed, resamples, notes, out_of_distribution, trained_on, trained_share: as in `Report`.
     """
 
@@ -109,21 +113,41 @@ class SparseReport:
         """The report for drawing: a web page. command: what was typed, for the reader who repeats it."""
         tasks = self.gaps.tasks
         rows = [GridRow(t.task, (float(t.queries), float(t.arms), t.over_mixture, t.over_best, t.best)) for t in tasks]
-        rows.append(GridRow(f"mean of {len(tasks)} tasks", (None, None, self.gaps.mean, self.gaps.mean_over_best, None), strong=True))
+        rows.append(
+            GridRow(
+                f"mean of {len(tasks)} tasks", (None, None, self.gaps.mean, self.gaps.mean_over_best, None), strong=True
+            )
+        )
         heads = ("queries", "arms", "router minus mixture", "router minus best fixed arm", "best fixed arm")
         formats = (",.0f", ",.0f", "+.3f", "+.3f", "")
         grid = Grid("Task by task", heads, tuple(rows), formats, about=_COMPARED.format(how=self.how))
         alone = tuple(GridRow(Path(one.source).name, (float(one.queries), one.over_mixture)) for one in self.left_out)
-        about = "Each file left out in turn: a router of the others, compared with the mixture of fixed arms that the others choose."
-        others = [Grid("Files left out", ("queries", "router minus mixture"), alone, (",.0f", "+.3f"), about=about)] if alone else []
+        about = (
+            "Each file left out in turn: a router of the others, compared with the mixture of fixed arms that the"
+            " others choose."
+        )
+        others = (
+            [Grid("Files left out", ("queries", "router minus mixture"), alone, (",.0f", "+.3f"), about=about)]
+            if alone
+            else []
+        )
         answers = [
             leak(self.trained_on, self.trained_share),
-            f"Over {len(tasks)} tasks the router is {signed(self.gaps.mean)} above each task's mixture of fixed arms on average.",
-            f"All tasks pooled: it is {signed(self.pooled)} above the mixture of fixed arms by their training averages.",
+            (
+                f"Over {len(tasks)} tasks the router is {signed(self.gaps.mean)} above each task's mixture of fixed"
+                " arms on average."
+            ),
+            (
+                f"All tasks pooled: it is {signed(self.pooled)} above the mixture of fixed arms by their training"
+                " averages."
+            ),
             f"At equal cost it is {signed(self.gaps.mean_over_best)} above each task's best fixed arm on average.",
-            f"Squared error of the quality forecasts: {self.error:.3f} of that of the arm's mean on the task, the task being known."
-            if np.isfinite(self.error)
-            else "",
+            (
+                f"Squared error of the quality forecasts: {self.error:.3f} of that of the arm's mean on the task, the"
+                " task being known."
+                if np.isfinite(self.error)
+                else ""
+            ),
             f"{self.out_of_distribution:.1%} of the queries are unlike the training data and got the safe choice.",
         ]
         if self.gaps.skipped:
@@ -132,11 +156,18 @@ class SparseReport:
         return Findings(
             name="evaluate",
             title="Is routing worth it, task by task?",
-            question=f"A router scored on {self.queries:,} queries of {len(self.gaps.tasks)} tasks; no arm was seen everywhere.",
+            question=(
+                f"A router scored on {self.queries:,} queries of {len(self.gaps.tasks)} tasks; no arm was seen"
+                " everywhere."
+            ),
             answers=tuple(answer for answer in answers if answer),
             sections=(Section("Where it helps and where not", (grid, *others)),),
             sources=self.sources,
-            settings={"intervals": f"95 %, percentile bootstrap over queries, {self.resamples} draws, seed {self.seed}; paired"},
+            settings={
+                "intervals": (
+                    f"95 %, percentile bootstrap over queries, {self.resamples} draws, seed {self.seed}; paired"
+                )
+            },
             command=command,
             notes=self.notes,
             simulated=self.simulated,
@@ -168,13 +199,20 @@ def sparse_report(
         means = Means(*(task_means(forecast.quality, tasks, v, train.tasks) for v in (known.quality, known.cost)))
     found = gaps(tasks, forecast.quality, forecast.cost, outcomes, means, resamples, seed)
     both = outcomes.seen & np.isfinite(forecast.quality) & np.isfinite(means.quality)
-    ours, theirs = (np.square(outcomes.quality - f)[both].mean() if both.any() else np.nan for f in (forecast.quality, means.quality))
+    ours, theirs = (
+        np.square(outcomes.quality - f)[both].mean() if both.any() else np.nan
+        for f in (forecast.quality, means.quality)
+    )
     return SparseReport(
         queries=len(tasks),
         arms=tuple(map(str, outcomes.arms)),
         gaps=found,
         how=how,
-        pooled=Figure("pooled") if averages is None else pooled(forecast.quality, forecast.cost, outcomes, averages, resamples, seed),
+        pooled=(
+            Figure("pooled")
+            if averages is None
+            else pooled(forecast.quality, forecast.cost, outcomes, averages, resamples, seed)
+        ),
         error=float(ours / theirs) if theirs > 0 else np.nan,
         out_of_distribution=float(1 - forecast.familiar.mean()),
         sources=table.sources,
@@ -189,7 +227,9 @@ def sparse_report(
 
 
 def _aligned(train: Table, evaluated: EvaluatedTable) -> Outcomes:
-    """The outcomes of the training table on the arms of the evaluated table, at its prices; NaN for an arm that it lacks."""
+    """The outcomes of the training table on the arms of the evaluated table, at its prices; NaN for an arm that it
+    lacks.
+    """
     own = {arm: i for i, arm in enumerate(train.arms)}
     columns = [own.get(arm) for arm in evaluated.outcomes.arms]
     nothing = np.full(len(train), np.nan)
@@ -198,4 +238,6 @@ def _aligned(train: Table, evaluated: EvaluatedTable) -> Outcomes:
         for values in (train.quality, train.output_tokens, train.input_tokens)
     )
     typical = np.nanmean(evaluated.input_tokens, axis=0)
-    return Outcomes.of(evaluated.outcomes.arms, quality, evaluated.table.pool.cost(np.where(np.isnan(inputs), typical, inputs), tokens))
+    return Outcomes.of(
+        evaluated.outcomes.arms, quality, evaluated.table.pool.cost(np.where(np.isnan(inputs), typical, inputs), tokens)
+    )

@@ -31,7 +31,10 @@ def summary_of(report: Report) -> Findings:
         settings={
             "intervals": f"95 %, bootstrap over queries, {report.resamples} draws, seed {report.seed}",
             "cost": "US dollars per 1,000 requests, of the tokens used, at the router's prices",
-            "curves": "at most twelve settings, fixed without these outcomes; differences keep those that another half of queries keeps",
+            "curves": (
+                "at most twelve settings, fixed without these outcomes; differences keep those that another half of"
+                " queries keeps"
+            ),
         },
         notes=report.notes,
         simulated=report.simulated,
@@ -39,17 +42,23 @@ def summary_of(report: Report) -> Findings:
 
 
 def _more(report: Report) -> list[str]:
-    """What a person asks next: how far it is to the oracle, which arms are used, and for how many queries nothing is known."""
+    """What a person asks next: how far it is to the oracle, which arms are used, and for how many queries nothing is
+    known.
+    """
     said = []
     area = report.comparison.differences[report.comparison.mixture]["area"].value
     if math.isfinite(report.gap_closed):
-        said.append(f"It closes {report.gap_closed:.1%} of the gap from the mixture that knows these outcomes to the oracle.")
+        said.append(
+            f"It closes {report.gap_closed:.1%} of the gap from the mixture that knows these outcomes to the oracle."
+        )
     elif not math.isnan(area):
         said.append("There is no gap to the oracle.")
     named = ", ".join(f"{arm} {share:.0%}" for arm, share in report.shares[:_ARMS])
     said.append(f"Arms that its own policy uses: {named}{', ...' if len(report.shares) > _ARMS else ''}.")
     if report.out_of_distribution > 0:
-        said.append(f"{report.out_of_distribution:.1%} of the queries are unlike the training data and got the safe choice.")
+        said.append(
+            f"{report.out_of_distribution:.1%} of the queries are unlike the training data and got the safe choice."
+        )
     return said
 
 

@@ -57,16 +57,17 @@ FIGURES: dict[str, tuple[str, str, Better]] = {
 """Figure name -> the head of its column, how it is written, and which way is better."""
 
 MEANINGS = (
-    "Every method has at most twelve settings, fixed by its forecasts alone, and may mix two of them; the mixture that knows these "
-    "outcomes and the oracle have all. Area: mean quality over log cost between the cheapest and the most expensive fixed arm, 0 "
-    "below a method's cheapest setting; how much of that range it has stands beside it. Our AUDC: area over linear cost, between the "
-    "smallest and the largest cost of all methods shown, and beside it the same without mixing, as trapezoids from setting to setting. "
-    "Our QNC: lowest cost that reaches 95 % (100 %) of the best fixed arm's quality, over that arm's cost; to match, without mixing: "
-    "the cheapest single setting with all of that quality. Costs: US dollars per 1,000 requests, of the tokens used."
+    "Every method has at most twelve settings, fixed by its forecasts alone, and may mix two of them; the mixture that"
+    " knows these outcomes and the oracle have all. Area: mean quality over log cost between the cheapest and the most"
+    " expensive fixed arm, 0 below a method's cheapest setting; how much of that range it has stands beside it. Our"
+    " AUDC: area over linear cost, between the smallest and the largest cost of all methods shown, and beside it the"
+    " same without mixing, as trapezoids from setting to setting. Our QNC: lowest cost that reaches 95 % (100 %) of the"
+    " best fixed arm's quality, over that arm's cost; to match, without mixing: the cheapest single setting with all of"
+    " that quality. Costs: US dollars per 1,000 requests, of the tokens used."
 )
 RANGES = (
-    "The first area is over the costs that both methods reach, with settings kept by what they gave on the other half of the queries; the "
-    "second over all costs of fixed arms, 0 below a method's cheapest setting."
+    "The first area is over the costs that both methods reach, with settings kept by what they gave on the other half"
+    " of the queries; the second over all costs of fixed arms, 0 below a method's cheapest setting."
 )
 
 
@@ -76,9 +77,15 @@ def difference_head(name: str) -> str:
 
 
 def grid(
-    title: str, rows: Mapping[str, Mapping[str, Figure] | str], names: Sequence[str], strong: Iterable[str] = (), about: str = ""
+    title: str,
+    rows: Mapping[str, Mapping[str, Figure] | str],
+    names: Sequence[str],
+    strong: Iterable[str] = (),
+    about: str = "",
 ) -> Grid:
-    """One row per method with the figures of those names; a method whose row is a text has no figures, and the text says why."""
+    """One row per method with the figures of those names; a method whose row is a text has no figures, and the text
+    says why.
+    """
     bold = frozenset(strong)
     lines = []
     for label, figures in rows.items():
@@ -92,7 +99,9 @@ def grid(
 
 
 def shown(name: str, figure: Figure | None) -> Figure | str | None:
-    """A figure as it stands in a grid: money for 1,000 requests, `never` for a quality never reached, None where it is not available."""
+    """A figure as it stands in a grid: money for 1,000 requests, `never` for a quality never reached, None where it is
+    not available.
+    """
     if figure is None or math.isnan(figure.value):
         return None
     if math.isinf(figure.value):
@@ -101,8 +110,14 @@ def shown(name: str, figure: Figure | None) -> Figure | str | None:
 
 
 def drawn(comparison: Comparison, maximum: int = 6) -> list[str]:
-    """The methods that fit into one picture: the base and what it is always shown beside, then the cheapest at 95 % of the others."""
-    always = [m for m in (comparison.base, "fixed", "fixed known", "one budget", "oracle", "cascade") if m in comparison.figures]
+    """The methods that fit into one picture: the base and what it is always shown beside, then the cheapest at 95 % of
+    the others.
+    """
+    always = [
+        m
+        for m in (comparison.base, "fixed", "fixed known", "one budget", "oracle", "cascade")
+        if m in comparison.figures
+    ]
     rest = [m for m in comparison.figures if m not in always]
     rest.sort(key=lambda m: (comparison.figures[m]["cost_at_keep"].value, -comparison.figures[m]["area"].value))
     return [*always, *rest[: maximum - len(always)]]
@@ -120,14 +135,22 @@ def deferral_plot(
         arms = outcomes.fixed_arms()
         cost, quality = (np.nanmean(a[:, arms], axis=0) for a in (outcomes.cost, outcomes.quality))
         names = tuple(str(outcomes.arms[i]) for i in arms)
-        series.append(Series("fixed arms", tuple((REQUESTS * cost).tolist()), tuple(quality.tolist()), labels=names, style="points"))
+        series.append(
+            Series(
+                "fixed arms", tuple((REQUESTS * cost).tolist()), tuple(quality.tolist()), labels=names, style="points"
+            )
+        )
     about = "Bands: 95 %, bootstrap over queries. A curve begins at the cheapest that its method can do."
-    return Plot(title, "US dollars per 1,000 requests", "mean quality", tuple(series), comparison.low > 0, "money", about)
+    return Plot(
+        title, "US dollars per 1,000 requests", "mean quality", tuple(series), comparison.low > 0, "money", about
+    )
 
 
 def _curve(name: str, band: Band, *, strong: bool) -> Series:
     seen = ~np.isnan(band.quality)
-    cost, quality, low, high = (tuple(a[seen].tolist()) for a in (REQUESTS * band.cost, band.quality, band.low, band.high))
+    cost, quality, low, high = (
+        tuple(a[seen].tolist()) for a in (REQUESTS * band.cost, band.quality, band.low, band.high)
+    )
     known = not np.isnan(low).any()
     return Series(name, cost, quality, low if known else (), high if known else (), strong=strong)
 

@@ -10,7 +10,9 @@ from r2router.table.table import Table
 
 
 def trained_on(router: Router, table: Table) -> tuple[str, ...]:
-    """The table's files that the router was trained on: on them it looks better than it is. The test part of a split is not among them."""
+    """The table's files that the router was trained on: on them it looks better than it is. The test part of a split is
+    not among them.
+    """
     if table.held_out or trained_share(router, table) == 0:
         return ()
     own = {digest for _, digest in router.facts.sources if digest}

@@ -8,9 +8,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 _NEIGHBOURS = {
-    key: row[max(i - 1, 0) : i] + row[i + 1 : i + 2] for row in ("qwertyuiop", "asdfghjkl", "zxcvbnm") for i, key in enumerate(row)
+    key: row[max(i - 1, 0) : i] + row[i + 1 : i + 2]
+    for row in ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+    for i, key in enumerate(row)
 }
-_BEFORE = ("Hi, quick question: ", "Hello! ", "Please help me with this. ", "I was wondering about something. ", "OK so, ")
+_BEFORE = (
+    "Hi, quick question: ",
+    "Hello! ",
+    "Please help me with this. ",
+    "I was wondering about something. ",
+    "OK so, ",
+)
 _AFTER = (" Thanks!", " Thank you in advance.", " Please answer.", " Any help is appreciated.", "")
 _PHRASES = (
     (r"\bWhat is\b", "What's"),
@@ -38,7 +46,9 @@ Noise = Callable[[str, np.random.Generator], str]
 
 
 def typos(text: str, rng: np.random.Generator) -> str:
-    """One letter in thirty, at least one: swapped with the next, left out, doubled, or its neighbour on the keyboard."""
+    """One letter in thirty, at least one: swapped with the next, left out, doubled, or its neighbour on the
+    keyboard.
+    """
     letters = [i for i, c in enumerate(text) if c.isalpha()]
     if not letters:
         return text
@@ -78,6 +88,8 @@ NOISES: dict[str, Noise] = {"typos": typos, "case": case, "filler": filler, "par
 
 
 def noisy(texts: Sequence[str], kind: str, seed: int) -> list[str]:
-    """The texts with one kind of noise, seeded; each text has a generator of its own, so that its neighbours do not matter."""
+    """The texts with one kind of noise, seeded; each text has a generator of its own, so that its neighbours do not
+    matter.
+    """
     noise = NOISES[kind]
     return [noise(text, np.random.default_rng([seed, *text.encode()[:64]])) for text in texts]

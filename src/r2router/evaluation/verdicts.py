@@ -23,6 +23,8 @@ class VerdictWords(NamedTuple):
 VERDICTS: dict[Verdict, VerdictWords] = {
     "above": VerdictWords("Routing is worth it here", "helps", "clearly above"),
     "below": VerdictWords("Routing loses here", "loses", "clearly below"),
-    "not clear": VerdictWords("It is not clear that routing is worth it here", "no clear difference", "not clearly above or below"),
+    "not clear": VerdictWords(
+        "It is not clear that routing is worth it here", "no clear difference", "not clearly above or below"
+    ),
     "not known": VerdictWords("Whether routing is worth it cannot be said by area", None, "beside"),
 }

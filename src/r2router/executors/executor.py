@@ -1,6 +1,7 @@
 """Where work in parts is done: in this thread, on several threads, or on a Ray cluster.
 
-Parts and results are bytes, and results come in the order of the parts, so that who did the work cannot change what comes out.
+Parts and results are bytes, and results come in the order of the parts, so that who did the work cannot change what
+comes out.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ class Executor(Protocol):
     """Does parts of work somewhere."""
 
     def map(self, work: Callable[[bytes], bytes], parts: Iterable[bytes]) -> Iterator[bytes]:
-        """The result of each part, in order; few parts are taken before their turn. work: for Ray, a function of a module."""
+        """The result of each part, in order; few parts are taken before their turn. work: for Ray, a function of a
+        module.
+        """
         ...
 
 

@@ -18,12 +18,16 @@ def join_ray() -> tuple[Any, bool]:
         raise MissingExtra("--engine ray needs Ray: pip install 'r2router[ray]'") from None
     started = not ray.is_initialized()
     if started:
-        ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, configure_logging=False, include_dashboard=False)
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, configure_logging=False, include_dashboard=False
+        )
     return ray, started
 
 
 class OnRay:
-    """An `Executor` of Ray tasks, one CPU each. As a context it ends Ray where it was started here. Raises `MissingExtra`."""
+    """An `Executor` of Ray tasks, one CPU each. As a context it ends Ray where it was started here. Raises
+    `MissingExtra`.
+    """
 
     def __init__(self) -> None:
         self._ray, self._started = join_ray()
@@ -53,5 +57,7 @@ class OnRay:
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from None  # what went wrong in the work, as if it had been done here
         except self._ray.exceptions.RayError as error:
-            raise R2Error(f"the Ray cluster lost a part of the work ({type(error).__name__}): run the same command again") from None
+            raise R2Error(
+                f"the Ray cluster lost a part of the work ({type(error).__name__}): run the same command again"
+            ) from None
         return done

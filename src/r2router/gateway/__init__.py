@@ -1,1 +1,3 @@
-"""The gateway: a server that clients point their base URL at, and the ledger of what it spends. It needs the `[serve]` extra."""
+"""The gateway: a server that clients point their base URL at, and the ledger of what it spends. It needs the `[serve]`
+extra.
+"""

@@ -1,4 +1,6 @@
-"""The ASGI application: which path does what. It has no framework under it: a relay must see disconnects, and cost little."""
+"""The ASGI application: which path does what. It has no framework under it: a relay must see disconnects, and cost
+little.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +103,11 @@ class Gateway:
             except Exception as error:  # noqa: BLE001  a fault of ours is this request's alone, and says nothing of what it held
                 where = traceback.extract_tb(error.__traceback__)[-1]
                 self.log.say(f"internal error: {type(error).__name__} at {where.name}:{where.lineno}", id=incoming.id)
-                await self._refuse(Refused("internal error; see the log", status=500, code="internal_error", retry=False), incoming, out)
+                await self._refuse(
+                    Refused("internal error; see the log", status=500, code="internal_error", retry=False),
+                    incoming,
+                    out,
+                )
 
     # -- what is asked ------------------------------------------------------------------------------------------------
 
@@ -115,7 +121,11 @@ class Gateway:
             await self._relay(incoming, out, dialect, await self._authorise(incoming))
             return
         if method in ("GET", "HEAD") and path == "/":
-            await out.whole(200, [_JSON], b"" if method == "HEAD" else msgspec.json.encode({"name": "r2router", "version": __version__}))
+            await out.whole(
+                200,
+                [_JSON],
+                b"" if method == "HEAD" else msgspec.json.encode({"name": "r2router", "version": __version__}),
+            )
             return
         if method in ("GET", "HEAD") and path in self._gets:
             if path not in ("/health", "/ready"):
@@ -140,7 +150,8 @@ class Gateway:
         raise Refused(f"there is no {method} {path[:200]}", status=404, code="not_found")
 
     async def _authorise(self, incoming: Incoming) -> Key | None:
-        """The key of the ledger that the request came with; None for the gateway's own, and on this machine where there is none.
+        """The key of the ledger that the request came with; None for the gateway's own, and on this machine where there
+        is none.
 
         Raises a `Refused`.
         """
@@ -149,7 +160,9 @@ class Gateway:
             return self.keys.remembered(secret) or await asyncio.to_thread(self.keys.find, secret)
         if not name and self.keys is not None and await self.keys.needed():
             raise Refused(
-                "this gateway has keys: send one as Authorization: Bearer KEY, or as x-api-key", status=401, code="invalid_api_key"
+                "this gateway has keys: send one as Authorization: Bearer KEY, or as x-api-key",
+                status=401,
+                code="invalid_api_key",
             )
         if not name:
             check_local(incoming)
@@ -157,7 +170,9 @@ class Gateway:
         wanted, _ = key_of(name)
         if not wanted or not same_secret(secret, wanted):
             raise Refused(
-                "the key is missing or wrong: send it as Authorization: Bearer KEY, or as x-api-key", status=401, code="invalid_api_key"
+                "the key is missing or wrong: send it as Authorization: Bearer KEY, or as x-api-key",
+                status=401,
+                code="invalid_api_key",
             )
         return None
 
@@ -166,7 +181,12 @@ class Gateway:
         if self.draining:
             raise Refused("the gateway is shutting down", status=503, code="shutting_down", retry_after=1)
         if self.active >= self.setting.config.limits.concurrent:
-            raise Refused("too many requests are under way (limits.concurrent)", status=503, code="too_many_requests", retry_after=1)
+            raise Refused(
+                "too many requests are under way (limits.concurrent)",
+                status=503,
+                code="too_many_requests",
+                retry_after=1,
+            )
         self.active += 1
         self._idle.clear()
         planner, asked, relay, status = self.planner, None, None, 0
@@ -251,9 +271,11 @@ class Gateway:
         if cost is not None:
             metrics.cost.labels(arm).inc(cost / 1e9)
         self.log.request(
-            id=incoming.id, status=told.status, endpoint=dialect.name, asked=asked, arm=plan.steps[0].arm, served=told.served,
+            id=incoming.id, status=told.status, endpoint=dialect.name, asked=asked, arm=plan.steps[0].arm,
+            served=told.served,
             state=told.state, latency_s=took, ttft_s=told.ttft_s, cost_usd=None if cost is None else cost / 1e9,
-            input_tokens=usage.input if usage else None, output_tokens=usage.output if usage else None, attempts=told.attempts,
+            input_tokens=usage.input if usage else None, output_tokens=usage.output if usage else None,
+            attempts=told.attempts,
             note=told.note or None,
         )  # fmt: skip
 
@@ -286,16 +308,27 @@ class Gateway:
     async def _one_model(self, name: str, out: Outgoing) -> None:
         found = catalogue.one(self.setting, name)
         if found is None:
-            raise Refused(f"there is no model {name[:100]!r}; GET /v1/models lists them", status=404, code="model_not_found", param="model")
+            raise Refused(
+                f"there is no model {name[:100]!r}; GET /v1/models lists them",
+                status=404,
+                code="model_not_found",
+                param="model",
+            )
         await out.whole(200, [_JSON], msgspec.json.encode(found))
 
     async def _route(self, incoming: Incoming, out: Outgoing) -> None:
-        """Decide only: any of the three formats, as its list of messages, items or its system prompt tells; or a plain `text`."""
+        """Decide only: any of the three formats, as its list of messages, items or its system prompt tells; or a plain
+        `text`.
+        """
         data = await incoming.body(self.setting.config.limits)
         dialect, data = _format_of(data)
         call = read_call(dialect, data, self.setting.config.server.default)
         plan = await self.planner.plan(call)
-        headers = [_JSON, (b"x-r2router-arm", header_text(plan.steps[0].arm)), (b"x-r2router-request-id", incoming.id.encode())]
+        headers = [
+            _JSON,
+            (b"x-r2router-arm", header_text(plan.steps[0].arm)),
+            (b"x-r2router-request-id", incoming.id.encode()),
+        ]
         await out.whole(200, headers, msgspec.json.encode(as_dict(plan), enc_hook=str))
 
     # -- the rest -----------------------------------------------------------------------------------------------------
@@ -343,7 +376,9 @@ class Gateway:
 def _trace(span: Span, relay: Relay) -> None:
     told, plan = relay.told, relay.plan
     cost = None if told.bill.cost is None else told.bill.cost / 1e9
-    span.say(arm=told.served, preset=plan.preset, reason=plan.reason, state=told.state, attempts=told.attempts, cost_usd=cost)
+    span.say(
+        arm=told.served, preset=plan.preset, reason=plan.reason, state=told.state, attempts=told.attempts, cost_usd=cost
+    )
     span.used(told.bill.usage, None, told.finish)
     if told.status >= 400 or told.state != "done":
         span.failed(str(told.status) if told.status >= 400 else told.state)

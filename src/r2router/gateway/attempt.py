@@ -26,7 +26,9 @@ _MAX_ERROR = 1 << 20
 
 @dataclass
 class Held:
-    """A reply that has begun, and goes to the client from here on. first: what is to be sent of it. done: whether that is all of it."""
+    """A reply that has begun, and goes to the client from here on. first: what is to be sent of it. done: whether that
+    is all of it.
+    """
 
     exchange: Exchange
     chunks: AsyncIterator[bytes]
@@ -38,7 +40,9 @@ class Held:
 
 @dataclass
 class Whole:
-    """A reply of which all came, as `held.first`. fits: false where it is too long to be kept, so that the rest is still to come."""
+    """A reply of which all came, as `held.first`. fits: false where it is too long to be kept, so that the rest is
+    still to come.
+    """
 
     held: Held
     fits: bool = True
@@ -46,7 +50,8 @@ class Whole:
 
 @dataclass
 class Lost:
-    """An attempt that gave nothing. status: of HTTP, or of ours where none came. body, headers: the provider's, empty where none came.
+    """An attempt that gave nothing. status: of HTTP, or of ours where none came. body, headers: the provider's, empty
+    where none came.
 
     words: the provider's own, for the client alone.
     maybe_billed: whether the provider may bill for it. ours: whether a key or an account of ours is the cause.
@@ -69,7 +74,9 @@ class Lost:
 class Attempts:
     """Makes attempts for one call under one setting."""
 
-    def __init__(self, call: Call, plan: Plan, setting: Setting, caller: Caller, client: Mapping[bytes, bytes], shown: str | None) -> None:
+    def __init__(
+        self, call: Call, plan: Plan, setting: Setting, caller: Caller, client: Mapping[bytes, bytes], shown: str | None
+    ) -> None:
         self._call, self._plan, self._setting, self._caller = call, plan, setting, caller
         self._client, self._shown = client, shown
         self.trace: Callable[[PlannedStep], Span] = lambda step: NOTHING
@@ -78,7 +85,9 @@ class Attempts:
         """A reply that had begun when its client left."""
 
     async def make(self, step: PlannedStep, deadline: float, *, usage: bool) -> Held | Lost:
-        """Ask the arm of a step. deadline: of the loop's clock, for the first byte. usage: whether a stream is to report its own."""
+        """Ask the arm of a step. deadline: of the loop's clock, for the first byte. usage: whether a stream is to
+        report its own.
+        """
         span = self.trace(step)
         try:
             found = await self._make(step, deadline, usage=usage)
@@ -96,7 +105,10 @@ class Attempts:
     async def _make(self, step: PlannedStep, deadline: float, *, usage: bool) -> Held | Lost:
         body, surplus = body_for(self._call, step, usage=usage)
         headers = request_headers(
-            self._client, step.provider, self._setting.keys.get(step.model.provider, ""), native=step.speaks == "messages"
+            self._client,
+            step.provider,
+            self._setting.keys.get(step.model.provider, ""),
+            native=step.speaks == "messages",
         )
         url = step.provider.base_url.rstrip("/") + step.dialect.path
         wait_s = min(step.provider.first_byte_s, deadline - asyncio.get_running_loop().time())
@@ -107,7 +119,13 @@ class Attempts:
         except Unreached as error:
             status = 504 if error.timeout else 502
             name = step.model.provider
-            return Lost("next", status, f"provider {name!r} {error.message}", maybe_billed=error.sent, whole_provider=not error.sent)
+            return Lost(
+                "next",
+                status,
+                f"provider {name!r} {error.message}",
+                maybe_billed=error.sent,
+                whole_provider=not error.sent,
+            )
         try:
             if not 200 <= exchange.status < 300:
                 return await self._refused(exchange, step, asked_usage=surplus)
@@ -164,7 +182,9 @@ class Attempts:
         action = action_of(status, words, asked_usage=asked_usage)
         ours = status in (401, 402, 403)
         moved = 300 <= status < 400
-        message = "points elsewhere, which is not followed" if moved else "refused our key" if ours else f"answered {status}"
+        message = (
+            "points elsewhere, which is not followed" if moved else "refused our key" if ours else f"answered {status}"
+        )
         foreign = step.speaks != self._call.dialect.name  # in a shape that the client does not know
         return Lost(
             action,
@@ -182,9 +202,19 @@ class Attempts:
         call, foreign = self._call, step.speaks != self._call.dialect.name
         turn = turning(call, step.speaks, shown=self._shown, input_tokens=self._plan.input_tokens) if foreign else None
         secret = self._setting.keys.get(step.model.provider, "").encode()
-        return Tap(step.dialect, surplus=surplus, shown=self._shown, coding=coding, turning=turn, outer=call.dialect, secret=secret)
+        return Tap(
+            step.dialect,
+            surplus=surplus,
+            shown=self._shown,
+            coding=coding,
+            turning=turn,
+            outer=call.dialect,
+            secret=secret,
+        )
 
-    async def _begin(self, exchange: Exchange, step: PlannedStep, deadline: float, *, surplus: bool, sent_bytes: int) -> Held | Lost:
+    async def _begin(
+        self, exchange: Exchange, step: PlannedStep, deadline: float, *, surplus: bool, sent_bytes: int
+    ) -> Held | Lost:
         tap = self._tap(step, exchange.headers.get("Content-Encoding", ""), surplus=surplus)
         tap.watch.keeps = self._plan.looks is not None or self._plan.cut != "return"
         chunks = exchange.chunks()
@@ -218,7 +248,14 @@ class Attempts:
         return await self._within_200(exchange, chunks, tap, raw, asked_usage=surplus, sent_bytes=sent_bytes)
 
     async def _within_200(
-        self, exchange: Exchange, chunks: AsyncIterator[bytes], tap: Tap, raw: bytearray, *, asked_usage: bool, sent_bytes: int
+        self,
+        exchange: Exchange,
+        chunks: AsyncIterator[bytes],
+        tap: Tap,
+        raw: bytearray,
+        *,
+        asked_usage: bool,
+        sent_bytes: int,
     ) -> Lost:
         """An error that a provider reports with a status that says all is well."""
         with suppress(BrokenOff, TimeoutError):  # the rest of it, so that it goes on whole
@@ -233,7 +270,15 @@ class Attempts:
         body = b"" if hidden else bytes(raw)
         action = action_of(status, report, asked_usage=asked_usage)
         message = "the provider refused our key" if ours else "the provider reported an error within 200"
-        lost = Lost(action, 502 if ours else status, message, body, exchange.headers, wait_of(exchange.headers, report), ours=ours)
+        lost = Lost(
+            action,
+            502 if ours else status,
+            message,
+            body,
+            exchange.headers,
+            wait_of(exchange.headers, report),
+            ours=ours,
+        )
         if not ours and not any(key.encode() in report for key in keys):
             lost.words = said(report)
         lost.maybe_billed, lost.tap, lost.sent_bytes = status >= 500, tap, sent_bytes

@@ -1,4 +1,6 @@
-"""What a request cost: the provider's report, or our own count where it made none. Never zero for what may have been billed."""
+"""What a request cost: the provider's report, or our own count where it made none. Never zero for what may have been
+billed.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ _CONVENTIONS: dict[str, Convention] = {"gemini": "gemini", "deepseek": "deepseek
 
 
 class Bill(msgspec.Struct):
-    """What all attempts of a request came to. cost: nano-dollars; None where a price is not known. estimated: partly by our own count."""
+    """What all attempts of a request came to. cost: nano-dollars; None where a price is not known. estimated: partly by
+    our own count.
+    """
 
     cost: int | None = 0
     usage: Usage | None = None
@@ -46,7 +50,8 @@ def nanos(usd: float) -> int:
 def usage_from(plan: Plan, step: PlannedStep, watch: Watch, sent_bytes: int) -> tuple[Usage, bool]:
     """(tokens of a call, whether they are our own count).
 
-    sent_bytes: of the request. A report that cannot be true is none; one of an answer that broke off counts what it has at least.
+    sent_bytes: of the request. A report that cannot be true is none; one of an answer that broke off counts what it has
+    at least.
     """
     said = plan.conversation
     maximum = None if said.images or said.state else sent_bytes
@@ -63,7 +68,9 @@ def usage_from(plan: Plan, step: PlannedStep, watch: Watch, sent_bytes: int) -> 
     return msgspec.structs.replace(reported, output=max(reported.output, own.output)), True
 
 
-def reserve(plan: Plan, ceiling: int | None, answers: int, billable: int, *, hourly: bool = False) -> tuple[int | None, int]:
+def reserve(
+    plan: Plan, ceiling: int | None, answers: int, billable: int, *, hourly: bool = False
+) -> tuple[int | None, int]:
     """(nano-dollars, tokens) of the worst case: the most expensive of the steps, as often as attempts may be billed.
 
     ceiling: the caller's cap on output. answers: how many are asked for. billable: attempts. hourly: what is
@@ -76,7 +83,9 @@ def reserve(plan: Plan, ceiling: int | None, answers: int, billable: int, *, hou
         cap = step.sent.max_tokens if step.sent.max_tokens is not None else ceiling
         if cap is None:
             cap = step.model.max_output_tokens or SAFETY_CAP
-        facts = TokenBounds(input_tokens=given, output_tokens=cap, n=max(1, answers), cache_writes="1h" if hourly else "5m")
+        facts = TokenBounds(
+            input_tokens=given, output_tokens=cap, n=max(1, answers), cache_writes="1h" if hourly else "5m"
+        )
         tokens = max(tokens, facts.tokens)
         if step.model.usd_per_million is None:
             return None, tokens
@@ -96,4 +105,7 @@ def cost_headers(bill: Bill, before: Bill) -> list[tuple[bytes, bytes]]:
     if bill.cost is None or before.cost is None:
         return []
     source = b"estimate" if bill.estimated or before.estimated else b"usage"
-    return [(b"x-r2router-cost", f"{(bill.cost + before.cost) / 1e9:.9f}".encode()), (b"x-r2router-cost-source", source)]
+    return [
+        (b"x-r2router-cost", f"{(bill.cost + before.cost) / 1e9:.9f}".encode()),
+        (b"x-r2router-cost-source", source),
+    ]

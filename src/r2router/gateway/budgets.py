@@ -18,7 +18,9 @@ Source = Literal["none", "router", "caller", "both"]
 ANTHROPIC_MIN = 1_024  # tokens of thinking that it takes at least
 
 
-def under(sent: Enforcement, caller: Ceilings, levels: tuple[str, ...], room: int, dialect: Dialect) -> tuple[Enforcement, Source]:
+def under(
+    sent: Enforcement, caller: Ceilings, levels: tuple[str, ...], room: int, dialect: Dialect
+) -> tuple[Enforcement, Source]:
     """The arm's budget with the caller's values as ceilings, and whose settings those are.
 
     levels: the efforts that the arm's model takes. room: tokens for the answer beside thinking.
@@ -38,7 +40,8 @@ def under(sent: Enforcement, caller: Ceilings, levels: tuple[str, ...], room: in
 def callers(sent: Enforcement, caller: Ceilings, room: int, dialect: Dialect) -> tuple[Enforcement, Source]:
     """The caller's values exactly as they came, and the arm's only for what the caller says nothing of.
 
-    An arm's thinking stays below the caller's cap: providers refuse more, and an answer must have room. room, dialect: as in `under`.
+    An arm's thinking stays below the caller's cap: providers refuse more, and an answer must have room. room, dialect:
+    as in `under`.
     """
     thinks = caller.effort is not None or caller.thinking is not None
     thinking = sent.thinking_tokens

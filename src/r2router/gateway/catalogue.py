@@ -1,6 +1,7 @@
 """`GET /v1/models` in the shapes that clients read: OpenAI's `data`, Anthropic's names and dates, Codex's `models`.
 
-For Codex a model is its slug alone: what else it would take from here, instructions above all, is left to its own settings.
+For Codex a model is its slug alone: what else it would take from here, instructions above all, is left to its own
+settings.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ _EPOCH = "1970-01-01T00:00:00Z"
 def listing(setting: Setting, limit: int | None = None) -> dict[str, Any]:
     """All that can be asked for: `auto` and the presets, the models that can be called, aliases without a glob."""
     entries = [_preset(setting, name) for name in ("auto", *(f"auto:{preset}" for preset in setting.config.presets()))]
-    models = [m for m in (*setting.router.pool.models, *setting.others.values()) if m.available and m.id not in setting.missing]
+    models = [
+        m
+        for m in (*setting.router.pool.models, *setting.others.values())
+        if m.available and m.id not in setting.missing
+    ]
     entries += [_entry(m.id, m.provider, m) for m in models]
     entries += [_entry(alias, "r2router", None) for alias in setting.config.alias if not set("*?[") & set(alias)]
     shown = entries if limit is None else entries[:limit]
@@ -51,7 +56,8 @@ def _preset(setting: Setting, name: str) -> dict[str, Any]:
 
 def _entry(name: str, owner: str, model: Model | None) -> dict[str, Any]:
     entry: dict[str, Any] = {
-        "id": name, "object": "model", "created": 0, "owned_by": owner, "type": "model", "display_name": name, "created_at": _EPOCH,
+        "id": name, "object": "model", "created": 0, "owned_by": owner, "type": "model", "display_name": name,
+        "created_at": _EPOCH,
     }  # fmt: skip
     if model is not None and model.context is not None:
         entry |= {"max_input_tokens": model.context, "context_length": model.context}

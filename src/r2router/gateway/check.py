@@ -22,7 +22,11 @@ def problems(setting: Setting) -> list[str]:
             if base not in setting.names:
                 found.append(f"alias {pattern!r}: there is no model {target!r}")
     for name, mask in setting.masks.items():
-        able = [arm for arm, ok in zip(setting.router.arms, mask, strict=True) if ok and setting.router.pool[arm.model].available]
+        able = [
+            arm
+            for arm, ok in zip(setting.router.arms, mask, strict=True)
+            if ok and setting.router.pool[arm.model].available
+        ]
         if not able and not setting.replay:
             found.append(f"preset {name!r}: none of its models can be called now")
     return found
@@ -36,6 +40,10 @@ def reach(setting: Setting) -> list[str]:
     async def ask() -> list[str]:
         async with Upstream({name: setting.providers[name] for name in sorted(used)}) as upstream:
             answers = await asyncio.gather(*(upstream.probe(name) for name in sorted(used)))
-        return [f"provider {name!r}: {failure.message}" for name, failure in zip(sorted(used), answers, strict=True) if failure]
+        return [
+            f"provider {name!r}: {failure.message}"
+            for name, failure in zip(sorted(used), answers, strict=True)
+            if failure
+        ]
 
     return asyncio.run(ask())

@@ -1,7 +1,8 @@
-"""What a request says, read once and for routing alone: the task, what a model must be able to do, and how long the prompt is.
+"""What a request says, read once and for routing alone: the task, what a model must be able to do, and how long the
+prompt is.
 
-The bytes that go upstream are not made from this. Only what people wrote is routed by: never what tools put out, nor the blocks that
-clients put around it and change from call to call.
+The bytes that go upstream are not made from this. Only what people wrote is routed by: never what tools put out, nor
+the blocks that clients put around it and change from call to call.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import Any
 import msgspec
 
 _TAGS = (
-    "system-reminder", "environment_context", "user_instructions", "INSTRUCTIONS", "permissions", "command-name", "command-message",
-    "command-args", "local-command-stdout", "ide_opened_file", "ide_selection", "environment_details", "skills_instructions",
+    "system-reminder", "environment_context", "user_instructions", "INSTRUCTIONS", "permissions", "command-name",
+    "command-message",
+    "command-args", "local-command-stdout", "ide_opened_file", "ide_selection", "environment_details",
+    "skills_instructions",
 )  # fmt: skip
 _BILLING = "x-anthropic-billing-header"
 _KEPT = 32_768  # characters of a turn that are looked at
@@ -28,11 +31,12 @@ _IMAGE_HEAD = 87_384  # base64 characters: the first 64 KiB
 class Conversation:
     """Collected by a wire format from its own request.
 
-    first, last: what a person wrote first and last. system: the system prompt. needs: capabilities that a model must have.
-    loop: whether the last item is the output of a tool, so that an answer is under way. state: what of a provider's own the
-    conversation carries (`signature`, `encrypted`, `previous`, ...). errors: outputs of tools that ended the conversation with one and the
-    same error, in a row. images: tokens of images and files, by their headers. binary: bytes of the body that these take. turns: its
-    items.
+    first, last: what a person wrote first and last. system: the system prompt. needs: capabilities that a model must
+    have.
+    loop: whether the last item is the output of a tool, so that an answer is under way. state: what of a provider's own
+    the conversation carries (`signature`, `encrypted`, `previous`, ...). errors: outputs of tools that ended the
+    conversation with one and the same error, in a row. images: tokens of images and files, by their headers. binary:
+    bytes of the body that these take. turns: its items.
     """
 
     def __init__(self) -> None:
@@ -99,7 +103,9 @@ class Conversation:
 
 
 def image_tokens(base64_text: str) -> int:
-    """Tokens that an image is billed at, at most, by its width and height; as a large one where those cannot be read."""
+    """Tokens that an image is billed at, at most, by its width and height; as a large one where those cannot be
+    read.
+    """
     try:
         head = base64.b64decode(base64_text[:_IMAGE_HEAD][: len(base64_text[:_IMAGE_HEAD]) // 4 * 4], validate=False)
     except (binascii.Error, ValueError):
@@ -171,7 +177,9 @@ def texts_of(content: Any, kinds: tuple[str, ...] = ("text", "input_text", "outp
     if isinstance(content, str):
         return [content]
     parts = content if isinstance(content, list) else ()
-    return [p["text"] for p in parts if isinstance(p, dict) and p.get("type") in kinds and isinstance(p.get("text"), str)]
+    return [
+        p["text"] for p in parts if isinstance(p, dict) and p.get("type") in kinds and isinstance(p.get("text"), str)
+    ]
 
 
 def dicts(value: Any) -> list[dict[str, Any]]:
@@ -182,7 +190,8 @@ def dicts(value: Any) -> list[dict[str, Any]]:
 class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller allows at most; None: nothing said.
 
-    max_tokens: of output, thinking included where the format has it so. effort: its name. thinking: tokens; 0 switches it off.
+    max_tokens: of output, thinking included where the format has it so. effort: its name. thinking: tokens; 0 switches
+    it off.
     """
 
     max_tokens: int | None = None

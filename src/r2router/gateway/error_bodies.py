@@ -7,9 +7,15 @@ from typing import Any
 
 from r2router.errors import Refused
 
-_OPENAI_TYPES = {401: "authentication_error", 402: "insufficient_quota", 403: "permission_error", 429: "rate_limit_error"}
+_OPENAI_TYPES = {
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
 _ANTHROPIC_TYPES = {
-    401: "authentication_error", 402: "billing_error", 403: "permission_error", 404: "not_found_error", 413: "request_too_large",
+    401: "authentication_error", 402: "billing_error", 403: "permission_error", 404: "not_found_error",
+    413: "request_too_large",
     429: "rate_limit_error", 504: "timeout_error", 529: "overloaded_error",
 }  # fmt: skip
 
@@ -27,7 +33,15 @@ def error_headers(refused: Refused) -> list[tuple[bytes, bytes]]:
 def openai_error(refused: Refused) -> dict[str, Any]:
     """As OpenAI's endpoints report an error."""
     kind = _OPENAI_TYPES.get(refused.status, "invalid_request_error" if refused.status < 500 else "server_error")
-    return {"error": {"message": refused.message, "type": kind, "param": refused.param, "code": refused.code, **refused.details}}
+    return {
+        "error": {
+            "message": refused.message,
+            "type": kind,
+            "param": refused.param,
+            "code": refused.code,
+            **refused.details,
+        }
+    }
 
 
 def anthropic_error(refused: Refused, request_id: str) -> dict[str, Any]:

@@ -31,7 +31,9 @@ class Exclusions:
         self._translated: dict[Speaks, tuple[Speaks, ...]] = {}  # the other endpoints that models are asked at
         self._kept: dict[tuple[Any, ...], tuple[BoolArray, dict[str, str]]] = {}
 
-    def usable(self, call: Call, needs: frozenset[str], mask: BoolArray, tokens: int) -> tuple[BoolArray, dict[str, str]]:
+    def usable(
+        self, call: Call, needs: frozenset[str], mask: BoolArray, tokens: int
+    ) -> tuple[BoolArray, dict[str, str]]:
         """((arms,) true where an arm can take the request, model or arm -> why it cannot).
 
         mask: those that the preset allows. tokens: of the prompt.
@@ -66,12 +68,16 @@ class Exclusions:
 
     @staticmethod
     def endpoint_of(speaks: Speaks, provider: Served) -> Speaks | None:
-        """The endpoint of a provider where requests of an endpoint of ours are asked: the same one, else one to translate to."""
+        """The endpoint of a provider where requests of an endpoint of ours are asked: the same one, else one to
+        translate to.
+        """
         if speaks in provider.speaks:
             return speaks
         return next((end for end in TRANSLATED if end in provider.speaks), None) if speaks in TRANSLATED else None
 
-    def _able(self, speaks: Speaks, needs: frozenset[str], losses: dict[Speaks, str]) -> tuple[BoolArray, dict[str, str]]:
+    def _able(
+        self, speaks: Speaks, needs: frozenset[str], losses: dict[Speaks, str]
+    ) -> tuple[BoolArray, dict[str, str]]:
         why: dict[str, str] = {}
         for model in self._pool.models:
             if reason := self._lacks(model, speaks, needs, losses):
@@ -91,7 +97,10 @@ class Exclusions:
         if end is None:
             return f"provider {model.provider!r} does not speak {speaks}"
         if end != speaks and losses.get(end):
-            return f"provider {model.provider!r} does not speak {speaks}, and in {end} something would be lost: {losses[end]}"
+            return (
+                f"provider {model.provider!r} does not speak {speaks}, and in {end} something would be lost:"
+                f" {losses[end]}"
+            )
         if model.provider == REPLAY:
             return ""
         for need in sorted(needs):

@@ -13,8 +13,9 @@ from r2router.upstream.limits import retry_after, seconds
 from r2router.upstream.wire import kind_of, said
 
 Action = Literal["next", "larger", "return", "plain"]
-"""next: the next fallback. larger: one with a larger context window. return: the client gets the error. plain: the same model again,
-without `stream_options`."""
+"""next: the next fallback. larger: one with a larger context window. return: the client gets the error. plain: the same
+model again, without `stream_options`.
+"""
 
 _STREAM_OPTIONS = re.compile(r"stream_options|include_usage", re.IGNORECASE)
 _FAILURES = 3  # in a row
@@ -50,14 +51,17 @@ def within_200(error: Any) -> int:
         return code
     kind = str(error.get("type") or code or "") if isinstance(error, dict) else ""
     named = {
-        "rate_limit": 429, "overloaded": 529, "insufficient_quota": 429, "invalid_request": 400, "not_found": 404, "authentication": 401,
+        "rate_limit": 429, "overloaded": 529, "insufficient_quota": 429, "invalid_request": 400, "not_found": 404,
+        "authentication": 401,
         "permission": 403, "context_length": 400,
     }  # fmt: skip
     return next((status for word, status in named.items() if word in kind), 502)
 
 
 def wait_of(headers: Mapping[str, str], body: bytes) -> float | None:
-    """Seconds that an error asks to wait: in its headers, or in its body as Google puts it (`retryDelay`) and OpenAI (`try again in`)."""
+    """Seconds that an error asks to wait: in its headers, or in its body as Google puts it (`retryDelay`) and OpenAI
+    (`try again in`).
+    """
     asked = retry_after(headers)
     if asked is None and (found := _DELAY.search(body[:65_536])):
         asked = seconds(found[1].decode())
@@ -74,13 +78,17 @@ class _Trouble(msgspec.Struct):
 
 
 class Breaker:
-    """Remembers what fails, by provider and model. What does is asked last, until its pause is over; one success clears it."""
+    """Remembers what fails, by provider and model. What does is asked last, until its pause is over; one success clears
+    it.
+    """
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], _Trouble] = {}
 
     def failed(self, provider: str, model: str, *, wait: float | None = None, whole: bool = False) -> None:
-        """wait: what the provider asked for. whole: whether it is the provider that fails (its key, its network), not the model."""
+        """wait: what the provider asked for. whole: whether it is the provider that fails (its key, its network), not
+        the model.
+        """
         found = self._known.setdefault((provider, "" if whole else model), _Trouble())
         found.failures += 1
         now = time.monotonic()

@@ -24,12 +24,16 @@ class Feedback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def take(data: bytes, key: str | None, books: Books, setting: Setting, targets: Targets) -> bytes:
-    """Keep a score; the body to answer. key: whose request it must be; None: anybody's. Raises `Refused` and `Refused`."""
+    """Keep a score; the body to answer. key: whose request it must be; None: anybody's. Raises `Refused` and
+    `Refused`.
+    """
     try:
         said = msgspec.json.decode(data, type=Feedback)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(
-            f'{error}; send {{"request_id": "...", "score": 1.0}}, a score from 0 to 1', status=400, code="invalid_feedback"
+            f'{error}; send {{"request_id": "...", "score": 1.0}}, a score from 0 to 1',
+            status=400,
+            code="invalid_feedback",
         ) from None
     if not isinstance(books, Ledger):
         raise Refused("this gateway keeps no ledger, so it knows no request", status=404, code="no_ledger")

@@ -18,7 +18,8 @@ MAX_EVENT = 4 << 20
 class Frames:
     """Cuts a stream into events, each with the empty line that ends it.
 
-    maximum: bytes of an event that is kept for its end. What a longer one has is given out in parts, marked as not whole.
+    maximum: bytes of an event that is kept for its end. What a longer one has is given out in parts, marked as not
+    whole.
     """
 
     def __init__(self, maximum: int = MAX_EVENT) -> None:
@@ -57,7 +58,9 @@ class Frames:
 
 
 def parse(event: bytes) -> tuple[bytes, bytes]:
-    """(name, data) of an event; both empty for a comment. Lines end in LF, CR or both; lines of data are put together."""
+    """(name, data) of an event; both empty for a comment. Lines end in LF, CR or both; lines of data are put
+    together.
+    """
     name, data = b"", []
     for line in event.removeprefix(BOM).splitlines():
         kind, value = field(line)

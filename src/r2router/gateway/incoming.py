@@ -50,7 +50,9 @@ class Incoming:
         return self._headers
 
     async def body(self, bounds: Bounds) -> bytes:
-        """The whole body, unpacked. Raises `Refused` where it is too large, too slow or packed in another way; `Gone`."""
+        """The whole body, unpacked. Raises `Refused` where it is too large, too slow or packed in another way;
+        `Gone`.
+        """
         maximum = int(bounds.body_mb * MB)
         declared = self.header(b"content-length")
         if declared.isdigit() and int(declared[:18]) > maximum:
@@ -79,14 +81,18 @@ class Incoming:
             async with asyncio.timeout_at(deadline or asyncio.get_running_loop().time() + bounds.body_s):
                 message = await self.receive()
         except TimeoutError:
-            raise Refused(f"the body did not arrive within {bounds.body_s:g} s", status=408, code="request_timeout") from None
+            raise Refused(
+                f"the body did not arrive within {bounds.body_s:g} s", status=408, code="request_timeout"
+            ) from None
         if message["type"] == "http.disconnect":
             raise Gone
         return message
 
 
 def _too_large(maximum: int) -> Refused:
-    return Refused(f"the body is larger than {maximum / MB:g} MB (limits.body_mb)", status=413, code="request_too_large")
+    return Refused(
+        f"the body is larger than {maximum / MB:g} MB (limits.body_mb)", status=413, code="request_too_large"
+    )
 
 
 def unpacked(data: bytes, coding: str, maximum: int) -> bytes:
@@ -100,7 +106,9 @@ def unpacked(data: bytes, coding: str, maximum: int) -> bytes:
     except ValueError as error:
         if "damaged" in str(error):
             raise Refused(f"the body is no {coding[:20]}: it is {error}", status=400, code="invalid_body") from None
-        raise Refused("Content-Encoding must be zstd, gzip, deflate or identity", status=415, code="unsupported_encoding") from None
+        raise Refused(
+            "Content-Encoding must be zstd, gzip, deflate or identity", status=415, code="unsupported_encoding"
+        ) from None
 
 
 def _unzstd(data: bytes, maximum: int) -> bytes:
@@ -125,7 +133,9 @@ def _unzstd(data: bytes, maximum: int) -> bytes:
                 raise Refused("the body is not zstd: it ends too early", status=400, code="invalid_body")
             data = unpack.unused_data
     except zstd.ZstdError:
-        raise Refused("the body is not zstd: it is damaged in its compressed form", status=400, code="invalid_body") from None
+        raise Refused(
+            "the body is not zstd: it is damaged in its compressed form", status=400, code="invalid_body"
+        ) from None
     return b"".join(parts)
 
 
@@ -158,7 +168,9 @@ def is_loopback(host: str) -> bool:
 
 
 def check_local(incoming: Incoming) -> None:
-    """Without keys only programs of this machine may ask: no web page, under whatever name it found the port. Raises `Refused`."""
+    """Without keys only programs of this machine may ask: no web page, under whatever name it found the port. Raises
+    `Refused`.
+    """
     try:
         host = urlsplit(f"//{incoming.header(b'host')}").hostname or "localhost"
         source = incoming.header(b"origin")

@@ -63,7 +63,8 @@ class Use(msgspec.Struct, frozen=True):
 class Keys:
     """The keys in a ledger. Each method is one transaction; all may be called from any thread.
 
-    fresh_s: seconds for which `find` remembers a key. A key that has ended is refused at once all the same, by the ledger.
+    fresh_s: seconds for which `find` remembers a key. A key that has ended is refused at once all the same, by the
+    ledger.
     """
 
     def __init__(self, where: str | Path, *, fresh_s: float = 5.0, clock: Callable[[], float] = time.time) -> None:
@@ -94,7 +95,16 @@ class Keys:
             id=f"k_{secrets.token_hex(6)}", name=name, made=self._now(), shadow=shadow, presets=presets, models=models,
             limits=limits or Limits(),
         )  # fmt: skip
-        values = (key.id, key.name, key.made, None, int(shadow), _globs(presets), _globs(models), *msgspec.structs.astuple(key.limits))
+        values = (
+            key.id,
+            key.name,
+            key.made,
+            None,
+            int(shadow),
+            _globs(presets),
+            _globs(models),
+            *msgspec.structs.astuple(key.limits),
+        )
         with self._open() as database:
             database.rows(f"INSERT INTO keys ({_KEY}) VALUES (?{', ?' * (len(values) - 1)})", values)  # noqa: S608 - our own names
             return key, self._secret(database, key.id)
@@ -105,7 +115,9 @@ class Keys:
             keys = [_key(row) for row in database.rows(f"SELECT {_KEY} FROM keys ORDER BY made, id")]  # noqa: S608
             found = []
             for key in keys:
-                rows = database.rows("SELECT spent, reserved, requests, open FROM windows WHERE id = ?", (window_id(key.id, TOTAL),))
+                rows = database.rows(
+                    "SELECT spent, reserved, requests, open FROM windows WHERE id = ?", (window_id(key.id, TOTAL),)
+                )
                 found.append((key, Use(*rows[0]) if rows else Use(0, 0, 0, 0)))
             return found
 
@@ -126,7 +138,9 @@ class Keys:
             return self._known(database, name)
 
     def rotate(self, name: str, *, keep_s: float = 0.0) -> str:
-        """A new secret for a key, which keeps its limits and what it has used. keep_s: seconds for which the old ones still work."""
+        """A new secret for a key, which keeps its limits and what it has used. keep_s: seconds for which the old ones
+        still work.
+        """
         if not 0 <= keep_s <= 366 * 86400:
             raise ConfigError(f"the old secret cannot be kept for {keep_s:g} s; give 0 to {366 * 86400:,}")
         until = self._now() + round(keep_s * 1e6)
@@ -134,7 +148,10 @@ class Keys:
             key = self._known(database, name)
             if key.ended is not None:
                 raise UsageError(f"key {name} has ended: make a new one")
-            database.rows("UPDATE key_secrets SET expires = ? WHERE key_id = ? AND (expires IS NULL OR expires > ?)", (until, name, until))
+            database.rows(
+                "UPDATE key_secrets SET expires = ? WHERE key_id = ? AND (expires IS NULL OR expires > ?)",
+                (until, name, until),
+            )
             secret = self._secret(database, name)
         self._forget()
         return secret
@@ -151,7 +168,9 @@ class Keys:
     # -- for the request path -----------------------------------------------------------------------------------------
 
     def any(self) -> bool:
-        """Whether a key was ever made: then a request needs one. Ending the last key locks the gateway; it does not open it."""
+        """Whether a key was ever made: then a request needs one. Ending the last key locks the gateway; it does not
+        open it.
+        """
         with self._open() as database:
             found = bool(database.rows("SELECT 1 FROM keys LIMIT 1"))
         self._any = (self._clock() + self._fresh_s, found)

@@ -1,4 +1,6 @@
-"""A cascade within one request: answers are asked for one by one and looked at, and the accepted one goes to the client as it came."""
+"""A cascade within one request: answers are asked for one by one and looked at, and the accepted one goes to the client
+as it came.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ class Looking:
         self._plan, self._looks, self._attempts, self._max = plan, looks, attempts, maximum
         self.seen: list[Seen] = []
 
-    async def run(self, deadline: float, began: Callable[[PlannedStep], None], failed: Callable[[Lost, PlannedStep], None]) -> Outcome:
+    async def run(
+        self, deadline: float, began: Callable[[PlannedStep], None], failed: Callable[[Lost, PlannedStep], None]
+    ) -> Outcome:
         """Ask until an answer is accepted. deadline: of the loop's clock; then the best answer so far is taken."""
         question, lost, loop = self._looks.question, None, asyncio.get_running_loop()
         calls = 0
@@ -68,7 +72,9 @@ class Looking:
                 question = question.without(step.arm)
                 continue
             self.seen.append(Seen(step, held.held, self._answer(step, held.held)))
-            if not held.fits or held.held.tap.watch.calls:  # too long to look at, or calls of tools, which only the client can judge
+            if (
+                not held.fits or held.held.tap.watch.calls
+            ):  # too long to look at, or calls of tools, which only the client can judge
                 return Outcome(self.seen[-1], "cascade: it is relayed unseen", lost)
 
     async def _next(self, question: Question, *, stop: bool) -> Next:

@@ -1,4 +1,6 @@
-"""An answer that the arm's own budget cut, where the preset wants it whole: continued, or asked for again without that budget."""
+"""An answer that the arm's own budget cut, where the preset wants it whole: continued, or asked for again without that
+budget.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,14 @@ def cut_by_us(call: Call, plan: Plan, step: PlannedStep, held: Held) -> bool:
     cap, theirs = step.sent.max_tokens, call.ceilings.max_tokens
     watch = held.tap.watch
     ours = cap is not None and (theirs is None or cap < theirs)
-    return plan.cut != "return" and ours and held.done and not held.tap.streamed and watch.finish in CUT and not watch.calls
+    return (
+        plan.cut != "return"
+        and ours
+        and held.done
+        and not held.tap.streamed
+        and watch.finish in CUT
+        and not watch.calls
+    )
 
 
 def second(call: Call, plan: Plan, step: PlannedStep, held: Held) -> PlannedStep | None:

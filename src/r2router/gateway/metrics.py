@@ -1,4 +1,6 @@
-"""Prometheus metrics of one gateway, in a registry of its own. No label holds a key, a prompt or anything else that a client can choose."""
+"""Prometheus metrics of one gateway, in a registry of its own. No label holds a key, a prompt or anything else that a
+client can choose.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +22,35 @@ class Metrics:
             raise MissingExtra("the gateway needs the [serve] extra: pip install 'r2router[serve]'") from None
         self.registry = CollectorRegistry()
         given: dict[str, Any] = {"registry": self.registry}
-        self.requests = Counter("r2router_requests", "Requests that are over", ["endpoint", "preset", "arm", "state"], **given)
+        self.requests = Counter(
+            "r2router_requests", "Requests that are over", ["endpoint", "preset", "arm", "state"], **given
+        )
         self.errors = Counter("r2router_errors", "Answers with an error status", ["endpoint", "status"], **given)
         self.attempts = Counter("r2router_attempts", "Calls to providers", ["endpoint"], **given)
-        self.fallbacks = Counter("r2router_fallbacks", "Requests that another arm answered than the first", ["endpoint"], **given)
+        self.fallbacks = Counter(
+            "r2router_fallbacks", "Requests that another arm answered than the first", ["endpoint"], **given
+        )
         self.tokens = Counter("r2router_tokens", "Tokens as providers report them", ["arm", "kind"], **given)
         self.cost = Counter("r2router_cost_usd", "US dollars spent", ["arm"], **given)
-        self.over = Counter("r2router_over_bound_usd", "US dollars that providers billed above the bound of a request", ["arm"], **given)
-        self.latency = Histogram("r2router_request_seconds", "Seconds to its end", ["endpoint"], buckets=_LATENCY, **given)
-        self.ttft = Histogram("r2router_first_byte_seconds", "Seconds to its first byte", ["endpoint"], buckets=_LATENCY, **given)
-        self.overhead = Histogram("r2router_overhead_seconds", "Seconds before the first call", ["preset"], buckets=_OVERHEAD, **given)
+        self.over = Counter(
+            "r2router_over_bound_usd", "US dollars that providers billed above the bound of a request", ["arm"], **given
+        )
+        self.latency = Histogram(
+            "r2router_request_seconds", "Seconds to its end", ["endpoint"], buckets=_LATENCY, **given
+        )
+        self.ttft = Histogram(
+            "r2router_first_byte_seconds", "Seconds to its first byte", ["endpoint"], buckets=_LATENCY, **given
+        )
+        self.overhead = Histogram(
+            "r2router_overhead_seconds", "Seconds before the first call", ["preset"], buckets=_OVERHEAD, **given
+        )
         self.active = Gauge("r2router_requests_active", "Requests under way", **given)
         self.troubled = Gauge("r2router_upstreams_troubled", "Providers and models that are known to fail now", **given)
         self.target = Gauge(
-            "r2router_target", "What presets hold: US dollars per request or day, or quality", ["preset", "kind", "what"], **given
+            "r2router_target",
+            "What presets hold: US dollars per request or day, or quality",
+            ["preset", "kind", "what"],
+            **given,
         )
         self.vectors = Gauge("r2router_vectors", "Texts encoded, found in the cache, and refused", ["what"], **given)
 

@@ -71,7 +71,9 @@ class Outgoing:
 
 
 class Presence:
-    """Ends the work of the current task when its client leaves: `async with Presence(incoming): ...` raises `Gone` then."""
+    """Ends the work of the current task when its client leaves: `async with Presence(incoming): ...` raises `Gone`
+    then.
+    """
 
     def __init__(self, incoming: Incoming) -> None:
         self._incoming = incoming

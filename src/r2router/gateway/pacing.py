@@ -1,18 +1,23 @@
-"""A spend target: the mean cost of a preset's requests is held by moving its value of a right answer (a paced dual update).
+"""A spend target: the mean cost of a preset's requests is held by moving its value of a right answer (a paced dual
+update).
 
-A router takes the arm with the most value * quality - cost. The value is the inverse of the multiplier of the constraint "mean cost at
-most the target"; after each request it takes a step against what the request cost too much (dual descent in the logarithm, as budget
-pacing in advertising: Balseiro & Gur, Management Science 2019). Three things make it hold from the start, and through a change of traffic:
+A router takes the arm with the most value * quality - cost. The value is the inverse of the multiplier of the
+constraint "mean cost at most the target"; after each request it takes a step against what the request cost too much
+(dual descent in the logarithm, as budget pacing in advertising: Balseiro & Gur, Management Science 2019). Three things
+make it hold from the start, and through a change of traffic:
 
-- The value moves by the sum of all errors, so it settles where the mean cost is the target, whatever the router's forecasts are worth.
-- What was spent too much or too little so far (`pending`) is made up for over the next `REPAY` requests. Without that the mean would stay
-  off by what the value had to move: |log(value / start)| / (RATE * n) of the target after n requests. With it, the mean is off by
-  |pending| / n, and pending goes to zero. REPAY makes the loop critically damped where 1 % more value buys 0.4 % more cost (4 / (0.4 *
-  RATE) requests); where it buys less, the mean swings a little before it settles.
+- The value moves by the sum of all errors, so it settles where the mean cost is the target, whatever the router's
+  forecasts are worth.
+- What was spent too much or too little so far (`pending`) is made up for over the next `REPAY` requests. Without that
+  the mean would stay off by what the value had to move: |log(value / start)| / (RATE * n) of the target after n
+  requests. With it, the mean is off by |pending| / n, and pending goes to zero. REPAY makes the loop critically damped
+  where 1 % more value buys 0.4 % more cost (4 / (0.4 * RATE) requests); where it buys less, the mean swings a little
+  before it settles.
 - One expensive request moves the value by at most `STEP` times the rate; all of it is pending.
 
-Dollars per day are held through dollars per request: a day's target divided by the requests of a day, as the last week had them. A mean
-quality is held in the same way, where feedback on answers exists: below it the value rises, above it falls.
+Dollars per day are held through dollars per request: a day's target divided by the requests of a day, as the last week
+had them. A mean quality is held in the same way, where feedback on answers exists: below it the value rises, above it
+falls.
 """
 
 from __future__ import annotations
@@ -40,13 +45,18 @@ _FIRST_S = 60.0  # how long traffic is taken to have been there when the first r
 Kind = Literal["cost", "day", "quality"]
 """cost: US dollars per request. day: US dollars per day. quality: a mean score, 0 to 1."""
 
-_UNITS = {"cost": "US dollars per request, above 0", "day": "US dollars per day, above 0", "quality": "a mean quality above 0 and below 1"}
+_UNITS = {
+    "cost": "US dollars per request, above 0",
+    "day": "US dollars per day, above 0",
+    "quality": "a mean quality above 0 and below 1",
+}
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """What is held, and how far it is.
 
-    start: the calibrated value of a right answer, US dollars. pending: what is still to be spent (negative: to be saved), in targets.
+    start: the calibrated value of a right answer, US dollars. pending: what is still to be spent (negative: to be
+    saved), in targets.
     n, total: of what was observed. begun, last: of the first and the last of it, seconds since 1970; 0: there is none.
     recent: how many in about the last week.
     """
@@ -96,7 +106,8 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         return self.mean / self.target - 1
 
     def after(self, observed: float, at: float = 0.0) -> Pace:
-        """The pace after a request that cost so many US dollars, or whose answer had this quality. What is not finite says nothing.
+        """The pace after a request that cost so many US dollars, or whose answer had this quality. What is not finite
+        says nothing.
 
         at: when, in seconds since 1970; a clock that was set back stands still.
         """

@@ -32,7 +32,9 @@ _UNKNOWN_SPREAD = 0.29
 
 
 class Planner:
-    """Plans requests under one setting. vectors: made anew with each router. targets: how far presets are with what they hold."""
+    """Plans requests under one setting. vectors: made anew with each router. targets: how far presets are with what
+    they hold.
+    """
 
     def __init__(self, setting: Setting, vectors: Vectors | None = None, targets: Targets | None = None) -> None:
         self.setting = setting
@@ -63,18 +65,31 @@ class Planner:
         why = self.setting.missing.get(model.id, "")
         provider = self.setting.providers.get(model.provider)
         if why or provider is None:
-            raise Refused(f"model {model.id!r} cannot be called: {why}", status=503, code="model_unavailable", param="model", retry=False)
+            raise Refused(
+                f"model {model.id!r} cannot be called: {why}",
+                status=503,
+                code="model_unavailable",
+                param="model",
+                retry=False,
+            )
         speaks, why = self.exclusions.endpoint(call, provider)
         if speaks is None:
             raise Refused(
-                f"model {model.id!r}: provider {model.provider!r} {why}", status=400, code="endpoint_not_supported", param="model"
+                f"model {model.id!r}: provider {model.provider!r} {why}",
+                status=400,
+                code="endpoint_not_supported",
+                param="model",
             )
         sent, arm = Enforcement(), model.id
         source: Source = "none"
         if budget is not None and call.dialect.routed:
             arm = Arm.of(model.id, budget.id)
             at = self.router.pool.index.get(Arm(arm))
-            own = self._controls.collected[at].enforcement(model, budget) if at is not None else Controls().enforcement(model, budget)
+            own = (
+                self._controls.collected[at].enforcement(model, budget)
+                if at is not None
+                else Controls().enforcement(model, budget)
+            )
             room = Controls().answer_room if at is None else self._controls.collected[at].controls.answer_room
             sent, source = callers(own, call.ceilings, room, provider.dialect)
         step = PlannedStep(str(arm), model, provider, sent, source, speaks, edits=self._edits(model))
@@ -83,19 +98,28 @@ class Planner:
     async def _routed(self, call: Call, name: str, session: Session | None) -> Plan:
         preset, mask = self._preset(call, name)
         if not call.dialect.routed:
-            raise Refused(f"{call.dialect.path} takes a concrete model, not {call.asked!r}", status=400, code="not_routed", param="model")
+            raise Refused(
+                f"{call.dialect.path} takes a concrete model, not {call.asked!r}",
+                status=400,
+                code="not_routed",
+                param="model",
+            )
         task = call.conversation.task
         encoded = await self.vectors.of(task) if task else None
         tokens = self._input_tokens(call, encoded.tokens if encoded else 0)
         counts = np.array([float(tokens)])
-        forecast = self._prior_forecast(counts) if encoded is None else self.router.forecast_vectors(encoded.vector, counts)
+        forecast = (
+            self._prior_forecast(counts) if encoded is None else self.router.forecast_vectors(encoded.vector, counts)
+        )
         needs = frozenset(call.conversation.needs | set(call.wanted.require))
         usable, excluded = self.exclusions.usable(call, needs, mask, tokens)
         stay = self._staying.decide(call.conversation, session, usable, tokens, preset.switch_usd)
         baseline = self._baseline(forecast)
         pace = self.setting.paces.get(f"auto:{name}") if call.wanted.policy is None else None
         if pace is not None:
-            preset = msgspec.structs.replace(preset, policy=Value((await self._targets.current(f"auto:{name}", pace)).value))
+            preset = msgspec.structs.replace(
+                preset, policy=Value((await self._targets.current(f"auto:{name}", pace)).value)
+            )
         forecast = msgspec.structs.replace(forecast, cost=np.maximum(forecast.cost + stay.extra, 0.0))
         decision = self._decide(forecast, preset, stay, excluded)
         effort = call.wanted.effort or preset.effort
@@ -106,7 +130,10 @@ class Planner:
             first = (await asyncio.to_thread(looks.question.step, [])).call
             decision = decision if first is None else first
         others = [arm for arm in decision.fallbacks if arm != decision.arm]
-        steps = [self._step(call, decision.arm, decision.enforcement, effort), *(self._step(call, arm, None, effort) for arm in others)]
+        steps = [
+            self._step(call, decision.arm, decision.enforcement, effort),
+            *(self._step(call, arm, None, effort) for arm in others),
+        ]
         reason = stay.reason or _reason(decision, session)
         mends = looks is None and not call.stream and not {"tools", "n"} & needs and not isinstance(preset.policy, Best)
         return Plan(
@@ -131,7 +158,9 @@ class Planner:
         cost, quality = float(forecast.cost[0, at]), float(forecast.quality[0, at])
         return Baseline(self.router.arms[at], cost, quality) if math.isfinite(cost) and math.isfinite(quality) else None
 
-    def _looks(self, call: Call, vector: FloatArray, forecast: Forecast, preset: Preset, stay: Stay, effort: str) -> Looks | None:
+    def _looks(
+        self, call: Call, vector: FloatArray, forecast: Forecast, preset: Preset, stay: Stay, effort: str
+    ) -> Looks | None:
         """How answers are looked at; None where the router has not learned it, or where looking did not pay."""
         question = Question.on(self.router, call.conversation.task, vector, forecast, stay.mask, preset.policy)
         if not question.looking:
@@ -157,7 +186,9 @@ class Planner:
             raise self._nothing(error, excluded) from None
         except R2Error as error:
             raise Refused(str(error), status=400, code="invalid_policy") from None
-        fallbacks = tuple(a for a in (free.arm, *free.fallbacks) if Arm(a).model != kept.model and a in self.router.pool.index)
+        fallbacks = tuple(
+            a for a in (free.arm, *free.fallbacks) if Arm(a).model != kept.model and a in self.router.pool.index
+        )
         return msgspec.structs.replace(kept, fallbacks=fallbacks)
 
     def _preset(self, call: Call, name: str) -> tuple[Preset, BoolArray]:
@@ -166,7 +197,10 @@ class Planner:
         preset = known.get(name) if name else Preset()
         if preset is None:
             raise Refused(
-                f"there is no preset {name[:100]!r}{suggest(name[:100], known)}", status=404, code="model_not_found", param="model"
+                f"there is no preset {name[:100]!r}{suggest(name[:100], known)}",
+                status=404,
+                code="model_not_found",
+                param="model",
             )
         mask = self.setting.masks[name] if name else np.ones(len(self.router.arms), dtype=bool)
         if wanted.policy is not None:
@@ -194,7 +228,9 @@ class Planner:
             sent, source = callers(sent, call.ceilings, collected.controls.answer_room, provider.dialect)
         else:
             sent, source = under(sent, call.ceilings, levels, collected.controls.answer_room, provider.dialect)
-        return PlannedStep(str(arm), model, provider, sent, source, speaks, self._refuses(model, provider, sent), self._edits(model))
+        return PlannedStep(
+            str(arm), model, provider, sent, source, speaks, self._refuses(model, provider, sent), self._edits(model)
+        )
 
     def _any_arm(self, model: str) -> int:
         return next(i for i, arm in enumerate(self.router.arms) if arm.model == model)
@@ -215,7 +251,9 @@ class Planner:
         return NO_EDITS if overlay is None else overlay.edits
 
     def _input_tokens(self, call: Call, task_tokens: int) -> int:
-        """The prompt's tokens, about: exact where it is one text alone, else by its bytes, images and files by their headers."""
+        """The prompt's tokens, about: exact where it is one text alone, else by its bytes, images and files by their
+        headers.
+        """
         said = call.conversation
         alone = said.turns <= 1 and not said.system and not said.needs
         if alone and task_tokens:
@@ -224,15 +262,21 @@ class Planner:
         return max(task_tokens, by_size) + said.images
 
     def _prior_forecast(self, counts: FloatArray) -> Forecast:
-        """What is forecast of a request without a text, or whose text could not be encoded: the arms' averages, as of unfamiliar ones."""
+        """What is forecast of a request without a text, or whose text could not be encoded: the arms' averages, as of
+        unfamiliar ones.
+        """
         quality, tokens = self._prior
         cost = self.router.pool.cost(self.router.input_tokens.estimate(counts), tokens)
-        return Forecast(self.router.arms, quality, tokens, np.full_like(quality, _UNKNOWN_SPREAD), np.zeros(1, dtype=bool), cost)
+        return Forecast(
+            self.router.arms, quality, tokens, np.full_like(quality, _UNKNOWN_SPREAD), np.zeros(1, dtype=bool), cost
+        )
 
     def _nothing(self, error: NoFeasibleArm, excluded: dict[str, str]) -> Refused:
         why = "; ".join(f"{name}: {reason}" for name, reason in list(excluded.items())[:8])
         return Refused(
-            f"no model can take this request ({error})" + (f". Left out: {why}" if why else ""), status=400, code="no_feasible_arm"
+            f"no model can take this request ({error})" + (f". Left out: {why}" if why else ""),
+            status=400,
+            code="no_feasible_arm",
         )
 
     def close(self) -> None:
@@ -245,7 +289,9 @@ _REFUSED_REASONING = frozenset({"temperature", "top_p", "presence_penalty", "fre
 
 
 def _may_look(call: Call, needs: frozenset[str], stay: Stay) -> bool:
-    """Whether a cascade may look at answers: not in the middle of a tool's use, and not where the client reads along to act on it."""
+    """Whether a cascade may look at answers: not in the middle of a tool's use, and not where the client reads along to
+    act on it.
+    """
     return not (stay.arm or stay.escalate or {"n", "background"} & needs or (call.stream and "tools" in needs))
 
 

@@ -49,8 +49,17 @@ class Told:
 class Relay:
     """Serves one call. began: of the loop's clock, when the request came."""
 
-    def __init__(self, call: Call, plan: Plan, setting: Setting, incoming: Incoming, out: Outgoing, began: float) -> None:
-        self.call, self.plan, self.setting, self.incoming, self.out, self.began = call, plan, setting, incoming, out, began
+    def __init__(
+        self, call: Call, plan: Plan, setting: Setting, incoming: Incoming, out: Outgoing, began: float
+    ) -> None:
+        self.call, self.plan, self.setting, self.incoming, self.out, self.began = (
+            call,
+            plan,
+            setting,
+            incoming,
+            out,
+            began,
+        )
         self.told = Told()
         self._bounds = setting.config.limits
         wish = setting.config.server.reply_model
@@ -208,7 +217,9 @@ class Relay:
         numbers = list(range(len(self.plan.steps)))
         if len(numbers) == 1:
             return numbers
-        return sorted(numbers, key=lambda i: breaker.open(self.plan.steps[i].model.provider, self.plan.steps[i].model.id))
+        return sorted(
+            numbers, key=lambda i: breaker.open(self.plan.steps[i].model.provider, self.plan.steps[i].model.id)
+        )
 
     def _note_failure(self, lost: Lost, step: PlannedStep, breaker: Breaker) -> None:
         if lost.action == "next":
@@ -221,7 +232,13 @@ class Relay:
         self.told.status = lost.status
         self.told.note = lost.message
         code = _CODES.get(lost.status, "provider_error")
-        refused = Refused(lost.words or lost.message, status=lost.status, code=code, retry_after=lost.wait, retry=not lost.maybe_billed)
+        refused = Refused(
+            lost.words or lost.message,
+            status=lost.status,
+            code=code,
+            retry_after=lost.wait,
+            retry=not lost.maybe_billed,
+        )
         if self.out.started:
             await self.out.write(self.call.dialect.broken(refused, self.incoming.id, self._observed()))
             await self.out.end()
@@ -252,10 +269,14 @@ class Relay:
                 cost = Bill()
                 cost.add(step, usage, estimated=estimated)
                 await self._wait_for_row()
-                await self.out.whole(held.exchange.status, headers + cost_headers(cost, self.told.bill) + given, held.first)
+                await self.out.whole(
+                    held.exchange.status, headers + cost_headers(cost, self.told.bill) + given, held.first
+                )
             else:
                 if not self.out.started:
-                    await self.out.start(held.exchange.status, headers + self._forecast_headers() + given + _STREAM_HEADERS)
+                    await self.out.start(
+                        held.exchange.status, headers + self._forecast_headers() + given + _STREAM_HEADERS
+                    )
                 await self.out.write(held.first)
                 self._mark_first()
                 if not held.done:
@@ -313,7 +334,12 @@ class Relay:
 
     def _headers(self, step: PlannedStep, before: Lost | None = None) -> list[tuple[bytes, bytes]]:
         reason = self._reason or self.plan.reason if before is None else f"fallback:{before.status}: {before.message}"
-        found = [("arm", step.arm), ("reason", reason), ("request-id", self.incoming.id), ("budget-source", step.source)]
+        found = [
+            ("arm", step.arm),
+            ("reason", reason),
+            ("request-id", self.incoming.id),
+            ("budget-source", step.source),
+        ]
         if self._session:
             found.append(("session", self._session))
         if step.model.provider == REPLAY:

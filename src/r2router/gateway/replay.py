@@ -9,7 +9,10 @@ import msgspec
 
 from r2router.gateway.config import Served
 
-TEXT = "[r2router replay] No provider key is set, so no model was asked. The routing decision is real: see the x-r2router headers."
+TEXT = (
+    "[r2router replay] No provider key is set, so no model was asked. The routing decision is real: see the x-r2router"
+    " headers."
+)
 _TOKENS = 28
 
 
@@ -72,19 +75,32 @@ def _chat_stream(asked: dict[str, Any], given: int) -> list[bytes]:
 
 def _message(asked: dict[str, Any], given: int) -> dict[str, Any]:
     return {
-        "id": "msg_replay", "type": "message", "role": "assistant", "model": asked["model"], "content": [{"type": "text", "text": TEXT}],
+        "id": "msg_replay", "type": "message", "role": "assistant", "model": asked["model"],
+        "content": [{"type": "text", "text": TEXT}],
         "stop_reason": "end_turn", "stop_sequence": None, "usage": {"input_tokens": given, "output_tokens": _TOKENS},
     }  # fmt: skip
 
 
 def _message_stream(asked: dict[str, Any], given: int) -> list[bytes]:
-    start = {**_message(asked, given), "content": [], "stop_reason": None, "usage": {"input_tokens": given, "output_tokens": 1}}
+    start = {
+        **_message(asked, given),
+        "content": [],
+        "stop_reason": None,
+        "usage": {"input_tokens": given, "output_tokens": 1},
+    }
     events: list[dict[str, Any]] = [
         {"type": "message_start", "message": start},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-        *({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": f"{word} "}} for word in TEXT.split()),
+        *(
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": f"{word} "}}
+            for word in TEXT.split()
+        ),
         {"type": "content_block_stop", "index": 0},
-        {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": _TOKENS}},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+            "usage": {"output_tokens": _TOKENS},
+        },
         {"type": "message_stop"},
     ]
     return [_event(event, event["type"]) for event in events]
@@ -102,8 +118,10 @@ def _response(asked: dict[str, Any], given: int) -> dict[str, Any]:
 
 def _response_head(asked: dict[str, Any]) -> dict[str, Any]:
     return {
-        "id": "resp_replay", "object": "response", "created_at": 0, "status": "in_progress", "error": None, "incomplete_details": None,
-        "instructions": None, "metadata": {}, "model": asked["model"], "output": [], "parallel_tool_calls": True, "temperature": None,
+        "id": "resp_replay", "object": "response", "created_at": 0, "status": "in_progress", "error": None,
+        "incomplete_details": None,
+        "instructions": None, "metadata": {}, "model": asked["model"], "output": [], "parallel_tool_calls": True,
+        "temperature": None,
         "tool_choice": "auto", "tools": [], "top_p": None,
     }  # fmt: skip
 
@@ -119,9 +137,16 @@ def _response_stream(asked: dict[str, Any], given: int) -> list[bytes]:
     events: list[dict[str, Any]] = [
         {"type": "response.created", "response": head},
         {"type": "response.in_progress", "response": head},
-        {"type": "response.output_item.added", "output_index": 0, "item": {**_item(), "status": "in_progress", "content": []}},
+        {
+            "type": "response.output_item.added",
+            "output_index": 0,
+            "item": {**_item(), "status": "in_progress", "content": []},
+        },
         {"type": "response.content_part.added", **place, "part": empty},
-        *({"type": "response.output_text.delta", **place, "delta": f"{word} ", "logprobs": []} for word in TEXT.split()),
+        *(
+            {"type": "response.output_text.delta", **place, "delta": f"{word} ", "logprobs": []}
+            for word in TEXT.split()
+        ),
         {"type": "response.output_text.done", **place, "text": TEXT, "logprobs": []},
         {"type": "response.content_part.done", **place, "part": {**empty, "text": TEXT}},
         {"type": "response.output_item.done", "output_index": 0, "item": _item()},
@@ -138,10 +163,16 @@ def _completion(asked: dict[str, Any], given: int) -> dict[str, Any]:
 
 def _embedding(asked: dict[str, Any], given: int) -> dict[str, Any]:
     data = [{"object": "embedding", "index": 0, "embedding": [1.0]}]
-    return {"object": "list", "model": asked["model"], "data": data, "usage": {"prompt_tokens": given, "total_tokens": given}}
+    return {
+        "object": "list",
+        "model": asked["model"],
+        "data": data,
+        "usage": {"prompt_tokens": given, "total_tokens": given},
+    }
 
 
 _STREAMS = {"/chat/completions": _chat_stream, "/messages": _message_stream, "/responses": _response_stream}
 _WHOLE = {
-    "/chat/completions": _chat, "/messages": _message, "/responses": _response, "/completions": _completion, "/embeddings": _embedding,
+    "/chat/completions": _chat, "/messages": _message, "/responses": _response, "/completions": _completion,
+    "/embeddings": _embedding,
 }  # fmt: skip

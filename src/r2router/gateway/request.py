@@ -17,7 +17,8 @@ from r2router.gateway.splice import Members, NotJson
 class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body object `r2router`: what this one request wants. The provider never sees it.
 
-    policy: instead of the preset's. models, exclude, effort: as in a preset. require: capabilities. session: which conversation it is of.
+    policy: instead of the preset's. models, exclude, effort: as in a preset. require: capabilities. session: which
+    conversation it is of.
     """
 
     policy: AnyPolicy | None = None

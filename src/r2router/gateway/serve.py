@@ -65,7 +65,9 @@ def ledger_of(config: Config, file: Path | None) -> Path | str | None:
 
 
 def check_open(config: Config, file: Path | None = None) -> None:
-    """Raise `ConfigError` where strangers could ask: without a key, in the environment or the ledger, only this machine may."""
+    """Raise `ConfigError` where strangers could ask: without a key, in the environment or the ledger, only this machine
+    may.
+    """
     key = config.server.key
     if key:
         _, wrong = key_of(key)
@@ -73,8 +75,9 @@ def check_open(config: Config, file: Path | None = None) -> None:
             raise ConfigError(f"server.key: {wrong}")
     elif not is_loopback(config.server.host) and not _has_keys(ledger_of(config, file)):
         raise ConfigError(
-            f"server.host {config.server.host!r} can be reached from other machines, and no key is set: make one with "
-            '`r2router keys make`, or put one into an environment variable and name it, as in key = "R2ROUTER_KEY", or listen on 127.0.0.1'
+            f"server.host {config.server.host!r} can be reached from other machines, and no key is set: make one with"
+            ' `r2router keys make`, or put one into an environment variable and name it, as in key = "R2ROUTER_KEY",'
+            " or listen on 127.0.0.1"
         )
 
 
@@ -85,9 +88,15 @@ def _has_keys(where: Path | str | None) -> bool:
 
 
 def serve(
-    setting: Setting, file: Path | None, *, books: Books | None = None, again: Callable[[], Setting], ready: Callable[[str], None]
+    setting: Setting,
+    file: Path | None,
+    *,
+    books: Books | None = None,
+    again: Callable[[], Setting],
+    ready: Callable[[str], None],
 ) -> None:
-    """Serve until SIGTERM or SIGINT. again: reads the setting once more, at SIGHUP and when its files change. ready: told the address.
+    """Serve until SIGTERM or SIGINT. again: reads the setting once more, at SIGHUP and when its files change. ready:
+    told the address.
 
     Raises `ConfigError` where the address cannot be had.
     """
@@ -240,7 +249,9 @@ async def _reloads(gateway: Gateway, file: Path | None, again: Callable[[], Sett
 
 
 async def reload(gateway: Gateway, again: Callable[[], Setting]) -> bool:
-    """Put what the files say now in place of what they said; where that is wrong, say so and keep the old. Whether it was replaced."""
+    """Put what the files say now in place of what they said; where that is wrong, say so and keep the old. Whether it
+    was replaced.
+    """
     try:
         setting = await asyncio.to_thread(again)
     except R2Error as error:
@@ -253,7 +264,9 @@ async def reload(gateway: Gateway, again: Callable[[], Setting]) -> bool:
 
 def _stamps(setting: Setting, file: Path | None) -> tuple[object, ...]:
     folder = setting.config.server.router
-    router = None if not folder else Path(folder) if Path(folder).is_absolute() or file is None else file.parent / folder
+    router = (
+        None if not folder else Path(folder) if Path(folder).is_absolute() or file is None else file.parent / folder
+    )
     found: list[object] = []
     for path in (file, router and router / "router.json"):
         try:

@@ -1,7 +1,7 @@
 """Conversations: which one a request is of, and where it was answered last.
 
-What is kept here is read again from the ledger's rows where this process does not know it, so that replicas agree and a restart forgets
-nothing that matters.
+What is kept here is read again from the ledger's rows where this process does not know it, so that replicas agree and a
+restart forgets nothing that matters.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from r2router.gateway.ledger.database import Failed, connect
 from r2router.gateway.request import Call
 
 _HEADERS = (
-    b"x-r2router-session", b"x-claude-code-session-id", b"session_id", b"session-id", b"x-session-id", b"x-session-affinity",
+    b"x-r2router-session", b"x-claude-code-session-id", b"session_id", b"session-id", b"x-session-id",
+    b"x-session-affinity",
     b"x-openwebui-chat-id", b"x-conversation-id",
 )  # fmt: skip
 """In this order; the first that is there counts."""
@@ -29,11 +30,15 @@ _PLAIN = re.compile(r"[\w.:@/+=-]{1,128}", re.ASCII)
 _IN_USER_ID = re.compile(r"_session_([\w-]{1,64})$", re.ASCII)
 _MAX_KEPT = 50_000
 _BESIDE_S = 600.0
-_LAST = "SELECT COALESCE(served, arm), time, input_tokens, key_id FROM requests WHERE session = ? ORDER BY time DESC LIMIT 20"
+_LAST = (
+    "SELECT COALESCE(served, arm), time, input_tokens, key_id FROM requests WHERE session = ? ORDER BY time DESC"
+    " LIMIT 20"
+)
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a conversation stands. arm: which answered last. at: when, in seconds since 1970. tokens: of that prompt, which may be cached.
+    """Where a conversation stands. arm: which answered last. at: when, in seconds since 1970. tokens: of that prompt,
+    which may be cached.
 
     turns: its items then. switched: nano-dollars that leaving cached prefixes has cost so far.
     """
@@ -46,8 +51,14 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def session_of(incoming: Incoming, call: Call, key: str | None) -> str:
-    """The name of the conversation: what the client calls it, else a digest of key, system prompt and first turn; empty for neither."""
-    named = call.wanted.session or next((found for name in _HEADERS if (found := incoming.header(name))), "") or _in_body(call)
+    """The name of the conversation: what the client calls it, else a digest of key, system prompt and first turn; empty
+    for neither.
+    """
+    named = (
+        call.wanted.session
+        or next((found for name in _HEADERS if (found := incoming.header(name))), "")
+        or _in_body(call)
+    )
     if named:
         return named if _PLAIN.fullmatch(named) else _digest(named)
     said = call.conversation
@@ -107,7 +118,9 @@ class Sessions:
         return found
 
     def keep(self, key: str | None, name: str, session: Session) -> None:
-        """Remember where it stands now; but of a client's small calls beside a conversation, which have one turn, nothing."""
+        """Remember where it stands now; but of a client's small calls beside a conversation, which have one turn,
+        nothing.
+        """
         known = self._kept.get((key, name))
         if known is not None and session.turns <= 1 < known.turns and session.at - known.at < _BESIDE_S:
             return

@@ -1,4 +1,6 @@
-"""All that a configuration, a router and the environment come to: made whole, never changed, replaced at once when one is reloaded."""
+"""All that a configuration, a router and the environment come to: made whole, never changed, replaced at once when one
+is reloaded.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,11 @@ REPLAY = "replay"
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """config: the file's. router: with the file's models laid over its pool, and those that cannot be called now not available.
+    """config: the file's. router: with the file's models laid over its pool, and those that cannot be called now not
+    available.
 
-    providers: all that can be named. keys: provider -> its key, empty where it needs none. missing: model -> why it cannot be called.
+    providers: all that can be named. keys: provider -> its key, empty where it needs none. missing: model -> why it
+    cannot be called.
     others: models that can be asked for by name alone. replay: whether every answer is a replay.
     """
 
@@ -99,7 +103,9 @@ class Setting:
 
     @cached_property
     def paces(self) -> dict[str, Pace]:
-        """What presets hold, as it begins, by the name that clients give them; none in a replay, where nothing is spent."""
+        """What presets hold, as it begins, by the name that clients give them; none in a replay, where nothing is
+        spent.
+        """
         presets = {} if self.replay else self.config.presets()
         own, scale = self.router.policy, self.router.scale
         return {
@@ -110,7 +116,9 @@ class Setting:
 
     @cached_property
     def baseline(self) -> int | None:
-        """The index of the arm that reports compare with. Raises `ConfigError` where the configuration names none of the router's."""
+        """The index of the arm that reports compare with. Raises `ConfigError` where the configuration names none of
+        the router's.
+        """
         wanted, arms, quality = self.config.server.baseline, self.router.arms, self.router.prior_quality
         if wanted == "none":
             return None
@@ -130,7 +138,9 @@ class Setting:
         return {m.upstream: m for m in reversed(models) if m.upstream} | {m.id: m for m in models}
 
     def concrete(self, asked: str) -> tuple[Model, Budget | None] | None:
-        """(model, budget) of a name with or without `@budget`; None where there is none. Raises `ConfigError` for a budget it lacks."""
+        """(model, budget) of a name with or without `@budget`; None where there is none. Raises `ConfigError` for a
+        budget it lacks.
+        """
         if asked in self.names:
             return self.names[asked], None
         name, at, wanted = asked.rpartition("@")
@@ -167,7 +177,10 @@ def _cannot(model: Model, providers: Mapping[str, Served], keys: dict[str, str])
         return "is not available"
     provider = providers.get(model.provider)
     if provider is None:
-        return f"has no provider that is known ({model.provider or 'none is named'}): add [provider.{model.provider or 'NAME'}]"
+        return (
+            f"has no provider that is known ({model.provider or 'none is named'}): add"
+            f" [provider.{model.provider or 'NAME'}]"
+        )
     if model.provider not in keys:
         key, wrong = key_of(provider.key) if provider.key else ("", "")
         if wrong:

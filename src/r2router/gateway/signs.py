@@ -1,4 +1,6 @@
-"""Keep-alives to a client that waits for a stream; ends an answer that takes too long, or whose client does not read."""
+"""Keep-alives to a client that waits for a stream; ends an answer that takes too long, or whose client does not
+read.
+"""
 
 from __future__ import annotations
 

@@ -43,8 +43,9 @@ _MAX_ROWS = 50_000  # of which intervals are made
 class SpendRow(msgspec.Struct):
     """Sums of some requests. Money in nano-dollars.
 
-    spent: of those that are over. in_flight: reserved for those that are not. estimated, unknown, unpriced, over: how many requests were
-    counted by ourselves; left open by a crash; at a price that is not known, which are in no sum; and billed above their bound.
+    spent: of those that are over. in_flight: reserved for those that are not. estimated, unknown, unpriced, over: how
+    many requests were counted by ourselves; left open by a crash; at a price that is not known, which are in no sum;
+    and billed above their bound.
     """
 
     name: str
@@ -76,10 +77,11 @@ _SELECT = """count(*), sum(CASE WHEN state = 'open' THEN 1 ELSE 0 END), sum(coal
 
 
 class Against(msgspec.Struct, frozen=True):
-    """The same requests with one model for all. saved: US dollars per request, with its 95 % interval; negative where it cost more.
+    """The same requests with one model for all. saved: US dollars per request, with its 95 % interval; negative where
+    it cost more.
 
-    spent, instead: nano-dollars of the n requests that can be compared. how: what the comparison rests on. quality: the forecast
-    quality of what answered minus that of the model, where both were forecast.
+    spent, instead: nano-dollars of the n requests that can be compared. how: what the comparison rests on. quality: the
+    forecast quality of what answered minus that of the model, where both were forecast.
     """
 
     model: str
@@ -94,8 +96,10 @@ class Against(msgspec.Struct, frozen=True):
 class Held(msgspec.Struct, frozen=True):
     """What a preset holds, and how well, since it holds it.
 
-    kind: `cost`, US dollars per 1,000 requests; `day`, US dollars per day; `quality`, a mean score. target, actual: in that unit.
-    error: of the actual, as a share of the target. value: of a right answer now, US dollars. n: requests. None: nothing to say yet.
+    kind: `cost`, US dollars per 1,000 requests; `day`, US dollars per day; `quality`, a mean score. target, actual: in
+    that unit.
+    error: of the actual, as a share of the target. value: of a right answer now, US dollars. n: requests. None: nothing
+    to say yet.
     """
 
     preset: str
@@ -116,7 +120,9 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Spend(msgspec.Struct, frozen=True):
-    """A report. zone: in which days begin. lines: the largest first, days in their order. held: of presets with a target."""
+    """A report. zone: in which days begin. lines: the largest first, days in their order. held: of presets with a
+    target.
+    """
 
     by: str
     zone: str
@@ -133,7 +139,9 @@ class Spend(msgspec.Struct, frozen=True):
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow((self.by, *(f"{name}_usd" if name in _MONEY else name for name in SUMS)))
         for line in self.lines:
-            rows.writerow((line.name, *(dollars(getattr(line, name)) if name in _MONEY else getattr(line, name) for name in SUMS)))
+            rows.writerow(
+                (line.name, *(dollars(getattr(line, name)) if name in _MONEY else getattr(line, name) for name in SUMS))
+            )
         return text.getvalue()
 
     def to_dict(self) -> dict[str, Any]:
@@ -142,7 +150,13 @@ class Spend(msgspec.Struct, frozen=True):
         def of(line: SpendRow) -> dict[str, Any]:
             return msgspec.to_builtins(line) | {f"{name}_usd": dollars(getattr(line, name)) for name in _MONEY}
 
-        found = {"by": self.by, "time_zone": self.zone, "since": self.since, "until": self.until, "unit": "nano-dollars"}
+        found = {
+            "by": self.by,
+            "time_zone": self.zone,
+            "since": self.since,
+            "until": self.until,
+            "unit": "nano-dollars",
+        }
         against = None
         if self.against is not None:
             against = {name: getattr(self.against, name) for name in ("model", "n", "spent", "instead", "how")}
@@ -177,7 +191,9 @@ def read_only(where: str | Path) -> Database:
         raise
     if found < newest:
         database.close()
-        raise LedgerError(f"{where}: the ledger is from an older r2router: `r2router keys list --ledger {where}` updates it")
+        raise LedgerError(
+            f"{where}: the ledger is from an older r2router: `r2router keys list --ledger {where}` updates it"
+        )
     return database
 
 
@@ -196,9 +212,11 @@ def spend(
     key: str | None = None,
     against: tuple[str, Prices | None] | None = None,
 ) -> Spend:
-    """Sums of the ledger's rows. since, until: days of the ledger's zone, both included. key: of one key alone (`-`: without a key).
+    """Sums of the ledger's rows. since, until: days of the ledger's zone, both included. key: of one key alone (`-`:
+    without a key).
 
-    against: a model, and its prices where the requests' own tokens are to be billed at them; else what was forecast for it is taken.
+    against: a model, and its prices where the requests' own tokens are to be billed at them; else what was forecast for
+    it is taken.
     """
     if by not in get_args(By):
         raise UsageError(f"cannot sum by {by!r}; give one of {', '.join(get_args(By))}")
@@ -236,8 +254,13 @@ def spend(
 
 def _usual(database: Database, clause: str, values: Sequence[Any]) -> tuple[str, None] | None:
     """What most of the requests were compared with; None where none was."""
-    where = f"{clause} AND baseline_cost IS NOT NULL AND state <> 'open' AND cost IS NOT NULL AND input_tokens IS NOT NULL"
-    rows = database.rows(f"SELECT baseline, count(*) FROM requests WHERE {where} GROUP BY baseline ORDER BY 2 DESC, 1 LIMIT 1", values)  # noqa: S608
+    where = (
+        f"{clause} AND baseline_cost IS NOT NULL AND state <> 'open' AND cost IS NOT NULL AND input_tokens IS NOT NULL"
+    )
+    rows = database.rows(
+        f"SELECT baseline, count(*) FROM requests WHERE {where} GROUP BY baseline ORDER BY 2 DESC, 1 LIMIT 1",  # noqa: S608
+        values,
+    )
     return (str(rows[0][0]), None) if rows else None
 
 
@@ -249,7 +272,8 @@ def _held(database: Database) -> tuple[Held, ...]:
 
 def _against(database: Database, clause: str, values: Sequence[Any], model: str, prices: Prices | None) -> Against:
     columns = (
-        "cost, input_tokens, output_tokens, cached_tokens, reasoning_tokens, baseline_cost, forecast_quality, baseline_quality, baseline"
+        "cost, input_tokens, output_tokens, cached_tokens, reasoning_tokens, baseline_cost, forecast_quality,"
+        " baseline_quality, baseline"
     )
     where = f"{clause} AND state <> 'open' AND cost IS NOT NULL AND input_tokens IS NOT NULL"
     rows = database.rows(f"SELECT {columns} FROM requests WHERE {where} ORDER BY time DESC LIMIT {_MAX_ROWS}", values)  # noqa: S608
@@ -296,7 +320,9 @@ def left_open(where: str | Path) -> list[Row]:
     """Requests under way, and those that a crash left and that are charged at their reservation, oldest first."""
     database = read_only(where)
     try:
-        rows = database.rows(f"SELECT {', '.join(ROW)} FROM requests WHERE state IN ('open', 'unknown') ORDER BY time, id")  # noqa: S608
+        rows = database.rows(
+            f"SELECT {', '.join(ROW)} FROM requests WHERE state IN ('open', 'unknown') ORDER BY time, id"  # noqa: S608
+        )
     finally:
         database.close()
     return [Row(*row) for row in rows]

@@ -1,7 +1,7 @@
 """JSON that is edited in its bytes: what nobody asked to change reaches the provider as it came.
 
-Numbers above 64 bits, the order of keys, spacing, escapes and fields that nobody here knows all survive. An object in which a key stands
-twice is refused: two readers could take two values for it.
+Numbers above 64 bits, the order of keys, spacing, escapes and fields that nobody here knows all survive. An object in
+which a key stands twice is refused: two readers could take two values for it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class Members:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self._spans: dict[str, tuple[int, int, int]] = {}  # key: where its member begins, its value begins, and its value ends
+        self._spans: dict[
+            str, tuple[int, int, int]
+        ] = {}  # key: where its member begins, its value begins, and its value ends
         self._edits: dict[str, bytes | None] = {}
         at = 0
         for key, raw in _split(_object, data, "object").items():
@@ -107,7 +109,12 @@ class Members:
             if value is None:
                 continue
             head = self.data[begin:start]
-            parts += [head if parts or b"{" in head[: len(head) - len(head.lstrip(_SPACE)) + 1] else head.replace(b",", b"{", 1), value]
+            parts += [
+                head
+                if parts or b"{" in head[: len(head) - len(head.lstrip(_SPACE)) + 1]
+                else head.replace(b",", b"{", 1),
+                value,
+            ]
         for key, value in self._edits.items():
             if key not in self._spans and value is not None:
                 parts += [b"," if parts else b"{", msgspec.json.encode(key), b":", value]
@@ -172,7 +179,9 @@ def with_words(raw: bytes, words: str) -> bytes:
 
 
 def encoded(value: Any) -> bytes:
-    """JSON, also of what only some encoders write (see `decoded`): half a character becomes a question mark, integers have any size."""
+    """JSON, also of what only some encoders write (see `decoded`): half a character becomes a question mark, integers
+    have any size.
+    """
     try:
         return msgspec.json.encode(value)
     except (UnicodeEncodeError, OverflowError, ValueError):

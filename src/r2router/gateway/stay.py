@@ -1,7 +1,7 @@
 """Whether a conversation stays with the model that answered it last.
 
-It must where it carries what only one provider can read, and in the middle of a tool's use; it should while that model has its prefix in
-the cache, which is a price among others.
+It must where it carries what only one provider can read, and in the middle of a tool's use; it should while that model
+has its prefix in the cache, which is a price among others.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ _OWNERS = {"signature": "anthropic", "encrypted": "openai", "thought_signature":
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """mask: (arms,) which may be asked. extra: (arms,) US dollars that each costs more, or less. arm: the one to keep; empty: none.
+    """mask: (arms,) which may be asked. extra: (arms,) US dollars that each costs more, or less. arm: the one to keep;
+    empty: none.
 
-    cold: (arms,) nano-dollars of the cached prefix that asking the arm leaves behind. reason: why; empty where nothing holds it.
+    cold: (arms,) nano-dollars of the cached prefix that asking the arm leaves behind. reason: why; empty where nothing
+    holds it.
     escalate: whether the best is to be asked.
     """
 
@@ -49,12 +51,17 @@ class Staying:
         models = [self._pool.models[m] for m in self._pool.model_of_arm]
         self._providers = np.array([m.provider for m in models])
         self._models = np.array([m.id for m in models])
-        self._dialects = np.array([setting.providers[m.provider].dialect if m.provider in setting.providers else "" for m in models])
+        self._dialects = np.array(
+            [setting.providers[m.provider].dialect if m.provider in setting.providers else "" for m in models]
+        )
         self._fresh = self._pool.usd_per_token[0]
         self._cached = self._pool.usd_per_token[2]
 
-    def decide(self, said: Conversation, session: Session | None, usable: BoolArray, tokens: int, switch_usd: float) -> Stay:
-        """usable: (arms,) which can take the request. tokens: of its prompt. switch_usd: that may be spent on leaving cached prefixes.
+    def decide(
+        self, said: Conversation, session: Session | None, usable: BoolArray, tokens: int, switch_usd: float
+    ) -> Stay:
+        """usable: (arms,) which can take the request. tokens: of its prompt. switch_usd: that may be spent on leaving
+        cached prefixes.
 
         Raises `Refused` where the one provider that can go on is gone.
         """
@@ -66,7 +73,13 @@ class Staying:
             return Stay(usable, none, none)
         compacted = session.turns >= _MIN_TURNS and said.turns < session.turns // 2
         if said.errors >= _ERRORS or compacted:
-            return Stay(usable, none, none, reason="escalated:error" if said.errors >= _ERRORS else "escalated:compaction", escalate=True)
+            return Stay(
+                usable,
+                none,
+                none,
+                reason="escalated:error" if said.errors >= _ERRORS else "escalated:compaction",
+                escalate=True,
+            )
         if said.loop and usable[last]:
             return Stay(usable, none, none, arm=self._pool.arms[last], reason="kept:loop")
         return self._priced(session, last, usable, tokens, switch_usd)
@@ -88,7 +101,8 @@ class Staying:
             if not mask.any():
                 name = self._providers[last]
                 message = (
-                    f"this conversation carries state that only provider {name!r} can read, and that cannot take it now; begin a new one"
+                    f"this conversation carries state that only provider {name!r} can read, and that cannot take it"
+                    " now; begin a new one"
                 )
                 raise Refused(message, status=409, code="pinned_provider_gone", retry=False)
             return mask

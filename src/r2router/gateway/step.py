@@ -29,8 +29,8 @@ from r2router.upstream.controls import SAFETY_CAP, continuing
 class PlannedStep:
     """One arm that may be asked. sent: what enforces its budget. speaks: the endpoint of its provider that is asked.
 
-    refuses: request fields that its model does not take. edits: what else of a request its server wants otherwise. said: the beginning of
-    an answer, to be continued.
+    refuses: request fields that its model does not take. edits: what else of a request its server wants otherwise.
+    said: the beginning of an answer, to be continued.
     """
 
     arm: str
@@ -50,7 +50,9 @@ class PlannedStep:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Looks:
-    """A cascade: answers are looked at before one is relayed. make: how the arm of a decision is asked. steps: of all that may be."""
+    """A cascade: answers are looked at before one is relayed. make: how the arm of a decision is asked. steps: of all
+    that may be.
+    """
 
     question: Question
     make: Callable[[Decision], PlannedStep]
@@ -67,10 +69,12 @@ class Baseline(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """steps: in the order in which they are asked. reason: why the first. decision: where a router chose. input_tokens: an estimate.
+    """steps: in the order in which they are asked. reason: why the first. decision: where a router chose. input_tokens:
+    an estimate.
 
-    excluded: model or arm -> why it was left out. stay: what holds the conversation. looks: a cascade; None where the first answer is
-    relayed as it comes. cut: how an answer that our budget cut is mended, as the preset says. pace: what its preset holds, as it begins.
+    excluded: model or arm -> why it was left out. stay: what holds the conversation. looks: a cascade; None where the
+    first answer is relayed as it comes. cut: how an answer that our budget cut is mended, as the preset says. pace:
+    what its preset holds, as it begins.
     baseline: what is forecast of the arm that reports compare with.
     """
 
@@ -92,7 +96,9 @@ def moved(session: Session | None, plan: Plan, arm: str, at: int | None) -> Sess
     """Where a conversation stands after an answer. at: the index of the arm; None where the router does not have it."""
     before = session.switched if session is not None else 0
     left = int(plan.stay.cold[at]) if plan.stay is not None and at is not None else 0
-    return Session(arm=arm, at=time.time(), tokens=plan.input_tokens, turns=plan.conversation.turns, switched=before + left)
+    return Session(
+        arm=arm, at=time.time(), tokens=plan.input_tokens, turns=plan.conversation.turns, switched=before + left
+    )
 
 
 def larger_context(plan: Plan, failed: PlannedStep) -> Plan:
@@ -131,7 +137,9 @@ def _continued(body: Members, step: PlannedStep) -> None:
 
 
 def edited(body: Members, edits: Edits) -> None:
-    """Put a request in the words of an older or stricter server: other names of fields and roles, one leading system message."""
+    """Put a request in the words of an older or stricter server: other names of fields and roles, one leading system
+    message.
+    """
     for old, new in edits.rename.items():
         value = body.raw(old)
         if value is not None:
@@ -163,7 +171,9 @@ def _with_roles(raw: bytes, edits: Edits) -> bytes:
             item, changed = message.render(), True
         if edits.one_system and role == "system":
             content = message.get("content")
-            parts = [content] if isinstance(content, str) else [p.get("text") for p in content or () if isinstance(p, dict)]
+            parts = (
+                [content] if isinstance(content, str) else [p.get("text") for p in content or () if isinstance(p, dict)]
+            )
             system += [part for part in parts if isinstance(part, str) and part]
             continue
         kept.append(item)
@@ -176,7 +186,12 @@ def _with_roles(raw: bytes, edits: Edits) -> bytes:
 def as_dict(plan: Plan) -> dict[str, Any]:
     """For a person: what was decided, and why not otherwise."""
     first = plan.steps[0]
-    found: dict[str, Any] = {"arm": first.arm, "reason": plan.reason, "input_tokens": plan.input_tokens, "preset": plan.preset}
+    found: dict[str, Any] = {
+        "arm": first.arm,
+        "reason": plan.reason,
+        "input_tokens": plan.input_tokens,
+        "preset": plan.preset,
+    }
     if plan.decision is not None:
         found |= plan.decision.to_dict()
     found["reason"] = plan.reason

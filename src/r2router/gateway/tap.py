@@ -1,4 +1,6 @@
-"""A reply on its way to the client: the bytes that go on, and an observer beside them that may fail without a byte being lost."""
+"""A reply on its way to the client: the bytes that go on, and an observer beside them that may fail without a byte
+being lost.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,12 @@ class Tap:
 
     Nothing is held back, but where an event may have to be left out or edited: then each event waits for its end.
 
-    surplus: whether events that only the gateway asked for are left out. shown: the name of the model that the client is to see; None
-    leaves what the provider says. coding: the reply's Content-Encoding. turning: into the format that the client reads, where it is
-    another one, that is outer. secret: bytes that no client may see, should a provider send them. real: whether anything but comments has
-    come. at_end: whether what went to the client ends with an event. streamed: whether it is a stream of events; None while that is not
-    known. blind: whether it cannot be observed. span: of the attempt.
+    surplus: whether events that only the gateway asked for are left out. shown: the name of the model that the client
+    is to see; None leaves what the provider says. coding: the reply's Content-Encoding. turning: into the format that
+    the client reads, where it is another one, that is outer. secret: bytes that no client may see, should a provider
+    send them. real: whether anything but comments has come. at_end: whether what went to the client ends with an event.
+    streamed: whether it is a stream of events; None while that is not known. blind: whether it cannot be observed.
+    span: of the attempt.
     """
 
     def __init__(
@@ -79,7 +82,11 @@ class Tap:
         if self._frames is not None:
             last = self._frames.end()
             rest += self._event(last, whole=True) if last else b""
-            if self.turning is not None and self.watch.error is None and (self.watch.finish is not None or self.watch.whole):
+            if (
+                self.turning is not None
+                and self.watch.error is None
+                and (self.watch.finish is not None or self.watch.whole)
+            ):
                 rest += self._seen_outside(self.turning.end())
         elif self._whole is not None:
             rest += self._end_of_whole(bytes(self._whole))
@@ -168,7 +175,8 @@ class Tap:
 class Mask:
     """Puts asterisks in the place of a secret, wherever it is cut into pieces; the length stays the same.
 
-    Bytes are held back only where they may be the beginning of one. An event of a stream ends with an empty line, which no key holds.
+    Bytes are held back only where they may be the beginning of one. An event of a stream ends with an empty line, which
+    no key holds.
     """
 
     def __init__(self, secret: bytes) -> None:

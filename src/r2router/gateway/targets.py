@@ -1,4 +1,6 @@
-"""What presets hold: a mean spend or a mean quality. Their state stands in the ledger; here is what this process knows of it."""
+"""What presets hold: a mean spend or a mean quality. Their state stands in the ledger; here is what this process knows
+of it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ _FRESH_S = 2.0
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`target` of a preset; one of these.
 
-    usd_per_1000_requests: the mean cost of its requests, US dollars per 1,000. usd_per_day: what all of them may cost per day.
+    usd_per_1000_requests: the mean cost of its requests, US dollars per 1,000. usd_per_day: what all of them may cost
+    per day.
     quality: the mean score of its answers, 0 to 1, as clients report it (`POST /v1/feedback`), at the least cost.
     """
 
@@ -47,7 +50,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 def start_of(policy: AnyPolicy | None, own: Policy, scale: float) -> float:
     """The value of a right answer that a policy stands for, US dollars.
 
-    own, scale: the router's policy and scale, for where the preset names no policy. Raises `ConfigError` for a policy that has no value.
+    own, scale: the router's policy and scale, for where the preset names no policy. Raises `ConfigError` for a policy
+    that has no value.
     """
     match own if policy is None else policy:
         case Value(usd=usd):
@@ -57,8 +61,8 @@ def start_of(policy: AnyPolicy | None, own: Policy, scale: float) -> float:
     if policy is None:
         return max(scale, MIN_VALUE)
     raise ConfigError(
-        "target: it moves the value of a right answer, which this policy does not have: leave the policy out, or start from "
-        '{ policy = "value", usd = 0.01 } or { policy = "tradeoff", lam = 0.5 }'
+        "target: it moves the value of a right answer, which this policy does not have: leave the policy out, or start"
+        ' from { policy = "value", usd = 0.01 } or { policy = "tradeoff", lam = 0.5 }'
     )
 
 
@@ -71,7 +75,9 @@ class Paces(Protocol):
 
 
 class Targets:
-    """What this process knows of the presets' paces. kept: where they stand; None: here alone, until the gateway ends."""
+    """What this process knows of the presets' paces. kept: where they stand; None: here alone, until the gateway
+    ends.
+    """
 
     def __init__(self, kept: Paces | None) -> None:
         self._kept = kept

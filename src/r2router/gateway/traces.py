@@ -1,6 +1,8 @@
-"""OpenTelemetry: a span per request, and within it one per attempt, with the names of the GenAI conventions of one version.
+"""OpenTelemetry: a span per request, and within it one per attempt, with the names of the GenAI conventions of one
+version.
 
-Spans hold no text of prompts or answers, and no key. They go where the SDK's own variables say (`OTEL_EXPORTER_OTLP_ENDPOINT`, ...).
+Spans hold no text of prompts or answers, and no key. They go where the SDK's own variables say
+(`OTEL_EXPORTER_OTLP_ENDPOINT`, ...).
 """
 
 from __future__ import annotations
@@ -18,9 +20,16 @@ from r2router.upstream.usage import Usage
 SCHEMA = "https://opentelemetry.io/schemas/1.37.0"
 """The conventions are still in development and names change: these are of this version."""
 
-_OPERATIONS = {"chat": "chat", "responses": "chat", "messages": "chat", "completions": "text_completion", "embeddings": "embeddings"}
+_OPERATIONS = {
+    "chat": "chat",
+    "responses": "chat",
+    "messages": "chat",
+    "completions": "text_completion",
+    "embeddings": "embeddings",
+}
 _PROVIDERS = {
-    "openai": "openai", "anthropic": "anthropic", "google": "gcp.gemini", "gemini": "gcp.gemini", "x-ai": "x_ai", "mistral": "mistral_ai",
+    "openai": "openai", "anthropic": "anthropic", "google": "gcp.gemini", "gemini": "gcp.gemini", "x-ai": "x_ai",
+    "mistral": "mistral_ai",
     "deepseek": "deepseek", "groq": "groq", "cohere": "cohere",
 }  # fmt: skip
 """Well-known values of `gen_ai.provider.name`; another provider stands there by its own name."""
@@ -139,7 +148,11 @@ class OpenTelemetry:
     def request(self, endpoint: str, asked: str, request_id: str, headers: Mapping[bytes, bytes]) -> Span:
         """See `Tracer.request`."""
         carrier = {name: headers[key].decode("latin-1") for name, key in _CONTEXT.items() if key in headers}
-        given = {"gen_ai.operation.name": _OPERATIONS[endpoint], "gen_ai.request.model": asked[:200], "r2router.request_id": request_id}
+        given = {
+            "gen_ai.operation.name": _OPERATIONS[endpoint],
+            "gen_ai.request.model": asked[:200],
+            "r2router.request_id": request_id,
+        }
         span = self._tracer.start_span(
             f"r2router {endpoint}",
             context=self._parent.extract(carrier) if carrier else None,
@@ -154,14 +167,17 @@ class OpenTelemetry:
         operation = _OPERATIONS[step.speaks]
         _, host, port = origin(step.provider.base_url)
         given: dict[str, Any] = {
-            "gen_ai.operation.name": operation, "gen_ai.provider.name": _PROVIDERS.get(step.model.provider, step.model.provider),
+            "gen_ai.operation.name": operation, "gen_ai.provider.name": _PROVIDERS.get(step.model.provider,
+            step.model.provider),
             "gen_ai.request.model": model, "server.address": host, "server.port": port, "r2router.arm": step.arm,
             "r2router.endpoint": step.speaks, "r2router.stream": stream,
         }  # fmt: skip
         if sent.max_tokens is not None:
             given["gen_ai.request.max_tokens"] = sent.max_tokens
         context = self._trace.set_span_in_context(parent.span) if isinstance(parent, _Told) else None
-        span = self._tracer.start_span(f"{operation} {model}", context=context, kind=self._trace.SpanKind.CLIENT, attributes=given)
+        span = self._tracer.start_span(
+            f"{operation} {model}", context=context, kind=self._trace.SpanKind.CLIENT, attributes=given
+        )
         return _Told(span, step.speaks, self._trace.StatusCode.ERROR)
 
     def close(self) -> None:
@@ -174,7 +190,8 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 
 
 def tracer_of(wanted: bool | None) -> Tracer:
-    """The tracer of a setting. wanted: None where it says nothing; then there is one where the environment names an endpoint.
+    """The tracer of a setting. wanted: None where it says nothing; then there is one where the environment names an
+    endpoint.
 
     Raises `MissingExtra` where traces are wanted and the packages are missing.
     """

@@ -48,7 +48,9 @@ class Exchange(Protocol):
 class Caller(Protocol):
     """What can be asked."""
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str], provider: Served, wait_s: float) -> Exchange:
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], provider: Served, wait_s: float
+    ) -> Exchange:
         """Send a request and wait for the head of its reply, at most `wait_s` seconds. Raises `Unreached`."""
         ...
 
@@ -68,13 +70,19 @@ class Network:
         self._http, self._silence_s = aiohttp, silence_s
         self._session: aiohttp.ClientSession | None = None
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str], provider: Served, wait_s: float) -> Exchange:
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], provider: Served, wait_s: float
+    ) -> Exchange:
         """See `Caller.post`."""
         http = self._http
-        timeout = http.ClientTimeout(total=None, sock_connect=min(CONNECT_S, wait_s), sock_read=min(self._silence_s, provider.timeout_s))
+        timeout = http.ClientTimeout(
+            total=None, sock_connect=min(CONNECT_S, wait_s), sock_read=min(self._silence_s, provider.timeout_s)
+        )
         try:
             async with asyncio.timeout(wait_s):
-                response = await self._open().post(url, data=body, headers=headers, allow_redirects=False, timeout=timeout)
+                response = await self._open().post(
+                    url, data=body, headers=headers, allow_redirects=False, timeout=timeout
+                )
         except http.ConnectionTimeoutError:
             raise Unreached("could not be reached in time") from None
         except TimeoutError:
@@ -137,7 +145,8 @@ _ANTHROPIC_VERSION = "2023-06-01"
 
 
 def request_headers(client: Mapping[bytes, bytes], provider: Served, key: str, *, native: bool) -> dict[str, str]:
-    """What goes to a provider: its key, and of the client's headers those alone that are known to mean something to an API.
+    """What goes to a provider: its key, and of the client's headers those alone that are known to mean something to an
+    API.
 
     native: whether it is asked in Anthropic's format, whose key has a header of its own at Anthropic.
     """
@@ -154,8 +163,22 @@ def request_headers(client: Mapping[bytes, bytes], provider: Served, key: str, *
     return sent
 
 
-_RETURNED = ("content-type", "content-encoding", "retry-after", "retry-after-ms", "x-should-retry", "x-request-id", "request-id")
-_RETURNED_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-", "anthropic-organization", "openai-processing", "openai-version")
+_RETURNED = (
+    "content-type",
+    "content-encoding",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+    "x-request-id",
+    "request-id",
+)
+_RETURNED_PREFIXES = (
+    "x-ratelimit-",
+    "anthropic-ratelimit-",
+    "anthropic-organization",
+    "openai-processing",
+    "openai-version",
+)
 
 
 def reply_headers(upstream: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

@@ -34,7 +34,9 @@ class Vectors:
         self.cached = self.encoded = self.refused = 0
 
     async def of(self, text: str) -> Encoded | None:
-        """The vector of a text; None where too many wait already, or the encoder fails: the caller then takes the safe choice."""
+        """The vector of a text; None where too many wait already, or the encoder fails: the caller then takes the safe
+        choice.
+        """
         key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
         if (found := self._kept.get(key)) is not None:
             self._kept.move_to_end(key)

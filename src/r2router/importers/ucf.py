@@ -1,7 +1,7 @@
 """The paper's released router, read as data: `read_release(folder)`.
 
-The release is a `config.json` and, for each model, three joblib files of scikit-learn Ridge regressors, which `ucf_pickle` reads
-without trusting them. `import_release(folder)` makes a router of it.
+The release is a `config.json` and, for each model, three joblib files of scikit-learn Ridge regressors, which
+`ucf_pickle` reads without trusting them. `import_release(folder)` makes a router of it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def read_release(folder: str | Path) -> UcfRelease:
     """The release in `folder`: `config.json` beside `checkpoints/`, or the checkpoints folder itself.
 
     In the second case `config.json` is looked for inside it, then in its parent. Raises `ArtifactError` naming the file
-    and how to fix it where one is missing, too large, damaged, of the wrong shape, or holds anything but Ridge regressors.
+    and how to fix it where one is missing, too large, damaged, of the wrong shape, or holds anything but Ridge
+    regressors.
     """
     folder = Path(folder).resolve()
     checkpoints = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
@@ -104,11 +105,12 @@ def read_release(folder: str | Path) -> UcfRelease:
 def import_release(folder: str | Path, *, faithful: bool = False, encoder: str | None = None) -> Router:
     """A router with the released heads. Raises `ArtifactError` as `read_release` does.
 
-    faithful: keep the release's forecasts and choices to the letter: every model may be called, a negative token forecast counts as
-        0 (so that `unlimited` costs its input only), equal scores go to the first arm. Without it, models marked as not available
-        are not chosen, and an unlimited answer is never forecast below a tenth of its head's intercept.
-    encoder: spec of an encoder that gives the release's embeddings (1,024 values of Qwen3-0.6B, not normalised by us); without one
-        the router decides on vectors only.
+    faithful: keep the release's forecasts and choices to the letter: every model may be called, a negative token
+        forecast counts as 0 (so that `unlimited` costs its input only), equal scores go to the first arm. Without it,
+        models marked as not available are not chosen, and an unlimited answer is never forecast below a tenth of its
+        head's intercept.
+    encoder: spec of an encoder that gives the release's embeddings (1,024 values of Qwen3-0.6B, not normalised by us);
+        without one the router decides on vectors only.
 
     Its policy is the release's default lambda on raw dollars; calibrate it on outcomes of your own.
     """
@@ -123,7 +125,11 @@ def import_release(folder: str | Path, *, faithful: bool = False, encoder: str |
         bias=np.concatenate([release.quality_intercept.ravel(), release.token_intercept]).astype(np.float64),
         budget_tokens=pool.budget_tokens,
         unlimited=unlimited,
-        least=np.zeros(len(models)) if faithful else np.maximum(_LEAST_SHARE * release.token_intercept, 1.0).astype(np.float64),
+        least=(
+            np.zeros(len(models))
+            if faithful
+            else np.maximum(_LEAST_SHARE * release.token_intercept, 1.0).astype(np.float64)
+        ),
     )
     typical = predictor.predict(np.zeros((1, dim), dtype=np.float32))
     cost = pool.cost(np.full((1, 1), _TYPICAL_INPUT), typical.tokens)[0]
@@ -143,7 +149,10 @@ def import_release(folder: str | Path, *, faithful: bool = False, encoder: str |
             learner={"learner": "imported", "release": "UCF-ML-Research/R2-Router"},
             limits=(
                 "Its heads were fitted by the paper's authors on R2-Bench; nothing was measured here.",
-                "It expects the embeddings of its own encoder, and cannot tell when a query is unlike its training data.",
+                (
+                    "It expects the embeddings of its own encoder, and cannot tell when a query is unlike its training"
+                    " data."
+                ),
                 "The prompt it serves is not the one its data was collected with; see the paper's repository.",
             ),
         ),

@@ -1,8 +1,9 @@
 """Scikit-learn regressors out of joblib files, read as data.
 
-A joblib file is a pickle, and loading a pickle runs whatever its author wrote into it. So there is no unpickler here, not even one
-with a short list of imports: `_load` steps through the few opcodes that the released files are made of. A global becomes a name with
-nothing behind it; nothing is imported, called or set as an attribute, whatever the bytes say.
+A joblib file is a pickle, and loading a pickle runs whatever its author wrote into it. So there is no unpickler here,
+not even one with a short list of imports: `_load` steps through the few opcodes that the released files are made of. A
+global becomes a name with nothing behind it; nothing is imported, called or set as an attribute, whatever the bytes
+say.
 """
 
 from __future__ import annotations
@@ -49,8 +50,10 @@ class _Global(Enum):  # of the released files; every other one is refused
 
 _OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 _TAKEN = {  # the opcodes of the released files, by how many values they take off the stack; None: all down to the mark
-    0: "PROTO FRAME MARK MEMOIZE BINGET LONG_BINGET NONE NEWTRUE NEWFALSE EMPTY_TUPLE EMPTY_DICT BININT BININT1 BININT2"
-    " BINFLOAT SHORT_BINUNICODE SHORT_BINBYTES GLOBAL INST",  # the last two only to say which global is refused
+    0: (  # the last two only to say which global is refused
+        "PROTO FRAME MARK MEMOIZE BINGET LONG_BINGET NONE NEWTRUE NEWFALSE EMPTY_TUPLE EMPTY_DICT BININT BININT1"
+        " BININT2 BINFLOAT SHORT_BINUNICODE SHORT_BINBYTES GLOBAL INST"
+    ),
     1: "TUPLE1 STOP",
     2: "TUPLE2 STACK_GLOBAL NEWOBJ REDUCE BUILD",
     3: "TUPLE3",
@@ -72,7 +75,7 @@ def read_pickle(path: Path) -> Any:
         raise bad(path, f"is damaged, cut short or no file of the release ({reason})") from None
 
 
-def _load(stream: io.BytesIO) -> Any:  # noqa: C901 - one flat match, one case per opcode, reads better than a table of functions
+def _load(stream: io.BytesIO) -> Any:  # noqa: C901 - one flat match, one case per opcode, reads better than a table
     """The one value that the pickle leaves behind; one case per opcode. Raises ValueError, LookupError or TypeError."""
     stack: list[Any] = []
     marks: list[int] = []

@@ -1,8 +1,9 @@
-"""How good are decisions on a table where no arm was seen everywhere? A task at a time, on the arms that were seen there.
+"""How good are decisions on a table where no arm was seen everywhere? A task at a time, on the arms that were seen
+there.
 
-Means of different tasks are not compared. On each task a router is compared with the mixture of fixed arms that somebody would choose
-who knows the task and other answers to it, and with the task's best fixed arm at equal cost. Curves have at most twelve settings, chosen
-without the outcomes that score them, on both sides.
+Means of different tasks are not compared. On each task a router is compared with the mixture of fixed arms that
+somebody would choose who knows the task and other answers to it, and with the task's best fixed arm at equal cost.
+Curves have at most twelve settings, chosen without the outcomes that score them, on both sides.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ MIN_QUERIES, MIN_ARMS = 25, 4
 class TaskGap:
     """One task. arms: how many were seen on nearly all its queries. best: the best fixed arm of them by other answers.
 
-    area: the router's mean quality over log cost. over_mixture: that less the mixture's. over_best: the router's quality less the best
-    fixed arm's, at that arm's cost.
+    area: the router's mean quality over log cost. over_mixture: that less the mixture's. over_best: the router's
+    quality less the best fixed arm's, at that arm's cost.
     """
 
     task: str
@@ -41,7 +42,9 @@ class TaskGap:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gaps:
-    """All tasks that could be compared, and the mean over them (each counts the same). skipped: tasks with too little to compare."""
+    """All tasks that could be compared, and the mean over them (each counts the same). skipped: tasks with too little
+    to compare.
+    """
 
     tasks: tuple[TaskGap, ...]
     mean: Figure
@@ -49,7 +52,15 @@ class Gaps:
     skipped: tuple[str, ...]
 
 
-def gaps(tasks: Sequence[str], quality: FloatArray, cost: FloatArray, outcomes: Outcomes, means: Means, resamples: int, seed: int) -> Gaps:
+def gaps(
+    tasks: Sequence[str],
+    quality: FloatArray,
+    cost: FloatArray,
+    outcomes: Outcomes,
+    means: Means,
+    resamples: int,
+    seed: int,
+) -> Gaps:
     """Compare (n, arms) forecasts of quality and cost with the outcomes, task by task.
 
     means: (n, arms) of each query's task, from answers that do not score it; NaN where there are none.
@@ -72,20 +83,28 @@ def gaps(tasks: Sequence[str], quality: FloatArray, cost: FloatArray, outcomes: 
     return Gaps(tuple(found), mixture, best, tuple(skipped))
 
 
-def pooled(quality: FloatArray, cost: FloatArray, outcomes: Outcomes, means: Means, resamples: int, seed: int) -> Figure:
-    """Mixed traffic: the router's mean quality over log cost on all queries together, less that of the mixture of fixed arms by `means`.
+def pooled(
+    quality: FloatArray, cost: FloatArray, outcomes: Outcomes, means: Means, resamples: int, seed: int
+) -> Figure:
+    """Mixed traffic: the router's mean quality over log cost on all queries together, less that of the mixture of fixed
+    arms by `means`.
 
-    Both choose for each query among the arms that were seen on it. quality, cost: (n, arms) forecasts. means: (arms,) averages over all
-    tasks, from answers that do not score it. The range of costs is the one that both reach.
+    Both choose for each query among the arms that were seen on it. quality, cost: (n, arms) forecasts. means: (arms,)
+    averages over all tasks, from answers that do not score it. The range of costs is the one that both reach.
     """
     mean_quality, mean_cost = (np.broadcast_to(a, quality.shape) for a in (means.quality, means.cost))
-    known = outcomes.seen & np.isfinite(quality) & np.isfinite(cost) & np.isfinite(mean_quality) & np.isfinite(mean_cost)
+    known = (
+        outcomes.seen & np.isfinite(quality) & np.isfinite(cost) & np.isfinite(mean_quality) & np.isfinite(mean_cost)
+    )
     rows = np.flatnonzero(known.any(axis=1))
     name = "over mixture, all tasks pooled"
     if len(rows) < MIN_QUERIES:
         return Figure(name)
     there = Outcomes(outcomes.arms, *(np.where(known, a, np.nan)[rows] for a in (outcomes.quality, outcomes.cost)))
-    router, mixture = Routed.of(quality[rows], cost[rows], there), Routed.mixture(Means(mean_quality[rows], mean_cost[rows]), there)
+    router, mixture = (
+        Routed.of(quality[rows], cost[rows], there),
+        Routed.mixture(Means(mean_quality[rows], mean_cost[rows]), there),
+    )
     values = list[float]()
     low = high = 0.0
     for at, weight in enumerate(weights(len(rows), resamples, seed)):
@@ -99,11 +118,25 @@ def pooled(quality: FloatArray, cost: FloatArray, outcomes: Outcomes, means: Mea
 
 
 def _gap(
-    task: str, rows: IntArray, quality: FloatArray, cost: FloatArray, outcomes: Outcomes, means: Means, resamples: int, seed: int
+    task: str,
+    rows: IntArray,
+    quality: FloatArray,
+    cost: FloatArray,
+    outcomes: Outcomes,
+    means: Means,
+    resamples: int,
+    seed: int,
 ) -> tuple[TaskGap, FloatArray] | None:
-    """(the comparison, (2, 1 + resamples) its two differences and their draws); None where there is too little to compare."""
+    """(the comparison, (2, 1 + resamples) its two differences and their draws); None where there is too little to
+    compare.
+    """
     part = outcomes.take(rows)
-    known = np.isfinite(quality[rows]) & np.isfinite(cost[rows]) & np.isfinite(means.quality[rows]) & np.isfinite(means.cost[rows])
+    known = (
+        np.isfinite(quality[rows])
+        & np.isfinite(cost[rows])
+        & np.isfinite(means.quality[rows])
+        & np.isfinite(means.cost[rows])
+    )
     arms = np.intersect1d(part.fixed_arms(), np.flatnonzero(known.all(axis=0)))
     if len(rows) < MIN_QUERIES or len(arms) < MIN_ARMS:
         return None
@@ -111,7 +144,9 @@ def _gap(
     rows = rows[whole]
     if len(rows) < MIN_QUERIES:
         return None
-    there = Outcomes(tuple(outcomes.arms[a] for a in arms), outcomes.quality[np.ix_(rows, arms)], outcomes.cost[np.ix_(rows, arms)])
+    there = Outcomes(
+        tuple(outcomes.arms[a] for a in arms), outcomes.quality[np.ix_(rows, arms)], outcomes.cost[np.ix_(rows, arms)]
+    )
     spent = there.cost.mean(axis=0)
     low, high = float(spent.min()), float(spent.max())
     if not 0 < low < high:
@@ -138,7 +173,8 @@ def _at(cost: FloatArray, quality: FloatArray, price: float) -> float:
 
 
 def task_means(values: FloatArray, tasks: Sequence[str], known: FloatArray, known_tasks: Sequence[str]) -> FloatArray:
-    """(n, arms) the mean of each arm on each query's task, over (m, arms) `known` values of other queries; NaN where it has none.
+    """(n, arms) the mean of each arm on each query's task, over (m, arms) `known` values of other queries; NaN where it
+    has none.
 
     values: (n, arms), only for its shape.
     """

@@ -1,8 +1,9 @@
 """Setting a policy's dial to a target: what is an answer worth, so that spending or quality comes out as wished?
 
-The dial is `Value`: the choices of a whole table are swept over all its values at once (exactly, see `frontier`), and the value is
-taken where the mean outcome meets the target. Sums of real outcomes wobble, so they are first made monotone in the value; what is
-then met by the smoothed mean is met by the real one too, as a step of the smoothed curve begins above and ends below its own level.
+The dial is `Value`: the choices of a whole table are swept over all its values at once (exactly, see `frontier`), and
+the value is taken where the mean outcome meets the target. Sums of real outcomes wobble, so they are first made
+monotone in the value; what is then met by the smoothed mean is met by the real one too, as a step of the smoothed curve
+begins above and ends below its own level.
 """
 
 from __future__ import annotations
@@ -25,23 +26,28 @@ _ROUNDING = 1e-9  # what sums over many queries may be off by
 
 
 def for_quality(choices: Sweep, quality: FloatArray, target: float) -> Value:
-    """The lowest value at which the mean of the (n, arms) quality reaches `target`. Raises `UsageError` naming the highest there is."""
+    """The lowest value at which the mean of the (n, arms) quality reaches `target`. Raises `UsageError` naming the
+    highest there is.
+    """
     _check("quality", target)
     stops = choices.stops
     reached = isotonic(choices.totals(quality)[stops])
     enough = reached >= target - _ROUNDING
     if not enough[-1]:
         maximum = math.floor(1e4 * (reached[-1] + _ROUNDING)) / 1e4
-        raise UsageError(f"quality {target:.4g} cannot be reached: on this table the router reaches {maximum:.4g} at most")
+        raise UsageError(
+            f"quality {target:.4g} cannot be reached: on this table the router reaches {maximum:.4g} at most"
+        )
     return Value(_between(choices.value, int(stops[np.argmax(enough)])))
 
 
 def for_share(choices: Sweep, gain: FloatArray, cost: FloatArray, maximum: float) -> tuple[Value, bool]:
     """The lowest value at which the mean of the (n, arms) gain is surely at least 0, and whether that is sure.
 
-    Sure is what the lower limit of a one-sided 95 % confidence interval reaches, so that it holds for other queries of the kind too and
-    not in every second sample of them. Where no value is so sure, or the mean (n, arms) cost would then exceed `maximum` US dollars per
-    request, it is the lowest value at which the mean itself reaches 0. Raises `UsageError` where none does.
+    Sure is what the lower limit of a one-sided 95 % confidence interval reaches, so that it holds for other queries of
+    the kind too and not in every second sample of them. Where no value is so sure, or the mean (n, arms) cost would
+    then exceed `maximum` US dollars per request, it is the lowest value at which the mean itself reaches 0. Raises
+    `UsageError` where none does.
     """
     stops, n = choices.stops, len(gain)
     mean, square = (choices.totals(a)[stops] for a in (gain, gain**2))
@@ -55,7 +61,9 @@ def for_share(choices: Sweep, gain: FloatArray, cost: FloatArray, maximum: float
 
 
 def for_spend(choices: Sweep, cost: FloatArray, usd_per_request: float) -> Value:
-    """The largest value at which the mean of the (n, arms) cost stays within the target. Raises `UsageError` naming the lowest."""
+    """The largest value at which the mean of the (n, arms) cost stays within the target. Raises `UsageError` naming the
+    lowest.
+    """
     _check("US dollars per request", usd_per_request)
     stops = choices.stops
     spent = isotonic(choices.totals(cost)[stops])
@@ -95,4 +103,8 @@ def _between(values: FloatArray, steps: int) -> float:
         return float(values[0]) / 2
     if steps == len(values):
         return float(values[-1]) * 1.0001
-    return float(np.sqrt(values[steps - 1]) * np.sqrt(values[steps])) if values[steps - 1] > 0 else float(values[steps]) / 2
+    return (
+        float(np.sqrt(values[steps - 1]) * np.sqrt(values[steps]))
+        if values[steps - 1] > 0
+        else float(values[steps]) / 2
+    )

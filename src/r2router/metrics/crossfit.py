@@ -1,8 +1,9 @@
 """Mean quality over log cost that no choice on the scored outcomes can flatter.
 
-Of the few settings of a method, those worth keeping lie on the upper envelope of their (cost, quality). Chosen on the outcomes that
-score them, an envelope picks lucky points, and a router that knows nothing comes out above the fixed arms. So what to keep is chosen
-on one half of the queries and scored on the other half, both ways round, for two divisions into halves.
+Of the few settings of a method, those worth keeping lie on the upper envelope of their (cost, quality). Chosen on the
+outcomes that score them, an envelope picks lucky points, and a router that knows nothing comes out above the fixed
+arms. So what to keep is chosen on one half of the queries and scored on the other half, both ways round, for two
+divisions into halves.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _MIN = 4
 
 
 def halves_of(outcomes: Outcomes, rows: IntArray) -> list[BoolArray]:
-    """Four halves of the queries `rows` as (n,) masks: two divisions, each half with its counterpart. None on fewer than four queries.
+    """Four halves of the queries `rows` as (n,) masks: two divisions, each half with its counterpart. None on fewer
+    than four queries.
 
     A query's half follows from a hash of its outcomes, never from where its row stands.
     """
@@ -42,7 +44,8 @@ def halves_of(outcomes: Outcomes, rows: IntArray) -> list[BoolArray]:
 
 
 def paths_of(method: Method, weight: FloatArray, halves: Sequence[BoolArray]) -> list[Path]:
-    """The method's curve as each half shows it, of the settings that the other half keeps, where queries count `weight` times.
+    """The method's curve as each half shows it, of the settings that the other half keeps, where queries count `weight`
+    times.
 
     A method that knows the outcomes has one, its envelope on all queries; so has any method where there are no halves.
     """
@@ -66,10 +69,11 @@ def paths_of(method: Method, weight: FloatArray, halves: Sequence[BoolArray]) ->
 
 
 def mean_quality(paths: Sequence[Path], low: float, high: float) -> float:
-    """Mean quality over log cost from `low` to `high` US dollars along the paths, on average over them; NaN unless 0 < low < high.
+    """Mean quality over log cost from `low` to `high` US dollars along the paths, on average over them; NaN unless 0 <
+    low < high.
 
-    Before its first point a path counts that point's quality, and beyond its last one that one's. Where a setting that was kept for the
-    other half costs more than the next one, the way back counts against the way there.
+    Before its first point a path counts that point's quality, and beyond its last one that one's. Where a setting that
+    was kept for the other half costs more than the next one, the way back counts against the way there.
     """
     if not (0 < low < high and paths):
         return float("nan")

@@ -1,9 +1,9 @@
 """Every trade-off at once: which arm is best for which value of an answer, exactly and without a grid.
 
-For one query the arms that are best for some trade-off are the upper concave hull of its (cost, quality) points. Written with the
-value v of a correct answer in dollars, an arm is best while v quality - cost is largest; going up in v, the choice steps along
-the hull from the cheapest arm to the best one. `sweep` finds these steps for many queries together; summing what the steps really
-brought gives the deferral curve as an exact step function.
+For one query the arms that are best for some trade-off are the upper concave hull of its (cost, quality) points.
+Written with the value v of a correct answer in dollars, an arm is best while v quality - cost is largest; going up in
+v, the choice steps along the hull from the cheapest arm to the best one. `sweep` finds these steps for many queries
+together; summing what the steps really brought gives the deferral curve as an exact step function.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class Sweep:
     """The decisions of n queries for every value v >= 0.
 
     start: (n,) the arm of each query at v = 0 (its cheapest).
-    row, before, after, value: (steps,) sorted by value: above `value` the choice of query `row` is `after` and no longer `before`.
+    row, before, after, value: (steps,) sorted by value: above `value` the choice of query `row` is `after` and no
+    longer `before`.
     """
 
     start: IntArray
@@ -34,9 +35,13 @@ class Sweep:
 
     @property
     def stops(self) -> IntArray:
-        """Numbers of steps after which a value can stop, from 0 to all: queries whose choice changes at one value change together."""
+        """Numbers of steps after which a value can stop, from 0 to all: queries whose choice changes at one value
+        change together.
+        """
         apart = self.value[1:] > self.value[:-1] * (1 + _ROUNDING)
-        return np.flatnonzero(np.concatenate([[True], apart, [True]])) if len(self.value) else np.zeros(1, dtype=np.intp)
+        return (
+            np.flatnonzero(np.concatenate([[True], apart, [True]])) if len(self.value) else np.zeros(1, dtype=np.intp)
+        )
 
     def totals(self, outcome: FloatArray, weight: FloatArray | None = None) -> FloatArray:
         """(steps + 1,) weighted mean over queries of an (n, arms) outcome, before the first step and after each.
@@ -48,7 +53,10 @@ class Sweep:
 
     def parts(self, outcome: FloatArray) -> tuple[FloatArray, FloatArray]:
         """What an (n, arms) outcome is before the first step, (n,), and what each step adds to it, (steps,)."""
-        return outcome[np.arange(len(self.start)), self.start], outcome[self.row, self.after] - outcome[self.row, self.before]
+        return (
+            outcome[np.arange(len(self.start)), self.start],
+            outcome[self.row, self.after] - outcome[self.row, self.before],
+        )
 
     def add_up(self, first: FloatArray, change: FloatArray, weight: FloatArray) -> FloatArray:
         """`totals` from `parts`, which a bootstrap needs to look up only once."""
@@ -67,7 +75,9 @@ class Sweep:
         arm, done = self.start.copy(), 0
         found = np.empty((len(arm), len(steps)), dtype=np.intp)
         for column, upto in enumerate(steps.tolist()):
-            arm[self.row[done:upto]] = self.after[done:upto]  # a query's steps come in order, so its last assignment stands
+            arm[self.row[done:upto]] = self.after[
+                done:upto
+            ]  # a query's steps come in order, so its last assignment stands
             found[:, column], done = arm, upto
         return found
 
@@ -93,7 +103,9 @@ def sweep(quality: FloatArray, cost: FloatArray) -> Sweep:
         step = rate.min(axis=1)
         going = np.isfinite(step)
         if not going.all():
-            rows, quality, cost, rate, step, current, last = (a[going] for a in (rows, quality, cost, rate, step, current, last))
+            rows, quality, cost, rate, step, current, last = (
+                a[going] for a in (rows, quality, cost, rate, step, current, last)
+            )
             if not len(rows):
                 break
         # of several arms on one edge of the hull, the far end: the others are best at this single value only
@@ -112,7 +124,9 @@ def sweep(quality: FloatArray, cost: FloatArray) -> Sweep:
 
 
 def upper_envelope(cost: FloatArray, quality: FloatArray) -> IntArray:
-    """Indices of the points on the upper concave envelope, by rising cost: the mixtures nothing beats. Quality rises along it."""
+    """Indices of the points on the upper concave envelope, by rising cost: the mixtures nothing beats. Quality rises
+    along it.
+    """
     order = np.lexsort((-quality, cost))
     record = np.maximum.accumulate(quality[order])
     rising = np.concatenate([[True], record[1:] > record[:-1]])  # a point below a cheaper one is never on the envelope
@@ -138,9 +152,11 @@ def envelope_at(cost: FloatArray, quality: FloatArray, at: FloatArray) -> FloatA
 
 
 def area_over_log_cost(cost: FloatArray, quality: FloatArray, low: float, high: float) -> float:
-    """Mean quality over log cost from `low` to `high` US dollars of the best mixtures of the points, integrated exactly.
+    """Mean quality over log cost from `low` to `high` US dollars of the best mixtures of the points, integrated
+    exactly.
 
-    Below the cheapest point the quality counts as 0, as nothing can be had there. Raises `ValueError` unless 0 < low < high.
+    Below the cheapest point the quality counts as 0, as nothing can be had there. Raises `ValueError` unless 0 < low <
+    high.
     """
     if not 0 < low < high:
         raise ValueError(f"the area over log cost needs 0 < low < high, got {low} and {high}")
@@ -160,7 +176,9 @@ def area_over_cost(cost: FloatArray, quality: FloatArray, low: float, high: floa
     return float(((q_left + q_right) / 2 @ (right - left)) / (high - low))
 
 
-def _pieces(cost: FloatArray, quality: FloatArray, low: float, high: float) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+def _pieces(
+    cost: FloatArray, quality: FloatArray, low: float, high: float
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """The linear pieces of the envelope between two costs: left and right end, quality at each."""
     hull = upper_envelope(cost, quality)
     c, q = cost[hull], quality[hull]
@@ -171,7 +189,9 @@ def _pieces(cost: FloatArray, quality: FloatArray, low: float, high: float) -> t
 
 
 def min_cost(cost: FloatArray, quality: FloatArray, target: float) -> float:
-    """The least mean cost at which the best mixture of the points has at least the target quality; NaN where none has."""
+    """The least mean cost at which the best mixture of the points has at least the target quality; NaN where none
+    has.
+    """
     hull = upper_envelope(cost, quality)
     c, q = cost[hull], quality[hull]
     if q[-1] < target:

@@ -1,7 +1,7 @@
 """95 % intervals: the bootstrap over queries, and the interval of a share.
 
-Percentile intervals (Efron, 1979) over queries, or over groups of rows that belong together; Wilson's interval for shares (JASA 1927),
-since a bootstrap of a share of 1 would be sure of it.
+Percentile intervals (Efron, 1979) over queries, or over groups of rows that belong together; Wilson's interval for
+shares (JASA 1927), since a bootstrap of a share of 1 would be sure of it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def weights(n: int, resamples: int, seed: int) -> FloatArray:
 
 
 def interval(name: str, value: float, draws: FloatArray, n: int) -> Figure:
-    """The figure of a value and its bootstrap draws: the 2.5 and 97.5 percentiles of those that exist (half of them at least).
+    """The figure of a value and its bootstrap draws: the 2.5 and 97.5 percentiles of those that exist (half of them at
+    least).
 
     A draw may be infinite (a quality that is never reached), and so may then be an end of the interval.
     """
@@ -64,7 +65,9 @@ def of_rows(name: str, statistic: Callable[[IntArray], float], groups: IntArray,
     value = statistic(np.arange(len(groups)))
     if not np.isfinite(value) or len(members) < 2:
         return Figure(name, value, n=len(members))
-    return interval(name, value, np.array([statistic(rows) for rows in _drawn_rows(members, resamples, seed)]), len(members))
+    return interval(
+        name, value, np.array([statistic(rows) for rows in _drawn_rows(members, resamples, seed)]), len(members)
+    )
 
 
 def _drawn_rows(members: Sequence[IntArray], resamples: int, seed: int) -> Iterator[IntArray]:

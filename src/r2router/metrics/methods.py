@@ -1,8 +1,8 @@
 """What can be compared: methods that give operating points, from outcomes that were observed.
 
-One rule makes every curve. A method that does not know the outcomes has at most twelve settings, fixed by its forecasts alone: those
-whose forecast spend lies nearest to twelve equal steps of log spend. A method that knows the outcomes (the oracle, the mixture that
-knows these very queries) has all of them, and says so by `knows`.
+One rule makes every curve. A method that does not know the outcomes has at most twelve settings, fixed by its forecasts
+alone: those whose forecast spend lies nearest to twelve equal steps of log spend. A method that knows the outcomes (the
+oracle, the mixture that knows these very queries) has all of them, and says so by `knows`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class Outcomes:
         return ~np.isnan(self.quality)
 
     def fixed_arms(self, rows: IntArray | None = None) -> IntArray:
-        """The arms that can be scored as "always this one": those observed on nearly every query (of `rows`; all by default)."""
+        """The arms that can be scored as "always this one": those observed on nearly every query (of `rows`; all by
+        default).
+        """
         seen = self.seen if rows is None else self.seen[rows]
         return np.flatnonzero(seen.mean(axis=0) >= _MOSTLY_SEEN)
 
@@ -53,7 +55,9 @@ class Outcomes:
 
 
 class Method(Protocol):
-    """Anything that gives (cost, quality) operating points when queries count `weight` times each. knows: it has seen the outcomes."""
+    """Anything that gives (cost, quality) operating points when queries count `weight` times each. knows: it has seen
+    the outcomes.
+    """
 
     @property
     def knows(self) -> bool: ...
@@ -63,7 +67,9 @@ class Method(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class FixedArms:
-    """The points of fixed arms. Mixtures of them know the outcomes: which arms to mix is read off the means that score them."""
+    """The points of fixed arms. Mixtures of them know the outcomes: which arms to mix is read off the means that score
+    them.
+    """
 
     outcomes: Outcomes
     arms: IntArray
@@ -89,8 +95,8 @@ class FixedArms:
 class Routed:
     """The deferral curve of forecasts.
 
-    settings: (k,) the numbers of steps of the sweep at which the curve has its points; None: wherever some decision changes, which only
-    a method that knows the outcomes may have.
+    settings: (k,) the numbers of steps of the sweep at which the curve has its points; None: wherever some decision
+    changes, which only a method that knows the outcomes may have.
     """
 
     outcomes: Outcomes
@@ -99,7 +105,9 @@ class Routed:
 
     @classmethod
     def of(cls, quality: FloatArray, cost: FloatArray, outcomes: Outcomes, arms: IntArray | None = None) -> Routed:
-        """The curve of (n, arms) forecasts of quality and cost, choosing among `arms` (all by default) where they were observed."""
+        """The curve of (n, arms) forecasts of quality and cost, choosing among `arms` (all by default) where they were
+        observed.
+        """
         steps = _sweep(quality, cost, outcomes, arms)
         return cls(outcomes, steps, settings_of(steps, cost))
 
@@ -110,9 +118,11 @@ class Routed:
 
     @classmethod
     def mixture(cls, means: Means, outcomes: Outcomes) -> Routed:
-        """The mixture of fixed arms that `means` from other queries choose: a router whose forecasts are the same for every query.
+        """The mixture of fixed arms that `means` from other queries choose: a router whose forecasts are the same for
+        every query.
 
-        It has the arms that can be scored as "always this one"; on a query where none of them was observed, any that was.
+        It has the arms that can be scored as "always this one"; on a query where none of them was observed, any that
+        was.
         """
         quality, cost = (np.broadcast_to(a, outcomes.quality.shape) for a in (means.quality, means.cost))
         allowed = outcomes.seen & ~np.isnan(quality) & np.isfinite(cost)
@@ -149,7 +159,9 @@ class Routed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Means:
-    """What is known of arms without the queries that are scored: mean quality and cost, (arms,), or (n, arms) where folds differ."""
+    """What is known of arms without the queries that are scored: mean quality and cost, (arms,), or (n, arms) where
+    folds differ.
+    """
 
     quality: FloatArray
     cost: FloatArray
@@ -161,7 +173,9 @@ class Means:
 
 
 def settings_of(steps: Sweep, cost: FloatArray) -> IntArray:
-    """(k,) numbers of steps at which a curve has its settings, chosen by the (n, arms) forecast cost: see the head of this module."""
+    """(k,) numbers of steps at which a curve has its settings, chosen by the (n, arms) forecast cost: see the head of
+    this module.
+    """
     spend = steps.totals(cost)[steps.stops]
     minimum = float(spend[spend > 0].min(initial=np.inf))
     level = np.log(np.maximum(spend, minimum if np.isfinite(minimum) else 1.0))
@@ -172,9 +186,9 @@ def settings_of(steps: Sweep, cost: FloatArray) -> IntArray:
 def methods(outcomes: Outcomes, quality: FloatArray, cost: FloatArray, means: Means | None = None) -> dict[str, Method]:
     """The router of these (n, arms) forecasts and what it is always shown beside.
 
-    `fixed`: the mixture of fixed arms that the `means` choose, which are known from other queries (left out without them). `fixed known`:
-    the one that knows the outcomes. `one budget`: the same forecasts with one budget per LLM, chosen by the means (by the outcomes
-    without them). `oracle`.
+    `fixed`: the mixture of fixed arms that the `means` choose, which are known from other queries (left out without
+    them). `fixed known`: the one that knows the outcomes. `one budget`: the same forecasts with one budget per LLM,
+    chosen by the means (by the outcomes without them). `oracle`.
     """
     found: dict[str, Method] = {"router": Routed.of(quality, cost, outcomes)}
     if means is not None:
@@ -189,13 +203,17 @@ def methods(outcomes: Outcomes, quality: FloatArray, cost: FloatArray, means: Me
 def one_budget_each(
     outcomes: Outcomes, choose: Literal["best", "cheapest", "cheap enough"] = "best", means: Means | None = None
 ) -> IntArray:
-    """For each LLM the arm of its highest mean quality (the cheaper one of equals), or its cheapest arm, or the cheapest that keeps 95 %
-    of that highest quality: what a router sees that knows points only. means: what to choose by; by default the outcomes' own.
+    """For each LLM the arm of its highest mean quality (the cheaper one of equals), or its cheapest arm, or the
+    cheapest that keeps 95 % of that highest quality: what a router sees that knows points only. means: what to choose
+    by; by default the outcomes' own.
     """
     fixed = outcomes.fixed_arms()
     if means is None:
         quality, cost = (np.full(len(outcomes.arms), np.nan) for _ in range(2))
-        quality[fixed], cost[fixed] = np.nanmean(outcomes.quality[:, fixed], axis=0), np.nanmean(outcomes.cost[:, fixed], axis=0)
+        quality[fixed], cost[fixed] = (
+            np.nanmean(outcomes.quality[:, fixed], axis=0),
+            np.nanmean(outcomes.cost[:, fixed], axis=0),
+        )
     else:
         quality, cost = means.mean()
     found: dict[str, list[tuple[float, float, int]]] = {}

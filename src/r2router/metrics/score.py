@@ -1,8 +1,9 @@
 """How good are decisions? The figures of a deferral curve, each with a bootstrap interval over queries and seeds.
 
-Costs are US dollars per request, of the tokens really used. A (query, arm) cell that was not observed cannot be scored, so no method
-may choose it there. Curves are compared with mixtures allowed (a share of requests to one setting, the rest to another). What settings
-a curve has: `r2router.metrics.methods`. How two curves are compared so that chance wins nothing: `r2router.metrics.crossfit`.
+Costs are US dollars per request, of the tokens really used. A (query, arm) cell that was not observed cannot be scored,
+so no method may choose it there. Curves are compared with mixtures allowed (a share of requests to one setting, the
+rest to another). What settings a curve has: `r2router.metrics.methods`. How two curves are compared so that chance wins
+nothing: `r2router.metrics.crossfit`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,17 @@ from r2router.figure import Figure
 from r2router.metrics.crossfit import Path, halves_of, mean_quality, paths_of
 from r2router.metrics.frontier import area_over_cost, area_over_log_cost, envelope_at, min_cost, upper_envelope
 from r2router.metrics.intervals import LEVELS, draw, interval
-from r2router.metrics.methods import KEEP, SETTINGS, FixedArms, Means, Method, Outcomes, Routed, methods, one_budget_each
+from r2router.metrics.methods import (
+    KEEP,
+    SETTINGS,
+    FixedArms,
+    Means,
+    Method,
+    Outcomes,
+    Routed,
+    methods,
+    one_budget_each,
+)
 from r2router.text import html_table
 from r2router.types import Arm, BoolArray, FloatArray, IntArray, Progress
 
@@ -53,18 +64,20 @@ NAMES = (
 )
 """The figures of one method; all but those in `_points` are of the best mixtures of its settings.
 
-area: mean quality over log cost between the cheapest and the most expensive fixed arm, 0 below the method's cheapest setting. covers: the
-share of that range that lies above its cheapest setting. gap_closed: the share of the way from the best mixture of fixed arms that
-knows the outcomes to the oracle that its area goes. audc: area under the deferral curve over linear cost, from the smallest to the
-largest cost of all compared methods, 0 below the method's cheapest setting. audc_points: the same by trapezoids from setting to
-setting by rising cost, without mixtures, and 0 below the first. peak: highest mean quality of any setting. cost_at_90, cost_at_keep,
-cost_at_100: lowest US dollars per request that reach 90, 95, 100 % of the best fixed arm's quality; infinite where it never does. qnc,
-qnc_100: the 95 and 100 % ones over the cost of that best fixed arm. qnc_points: the 100 % one without mixtures: the cheapest setting
-that matches the best fixed arm, over its cost.
+area: mean quality over log cost between the cheapest and the most expensive fixed arm, 0 below the method's cheapest
+setting. covers: the share of that range that lies above its cheapest setting. gap_closed: the share of the way from the
+best mixture of fixed arms that knows the outcomes to the oracle that its area goes. audc: area under the deferral curve
+over linear cost, from the smallest to the largest cost of all compared methods, 0 below the method's cheapest setting.
+audc_points: the same by trapezoids from setting to setting by rising cost, without mixtures, and 0 below the first.
+peak: highest mean quality of any setting. cost_at_90, cost_at_keep,
+cost_at_100: lowest US dollars per request that reach 90, 95, 100 % of the best fixed arm's quality; infinite where it
+never does. qnc,
+qnc_100: the 95 and 100 % ones over the cost of that best fixed arm. qnc_points: the 100 % one without mixtures: the
+cheapest setting that matches the best fixed arm, over its cost.
 
-In differences `area` is over the range of cost that both methods have, with settings kept by the other half of the queries;
-`area_zero` is the same with 0 below a method's cheapest setting; `cheaper` is the other's cost at 95 % over the base's, where a draw
-in which only the base never reaches it counts as 0.
+In differences `area` is over the range of cost that both methods have, with settings kept by the other half of the
+queries; `area_zero` is the same with 0 below a method's cheapest setting; `cheaper` is the other's cost at 95 % over
+the base's, where a draw in which only the base never reaches it counts as 0.
 """
 _SHARES = (0.9, KEEP, 1.0)
 _GRID = 64
@@ -75,7 +88,9 @@ Verdict = Literal["above", "below", "not clear", "not known"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Band:
-    """A deferral curve on a grid of costs: quality of the best mixture, with its pointwise 95 % interval. NaN below its first point."""
+    """A deferral curve on a grid of costs: quality of the best mixture, with its pointwise 95 % interval. NaN below its
+    first point.
+    """
 
     cost: FloatArray
     quality: FloatArray
@@ -87,10 +102,11 @@ class Band:
 class Comparison:
     """Figures of several methods on the same queries.
 
-    figures: method -> figure name -> Figure. differences: method -> figure name -> the base minus that method, paired; see `NAMES`.
-    best_of: group -> (its best member on the data, differences of the base to the best, which is found again in every draw). points:
-    method -> (cost, quality) of its settings, of the first repetition. bands: method -> its curve. best_arm: the best fixed arm. best:
-    its (cost, quality). low, high: the cost range of the areas.
+    figures: method -> figure name -> Figure. differences: method -> figure name -> the base minus that method, paired;
+    see `NAMES`.
+    best_of: group -> (its best member on the data, differences of the base to the best, which is found again in every
+    draw). points: method -> (cost, quality) of its settings, of the first repetition. bands: method -> its curve.
+    best_arm: the best fixed arm. best: its (cost, quality). low, high: the cost range of the areas.
     """
 
     n: int
@@ -112,9 +128,11 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Is the base better than the mixture of fixed arms that other queries chose, by the interval of the difference of areas?
+        """Is the base better than the mixture of fixed arms that other queries chose, by the interval of the difference
+        of areas?
 
-        Against the mixture that knows the outcomes only where there is no other: on few queries that one wins over everything.
+        Against the mixture that knows the outcomes only where there is no other: on few queries that one wins over
+        everything.
         """
         gap = self.differences.get(self.mixture, {}).get("area")
         if gap is None or np.isnan(gap.value):
@@ -146,12 +164,12 @@ def compare(  # noqa: PLR0913 - what is compared, by name
 ) -> Comparison:
     """Figures with 95 % percentile intervals from `resamples` bootstrap draws, the same draws for all methods.
 
-    found: name -> a method, or several repetitions of it (one per seed), whose figures are averaged. A draw takes as many queries, with
-    replacement, and one of the seeds. cases: repetitions are no seeds but cases to average over, in every draw. base: the method that
-    the others are subtracted from. rows: the queries to score; all by default. groups: name -> methods, of which the one with the
-    lowest cost at 95 % (by area where none reaches it) is compared with the base; as the best fixed arm, it is found again in every
-    draw. progress: called as draws are made. Where `fixed known` is among the methods, its arms are those observed on nearly all of
-    the rows.
+    found: name -> a method, or several repetitions of it (one per seed), whose figures are averaged. A draw takes as
+    many queries, with replacement, and one of the seeds. cases: repetitions are no seeds but cases to average over, in
+    every draw. base: the method that the others are subtracted from. rows: the queries to score; all by default.
+    groups: name -> methods, of which the one with the lowest cost at 95 % (by area where none reaches it) is compared
+    with the base; as the best fixed arm, it is found again in every draw. progress: called as draws are made. Where
+    `fixed known` is among the methods, its arms are those observed on nearly all of the rows.
 
     Raises `ValueError` where no arm was observed on nearly all queries, so that nothing can be compared with.
     """
@@ -191,13 +209,17 @@ def compare(  # noqa: PLR0913 - what is compared, by name
         best=(float(cost[best]), float(quality[best])),
         low=low,
         high=high,
-        best_of={g: (value.best[g], _differences(value.of_best(g), [d.of_best(g) for d in draws], n)) for g in value.best},
+        best_of={
+            g: (value.best[g], _differences(value.of_best(g), [d.of_best(g) for d in draws], n)) for g in value.best
+        },
     )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
-    """One look at all methods. figures: as `NAMES`. less: the base less each other method, as `_LESS`. best: group -> its best."""
+    """One look at all methods. figures: as `NAMES`. less: the base less each other method, as `_LESS`. best: group ->
+    its best.
+    """
 
     figures: dict[str, FloatArray]
     less: dict[str, FloatArray]
@@ -232,14 +254,23 @@ class _Look:
         if repetition is not None or self.repetitions == 1:
             chosen = {m: several[(repetition or 0) % len(several)] for m, several in self.found.items()}
             return self._with_best(*self._one(chosen, weight))
-        parts = [self._one({m: several[i % len(several)] for m, several in self.found.items()}, weight) for i in range(self.repetitions)]
-        with np.errstate(invalid="ignore"):  # ours never gets there with one seed, the other with another: no mean difference
-            figures, less, curves = ({m: np.mean([part[k][m] for part in parts], axis=0) for m in parts[0][k]} for k in range(3))
+        parts = [
+            self._one({m: several[i % len(several)] for m, several in self.found.items()}, weight)
+            for i in range(self.repetitions)
+        ]
+        with np.errstate(
+            invalid="ignore"
+        ):  # ours never gets there with one seed, the other with another: no mean difference
+            figures, less, curves = (
+                {m: np.mean([part[k][m] for part in parts], axis=0) for m in parts[0][k]} for k in range(3)
+            )
         for m, row in less.items():  # a ratio of mean costs, no mean of ratios
             row[-1] = _ratio(figures[m][_REACH], figures[self.base][_REACH])
         return self._with_best(figures, less, curves)
 
-    def _with_best(self, figures: dict[str, FloatArray], less: dict[str, FloatArray], curves: dict[str, FloatArray]) -> _Seen:
+    def _with_best(
+        self, figures: dict[str, FloatArray], less: dict[str, FloatArray], curves: dict[str, FloatArray]
+    ) -> _Seen:
         best = {}
         for group, members in self.groups.items():
             best[group] = min(members, key=lambda m: (figures[m][_REACH], -figures[m][0]))
@@ -291,12 +322,17 @@ class _Look:
         starts: Mapping[str, float],
         ends: tuple[float, float],
     ) -> dict[str, FloatArray]:
-        """The base less each other method. starts: method -> where in the range of costs, which is `ends`, its curve begins."""
+        """The base less each other method. starts: method -> where in the range of costs, which is `ends`, its curve
+        begins.
+        """
         if self.base not in methods:
             return {}
         paths = {m: paths_of(method, weight, self.halves) for m, method in methods.items()}
         low, high = ends
-        zero = {m: _covers(starts[m], low, high) * mean_quality(paths[m], starts[m], high) if starts[m] < high else 0.0 for m in methods}
+        zero = {
+            m: _covers(starts[m], low, high) * mean_quality(paths[m], starts[m], high) if starts[m] < high else 0.0
+            for m in methods
+        }
         less = {}
         for m in methods:
             if m == self.base:
@@ -323,7 +359,9 @@ def _covers(start: float, low: float, high: float) -> float:
 
 
 def _trapezoids(cost: FloatArray, quality: FloatArray, low: float, high: float) -> float:
-    """Area under the settings by rising cost, as they are: no mixtures, nothing left out; flat after the most expensive."""
+    """Area under the settings by rising cost, as they are: no mixtures, nothing left out; flat after the most
+    expensive.
+    """
     order = np.lexsort((quality, cost))
     c, q = np.append(cost[order], high), np.append(quality[order], quality[order][-1])
     return float(((q[1:] + q[:-1]) / 2 @ np.diff(c)) / (high - low))
@@ -356,7 +394,9 @@ def _differences(value: FloatArray, draws: Sequence[FloatArray], n: int) -> dict
 
 
 def _ratio(other: float, base: float) -> float:
-    """other / base: 0 where only the base never reaches it, infinite where only the other never does, NaN where neither does."""
+    """other / base: 0 where only the base never reaches it, infinite where only the other never does, NaN where neither
+    does.
+    """
     with np.errstate(invalid="ignore"):
         return float(np.divide(other, base)) if base > 0 else float("nan")
 
@@ -365,6 +405,8 @@ def _band(grid: FloatArray, curve: FloatArray, draws: Sequence[FloatArray]) -> B
     if not draws:
         nothing = np.full(len(grid), np.nan)
         return Band(grid, curve, nothing, nothing)
-    drawn = np.where(np.isnan(draws), curve, np.array(draws))  # what a draw does not reach tells nothing of the band there
+    drawn = np.where(
+        np.isnan(draws), curve, np.array(draws)
+    )  # what a draw does not reach tells nothing of the band there
     low, high = np.quantile(drawn, LEVELS, axis=0)
     return Band(grid, curve, np.where(np.isnan(curve), np.nan, low), np.where(np.isnan(curve), np.nan, high))

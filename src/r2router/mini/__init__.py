@@ -1,4 +1,5 @@
-"""R2-Bench-mini: what three small LLMs really answered under up to seven budgets; collected with this tool, with every answer (`card.md`).
+"""R2-Bench-mini: what three small LLMs really answered under up to seven budgets; collected with this tool, with every
+answer (`card.md`).
 
 It ships with the package, so that every command that takes a table can be tried at once, under the names of `TABLES`.
 """

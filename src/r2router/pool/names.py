@@ -1,9 +1,10 @@
-"""Which model of a pool is meant by a name: the one rule for `--models`, `--now`, `Router.only` and everything else that takes names.
+"""Which model of a pool is meant by a name: the one rule for `--models`, `--now`, `Router.only` and everything else
+that takes names.
 
-People write a model as its provider, a gateway or a cloud does: `openai/gpt-5-mini-2025-08-07`, `anthropic/claude-sonnet-4.5`,
-`us.anthropic.claude-haiku-4-5-20251001-v1:0`, `accounts/fireworks/models/deepseek-v3`, `gemini-2.5-flash-latest`. A name is compared as
-it is first, then without what does not change the model, a step at a time; a step counts only where it leaves one model. A date is left
-out only where no model of the pool has it.
+People write a model as its provider, a gateway or a cloud does: `openai/gpt-5-mini-2025-08-07`,
+`anthropic/claude-sonnet-4.5`, `us.anthropic.claude-haiku-4-5-20251001-v1:0`, `accounts/fireworks/models/deepseek-v3`,
+`gemini-2.5-flash-latest`. A name is compared as it is first, then without what does not change the model, a step at a
+time; a step counts only where it leaves one model. A date is left out only where no model of the pool has it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from r2router.pool.pool import Pool
 from r2router.text import listing
 from r2router.types import Arm, Model
 
-_PLACE = re.compile(r"^(?:.*/)?(?:(?:[a-z]{2,6}\.)?(?:amazon|anthropic|cohere|deepseek|meta|mistral|openai|qwen|ai21)\.)?")
+_PLACE = re.compile(
+    r"^(?:.*/)?(?:(?:[a-z]{2,6}\.)?(?:amazon|anthropic|cohere|deepseek|meta|mistral|openai|qwen|ai21)\.)?"
+)
 _CLOUD = re.compile(
     r"(?:-v\d+)?:\d+$|:(?:free|nitro|floor|beta|extended|online|exacto|thinking|batch|latest)$|-(?:fp8|fp4|bf16|awq|gguf|hf)$"
 )
@@ -58,12 +61,15 @@ def find_model(pool: Pool, name: str) -> Model:
         return found[0]
     if found:
         raise ConfigError(f"{name!r} may be {_or(m.id for m in found)}: write which")
-    raise ConfigError(f"no model {name!r} is known{_nearest(pool, name)} (a model that was not measured needs a similar one: like)")
+    raise ConfigError(
+        f"no model {name!r} is known{_nearest(pool, name)} (a model that was not measured needs a similar one: like)"
+    )
 
 
 def find_arms(pool: Pool, name: str) -> tuple[Arm, ...]:
-    """The arms that a name means: those of a model, of a model under one budget (`gpt-5-mini@low`), or of all that a pattern fits
-    (`claude-*`). Raises `ConfigError` as `find_model`, also for a pattern that fits none and a budget that the model does not have.
+    """The arms that a name means: those of a model, of a model under one budget (`gpt-5-mini@low`), or of all that a
+    pattern fits (`claude-*`). Raises `ConfigError` as `find_model`, also for a pattern that fits none and a budget that
+    the model does not have.
     """
     if any(c in name for c in "*?["):
         found = tuple(arm for arm in pool.arms if fnmatchcase(arm.model, name) or fnmatchcase(arm, name))
@@ -81,7 +87,12 @@ def find_arms(pool: Pool, name: str) -> tuple[Arm, ...]:
             raise ConfigError(f"{model.id!r} has no budget {budget!r}; it has {_or(budgets)}")
         return (Arm.of(model.id, budget),)
     head, _, effort = name.rpartition("-")  # o3-mini-high
-    if not whole and head and len(meant := _named(pool, head)) == 1 and (arm := Arm.of(meant[0].id, effort)) in pool.index:
+    if (
+        not whole
+        and head
+        and len(meant := _named(pool, head)) == 1
+        and (arm := Arm.of(meant[0].id, effort)) in pool.index
+    ):
         return (arm,)
     model = whole[0] if len(whole) == 1 else find_model(pool, name)
     return tuple(Arm.of(model.id, b.id) for b in model.budgets)
@@ -127,7 +138,9 @@ def _bare(name: str) -> str:
 
 @lru_cache(maxsize=50_000)
 def _plain(name: str) -> str:
-    """Also whatever stands between the parts, and their order where a version moves: claude-4.5-sonnet is claude-sonnet-4-5."""
+    """Also whatever stands between the parts, and their order where a version moves: claude-4.5-sonnet is
+    claude-sonnet-4-5.
+    """
     plain = re.sub(r"[\s._:@-]+", "-", re.sub(r"^meta-(?=llama)", "", _bare(name))).strip("-")
     if (match := re.fullmatch(r"claude-((?:\d-?)+)-(haiku|sonnet|opus)(.*)", plain)) is not None:
         plain = f"claude-{match[2]}-{match[1]}{match[3]}"
@@ -155,7 +168,9 @@ def _nearest(pool: Pool, name: str) -> str:
     known = {_plain(m.id): m.id for m in pool.models}
     wanted = _kindless(name.partition("@")[0].strip("*?[]"))
     begin = sorted((k for k in known if wanted and k.startswith(wanted)), key=len)
-    close = list(dict.fromkeys([*begin, *difflib.get_close_matches(wanted, known, n=_MAX_HINTS, cutoff=0.5)]))[:_MAX_HINTS]
+    close = list(dict.fromkeys([*begin, *difflib.get_close_matches(wanted, known, n=_MAX_HINTS, cutoff=0.5)]))[
+        :_MAX_HINTS
+    ]
     if not close:
         words = set(wanted.split("-"))
         ranked = sorted(known, key=lambda k: -len(words & set(k.split("-"))))
@@ -167,4 +182,8 @@ def _nearest(pool: Pool, name: str) -> str:
 
 def _or(names: Iterable[str]) -> str:
     names = list(names)
-    return listing(names) if len(names) > 6 else " or ".join(filter(None, (", ".join(map(repr, names[:-1])), repr(names[-1]))))
+    return (
+        listing(names)
+        if len(names) > 6
+        else " or ".join(filter(None, (", ".join(map(repr, names[:-1])), repr(names[-1]))))
+    )

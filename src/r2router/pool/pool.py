@@ -22,11 +22,16 @@ from r2router.text import MAX_BUDGET_TOKENS, html_table, listing, suggest
 from r2router.types import UNLIMITED, Arm, BoolArray, Budget, FloatArray, IntArray, Model, NumberArray, Prices
 
 PriceSource = str | Path | Mapping[str, Prices] | Sequence[str | Path | Mapping[str, Prices]]
-"""Prices: a CSV (see `read_prices`), `"genai-prices"` (list prices of that package), a mapping from model id, or several of them."""
+"""Prices: a CSV (see `read_prices`), `"genai-prices"` (list prices of that package), a mapping from model id, or
+several of them.
+"""
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _NO_MODEL = "the pool has no model: give at least one [[model]]"
-_NO_ID = "{!r} cannot be an id: it must not be empty, hold '@', white space or control characters, or be longer than 300 characters"
+_NO_ID = (
+    "{!r} cannot be an id: it must not be empty, hold '@', white space or control characters, or be longer than 300"
+    " characters"
+)
 
 
 class Pool:
@@ -73,8 +78,9 @@ class Pool:
         """The pool that an outcome table shows: every model and budget in it, with prices.
 
         source: a path, several paths, a data frame, or a `Table`.
-        prices: a CSV (see `read_prices`), a mapping from model id to `Prices`, or `"genai-prices"` for the list prices of the
-        genai-prices package (`[prices]` extra). Models absent from it raise `MissingPrice`; without `prices` the models have none.
+        prices: a CSV (see `read_prices`), a mapping from model id to `Prices`, or `"genai-prices"` for the list prices
+        of the genai-prices package (`[prices]` extra). Models absent from it raise `MissingPrice`; without `prices` the
+        models have none.
         """
         from r2router.table.table import Table  # a table is made of a pool; only this door looks back
 
@@ -84,13 +90,16 @@ class Pool:
     def with_prices(self, prices: PriceSource, *, partly: bool = False) -> Pool:
         """The same pool with other prices; every model must be among them, or `MissingPrice` names those that are not.
 
-        prices: a CSV, "genai-prices", a mapping from model id, or several of them, which must not disagree (`ConfigError`).
+        prices: a CSV, "genai-prices", a mapping from model id, or several of them, which must not disagree
+        (`ConfigError`).
         partly: leave out the models that are not among them; `MissingPrice` where that is all.
         """
         found, details, where = _found_prices(prices, self.models)
         missing = [m.id for m in self.models if m.id not in found]
         if missing and not (partly and len(missing) < len(self.models)):
-            raise MissingPrice(f"{where}: no price for {listing(missing)}; add a row for each (an unknown price is never zero)")
+            raise MissingPrice(
+                f"{where}: no price for {listing(missing)}; add a row for each (an unknown price is never zero)"
+            )
         return Pool(
             msgspec.structs.replace(
                 m,
@@ -105,7 +114,10 @@ class Pool:
     def with_arms(self, arms: Iterable[str]) -> Pool:
         """The pool of some of its arms, in the same order; models left without a budget are left out."""
         wanted = frozenset(arms)
-        kept = (msgspec.structs.replace(m, budgets=tuple(b for b in m.budgets if Arm.of(m.id, b.id) in wanted)) for m in self.models)
+        kept = (
+            msgspec.structs.replace(m, budgets=tuple(b for b in m.budgets if Arm.of(m.id, b.id) in wanted))
+            for m in self.models
+        )
         return Pool(m for m in kept if m.budgets)
 
     # -- looking things up ---------------------------------------------------------------------------------------
@@ -175,7 +187,8 @@ class Pool:
 
     @cached_property
     def usd_per_token(self) -> FloatArray:
-        """(5, arms) US dollars per token of input, output, cached input, reasoning and cache writes, for prompts below every tier.
+        """(5, arms) US dollars per token of input, output, cached input, reasoning and cache writes, for prompts below
+        every tier.
 
         Raises `MissingPrice`.
         """
@@ -183,7 +196,8 @@ class Pool:
 
     @cached_property
     def tiers(self) -> tuple[tuple[FloatArray, FloatArray], ...]:
-        """The tiers of long prompts, by rising threshold: ((arms,) input tokens that they begin above, (5, arms) US dollars per token).
+        """The tiers of long prompts, by rising threshold: ((arms,) input tokens that they begin above, (5, arms) US
+        dollars per token).
 
         Where an arm has fewer tiers than others, its threshold is infinite.
         """
@@ -192,7 +206,12 @@ class Pool:
         for level in range(maximum):
             own = [prices.tiers[level] if level < len(prices.tiers) else None for prices in self._prices]
             above = np.array([math.inf if tier is None else float(tier.above) for tier in own])
-            found.append((above[self.model_of_arm], self._of_arms([(math.nan,) * 5 if tier is None else tier.each for tier in own])))
+            found.append(
+                (
+                    above[self.model_of_arm],
+                    self._of_arms([(math.nan,) * 5 if tier is None else tier.each for tier in own]),
+                )
+            )
         return tuple(found)
 
     @cached_property
@@ -203,14 +222,17 @@ class Pool:
     @cached_property
     def max_output_price(self) -> FloatArray:
         """(arms,) US dollars per output token, in the most expensive tier."""
-        return np.array([self.usd_per_token[1], *(np.where(np.isinf(above), 0.0, each[1]) for above, each in self.tiers)]).max(axis=0)
+        return np.array(
+            [self.usd_per_token[1], *(np.where(np.isinf(above), 0.0, each[1]) for above, each in self.tiers)]
+        ).max(axis=0)
 
     @cached_property
     def _prices(self) -> list[Prices]:
         missing = [m.id for m in self.models if m.usd_per_million is None]
         if missing:
             raise MissingPrice(
-                f"no price for {listing(missing)}: give usd_per_million in the pool, or prices from a CSV (an unknown price is never zero)"
+                f"no price for {listing(missing)}: give usd_per_million in the pool, or prices from a CSV (an unknown"
+                " price is never zero)"
             )
         return [m.usd_per_million for m in self.models if m.usd_per_million is not None]
 
@@ -227,9 +249,9 @@ class Pool:
     ) -> FloatArray:
         """US dollars of requests, (n, arms), from tokens that broadcast to that shape.
 
-        Cached tokens are part of the input tokens and reasoning tokens part of the output tokens, as in every provider's
-        usage report; where they are NaN none are assumed. A request with more input tokens than a tier's threshold is billed at the
-        tier's rates as a whole. Raises `MissingPrice`.
+        Cached tokens are part of the input tokens and reasoning tokens part of the output tokens, as in every
+        provider's usage report; where they are NaN none are assumed. A request with more input tokens than a tier's
+        threshold is billed at the tier's rates as a whole. Raises `MissingPrice`.
         """
         zero = np.zeros(())
         parts = [zero if tokens is None else np.nan_to_num(tokens) for tokens in (cached_tokens, reasoning_tokens)]
@@ -240,8 +262,12 @@ class Pool:
         return cost
 
 
-def _found_prices(prices: PriceSource, models: Sequence[Model]) -> tuple[dict[str, Prices], dict[str, tuple[str, str]], str]:
-    """Prices and (provider, upstream name) by model id, and what to call where they are from. Raises `ConfigError` where two disagree."""
+def _found_prices(
+    prices: PriceSource, models: Sequence[Model]
+) -> tuple[dict[str, Prices], dict[str, tuple[str, str]], str]:
+    """Prices and (provider, upstream name) by model id, and what to call where they are from. Raises `ConfigError`
+    where two disagree.
+    """
     several = [prices] if isinstance(prices, (str, Path, Mapping)) else list(prices)
     found, details, origin = dict[str, Prices](), dict[str, tuple[str, str]](), dict[str, str]()
     for one in several:
@@ -255,16 +281,25 @@ def _found_prices(prices: PriceSource, models: Sequence[Model]) -> tuple[dict[st
         for model, price in listed.items():
             if found.setdefault(model, price) != price:
                 both = " and ".join(
-                    f"{p.input:g} in, {p.output:g} out ({where})" for p, where in ((found[model], origin[model]), (price, name))
+                    f"{p.input:g} in, {p.output:g} out ({where})"
+                    for p, where in ((found[model], origin[model]), (price, name))
                 )
-                raise ConfigError(f"two prices for {model!r}, in US dollars per million tokens: {both}; keep one of them")
+                raise ConfigError(
+                    f"two prices for {model!r}, in US dollars per million tokens: {both}; keep one of them"
+                )
             origin.setdefault(model, name)
         details = more | details
-    return found, details, ", ".join(dict.fromkeys("the mapping" if isinstance(one, Mapping) else str(one) for one in several))
+    return (
+        found,
+        details,
+        ", ".join(dict.fromkeys("the mapping" if isinstance(one, Mapping) else str(one) for one in several)),
+    )
 
 
 def budget_order(budget: Budget) -> tuple[int, float]:
-    """Sort key that puts budgets as a person would: numbers by size, then efforts, then other names, `unlimited` last."""
+    """Sort key that puts budgets as a person would: numbers by size, then efforts, then other names, `unlimited`
+    last.
+    """
     if budget.tokens is not None:
         return 0, budget.tokens
     if budget.id in _EFFORTS:
@@ -278,18 +313,28 @@ def is_id(name: str) -> bool:
 
 
 def _wrong(models: Sequence[Model]) -> tuple[int, str, str] | None:
-    """The first thing that a pool of these models must not have: (number of the model, its key, what is wrong); None if all is well."""
+    """The first thing that a pool of these models must not have: (number of the model, its key, what is wrong); None if
+    all is well.
+    """
     seen: set[str] = set()
     for number, model in enumerate(models):
         if not is_id(model.id):
             return number, "id", _NO_ID.format(model.id)
         if model.id in seen:
-            return number, "id", f"model {model.id!r} is in the pool twice: give each model one entry with all its budgets"
+            return (
+                number,
+                "id",
+                f"model {model.id!r} is in the pool twice: give each model one entry with all its budgets",
+            )
         seen.add(model.id)
         if what := _wrong_budgets(model):
             return number, "budgets", what
         if model.context is not None and model.context < 1:
-            return number, "context", f"model {model.id!r}: context is {model.context}; it is a number of tokens above 0"
+            return (
+                number,
+                "context",
+                f"model {model.id!r}: context is {model.context}; it is a number of tokens above 0",
+            )
         if model.usd_per_million is not None and (found := wrong_prices(model.usd_per_million)):
             key, what = found
             return number, f"usd_per_million.{key}", f"model {model.id!r}: usd_per_million.{what}"
@@ -313,9 +358,15 @@ def _wrong_budgets(model: Model) -> str:
         if meant.id != budget.id:
             return f"model {model.id!r}: budget {budget.id!r} is the number {meant.id}: write it so"
         if budget.tokens is not None and not 0 <= budget.tokens <= MAX_BUDGET_TOKENS:
-            return f"model {model.id!r}: budget {budget.id!r} is {budget.tokens} tokens; it is a number from 0 to {MAX_BUDGET_TOKENS:,}"
+            return (
+                f"model {model.id!r}: budget {budget.id!r} is {budget.tokens} tokens; it is a number from 0 to"
+                f" {MAX_BUDGET_TOKENS:,}"
+            )
         if meant.tokens not in {None, budget.tokens}:
-            return f"model {model.id!r}: budget {budget.id!r} says {budget.tokens} tokens; a budget that is a number is so many tokens"
+            return (
+                f"model {model.id!r}: budget {budget.id!r} says {budget.tokens} tokens; a budget that is a number is so"
+                " many tokens"
+            )
     return ""
 
 
@@ -323,11 +374,16 @@ def _silent(models: Sequence[Model]) -> tuple[int, str, str] | None:
     """The first budget for which its controls would send nothing: a name, where they need a number; as `_wrong`."""
     for number, model in enumerate(models):
         for budget in model.budgets:
-            if budget.control and budget.tokens is None and budget.id != UNLIMITED and "reasoning_effort" not in budget.control:
+            if (
+                budget.control
+                and budget.tokens is None
+                and budget.id != UNLIMITED
+                and "reasoning_effort" not in budget.control
+            ):
                 knobs = " and ".join(budget.control)
                 what = (
-                    f"model {model.id!r}: budget {budget.id!r} is no number, so {knobs} would send nothing: write a number of tokens, "
-                    "'unlimited', or take control = ['reasoning_effort'] for efforts"
+                    f"model {model.id!r}: budget {budget.id!r} is no number, so {knobs} would send nothing: write a"
+                    " number of tokens, 'unlimited', or take control = ['reasoning_effort'] for efforts"
                 )
                 return number, "budgets", what
     return None

@@ -31,8 +31,9 @@ NANOS_PER_TOKEN = 1000
 def charge(each: Sequence[Any] | FloatArray, tokens: Sequence[Any]) -> Any:
     """What a request costs, in numbers or arrays: the one formula. In US dollars where the prices are per token.
 
-    each: prices as `Rates.each` has them. tokens: input, output, cached input, reasoning, cache writes. Cached and written tokens are
-    part of the input, reasoning tokens part of the output; each is billed at its own price, and once.
+    each: prices as `Rates.each` has them. tokens: input, output, cached input, reasoning, cache writes. Cached and
+    written tokens are part of the input, reasoning tokens part of the output; each is billed at its own price, and
+    once.
     """
     p_input, p_output, p_cached, p_reasoning, p_write = each
     n_input, n_output, n_cached, n_reasoning, n_write = tokens
@@ -46,7 +47,9 @@ def cost_usd(prices: Prices, usage: Usage) -> float:
 
 
 def cost_nanos(prices: Prices, usage: Usage) -> int:
-    """Nano-dollars (1e-9 US dollars) of one call, from the prices as they are written, exactly; what is left of one is rounded up."""
+    """Nano-dollars (1e-9 US dollars) of one call, from the prices as they are written, exactly; what is left of one is
+    rounded up.
+    """
     return math.ceil(_billed(_exact(prices.at(usage.input)), _WRITE_1H, usage) * NANOS_PER_TOKEN)
 
 
@@ -66,7 +69,9 @@ def _billed(each: Sequence[Any], write_1h: Any, usage: Usage) -> Any:
     return charge(each, tokens) + hourly
 
 
-def max_cost_nanos(prices: Prices, input_tokens: int, output_tokens: int, *, writes: bool = False, hourly: bool = False) -> int:
+def max_cost_nanos(
+    prices: Prices, input_tokens: int, output_tokens: int, *, writes: bool = False, hourly: bool = False
+) -> int:
     """As `max_cost_usd`, in nano-dollars, exactly and rounded up. hourly: what is written may be kept for an hour."""
     factor = _WRITE_1H if hourly else Fraction(int(writes))
     reached = (_max(_exact(rates), input_tokens, output_tokens, factor) for rates in _reached(prices, input_tokens))
@@ -74,11 +79,15 @@ def max_cost_nanos(prices: Prices, input_tokens: int, output_tokens: int, *, wri
 
 
 def max_cost_usd(prices: Prices, input_tokens: float, output_tokens: float, *, writes: bool = False) -> float:
-    """The most a call with so many tokens can cost, in US dollars: nothing cached, thinking at its own price, any tier it may reach.
+    """The most a call with so many tokens can cost, in US dollars: nothing cached, thinking at its own price, any tier
+    it may reach.
 
     writes: also where the endpoint writes the prompt to its cache by itself, and bills that.
     """
-    return max(_max(rates.each, input_tokens, output_tokens, float(writes)) for rates in _reached(prices, input_tokens)) / 1e6
+    return (
+        max(_max(rates.each, input_tokens, output_tokens, float(writes)) for rates in _reached(prices, input_tokens))
+        / 1e6
+    )
 
 
 def _reached(prices: Prices, input_tokens: float) -> list[Rates]:
@@ -87,7 +96,9 @@ def _reached(prices: Prices, input_tokens: float) -> list[Rates]:
 
 
 def _max(each: Sequence[Any], input_tokens: float, output_tokens: float, write_factor: Any) -> Any:
-    """Tokens times the most US dollars per million tokens. write_factor: times the price of a cache write; 0 where none can be."""
+    """Tokens times the most US dollars per million tokens. write_factor: times the price of a cache write; 0 where none
+    can be.
+    """
     p_input, p_output, p_cached, p_reasoning, p_write = each
     return input_tokens * max(p_input, p_cached, write_factor * p_write) + output_tokens * max(p_output, p_reasoning)
 
@@ -123,9 +134,9 @@ def read_prices(path: str | Path) -> tuple[dict[str, Prices], dict[str, tuple[st
     """Prices and (provider, upstream name) by model id from a CSV.
 
     Columns: model, input_usd_per_million, output_usd_per_million, and optionally cached_input_usd_per_million,
-    reasoning_usd_per_million, cache_write_usd_per_million, above_input_tokens, provider, upstream_model. One row per model, and one more
-    per tier: its rates hold for requests with more than `above_input_tokens` input tokens. Raises `ConfigError` naming file, line and
-    column.
+    reasoning_usd_per_million, cache_write_usd_per_million, above_input_tokens, provider, upstream_model. One row per
+    model, and one more per tier: its rates hold for requests with more than `above_input_tokens` input tokens. Raises
+    `ConfigError` naming file, line and column.
     """
     expect("prices", path, (str, Path), "the path of a CSV of prices")
     path = Path(path)
@@ -144,13 +155,17 @@ def read_prices(path: str | Path) -> tuple[dict[str, Prices], dict[str, tuple[st
                 model = (row["model"] or "").strip()
                 if not model:
                     raise ConfigError(f"{where}: model is empty; name the model whose prices these are")
-                rates: dict[str, Any] = {kind: _price(row, f"{kind}_usd_per_million", where) for kind in ("input", "output")}
+                rates: dict[str, Any] = {
+                    kind: _price(row, f"{kind}_usd_per_million", where) for kind in ("input", "output")
+                }
                 rates |= {kind: _optional_price(row, f"{kind}_usd_per_million", where) for kind in _OPTIONAL}
                 if (row.get(_ABOVE) or "").strip():
                     tiers.setdefault(model, []).append((where, Tier(above=_above(row, where), **rates)))
                     continue
                 if model in prices:
-                    raise ConfigError(f"{where}: {model!r} already has a price; keep one row per model (a tier has {_ABOVE})")
+                    raise ConfigError(
+                        f"{where}: {model!r} already has a price; keep one row per model (a tier has {_ABOVE})"
+                    )
                 prices[model] = Prices(**rates)
                 details[model] = (row.get("provider") or "", row.get("upstream_model") or "")
     except FileNotFoundError:
@@ -159,8 +174,12 @@ def read_prices(path: str | Path) -> tuple[dict[str, Prices], dict[str, tuple[st
         raise ConfigError(f"{path}: cannot be read as CSV ({error})") from None
     for model, found in tiers.items():
         if model not in prices:
-            raise ConfigError(f"{found[0][0]}: {model!r} has a tier, and no row without {_ABOVE}; add its price for short prompts")
-        prices[model] = msgspec.structs.replace(prices[model], tiers=tuple(sorted((tier for _, tier in found), key=lambda t: t.above)))
+            raise ConfigError(
+                f"{found[0][0]}: {model!r} has a tier, and no row without {_ABOVE}; add its price for short prompts"
+            )
+        prices[model] = msgspec.structs.replace(
+            prices[model], tiers=tuple(sorted((tier for _, tier in found), key=lambda t: t.above))
+        )
         if wrong := wrong_prices(prices[model]):
             raise ConfigError(f"{found[-1][0]}: {model!r}: {wrong[1]}")
     return prices, details
@@ -177,7 +196,9 @@ def write_prices(models: Iterable[Model]) -> str:
         for rates in (None,) if prices is None else (prices, *prices.tiers):
             found = [None if rates is None else getattr(rates, kind) for kind in kinds]
             above = rates.above if isinstance(rates, Tier) else ""
-            rows.writerow((model.id, *("" if price is None else price for price in found), above, model.provider, model.upstream))
+            rows.writerow(
+                (model.id, *("" if price is None else price for price in found), above, model.provider, model.upstream)
+            )
     return text.getvalue()
 
 
@@ -198,7 +219,9 @@ def _price(row: Mapping[str, str | None], column: str, where: str) -> float:
     except ValueError:
         raise ConfigError(f"{where}: {column} is {text!r}, which is not a number of US dollars") from None
     if not 0 <= price <= MAX_PRICE:
-        raise ConfigError(f"{where}: {column} is {text!r}; a price is finite and at least 0 (and at most {MAX_PRICE:g})")
+        raise ConfigError(
+            f"{where}: {column} is {text!r}; a price is finite and at least 0 (and at most {MAX_PRICE:g})"
+        )
     return price
 
 
@@ -223,7 +246,9 @@ def genai_prices(models: Iterable[Model]) -> dict[str, Prices]:
             listed = calc_price(Asked(input_tokens=1, output_tokens=1), name, provider_id=provider).model_price
         except LookupError:
             continue
-        if listed.input_mtok is not None and listed.output_mtok is not None:  # else it is billed by the minute, the page, ...
+        if (
+            listed.input_mtok is not None and listed.output_mtok is not None
+        ):  # else it is billed by the minute, the page, ...
             found[model.id] = _listed_prices(listed)
     return found
 
@@ -244,7 +269,9 @@ def _listed_prices(listed: Any) -> Prices:
     def at(price: Any, tokens: float) -> float | None:
         if price is None or not hasattr(price, "tiers"):
             return None if price is None else float(price)
-        return float(next((t.price for t in sorted(price.tiers, key=lambda t: -t.start) if tokens > t.start), price.base))
+        return float(
+            next((t.price for t in sorted(price.tiers, key=lambda t: -t.start) if tokens > t.start), price.base)
+        )
 
     starts = sorted({tier.start for price in prices.values() for tier in getattr(price, "tiers", ()) if tier.start > 0})
 

@@ -60,7 +60,8 @@ class _PoolFile(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_models(path: str | Path) -> tuple[list[Model], Callable[[int, str], str]]:
-    """The models of a pool file, and a function that finds the line of a key (`usd_per_million.input`) of a model (by number).
+    """The models of a pool file, and a function that finds the line of a key (`usd_per_million.input`) of a model (by
+    number).
 
     Raises `ConfigError` naming file, line and key.
     """
@@ -79,7 +80,9 @@ def read_models(path: str | Path) -> tuple[list[Model], Callable[[int, str], str
 
 
 def read_providers(path: str | Path) -> dict[str, Provider]:
-    """The `[provider.NAME]` tables of a pool file: where its models are called. Raises `ConfigError` naming file, line and key."""
+    """The `[provider.NAME]` tables of a pool file: where its models are called. Raises `ConfigError` naming file, line
+    and key.
+    """
     return _read(Path(path))[0].provider
 
 
@@ -94,7 +97,9 @@ def _read(path: Path) -> tuple[_PoolFile, str]:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    for number, line in enumerate(text.splitlines(), 1):  # Python's parser takes time in the square of the parts of a dotted key
+    for number, line in enumerate(
+        text.splitlines(), 1
+    ):  # Python's parser takes time in the square of the parts of a dotted key
         if len(line) > _LONGEST_LINE or len(_DOTTED.findall(line)) > _MAX_DOTS:
             raise ConfigError(f"{path}, line {number}: is longer or nested deeper than any line of a pool file")
     try:
@@ -145,7 +150,9 @@ def _explain(message: str, text: str) -> str:
 
 
 def _provider_line(text: str, keys: Sequence[str], name: str = "") -> int:
-    """The line of a provider's key, which no model has, in the table of that name or any; of the table, where it cannot be found."""
+    """The line of a provider's key, which no model has, in the table of that name or any; of the table, where it cannot
+    be found.
+    """
     rows = text.splitlines()
     table = rf"\s*\[\s*provider\s*\.\s*[\"']?{re.escape(name)}[\"']?\s*\]" if name else r"\s*\[\s*provider\b"
     first = next((n for n, row in enumerate(rows) if re.match(table, row)), 0)
@@ -154,7 +161,9 @@ def _provider_line(text: str, keys: Sequence[str], name: str = "") -> int:
 
 
 def _line_of(text: str, number: int | None, keys: Sequence[str]) -> int:
-    """The line of a key of the numbered `[[model]]`, or of the file's top; of what it stands in, where it cannot be found."""
+    """The line of a key of the numbered `[[model]]`, or of the file's top; of what it stands in, where it cannot be
+    found.
+    """
     lines = text.splitlines()
     line, end = 0, len(lines)
     if number is not None:

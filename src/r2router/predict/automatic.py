@@ -1,9 +1,10 @@
 """The default learner: the one that the table deserves, by its shape and by what its decisions are worth.
 
-A table on which some arm was seen nearly everywhere is dense, and gets `Blend`. On one that is sparse in blocks (several tasks, each with
-arms of its own) `Blend` and `Domains` are fitted on two thirds of the queries, and the one whose decisions are worth more on the rest,
-over the mixture of fixed arms of each task, is fitted on all. A very large sparse table gets `Domains`: there it was measured to be
-better (`docs/experiments.md`), and `Blend`, which fills the gaps, would take longer than is worth it.
+A table on which some arm was seen nearly everywhere is dense, and gets `Blend`. On one that is sparse in blocks
+(several tasks, each with arms of its own) `Blend` and `Domains` are fitted on two thirds of the queries, and the one
+whose decisions are worth more on the rest, over the mixture of fixed arms of each task, is fitted on all. A very large
+sparse table gets `Domains`: there it was measured to be better (`docs/experiments.md`), and `Blend`, which fills the
+gaps, would take longer than is worth it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from r2router.table.table import Table
 
 _FOLDS = 3
-_MAX_CELLS = 1_000_000  # queries x arms; beyond, `Blend` takes many minutes, and on a small sample the two cannot be compared
+_MAX_CELLS = (
+    1_000_000  # queries x arms; beyond, `Blend` takes many minutes, and on a small sample the two cannot be compared
+)
 
 
 class Automatic(msgspec.Struct, frozen=True, tag="automatic", tag_field="learner", forbid_unknown_fields=True):
@@ -57,12 +60,16 @@ class Automatic(msgspec.Struct, frozen=True, tag="automatic", tag_field="learner
         return dense if worth[1] > worth[0] else sparse
 
     def _worth(self, learner: Learner, x: FloatArray, table: Table, rest: IntArray, own: IntArray) -> float:
-        """What the learner's decisions on `own` are worth over the mixture of each task, where it learns from `rest`."""
+        """What the learner's decisions on `own` are worth over the mixture of each task, where it learns from
+        `rest`.
+        """
         known, asked = table.take(rest), table.take(own)
         forecast = learner.fit(x[rest], known).predict(x[own])
         inputs = np.nan_to_num(asked.input_tokens)
         cost = asked.pool.cost(inputs, forecast.tokens)
-        means = Means(*(task_means(forecast.quality, asked.tasks, v, known.tasks) for v in (known.quality, known.cost())))
+        means = Means(
+            *(task_means(forecast.quality, asked.tasks, v, known.tasks) for v in (known.quality, known.cost()))
+        )
         outcomes = Outcomes.of(asked.arms, asked.quality, asked.cost())
         value = gaps(asked.tasks, forecast.quality, cost, outcomes, means, 0, self.seed).mean.value
         return -np.inf if np.isnan(value) else float(value)

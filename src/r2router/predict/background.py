@@ -1,6 +1,8 @@
-"""Short prompts of many kinds, as people send them to LLMs: what a router that was trained on one kind must tell from its own.
+"""Short prompts of many kinds, as people send them to LLMs: what a router that was trained on one kind must tell from
+its own.
 
-Chat, arithmetic, word problems, code, translation, writing, puzzles, common sense, science, advice. See `in_distribution`.
+Chat, arithmetic, word problems, code, translation, writing, puzzles, common sense, science, advice. See
+`in_distribution`.
 """
 
 from __future__ import annotations

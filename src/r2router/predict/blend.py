@@ -1,8 +1,8 @@
 """The default learner: ridge in the outcomes' principal components, blended with the means of soft clusters of queries.
 
-A linear head follows slow changes over the whole space of embeddings; cluster means follow what is peculiar to one kind of query. Their
-errors differ, so that a blend forecasts better than either, and moves less when a query is worded a little differently
-(`docs/experiments.md`). Both halves serve as two matrix products and a softmax.
+A linear head follows slow changes over the whole space of embeddings; cluster means follow what is peculiar to one kind
+of query. Their errors differ, so that a blend forecasts better than either, and moves less when a query is worded a
+little differently (`docs/experiments.md`). Both halves serve as two matrix products and a softmax.
 """
 
 from __future__ import annotations
@@ -43,11 +43,15 @@ class Blend(msgspec.Struct, frozen=True, tag="blend", tag_field="learner", forbi
             raise ConfigError(f"Blend(power={self.power}): power must lie between 1 and 4")
 
     def fit(self, x: FloatArray, table: Table) -> BlendPredictor:
-        """See `Learner.fit`. Gaps are filled, and forecasts used only where they are `passes_permutation_test`, as by `PrincipalRidge`."""
+        """See `Learner.fit`. Gaps are filled, and forecasts used only where they are `passes_permutation_test`, as by
+        `PrincipalRidge`.
+        """
         parts, arms = Parts.of(x, table, self.power), len(table.arms)
         clusters = SoftClusters.of(x, np.argsort(np.array(table.query_ids), kind="stable"), self.seed)
         share = clusters.membership(np.asarray(x, dtype=np.float32)).astype(np.float64)
-        quality, length = (_Blended.of(share, outcome, len(clusters.centres)) for outcome in (parts.quality, parts.length))
+        quality, length = (
+            _Blended.of(share, outcome, len(clusters.centres)) for outcome in (parts.quality, parts.length)
+        )
         shifts, outcomes = (quality.left_out, length.left_out), (parts.quality.y, parts.length.y)
         trusted = passes_permutation_test(shifts, parts.quality.heads.scored, outcomes, table, self.seed)
         of_linear, of_clusters = trusted * np.repeat([quality.weights, length.weights], arms, axis=0).T
@@ -59,14 +63,22 @@ class Blend(msgspec.Struct, frozen=True, tag="blend", tag_field="learner", forbi
         bias[parts.never] = np.nan
         spread = np.where(parts.never[:arms], np.nan, quality.spread if trusted else parts.quality.heads.spread_of_mean)
         arrays = {"weight": weight.astype(np.float32), "values": values.astype(np.float32), "centres": clusters.centres}
-        arrays |= {"temperature": np.array([clusters.temperature]), "bias": bias, "spread": spread, "low": low, "high": high}
+        arrays |= {
+            "temperature": np.array([clusters.temperature]),
+            "bias": bias,
+            "spread": spread,
+            "low": low,
+            "high": high,
+        }
         return BlendPredictor(table.arms, arrays)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Blended:
-    """The blend of one outcome. weights: (2,) of linear heads and cluster means. means: (clusters, arms) less the arm's mean.
-    left_out: (scored, arms) blended forecast less the arm's mean of queries that were left out. spread: (arms,) standard error.
+    """The blend of one outcome. weights: (2,) of linear heads and cluster means. means: (clusters, arms) less the arm's
+    mean.
+    left_out: (scored, arms) blended forecast less the arm's mean of queries that were left out. spread: (arms,)
+    standard error.
     """
 
     weights: FloatArray
@@ -93,8 +105,8 @@ class _Blended:
 def blend_weights(one: FloatArray, other: FloatArray, target: FloatArray) -> FloatArray:
     """(2,) weights, at least 0, of two left-out forecasts of target, all (scored, arms) in units of each arm's scale.
 
-    Least squares with a normal prior around equal weights. Where forecasts tell little beside the noise the prior holds; where they
-    tell much, their errors decide.
+    Least squares with a normal prior around equal weights. Where forecasts tell little beside the noise the prior
+    holds; where they tell much, their errors decide.
     """
     a, y = np.stack([one.ravel(), other.ravel()], axis=1), target.ravel()
     strength = _PRIOR_STRENGTH * float(np.square(y - _PRIOR_WEIGHT * a.sum(axis=1)).sum()) + 1e-12
@@ -105,7 +117,8 @@ class BlendPredictor:
     """Linear heads plus cluster means.
 
     weight: (d, 2 arms) float32, quality heads first, then log-token heads. bias: (2 arms,), NaN where never observed.
-    centres: (partitions, clusters, d) float32. temperature: (1,). values: (partitions x clusters, 2 arms) float32, added by membership.
+    centres: (partitions, clusters, d) float32. temperature: (1,). values: (partitions x clusters, 2 arms) float32,
+    added by membership.
     spread: (arms,). low, high: (arms,) bounds of log tokens.
     """
 
@@ -114,23 +127,34 @@ class BlendPredictor:
     def __init__(self, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> None:
         n = len(arms)
         shapes: dict[str, tuple[int | None, ...]] = {"weight": (None, 2 * n), "bias": (2 * n,), "values": (None, 2 * n)}
-        check_shapes(arrays, shapes | {"centres": (None, None, None), "temperature": (1,)} | dict.fromkeys(("spread", "low", "high"), (n,)))
+        check_shapes(
+            arrays,
+            shapes
+            | {"centres": (None, None, None), "temperature": (1,)}
+            | dict.fromkeys(("spread", "low", "high"), (n,)),
+        )
         partitions, clusters, d = arrays["centres"].shape
         if not (partitions * clusters == len(arrays["values"]) > 0 and d == len(arrays["weight"])):
             raise ArtifactError("weights: centres, values and weight do not fit together: the artifact is damaged")
         if not float(arrays["temperature"][0]) > 0:
-            raise ArtifactError(f"weights: temperature is {float(arrays['temperature'][0])}, not above 0: the artifact is damaged")
+            raise ArtifactError(
+                f"weights: temperature is {float(arrays['temperature'][0])}, not above 0: the artifact is damaged"
+            )
         self.arms, self._arrays = arms, arrays
         self._clusters = SoftClusters(arrays["centres"], float(arrays["temperature"][0]))
         # seven digits of a length are plenty, and float32 exponentials take a third of the time
-        self._length_bias, self._low, self._high = (a.astype(np.float32) for a in (arrays["bias"][n:], arrays["low"], arrays["high"]))
+        self._length_bias, self._low, self._high = (
+            a.astype(np.float32) for a in (arrays["bias"][n:], arrays["low"], arrays["high"])
+        )
 
     def predict(self, x: FloatArray) -> Forecast:
         """See `Predictor.predict`."""
         a, n = self._arrays, len(self.arms)
         x = np.asarray(x, dtype=np.float32)
         y = x @ a["weight"] + self._clusters.membership(x) @ a["values"]
-        quality = np.minimum(np.maximum(y[:, :n] + a["bias"][:n], 0.0), 1.0)  # np.clip costs several times as much on one row
+        quality = np.minimum(
+            np.maximum(y[:, :n] + a["bias"][:n], 0.0), 1.0
+        )  # np.clip costs several times as much on one row
         tokens = np.exp(np.minimum(np.maximum(y[:, n:] + self._length_bias, self._low), self._high))
         return Forecast.of(self.arms, quality, tokens, rows_of(a["spread"], len(y)))
 

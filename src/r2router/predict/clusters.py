@@ -1,7 +1,8 @@
 """Clusters of queries, and how outcomes differ between them.
 
-Spherical k-means (Dhillon and Modha, Machine Learning 42, 2001) on the embeddings. A query belongs to the centres near it softly, by a
-softmax of its cosines, so that a small change of its text changes a forecast a little and never by a jump.
+Spherical k-means (Dhillon and Modha, Machine Learning 42, 2001) on the embeddings. A query belongs to the centres near
+it softly, by a softmax of its cosines, so that a small change of its text changes a forecast a little and never by a
+jump.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ class SoftClusters:
 
     @classmethod
     def of(cls, x: FloatArray, order: IntArray, seed: int) -> SoftClusters:
-        """Centres of (n, d) embeddings. order: (n,) the rows in an order that does not depend on how the table was sorted."""
+        """Centres of (n, d) embeddings. order: (n,) the rows in an order that does not depend on how the table was
+        sorted.
+        """
         unit = unit_rows(np.asarray(x, dtype=np.float32)[order])
         rng = np.random.default_rng(seed)
         k = int(np.clip(len(unit) // _QUERIES_A_CLUSTER, 1, _CLUSTERS))
@@ -42,7 +45,9 @@ class SoftClusters:
         return cls(centres, _SOFTNESS * max(variance, 1e-3))
 
     def membership(self, x: FloatArray) -> FloatArray:
-        """(n, partitions x clusters) shares of (n, d) embeddings; each row sums to 1, each partition has the same part of it."""
+        """(n, partitions x clusters) shares of (n, d) embeddings; each row sums to 1, each partition has the same part
+        of it.
+        """
         partitions, clusters, d = self.centres.shape
         cosine = unit_rows(x) @ self.centres.reshape(-1, d).T
         score = cosine.reshape(len(x), partitions, clusters) / np.float32(self.temperature)
@@ -51,8 +56,11 @@ class SoftClusters:
         return share.reshape(len(x), partitions * clusters)
 
 
-def cluster_means(share: FloatArray, y: FloatArray, scored: IntArray, partitions: int, seen: float) -> tuple[FloatArray, FloatArray]:
-    """((clusters, arms) means of (n, arms) y in each cluster, (scored, arms) forecasts `share @ means` that leave the query itself out).
+def cluster_means(
+    share: FloatArray, y: FloatArray, scored: IntArray, partitions: int, seen: float
+) -> tuple[FloatArray, FloatArray]:
+    """((clusters, arms) means of (n, arms) y in each cluster, (scored, arms) forecasts `share @ means` that leave the
+    query itself out).
 
     share: (n, clusters of all partitions) memberships. y: less the arm's mean. seen: the share of y that was measured.
     """

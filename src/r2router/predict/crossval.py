@@ -14,14 +14,17 @@ from r2router.types import Arm, FloatArray, Forecast, IntArray, Progress
 
 
 def fold_of(texts: Sequence[str], folds: int, seed: int) -> IntArray:
-    """(n,) the fold of each query, seeded; near-duplicates share one (`groups_of`), so that no query is forecast from its own twin."""
+    """(n,) the fold of each query, seeded; near-duplicates share one (`groups_of`), so that no query is forecast from
+    its own twin.
+    """
     group = groups_of(texts)
     fold = np.arange(int(group.max(initial=-1)) + 1) % folds
     return np.random.default_rng(seed).permutation(fold)[group]
 
 
 def fold_means(values: FloatArray, fold: IntArray) -> FloatArray:
-    """(n, arms) mean of each arm over the queries of the other folds, made comparable (see `fair_means`); NaN where it has none.
+    """(n, arms) mean of each arm over the queries of the other folds, made comparable (see `fair_means`); NaN where it
+    has none.
 
     fold: (n,) as by `fold_of`; a query of fold -1 is learned from, and its own row is NaN.
     """
@@ -32,7 +35,9 @@ def fold_means(values: FloatArray, fold: IntArray) -> FloatArray:
     return means
 
 
-def out_of_fold(learner: Learner, x: FloatArray, table: Table, folds: int, seed: int, progress: Progress | None = None) -> Forecast:
+def out_of_fold(
+    learner: Learner, x: FloatArray, table: Table, folds: int, seed: int, progress: Progress | None = None
+) -> Forecast:
     """Forecasts of a table's queries, each by a predictor fitted on the other folds. Needs two distinct queries."""
     done, columns = 0, np.arange(len(table.arms))
 
@@ -57,9 +62,9 @@ def held_out(
 ) -> dict[str, Forecast]:
     """For each view of the queries their forecasts, each by a predictor that was fitted on the other folds.
 
-    fit: from the rows to learn from to a predictor, and which of `arms` its columns are; other arms stay NaN. views: name -> (n, d)
-    embeddings of the same queries. fold: (n,) as by `fold_of`; a query of fold -1 is learned from, and its own row is NaN. step: called
-    after each fold.
+    fit: from the rows to learn from to a predictor, and which of `arms` its columns are; other arms stay NaN. views:
+    name -> (n, d) embeddings of the same queries. fold: (n,) as by `fold_of`; a query of fold -1 is learned from, and
+    its own row is NaN. step: called after each fold.
     """
     parts = {name: [np.full((len(fold), len(arms)), np.nan) for _ in range(3)] for name in views}
     for number in range(int(fold.max(initial=-1)) + 1):

@@ -1,9 +1,10 @@
 """Heads for an LLM that arrives later, learned from a few graded queries by the forecasts of the LLMs that are known.
 
-What is hard for the known LLMs is mostly hard for a new one, so a few dozen outcomes suffice to learn how it differs, where a regression
-on the embedding alone needs hundreds. The features are the known arms' forecasts (their leading components first) and the embedding,
-each block with half of the prior variance; one strength for all arms of the LLM by leave-one-out error, possibly infinite (the arms'
-means). How each choice does on real tables is in `docs/decisions/0014-models-that-arrive-later.md`.
+What is hard for the known LLMs is mostly hard for a new one, so a few dozen outcomes suffice to learn how it differs,
+where a regression on the embedding alone needs hundreds. The features are the known arms' forecasts (their leading
+components first) and the embedding, each block with half of the prior variance; one strength for all arms of the LLM by
+leave-one-out error, possibly infinite (the arms' means). How each choice does on real tables is in
+`docs/decisions/0014-models-that-arrive-later.md`.
 """
 
 from __future__ import annotations
@@ -47,8 +48,9 @@ class KnownArms:
 class CurveHeads:
     """Linear heads of k arms over A known arms: quality first, then log tokens.
 
-    on_quality: (A, 2k) weights on the known arms' forecasts. on_vector: (d, 2k) weights on the embedding. bias: (2k,). spread: (k,)
-    standard error of a forecast. low, high: (k,) bounds of log tokens. mean: (k,) quality over the queries the known means are over.
+    on_quality: (A, 2k) weights on the known arms' forecasts. on_vector: (d, 2k) weights on the embedding. bias: (2k,).
+    spread: (k,) standard error of a forecast. low, high: (k,) bounds of log tokens. mean: (k,) quality over the queries
+    the known means are over.
     tokens: (k,) mean tokens. left_out: (n, k) forecasts of each graded query's quality by the others.
     """
 
@@ -111,8 +113,8 @@ def _scale(features: FloatArray, known: int) -> FloatArray:
 def _control_variate(known: KnownArms, quality: FloatArray) -> FloatArray:
     """(n, k) what the outcomes owe to the draw of queries, as far as outcomes of known arms on the same ones tell.
 
-    Where known arms did better than forecast, a new one did too. The surprises are zero on average, so a forecast leaves them out; but
-    what they explain is taken off the noise, and off the mean of queries that happened to be easy.
+    Where known arms did better than forecast, a new one did too. The surprises are zero on average, so a forecast
+    leaves them out; but what they explain is taken off the noise, and off the mean of queries that happened to be easy.
     """
     surprise = np.where(np.isnan(known.observed), 0.0, known.observed - np.clip(known.quality, 0.0, 1.0))
     basis = Basis.of(surprise, _POWER)
@@ -121,8 +123,8 @@ def _control_variate(known: KnownArms, quality: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Fit:
-    """A ridge of centred outcomes. mean: (k,). weight: (r, k) on the basis' coordinates. left_out: (n, k) forecasts of each query by
-    the others. noise: (k,) their mean squared error. parameters: how many the weights spend.
+    """A ridge of centred outcomes. mean: (k,). weight: (r, k) on the basis' coordinates. left_out: (n, k) forecasts of
+    each query by the others. noise: (k,) their mean squared error. parameters: how many the weights spend.
     """
 
     mean: FloatArray
@@ -133,7 +135,8 @@ class _Fit:
 
 
 def _ridge(basis: Basis, y: FloatArray, seen: float) -> _Fit:
-    """The fit of full (n, k) outcomes whose strength has the lowest leave-one-out error; the mean where none has less than that.
+    """The fit of full (n, k) outcomes whose strength has the lowest leave-one-out error; the mean where none has less
+    than that.
 
     seen: share of y that was measured. Filled cells agree with the features too well, so the strength is divided by it.
     """

@@ -1,9 +1,10 @@
-"""What a learner of domains does not know, measured on queries that were held out: how far to believe the network, and spreads.
+"""What a learner of domains does not know, measured on queries that were held out: how far to believe the network, and
+spreads.
 
-A spread is the standard deviation of a forecast of expected quality, and expected qualities are not observed: one answer, right or wrong,
-says nothing of it. But what a forecast gets wrong on one query it gets wrong on those like it, so that the products of two queries' errors
-show the variance of what they share. The variances are scaled to agree with them, by how often an arm was seen in the domain; most cells of
-some arms are held back in some domains for it.
+A spread is the standard deviation of a forecast of expected quality, and expected qualities are not observed: one
+answer, right or wrong, says nothing of it. But what a forecast gets wrong on one query it gets wrong on those like it,
+so that the products of two queries' errors show the variance of what they share. The variances are scaled to agree with
+them, by how often an arm was seen in the domain; most cells of some arms are held back in some domains for it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ _FACTORS = (0.1, 10.0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Doubt:
-    """of_net: how far the network is believed. factors: (len(BINS),) of the variances of arms that were seen about so often in a domain."""
+    """of_net: how far the network is believed. factors: (len(BINS),) of the variances of arms that were seen about so
+    often in a domain.
+    """
 
     of_net: float
     factors: FloatArray
@@ -68,14 +71,17 @@ def doubt_of(x: FloatArray, domain: IntArray, groups: Groups, y: FloatArray, see
         if (loss := float((alike * np.square(np.where(seen, y - tried, 0.0))).sum())) < least - 1e-9:
             best, forecast, least = of_net, tried, loss
     off, said = np.where(seen, y - forecast, 0.0), np.where(seen, share @ part.variance.astype(np.float32), 0.0)
-    return Doubt(best, _factors(off, said, seen, part.cells[domain], domain * len(groups.domain) + share[:, :-1].argmax(axis=1)))
+    return Doubt(
+        best, _factors(off, said, seen, part.cells[domain], domain * len(groups.domain) + share[:, :-1].argmax(axis=1))
+    )
 
 
 def where_seen(net: FloatArray, weight: FloatArray, unknown: FloatArray) -> FloatArray:
-    """(n, arms) what a network adds: of what is peculiar to an arm as much as it was seen in the likely domains, by its weight there.
+    """(n, arms) what a network adds: of what is peculiar to an arm as much as it was seen in the likely domains, by its
+    weight there.
 
-    What it says of an arm that was not seen on such queries is guessed from others, and ranks arms worse than their means do. unknown:
-    (n, 1) how likely a text is of no known domain, of which a network knows nothing.
+    What it says of an arm that was not seen on such queries is guessed from others, and ranks arms worse than their
+    means do. unknown: (n, 1) how likely a text is of no known domain, of which a network knows nothing.
     """
     known = np.float32(1.0) - unknown
     trust = weight - unknown - np.float32(UNSEEN) * known
@@ -84,7 +90,9 @@ def where_seen(net: FloatArray, weight: FloatArray, unknown: FloatArray) -> Floa
 
 
 def blended(level: FloatArray, mean: FloatArray, net: FloatArray) -> FloatArray:
-    """(n, arms) forecasts from the log odds of the domain's level, the mean of groups, and what a network adds in log odds."""
+    """(n, arms) forecasts from the log odds of the domain's level, the mean of groups, and what a network adds in log
+    odds.
+    """
     held = np.minimum(np.maximum(mean, _LEAST_QUALITY), np.float32(1.0) - _LEAST_QUALITY)
     right = level + _OF_GROUPS * (np.log(held / (np.float32(1.0) - held)) - level) + net
     return np.asarray(np.float32(0.5) + np.float32(0.5) * np.tanh(np.float32(0.5) * right))
@@ -105,14 +113,17 @@ def _thinned(y: FloatArray, domain: IntArray, count: int, rng: np.random.Generat
 
 
 def _factors(off: FloatArray, said: FloatArray, seen: BoolArray, cells: FloatArray, place: IntArray) -> FloatArray:
-    """(len(BINS),) the products of two queries' errors over the variance that was said, of arms that were seen about so often.
+    """(len(BINS),) the products of two queries' errors over the variance that was said, of arms that were seen about so
+    often.
 
-    off, said: (n, arms) errors and variances, 0 where not seen. cells: (n, arms) of the arm in the query's domain. place: (n,) queries of
-    one place are alike.
+    off, said: (n, arms) errors and variances, 0 where not seen. cells: (n, arms) of the arm in the query's domain.
+    place: (n,) queries of one place are alike.
     """
     order = np.argsort(place, kind="stable")
     starts = np.flatnonzero(np.diff(place[order], prepend=-1))
-    count, error, square, variance = (np.add.reduceat(v[order].astype(np.float64), starts, axis=0) for v in (seen, off, off**2, said))
+    count, error, square, variance = (
+        np.add.reduceat(v[order].astype(np.float64), starts, axis=0) for v in (seen, off, off**2, said)
+    )
     weight = np.maximum(count - 1, 0.0)
     pairs = weight * (error**2 - square) / np.maximum(count * (count - 1), 1.0)
     expected = weight * variance / np.maximum(count, 1.0)

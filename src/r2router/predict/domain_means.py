@@ -1,6 +1,7 @@
 """What each arm does in each domain and in each group of like queries: means that are shrunk, with their variances.
 
-Each step is shrunk towards the one before by the number of cells behind it. The last row of every result is for a query of no known
+Each step is shrunk towards the one before by the number of cells behind it. The last row of every result is for a query
+of no known
 domain: there an arm is expected to do what it does on average over the domains, all domains alike.
 """
 
@@ -11,11 +12,22 @@ from typing import Self
 
 import numpy as np
 
-from r2router.predict.domain_parts import DOMAIN_CELLS, Groups, length_of, level_of, observed, sensitivity, sums_by_domain
+from r2router.predict.domain_parts import (
+    DOMAIN_CELLS,
+    Groups,
+    length_of,
+    level_of,
+    observed,
+    sensitivity,
+    sums_by_domain,
+)
 from r2router.predict.variance import UNKNOWN_VARIANCE
 from r2router.types import FloatArray, IntArray
 
-_GROUP_CELLS, _LENGTH_CELLS = 6.0, 10.0  # as `DOMAIN_CELLS`, for what is peculiar to an arm in a group, and for its lengths there
+_GROUP_CELLS, _LENGTH_CELLS = (
+    6.0,
+    10.0,
+)  # as `DOMAIN_CELLS`, for what is peculiar to an arm in a group, and for its lengths there
 _GROUP_QUERIES = 2.0  # and for how hard a group is
 _QUERY_NOISE = 1.5  # how little one query tells of its own difficulty, in cells of full sensitivity
 _SEEN = 20.0
@@ -42,7 +54,9 @@ class Shrunk:
         """level, cells: (domains, arms). value: (groups, arms). variance: (groups + 1, arms), or empty."""
         none, everywhere = np.zeros((1, cells.shape[1])), level.mean(axis=0)
         weight = np.vstack([cells / (cells + _SEEN) + UNSEEN, none + 1.0])
-        return cls(np.vstack([level, everywhere]), np.vstack([value, everywhere]), variance, np.vstack([cells, none]), weight)
+        return cls(
+            np.vstack([level, everywhere]), np.vstack([value, everywhere]), variance, np.vstack([cells, none]), weight
+        )
 
 
 def quality_means(x: FloatArray, domain: IntArray, groups: Groups, y: FloatArray) -> Shrunk:
@@ -62,9 +76,12 @@ def quality_means(x: FloatArray, domain: IntArray, groups: Groups, y: FloatArray
         hard = (share.T @ level) / (share.T @ trust + _GROUP_QUERIES)
         peculiar = np.where(seen, residual - (share @ hard)[:, None] * moves, 0.0)
         size = share.T @ seen
-        value[own] = np.clip(mean[number] + hard[:, None] * moves + share.T @ peculiar / (size + _GROUP_CELLS), 0.0, 1.0)
+        value[own] = np.clip(
+            mean[number] + hard[:, None] * moves + share.T @ peculiar / (size + _GROUP_CELLS), 0.0, 1.0
+        )
         noise = (np.square(peculiar).sum(axis=0) + UNKNOWN_VARIANCE) / (seen.sum(axis=0) + 1)
-        # of the arm's mean in the domain, and of what is peculiar to the group: each shrinks with the cells that were seen
+        # of the arm's mean in the domain, and of what is peculiar to the group: each shrinks with the cells that were
+        # seen
         variance[own] = between / (cells[number] + DOMAIN_CELLS) * DOMAIN_CELLS + noise / (size + _GROUP_CELLS)
     # in a domain that is not known an arm differs from its average as its domains do
     apart = np.maximum(np.square(mean - mean.mean(axis=0)).mean(axis=0), between)
@@ -72,8 +89,8 @@ def quality_means(x: FloatArray, domain: IntArray, groups: Groups, y: FloatArray
 
 
 def length_means(x: FloatArray, domain: IntArray, groups: Groups, tokens: FloatArray) -> Shrunk:
-    """Of (n, arms) tokens, without variances. Where an arm was not measured, half-way between its mean elsewhere and that with the
-    domain's effect.
+    """Of (n, arms) tokens, without variances. Where an arm was not measured, half-way between its mean elsewhere and
+    that with the domain's effect.
     """
     count = len(groups.bias)
     total, cells = sums_by_domain(tokens, domain, count)

@@ -1,7 +1,8 @@
-"""The parts of the learner for sparse tables: which domain a text is of, groups of like queries in each, and means that are shrunk.
+"""The parts of the learner for sparse tables: which domain a text is of, groups of like queries in each, and means that
+are shrunk.
 
-A domain is a task of the table, as its rows name it. Outcomes of different domains are never averaged: a cell is there because
-somebody ran that model on that suite, so an arm's mean belongs to its domain.
+A domain is a task of the table, as its rows name it. Outcomes of different domains are never averaged: a cell is there
+because somebody ran that model on that suite, so an arm's mean belongs to its domain.
 """
 
 from __future__ import annotations
@@ -39,11 +40,15 @@ _ROUNDS = 50
 
 
 def domains_of(tasks: Sequence[str]) -> tuple[IntArray, int]:
-    """((n,) the domain of each query, how many domains there are). Tasks of very few queries are one domain together."""
+    """((n,) the domain of each query, how many domains there are). Tasks of very few queries are one domain
+    together.
+    """
     counts = Counter(tasks)
     large = [task for task in sorted(counts, key=lambda task: (-counts[task], task)) if counts[task] >= _LEAST_QUERIES]
     number = {task: i for i, task in enumerate(sorted(large[: _MOST_DOMAINS - 1]))}
-    return np.array([number.get(task, len(number)) for task in tasks], dtype=np.intp), len(number) + (len(number) < len(counts))
+    return np.array([number.get(task, len(number)) for task in tasks], dtype=np.intp), len(number) + (
+        len(number) < len(counts)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +58,8 @@ class Groups:
     basis: (d, r) principal directions, in which groups are told apart. centres: (groups, r) float32 of norm 1.
     domain: (groups,) of each, rising. weight, bias: (d, domains), (domains,) a linear discriminant.
     trust: (2,) how far the discriminant, and the nearness to groups, are believed in the odds of domains.
-    cells: (c, r) float32 of norm 1, centres of groups that lie together; cell: (groups,) of each. A text has shares of the groups of the
-    cells nearest to it alone, so that a decision does not read all of them.
+    cells: (c, r) float32 of norm 1, centres of groups that lie together; cell: (groups,) of each. A text has shares of
+    the groups of the cells nearest to it alone, so that a decision does not read all of them.
     """
 
     basis: FloatArray
@@ -80,7 +85,9 @@ class Groups:
         weight, bias = discriminant(x, domain, count)
         every, trust = np.concatenate(centres), np.array([1.0, 0.0], dtype=np.float32)
         cells = spherical_centres(every, int(np.clip(np.sqrt(2 * len(every)), 1, len(every))), rng)
-        groups = cls(basis, every, np.array(owner, dtype=np.intp), weight, bias, trust, cells, (every @ cells.T).argmax(axis=1))
+        groups = cls(
+            basis, every, np.array(owner, dtype=np.intp), weight, bias, trust, cells, (every @ cells.T).argmax(axis=1)
+        )
         return groups if count == 1 else groups._calibrated(x, domain, count)
 
     def _calibrated(self, x: FloatArray, domain: IntArray, count: int) -> Groups:
@@ -122,7 +129,8 @@ class Groups:
         return np.where(counts.take(self.cell, axis=1), _kernel(u @ self.centres.T), np.float32(0.0))
 
     def membership(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """((n, domains + 1) odds of the domains, (n, groups + 1) shares of the groups) of (n, d) float32; rows of each sum to 1.
+        """((n, domains + 1) odds of the domains, (n, groups + 1) shares of the groups) of (n, d) float32; rows of each
+        sum to 1.
 
         The last of both is for a text that is of no known domain.
         """
@@ -137,7 +145,9 @@ class Groups:
         return odds, np.concatenate([near, odds[:, -1:]], axis=1)
 
     def shares_of_one(self, linear: FloatArray, directions: FloatArray) -> tuple[FloatArray, IntArray, FloatArray]:
-        """((1, domains + 1) odds, (k,) numbers of groups, (1, k) shares) of one text: `shares` without those that are next to nothing."""
+        """((1, domains + 1) odds, (k,) numbers of groups, (1, k) shares) of one text: `shares` without those that are
+        next to nothing.
+        """
         u = directions[0]
         length = np.sqrt(np.vdot(u, u))
         u = u / max(length, np.float32(_TINY))
@@ -155,13 +165,21 @@ class Groups:
         return odds, np.append(rows, len(self.domain)), np.append(share, odds[0, -1])[None]
 
     def _odds(self, linear: FloatArray, total: FloatArray, nearest: FloatArray, length: FloatArray) -> FloatArray:
-        """(n, domains + 1) odds. total: nearness to each domain; nearest: to the nearest group. length: of the principal directions."""
+        """(n, domains + 1) odds. total: nearness to each domain; nearest: to the nearest group. length: of the
+        principal directions.
+        """
         odds = np.empty((len(linear), len(self.bias) + 1), dtype=np.float32)
         # what of a text lies in no direction of the training texts is like none of the groups either
-        cosine = (np.float32(1.0) + np.float32(_SHARPNESS) * np.log(np.maximum(nearest, np.float32(_LEAST_NEAR)))) * length
-        odds[:, -1] = np.float32(0.5) + np.float32(0.5) * np.tanh(np.float32(0.5) * _STRANGE_SHARPNESS * (_STRANGE - cosine))
+        cosine = (
+            np.float32(1.0) + np.float32(_SHARPNESS) * np.log(np.maximum(nearest, np.float32(_LEAST_NEAR)))
+        ) * length
+        odds[:, -1] = np.float32(0.5) + np.float32(0.5) * np.tanh(
+            np.float32(0.5) * _STRANGE_SHARPNESS * (_STRANGE - cosine)
+        )
         reached = total + self._least
-        known = softmax(self.trust[0] * linear + self.trust[1] * np.log(reached)) * (total / reached)  # not where no group is near
+        known = softmax(self.trust[0] * linear + self.trust[1] * np.log(reached)) * (
+            total / reached
+        )  # not where no group is near
         known *= (np.float32(1.0) - odds[:, -1:]) / np.add.reduce(known, axis=1)[:, None]
         odds[:, :-1] = known
         return odds
@@ -213,7 +231,8 @@ def sums_by_domain(values: FloatArray, domain: IntArray, count: int) -> tuple[Fl
 
 
 def common(values: FloatArray, cells: FloatArray) -> FloatArray:
-    """(domains, arms) effect of the arm plus effect of the domain, fitted to (domains, arms) values of so many cells each.
+    """(domains, arms) effect of the arm plus effect of the domain, fitted to (domains, arms) values of so many cells
+    each.
 
     Many cells count little more than some: a file of many rows does not decide for all.
     """
@@ -230,19 +249,25 @@ def common(values: FloatArray, cells: FloatArray) -> FloatArray:
 
 
 def level_of(total: FloatArray, cells: FloatArray) -> FloatArray:
-    """(domains, arms) expected mean quality by what is common to domains, from sums of qualities and numbers of cells."""
+    """(domains, arms) expected mean quality by what is common to domains, from sums of qualities and numbers of
+    cells.
+    """
     return np.asarray(1.0 / (1.0 + np.exp(-common(np.log((total + 0.5) / (cells - total + 0.5)), cells))))
 
 
 def length_of(total: FloatArray, cells: FloatArray) -> FloatArray:
-    """(domains, arms) expected mean tokens: half-way, in logs, between the arm's mean elsewhere and that with the domain's effect."""
+    """(domains, arms) expected mean tokens: half-way, in logs, between the arm's mean elsewhere and that with the
+    domain's effect.
+    """
     logs = np.log(np.maximum(total, 1.0) / np.maximum(cells, 1.0))
     usual = np.log(np.maximum(total.sum(axis=0), 1.0) / np.maximum(cells.sum(axis=0), 1.0))
     return np.asarray(np.exp(0.5 * (common(logs, cells) + usual)))
 
 
 def balanced_means(quality: FloatArray, tokens: FloatArray, tasks: Sequence[str]) -> tuple[FloatArray, FloatArray]:
-    """((arms,) quality, (arms,) tokens) that each arm would have on average over the domains, all domains alike; NaN where never seen."""
+    """((arms,) quality, (arms,) tokens) that each arm would have on average over the domains, all domains alike; NaN
+    where never seen.
+    """
     domain, count = domains_of(tasks)
     found = []
     for values, expected_of in ((quality, level_of), (np.maximum(tokens, 1.0), length_of)):
@@ -253,7 +278,9 @@ def balanced_means(quality: FloatArray, tokens: FloatArray, tasks: Sequence[str]
 
 
 def sensitivity(quality: FloatArray) -> FloatArray:
-    """How much a forecast moves with the difficulty of a query: most in the middle, little where all or no answers are right."""
+    """How much a forecast moves with the difficulty of a query: most in the middle, little where all or no answers are
+    right.
+    """
     return 4.0 * quality * (1.0 - quality) + 0.05
 
 

@@ -1,9 +1,10 @@
 """What a router knows per domain: how many queries of it were graded, on which arms, and with what result.
 
-A forecast says what to expect of a query; the evidence says how much stands behind it. Queries belong to tasks (as the table names them)
-and tasks to domains. Arms that were seen on different tasks are made comparable by an additive model (task + arm); an arm that a task
-never saw gets what that model says, with the error that the model was measured to have. A query is of the domain whose centre is
-nearest to its embedding; some domains have no graded query at all, and then their centres stand for prompts of their kind.
+A forecast says what to expect of a query; the evidence says how much stands behind it. Queries belong to tasks (as the
+table names them) and tasks to domains. Arms that were seen on different tasks are made comparable by an additive model
+(task + arm); an arm that a task never saw gets what that model says, with the error that the model was measured to
+have. A query is of the domain whose centre is nearest to its embedding; some domains have no graded query at all, and
+then their centres stand for prompts of their kind.
 """
 
 from __future__ import annotations
@@ -27,12 +28,23 @@ THIN = 100
 _QUERIES_PER_CENTRE, _MAX_CENTRES = 40, 24  # of a task
 _LIKE = 0.4  # cosine from which a query is like a prompt that stands for a kind
 _MIN_CELLS = 20  # of a (task, arm) pair that may show how wrong the additive model is
-_ARRAYS = ("domain_of_task", "queries", "input_tokens", "count", "quality", "deviation", "tokens", "centres", "domain_of_centre")
+_ARRAYS = (
+    "domain_of_task",
+    "queries",
+    "input_tokens",
+    "count",
+    "quality",
+    "deviation",
+    "tokens",
+    "centres",
+    "domain_of_centre",
+)
 
 
 class Spreads(msgspec.Struct, frozen=True):
-    """Standard deviations of quality. cell: of one outcome around its arm's mean. task: of an arm's mean on a task around what the
-    additive model says. domain: the same of an arm's mean on a domain, where no task of the domain saw the arm.
+    """Standard deviations of quality. cell: of one outcome around its arm's mean. task: of an arm's mean on a task
+    around what the additive model says. domain: the same of an arm's mean on a domain, where no task of the domain saw
+    the arm.
     """
 
     cell: float = 0.4
@@ -41,7 +53,9 @@ class Spreads(msgspec.Struct, frozen=True):
 
 
 class Known(NamedTuple):
-    """Of one domain, (arms,) each: quality with its standard deviation, output tokens, graded queries; NaN where no task saw the arm."""
+    """Of one domain, (arms,) each: quality with its standard deviation, output tokens, graded queries; NaN where no
+    task saw the arm.
+    """
 
     quality: FloatArray
     deviation: FloatArray
@@ -51,12 +65,13 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DomainStats:
-    """domains, tasks: their names. domain_of_task: (T,) int. queries: (T,) graded queries of each task. input_tokens: (T,) their mean
-    length as the embedded tokenizer counts.
+    """domains, tasks: their names. domain_of_task: (T,) int. queries: (T,) graded queries of each task. input_tokens:
+    (T,) their mean length as the embedded tokenizer counts.
 
-    count, quality, deviation, tokens: (T, A) of each task and arm: graded queries, mean quality made comparable within the task,
-    standard deviation of single outcomes, mean output tokens; NaN where not observed.
-    centres: (k, d) float32 of norm 1. domain_of_centre: (k,) int. kinds: how many, the last ones, are prompts that stand for a kind.
+    count, quality, deviation, tokens: (T, A) of each task and arm: graded queries, mean quality made comparable within
+    the task, standard deviation of single outcomes, mean output tokens; NaN where not observed.
+    centres: (k, d) float32 of norm 1. domain_of_centre: (k,) int. kinds: how many, the last ones, are prompts that
+    stand for a kind.
     """
 
     domains: tuple[str, ...]
@@ -87,8 +102,8 @@ class DomainStats:
     ) -> DomainStats:
         """What a table shows. x: (n, d) embeddings. tasks: (n,) names. quality, tokens: (n, A), NaN where not observed.
 
-        counts: (n,) input tokens as the embedded tokenizer counts them. domain_of: task -> domain, for all tasks. others: domain ->
-        (m, d) embeddings of prompts of its kind, for domains with few or no graded queries.
+        counts: (n,) input tokens as the embedded tokenizer counts them. domain_of: task -> domain, for all tasks.
+        others: domain -> (m, d) embeddings of prompts of its kind, for domains with few or no graded queries.
         """
         others = dict(others or {})
         names = tuple(dict.fromkeys(tasks))
@@ -99,7 +114,9 @@ class DomainStats:
         rows = [np.flatnonzero(of_task == t) for t in range(len(names))]
         centres, owners = [], []
         for t, own in enumerate(rows):
-            centres.append(spherical_centres(x[own], int(np.clip(len(own) // _QUERIES_PER_CENTRE, 1, _MAX_CENTRES)), rng))
+            centres.append(
+                spherical_centres(x[own], int(np.clip(len(own) // _QUERIES_PER_CENTRE, 1, _MAX_CENTRES)), rng)
+            )
             owners += [int(of_domain[t])] * len(centres[-1])
         for name, prompts in others.items():
             centres.append(np.asarray(prompts, dtype=np.float32))
@@ -115,7 +132,9 @@ class DomainStats:
             count=np.stack([np.isfinite(quality[own]).sum(axis=0) for own in rows]),
             quality=np.clip(np.stack([fair_means(quality[own]) for own in rows]), 0.0, 1.0),
             deviation=deviation,
-            tokens=np.stack([np.exp(fair_means(np.log(np.maximum(tokens[own], 1.0)))) * _convexity(tokens[own]) for own in rows]),
+            tokens=np.stack(
+                [np.exp(fair_means(np.log(np.maximum(tokens[own], 1.0)))) * _convexity(tokens[own]) for own in rows]
+            ),
             centres=np.concatenate(centres),
             domain_of_centre=np.array(owners, dtype=np.intp),
             kinds=sum(len(prompts) for prompts in others.values()),
@@ -129,7 +148,8 @@ class DomainStats:
         return self.domain_and_kind(x)[0]
 
     def domain_and_kind(self, x: FloatArray) -> tuple[IntArray, BoolArray]:
-        """((n,) the domain of each of (n, d) embeddings, (n,) whether it is like a prompt that stands for a kind of which much was graded).
+        """((n,) the domain of each of (n, d) embeddings, (n,) whether it is like a prompt that stands for a kind of
+        which much was graded).
 
         The latter are asked in other words than what was graded, but for the same things.
         """
@@ -141,10 +161,14 @@ class DomainStats:
 
     @cached_property
     def min_spread(self) -> FloatArray:
-        """(domains, A) the lowest standard deviation of a forecast of expected quality that this much evidence allows."""
+        """(domains, A) the lowest standard deviation of a forecast of expected quality that this much evidence
+        allows.
+        """
         n = self.seen.astype(np.float64)
         known = np.bincount(self.domain_of_task, self.queries, len(self.domains))
-        prior = np.where(known[:, None] > 0, self.spreads.domain, np.sqrt(1 / 12))  # nothing is known: uniform on [0, 1]
+        prior = np.where(
+            known[:, None] > 0, self.spreads.domain, np.sqrt(1 / 12)
+        )  # nothing is known: uniform on [0, 1]
         return 1.0 / np.sqrt(1.0 / prior**2 + n / self.spreads.cell**2)
 
     @cached_property
@@ -160,7 +184,8 @@ class DomainStats:
     # -- of domains ----------------------------------------------------------------------------------------------
 
     def known(self, domain: int | None = None, tasks: IntArray | None = None) -> Known:
-        """What is known of every arm on one domain, or on all; as if every arm had answered all queries of all its tasks.
+        """What is known of every arm on one domain, or on all; as if every arm had answered all queries of all its
+        tasks.
 
         A task counts by its queries. tasks: only these (by number); tasks on which no arm was seen do not count.
         """
@@ -172,15 +197,21 @@ class DomainStats:
             return Known(nothing, nothing, nothing, np.zeros(arms, dtype=np.intp))
         weight = self.queries[rows] / max(self.queries[rows].sum(), 1)
         prior = _model(self.quality[rows])
-        cell = np.where(np.isfinite(self.deviation[rows]) & (count >= _MIN_CELLS), self.deviation[rows], self.spreads.cell)
+        cell = np.where(
+            np.isfinite(self.deviation[rows]) & (count >= _MIN_CELLS), self.deviation[rows], self.spreads.cell
+        )
         precision = count / np.maximum(cell, 0.02) ** 2
         alone = 1.0 / self.spreads.task**2 if len(rows) > 1 else 0.0  # with one task there is nothing else to go by
         with np.errstate(divide="ignore"):
             variance = 1.0 / (alone + precision)
         with np.errstate(invalid="ignore"):
-            mean = np.where(count > 0, variance * (prior * alone + np.nan_to_num(self.quality[rows]) * precision), prior)
+            mean = np.where(
+                count > 0, variance * (prior * alone + np.nan_to_num(self.quality[rows]) * precision), prior
+            )
         sampled = weight[:, None] * np.sqrt(np.where(count > 0, variance, 0.0))
-        guessed = (weight[:, None] * np.where(count > 0, 0.0, self.spreads.task)).sum(axis=0)  # one arm's errors go together
+        guessed = (weight[:, None] * np.where(count > 0, 0.0, self.spreads.task)).sum(
+            axis=0
+        )  # one arm's errors go together
         queries = count.sum(axis=0)
         never = queries == 0
         tokens = np.exp(np.einsum("t,ta->a", weight, np.nan_to_num(_model(np.log(self.tokens[rows])))))
@@ -193,20 +224,36 @@ class DomainStats:
         )
 
     def typical_input(self, domain: int | None = None) -> float:
-        """Mean input tokens of a domain's queries, or of all, as the embedded tokenizer counts; NaN where there are none."""
+        """Mean input tokens of a domain's queries, or of all, as the embedded tokenizer counts; NaN where there are
+        none.
+        """
         own = np.ones(len(self.tasks), dtype=np.bool_) if domain is None else self.domain_of_task == domain
-        return float(np.average(self.input_tokens[own], weights=self.queries[own])) if self.queries[own].sum() else float("nan")
+        return (
+            float(np.average(self.input_tokens[own], weights=self.queries[own]))
+            if self.queries[own].sum()
+            else float("nan")
+        )
 
     def take(self, columns: IntArray) -> DomainStats:
         """The same of some arms, by number; one may stand twice."""
-        return replace(self, **{name: getattr(self, name)[:, columns] for name in ("count", "quality", "deviation", "tokens")})
+        return replace(
+            self, **{name: getattr(self, name)[:, columns] for name in ("count", "quality", "deviation", "tokens")}
+        )
 
     def _measured(self) -> Spreads:
         """How much single outcomes, and an arm's means, differ from what the additive model says."""
         enough = self.count >= _MIN_CELLS
-        cell = float(np.sqrt(np.average(np.square(self.deviation[enough]), weights=self.count[enough]))) if enough.any() else 0.4
+        cell = (
+            float(np.sqrt(np.average(np.square(self.deviation[enough]), weights=self.count[enough])))
+            if enough.any()
+            else 0.4
+        )
         task = [
-            _left_out(np.where(enough, self.quality, np.nan)[self.domain_of_task == d], self.count[self.domain_of_task == d], cell)
+            _left_out(
+                np.where(enough, self.quality, np.nan)[self.domain_of_task == d],
+                self.count[self.domain_of_task == d],
+                cell,
+            )
             for d in range(len(self.domains))
         ]
         means = np.stack([self.known(d).quality for d in range(len(self.domains))])
@@ -222,8 +269,13 @@ class DomainStats:
 
     def arrays(self) -> dict[str, Any]:
         """Everything but names and spreads, as named arrays; means and counts alone, no text."""
-        small = {name: getattr(self, name).astype(np.float32) for name in ("quality", "deviation", "tokens", "input_tokens")}
-        whole = {name: getattr(self, name).astype(np.int32) for name in ("domain_of_task", "queries", "count", "domain_of_centre")}
+        small = {
+            name: getattr(self, name).astype(np.float32) for name in ("quality", "deviation", "tokens", "input_tokens")
+        }
+        whole = {
+            name: getattr(self, name).astype(np.int32)
+            for name in ("domain_of_task", "queries", "count", "domain_of_centre")
+        }
         return {**small, **whole, "centres": self.centres.astype(np.float16)}
 
     @classmethod
@@ -255,7 +307,9 @@ class DomainStats:
             raise ArtifactError("evidence counts a negative number of queries: the artifact is damaged")
         found = {name: arrays[name] for name in _ARRAYS}
         found |= {name: found[name].astype(np.float64) for name in ("quality", "deviation", "tokens", "input_tokens")}
-        found |= {name: found[name].astype(np.intp) for name in ("domain_of_task", "queries", "count", "domain_of_centre")}
+        found |= {
+            name: found[name].astype(np.intp) for name in ("domain_of_task", "queries", "count", "domain_of_centre")
+        }
         found["centres"] = found["centres"].astype(np.float32)
         return cls(names.domains, names.tasks, spreads=names.spreads, kinds=names.kinds, **found)
 
@@ -287,7 +341,9 @@ def _convexity(tokens: FloatArray) -> FloatArray:
     logs = np.log(np.maximum(tokens, 1.0))
     count = np.isfinite(tokens).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = np.nansum(tokens, axis=0) / np.maximum(count, 1) / np.exp(np.nansum(logs, axis=0) / np.maximum(count, 1))
+        ratio = (
+            np.nansum(tokens, axis=0) / np.maximum(count, 1) / np.exp(np.nansum(logs, axis=0) / np.maximum(count, 1))
+        )
     return np.where(count > 0, ratio, 1.0)
 
 

@@ -1,11 +1,12 @@
-"""The learner for tables that are sparse in blocks: what each arm does in each domain, and in groups of like queries within it.
+"""The learner for tables that are sparse in blocks: what each arm does in each domain, and in groups of like queries
+within it.
 
-A forecast is built from the coarse to the fine, each step shrunk towards the one before: an effect of the arm plus one of the domain;
-the arm's mean in the domain, where it was seen there; how hard a group of like queries is for all arms (through the sensitivity of item
-response models, so that who is always right stays so); what is peculiar to an arm in the group. Lengths likewise, from measured counts
-alone. A small network with factors of the query has half a say in quality (`FactorNet`). Which domain a text is of is told by its
-embedding, and an arm's forecast is the mean over the likely domains, weighted by how much was seen of the arm in each. Nothing is filled
-in (`docs/experiments.md`).
+A forecast is built from the coarse to the fine, each step shrunk towards the one before: an effect of the arm plus one
+of the domain; the arm's mean in the domain, where it was seen there; how hard a group of like queries is for all arms
+(through the sensitivity of item response models, so that who is always right stays so); what is peculiar to an arm in
+the group. Lengths likewise, from measured counts alone. A small network with factors of the query has half a say in
+quality (`FactorNet`). Which domain a text is of is told by its embedding, and an arm's forecast is the mean over the
+likely domains, weighted by how much was seen of the arm in each. Nothing is filled in (`docs/experiments.md`).
 """
 
 from __future__ import annotations
@@ -92,9 +93,9 @@ class DomainsPredictor:
 
     basis: (d, r), centres: (groups, r), cells: (c, r) float16; group, cell: (groups,) the domain and the cell of each;
     weight: (d, domains), bias: (domains,), trust: (2,): see `Groups`.
-    quality, variance, log_tokens: (groups + 1, arms) float16. seen: (domains + 1, 2 arms) float16, how much an arm counts in a domain, for
-    quality and for lengths. level: (domains + 1, arms), hidden: (d, h), head: (h, arms) float16, shift: (h,): see `FactorNet`. The last
-    row is for a text of no known domain.
+    quality, variance, log_tokens: (groups + 1, arms) float16. seen: (domains + 1, 2 arms) float16, how much an arm
+    counts in a domain, for quality and for lengths. level: (domains + 1, arms), hidden: (d, h), head: (h, arms)
+    float16, shift: (h,): see `FactorNet`. The last row is for a text of no known domain.
     offset: (2 arms,), NaN where never observed. low, high: (arms,) bounds of log tokens.
     """
 
@@ -107,7 +108,9 @@ class DomainsPredictor:
         owner, cell = (np.asarray(arrays[name]).astype(np.intp) for name in ("group", "cell"))
         exact = ("group", "cell", "low", "high")
         small = {name: np.asarray(values, dtype=np.float32) for name, values in arrays.items() if name not in exact}
-        basis, centres, weight, bias, trust, cells = (small[name] for name in ("basis", "centres", "weight", "bias", "trust", "cells"))
+        basis, centres, weight, bias, trust, cells = (
+            small[name] for name in ("basis", "centres", "weight", "bias", "trust", "cells")
+        )
         self._groups = Groups(basis, centres, owner, weight, bias, trust, cells, cell)
         # one product each: of the embedding, of the domains, of the groups; every forecast costs the time to read them
         self._linear, self._directions = len(small["bias"]), small["basis"].shape[1]
@@ -116,7 +119,9 @@ class DomainsPredictor:
         seen, quality = small["seen"], small["quality"]
         own = seen[np.append(owner, len(seen) - 1)]
         self._of_domains = np.concatenate([seen, seen[:, :n] * small["level"]], axis=1)
-        self._of_groups = np.concatenate([own[:, :n] * quality, small["variance"], own[:, n:] * np.exp(small["log_tokens"])], axis=1)
+        self._of_groups = np.concatenate(
+            [own[:, :n] * quality, small["variance"], own[:, n:] * np.exp(small["log_tokens"])], axis=1
+        )
         self._head, self._offset = small["head"], small["offset"]
         self._low, self._high = (np.asarray(arrays[name], dtype=np.float32) for name in ("low", "high"))
 
@@ -124,7 +129,9 @@ class DomainsPredictor:
         """See `Predictor.predict`."""
         x = unit_rows(np.asarray(x, dtype=np.float32))
         parts = [self._predict(x[at : at + _BLOCK]) for at in range(0, max(len(x), 1), _BLOCK)]
-        quality, tokens, spread = parts[0] if len(parts) == 1 else (np.concatenate(part) for part in zip(*parts, strict=True))
+        quality, tokens, spread = (
+            parts[0] if len(parts) == 1 else (np.concatenate(part) for part in zip(*parts, strict=True))
+        )
         return Forecast.of(self.arms, quality, tokens, spread)
 
     def _predict(self, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -164,18 +171,33 @@ class DomainsPredictor:
 
 def _check(arms: int, arrays: dict[str, Any]) -> None:
     """Raise `ArtifactError` where the arrays do not fit together."""
-    shapes: dict[str, tuple[int | None, ...]] = dict.fromkeys(("basis", "centres", "cells", "weight", "hidden"), (None, None))
-    shapes |= dict.fromkeys(("quality", "variance", "log_tokens", "level", "head"), (None, arms)) | {"seen": (None, 2 * arms)}
+    shapes: dict[str, tuple[int | None, ...]] = dict.fromkeys(
+        ("basis", "centres", "cells", "weight", "hidden"), (None, None)
+    )
+    shapes |= dict.fromkeys(("quality", "variance", "log_tokens", "level", "head"), (None, arms)) | {
+        "seen": (None, 2 * arms)
+    }
     shapes |= dict.fromkeys(("group", "cell", "bias", "shift"), (None,)) | {"trust": (2,)}
     check_shapes(arrays, shapes | {"offset": (2 * arms,), "low": (arms,), "high": (arms,)})
     groups, d, domains, hidden = (len(arrays[name]) for name in ("centres", "basis", "bias", "shift"))
-    sizes = dict.fromkeys(("quality", "variance", "log_tokens"), groups + 1) | dict.fromkeys(("seen", "level"), domains + 1)
+    sizes = dict.fromkeys(("quality", "variance", "log_tokens"), groups + 1) | dict.fromkeys(
+        ("seen", "level"), domains + 1
+    )
     sizes |= {"group": groups, "cell": groups, "weight": d, "hidden": d, "head": hidden}
     r, cell = arrays["centres"].shape[1], np.asarray(arrays["cell"]).astype(np.intp)
     wrong = [name for name, size in sizes.items() if len(arrays[name]) != size]
-    widths = [(arrays[name].shape[1], size) for name, size in (("weight", domains), ("hidden", hidden), ("basis", r), ("cells", r))]
+    widths = [
+        (arrays[name].shape[1], size)
+        for name, size in (("weight", domains), ("hidden", hidden), ("basis", r), ("cells", r))
+    ]
     steps = np.diff(np.asarray(arrays["group"]).astype(np.intp), prepend=-1, append=domains)
     # groups of one domain stand together, and every domain has one
-    fits = all(one == other for one, other in widths) and groups > 0 and 0 <= cell.min() <= cell.max() < len(arrays["cells"])
+    fits = (
+        all(one == other for one, other in widths)
+        and groups > 0
+        and 0 <= cell.min() <= cell.max() < len(arrays["cells"])
+    )
     if wrong or not fits or not ((steps >= 0) & (steps <= 1)).all():
-        raise ArtifactError(f"weights: {', '.join(wrong) or 'weight, basis or group'} does not fit the others: the artifact is damaged")
+        raise ArtifactError(
+            f"weights: {', '.join(wrong) or 'weight, basis or group'} does not fit the others: the artifact is damaged"
+        )

@@ -1,8 +1,10 @@
-"""A small network that tells how a query differs from others of its domain, for all arms at once: item response theory by text.
+"""A small network that tells how a query differs from others of its domain, for all arms at once: item response theory
+by text.
 
-One hidden layer on the embedding gives a few factors of the query; each arm has a loading on every factor, and in each domain a level.
-Their sum is the log odds of a right answer. Trained by cross-entropy on the observed cells alone, with Adam; the domain is known while
-training, and a second head that has to tell it keeps the hidden layer honest. Served as two products.
+One hidden layer on the embedding gives a few factors of the query; each arm has a loading on every factor, and in each
+domain a level. Their sum is the log odds of a right answer. Trained by cross-entropy on the observed cells alone, with
+Adam; the domain is known while training, and a second head that has to tell it keeps the hidden layer honest. Served as
+two products.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ Parameters = dict[str, FloatArray]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FactorNet:
-    """level: (domains, arms) log odds. hidden: (d, h), shift: (h,), head: (h, arms): relu(x hidden + shift) head is added to a level."""
+    """level: (domains, arms) log odds. hidden: (d, h), shift: (h,), head: (h, arms): relu(x hidden + shift) head is
+    added to a level.
+    """
 
     level: FloatArray
     hidden: FloatArray
@@ -52,7 +56,9 @@ class FactorNet:
 
     @classmethod
     def fit(cls, x: FloatArray, y: FloatArray, domain: IntArray, mean: FloatArray, seed: int) -> FactorNet:
-        """Fit (n, arms) qualities of (n, d) embeddings of norm 1. mean: (domains, arms) expected quality, where training begins."""
+        """Fit (n, arms) qualities of (n, d) embeddings of norm 1. mean: (domains, arms) expected quality, where
+        training begins.
+        """
         seen = np.isfinite(y)
         cells = float(seen.sum())
         start = log_odds(mean)
@@ -61,14 +67,27 @@ class FactorNet:
             "hidden": rng.normal(0, 1, (x.shape[1], _HIDDEN)).astype(np.float32),
             "shift": np.zeros(_HIDDEN, dtype=np.float32),
             "factor": rng.normal(0, 0.05, (_HIDDEN, _FACTORS)).astype(np.float32),
-            "loading": np.zeros((_FACTORS, y.shape[1]), dtype=np.float32),  # the same for all arms, so that their order does not matter
+            "loading": np.zeros(
+                (_FACTORS, y.shape[1]), dtype=np.float32
+            ),  # the same for all arms, so that their order does not matter
             "level": start.copy(),
             "tell": np.zeros((_HIDDEN, len(mean)), dtype=np.float32),
         }
-        now["loading"][0], now["factor"][:, 0] = 1.0, 0.0  # the first factor becomes what is hard for all, and begins as nothing
+        now["loading"][0], now["factor"][:, 0] = (
+            1.0,
+            0.0,
+        )  # the first factor becomes what is hard for all, and begins as nothing
         if cells:
             weight = np.float32(_CELLS * len(y) / cells) * seen.astype(np.float32)
-            _train(now, (x * _SCALE).astype(np.float32), np.where(seen, y, 0).astype(np.float32), weight, domain, start, rng)
+            _train(
+                now,
+                (x * _SCALE).astype(np.float32),
+                np.where(seen, y, 0).astype(np.float32),
+                weight,
+                domain,
+                start,
+                rng,
+            )
         return cls(now["level"], now["hidden"] * _SCALE, now["shift"], now["factor"] @ now["loading"])
 
 
@@ -78,7 +97,13 @@ def log_odds(mean: FloatArray) -> FloatArray:
 
 
 def _train(
-    now: Parameters, x: FloatArray, y: FloatArray, weight: FloatArray, domain: IntArray, start: FloatArray, rng: np.random.Generator
+    now: Parameters,
+    x: FloatArray,
+    y: FloatArray,
+    weight: FloatArray,
+    domain: IntArray,
+    start: FloatArray,
+    rng: np.random.Generator,
 ) -> None:
     size = int(np.clip(len(x) // _STEPS_PER_EPOCH, _LEAST_BATCH, _MOST_BATCH))
     steps, step = _EPOCHS * -(-len(x) // size), 0
@@ -99,7 +124,9 @@ def _train(
                 now[name] -= np.float32(rate) * first[name] / (np.sqrt(second[name]) + np.float32(_TINY))
 
 
-def _slopes(now: Parameters, x: FloatArray, y: FloatArray, weight: FloatArray, domain: IntArray, rng: np.random.Generator) -> Parameters:
+def _slopes(
+    now: Parameters, x: FloatArray, y: FloatArray, weight: FloatArray, domain: IntArray, rng: np.random.Generator
+) -> Parameters:
     """The gradient of the mean loss of a batch."""
     before = x @ now["hidden"] + now["shift"]
     kept = (rng.random(before.shape, dtype=np.float32) > _DROPPED).astype(np.float32) / np.float32(1 - _DROPPED)

@@ -1,7 +1,7 @@
 """Gradient-boosted trees: one ensemble per arm for quality and one for log tokens. LightGBM grows them, numpy serves.
 
-The paper's ablation ("LightGBM heads"). Trees chase noise sooner than linear heads do, so each ensemble is cut where it is best on
-held-out queries, which may be before its first tree: then it is its arm's mean.
+The paper's ablation ("LightGBM heads"). Trees chase noise sooner than linear heads do, so each ensemble is cut where it
+is best on held-out queries, which may be before its first tree: then it is its arm's mean.
 """
 
 from __future__ import annotations
@@ -59,25 +59,43 @@ class GBDT(msgspec.Struct, frozen=True, tag="gbdt", tag_field="learner", forbid_
         if self.depth > 8:
             raise ConfigError(f"GBDT(depth={self.depth}): depth must be at most 8")
         if not 0 < self.learning_rate < math.inf:
-            raise ConfigError(f"GBDT(learning_rate={self.learning_rate}): learning_rate must be a finite number above 0")
+            raise ConfigError(
+                f"GBDT(learning_rate={self.learning_rate}): learning_rate must be a finite number above 0"
+            )
         if not 0 < self.feature_share <= 1:
             raise ConfigError(f"GBDT(feature_share={self.feature_share}): feature_share must be above 0 and at most 1")
         if not 0 < self.validation < 1:
-            raise ConfigError(f"GBDT(validation={self.validation}): validation must lie between 0 and 1, for example 0.1")
+            raise ConfigError(
+                f"GBDT(validation={self.validation}): validation must lie between 0 and 1, for example 0.1"
+            )
 
     def fit(self, x: FloatArray, table: Table) -> GBDTPredictor:
-        """See `Learner.fit`. Raises `MissingExtra` without lightgbm. Arms with fewer than 5 held-out answers are their mean."""
+        """See `Learner.fit`. Raises `MissingExtra` without lightgbm. Arms with fewer than 5 held-out answers are their
+        mean.
+        """
         lightgbm = _import_lightgbm()
         order = np.argsort(np.array(table.query_ids), kind="stable")  # so that the order of the rows does not matter
-        x, quality, tokens = np.ascontiguousarray(x, dtype=np.float32)[order], table.quality[order], table.output_tokens[order]
+        x, quality, tokens = (
+            np.ascontiguousarray(x, dtype=np.float32)[order],
+            table.quality[order],
+            table.output_tokens[order],
+        )
         held = np.zeros(len(x), dtype=np.bool_)
         held[np.random.default_rng(self.seed).permutation(len(x))[: int(self.validation * len(x))]] = True
         arms, targets = len(table.arms), np.concatenate([quality, log_tokens(tokens)], axis=1)
         seen = ~np.isnan(targets)
-        bias = np.divide(np.nansum(targets, axis=0), seen.sum(axis=0), out=np.full(2 * arms, np.nan), where=seen.any(axis=0))
+        bias = np.divide(
+            np.nansum(targets, axis=0), seen.sum(axis=0), out=np.full(2 * arms, np.nan), where=seen.any(axis=0)
+        )
         forests = self._grow(lightgbm, x, targets - bias, held)
         low, high = log_bounds(tokens)
-        arrays = {**_stack(forests, self.depth), "bias": bias, "spread": np.full(arms, np.nan), "low": low, "high": high}
+        arrays = {
+            **_stack(forests, self.depth),
+            "bias": bias,
+            "spread": np.full(arms, np.nan),
+            "low": low,
+            "high": high,
+        }
         predictor = GBDTPredictor(table.arms, arrays)
         fitted = predictor.raw(x)
         arrays["spread"][:] = _spread(fitted[:, :arms] - bias[:arms], quality - bias[:arms], held)
@@ -85,7 +103,9 @@ class GBDT(msgspec.Struct, frozen=True, tag="gbdt", tag_field="learner", forbid_
         return predictor
 
     def _grow(self, lightgbm: Any, x: FloatArray, y: FloatArray, held: BoolArray) -> list[list[Any]]:
-        """The trees, as LightGBM tells them, of each column of y (n, heads); none where they do not beat 0 on the held-out rows."""
+        """The trees, as LightGBM tells them, of each column of y (n, heads); none where they do not beat 0 on the
+        held-out rows.
+        """
         seen = ~np.isnan(y)
         worth = (seen & held[:, None]).sum(axis=0) >= _FEW_HELD_OUT
         forests: list[list[Any]] = [[] for _ in worth]
@@ -103,7 +123,9 @@ class GBDT(msgspec.Struct, frozen=True, tag="gbdt", tag_field="learner", forbid_
             "max_bin": 63,  # embeddings need no finer steps, and this is twice as fast as 255
             "seed": self.seed,
             "deterministic": True,
-            "force_col_wise": True,  # one of the two is needed to be deterministic; with dense features this one is 2.5 times as fast
+            "force_col_wise": (
+                True
+            ),  # one of the two is needed to be deterministic; with dense features this one is 2.5 times as fast
             "num_threads": self.threads,
             "verbose": -1,
         }
@@ -123,20 +145,30 @@ class GBDT(msgspec.Struct, frozen=True, tag="gbdt", tag_field="learner", forbid_
 class GBDTPredictor:
     """All trees of all heads as full binary trees of one depth D: the children of node i are 2i + 1 and 2i + 2.
 
-    feature: (trees, 2^D - 1) int32; a query goes to the second child where x[feature] > threshold, float32. leaf: (trees, 2^D)
-    float64. count: (2 arms,) int32 trees of each head, quality heads first, then log-token heads. bias: (2 arms,) what the trees
-    are added to, NaN where never observed. spread, low, high: (arms,) as in `LinearPredictor`.
+    feature: (trees, 2^D - 1) int32; a query goes to the second child where x[feature] > threshold, float32. leaf:
+    (trees, 2^D) float64. count: (2 arms,) int32 trees of each head, quality heads first, then log-token heads. bias: (2
+    arms,) what the trees are added to, NaN where never observed. spread, low, high: (arms,) as in `LinearPredictor`.
     """
 
     kind: ClassVar[str] = "gbdt"
 
     def __init__(self, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> None:
         n = len(arms)
-        trees: dict[str, tuple[int | None, ...]] = {"feature": (None, None), "threshold": (None, None), "leaf": (None, None)}
+        trees: dict[str, tuple[int | None, ...]] = {
+            "feature": (None, None),
+            "threshold": (None, None),
+            "leaf": (None, None),
+        }
         check_shapes(arrays, {**trees, "count": (2 * n,), "bias": (2 * n,), "spread": (n,), "low": (n,), "high": (n,)})
         total, nodes = arrays["feature"].shape
-        if arrays["threshold"].shape != (total, nodes) or arrays["leaf"].shape != (total, nodes + 1) or arrays["count"].sum() != total:
-            raise ArtifactError("weights: feature, threshold, leaf and count do not describe the same trees: the artifact is damaged")
+        if (
+            arrays["threshold"].shape != (total, nodes)
+            or arrays["leaf"].shape != (total, nodes + 1)
+            or arrays["count"].sum() != total
+        ):
+            raise ArtifactError(
+                "weights: feature, threshold, leaf and count do not describe the same trees: the artifact is damaged"
+            )
         self.arms, self._arrays = arms, arrays
 
     def predict(self, x: FloatArray) -> Forecast:
@@ -147,7 +179,9 @@ class GBDTPredictor:
         return Forecast.of(self.arms, quality, tokens, np.broadcast_to(a["spread"], quality.shape))
 
     def raw(self, x: FloatArray) -> FloatArray:
-        """(n, 2 arms) sums of trees for (n, d) float32, before bounds. All trees are walked together, a level at a time."""
+        """(n, 2 arms) sums of trees for (n, d) float32, before bounds. All trees are walked together, a level at a
+        time.
+        """
         a = self._arrays
         trees, nodes = a["feature"].shape
         y = np.tile(a["bias"], (len(x), 1))
@@ -197,7 +231,12 @@ def _stack(forests: list[list[Any]], depth: int) -> dict[str, Any]:
 
     for t, told in enumerate(trees):
         fill(t, 0, 0, told)
-    return {"feature": feature, "threshold": threshold, "leaf": leaf, "count": np.array([len(f) for f in forests], dtype=np.int32)}
+    return {
+        "feature": feature,
+        "threshold": threshold,
+        "leaf": leaf,
+        "count": np.array([len(f) for f in forests], dtype=np.int32),
+    }
 
 
 def _not_above(threshold: float) -> np.float32:
@@ -209,10 +248,10 @@ def _not_above(threshold: float) -> np.float32:
 def _spread(forecast: FloatArray, quality: FloatArray, held: BoolArray) -> FloatArray:
     """(arms,) standard error of a head's quality; both (n, arms) less the arm's mean, quality NaN where not observed.
 
-    A fit that spends p parameters on n answers errs by noise (1 + p / n) on new answers and noise (1 - p / n) on its own, and its
-    own variance is noise p / n (Mallows' argument); trees spend less evenly, so this is an upper estimate, and the variance of the
-    forecasts is another. The errors of all arms with trees together give p / n. An arm's noise is its held-out error, with one
-    pseudo-answer of variance 1/12. An arm that is its mean spends one parameter.
+    A fit that spends p parameters on n answers errs by noise (1 + p / n) on new answers and noise (1 - p / n) on its
+    own, and its own variance is noise p / n (Mallows' argument); trees spend less evenly, so this is an upper estimate,
+    and the variance of the forecasts is another. The errors of all arms with trees together give p / n. An arm's noise
+    is its held-out error, with one pseudo-answer of variance 1/12. An arm that is its mean spends one parameter.
     """
     seen = ~np.isnan(quality)
     answers, scored = seen.sum(axis=0), seen[held].sum(axis=0)

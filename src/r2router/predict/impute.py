@@ -18,9 +18,9 @@ def impute(u: FloatArray, prior: FloatArray, y: FloatArray) -> FloatArray:
 
     u: (n, r) orthonormal coordinates of the queries' embeddings. prior: (r,) prior variances of their weights.
 
-    Starts from an additive model (arm + query). Then, in turn: a ridge forecast of all cells from the embeddings, and a joint normal of
-    the arms' residuals, under which each missing residual moves towards its mean given the observed ones of the same query.
-    A column that was never observed is filled with the additive model's query effects alone.
+    Starts from an additive model (arm + query). Then, in turn: a ridge forecast of all cells from the embeddings, and a
+    joint normal of the arms' residuals, under which each missing residual moves towards its mean given the observed
+    ones of the same query. A column that was never observed is filled with the additive model's query effects alone.
     """
     missing = np.isnan(y)
     if not missing.any():

@@ -1,10 +1,11 @@
 """Is a query like anything the router was trained on: is it *in distribution*?
 
-The training embeddings are summed up by a few centres (spherical k-means). How near a query lies to them says little by itself: short
-questions of every kind lie near each other. So it is compared with how near it lies to prompts of many other kinds (`background`; the
-idea of outlier exposure, Hendrycks et al. 2019, without a network to train): the score is the log of the ratio of two kernel
-densities. A query is in distribution where its score is not lower than for all but the last two percent of training queries (three per
-thousand of a large table) that neither the centres nor the threshold had seen. Where no background can be embedded, nearness alone decides.
+The training embeddings are summed up by a few centres (spherical k-means). How near a query lies to them says little by
+itself: short questions of every kind lie near each other. So it is compared with how near it lies to prompts of many
+other kinds (`background`; the idea of outlier exposure, Hendrycks et al. 2019, without a network to train): the score
+is the log of the ratio of two kernel densities. A query is in distribution where its score is not lower than for all
+but the last two percent of training queries (three per thousand of a large table) that neither the centres nor the
+threshold had seen. Where no background can be embedded, nearness alone decides.
 """
 
 from __future__ import annotations
@@ -20,11 +21,16 @@ from r2router.types import BoolArray, FloatArray
 _CENTRES, _MAX_CENTRES = 64, 256  # of a table of some thousand queries, and of a large one of many kinds
 _MAX_QUERIES = 20_000  # more do not move the centres
 _FEW_QUERIES = 2_000  # up to here one tenth is too few to tell where the last percents begin
-_ODD_SHARE, _ODD_SHARE_OF_MANY = 0.02, 0.003  # of a large table each kind is a small part, and 2 % of all may be the whole of a kind
+_ODD_SHARE, _ODD_SHARE_OF_MANY = (
+    0.02,
+    0.003,
+)  # of a large table each kind is a small part, and 2 % of all may be the whole of a kind
 _MANY = 4_800
 _SOFTNESS = 0.06  # of the kernel, as a share of the variance of the embeddings
 _TINY = 1e-30  # a density of nothing
-_OWN_SHARE = 0.25  # a background prompt nearer than that share of unseen training queries is of the training data's own kind
+_OWN_SHARE = (
+    0.25  # a background prompt nearer than that share of unseen training queries is of the training data's own kind
+)
 
 
 def _no_background() -> FloatArray:
@@ -35,8 +41,8 @@ def _no_background() -> FloatArray:
 class InDistribution:
     """centres: (k, d) float32, rows of norm 1. threshold: the lowest score that counts as in distribution.
 
-    background: (m, d) float32 embeddings of prompts of other kinds, or none of them. temperature: of the kernel, above 0; without a
-    background 0, and the score is then the cosine to the nearest centre.
+    background: (m, d) float32 embeddings of prompts of other kinds, or none of them. temperature: of the kernel, above
+    0; without a background 0, and the score is then the cosine to the nearest centre.
     """
 
     centres: FloatArray
@@ -64,7 +70,8 @@ class InDistribution:
 
     @classmethod
     def fit(cls, x: FloatArray, seed: int, background: FloatArray | None = None) -> InDistribution:
-        """Centres of all queries; the threshold from queries held out for it: each tenth in turn, or one tenth of a large table.
+        """Centres of all queries; the threshold from queries held out for it: each tenth in turn, or one tenth of a
+        large table.
 
         background: (m, d) embeddings of norm 1; those that the training data has a kind of are left out.
         """
@@ -81,9 +88,16 @@ class InDistribution:
             near = np.concatenate([np.max(own @ c.T, axis=1) for c, own in parts])
             strange = np.max(background @ centres.T, axis=1) < np.quantile(near, _OWN_SHARE)
             others = background[strange].astype(np.float32)
-            temperature = _SOFTNESS * max(float(x[order].var(axis=0, dtype=np.float64).sum()), 1e-3) if len(others) else 0.0
+            temperature = (
+                _SOFTNESS * max(float(x[order].var(axis=0, dtype=np.float64).sum()), 1e-3) if len(others) else 0.0
+            )
         unseen = np.concatenate([cls(c, 0.0, others, temperature).score(own) for c, own in parts])
-        return cls(centres, float(np.quantile(unseen, _ODD_SHARE if len(x) <= _MANY else _ODD_SHARE_OF_MANY)), others, temperature)
+        return cls(
+            centres,
+            float(np.quantile(unseen, _ODD_SHARE if len(x) <= _MANY else _ODD_SHARE_OF_MANY)),
+            others,
+            temperature,
+        )
 
 
 def _centres(x: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -1,7 +1,8 @@
 """Input tokens of a request before it is sent: the embedded tokenizer's count, put on each arm's own scale.
 
-Models cut text into tokens differently, and a budget's instruction adds words to the prompt. So the estimate for an arm is
-`factor of its model * count + overhead of the arm`, both learned from a table that recorded input tokens; without one, the count.
+Models cut text into tokens differently, and a budget's instruction adds words to the prompt. So the estimate for an arm
+is `factor of its model * count + overhead of the arm`, both learned from a table that recorded input tokens; without
+one, the count.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from r2router.types import FloatArray, NumberArray
 
 
 class InputTokens(msgspec.Struct, frozen=True, dict=True):
-    """factor, overhead: one number per arm. typical: the mean count of the training queries, for requests without a text."""
+    """factor, overhead: one number per arm. typical: the mean count of the training queries, for requests without a
+    text.
+    """
 
     factor: tuple[float, ...]
     overhead: tuple[float, ...]

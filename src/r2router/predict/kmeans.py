@@ -14,7 +14,8 @@ _FLOATS = 1 << 23  # numbers of the widest block held at once: 32 MB
 
 
 def kmeans(x: FloatArray, k: int, seed: int, restarts: int = 1) -> tuple[FloatArray, IntArray]:
-    """((k, d) float32 centres, (n,) the nearest of each row) of the least squared distances among so many starts; k is at most n.
+    """((k, d) float32 centres, (n,) the nearest of each row) of the least squared distances among so many starts; k is
+    at most n.
 
     Of a large table the centres are those of 10,000 rows, drawn at random.
     """
@@ -54,7 +55,9 @@ def spherical_centres(x: FloatArray, k: int, rng: np.random.Generator) -> FloatA
 
 
 def _plus_plus(x: FloatArray, k: int, rng: np.random.Generator) -> FloatArray:
-    """(k, d) rows of x, each drawn with a chance proportional to its squared distance to those before it; the best of a few draws."""
+    """(k, d) rows of x, each drawn with a chance proportional to its squared distance to those before it; the best of a
+    few draws.
+    """
     draws = 2 + int(np.log(k))
     chosen = [int(rng.integers(len(x)))]
     distance = np.square(x - x[chosen[0]]).sum(axis=1)

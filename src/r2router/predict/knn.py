@@ -1,7 +1,8 @@
 """Nearest neighbours: a query is expected to go as the training queries most like it (by cosine) went.
 
-Where an arm was seen on few of the neighbours, its own mean counts as some more of them: a single lucky neighbour must not make an
-arm the best one. Fitting forecasts every training query from the others, which sets the scale of the tokens and, if asked, k.
+Where an arm was seen on few of the neighbours, its own mean counts as some more of them: a single lucky neighbour must
+not make an arm the best one. Fitting forecasts every training query from the others, which sets the scale of the tokens
+and, if asked, k.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ _FLOATS = 1 << 22  # numbers of the widest block held at once: 16 MB
 class KNN(msgspec.Struct, frozen=True, tag="knn", tag_field="learner", forbid_unknown_fields=True):
     """The k training queries of highest cosine, on which quality and log tokens are averaged.
 
-    k: how many; with fewer training queries all of them. None: the k of 8, 16, ... 256 that best forecasts the quality of each
-        training query from the others.
+    k: how many; with fewer training queries all of them. None: the k of 8, 16, ... 256 that best forecasts the quality
+        of each training query from the others.
     weights: `uniform`, or `similarity`: by the cosine, and nothing where it is negative.
-    shrink: the arm's mean counts as so many neighbours. 0 is plain KNN, with the mean only where no neighbour saw the arm.
+    shrink: the arm's mean counts as so many neighbours. 0 is plain KNN, with the mean only where no neighbour saw the
+        arm.
     """
 
     k: int | None = None
@@ -56,7 +58,9 @@ class KNN(msgspec.Struct, frozen=True, tag="knn", tag_field="learner", forbid_un
         arrays = predictor.arrays()
         settings, low, high = arrays["settings"], arrays["low"], arrays["high"]
         if self.k is None:
-            by_id = np.argsort(np.array(table.query_ids), kind="stable")  # so that the order of the rows does not matter
+            by_id = np.argsort(
+                np.array(table.query_ids), kind="stable"
+            )  # so that the order of the rows does not matter
             settings[0] = _best_k(predictor, by_id[:: 1 + len(x) // _SCORED])
         # Each arm's mean of tokens is set on forecasts that a query's own answer is no part of.
         others = np.empty(logs.shape)
@@ -69,7 +73,8 @@ class KNN(msgspec.Struct, frozen=True, tag="knn", tag_field="learner", forbid_un
 class KNNPredictor:
     """The training queries with their outcomes, and what is known of each arm as a whole.
 
-    unit: (n, d) float32, rows of norm 1. quality, log_tokens: (n, arms) float32, less the arm's mean; NaN where not observed.
+    unit: (n, d) float32, rows of norm 1. quality, log_tokens: (n, arms) float32, less the arm's mean; NaN where not
+    observed.
     mean, variance: (arms,) of quality. log_mean: (arms,) mean of log tokens, moved so that the mean of tokens is right.
     low, high: (arms,) bounds of log tokens. settings: (3,) k, 1 for weights by similarity, shrink.
     """
@@ -79,7 +84,12 @@ class KNNPredictor:
 
     def __init__(self, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> None:
         n, (length, length_mean) = len(arms), self.lengths
-        shapes: dict[str, tuple[int | None, ...]] = {"unit": (None, None), "quality": (None, n), length: (None, n), "settings": (3,)}
+        shapes: dict[str, tuple[int | None, ...]] = {
+            "unit": (None, None),
+            "quality": (None, n),
+            length: (None, n),
+            "settings": (3,),
+        }
         check_shapes(arrays, shapes | dict.fromkeys(("mean", "variance", length_mean, "low", "high"), (n,)))
         if not len(arrays["unit"]) == len(arrays["quality"]) == len(arrays[length]):
             raise ArtifactError(f"weights: unit, quality and {length} differ in length: the artifact is damaged")
@@ -89,7 +99,11 @@ class KNNPredictor:
     def of(cls, x: FloatArray, table: Table, lengths: FloatArray, settings: tuple[float, float, float]) -> Self:
         """From (n, d) embeddings, their outcomes and their tokens as they are to be averaged."""
         seen = ~np.isnan(lengths)
-        arrays = {"unit": unit_rows(x), "settings": np.array(settings, dtype=np.float64), "variance": _variance(table.quality)}
+        arrays = {
+            "unit": unit_rows(x),
+            "settings": np.array(settings, dtype=np.float64),
+            "variance": _variance(table.quality),
+        }
         arrays["low"] = np.where(seen.any(axis=0), np.min(lengths, axis=0, where=seen, initial=np.inf), 0.0)
         arrays["high"] = np.max(lengths, axis=0, where=seen, initial=0.0)
         for name, mean, cells in (("quality", "mean", table.quality), (*cls.lengths, lengths)):
@@ -98,8 +112,9 @@ class KNNPredictor:
         return cls(table.arms, arrays)
 
     def predict(self, x: FloatArray) -> Forecast:
-        """See `Predictor.predict`. Spread: the standard deviation among the neighbours / sqrt(their number), where the variance of
-        the arm as a whole counts as one neighbour more; with no neighbour that saw the arm, the arm's standard deviation.
+        """See `Predictor.predict`. Spread: the standard deviation among the neighbours / sqrt(their number), where the
+        variance of the arm as a whole counts as one neighbour more; with no neighbour that saw the arm, the arm's
+        standard deviation.
         """
         a = self._arrays
         quality, tokens, spread = (np.empty((len(x), len(self.arms))) for _ in range(3))
@@ -109,14 +124,19 @@ class KNNPredictor:
             quality[rows] = a["mean"] + self.average(cells, weight)
             spread[rows] = _spread(cells, weight, a["variance"])
             tokens[rows] = a[length_mean] + self.average(a[length][near], weight)
-        return Forecast.of(self.arms, np.clip(quality, 0.0, 1.0), self._tokens(np.clip(tokens, a["low"], a["high"])), spread)
+        return Forecast.of(
+            self.arms, np.clip(quality, 0.0, 1.0), self._tokens(np.clip(tokens, a["low"], a["high"])), spread
+        )
 
     def _tokens(self, lengths: FloatArray) -> FloatArray:
         """Tokens of forecast lengths."""
         return np.exp(lengths)
 
-    def neighbours(self, unit: FloatArray, k: int, own: IntArray | None = None) -> Iterator[tuple[slice, IntArray, FloatArray]]:
-        """(rows, neighbours (m, k), weights (m, k)), nearest first, block by block; fewer than k where there are fewer queries.
+    def neighbours(
+        self, unit: FloatArray, k: int, own: IntArray | None = None
+    ) -> Iterator[tuple[slice, IntArray, FloatArray]]:
+        """(rows, neighbours (m, k), weights (m, k)), nearest first, block by block; fewer than k where there are fewer
+        queries.
 
         own: where in the training set the queries of `unit` themselves are, none of which is to be its own neighbour.
         """
@@ -129,15 +149,29 @@ class KNNPredictor:
             cosine = unit[rows] @ a["unit"].T
             if own is not None:
                 cosine[np.arange(len(cosine)), own[rows]] = -np.inf
-            near = np.argpartition(cosine, n - k, axis=1)[:, n - k :] if 0 < k < n else np.tile(np.arange(k), (len(cosine), 1))
-            near = np.take_along_axis(near, np.argsort(-np.take_along_axis(cosine, near, axis=1), axis=1, kind="stable"), axis=1)
-            weight = np.maximum(np.take_along_axis(cosine, near, axis=1), 0) if a["settings"][1] else np.ones(near.shape, np.float32)
+            near = (
+                np.argpartition(cosine, n - k, axis=1)[:, n - k :]
+                if 0 < k < n
+                else np.tile(np.arange(k), (len(cosine), 1))
+            )
+            near = np.take_along_axis(
+                near, np.argsort(-np.take_along_axis(cosine, near, axis=1), axis=1, kind="stable"), axis=1
+            )
+            weight = (
+                np.maximum(np.take_along_axis(cosine, near, axis=1), 0)
+                if a["settings"][1]
+                else np.ones(near.shape, np.float32)
+            )
             yield rows, near, weight
 
     def average(self, cells: FloatArray, weight: FloatArray) -> FloatArray:
-        """(m, arms) shrunk mean of (m, k, arms) deviations from the arm's mean, where they were observed; weights are (m, k)."""
+        """(m, arms) shrunk mean of (m, k, arms) deviations from the arm's mean, where they were observed; weights are
+        (m, k).
+        """
         total = _weighted(weight, ~np.isnan(cells)) + self._arrays["settings"][2]
-        return np.asarray(np.divide(_weighted(weight, np.nan_to_num(cells)), total, out=np.zeros(total.shape), where=total > 0))
+        return np.asarray(
+            np.divide(_weighted(weight, np.nan_to_num(cells)), total, out=np.zeros(total.shape), where=total > 0)
+        )
 
     def arrays(self) -> dict[str, Any]:
         """See `Predictor.arrays`."""
@@ -166,8 +200,12 @@ def _spread(cells: FloatArray, weight: FloatArray, variance: FloatArray) -> Floa
     seen, filled = ~np.isnan(cells), np.nan_to_num(cells)
     total, squares = _weighted(weight, seen), _weighted(weight**2, seen)
     some = total > 0
-    first, second = (np.divide(_weighted(weight, v), total, out=np.zeros(total.shape), where=some) for v in (filled, filled**2))
-    number = np.divide(total**2, squares, out=np.zeros(total.shape), where=some)  # of neighbours, were they weighted alike
+    first, second = (
+        np.divide(_weighted(weight, v), total, out=np.zeros(total.shape), where=some) for v in (filled, filled**2)
+    )
+    number = np.divide(
+        total**2, squares, out=np.zeros(total.shape), where=some
+    )  # of neighbours, were they weighted alike
     within = np.maximum(second - first**2, 0)
     return np.asarray(np.sqrt((number * within + variance) / (number + 1) / (number + 1)))
 
@@ -179,11 +217,15 @@ def _weighted(weight: FloatArray, cells: Any) -> FloatArray:
 def _means(y: FloatArray) -> FloatArray:
     """(arms,) mean of the observed cells; NaN without any."""
     seen = ~np.isnan(y)
-    return np.asarray(np.divide(np.nansum(y, axis=0), seen.sum(axis=0), out=np.full(y.shape[1], np.nan), where=seen.any(axis=0)))
+    return np.asarray(
+        np.divide(np.nansum(y, axis=0), seen.sum(axis=0), out=np.full(y.shape[1], np.nan), where=seen.any(axis=0))
+    )
 
 
 def _variance(quality: FloatArray) -> FloatArray:
-    """(arms,) variance of the observed cells, with one pseudo-answer of variance 1/12 so that one answer is not certainty."""
+    """(arms,) variance of the observed cells, with one pseudo-answer of variance 1/12 so that one answer is not
+    certainty.
+    """
     seen = (~np.isnan(quality)).sum(axis=0)
     squares = np.nansum(np.square(quality - _means(quality)), axis=0)
     return np.where(seen > 0, with_one_unknown(squares, seen), np.nan)

@@ -1,7 +1,7 @@
 """The two protocols of a learner and of what it fits.
 
-A *learner* is a small frozen spec (`Ridge(alpha=30)`), comparable and written to `router.json`. A *predictor* is what it fitted:
-frozen, saved as named arrays, and served by numpy alone. Those that have a name: `r2router.router.learners`.
+A *learner* is a small frozen spec (`Ridge(alpha=30)`), comparable and written to `router.json`. A *predictor* is what
+it fitted: frozen, saved as named arrays, and served by numpy alone. Those that have a name: `r2router.router.learners`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Linear heads: one ridge regression an arm for quality and one for log tokens, all solved at once.
 
-Targets and embeddings are centred, so a head shrinks to its arm's mean as alpha grows; at alpha = inf the router knows fixed arms
-only. Cells may be missing: arms that were observed on the same queries share one factorisation.
+Targets and embeddings are centred, so a head shrinks to its arm's mean as alpha grows; at alpha = inf the router knows
+fixed arms only. Cells may be missing: arms that were observed on the same queries share one factorisation.
 """
 
 from __future__ import annotations
@@ -49,14 +49,21 @@ class Ridge(msgspec.Struct, frozen=True, tag="ridge", tag_field="learner", forbi
 class LinearPredictor:
     """Stacked linear heads; one product gives every forecast.
 
-    weight: (d, 2 arms) float32, quality heads first, then log-token heads. bias: (2 arms,) float64, NaN where never observed.
+    weight: (d, 2 arms) float32, quality heads first, then log-token heads. bias: (2 arms,) float64, NaN where never
+    observed.
     spread: (arms,). low, high: (arms,) bounds of log tokens.
     """
 
     kind: ClassVar[str] = "linear"
 
     def __init__(
-        self, arms: tuple[Arm, ...], weight: FloatArray, bias: FloatArray, spread: FloatArray, low: FloatArray, high: FloatArray
+        self,
+        arms: tuple[Arm, ...],
+        weight: FloatArray,
+        bias: FloatArray,
+        spread: FloatArray,
+        low: FloatArray,
+        high: FloatArray,
     ) -> None:
         self.arms = arms
         self.weight = weight
@@ -71,7 +78,9 @@ class LinearPredictor:
         """See `Predictor.predict`."""
         arms = len(self.arms)
         y = x @ self.weight
-        quality = np.minimum(np.maximum(y[:, :arms] + self.bias[:arms], 0.0), 1.0)  # np.clip costs several times as much on one row
+        quality = np.minimum(
+            np.maximum(y[:, :arms] + self.bias[:arms], 0.0), 1.0
+        )  # np.clip costs several times as much on one row
         tokens = np.exp(np.minimum(np.maximum(y[:, arms:] + self._length_bias, self._low), self._high))
         return Forecast.of(self.arms, quality, tokens, rows_of(self.spread, len(y)))
 
@@ -94,7 +103,8 @@ def rows_of(values: FloatArray, n: int) -> FloatArray:
 
 
 def solve_ridge(x: FloatArray, y: FloatArray, alpha: float) -> tuple[FloatArray, FloatArray]:
-    """(weights (d, k) float64, intercepts (k,)) of ridge regressions of each column of y (n, k) on x (n, d); NaN cells are left out.
+    """(weights (d, k) float64, intercepts (k,)) of ridge regressions of each column of y (n, k) on x (n, d); NaN cells
+    are left out.
 
     A column without any value gets weights 0 and intercept NaN.
     """
@@ -133,10 +143,14 @@ def effective_parameters(x: FloatArray, alpha: float) -> float:
 def check_shapes(arrays: dict[str, Any], shapes: dict[str, tuple[int | None, ...]]) -> None:
     """Raise `ArtifactError` unless `arrays` holds exactly these names with these shapes (None: any length)."""
     if set(arrays) != set(shapes):
-        raise ArtifactError(f"weights hold {sorted(arrays)}, expected {sorted(shapes)}: the artifact is damaged or of another kind")
+        raise ArtifactError(
+            f"weights hold {sorted(arrays)}, expected {sorted(shapes)}: the artifact is damaged or of another kind"
+        )
     for name, shape in shapes.items():
         got = arrays[name].shape
-        if len(got) != len(shape) or any(want is not None and want != have for want, have in zip(shape, got, strict=True)):
+        if len(got) != len(shape) or any(
+            want is not None and want != have for want, have in zip(shape, got, strict=True)
+        ):
             raise ArtifactError(f"weights: {name} has shape {got}, expected {shape} (None: any)")
 
 

@@ -23,7 +23,9 @@ def fair_means(y: FloatArray) -> FloatArray:
 
 
 def additive(y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """((arms,), (n,)) effects of y = arm + query over the observed cells of (n, arms) y; NaN for an arm that was never observed."""
+    """((arms,), (n,)) effects of y = arm + query over the observed cells of (n, arms) y; NaN for an arm that was never
+    observed.
+    """
     seen = ~np.isnan(y)
     observed, filled = seen.astype(np.float64), np.where(seen, y, 0.0)
     count, cells = seen.sum(axis=0), seen.sum(axis=1) + _PRIOR_CELLS

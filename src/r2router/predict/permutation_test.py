@@ -17,15 +17,25 @@ _MIN_QUERIES = 10
 
 
 def passes_permutation_test(
-    shifts: tuple[FloatArray, FloatArray], scored: IntArray, outcomes: tuple[FloatArray, FloatArray], table: Table, seed: int
+    shifts: tuple[FloatArray, FloatArray],
+    scored: IntArray,
+    outcomes: tuple[FloatArray, FloatArray],
+    table: Table,
+    seed: int,
 ) -> bool:
-    """Do left-out forecasts decide better than arm means, and better than forecasts that were dealt to the wrong queries?
+    """Do left-out forecasts decide better than arm means, and better than forecasts that were dealt to the wrong
+    queries?
 
-    shifts: (scored, arms) left-out forecasts of quality and log tokens, less the arms' means, of the table's rows `scored`.
+    shifts: (scored, arms) left-out forecasts of quality and log tokens, less the arms' means, of the table's rows
+    `scored`.
     outcomes: (n, arms) quality and log tokens without gaps. Better is a higher mean quality over log cost.
     """
     y, log_length = outcomes
-    if len(y) < _MIN_QUERIES or not any(shift.any() for shift in shifts) or any(m.usd_per_million is None for m in table.pool.models):
+    if (
+        len(y) < _MIN_QUERIES
+        or not any(shift.any() for shift in shifts)
+        or any(m.usd_per_million is None for m in table.pool.models)
+    ):
         return False
     inputs = np.nan_to_num(table.input_tokens[scored])
     known = np.isfinite(y).all(axis=0) & np.isfinite(log_length).all(axis=0)

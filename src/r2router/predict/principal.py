@@ -1,10 +1,10 @@
 """Ridge in the outcomes' own coordinates.
 
-Arms agree in most of what they know of a query (how hard it is) and differ in little; a separate ridge for each arm cannot give the two
-parts different strengths. So the standardised outcomes are rotated into their principal components, each component gets the strength
-with the lowest leave-one-out error (possibly infinite: the arm means), and the result is rotated back. Directions in which queries
-differ more are trusted more (weights have a prior variance proportional to the embeddings' own, squared). What did and did not help on
-real tables is in `docs/experiments.md`.
+Arms agree in most of what they know of a query (how hard it is) and differ in little; a separate ridge for each arm
+cannot give the two parts different strengths. So the standardised outcomes are rotated into their principal components,
+each component gets the strength with the lowest leave-one-out error (possibly infinite: the arm means), and the result
+is rotated back. Directions in which queries differ more are trusted more (weights have a prior variance proportional to
+the embeddings' own, squared). What did and did not help on real tables is in `docs/experiments.md`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,16 @@ if TYPE_CHECKING:
 
 _STRENGTHS = np.geomspace(300.0, 1e-3, 21)  # in units of the mean prior variance; the strongest first
 _SCORED = 4_000  # queries whose left-out errors choose the strengths; more do not move the choice
-_MIN_SCALE = 0.05  # of the widest arm's standard deviation: an arm that hardly varies must not count as much as all others
+_MIN_SCALE = (
+    0.05  # of the widest arm's standard deviation: an arm that hardly varies must not count as much as all others
+)
 
 
 class PrincipalRidge(msgspec.Struct, frozen=True, tag="principal", tag_field="learner", forbid_unknown_fields=True):
     """Ridge heads in the principal components of the outcomes, each with a strength of its own.
 
-    power: the prior variance of a weight is the embeddings' variance along its direction, to this power less one; 1 is plain ridge.
+    power: the prior variance of a weight is the embeddings' variance along its direction, to this power less one; 1 is
+    plain ridge.
     seed: of the shuffles that the forecasts must beat, see `passes_permutation_test`.
     """
 
@@ -45,9 +48,11 @@ class PrincipalRidge(msgspec.Struct, frozen=True, tag="principal", tag_field="le
             raise ConfigError(f"PrincipalRidge(power={self.power}): power must lie between 1 and 4")
 
     def fit(self, x: FloatArray, table: Table) -> LinearPredictor:
-        """See `Learner.fit`. Missing cells are filled first (`fill`), so that an arm seen on easy queries only is not flattered.
+        """See `Learner.fit`. Missing cells are filled first (`fill`), so that an arm seen on easy queries only is not
+        flattered.
 
-        The forecasts are used only where they are `passes_permutation_test`; else the predictor knows the arm means and nothing else.
+        The forecasts are used only where they are `passes_permutation_test`; else the predictor knows the arm means and
+        nothing else.
         """
         parts = Parts.of(x, table, self.power)
         quality, arms = parts.quality.heads, len(table.arms)
@@ -80,7 +85,8 @@ class Outcome:
 class Parts:
     """What is fitted on a table before it is decided whether to trust it.
 
-    quality, length: the latter is log tokens. mean: (2 arms,) of both. never: (2 arms,) true where nothing was observed.
+    quality, length: the latter is log tokens. mean: (2 arms,) of both. never: (2 arms,) true where nothing was
+    observed.
     """
 
     basis: Basis
@@ -110,7 +116,8 @@ class Parts:
 class Basis:
     """Principal directions of the centred embeddings, in which every ridge is diagonal.
 
-    mean: (d,). v: (d, r) takes a centred embedding to its coordinates. u: (n, r) those of the training queries, orthonormal columns.
+    mean: (d,). v: (d, r) takes a centred embedding to its coordinates. u: (n, r) those of the training queries,
+    orthonormal columns.
     prior: (r,) prior variance of the coordinates' weights, of mean 1.
     """
 
@@ -137,8 +144,9 @@ class Basis:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Heads:
-    """One outcome's heads. mean: (arms,). weight: (r, arms) on the basis' coordinates. left_out: (scored, arms) forecast less mean
-    of queries that the fit did not see, for the queries `scored`. spread, spread_of_mean: (arms,) standard error of a forecast.
+    """One outcome's heads. mean: (arms,). weight: (r, arms) on the basis' coordinates. left_out: (scored, arms)
+    forecast less mean of queries that the fit did not see, for the queries `scored`. spread, spread_of_mean: (arms,)
+    standard error of a forecast.
     scale: (arms,) what the outcomes were divided by.
     """
 
@@ -151,8 +159,11 @@ class Heads:
     spread_of_mean: FloatArray
 
 
-def choose_strength(basis: Basis, z: FloatArray, scored: IntArray, *, together: bool = False) -> tuple[FloatArray, FloatArray]:
-    """The ridge strength with the lowest leave-one-out error: ((r, k) factors of the coordinates, (scored, k) left-out errors).
+def choose_strength(
+    basis: Basis, z: FloatArray, scored: IntArray, *, together: bool = False
+) -> tuple[FloatArray, FloatArray]:
+    """The ridge strength with the lowest leave-one-out error: ((r, k) factors of the coordinates, (scored, k) left-out
+    errors).
 
     z: (n, k) centred outcomes.
     scored: rows whose errors choose.
@@ -186,7 +197,8 @@ def _loss(error: FloatArray, *, together: bool) -> FloatArray:
 def fit_heads(basis: Basis, y: FloatArray, seen: float) -> Heads:
     """Heads of full (n, arms) outcomes.
 
-    seen: share of y that was measured. Filled cells agree with the embeddings too well, so the strengths are divided by it.
+    seen: share of y that was measured. Filled cells agree with the embeddings too well, so the strengths are divided by
+    it.
     """
     n = len(y)
     mean = y.mean(axis=0)

@@ -1,4 +1,6 @@
-"""The heads of the paper's released router: linear in the embedding, a length is the budget itself unless it is unlimited."""
+"""The heads of the paper's released router: linear in the embedding, a length is the budget itself unless it is
+unlimited.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,24 @@ from r2router.types import Arm, FloatArray, Forecast, IntArray
 
 
 class ReleasedPredictor:
-    """weight: (d, arms + models) float32 and bias: (arms + models,), quality heads first, then one head of raw tokens per model.
+    """weight: (d, arms + models) float32 and bias: (arms + models,), quality heads first, then one head of raw tokens
+    per model.
 
-    budget_tokens: (arms,) tokens forecast for an arm, NaN for the unlimited ones. unlimited: (models,) columns of those.
+    budget_tokens: (arms,) tokens forecast for an arm, NaN for the unlimited ones. unlimited: (models,) columns of
+    those.
     least: (models,) the fewest tokens an unlimited answer is forecast at.
     """
 
     kind: ClassVar[str] = "released"
 
     def __init__(
-        self, arms: tuple[Arm, ...], weight: FloatArray, bias: FloatArray, budget_tokens: FloatArray, unlimited: IntArray, least: FloatArray
+        self,
+        arms: tuple[Arm, ...],
+        weight: FloatArray,
+        bias: FloatArray,
+        budget_tokens: FloatArray,
+        unlimited: IntArray,
+        least: FloatArray,
     ) -> None:
         self.arms = arms
         self.weight = weight
@@ -49,6 +59,13 @@ class ReleasedPredictor:
         models = len(arrays.get("unlimited", ()))
         heads = len(arms) + models
         check_shapes(
-            arrays, {"weight": (None, heads), "bias": (heads,), "budget_tokens": (len(arms),), "unlimited": (models,), "least": (models,)}
+            arrays,
+            {
+                "weight": (None, heads),
+                "bias": (heads,),
+                "budget_tokens": (len(arms),),
+                "unlimited": (models,),
+                "least": (models,),
+            },
         )
         return cls(arms, **arrays)

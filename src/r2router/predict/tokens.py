@@ -1,8 +1,8 @@
 """Output tokens on a log scale, with the right mean.
 
-Lengths are positive and skewed, so they are regressed as log(tokens). The exponential of a mean of logs is too small a mean of
-tokens; each arm's forecast is therefore scaled so that its mean over the training queries is the mean of the tokens used there
-(the ratio form of Duan's smearing estimate, JASA 1983).
+Lengths are positive and skewed, so they are regressed as log(tokens). The exponential of a mean of logs is too small a
+mean of tokens; each arm's forecast is therefore scaled so that its mean over the training queries is the mean of the
+tokens used there (the ratio form of Duan's smearing estimate, JASA 1983).
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ def log_tokens(tokens: FloatArray) -> FloatArray:
 
 
 def log_smearing(log_forecast: FloatArray, tokens: FloatArray) -> FloatArray:
-    """(arms,) what to add to (n, arms) forecasts of log tokens so that the means of tokens agree; 0 where nothing was observed."""
+    """(arms,) what to add to (n, arms) forecasts of log tokens so that the means of tokens agree; 0 where nothing was
+    observed.
+    """
     seen = ~np.isnan(tokens)
     used = np.where(seen, np.maximum(tokens, 1.0), 0.0).sum(axis=0)
     forecast = np.where(seen, np.exp(log_forecast), 0.0).sum(axis=0)

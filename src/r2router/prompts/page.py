@@ -19,10 +19,10 @@ _COLUMNS = ("US dollars per 1,000 requests", "less than now", "quality", "qualit
 _FORMS = ("money", "share", ".2f", "+.3f")
 _MAX_ARMS = 6
 _INTERVALS = (
-    "What is promised here are forecasts. Their intervals are as wide as such promises were wrong on tasks of the public record that a "
-    "router had not seen, with the chance of single answers; what choosing the best of many forecasts flatters is taken off. "
-    "Quality is that of answers with a right and a wrong, from 0 to 1. Costs are list prices without caching, and what is sent before a "
-    "prompt in a chat is paid for too."
+    "What is promised here are forecasts. Their intervals are as wide as such promises were wrong on tasks of the"
+    " public record that a router had not seen, with the chance of single answers; what choosing the best of many"
+    " forecasts flatters is taken off. Quality is that of answers with a right and a wrong, from 0 to 1. Costs are list"
+    " prices without caching, and what is sent before a prompt in a chat is paid for too."
 )
 
 
@@ -34,12 +34,22 @@ def findings_of(found: Savings, command: str = "") -> Findings:
         _COLUMNS,
         tuple(_row(way, strong=way is found.routed) for way in found.ways),
         _FORMS,
-        about=f"The least cost at which the forecast quality is that of today's model. A pool of few arms{whose} is chosen step by step.",
+        about=(
+            f"The least cost at which the forecast quality is that of today's model. A pool of few arms{whose} is"
+            " chosen step by step."
+        ),
     )
     best = Grid(
-        "At today's cost", _COLUMNS, tuple(map(_row, found.at_cost)), _FORMS, about="The best forecast quality for what is spent now."
+        "At today's cost",
+        _COLUMNS,
+        tuple(map(_row, found.at_cost)),
+        _FORMS,
+        about="The best forecast quality for what is spent now.",
     )
-    sections = [Section("What these prompts would cost", (ways, best, _plot(found))), Section("Which models would answer", (_arms(found),))]
+    sections = [
+        Section("What these prompts would cost", (ways, best, _plot(found))),
+        Section("Which models would answer", (_arms(found),)),
+    ]
     if found.domains and (len(found.domains) > 1 or found.domains[0].domain):
         sections.append(Section("By kind of prompt", (_domains(found), Words(_kinds(found)))))
     return Findings(
@@ -67,8 +77,14 @@ def _answers(found: Savings) -> list[str]:
     """What came out, the most important first."""
     if found.unknown == 1:
         return [
-            "All of these prompts are unlike anything that was graded: how well models answer them is not known, no saving is promised.",
-            "The figures below go by the models' averages over everything else. Grade answers of your own (r2router collect) and train.",
+            (
+                "All of these prompts are unlike anything that was graded: how well models answer them is not known, no"
+                " saving is promised."
+            ),
+            (
+                "The figures below go by the models' averages over everything else. Grade answers of your own (r2router"
+                " collect) and train."
+            ),
         ]
     now = found.ways[0]
     lines = [_saved(found.routed, now, found.now)]
@@ -78,9 +94,14 @@ def _answers(found: Savings) -> list[str]:
         names = ", ".join(arm for arm, _ in few.arms[:_MAX_ARMS])
         many = "1 arm is" if len(few.arms) == 1 else f"{len(few.arms)} arms are"
         lines.append(f"{many} enough for {_percent(few.saving)} less: {names}.")
-    lines += [_better(way) for way in found.at_cost if way.name == found.routed.name and way.met and way.gain.value > 0.0005]
+    lines += [
+        _better(way) for way in found.at_cost if way.name == found.routed.name and way.met and way.gain.value > 0.0005
+    ]
     if found.unknown > 0:
-        lines.append(f"{_share(found.unknown)} of the prompts are unlike anything that was graded; what is said of them is a guess.")
+        lines.append(
+            f"{_share(found.unknown)} of the prompts are unlike anything that was graded; what is said of them is a"
+            " guess."
+        )
     if found.little > 0:
         lines.append(f"{_share(found.little)} are of kinds of which fewer than {THIN} queries were graded.")
     return lines
@@ -90,18 +111,24 @@ def _saved(way: WayFigures, now: WayFigures, arm: str) -> str:
     whose = f"With a router over {way.name}"
     costs = f"{money(way.cost.value)} instead of {money(now.cost.value)} per 1,000 requests"
     if not way.met:
-        return f"{whose} the quality of {arm} is not reached: {way.quality.value:.2f} instead of {now.quality.value:.2f}, for {costs}."
+        return (
+            f"{whose} the quality of {arm} is not reached: {way.quality.value:.2f} instead of {now.quality.value:.2f},"
+            f" for {costs}."
+        )
     if way.saving.value <= 0:
         return f"{whose} nothing is saved at the quality of {arm}."
     sure = "" if way.saving.low > 0 else ", which may be nothing"
-    return f"{whose} these prompts would cost {costs}, at the quality of {arm}: {_percent(way.saving)} less {_span(way.saving)}{sure}."
+    return (
+        f"{whose} these prompts would cost {costs}, at the quality of {arm}: {_percent(way.saving)} less"
+        f" {_span(way.saving)}{sure}."
+    )
 
 
 def _better(way: WayFigures) -> str:
     sure = "" if way.gain.low > 0 else ", which may be nothing"
     return (
-        f"At today's cost, the router over {way.name} would give quality {way.quality.value:.2f}: {way.gain.value:+.3f} "
-        f"[{way.gain.low:+.3f}, {way.gain.high:+.3f}]{sure}."
+        f"At today's cost, the router over {way.name} would give quality {way.quality.value:.2f}: {way.gain.value:+.3f}"
+        f" [{way.gain.low:+.3f}, {way.gain.high:+.3f}]{sure}."
     )
 
 
@@ -129,8 +156,18 @@ def _arms(found: Savings) -> Grid:
 
 def _domains(found: Savings) -> Grid:
     rows = tuple(GridRow(_kind(part), _part(part)) for part in found.domains)
-    heads = ("of the prompts", "graded", "now: US dollars per 1,000", "saved by the router", "now: quality", "quality minus now")
-    about = f"The router is that over {found.routed.name}, at the setting that gives today's quality over all prompts together."
+    heads = (
+        "of the prompts",
+        "graded",
+        "now: US dollars per 1,000",
+        "saved by the router",
+        "now: quality",
+        "quality minus now",
+    )
+    about = (
+        f"The router is that over {found.routed.name}, at the setting that gives today's quality over all prompts"
+        " together."
+    )
     return Grid("", heads, rows, ("share", ",.0f", "money", "share", ".2f", "+.3f"), about=about)
 
 
@@ -144,9 +181,9 @@ def _kind(part: DomainFigures) -> str:
 
 def _kinds(found: Savings) -> str:
     return (
-        "Graded: queries of the kind in the public record that the router learned from. "
-        f"{_share(found.unknown)} of the prompts are unlike anything that was graded, or of a kind of which nothing was: for them the "
-        "averages of all kinds stand in, with intervals as wide."
+        f"Graded: queries of the kind in the public record that the router learned from. {_share(found.unknown)} of the"
+        " prompts are unlike anything that was graded, or of a kind of which nothing was: for them the averages of all"
+        " kinds stand in, with intervals as wide."
     )
 
 

@@ -1,9 +1,10 @@
 """How far a promise may be off: real minus promised on held-out tasks of the public record, kept beside this file.
 
-A promise is a mean over prompts, of quality or of cost. What it is off by has three parts: a bias (choosing the best of many forecasts
-flatters them), a deviation that prompts of one domain share, and the chance of single answers, which many prompts even out. The first two
-were measured by leaving out whole tasks: their prompts are to the router what a person's are (`benchmarks/savings.py`). Prompts unlike
-anything known have deviations of their own: those of promises made by the arms' averages over all other tasks.
+A promise is a mean over prompts, of quality or of cost. What it is off by has three parts: a bias (choosing the best of
+many forecasts flatters them), a deviation that prompts of one domain share, and the chance of single answers, which
+many prompts even out. The first two were measured by leaving out whole tasks: their prompts are to the router what a
+person's are (`benchmarks/savings.py`). Prompts unlike anything known have deviations of their own: those of promises
+made by the arms' averages over all other tasks.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Mix(msgspec.Struct, frozen=True):
 
 
 class Off(msgspec.Struct, frozen=True):
-    """Real minus promised. bias: mean over tasks. deviation: domain -> standard deviation between tasks; "" is for all others.
+    """Real minus promised. bias: mean over tasks. deviation: domain -> standard deviation between tasks; "" is for all
+    others.
 
     z: deviations to either end of an interval that holds 95 % of promises on tasks that had no part in it.
     """
@@ -58,7 +60,8 @@ class Off(msgspec.Struct, frozen=True):
 class Promise(msgspec.Struct, frozen=True):
     """How far promises of one kind of way are off. quality: in points. cost: of its natural logarithm.
 
-    gain: of the difference of quality to the fixed arm that is used now. ratio: of the logarithm of the ratio of both costs.
+    gain: of the difference of quality to the fixed arm that is used now. ratio: of the logarithm of the ratio of both
+    costs.
     """
 
     quality: Off
@@ -70,7 +73,8 @@ class Promise(msgspec.Struct, frozen=True):
 class Promises(msgspec.Struct, frozen=True):
     """fixed: of one fixed arm. routed: of a router's choices among arms.
 
-    answer: standard deviation of the quality of single answers around the forecast. length: of the cost of single answers, over its mean.
+    answer: standard deviation of the quality of single answers around the forecast. length: of the cost of single
+    answers, over its mean.
     """
 
     fixed: Promise
@@ -86,7 +90,9 @@ def measured() -> Promises:
 
 
 def deviations(errors: FloatArray, noise: FloatArray, domains: Sequence[str], tasks: Sequence[str]) -> Off:
-    """What (n,) errors of promises show. noise: (n,) the variance that chance alone gives each. tasks: of each; every task counts once."""
+    """What (n,) errors of promises show. noise: (n,) the variance that chance alone gives each. tasks: of each; every
+    task counts once.
+    """
     label, names = np.array(tasks), sorted(set(tasks))
     own = [np.flatnonzero(label == name) for name in names]
     bias = float(np.mean([errors[rows].mean() for rows in own]))
@@ -122,14 +128,21 @@ def cost_figure(name: str, promised: float, promise: Promise, mix: Mix, kept: Pr
 
 
 def gain_figure(name: str, promised: float, moved: float, promise: Promise, mix: Mix, kept: Promises) -> Figure:
-    """Quality minus that of today's arm. moved: share of the prompts that go to another arm than today's: the others change nothing."""
+    """Quality minus that of today's arm. moved: share of the prompts that go to another arm than today's: the others
+    change nothing.
+    """
     value, half = promised + moved * promise.gain.bias, half_of("gain", promise, mix, moved, kept)
     return Figure(name, value, max(value - half, -1.0), min(value + half, 1.0), mix.n)
 
 
 def saving_figure(name: str, ratio: float, moved: float, promise: Promise, mix: Mix, kept: Promises) -> Figure:
-    """The share of today's cost that is saved, where promised costs have this ratio; negative where it would cost more."""
-    log, half = float(np.log(max(ratio, 1e-12))) + moved * promise.ratio.bias, half_of("ratio", promise, mix, moved, kept)
+    """The share of today's cost that is saved, where promised costs have this ratio; negative where it would cost
+    more.
+    """
+    log, half = (
+        float(np.log(max(ratio, 1e-12))) + moved * promise.ratio.bias,
+        half_of("ratio", promise, mix, moved, kept),
+    )
     low, value, high = (1.0 - float(np.exp(log + shift)) for shift in (half, 0.0, -half))
     return Figure(name, value, low, high, mix.n)
 

@@ -26,9 +26,11 @@ _MAX_JSON = 256 << 20  # bytes of a .json file, which is read whole
 
 
 class Prompts(msgspec.Struct, frozen=True):
-    """Prompts to be judged. texts: what to route by. before: what else is sent with each (system prompt, earlier turns), or "".
+    """Prompts to be judged. texts: what to route by. before: what else is sent with each (system prompt, earlier
+    turns), or "".
 
-    left_out: (why, how many) rows that hold no prompt. source: (file, sha256), where they come from one. notes: what was done.
+    left_out: (why, how many) rows that hold no prompt. source: (file, sha256), where they come from one. notes: what
+    was done.
     """
 
     texts: tuple[str, ...]
@@ -44,9 +46,10 @@ class Prompts(msgspec.Struct, frozen=True):
 def read_prompts(path: str | Path, column: str | None = None) -> Prompts:
     """The prompts of a file: CSV, JSON, JSON lines, Parquet, or plain text with one prompt per line.
 
-    A row's prompt is a text or a chat: a list of `messages`, of which the last turn of the user is the prompt. column: where it stands;
-    by default a column of a usual name (query, prompt, text, question, messages, ...), else the only one that holds texts.
-    A table of outcomes counts each `query_id` once. Raises `DataError` where there is no prompt at all.
+    A row's prompt is a text or a chat: a list of `messages`, of which the last turn of the user is the prompt. column:
+    where it stands; by default a column of a usual name (query, prompt, text, question, messages, ...), else the only
+    one that holds texts. A table of outcomes counts each `query_id` once. Raises `DataError` where there is no prompt
+    at all.
     """
     path = Path(path)
     kind = path.suffix.lower()
@@ -59,7 +62,9 @@ def read_prompts(path: str | Path, column: str | None = None) -> Prompts:
         raise DataError(f"{path}: the file is empty; give one prompt per row or line")
     if kind == ".txt" and column is not None:
         raise DataError(f"{path}: a text file has no columns, so that column {column!r} means nothing")
-    rows: Iterator[Any] = {".csv": _csv, ".parquet": _parquet, ".json": _json, ".txt": _lines}.get(kind, _json_lines)(path, column)
+    rows: Iterator[Any] = {".csv": _csv, ".parquet": _parquet, ".json": _json, ".txt": _lines}.get(kind, _json_lines)(
+        path, column
+    )
     notes: list[str] = []
     try:
         found = prompts_of(_once(rows, notes), column, str(path))
@@ -69,7 +74,9 @@ def read_prompts(path: str | Path, column: str | None = None) -> Prompts:
 
 
 def prompts_of(rows: Iterable[Any], column: str | None = None, where: str = "prompts") -> Prompts:
-    """The prompts of rows that are texts, lists of messages, or objects that hold either. Raises `DataError` where none is a prompt."""
+    """The prompts of rows that are texts, lists of messages, or objects that hold either. Raises `DataError` where none
+    is a prompt.
+    """
     texts, before, left = list[str](), list[str](), Counter[str]()
     seen = list[str]()
     for row in rows:
@@ -81,7 +88,11 @@ def prompts_of(rows: Iterable[Any], column: str | None = None, where: str = "pro
         texts.append(text)
         before.append(rest)
     if not texts:
-        there = f"; there are the columns {listing(seen, 12)}: name the one that holds the prompts with --column" if seen else ""
+        there = (
+            f"; there are the columns {listing(seen, 12)}: name the one that holds the prompts with --column"
+            if seen
+            else ""
+        )
         why = "; ".join(f"{count:,} rows: {reason}" for reason, count in left.most_common(3))
         raise DataError(f"{where}: no prompt in it ({why or 'it has no rows'}){there}")
     return Prompts(tuple(texts), tuple(before), tuple(left.most_common()))
@@ -126,12 +137,20 @@ def _text(value: Any) -> tuple[str, str, str]:
 
 def _chat(messages: Sequence[Any]) -> tuple[str, str, str]:
     """The last turn of the user is the prompt; what stands before it is sent with it."""
-    turns = [(_speaker(m), text_of({"content": m.get("content", m.get("value"))})) for m in messages if isinstance(m, Mapping)]
+    turns = [
+        (_speaker(m), text_of({"content": m.get("content", m.get("value"))}))
+        for m in messages
+        if isinstance(m, Mapping)
+    ]
     last = max((i for i, (speaker, _) in enumerate(turns) if speaker == "user"), default=None)
     if last is None:
         return "", "", "a chat without a turn of the user"
     text, _, problem = _text(turns[last][1])
-    return text, "\n".join(words for _, words in turns[:last] if words), "the last turn of the user is not text alone" if problem else ""
+    return (
+        text,
+        "\n".join(words for _, words in turns[:last] if words),
+        "the last turn of the user is not text alone" if problem else "",
+    )
 
 
 def _speaker(message: Mapping[str, Any]) -> str:
@@ -145,7 +164,11 @@ def _column_of(row: Mapping[str, Any]) -> str | None:
     for wanted in (*_CHATS, *_NAMES):
         if wanted in plain and row[plain[wanted]] is not None:
             return str(plain[wanted])
-    part_of = [name for name in plain if any(word in name for word in ("prompt", "question", "query", "messages")) and "id" not in name]
+    part_of = [
+        name
+        for name in plain
+        if any(word in name for word in ("prompt", "question", "query", "messages")) and "id" not in name
+    ]
     texts = [name for name in plain if isinstance(row[plain[name]], (str, list)) and not name.endswith("id")]
     only = next((found for found in (part_of, texts) if len(found) == 1), None)
     return None if only is None else str(plain[only[0]])
@@ -163,7 +186,9 @@ def _once(rows: Iterator[Any], notes: list[str]) -> Iterator[Any]:
             seen.add(key)
         yield row
     if repeated:
-        notes.append(f"{repeated:,} further rows of the same query_id are outcomes of other models: each query counts once")
+        notes.append(
+            f"{repeated:,} further rows of the same query_id are outcomes of other models: each query counts once"
+        )
 
 
 # -- formats ---------------------------------------------------------------------------------------------------------
@@ -228,7 +253,9 @@ def _parquet(path: Path, column: str | None) -> Iterator[Any]:
         schema = scan.collect_schema()
         if column is not None and column not in schema:
             raise DataError(f"{path}: no column {column!r}; there are: {', '.join(list(schema)[:12])}")
-        words = [name for name, kind in schema.items() if kind in (pl.String, pl.Categorical) or kind == pl.List(pl.Struct)]
+        words = [
+            name for name, kind in schema.items() if kind in (pl.String, pl.Categorical) or kind == pl.List(pl.Struct)
+        ]
         wanted = {column, "query_id", "model"} if column is not None else {*words, "query_id", "model"}
         frame = scan.select([name for name in schema if name in wanted]).collect()
     except pl.exceptions.PolarsError as error:

@@ -50,9 +50,9 @@ _MIN_SHARE = 0.005  # of the prompts that an arm of a way, or a domain, must hav
 class WayFigures(msgspec.Struct, frozen=True):
     """What one way to answer the prompts comes to, all by forecast, with 95 % intervals.
 
-    arms: (arm, share of the prompts), the most used first. cost: US dollars per 1,000 requests. quality: mean, from 0 to 1. saving: share
-    of today's cost, negative where it costs more. gain: quality minus today's. met: whether it reaches what was aimed at: today's quality
-    or, at today's cost, that cost.
+    arms: (arm, share of the prompts), the most used first. cost: US dollars per 1,000 requests. quality: mean, from 0
+    to 1. saving: share of today's cost, negative where it costs more. gain: quality minus today's. met: whether it
+    reaches what was aimed at: today's quality or, at today's cost, that cost.
     """
 
     name: str
@@ -65,7 +65,9 @@ class WayFigures(msgspec.Struct, frozen=True):
 
 
 class DomainFigures(msgspec.Struct, frozen=True):
-    """Prompts of one domain. share: of all prompts. graded: queries of it that were graded. routed: by the router of the headline."""
+    """Prompts of one domain. share: of all prompts. graded: queries of it that were graded. routed: by the router of
+    the headline.
+    """
 
     domain: str
     share: float
@@ -77,9 +79,11 @@ class DomainFigures(msgspec.Struct, frozen=True):
 class Savings(msgspec.Struct, frozen=True):
     """What prompts would cost and how good the answers would be, with what is used now and with a router.
 
-    prompts: how many were judged. read: how many there are. now: today's arm. ways: today's, the router over all models and over one's
-    own, and the best small pools, each at today's quality. at_cost: the routers at today's cost instead. domains: parts of the prompts.
-    unknown: share of prompts unlike anything graded. little: share of kinds of which little was graded. left_out: rows without a prompt.
+    prompts: how many were judged. read: how many there are. now: today's arm. ways: today's, the router over all models
+    and over one's own, and the best small pools, each at today's quality. at_cost: the routers at today's cost instead.
+    domains: parts of the prompts.
+    unknown: share of prompts unlike anything graded. little: share of kinds of which little was graded. left_out: rows
+    without a prompt.
     """
 
     prompts: int
@@ -131,12 +135,14 @@ def savings(  # noqa: PLR0913 - whose models, and which prompts, by name
     vectors: FloatArray | None = None,
     progress: Progress | None = None,
 ) -> Savings:
-    """What these prompts would cost and how good the answers would be: with what is used now, and with a router. Nothing is called.
+    """What these prompts would cost and how good the answers would be: with what is used now, and with a router.
+    Nothing is called.
 
-    prompts: a file (see `read_prompts`), or a list of texts or chats. now: the model that is used now, by any of its names, or one of its
-    arms (`gpt-5-mini@high`). router: by default the starter router. models, providers, like: the models that you have, see `Router.only`;
-    small pools are then of these. sample: of more prompts so many are drawn. vectors: (n, dim) embeddings of the prompts, where they exist.
-    Raises `DataError`, `ConfigError` for an unknown model, `MissingPrice`, `EncoderError`.
+    prompts: a file (see `read_prompts`), or a list of texts or chats. now: the model that is used now, by any of its
+    names, or one of its arms (`gpt-5-mini@high`). router: by default the starter router. models, providers, like: the
+    models that you have, see `Router.only`; small pools are then of these. sample: of more prompts so many are drawn.
+    vectors: (n, dim) embeddings of the prompts, where they exist. Raises `DataError`, `ConfigError` for an unknown
+    model, `MissingPrice`, `EncoderError`.
     """
     expect("now", now, str, "the name of the model that is used now, as in 'gpt-4o'")
     expect("sample", sample, int, "a whole number")
@@ -149,7 +155,9 @@ def savings(  # noqa: PLR0913 - whose models, and which prompts, by name
     rows = _drawn(len(found), sample, seed)
     texts = [found.texts[i] for i in rows]
     if vectors is not None and np.shape(vectors)[:1] != (len(found),):
-        raise DataError(f"vectors have shape {np.shape(vectors)}; there must be one row for each of the {len(found):,} prompts")
+        raise DataError(
+            f"vectors have shape {np.shape(vectors)}; there must be one row for each of the {len(found):,} prompts"
+        )
     x = embed(load_encoder(whole.encoder), texts, progress) if vectors is None else np.asarray(vectors)[rows]
     counts = np.asarray(count_tokens(texts), dtype=np.float64) + _before(found, rows)
     if len(rows) < len(found):
@@ -161,11 +169,15 @@ def savings(  # noqa: PLR0913 - whose models, and which prompts, by name
 
 
 def arm_of_now(router: Router, now: str) -> tuple[Arm, list[str]]:
-    """(the arm that a name means, notes). Of several budgets the one that a request gets where nothing is asked. Raises `ConfigError`."""
+    """(the arm that a name means, notes). Of several budgets the one that a request gets where nothing is asked. Raises
+    `ConfigError`.
+    """
     arms = find_arms(router.pool, now)
     models = sorted({arm.model for arm in arms})
     if len(models) > 1:
-        raise ConfigError(f"now is {now!r}, which fits {len(models)} models: name the one that is used now, as in {models[0]}")
+        raise ConfigError(
+            f"now is {now!r}, which fits {len(models)} models: name the one that is used now, as in {models[0]}"
+        )
     if len(arms) == 1:
         return arms[0], []
     usual = next((arm for word in _ASKED for arm in arms if arm.budget == word), None)
@@ -192,8 +204,9 @@ def _before(found: Prompts, rows: IntArray) -> NumberArray:
 class Given:
     """Forecasts of n prompts, and the arms that may be chosen.
 
-    now: column of today's arm. columns: name -> (k,) arms that a router may choose. domains: (n,) the domain of each prompt, `UNKNOWN`
-    where nothing is known. graded: domain -> queries that were graded. too_long: prompts that fill the context of today's model.
+    now: column of today's arm. columns: name -> (k,) arms that a router may choose. domains: (n,) the domain of each
+    prompt, `UNKNOWN` where nothing is known. graded: domain -> queries that were graded. too_long: prompts that fill
+    the context of today's model.
     """
 
     forecast: Forecast
@@ -235,15 +248,22 @@ class Given:
         return measured() if self.kept is None else self.kept
 
     def target(self, rows: IntArray | slice = slice(None)) -> float:
-        """The forecast quality at which a router's choices are as good as today's arm: what choosing flatters must be made up for."""
+        """The forecast quality at which a router's choices are as good as today's arm: what choosing flatters must be
+        made up for.
+        """
         flattery = self.promises.fixed.quality.bias - self.promises.routed.quality.bias
         return float(self.forecast.quality[rows, self.now].mean()) + flattery
 
     def ways(self, pools: bool = True) -> list[Way]:
-        """Today's arm, and what reaches its quality at the least cost: a router over each set of arms, and the best small pools."""
+        """Today's arm, and what reaches its quality at the least cost: a router over each set of arms, and the best
+        small pools.
+        """
         q, c = self.forecast.quality, self.forecast.cost
         target = self.target()
-        found = [fixed(NOW, self.now, len(q)), *(cheapest(name, q, c, own, target) for name, own in self.columns.items() if len(own))]
+        found = [
+            fixed(NOW, self.now, len(q)),
+            *(cheapest(name, q, c, own, target) for name, own in self.columns.items() if len(own)),
+        ]
         of = list(self.columns.values())[-1]
         small = small_pools(q, c, of, target) if pools and len(of) else []
         return [*found, *(cheapest(pool_name(len(pool)), q, c, pool, target) for pool in small)]
@@ -306,7 +326,9 @@ class Given:
 
 
 def domains_of(router: Router, forecast: Forecast) -> tuple[list[str], dict[str, int]]:
-    """((n,) the domain of each prompt, domain -> graded queries). What is unlike everything, or of a kind never graded, is `UNKNOWN`."""
+    """((n,) the domain of each prompt, domain -> graded queries). What is unlike everything, or of a kind never graded,
+    is `UNKNOWN`.
+    """
     known = router.domain_stats
     if known is None or not len(forecast.domain):
         return [UNKNOWN if not familiar else "" for familiar in forecast.familiar], {}

@@ -1,4 +1,6 @@
-"""Ways to answer the same prompts: one fixed arm, a router over some arms, and the best small pool; each as the arm of every prompt."""
+"""Ways to answer the same prompts: one fixed arm, a router over some arms, and the best small pool; each as the arm of
+every prompt.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Way:
-    """One way to answer n prompts. arm: (n,) the chosen arm of each. met: whether what was aimed at is reached by the forecasts."""
+    """One way to answer n prompts. arm: (n,) the chosen arm of each. met: whether what was aimed at is reached by the
+    forecasts.
+    """
 
     name: str
     arm: IntArray
@@ -29,7 +33,8 @@ def fixed(name: str, arm: int, n: int) -> Way:
 
 
 def cheapest(name: str, quality: FloatArray, cost: FloatArray, columns: IntArray, target: float) -> Way:
-    """A router over some arms at the least mean cost at which the mean of the (n, arms) forecast quality reaches `target`.
+    """A router over some arms at the least mean cost at which the mean of the (n, arms) forecast quality reaches
+    `target`.
 
     Where no arms reach it, the best quality there is. columns: (k,) the arms that may be chosen.
     """
@@ -41,7 +46,9 @@ def cheapest(name: str, quality: FloatArray, cost: FloatArray, columns: IntArray
 
 
 def best_within(name: str, quality: FloatArray, cost: FloatArray, columns: IntArray, budget: float) -> Way:
-    """A router over some arms at the best mean quality whose mean cost stays within `budget` US dollars; else the cheapest there is."""
+    """A router over some arms at the best mean quality whose mean cost stays within `budget` US dollars; else the
+    cheapest there is.
+    """
     found = sweep(quality[:, columns], cost[:, columns])
     stops, spent = _totals(found, cost[:, columns])
     within = np.flatnonzero(spent <= budget * (1 + _ROUNDING))
@@ -49,11 +56,13 @@ def best_within(name: str, quality: FloatArray, cost: FloatArray, columns: IntAr
     return Way(name, columns[found.after_steps(np.array([steps]))[:, 0]], bool(len(within)))
 
 
-def small_pools(quality: FloatArray, cost: FloatArray, columns: IntArray, target: float, seed: int = 0) -> list[IntArray]:
+def small_pools(
+    quality: FloatArray, cost: FloatArray, columns: IntArray, target: float, seed: int = 0
+) -> list[IntArray]:
     """The best pools of 1, 2, ... arms, each the one before and the arm that helps it most (greedy forward selection).
 
-    An arm helps where the pool's router then reaches `target` at less cost, or comes nearer to it where it does not reach it. Ends where
-    no arm helps, and at `LARGEST_POOL`.
+    An arm helps where the pool's router then reaches `target` at less cost, or comes nearer to it where it does not
+    reach it. Ends where no arm helps, and at `LARGEST_POOL`.
     """
     if len(quality) > _PROMPTS_FOR_POOLS:
         rows = np.random.default_rng(seed).choice(len(quality), _PROMPTS_FOR_POOLS, replace=False)
@@ -75,7 +84,9 @@ def _everywhere(quality: FloatArray, cost: FloatArray, arm: int) -> bool:
 
 
 def _worth(quality: FloatArray, cost: FloatArray, pool: list[int], target: float) -> tuple[float, float]:
-    """(0, mean cost) where the pool's router reaches the target, else (1, how far it stays below): the least is the best."""
+    """(0, mean cost) where the pool's router reaches the target, else (1, how far it stays below): the least is the
+    best.
+    """
     found = sweep(quality[:, pool], cost[:, pool])
     stops, reached = _totals(found, quality[:, pool])
     if reached[-1] < target - _ROUNDING:

@@ -1,7 +1,8 @@
 """Drawing: curves of quality over cost, and what a study found, in a terminal, as a web page, as SVG and PNG.
 
-`Chart` says what is drawn of one query's curves; `plot`, `page` and `image` draw it. `Findings` are drawn by `report_text`,
-`report_page`, `plot_svg` and `plot_png`. Nothing here opens a file or a window, and nothing is fetched from anywhere.
+`Chart` says what is drawn of one query's curves; `plot`, `page` and `image` draw it. `Findings` are drawn by
+`report_text`, `report_page`, `plot_svg` and `plot_png`. Nothing here opens a file or a window, and nothing is fetched
+from anywhere.
 """
 
 from r2router.report.chart import Chart, ChartPoint, CurveRow, Line, curve_chart, curve_rows

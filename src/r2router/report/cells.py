@@ -18,7 +18,9 @@ NEVER = "never"
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """text, and its 95 % interval in brackets. n: queries behind it, 0 if unknown. best: of its column. numeric: it is a number."""
+    """text, and its 95 % interval in brackets. n: queries behind it, 0 if unknown. best: of its column. numeric: it is
+    a number.
+    """
 
     text: str
     interval: str = ""
@@ -32,7 +34,9 @@ class Cell:
 
 
 def number(value: float, form: str = "") -> str:
-    """A number as a format spec, `money` or `share` (per cent) says; without one, with three significant digits or as it is."""
+    """A number as a format spec, `money` or `share` (per cent) says; without one, with three significant digits or as
+    it is.
+    """
     if not math.isfinite(value):
         return NOTHING
     match form:
@@ -47,7 +51,9 @@ def number(value: float, form: str = "") -> str:
 
 
 def cells(grid: Grid) -> list[list[Cell]]:
-    """The cells of each row. The best of a column are all that read the same as the best; bounds are not in the running."""
+    """The cells of each row. The best of a column are all that read the same as the best; bounds are not in the
+    running.
+    """
     forms = grid.formats or ("",) * len(grid.columns)
     return [
         [
@@ -101,7 +107,9 @@ def _best(grid: Grid, forms: tuple[str, ...]) -> list[set[int]]:
     found: list[set[int]] = []
     for column, form in enumerate(forms):
         wanted = grid.better[column] if grid.better else ""
-        values = {i: v for i, row in enumerate(grid.rows) if not row.bound and (v := _value(row.cells[column])) is not None}
+        values = {
+            i: v for i, row in enumerate(grid.rows) if not row.bound and (v := _value(row.cells[column])) is not None
+        }
         if not wanted or len(values) < 2:
             found.append(set())
             continue

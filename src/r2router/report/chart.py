@@ -20,7 +20,8 @@ _FREE_STEP = 3.0  # how far left of the cheapest other point something that cost
 
 @dataclass(frozen=True, slots=True)
 class ChartPoint:
-    """x: most often US dollars, at least 0. y: quality. label: its name beside the line's. note: what a person reads on hovering over it.
+    """x: most often US dollars, at least 0. y: quality. label: its name beside the line's. note: what a person reads on
+    hovering over it.
 
     A y that is not finite is a gap in the line.
     """
@@ -63,7 +64,8 @@ class Line:
 class Chart:
     """Lines over an axis of US dollars. mark: the point that was chosen. about: a sentence under the title.
 
-    log: the x axis is logarithmic. money: its ticks are US dollars. stamp: written across the picture, where it must not be missed.
+    log: the x axis is logarithmic. money: its ticks are US dollars. stamp: written across the picture, where it must
+    not be missed.
     """
 
     title: str
@@ -85,7 +87,9 @@ class Chart:
         """The x and the y of everything that must fit into the picture."""
         points = [p for line in self.lines for p in line.points if p.known] + ([] if self.mark is None else [self.mark])
         band = [edge for line in self.lines for edge in line.band if all(map(math.isfinite, edge))]
-        return [p.x for p in points] + [x for x, _, _ in band], [p.y for p in points] + [y for _, *edges in band for y in edges]
+        return [p.x for p in points] + [x for x, _, _ in band], [p.y for p in points] + [
+            y for _, *edges in band for y in edges
+        ]
 
     def span(self) -> tuple[float, float, float, float]:
         """(lowest place on the x axis, highest, lowest y, highest), with some room around the points."""
@@ -109,7 +113,9 @@ class Chart:
         return low - room, high + room, floor, top + air if top > 1 else min(top + air, 1.0)
 
     def across(self, x: float) -> float:
-        """Where an x stands on its axis (log10 on a log axis); there, what costs nothing stands left of everything else."""
+        """Where an x stands on its axis (log10 on a log axis); there, what costs nothing stands left of everything
+        else.
+        """
         if not self.log:
             return x
         if x > 0:
@@ -166,7 +172,9 @@ def tick_money(usd: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CurveRow:
-    """One arm in the table below the curves. best: it is the best for some trade-off. usable: it could have been chosen."""
+    """One arm in the table below the curves. best: it is the best for some trade-off. usable: it could have been
+    chosen.
+    """
 
     model: str
     budget: str
@@ -183,10 +191,18 @@ class CurveRow:
         if math.isnan(self.quality):
             return self.model, self.budget, "unknown", "unknown", "unknown"
         spread = "" if math.isnan(self.spread) else f" ± {self.spread:.2f}"
-        return self.model, self.budget, f"{self.quality:.2f}{spread}", f"{self.tokens:,.0f}", request_cost(self.cost, short=True)
+        return (
+            self.model,
+            self.budget,
+            f"{self.quality:.2f}{spread}",
+            f"{self.tokens:,.0f}",
+            request_cost(self.cost, short=True),
+        )
 
 
-def curve_rows(curves: Sequence[Curve], decision: Decision | None = None, usable: BoolArray | None = None) -> list[CurveRow]:
+def curve_rows(
+    curves: Sequence[Curve], decision: Decision | None = None, usable: BoolArray | None = None
+) -> list[CurveRow]:
     """One row per arm, in the pool's order; a budget between two anchors that was chosen stands after the lower one.
 
     usable: (arms,) false where an arm could not be chosen.
@@ -204,19 +220,28 @@ def curve_rows(curves: Sequence[Curve], decision: Decision | None = None, usable
         rows.append(CurveRow(curve.model, curve.budgets[i], *numbers, chosen, at in best, bool(may[at])))
     if decision is not None and not any(r.chosen for r in rows):
         numbers = (decision.quality, decision.spread, decision.tokens, decision.cost)
-        after = max((n for n, r in enumerate(rows) if r.model == decision.model and r.cost <= decision.cost), default=len(rows) - 1)
+        after = max(
+            (n for n, r in enumerate(rows) if r.model == decision.model and r.cost <= decision.cost),
+            default=len(rows) - 1,
+        )
         rows.insert(after + 1, CurveRow(decision.model, decision.budget, *numbers, True, False, True))
     return rows
 
 
 def curve_chart(title: str, rows: Sequence[CurveRow], about: str = "") -> Chart:
-    """One line per model through the arms that could be chosen and whose forecast is known; x is the cost of 1,000 requests.
+    """One line per model through the arms that could be chosen and whose forecast is known; x is the cost of 1,000
+    requests.
 
-    Of many models only those have a line that are the best for some trade-off; the points of the others lie in the background.
+    Of many models only those have a line that are the best for some trade-off; the points of the others lie in the
+    background.
     """
     drawn = [r for r in rows if r.usable and math.isfinite(r.quality) and math.isfinite(r.cost)]
     models = list(dict.fromkeys(r.model for r in drawn))
-    named = models if len(models) <= _MANY else [m for m in models if any(r.best or r.chosen for r in drawn if r.model == m)]
+    named = (
+        models
+        if len(models) <= _MANY
+        else [m for m in models if any(r.best or r.chosen for r in drawn if r.model == m)]
+    )
     lines = [Line(m, tuple(sorted((_point(r) for r in drawn if r.model == m), key=lambda p: p.x))) for m in named]
     if others := [replace(_point(r), label="") for r in drawn if r.model not in named]:
         lines.append(Line(f"{len(models) - len(named)} other models", tuple(others), joined=False, faint=True))

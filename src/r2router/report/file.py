@@ -18,11 +18,12 @@ FORMATS = (".html", ".json", ".svg", ".png")
 def write_report(findings: Findings | Sequence[Findings], path: str | Path) -> list[Path]:
     """Write findings to a file; the paths that were written.
 
-    `.html`: the page for people. `.json`: `Findings.to_dict()`, of several findings a list. `.svg`, `.png`: the plots; where there
-    are several, a number is put behind the name: report-1.svg, report-2.svg, in the order of the page.
+    `.html`: the page for people. `.json`: `Findings.to_dict()`, of several findings a list. `.svg`, `.png`: the plots;
+    where there are several, a number is put behind the name: report-1.svg, report-2.svg, in the order of the page.
 
-    A file takes its name only when all of it is on the disk. Raises `ConfigError` for another ending, or where there is no plot to
-    draw; `SaveError` where a file cannot be written, and what was there before is untouched; `MissingExtra` as `plot_png` does.
+    A file takes its name only when all of it is on the disk. Raises `ConfigError` for another ending, or where there is
+    no plot to draw; `SaveError` where a file cannot be written, and what was there before is untouched; `MissingExtra`
+    as `plot_png` does.
     """
     path = Path(path)
     check_report(path)
@@ -36,12 +37,15 @@ def write_report(findings: Findings | Sequence[Findings], path: str | Path) -> l
 
 
 def check_report(path: str | Path) -> None:
-    """Refuse a path that `write_report` could not write, before the work rather than after it. Raises as `write_report` does."""
+    """Refuse a path that `write_report` could not write, before the work rather than after it. Raises as `write_report`
+    does.
+    """
     path = Path(path)
     kind = path.suffix.lower()
     if kind not in FORMATS:
         raise ConfigError(
-            f"{path}: a report cannot be written as {repr(kind) if kind else 'a file without an ending'}: name it {', '.join(FORMATS)}"
+            f"{path}: a report cannot be written as {repr(kind) if kind else 'a file without an ending'}: name it"
+            f" {', '.join(FORMATS)}"
         )
     if not path.parent.is_dir():
         raise SaveError(f"{path}: there is no folder {path.parent}; make it first")
@@ -51,7 +55,9 @@ def check_report(path: str | Path) -> None:
         from importlib.util import find_spec
 
         if find_spec("matplotlib") is None:
-            raise MissingExtra(f"{path}: a PNG needs the [plot] extra: pip install 'r2router[plot]' (.svg needs nothing)")
+            raise MissingExtra(
+                f"{path}: a PNG needs the [plot] extra: pip install 'r2router[plot]' (.svg needs nothing)"
+            )
 
 
 def _contents(every: list[Findings], path: Path) -> list[tuple[Path, bytes]]:
@@ -67,7 +73,11 @@ def _contents(every: list[Findings], path: Path) -> list[tuple[Path, bytes]]:
             drawn = [_drawn(plot, found.simulated, kind) for found in every for plot in _plots(found)]
     if not drawn:
         raise ConfigError(f"{path}: there is no plot to draw; write .html or .json")
-    names = [path] if len(drawn) == 1 else [path.with_name(f"{path.stem}-{i}{path.suffix}") for i in range(1, len(drawn) + 1)]
+    names = (
+        [path]
+        if len(drawn) == 1
+        else [path.with_name(f"{path.stem}-{i}{path.suffix}") for i in range(1, len(drawn) + 1)]
+    )
     return list(zip(names, drawn, strict=True))
 
 

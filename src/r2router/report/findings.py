@@ -1,8 +1,8 @@
 """What a study found: figures with intervals, plots and plain words, before anybody draws them.
 
-One shape for every report, so that the terminal, JSON, the web page and the plots show the same thing. Evaluations and experiments
-make `Findings`; `to_dict` is for a program, `r2router.report` has `report_text` for a terminal and `report_page` for a browser, and
-`r2router.report.file` writes files.
+One shape for every report, so that the terminal, JSON, the web page and the plots show the same thing. Evaluations and
+experiments make `Findings`; `to_dict` is for a program, `r2router.report` has `report_text` for a terminal and
+`report_page` for a browser, and `r2router.report.file` writes files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ Better = Literal["more", "less", ""]
 class Series(msgspec.Struct, frozen=True):
     """A named line, or points.
 
-    x, y: equally long; a y that is NaN is a gap. low, high: a 95 % band around y, or empty. labels: a name a point, or empty.
+    x, y: equally long; a y that is NaN is a gap. low, high: a 95 % band around y, or empty. labels: a name a point, or
+    empty.
     strong: the line to look at. Raises `ValueError` where the lengths differ.
     """
 
@@ -66,8 +67,9 @@ class GridRow(msgspec.Struct, frozen=True):
 class Grid(msgspec.Struct, frozen=True, tag="grid"):
     """A table of figures. columns: heads of the cells, without the first one, which is the rows' name.
 
-    formats: for each column how its numbers are written: a format spec, `money`, or `share` (per cent). better: for each column
-    whether `more` or `less` is better, or neither. Both may be empty. Raises `ValueError` where the lengths differ.
+    formats: for each column how its numbers are written: a format spec, `money`, or `share` (per cent). better: for
+    each column whether `more` or `less` is better, or neither. Both may be empty. Raises `ValueError` where the lengths
+    differ.
     """
 
     title: str
@@ -106,9 +108,10 @@ class Section(msgspec.Struct, frozen=True):
 class Findings(msgspec.Struct, frozen=True):
     """What a study found.
 
-    name: of the experiment. title, question: what was asked. answers: what came out, a sentence each, the most important first.
-    sources: (file, sha256) of the data. settings: seeds, folds, versions: what a rerun needs. command: what was typed. notes: what
-    a reader must know. simulated: the data are made up, and nothing may be claimed from them.
+    name: of the experiment. title, question: what was asked. answers: what came out, a sentence each, the most
+    important first.
+    sources: (file, sha256) of the data. settings: seeds, folds, versions: what a rerun needs. command: what was typed.
+    notes: what a reader must know. simulated: the data are made up, and nothing may be claimed from them.
     """
 
     name: str
@@ -131,7 +134,12 @@ def jsonable(value: Any) -> Any:
     """A struct, or anything within one, in builtins only; NaN and infinity as None, as JSON has no word for them."""
     match value:
         case Figure():
-            return {"value": jsonable(value.value), "low": jsonable(value.low), "high": jsonable(value.high), "n": value.n}
+            return {
+                "value": jsonable(value.value),
+                "low": jsonable(value.low),
+                "high": jsonable(value.high),
+                "n": value.n,
+            }
         case msgspec.Struct():
             kind = value.__struct_config__.tag  # what tells the parts of a section apart
             fields = {name: jsonable(getattr(value, name)) for name in value.__struct_fields__}

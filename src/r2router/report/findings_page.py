@@ -21,13 +21,19 @@ def report_page(findings: Findings | Sequence[Findings]) -> str:
     title = every[0].title if len(every) == 1 else f"{len(every)} studies: " + ", ".join(f.name for f in every)
     if any(f.simulated for f in every):
         title = f"{SIMULATED}: {title}"
-    return render("findings.html", title=title, articles=[_article(f) for f in every], nothing=NOTHING, simulated=SIMULATED)
+    return render(
+        "findings.html", title=title, articles=[_article(f) for f in every], nothing=NOTHING, simulated=SIMULATED
+    )
 
 
 def _article(found: Findings) -> dict[str, Any]:
     """What the template needs of one study."""
     sections: list[dict[str, Any]] = [
-        {"title": section.title, "folded": section.folded, "parts": [_part(part, found.simulated) for part in section.parts]}
+        {
+            "title": section.title,
+            "folded": section.folded,
+            "parts": [_part(part, found.simulated) for part in section.parts],
+        }
         for section in found.sections
     ]
     return {
@@ -46,7 +52,12 @@ def _part(part: Part, simulated: bool) -> dict[str, Any]:
         case Words(text):
             return {"kind": "words", "paragraphs": text.split("\n\n")}
         case Plot():
-            return {"kind": "plot", "title": part.title, "about": part.about, "chart": plot_chart(part, simulated=simulated)}
+            return {
+                "kind": "plot",
+                "title": part.title,
+                "about": part.about,
+                "chart": plot_chart(part, simulated=simulated),
+            }
         case Grid():
             return _grid(part)
 

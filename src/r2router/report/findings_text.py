@@ -35,7 +35,12 @@ def _text(found: Findings, style: Style) -> list[str]:
         lines += _wrap(answer, style, "• ")
     shown = [section for section in found.sections if not section.folded]
     if any(isinstance(part, Grid) for section in shown for part in section.parts):
-        lines += ["", *_wrap(f"In tables: value [95 % interval]; * is the best value of a column; {NOTHING} is not available.", style)]
+        lines += [
+            "",
+            *_wrap(
+                f"In tables: value [95 % interval]; * is the best value of a column; {NOTHING} is not available.", style
+            ),
+        ]
     for section in shown:
         lines += _section(section, style)
     if folded := [section.title for section in found.sections if section.folded]:
@@ -75,7 +80,11 @@ def _made(found: Findings, style: Style) -> list[str]:
 def _wrap(text: str, style: Style, head: str = "") -> list[str]:
     text, head = style.plain(text), style.plain(head)
     return textwrap.wrap(
-        text, max(min(style.width, 120), 20), initial_indent=head, subsequent_indent=" " * min(len(head), 9), break_on_hyphens=False
+        text,
+        max(min(style.width, 120), 20),
+        initial_indent=head,
+        subsequent_indent=" " * min(len(head), 9),
+        break_on_hyphens=False,
     )
 
 
@@ -96,14 +105,18 @@ class _Column:
 
 
 def _table(grid: Grid, style: Style) -> list[str]:
-    """Aligned columns. Where they are too wide, intervals stand below their values; if that does not do, columns below columns."""
+    """Aligned columns. Where they are too wide, intervals stand below their values; if that does not do, columns below
+    columns.
+    """
     shown = cells(grid)
     n = count(shown)
     names = _Column([""], [[style.plain(shorten(row.name, _NAME))] for row in grid.rows], right=False)
     room = max(min(style.width, 160) - names.wide, 16)
     columns: list[_Column] = []
     for stacked in (False, True):
-        columns = [_column(head, [row[j] for row in shown], stacked, n is None, style) for j, head in enumerate(grid.columns)]
+        columns = [
+            _column(head, [row[j] for row in shown], stacked, n is None, style) for j, head in enumerate(grid.columns)
+        ]
         if sum(c.wide + 2 for c in columns) <= room:
             break
     lines = []
@@ -139,7 +152,9 @@ def _blocks(columns: list[_Column], room: int) -> list[list[_Column]]:
 def _lines(columns: list[_Column], strong: list[bool], style: Style) -> list[str]:
     """Columns beside each other; heads end on the line above the first row."""
     tall = max(len(c.head) for c in columns)
-    lines = [style.paint(line, bold=True) for line in _beside([(c, [""] * (tall - len(c.head)) + c.head) for c in columns])]
+    lines = [
+        style.paint(line, bold=True) for line in _beside([(c, [""] * (tall - len(c.head)) + c.head) for c in columns])
+    ]
     for i, bold in enumerate(strong):
         lines += [style.paint(line, bold=bold) for line in _beside([(c, c.rows[i]) for c in columns])]
     return lines
@@ -147,4 +162,7 @@ def _lines(columns: list[_Column], strong: list[bool], style: Style) -> list[str
 
 def _beside(parts: list[tuple[_Column, list[str]]]) -> list[str]:
     tall = max(len(lines) for _, lines in parts)
-    return ["  ".join(pad(lines[k] if k < len(lines) else "", c.wide, right=c.right) for c, lines in parts).rstrip() for k in range(tall)]
+    return [
+        "  ".join(pad(lines[k] if k < len(lines) else "", c.wide, right=c.right) for c, lines in parts).rstrip()
+        for k in range(tall)
+    ]

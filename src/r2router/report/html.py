@@ -34,7 +34,12 @@ def _templates() -> Environment:
         keep_trailing_newline=True,
         finalize=lambda value: legible(value) if type(value) is str else value,
     )
-    made.globals |= {"picture": picture, "light": LIGHT, "dark": DARK, "chart_css": Markup(drawn.CSS)}  # noqa: S704 - a constant of ours
+    made.globals |= {
+        "picture": picture,
+        "light": LIGHT,
+        "dark": DARK,
+        "chart_css": Markup(drawn.CSS),  # noqa: S704 - our own style sheet
+    }
     return made
 
 
@@ -62,4 +67,12 @@ def _kind(row: CurveRow) -> str:
 
 
 def _note(row: CurveRow) -> str:
-    return "chosen" if row.chosen else "cannot be chosen" if not row.usable else "best for some trade-off" if row.best else ""
+    return (
+        "chosen"
+        if row.chosen
+        else "cannot be chosen"
+        if not row.usable
+        else "best for some trade-off"
+        if row.best
+        else ""
+    )

@@ -15,15 +15,33 @@ LEFT = 62
 RIGHT = 18
 TOP = 16
 BOTTOM = 56
-_BESIDE = ((8, 4, "start"), (-8, 4, "end"), (6, 15, "start"), (-6, 15, "end"), (-6, -8, "end"), (6, -8, "start"), (0, 17, "middle"))
-_AROUND = ((1, 0.5, "start"), (-1, 0.5, "end"), (1, 1, "start"), (-1, 1, "end"), (1, -1, "start"), (-1, -1, "end"), (0, 1, "middle"))
+_BESIDE = (
+    (8, 4, "start"),
+    (-8, 4, "end"),
+    (6, 15, "start"),
+    (-6, 15, "end"),
+    (-6, -8, "end"),
+    (6, -8, "start"),
+    (0, 17, "middle"),
+)
+_AROUND = (
+    (1, 0.5, "start"),
+    (-1, 0.5, "end"),
+    (1, 1, "start"),
+    (-1, 1, "end"),
+    (1, -1, "start"),
+    (-1, -1, "end"),
+    (0, 1, "middle"),
+)
 _FURTHER = (18, 30, 44)  # pixels from a point to a name that has no room beside it
 _LETTER = 7.0  # pixels across, of the widest usual font
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large a picture is, in pixels, and how many ticks it has room for. hover: points say what they are under a mouse."""
+    """How large a picture is, in pixels, and how many ticks it has room for. hover: points say what they are under a
+    mouse.
+    """
 
     width: int = 860
     height: int = 470
@@ -70,7 +88,8 @@ class Label:
     """The name of a point.
 
     dx, dy: pixels from the point to where the text is anchored (start, end, middle of its base line).
-    leader: pixels from the point to the end of a thin line that leads to the text; empty where it stands beside its point.
+    leader: pixels from the point to the end of a thin line that leads to the text; empty where it stands beside its
+    point.
     """
 
     point: ChartPoint
@@ -82,7 +101,9 @@ class Label:
 
 
 def labels(chart: Chart, size: Size = WIDE) -> list[Label]:
-    """Names of points that have no line, the highest first, where they cover no line, no point and no other name; else none."""
+    """Names of points that have no line, the highest first, where they cover no line, no point and no other name; else
+    none.
+    """
     place = Place(chart, size)
     points = sorted((p for line in chart.lines if not line.joined for p in line.points if p.known), key=lambda p: -p.y)
     if not any(point.label for point in points):

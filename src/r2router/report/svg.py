@@ -28,8 +28,22 @@ PALETTE = (
 )
 GREY = "#9aa5af"
 DASHES = ("", "7 4", "2 3", "9 3 2 3")  # with more lines than colours, the colours come again dashed
-LIGHT = {"--bg": "#ffffff", "--ink": "#1c2126", "--soft": "#5d6872", "--rule": "#dfe3e7", "--pick": "#fff3d6", "--warn": "#b3261e"}
-DARK = {"--bg": "#14171a", "--ink": "#e6e9ec", "--soft": "#9aa5af", "--rule": "#2c3238", "--pick": "#3a3117", "--warn": "#ff8a80"}
+LIGHT = {
+    "--bg": "#ffffff",
+    "--ink": "#1c2126",
+    "--soft": "#5d6872",
+    "--rule": "#dfe3e7",
+    "--pick": "#fff3d6",
+    "--warn": "#b3261e",
+}
+DARK = {
+    "--bg": "#14171a",
+    "--ink": "#e6e9ec",
+    "--soft": "#9aa5af",
+    "--rule": "#2c3238",
+    "--pick": "#3a3117",
+    "--warn": "#ff8a80",
+}
 
 CSS = """
 svg text { font: 12px system-ui, sans-serif; fill: var(--soft); }
@@ -72,7 +86,9 @@ def lines_of(parts: Iterable[Markup]) -> Markup:
 
 
 def svg(chart: Chart, size: Size = WIDE, *, y: int | None = None) -> Markup:
-    """The chart as one SVG element; colours of text and rules come from the page's CSS. y: its place within another SVG element."""
+    """The chart as one SVG element; colours of text and rules come from the page's CSS. y: its place within another SVG
+    element.
+    """
     place = Place(chart, size)
     right, floor = size.width - RIGHT, size.height - BOTTOM
     inside = "" if y is None else fill(' y="{y}" width="{w}" height="{h}"', y=y, w=size.width, h=size.height)
@@ -80,13 +96,36 @@ def svg(chart: Chart, size: Size = WIDE, *, y: int | None = None) -> Markup:
     parts = [fill(opened, inside=inside, w=size.width, h=size.height, title=chart.title)]
     for value, label in chart.y_ticks(size.y_ticks):
         at = place.y(value)
-        parts.append(fill('<line class="rule" x1="{left}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>', left=LEFT, right=right, at=at))
-        parts.append(fill('<text x="{x}" y="{y:.1f}" text-anchor="end">{label}</text>', x=LEFT - 8, y=at + 4, label=label))
+        parts.append(
+            fill(
+                '<line class="rule" x1="{left}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>',
+                left=LEFT,
+                right=right,
+                at=at,
+            )
+        )
+        parts.append(
+            fill('<text x="{x}" y="{y:.1f}" text-anchor="end">{label}</text>', x=LEFT - 8, y=at + 4, label=label)
+        )
     for value, label in chart.x_ticks(size.x_ticks):
         at = place.at(value)
-        parts.append(fill('<line class="rule" x1="{at:.1f}" x2="{at:.1f}" y1="{top}" y2="{floor}"/>', at=at, top=TOP, floor=floor))
-        parts.append(fill('<text x="{at:.1f}" y="{y}" text-anchor="middle">{label}</text>', at=at, y=floor + 18, label=label))
-    parts.append(fill('<path class="axis" fill="none" d="M{left} {top}V{floor}H{right}"/>', left=LEFT, top=TOP, floor=floor, right=right))
+        parts.append(
+            fill(
+                '<line class="rule" x1="{at:.1f}" x2="{at:.1f}" y1="{top}" y2="{floor}"/>', at=at, top=TOP, floor=floor
+            )
+        )
+        parts.append(
+            fill('<text x="{at:.1f}" y="{y}" text-anchor="middle">{label}</text>', at=at, y=floor + 18, label=label)
+        )
+    parts.append(
+        fill(
+            '<path class="axis" fill="none" d="M{left} {top}V{floor}H{right}"/>',
+            left=LEFT,
+            top=TOP,
+            floor=floor,
+            right=right,
+        )
+    )
     across = '<text x="{x}" y="{y}" text-anchor="middle">{label}</text>'
     parts.append(fill(across, x=(LEFT + right) / 2, y=size.height - 14, label=_fitting(chart.x_label, right - LEFT)))
     turned = '<text transform="translate(14 {y}) rotate(-90)" text-anchor="middle">{label}</text>'
@@ -97,7 +136,9 @@ def svg(chart: Chart, size: Size = WIDE, *, y: int | None = None) -> Markup:
     if chart.mark is not None:
         parts.append(_mark(chart.mark, place))
     if chart.stamp:
-        parts.append(fill('<text class="stamp" x="{x}" y="{y}">{stamp}</text>', x=LEFT + 12, y=TOP + 20, stamp=chart.stamp))
+        parts.append(
+            fill('<text class="stamp" x="{x}" y="{y}">{stamp}</text>', x=LEFT + 12, y=TOP + 20, stamp=chart.stamp)
+        )
     return lines_of([*parts, Markup("</svg>")])
 
 
@@ -113,7 +154,11 @@ def alone(chart: Chart) -> str:
     opened = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}">'
     parts = [
         fill(opened, w=WIDE.width, h=height),
-        fill('<style>{css}</style>\n<rect width="100%" height="100%" fill="{white}"/>', css=Markup(css), white=LIGHT["--bg"]),  # noqa: S704
+        fill(
+            '<style>{css}</style>\n<rect width="100%" height="100%" fill="{white}"/>',
+            css=Markup(css),  # noqa: S704 - our own style sheet
+            white=LIGHT["--bg"],
+        ),
         fill('<text class="title" x="{x}" y="26">{title}</text>', x=LEFT, title=shorten(chart.title, 100)),
         svg(chart, y=top),
     ]
@@ -140,7 +185,9 @@ def _line(line: Line, number: int, place: Place) -> Markup:
     kind, drawn = ("line strong" if line.strong else "line"), []
     for run in line.runs() if line.joined else ():
         path = place.path((p.x, p.y) for p in run)
-        drawn.append(fill('<polyline class="{kind}" points="{path}"{stroke}/>', kind=kind, path=path, stroke=_stroke(number)))
+        drawn.append(
+            fill('<polyline class="{kind}" points="{path}"{stroke}/>', kind=kind, path=path, stroke=_stroke(number))
+        )
     known = [p for p in line.points if p.known]
     if line.dots or not line.joined:
         drawn += [_dot(p, line, number, place) for p in known]
@@ -205,7 +252,11 @@ def _mark(mark: ChartPoint, place: Place) -> Markup:
     above = 20 if y < TOP + 30 else -12
     ring = fill('<circle cx="{x:.1f}" cy="{y:.1f}" r="9" pointer-events="none"/>', x=x, y=y)
     text = '<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">chosen: {label}</text>'
-    return fill('<g class="mark">{ring}{text}</g>', ring=ring, text=fill(text, x=x + side, y=y + above, anchor=anchor, label=mark.label))
+    return fill(
+        '<g class="mark">{ring}{text}</g>',
+        ring=ring,
+        text=fill(text, x=x + side, y=y + above, anchor=anchor, label=mark.label),
+    )
 
 
 def _fitting(label: str, room: float) -> str:

@@ -1,4 +1,6 @@
-"""Charts and tables in a terminal: braille dots where it has them, plain characters where not, colour where it is wanted."""
+"""Charts and tables in a terminal: braille dots where it has them, plain characters where not, colour where it is
+wanted.
+"""
 
 from __future__ import annotations
 
@@ -166,13 +168,17 @@ def _colour(number: int) -> int:
 # -- tables ---------------------------------------------------------------------------------------------------------
 
 
-def grid(head: Sequence[str], rows: Sequence[Sequence[str]], style: Style, *, right: frozenset[int] = frozenset()) -> str:
+def grid(
+    head: Sequence[str], rows: Sequence[Sequence[str]], style: Style, *, right: frozenset[int] = frozenset()
+) -> str:
     """A table as aligned text without rules, so that it can be copied, searched and cut. right: columns of numbers."""
     shown = [[style.plain(cell) for cell in row] for row in (head, *rows)]
     widths = [max(width(row[i]) for row in shown) for i in range(len(head))]
     lines = []
     for number, row in enumerate(shown):
-        text = "  ".join(pad(cell, wide, right=i in right) for i, (cell, wide) in enumerate(zip(row, widths, strict=True))).rstrip()
+        text = "  ".join(
+            pad(cell, wide, right=i in right) for i, (cell, wide) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         lines.append(style.paint(text, bold=number == 0))
     return "\n".join(lines)
 

@@ -10,10 +10,11 @@ from r2router.types import FloatArray, IntArray
 
 
 def thin(x: FloatArray, y: FloatArray, tolerance: float = 0.3, maximum: int = 400) -> IntArray:
-    """Indices of the points that a line needs, so that no other is further than `tolerance` (in the units of x and y) from it.
+    """Indices of the points that a line needs, so that no other is further than `tolerance` (in the units of x and y)
+    from it.
 
-    Both ends stay. Of a line that would need more than `maximum` points, those are kept that matter most. The Ramer-Douglas-Peucker
-    algorithm, the worst stretch first: it is split at the point that is furthest from its chord.
+    Both ends stay. Of a line that would need more than `maximum` points, those are kept that matter most. The
+    Ramer-Douglas-Peucker algorithm, the worst stretch first: it is split at the point that is furthest from its chord.
     """
     kept = [0, len(x) - 1] if len(x) > 1 else [0]
     worst = [_furthest(x, y, 0, len(x) - 1)]
@@ -26,7 +27,9 @@ def thin(x: FloatArray, y: FloatArray, tolerance: float = 0.3, maximum: int = 40
 
 
 def _furthest(x: FloatArray, y: FloatArray, first: int, last: int) -> tuple[float, int, int, int]:
-    """(minus the distance, first, index, last) of the point of a stretch that is furthest from the chord between its ends."""
+    """(minus the distance, first, index, last) of the point of a stretch that is furthest from the chord between its
+    ends.
+    """
     if last - first < 2:
         return 0.0, first, first, last
     px, py = x[first : last + 1] - x[first], y[first : last + 1] - y[first]

@@ -1,4 +1,6 @@
-"""LLMs that arrive later: a router takes one in from some graded queries, without its training data and without retraining."""
+"""LLMs that arrive later: a router takes one in from some graded queries, without its training data and without
+retraining.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ def add_model(router: Router, model: Model | str, outcomes: Table, vectors: Floa
             *(router.controls or [""] * len(router.arms)),
             *(outcomes.controls.get(arm, "") for arm in own.arms),
         ),
-        facts=msgspec.structs.replace(router.facts, added=(*router.facts.added, _added(router, spec, own, heads, outcomes, x))),
+        facts=msgspec.structs.replace(
+            router.facts, added=(*router.facts.added, _added(router, spec, own, heads, outcomes, x))
+        ),
     )
 
 
@@ -71,7 +75,9 @@ def _spec(router: Router, model: Model | str, outcomes: Table) -> Model:
     name = model.id if isinstance(model, Model) else model
     there = [m.id for m in outcomes.pool.models]
     if any(m.id == name for m in router.pool.models):
-        raise ConfigError(f"model {name!r} is already in the router: train a new router to change what it knows of this model")
+        raise ConfigError(
+            f"model {name!r} is already in the router: train a new router to change what it knows of this model"
+        )
     if name not in there:
         raise DataError(f"the outcomes have no row of model {name!r}{suggest(name, there)}; they hold {listing(there)}")
     spec = model if isinstance(model, Model) else outcomes.pool[name]
@@ -94,7 +100,8 @@ def _graded(spec: Model, outcomes: Table) -> tuple[IntArray, Table]:
     distinct = len({outcomes.queries[i] for i in rows})
     if distinct < MIN_QUERIES:
         raise DataError(
-            f"model {spec.id!r} is graded on {distinct} queries, at least {MIN_QUERIES} are needed to add it; 100 or more are advised"
+            f"model {spec.id!r} is graded on {distinct} queries, at least {MIN_QUERIES} are needed to add it; 100 or"
+            " more are advised"
         )
     if any(not outcomes.queries[i].strip() for i in rows):
         raise DataError("a query of the outcomes is blank; leave such rows out")
@@ -110,7 +117,10 @@ def _vectors(router: Router, outcomes: Table, vectors: FloatArray | None, rows: 
         return embed(load_encoder(router.encoder), [outcomes.queries[i] for i in rows])
     x = np.asarray(vectors, dtype=np.float32)
     if x.shape != (len(outcomes), router.dim) or not np.isfinite(x).all():
-        raise DataError(f"vectors have shape {x.shape}; expected finite values of shape ({len(outcomes)}, {router.dim}), one row per query")
+        raise DataError(
+            f"vectors have shape {x.shape}; expected finite values of shape ({len(outcomes)}, {router.dim}), one row"
+            " per query"
+        )
     return x[rows]
 
 
@@ -125,8 +135,8 @@ def _input_tokens(router: Router, counts: IntArray, own: Table) -> InputTokens:
 def _known(router: Router, quality: FloatArray, observed: Table, new_cost: FloatArray) -> KnownArms:
     """What the router knows of its own arms on the graded queries, and what it expects of arms of that cost.
 
-    Expected is a line of quality over log cost through the known arms' means, each LLM one vote; how far LLMs lie from it is how far the
-    new one may, with one more LLM of which nothing is known.
+    Expected is a line of quality over log cost through the known arms' means, each LLM one vote; how far LLMs lie from
+    it is how far the new one may, with one more LLM of which nothing is known.
     """
     arms = quality.shape[1]
     column = observed.pool.index
@@ -166,11 +176,17 @@ def _added(router: Router, spec: Model, own: Table, heads: CurveHeads, outcomes:
 def _notes(router: Router, spec: Model, own: Table, outcomes: Table, x: FloatArray) -> list[str]:
     notes = []
     if len(own) < _FEW_QUERIES:
-        notes.append(f"{len(own)} graded queries are few: on real tables a model was seldom worth adding on fewer than {_FEW_QUERIES}")
+        notes.append(
+            f"{len(own)} graded queries are few: on real tables a model was seldom worth adding on fewer than"
+            f" {_FEW_QUERIES}"
+        )
     if router.in_distribution is not None:
         strange = 1.0 - float(router.in_distribution.knows(x).mean())
         if strange > _MAX_OUT_OF_DISTRIBUTION:
-            notes.append(f"{strange:.0%} of the graded queries are unlike those the router was trained on, where it cannot forecast")
+            notes.append(
+                f"{strange:.0%} of the graded queries are unlike those the router was trained on, where it cannot"
+                " forecast"
+            )
     never = np.isnan(own.quality).all(axis=0) | np.isnan(own.output_tokens).all(axis=0)
     if names := listing(own.arms[i] for i in np.flatnonzero(never)):
         notes.append(f"{names} without quality or output tokens in the outcomes will never be chosen")
@@ -185,7 +201,11 @@ def _figures(own: Table, heads: CurveHeads) -> list[Figure]:
     drawn = weights(n, _DRAWS, 0)
     count = np.maximum(drawn @ seen, 1e-9)
     means = (drawn @ np.nan_to_num(own.quality)) / count
-    figures = [_figure(f"mean quality as graded: {a}", m, s) for a, m, s in zip(own.arms, means.T, seen.sum(axis=0), strict=True) if s]
+    figures = [
+        _figure(f"mean quality as graded: {a}", m, s)
+        for a, m, s in zip(own.arms, means.T, seen.sum(axis=0), strict=True)
+        if s
+    ]
     missed = np.where(seen, own.quality - heads.left_out, 0.0) ** 2
     # what the mean of the others is off by, as the forecasts have not seen the query either
     off = np.where(seen, own.quality - means[0], 0.0) * n / (n - 1)

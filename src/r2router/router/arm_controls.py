@@ -1,4 +1,6 @@
-"""How the budgets of a router's arms are enforced: what a request must carry so that an arm answers as its curve says."""
+"""How the budgets of a router's arms are enforced: what a request must carry so that an arm answers as its curve
+says.
+"""
 
 from __future__ import annotations
 
@@ -42,13 +44,17 @@ class ArmControls:
         known = [Collected.parse(text) for text in signatures] or [None] * len(pool)
         return cls(pool, tuple(c or Collected(Controls(), b.control) for c, b in zip(known, pool.budgets, strict=True)))
 
-    def limits(self, forecast: Forecast, choices: Choices, policy: Policy, fallbacks: list[tuple[Arm, ...]]) -> RequestLimits:
+    def limits(
+        self, forecast: Forecast, choices: Choices, policy: Policy, fallbacks: list[tuple[Arm, ...]]
+    ) -> RequestLimits:
         """What goes with choices, beside their fallbacks."""
         maximum = self.max_tokens(forecast, choices, policy)
         return RequestLimits(maximum, self.enforcement(choices, maximum), fallbacks)
 
     def max_tokens(self, forecast: Forecast, choices: Choices, policy: Policy) -> list[int | None]:
-        """The output length to enforce: the cap under which the arm was collected, and what a policy's cap can pay for."""
+        """The output length to enforce: the cap under which the arm was collected, and what a policy's cap can pay
+        for.
+        """
         arm, rows = choices.arm, np.arange(len(choices))
         caps, follows = self._caps
         further = choices.budget_tokens - self.pool.budget_tokens[arm]  # between two budgets
@@ -75,8 +81,8 @@ class ArmControls:
 
         at: the arm.
         wanted: the budget asked for, in tokens; None where it is no number.
-        max_tokens: as `max_tokens` has it. Where a policy's cap pays for less than the arm was collected with, thinking leaves the answer
-        the same room, but takes up to half.
+        max_tokens: as `max_tokens` has it. Where a policy's cap pays for less than the arm was collected with, thinking
+        leaves the answer the same room, but takes up to half.
         """
         budget, collected = self.pool.budgets[at], self.collected[at]
         if wanted is not None and wanted != self.pool.budget_tokens[at]:
@@ -91,5 +97,9 @@ class ArmControls:
     def _caps(self) -> tuple[FloatArray, BoolArray]:
         """(arms,) the `max_tokens` of each arm, infinite where there is none, and whether it follows the budget."""
         models = [self.pool.models[m] for m in self.pool.model_of_arm]
-        caps = [c.enforcement(m, b).max_tokens for c, m, b in zip(self.collected, models, self.pool.budgets, strict=True)]
-        return np.array([math.inf if cap is None else float(cap) for cap in caps]), np.array([c.cap is None for c in self.collected])
+        caps = [
+            c.enforcement(m, b).max_tokens for c, m, b in zip(self.collected, models, self.pool.budgets, strict=True)
+        ]
+        return np.array([math.inf if cap is None else float(cap) for cap in caps]), np.array(
+            [c.cap is None for c in self.collected]
+        )

@@ -1,8 +1,10 @@
-"""The folder a router is saved in: router.json + weights.safetensors + card.md. Data only; nothing in it is ever executed.
+"""The folder a router is saved in: router.json + weights.safetensors + card.md. Data only; nothing in it is ever
+executed.
 
-router.json carries the schema version, everything but the arrays, and the sha256, names and shapes of what weights.safetensors
-holds. The hashes show that the parts belong together and arrived whole; they do not show who made them, as whoever alters a router can
-state new ones. Saving writes a new folder beside the old one and swaps them, so that a full disk or a kill leaves the old router whole.
+router.json carries the schema version, everything but the arrays, and the sha256, names and shapes of what
+weights.safetensors holds. The hashes show that the parts belong together and arrived whole; they do not show who made
+them, as whoever alters a router can state new ones. Saving writes a new folder beside the old one and swaps them, so
+that a full disk or a kill leaves the old router whole.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from r2router.errors import ArtifactError, SaveError, UsageError
 from r2router.files import check_file
 
 SCHEMA = 1
-"""Version of the artifact's layout. A reader refuses a newer one; an older one is read as long as this file says how."""
+"""Version of the artifact's layout. A reader refuses a newer one; an older one is read as long as this file says how.
+"""
 
 T = TypeVar("T")
 
@@ -47,8 +50,8 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
 def save(folder: str | Path, router: Any, arrays: dict[str, np.ndarray], card: str, *, version: str) -> None:
     """Write an artifact. Raises `SaveError`; a router that was at `folder` before is then untouched.
 
-    router: a msgspec struct. Other files that lie in a router's folder stay there. Raises `SaveError` too where `folder` exists and
-    holds something that is not a router.
+    router: a msgspec struct. Other files that lie in a router's folder stay there. Raises `SaveError` too where
+    `folder` exists and holds something that is not a router.
     """
     from safetensors.numpy import save as to_bytes
 
@@ -81,7 +84,9 @@ def save(folder: str | Path, router: Any, arrays: dict[str, np.ndarray], card: s
             shutil.rmtree(fresh, ignore_errors=True)
         if not isinstance(error, OSError):
             raise
-        raise SaveError(f"{folder}: cannot be saved ({error.strerror or error}); what was there before is untouched") from None
+        raise SaveError(
+            f"{folder}: cannot be saved ({error.strerror or error}); what was there before is untouched"
+        ) from None
 
 
 def load(folder: str | Path, kind: type[T]) -> tuple[T, dict[str, np.ndarray]]:
@@ -111,15 +116,19 @@ def _load(folder: Path, kind: type[T]) -> tuple[T, dict[str, np.ndarray]]:
     except ArtifactError:
         raise
     except (msgspec.MsgspecError, UsageError, RecursionError) as error:
-        raise ArtifactError(f"{folder / MANIFEST}: damaged or not a router ({error}); save or download it again") from None
+        raise ArtifactError(
+            f"{folder / MANIFEST}: damaged or not a router ({error}); save or download it again"
+        ) from None
     if digest != envelope.router_sha256:
         raise ArtifactError(
-            f"{folder / MANIFEST}: its sha256 is not the one it states: it was altered by hand; change prices or policies with "
-            "Router.with_pool and with_policy, and save"
+            f"{folder / MANIFEST}: its sha256 is not the one it states: it was altered by hand; change prices or"
+            " policies with Router.with_pool and with_policy, and save"
         )
     weights = _read(folder / WEIGHTS, folder)
     if hashlib.sha256(weights).hexdigest() != envelope.weights_sha256:
-        raise ArtifactError(f"{folder / WEIGHTS}: its sha256 is not the one in {MANIFEST}: truncated or altered; get the router again")
+        raise ArtifactError(
+            f"{folder / WEIGHTS}: its sha256 is not the one in {MANIFEST}: truncated or altered; get the router again"
+        )
     try:
         arrays = from_bytes(weights)
     except (SafetensorError, LookupError, TypeError, ValueError) as error:  # also of types that numpy does not know
@@ -162,7 +171,9 @@ def _keep_other_files(folder: Path, fresh: Path) -> None:
 
 
 def _swap(fresh: Path, folder: Path) -> None:
-    """Put `fresh` where `folder` is. Between the two renames the old router stands at `_aside(folder)`, where `load` finds it."""
+    """Put `fresh` where `folder` is. Between the two renames the old router stands at `_aside(folder)`, where `load`
+    finds it.
+    """
     aside = _aside(folder)
     if folder.exists():
         shutil.rmtree(aside, ignore_errors=True)

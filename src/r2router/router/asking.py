@@ -27,9 +27,11 @@ GoOn = Callable[[Decision, Answer], Answer | Awaitable[Answer]]
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What a cascade came to. answer: the accepted one. seen: all answers, in the order of asking. steps: as decided, the last accepts.
+    """What a cascade came to. answer: the accepted one. seen: all answers, in the order of asking. steps: as decided,
+    the last accepts.
 
-    failed: (arm, why) of calls that failed. notes: what was unusual: a check that could not tell, a deadline. seconds: it all took.
+    failed: (arm, why) of calls that failed. notes: what was unusual: a check that could not tell, a deadline. seconds:
+    it all took.
     """
 
     answer: Answer
@@ -47,7 +49,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(eq=False)
 class Answering:
-    """One run of a cascade: await it for its `Result`, or iterate over its steps (`async for step, answer in ...`) as they happen.
+    """One run of a cascade: await it for its `Result`, or iterate over its steps (`async for step, answer in ...`) as
+    they happen.
 
     A step that accepts comes with the accepted answer.
     """
@@ -106,7 +109,11 @@ class Answering:
         """The answer, checked; None where the call failed or did not end in time."""
         left = None if ends is None else max(ends - time.monotonic(), 0.0)
         try:
-            said = self.call(decision) if continues is None or self.go_on is None else self.go_on(decision, self._seen[continues])
+            said = (
+                self.call(decision)
+                if continues is None or self.go_on is None
+                else self.go_on(decision, self._seen[continues])
+            )
             if inspect.isawaitable(said):
                 said = await asyncio.wait_for(said, left)
         except TimeoutError:

@@ -21,7 +21,11 @@ def neighbours_of(budget_tokens: FloatArray, anchors: IntArray, choices: Choices
     """See `Router.neighbours`."""
     high = np.arange(len(budget_tokens))
     high[anchors[:, 0]] = anchors[:, 1]
-    between = (choices.arm != NO_ARM) & ~np.isnan(choices.budget_tokens) & (choices.budget_tokens != budget_tokens[choices.arm])
+    between = (
+        (choices.arm != NO_ARM)
+        & ~np.isnan(choices.budget_tokens)
+        & (choices.budget_tokens != budget_tokens[choices.arm])
+    )
     other = np.where(between, high[choices.arm], choices.arm)
     step = np.where(between, budget_tokens[other] - budget_tokens[choices.arm], 1.0)
     return other, np.where(between, (choices.budget_tokens - budget_tokens[choices.arm]) / step, 0.0)

@@ -17,7 +17,8 @@ from r2router.text import code, markdown, money
 class Added(msgspec.Struct, frozen=True):
     """A model that arrived after the training.
 
-    added: the date. queries: how many it was graded on; tasks: (task, queries) of them. sources: (file name, sha256) of the outcomes.
+    added: the date. queries: how many it was graded on; tasks: (task, queries) of them. sources: (file name, sha256) of
+    the outcomes.
     figures: by leave-one-out on those queries.
     """
 
@@ -33,9 +34,10 @@ class Added(msgspec.Struct, frozen=True):
 class Facts(msgspec.Struct, frozen=True):
     """Where a router comes from.
 
-    sources: (file name, sha256) of its tables. tasks: (task, queries). learner: the learner's spec. figures: cross-validated on
-    the training queries. promise: what the own policy was set to keep. limits: what a user must know, in sentences. added: models taken
-    in since, without retraining. like: (model, the measured model that stands in for it).
+    sources: (file name, sha256) of its tables. tasks: (task, queries). learner: the learner's spec. figures:
+    cross-validated on the training queries. promise: what the own policy was set to keep. limits: what a user must
+    know, in sentences. added: models taken in since, without retraining. like: (model, the measured model that stands
+    in for it).
     """
 
     title: str = "An r2router router"
@@ -78,7 +80,9 @@ def write_card(pool: Pool, encoder: str, policy: Policy, facts: Facts) -> str:
             "",
         ]
         lines += [f"- task {code(task or 'unnamed')}: {n:,} queries" for task, n in facts.tasks]
-        lines += [f"- {code(name)}" + (f", sha256 {markdown(digest)}" if digest else "") for name, digest in facts.sources]
+        lines += [
+            f"- {code(name)}" + (f", sha256 {markdown(digest)}" if digest else "") for name, digest in facts.sources
+        ]
         lines += [f"- note: {markdown(note)}" for note in facts.notes]
         lines += [f"- learner: {code(msgspec.json.encode(facts.learner).decode())}", ""]
     if facts.figures:
@@ -87,17 +91,29 @@ def write_card(pool: Pool, encoder: str, policy: Policy, facts: Facts) -> str:
         lines += [
             "",
             (
-                "Cost is what the tokens used would cost at the prices below; the interval is a bootstrap over queries. Curves have at "
-                "most twelve settings."
+                "Cost is what the tokens used would cost at the prices below; the interval is a bootstrap over queries."
+                " Curves have at most twelve settings."
             ),
             "",
         ]
     if facts.added:
-        lines += ["## Added later", "", "Without retraining; all that stands above is of the router without these models.", ""]
+        lines += [
+            "## Added later",
+            "",
+            "Without retraining; all that stands above is of the router without these models.",
+            "",
+        ]
     for one in facts.added:
         tasks = ", ".join(f"{code(task or 'unnamed')}: {n:,}" for task, n in one.tasks)
-        lines += [f"### {code(one.model)}", "", f"Added {markdown(one.added)} from {one.queries:,} graded queries ({tasks}).", ""]
-        lines += [f"- {code(name)}" + (f", sha256 {markdown(digest)}" if digest else "") for name, digest in one.sources]
+        lines += [
+            f"### {code(one.model)}",
+            "",
+            f"Added {markdown(one.added)} from {one.queries:,} graded queries ({tasks}).",
+            "",
+        ]
+        lines += [
+            f"- {code(name)}" + (f", sha256 {markdown(digest)}" if digest else "") for name, digest in one.sources
+        ]
         lines += [f"- note: {markdown(note)}" for note in one.notes]
         lines += ["", *_rows(one.figures), ""]
     if facts.like:
@@ -109,8 +125,17 @@ def write_card(pool: Pool, encoder: str, policy: Policy, facts: Facts) -> str:
         ]
         lines += [*(f"- {code(model)}: as {code(other)}" for model, other in facts.like), ""]
     lines += ["## Limits", ""]
-    lines += [f"- {markdown(limit)}" for limit in facts.limits or ("Nothing is known about queries unlike those it was trained on.",)]
-    lines += ["", "## Arms", "", "| model | budgets | USD per million tokens in / out | available |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"- {markdown(limit)}"
+        for limit in facts.limits or ("Nothing is known about queries unlike those it was trained on.",)
+    ]
+    lines += [
+        "",
+        "## Arms",
+        "",
+        "| model | budgets | USD per million tokens in / out | available |",
+        "| --- | --- | --- | --- |",
+    ]
     for m in pool.models:
         prices = m.usd_per_million
         price = "unknown" if prices is None else f"{price_words(prices, 'input')} / {price_words(prices, 'output')}"
@@ -123,7 +148,8 @@ def _rows(figures: tuple[Figure, ...]) -> list[str]:
     """A table of figures."""
     head = ["| figure | value | 95 % interval | queries |", "| --- | --- | --- | --- |"]
     return head + [
-        f"| {markdown(f.name)} | {_or_none(f.value)}{markdown(f.unit)} | {_or_none(f.low)} to {_or_none(f.high)} | {f.n:,} |"
+        f"| {markdown(f.name)} | {_or_none(f.value)}{markdown(f.unit)} | {_or_none(f.low)} to {_or_none(f.high)} |"
+        f" {f.n:,} |"
         for f in figures
     ]
 

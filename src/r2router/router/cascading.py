@@ -55,10 +55,11 @@ class Cascading:
     ) -> Step:
         """The next step of a cascade: an arm to ask, or the answer to accept.
 
-        seen: the answers so far, in the order of asking; what they cost counts. policy, require, exclude: as in `route`; `Best` is a cap
-        on the whole, `Cheapest` a floor on the accepted answer. max_steps: the most answers; by default the recipe's.
-        Where the router has no cascade, or looking did not pay in training, the first step is `route`'s choice, and its answer is accepted.
-        Raises `QueryError` for an empty text or an answer of an arm that the router does not have, and what `route` raises.
+        seen: the answers so far, in the order of asking; what they cost counts. policy, require, exclude: as in
+        `route`; `Best` is a cap on the whole, `Cheapest` a floor on the accepted answer. max_steps: the most answers;
+        by default the recipe's. Where the router has no cascade, or looking did not pay in training, the first step is
+        `route`'s choice, and its answer is accepted. Raises `QueryError` for an empty text or an answer of an arm that
+        the router does not have, and what `route` raises.
         """
         return Question.of(cast("Router", self), text, policy, require, exclude, max_steps).step(seen)
 
@@ -71,7 +72,8 @@ class Cascading:
         exclude: Iterable[str] = (),
         max_steps: int | None = None,
     ) -> CascadePlan:
-        """What the cascade is expected to do with a text, before anything is asked: first arm, when it goes on, calls, cost.
+        """What the cascade is expected to do with a text, before anything is asked: first arm, when it goes on, calls,
+        cost.
 
         The arguments are those of `step`. Raises as `step`.
         """
@@ -90,7 +92,8 @@ class Cascading:
     ) -> Choices:
         """The arms that `step` asks first, for (n, dim) embeddings, as arrays; the arguments are those of `decide`.
 
-        `Router.decide`'s choices where the router has no cascade, or a policy of another kind decides. Raises as `decide`.
+        `Router.decide`'s choices where the router has no cascade, or a policy of another kind decides. Raises as
+        `decide`.
         """
         from r2router.router.planning import first_steps
 
@@ -109,14 +112,15 @@ class Cascading:
         require: Iterable[str] = (),
         exclude: Iterable[str] = (),
     ) -> Answering:
-        """Run a cascade: `result = await router.answer(text, call)`, or `async for step, answer in router.answer(text, call)`.
+        """Run a cascade: `result = await router.answer(text, call)`, or `async for step, answer in router.answer(text,
+        call)`.
 
-        call: asks an arm: a `Decision` -> an `Answer` or its text, or an awaitable of one. A call that raises is one arm less. check: see
-        `r2router.cascade.checks`; where its reliability was not learned it is the truth, and the cheapest that passes wins. go_on: asks an
-        arm to continue an answer of the same model: a `Decision` and an `Answer` -> the whole `Answer`; used where the router was trained
-        with `Cascade(continue_answers=True)`; without it every arm is asked afresh. deadline_s: seconds for all calls; then the best answer
-        seen is accepted. The rest is as in `step`.
-        Raises `NoAnswer` where no arm answered, and what `step` raises.
+        call: asks an arm: a `Decision` -> an `Answer` or its text, or an awaitable of one. A call that raises is one
+        arm less. check: see `r2router.cascade.checks`; where its reliability was not learned it is the truth, and the
+        cheapest that passes wins. go_on: asks an arm to continue an answer of the same model: a `Decision` and an
+        `Answer` -> the whole `Answer`; used where the router was trained with `Cascade(continue_answers=True)`; without
+        it every arm is asked afresh. deadline_s: seconds for all calls; then the best answer seen is accepted. The rest
+        is as in `step`. Raises `NoAnswer` where no arm answered, and what `step` raises.
         """
         question = Question.of(cast("Router", self), text, policy, require, exclude, max_steps)
         question = question if check is None else question.checked()

@@ -1,4 +1,6 @@
-"""What a router is asked, checked: texts, embeddings, token counts, masks, forecasts. Everything raises `QueryError`."""
+"""What a router is asked, checked: texts, embeddings, token counts, masks, forecasts. Everything raises
+`QueryError`.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,9 @@ def checked_vectors(vectors: FloatArray, dim: int, encoder: str) -> FloatArray:
         doubtful = not np.vdot(x, x) <= HUGE
     if doubtful and not np.isfinite(x).all():
         raise QueryError("embeddings hold NaN or infinite values; check the encoder that made them")
-    if doubtful and (odd := np.abs(x).max(axis=1) > HUGE).any():  # the direction is what counts, and squares must not overflow
+    if (
+        doubtful and (odd := np.abs(x).max(axis=1) > HUGE).any()
+    ):  # the direction is what counts, and squares must not overflow
         x, large = x.copy(), x[odd].astype(np.float64)
         x[odd] = large / np.linalg.norm(large, axis=1, keepdims=True)
     return x
@@ -76,14 +80,20 @@ def checked_vectors(vectors: FloatArray, dim: int, encoder: str) -> FloatArray:
 def check_forecast(forecast: Forecast, arms: tuple[Arm, ...]) -> None:
     """It must be of these arms, with prices put on it."""
     if forecast.arms is not arms and forecast.arms != arms:
-        raise QueryError("the forecast has other arms than the router: take it from router.forecast or forecast_vectors")
+        raise QueryError(
+            "the forecast has other arms than the router: take it from router.forecast or forecast_vectors"
+        )
     if forecast.cost.shape != (len(forecast), len(arms)):
-        raise QueryError("the forecast has no cost: take it from router.forecast or forecast_vectors, which put prices on it")
+        raise QueryError(
+            "the forecast has no cost: take it from router.forecast or forecast_vectors, which put prices on it"
+        )
 
 
 def checked_mask(usable: BoolArray, shape: tuple[int, ...]) -> BoolArray:
     """(arms,) or (n, arms) booleans. shape: (n, arms)."""
     mask = np.asarray(usable)
     if mask.dtype != np.bool_ or mask.shape not in (shape, shape[1:]):
-        raise QueryError(f"usable is {mask.dtype} of shape {mask.shape}; expected booleans of shape {shape} or {shape[1:]}")
+        raise QueryError(
+            f"usable is {mask.dtype} of shape {mask.shape}; expected booleans of shape {shape} or {shape[1:]}"
+        )
     return mask

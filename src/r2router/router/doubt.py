@@ -1,4 +1,6 @@
-"""What a router does not know, put into a forecast: queries out of distribution, and domains of which little was graded."""
+"""What a router does not know, put into a forecast: queries out of distribution, and domains of which little was
+graded.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A predictor with arms that were added to it later: linear in the forecasts of the arms it had and in the embedding.
 
-Over a linear predictor such heads are linear in the embedding alone, so they become columns of it and nothing gets slower. Over any
-other they stay beside it.
+Over a linear predictor such heads are linear in the embedding alone, so they become columns of it and nothing gets
+slower. Over any other they stay beside it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _BASE = "base."
 
 
 class ExtendedPredictor:
-    """base: the predictor of the first A arms. on_quality: (A, 2k) float32 weights of k arms more on its forecasts of quality.
+    """base: the predictor of the first A arms. on_quality: (A, 2k) float32 weights of k arms more on its forecasts of
+    quality.
 
     on_vector: (d, 2k) float32, bias: (2k,), spread, low, high: (k,), as in `LinearPredictor`.
     """
@@ -55,7 +56,9 @@ class ExtendedPredictor:
         """See `Predictor.from_arrays`."""
         own = {name: value for name, value in arrays.items() if not name.startswith(_BASE)}
         kind = bytes(np.asarray(own.pop("kind", ()), dtype=np.uint8)).decode("ascii", "replace")
-        if kind in ("", cls.kind) or any(np.ndim(own.get(name, 0.0)) != n for name, n in (("on_vector", 2), ("spread", 1))):
+        if kind in ("", cls.kind) or any(
+            np.ndim(own.get(name, 0.0)) != n for name, n in (("on_vector", 2), ("spread", 1))
+        ):
             raise ArtifactError("weights: the added arms lack their kind, on_vector or spread: the artifact is damaged")
         first = arms[: len(arms) - len(own["spread"])]
         inner = {name.removeprefix(_BASE): value for name, value in arrays.items() if name.startswith(_BASE)}
@@ -72,8 +75,8 @@ class ExtendedPredictor:
 
 
 def known_quality(predictor: Predictor, x: FloatArray) -> FloatArray:
-    """(n, A) forecasts that added heads stand on: of all arms of a linear predictor, before they are held within [0, 1]; of the base of
-    an extended one; 0 for an arm that was never observed.
+    """(n, A) forecasts that added heads stand on: of all arms of a linear predictor, before they are held within [0,
+    1]; of the base of an extended one; 0 for an arm that was never observed.
     """
     base = predictor.base if isinstance(predictor, ExtendedPredictor) else predictor
     if isinstance(base, LinearPredictor):
@@ -90,7 +93,11 @@ def extend(predictor: Predictor, added: tuple[Arm, ...], heads: CurveHeads) -> P
     own |= {name: own[name].astype(np.float32) for name in ("on_quality", "on_vector")}
     if isinstance(predictor, ExtendedPredictor):
         return predictor.with_heads(arms, own)
-    return _folded(predictor, arms, heads) if isinstance(predictor, LinearPredictor) else ExtendedPredictor(arms, predictor, own)
+    return (
+        _folded(predictor, arms, heads)
+        if isinstance(predictor, LinearPredictor)
+        else ExtendedPredictor(arms, predictor, own)
+    )
 
 
 def _folded(base: LinearPredictor, arms: tuple[Arm, ...], heads: CurveHeads) -> LinearPredictor:

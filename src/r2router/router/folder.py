@@ -51,7 +51,8 @@ def save(router: Router, folder: str | Path) -> None:
     if not isinstance(router.policy, AnyPolicy):
         name = type(router.policy).__name__
         raise PolicyError(
-            f"the policy {name} cannot be saved, as it is code: give the router one that can, router.with_policy(r2.Value(0.01)), say"
+            f"the policy {name} cannot be saved, as it is code: give the router one that can,"
+            " router.with_policy(r2.Value(0.01)), say"
         )
     arrays = {f"predictor.{k}": v for k, v in router.predictor.arrays().items()}
     arrays |= {"prior.quality": router.prior_quality, "prior.tokens": router.prior_tokens}
@@ -81,7 +82,13 @@ def save(router: Router, folder: str | Path) -> None:
         cascade=None if router.looks is None else router.looks.plan,
         domain_stats=None if router.domain_stats is None else router.domain_stats.names,
     )
-    artifact.save(folder, manifest, arrays, write_card(router.pool, router.encoder, router.policy, router.facts), version=__version__)
+    artifact.save(
+        folder,
+        manifest,
+        arrays,
+        write_card(router.pool, router.encoder, router.policy, router.facts),
+        version=__version__,
+    )
 
 
 def load(folder: str | Path) -> Router:
@@ -96,7 +103,9 @@ def load(folder: str | Path) -> Router:
         if ((arrays[name] < 0) | (arrays[name] > maximum)).any():  # NaN is an arm that was never observed
             raise ArtifactError(f"{folder}: {name} holds impossible values; the artifact is damaged")
     if not len(manifest.input_tokens.factor) == len(manifest.input_tokens.overhead) == len(pool):
-        raise ArtifactError(f"{folder}: input_tokens does not have one factor and overhead per arm; the artifact is damaged")
+        raise ArtifactError(
+            f"{folder}: input_tokens does not have one factor and overhead per arm; the artifact is damaged"
+        )
     if len(manifest.controls) not in (0, len(pool)):
         raise ArtifactError(f"{folder}: controls are not one per arm; the artifact is damaged")
     if not 0 < manifest.scale < math.inf:
@@ -128,7 +137,9 @@ def load(folder: str | Path) -> Router:
     return router
 
 
-def _saved_evidence(folder: str | Path, manifest: _Manifest, pool: Pool, arrays: dict[str, np.ndarray]) -> Evidence | None:
+def _saved_evidence(
+    folder: str | Path, manifest: _Manifest, pool: Pool, arrays: dict[str, np.ndarray]
+) -> Evidence | None:
     own = {k.removeprefix("cascade."): v for k, v in arrays.items() if k.startswith("cascade.")}
     if (manifest.cascade is None) != (not own):
         raise ArtifactError(f"{folder}: the cascade's arrays do not fit {artifact.MANIFEST}; the artifact is damaged")
@@ -137,7 +148,9 @@ def _saved_evidence(folder: str | Path, manifest: _Manifest, pool: Pool, arrays:
     return Evidence.from_arrays(pool.arms, manifest.dim, own, manifest.cascade)
 
 
-def _saved_domain_stats(folder: str | Path, manifest: _Manifest, arrays: dict[str, np.ndarray], arms: int) -> DomainStats | None:
+def _saved_domain_stats(
+    folder: str | Path, manifest: _Manifest, arrays: dict[str, np.ndarray], arms: int
+) -> DomainStats | None:
     if manifest.domain_stats is None:
         return None
     own = {name.removeprefix(_DOMAIN_STATS): array for name, array in arrays.items() if name.startswith(_DOMAIN_STATS)}
@@ -152,18 +165,24 @@ def _saved_digest(folder: str | Path, arrays: dict[str, np.ndarray]) -> TrainedT
         return None
     digest = checked(arrays["trained.hashes"])
     if digest is None:
-        raise ArtifactError(f"{folder}: the digest of the training texts is not a list of rising hashes; the artifact is damaged")
+        raise ArtifactError(
+            f"{folder}: the digest of the training texts is not a list of rising hashes; the artifact is damaged"
+        )
     return digest
 
 
-def _saved_in_distribution(folder: str | Path, manifest: _Manifest, arrays: dict[str, np.ndarray]) -> InDistribution | None:
+def _saved_in_distribution(
+    folder: str | Path, manifest: _Manifest, arrays: dict[str, np.ndarray]
+) -> InDistribution | None:
     centres, background = arrays.get("familiarity.centres"), arrays.get("familiarity.background")
     fits = (centres is None) == (manifest.threshold is None) and (background is None) == (manifest.temperature == 0)
     fits &= 0 <= manifest.temperature < math.inf and (centres is not None or background is None)
     for array in (centres, background):
         fits &= array is None or (array.ndim == 2 and array.shape[1] == manifest.dim and len(array) > 0)
     if not fits:
-        raise ArtifactError(f"{folder}: the centres of the in-distribution check do not fit router.json; the artifact is damaged")
+        raise ArtifactError(
+            f"{folder}: the centres of the in-distribution check do not fit router.json; the artifact is damaged"
+        )
     if centres is None or manifest.threshold is None:
         return None
     if background is None:

@@ -28,9 +28,10 @@ _SURE = 1.96  # standard deviations to either end of a 95 % interval
 class KnownArm(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of an arm on one domain, or on all that were graded.
 
-    quality: as if it had answered every query of the domain, with its 95 % interval; n counts the queries that it really answered. tokens:
-    mean output tokens. cost: US dollars of 1,000 typical requests of the domain. value: US dollars that 1,000 answers are worth beyond
-    their cost, where a correct answer is worth `worth`. like: the measured model that stands in for it. Not known: NaN.
+    quality: as if it had answered every query of the domain, with its 95 % interval; n counts the queries that it
+    really answered. tokens: mean output tokens. cost: US dollars of 1,000 typical requests of the domain. value: US
+    dollars that 1,000 answers are worth beyond their cost, where a correct answer is worth `worth`. like: the measured
+    model that stands in for it. Not known: NaN.
     """
 
     arm: str
@@ -48,7 +49,9 @@ class KnownArm(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_dict(self) -> dict[str, Any]:
         """The fields in types that JSON has; a number that is not known is None."""
-        quality = {name: _or_none(getattr(self.quality, name)) for name in ("value", "low", "high")} | {"n": self.quality.n}
+        quality = {name: _or_none(getattr(self.quality, name)) for name in ("value", "low", "high")} | {
+            "n": self.quality.n
+        }
         return {**plain(self), "quality": quality}
 
 
@@ -62,14 +65,19 @@ def find_domain(router: Router, name: str) -> int:
     domains = _evidence(router).domains
     plain_name = name.strip().casefold()
     found = [i for i, domain in enumerate(domains) if domain.casefold() == plain_name]
-    found = found or [i for i, domain in enumerate(domains) if plain_name and any(w.startswith(plain_name) for w in _words(domain))]
+    found = found or [
+        i for i, domain in enumerate(domains) if plain_name and any(w.startswith(plain_name) for w in _words(domain))
+    ]
     if len(found) != 1:
         raise ConfigError(f"no domain {name!r}{suggest(name, domains)}; there are: {', '.join(domains)}")
     return found[0]
 
 
-def known_arms(router: Router, domain: int | None = None, sort: str = "quality", worth: float | None = None) -> list[KnownArm]:
-    """What is known of every arm on a domain, or on all that have graded queries; arms of which nothing is known stand last.
+def known_arms(
+    router: Router, domain: int | None = None, sort: str = "quality", worth: float | None = None
+) -> list[KnownArm]:
+    """What is known of every arm on a domain, or on all that have graded queries; arms of which nothing is known stand
+    last.
 
     sort: one of `SORTS`: the best quality, the lowest cost, the highest value, the most queries first, or names.
     worth: US dollars of a correct answer; by default what the router's own policy has.
@@ -80,11 +88,16 @@ def known_arms(router: Router, domain: int | None = None, sort: str = "quality",
         raise ConfigError(f"cannot sort by {sort!r}; there are: {', '.join(SORTS)}")
     evidence = _evidence(router)
     found, length = evidence.known(domain), evidence.typical_input(domain)
-    return _sorted(_rows(router, found, length, ALL if domain is None else evidence.domains[domain], _worth(router, worth)), sort)
+    return _sorted(
+        _rows(router, found, length, ALL if domain is None else evidence.domains[domain], _worth(router, worth)), sort
+    )
 
 
-def compared(router: Router, one: Sequence[str], other: Sequence[str], worth: float | None = None) -> list[tuple[str, KnownArm, KnownArm]]:
-    """(domain, what is known of one arm, of the other) on the tasks that both were seen on, for every two arms of two lists that were.
+def compared(
+    router: Router, one: Sequence[str], other: Sequence[str], worth: float | None = None
+) -> list[tuple[str, KnownArm, KnownArm]]:
+    """(domain, what is known of one arm, of the other) on the tasks that both were seen on, for every two arms of two
+    lists that were.
 
     Nothing stands here of domains in which no task saw both: figures of different tasks must not be compared.
     """
@@ -102,7 +115,9 @@ def compared(router: Router, one: Sequence[str], other: Sequence[str], worth: fl
 
 
 def seen_per_domain(router: Router, model: str) -> dict[str, int]:
-    """Graded queries of each domain on the arm of a model that was seen on most of them, the most first; without those that have none."""
+    """Graded queries of each domain on the arm of a model that was seen on most of them, the most first; without those
+    that have none.
+    """
     evidence = _evidence(router)
     own = np.flatnonzero(router.pool.model_of_arm == [m.id for m in router.pool.models].index(model))
     maximum = evidence.seen[:, own].max(axis=1)

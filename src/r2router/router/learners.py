@@ -1,7 +1,7 @@
 """Learners and predictors by name, ours and those of other packages.
 
-Other packages add a learner class through the entry point group `r2router.learners`, and its predictor, by its `kind`, through
-`r2router.predictors`.
+Other packages add a learner class through the entry point group `r2router.learners`, and its predictor, by its `kind`,
+through `r2router.predictors`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def learner_class(name: str) -> type[Any]:
 
 
 def learner_of(spec: Mapping[str, Any]) -> Any:
-    """The learner that a card names with its settings. Raises `ConfigError` for one that is not installed or has other settings here."""
+    """The learner that a card names with its settings. Raises `ConfigError` for one that is not installed or has other
+    settings here.
+    """
     kind = learner_class(str(spec.get("learner", "")))
     try:
         return msgspec.convert(dict(spec), kind)

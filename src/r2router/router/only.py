@@ -1,4 +1,6 @@
-"""A router of the models that a person has: some arms of another router, and stand-ins for models that nobody measured."""
+"""A router of the models that a person has: some arms of another router, and stand-ins for models that nobody
+measured.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +33,18 @@ LIKE = "NAME=MODEL:INPUT/OUTPUT"
 class SelectedPredictor:
     """Some arms of another predictor; one may stand twice.
 
-    columns: (k,) which arms of the base. doubt: (k,) standard deviation that is added to the spread of each (in quadrature).
+    columns: (k,) which arms of the base. doubt: (k,) standard deviation that is added to the spread of each (in
+    quadrature).
     """
 
     kind: ClassVar[str] = "selected"
 
     def __init__(self, arms: tuple[Arm, ...], base: Predictor, columns: IntArray, doubt: FloatArray) -> None:
-        if columns.shape != (len(arms),) or doubt.shape != (len(arms),) or not ((columns >= 0) & (columns < len(base.arms))).all():
+        if (
+            columns.shape != (len(arms),)
+            or doubt.shape != (len(arms),)
+            or not ((columns >= 0) & (columns < len(base.arms))).all()
+        ):
             raise ArtifactError("weights: the selected arms are not among those of the base: the artifact is damaged")
         self.arms = arms
         self.base = base
@@ -67,9 +74,14 @@ class SelectedPredictor:
     @classmethod
     def from_arrays(cls, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> Self:
         """See `Predictor.from_arrays`."""
-        texts = {name: bytes(np.asarray(arrays.get(name, ()), dtype=np.uint8)).decode("utf-8", "replace") for name in ("kind", "arms")}
+        texts = {
+            name: bytes(np.asarray(arrays.get(name, ()), dtype=np.uint8)).decode("utf-8", "replace")
+            for name in ("kind", "arms")
+        }
         if texts["kind"] in ("", cls.kind) or not texts["arms"] or not {"columns", "doubt"} <= arrays.keys():
-            raise ArtifactError("weights: the selected arms lack their kind, arms, columns or doubt: the artifact is damaged")
+            raise ArtifactError(
+                "weights: the selected arms lack their kind, arms, columns or doubt: the artifact is damaged"
+            )
         inner = {name.removeprefix(_BASE): value for name, value in arrays.items() if name.startswith(_BASE)}
         base = predictor_class(texts["kind"]).from_arrays(tuple(map(Arm, texts["arms"].split("\n"))), inner)
         return cls(arms, base, np.asarray(arrays["columns"]).astype(np.intp), np.asarray(arrays["doubt"]))
@@ -96,14 +108,18 @@ def only(
             raise ConfigError(f"none of the models is at {listing(sorted(found))}: leave out models or providers")
     if not any(router.pool[arm.model].available for arm in wanted):
         there = sorted({arm.model for arm in wanted})
-        raise ConfigError(f"no model is left that can be called: {listing(there)} {'is' if len(there) == 1 else 'are'} not available")
+        raise ConfigError(
+            f"no model is left that can be called: {listing(there)} {'is' if len(there) == 1 else 'are'} not available"
+        )
     if len(wanted) == len(router.arms):
         return router
     columns = np.array([i for i, arm in enumerate(router.arms) if arm in wanted], dtype=np.intp)
     pool = router.pool.with_arms(wanted)
     like_left = tuple(pair for pair in router.facts.like if pair[0] in {m.id for m in pool.models})
     said = f"It has {len(pool.models)} of the {len(router.pool.models)} models that it was trained on."
-    facts = msgspec.structs.replace(router.facts, promise="", figures=(), folds=0, like=like_left, limits=(*router.facts.limits, said))
+    facts = msgspec.structs.replace(
+        router.facts, promise="", figures=(), folds=0, like=like_left, limits=(*router.facts.limits, said)
+    )
     return _taken(replace(router, facts=facts), pool, columns, np.zeros(len(columns)))
 
 
@@ -124,9 +140,14 @@ def _with_stand_ins(router: Router, like: Mapping[str, str | tuple[str, Prices]]
     for name, given in like.items():
         stand_in, prices = stand_in_of(name, given)
         if any(m.id == name for m in router.pool.models):
-            raise ConfigError(f"{name!r} is in the pool and was measured: it needs no stand-in (to give it other prices, use with_pool)")
+            raise ConfigError(
+                f"{name!r} is in the pool and was measured: it needs no stand-in (to give it other prices, use"
+                " with_pool)"
+            )
         other = find_model(router.pool, stand_in)
-        added.append(msgspec.structs.replace(other, id=name, provider="", upstream=name, usd_per_million=prices, available=True))
+        added.append(
+            msgspec.structs.replace(other, id=name, provider="", upstream=name, usd_per_million=prices, available=True)
+        )
         columns += [i for i, arm in enumerate(router.arms) if arm.model == other.id]
         pairs[name] = pairs.get(other.id, other.id)
     pool = Pool([*router.pool.models, *added])
@@ -146,14 +167,15 @@ def stand_in_of(name: str, given: str | tuple[str, Prices]) -> tuple[str, Prices
     match = _PRICED.fullmatch(given)
     if match is None:
         raise MissingPrice(
-            f"{name}={given}: no price for {name!r}: write it behind the model, as in {name}={given}:0.1/0.4 (US dollars per million "
-            "tokens of input / output; an unknown price is never zero)"
+            f"{name}={given}: no price for {name!r}: write it behind the model, as in {name}={given}:0.1/0.4 (US"
+            " dollars per million tokens of input / output; an unknown price is never zero)"
         )
     try:
         usd = [float(match[part]) for part in ("input", "output")]
     except ValueError:
         raise ConfigError(
-            f"{name}={given}: {match['input']}/{match['output']} are not prices: write numbers, as in {name}=MODEL:0.1/0.4"
+            f"{name}={given}: {match['input']}/{match['output']} are not prices: write numbers, as in"
+            f" {name}=MODEL:0.1/0.4"
         ) from None
     return match["model"], Prices(input=usd[0], output=usd[1])
 

@@ -1,4 +1,6 @@
-"""What a cascade is expected to do before anything was asked: for one question in words, for many their first arms as arrays."""
+"""What a cascade is expected to do before anything was asked: for one question in words, for many their first arms as
+arrays.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ _BLOCK = 128  # questions whose first arm is chosen at once
 
 
 def plan_of(question: Question) -> CascadePlan:
-    """The plan of a cascade: all sizes of evidence that answers may give, one after the other, as the evidence was learned.
+    """The plan of a cascade: all sizes of evidence that answers may give, one after the other, as the evidence was
+    learned.
 
     What agreement between answers would say is not known beforehand, and not counted.
     """
@@ -111,7 +114,9 @@ def _accept_from(question: Question, at: int) -> float:
     rows = np.arange(len(_GRID))
     beliefs = Beliefs.of(question.evidence, np.repeat(question.forecast.quality, len(rows), axis=0), 1, WORDS)  # type: ignore[arg-type]
     ratio = log_odds(_GRID) - log_odds(beliefs.now[rows, at])
-    beliefs.see(rows, np.full(len(rows), at), ratio, np.zeros((len(rows), WORDS), np.uint32), np.zeros(len(rows), np.int64), 0)
+    beliefs.see(
+        rows, np.full(len(rows), at), ratio, np.zeros((len(rows), WORDS), np.uint32), np.zeros(len(rows), np.int64), 0
+    )
     paid = np.full(len(rows), question.cost[at])
     prices = may_ask(beliefs, rows, question.affordable(paid, beliefs.asked), None)
     arm, _ = next_arm(beliefs, rows, prices, question.terms, question.max_steps - 2)  # type: ignore[arg-type]
@@ -156,10 +161,19 @@ def first_steps(
     """See `Router.first_steps`."""
     evidence, policy = router.looks, router.resolve(policy)
     require, exclude = tuple(require), tuple(exclude)
-    if evidence is None or not evidence.plan.active or evidence.plan.max_steps == 1 or terms_of(policy, np.zeros(1)) is None:
+    if (
+        evidence is None
+        or not evidence.plan.active
+        or evidence.plan.max_steps == 1
+        or terms_of(policy, np.zeros(1)) is None
+    ):
         return router.decide(vectors, policy, input_tokens, require=require, exclude=exclude)
     forecast = router.forecast_vectors(vectors, input_tokens)
-    counts = None if input_tokens is None else np.broadcast_to(np.asarray(input_tokens, dtype=np.float64), len(forecast)).copy()
+    counts = (
+        None
+        if input_tokens is None
+        else np.broadcast_to(np.asarray(input_tokens, dtype=np.float64), len(forecast)).copy()
+    )
     usable = router.usable(require, exclude, counts)
     parts = []
     for at in range(0, len(forecast), _BLOCK):
@@ -170,7 +184,9 @@ def first_steps(
         arm = _first_arms(Beliefs.of(evidence, own.quality, 1, WORDS), cost, policy)
         chosen = router.choose(own, policy, arm[:, None] == np.arange(len(router.arms)))
         parts.append(chosen)
-    return Choices.join(parts) if parts else router.decide(vectors, policy, input_tokens, require=require, exclude=exclude)
+    return (
+        Choices.join(parts) if parts else router.decide(vectors, policy, input_tokens, require=require, exclude=exclude)
+    )
 
 
 def _first_arms(beliefs: Beliefs, cost: FloatArray, policy: Policy) -> IntArray:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from r2router.router.router import Router
 
 
-def reason(policy: Policy, forecast: Forecast, at: int, arm: Arm, choice: Choices, order: list[int], arms: tuple[Arm, ...]) -> str:
+def reason(
+    policy: Policy, forecast: Forecast, at: int, arm: Arm, choice: Choices, order: list[int], arms: tuple[Arm, ...]
+) -> str:
     """One to three sentences: what the arm is good for, against what it won, and what to be careful about."""
     quality, cost = float(choice.quality[0]), float(choice.cost[0])
     aim = _aim(policy, bool(choice.met[0]))
@@ -25,20 +27,28 @@ def reason(policy: Policy, forecast: Forecast, at: int, arm: Arm, choice: Choice
     else:
         words = ["The query is unlike the training data, so how well it will be answered is not known."]
         words.append(
-            f"The safe choice goes by the arms' averages over the training queries. {aim}: {arm}, {quality:.2f} for {request_cost(cost)}."
+            f"The safe choice goes by the arms' averages over the training queries. {aim}: {arm}, {quality:.2f} for"
+            f" {request_cost(cost)}."
         )
     if arm != arms[at]:
-        words.append(f"The cap falls between two budgets of {arm.model}, so the answer may be {arm.budget} tokens long.")
+        words.append(
+            f"The cap falls between two budgets of {arm.model}, so the answer may be {arm.budget} tokens long."
+        )
     if others := [i for i in order if i not in (at, NO_ARM)]:
         other = others[0]
-        gap, ratio = float(forecast.quality[0, other]) - quality, float(forecast.cost[0, other]) / cost if cost > 0 else np.inf
+        gap, ratio = (
+            float(forecast.quality[0, other]) - quality,
+            float(forecast.cost[0, other]) / cost if cost > 0 else np.inf,
+        )
         price = f"{ratio:.2g}x the cost" if np.isfinite(ratio) else request_cost(float(forecast.cost[0, other]))
         words.append(f"Next best is {arms[other]}: {round(gap, 2) + 0.0:+.2f} quality at {price}.")  # no -0.00
     return " ".join(words)
 
 
 def doubts(router: Router, forecast: Forecast, at: int) -> str:
-    """What is to be said of how little is known of such a query or arm, in sentences that follow a reason; mostly nothing."""
+    """What is to be said of how little is known of such a query or arm, in sentences that follow a reason; mostly
+    nothing.
+    """
     model = router.arms[at].model
     stand_in = dict(router.facts.like).get(model)
     words = f" Nobody measured {model}: {stand_in} stands in for it." if stand_in else ""
@@ -53,7 +63,9 @@ def doubts(router: Router, forecast: Forecast, at: int) -> str:
     elif graded < THIN:
         words += f" Little is known of such queries: {graded} of {name} were graded, so qualities may be off by a lot."
     elif not evidence.seen[domain, own].any():
-        words += f" {stand_in or model} was not graded on {name}, so its quality is a guess from other kinds of queries."
+        words += (
+            f" {stand_in or model} was not graded on {name}, so its quality is a guess from other kinds of queries."
+        )
     return words
 
 
@@ -75,16 +87,24 @@ def _aim(policy: Policy, met: bool) -> str:
             return f"By {type(policy).__name__}"
 
 
-def infeasible(arms: tuple[Arm, ...], forecast: Forecast, policy: Policy | None, usable: BoolArray | None) -> NoFeasibleArm:
+def infeasible(
+    arms: tuple[Arm, ...], forecast: Forecast, policy: Policy | None, usable: BoolArray | None
+) -> NoFeasibleArm:
     """Why no arm was chosen for the first query; policy: None where any would do."""
     cost = forecast.cost[0] if usable is None else np.where(np.atleast_2d(usable)[0], forecast.cost[0], np.nan)
     cost = np.where(np.isnan(forecast.quality[0]) | ~np.isfinite(cost), np.nan, cost)
-    what = f"no arm costs at most {money(policy.max_cost)}" if isinstance(policy, Best) else "no arm is available for this request"
+    what = (
+        f"no arm costs at most {money(policy.max_cost)}"
+        if isinstance(policy, Best)
+        else "no arm is available for this request"
+    )
     if np.isnan(cost).all():
         why = "is unavailable, excluded, lacks a required capability, has too small a context or was never observed"
         return NoFeasibleArm(f"{what}: every model {why}")
     if not isinstance(policy, Best):
-        return NoFeasibleArm(f"{type(policy).__name__} chose no arm that may be used, though there are {int(np.isfinite(cost).sum())}")
+        return NoFeasibleArm(
+            f"{type(policy).__name__} chose no arm that may be used, though there are {int(np.isfinite(cost).sum())}"
+        )
     cheapest = int(np.nanargmin(cost))
     minimum = money(float(cost[cheapest]), up=True)
     return NoFeasibleArm(f"{what}; the cheapest is {arms[cheapest]} at {minimum}: raise the cap to at least that")

@@ -36,17 +36,27 @@ from r2router.table.table import Table
 from r2router.table.twins import groups_of
 from r2router.types import FloatArray, Forecast, Progress
 
-_MANY, _FOLDS_OF_MANY = 10_000, 3  # of so many queries of a sparse table three folds tell as much as five, in two thirds of the time
+_MANY, _FOLDS_OF_MANY = (
+    10_000,
+    3,
+)  # of so many queries of a sparse table three folds tell as much as five, in two thirds of the time
 PROMISES = {
-    "sure": "it is set to keep {:.0%} of the best fixed arm's quality with 95 % confidence, by the lower limit of cross-validated quality",
+    "sure": (
+        "it is set to keep {:.0%} of the best fixed arm's quality with 95 % confidence, by the lower limit of"
+        " cross-validated quality"
+    ),
     "average": (
-        "it is set to keep {:.0%} of the best fixed arm's quality on average, by cross-validation: in about every second sample of queries "
-        "it falls a little short; being surer would cost more than that arm"
+        "it is set to keep {:.0%} of the best fixed arm's quality on average, by cross-validation: in about every"
+        " second sample of queries it falls a little short; being surer would cost more than that arm"
     ),
     "by task, sure": (
-        "it is set to keep {:.0%} of the quality of each task's best arm among those seen there, with 95 % confidence, by cross-validation"
+        "it is set to keep {:.0%} of the quality of each task's best arm among those seen there, with 95 % confidence,"
+        " by cross-validation"
     ),
-    "by task": "it is set to keep {:.0%} of the quality of each task's best arm among those seen there, on average, by cross-validation",
+    "by task": (
+        "it is set to keep {:.0%} of the quality of each task's best arm among those seen there, on average, by"
+        " cross-validation"
+    ),
     "best": "it is set to the value at which the best fixed arm is the choice by the arms' means",
 }
 """What a router's own policy was set to keep, in words for the card."""
@@ -57,12 +67,13 @@ class Recipe(msgspec.Struct, frozen=True):
 
     encoder: spec of the encoder (see `load_encoder`).
     learner: what forecasts; by default `Automatic` chooses one for the table (`docs/experiments.md`).
-    folds: of the cross-validation behind the policy and the figures of the card. 0: none, and the policy is the best fixed arm's.
+    folds: of the cross-validation behind the policy and the figures of the card. 0: none, and the policy is the best
+        fixed arm's.
     keep: the share of the best fixed arm's quality that the router's own policy keeps.
     seed: of the folds, the bootstrap and the in-distribution check.
     resamples: bootstrap draws for the card's intervals.
-    digest: keep hashes of the training texts, by which `evaluate` knows its own training queries. Whoever has the router can check a
-        guessed text against them.
+    digest: keep hashes of the training texts, by which `evaluate` knows its own training queries. Whoever has the
+        router can check a guessed text against them.
     cascade: learn from the table's answers too, so that `Router.step` looks at them; a `Cascade` says how.
     """
 
@@ -88,8 +99,8 @@ class Recipe(msgspec.Struct, frozen=True):
             raise ConfigError(f"Recipe(seed={self.seed}): a seed is at least 0")
         if self.folds < 0 or self.resamples < 0 or not 0 < self.keep <= 1:
             raise ConfigError(
-                f"Recipe(folds={self.folds}, keep={self.keep}, resamples={self.resamples}): folds and resamples are at least 0, "
-                "keep lies above 0 and up to 1"
+                f"Recipe(folds={self.folds}, keep={self.keep}, resamples={self.resamples}): folds and resamples are at"
+                " least 0, keep lies above 0 and up to 1"
             )
 
     def fit(self, table: Table, vectors: FloatArray | None = None, progress: Progress | None = None) -> Router:
@@ -102,7 +113,9 @@ class Recipe(msgspec.Struct, frozen=True):
         check_table(table)
         x, encoder = self._vectors(table, vectors, progress)
         if isinstance(self.learner, Automatic):  # once, and not again in every fold
-            return msgspec.structs.replace(self, learner=self.learner.chosen(x, table))._fit(table, x, encoder, vectors is None, progress)
+            return msgspec.structs.replace(self, learner=self.learner.chosen(x, table))._fit(
+                table, x, encoder, vectors is None, progress
+            )
         return self._fit(table, x, encoder, vectors is None, progress)
 
     def _fit(self, table: Table, x: FloatArray, encoder: str, embedding: bool, progress: Progress | None) -> Router:
@@ -110,7 +123,8 @@ class Recipe(msgspec.Struct, frozen=True):
         inputs = InputTokens.fit(counts, table)
         estimates = inputs.estimate(counts)
         outcomes = Outcomes.of(table.arms, table.quality, table.cost(estimates))
-        # a sum of effects of arm and query: it may leave what is possible, and must not (a negative length would earn money)
+        # a sum of effects of arm and query: it may leave what is possible, and must not (a negative length would earn
+        # money)
         quality = np.clip(fair_means(table.quality), 0.0, 1.0)
         tokens = np.maximum(fair_means(table.output_tokens), np.exp(log_bounds(table.output_tokens)[0]))
         cost = np.maximum(fair_means(outcomes.cost), 0.0)
@@ -159,14 +173,17 @@ class Recipe(msgspec.Struct, frozen=True):
             return embed(load_encoder(self.encoder), table.queries, progress), self.encoder
         x = np.asarray(vectors, dtype=np.float32)
         if x.ndim != 2 or len(x) != len(table) or not np.isfinite(x).all():
-            raise DataError(f"vectors have shape {x.shape}; expected finite values, one row for each of the {len(table)} queries")
+            raise DataError(
+                f"vectors have shape {x.shape}; expected finite values, one row for each of the {len(table)} queries"
+            )
         fits = self.encoder != "minilm" or x.shape[1] == load_encoder("minilm").dim
         return x, self.encoder if fits else "given:vectors"
 
     def _background(self, encoder: str, embedding: bool) -> FloatArray | None:
         """Embeddings of prompts of other kinds.
 
-        None where they cannot be had: vectors made elsewhere, an endpoint that training does not call, an encoder that is not installed.
+        None where they cannot be had: vectors made elsewhere, an endpoint that training does not call, an encoder that
+        is not installed.
         """
         if encoder.startswith("given:") or (encoder.startswith("openai:") and not embedding):
             return None
@@ -195,13 +212,21 @@ class Recipe(msgspec.Struct, frozen=True):
         reference = np.where(seen.seen[:, best], seen.quality[:, best], np.nanmean(outcomes.quality[:, best]))
         gain = np.nan_to_num(seen.quality) - self.keep * reference[:, None]
         try:
-            policy, sure = for_share(routed.sweep, gain, np.nan_to_num(seen.cost), float(np.nanmean(outcomes.cost[:, best])))
+            policy, sure = for_share(
+                routed.sweep, gain, np.nan_to_num(seen.cost), float(np.nanmean(outcomes.cost[:, best]))
+            )
             promise = PROMISES["sure" if sure else "average"].format(self.keep)
         except UsageError:
             policy, promise = fallback, PROMISES["best"]
-        return policy, promise, _card_figures(compare(methods(seen, quality, cost, means), seen, self.resamples, self.seed))
+        return (
+            policy,
+            promise,
+            _card_figures(compare(methods(seen, quality, cost, means), seen, self.resamples, self.seed)),
+        )
 
-    def _judge_by_task(self, forecast: Forecast, outcomes: Outcomes, fallback: Value, tasks: Sequence[str]) -> tuple[Value, str]:
+    def _judge_by_task(
+        self, forecast: Forecast, outcomes: Outcomes, fallback: Value, tasks: Sequence[str]
+    ) -> tuple[Value, str]:
         """The policy and what it promises, on a table where no arm was seen everywhere."""
         rows, reference, maximum = task_references(tasks, outcomes, self.seed)
         known = np.isfinite(forecast.quality[rows]) & np.isfinite(forecast.cost[rows]) & outcomes.seen[rows]
@@ -225,7 +250,10 @@ class Recipe(msgspec.Struct, frozen=True):
             observed=float(np.isfinite(table.quality).mean()),
             tasks=tuple(Counter(table.tasks).most_common()),
             sources=tuple((Path(name).name, digest) for name, digest in table.sources),
-            notes=(*(without_folders(note, table) for note in table.notes), *([f"cascade: {cascade}"] if cascade else [])),
+            notes=(
+                *(without_folders(note, table) for note in table.notes),
+                *([f"cascade: {cascade}"] if cascade else []),
+            ),
             learner=_spec(self.learner),
             seed=self.seed,
             folds=folds if figures else 0,
@@ -250,7 +278,9 @@ def _card_figures(found: Comparison) -> tuple[Figure, ...]:
             figures = found.figures[method]
             cost = _finite(figures["cost_at_keep"].scaled(1000))
             rows.append(_finite(msgspec.structs.replace(figures["area"], name=f"mean quality over log cost: {label}")))
-            rows.append(msgspec.structs.replace(cost, name=f"USD per 1,000 requests at 95 % of the best arm's quality: {label}"))
+            rows.append(
+                msgspec.structs.replace(cost, name=f"USD per 1,000 requests at 95 % of the best arm's quality: {label}")
+            )
     for method in ("fixed", "fixed known"):
         if method in found.differences:
             name = f"mean quality over log cost: router minus {_CARD_LABELS[method].removesuffix(' of fixed arms')}"

@@ -1,7 +1,7 @@
 """What a router of a sparse table is measured against: on each task, the best of the arms that were seen there.
 
-No arm was seen everywhere, and means of different tasks are not compared. So a query's reference is the arm that is best on its task
-among those that were seen on nearly all of the task's queries.
+No arm was seen everywhere, and means of different tasks are not compared. So a query's reference is the arm that is
+best on its task among those that were seen on nearly all of the task's queries.
 """
 
 from __future__ import annotations
@@ -46,4 +46,8 @@ def task_references(tasks: Sequence[str], outcomes: Outcomes, seed: int) -> tupl
     if not chosen:
         return np.empty(0, dtype=np.intp), np.empty(0), np.nan
     spent = np.concatenate(cost)
-    return np.concatenate(chosen), np.concatenate(quality), float(np.nanmean(spent)) if np.isfinite(spent).any() else np.nan
+    return (
+        np.concatenate(chosen),
+        np.concatenate(quality),
+        float(np.nanmean(spent)) if np.isfinite(spent).any() else np.nan,
+    )

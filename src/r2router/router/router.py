@@ -26,7 +26,14 @@ from r2router.router.arm_controls import ArmControls, RequestLimits
 from r2router.router.between import named_arms, neighbours_of
 from r2router.router.card import Facts
 from r2router.router.cascading import Cascading
-from r2router.router.checks import check_forecast, check_query, checked_counts, checked_mask, checked_texts, checked_vectors
+from r2router.router.checks import (
+    check_forecast,
+    check_query,
+    checked_counts,
+    checked_mask,
+    checked_texts,
+    checked_vectors,
+)
 from r2router.router.curves import curves_of, path_of
 from r2router.router.doubt import doubted
 from r2router.router.reason import doubts, infeasible, reason
@@ -63,7 +70,8 @@ class Router(Cascading):
     policy: the policy used where none is given.
     scale: US dollars, what `Tradeoff` divides cost by where it has no scale of its own.
     prior_quality, prior_tokens: (arms,) the means that stand in for forecasts out of distribution.
-    controls: how the budget of each arm was enforced when its outcomes were collected (`Controls.signature`); empty where not recorded.
+    controls: how the budget of each arm was enforced when its outcomes were collected (`Controls.signature`); empty
+    where not recorded.
     trained: a digest of the training texts; None where none was kept.
     ties: what a `Tradeoff` does with equals (`"first"` only in a faithful import of the paper's release).
     evidence: of the cascade.
@@ -88,7 +96,10 @@ class Router(Cascading):
     domain_stats: DomainStats | None = None
 
     def __repr__(self) -> str:
-        return f"Router({len(self.pool.models)} models, {len(self.arms)} arms, encoder={self.encoder!r}, policy={self.policy!r})"
+        return (
+            f"Router({len(self.pool.models)} models, {len(self.arms)} arms, encoder={self.encoder!r},"
+            f" policy={self.policy!r})"
+        )
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(repr(self))}</p>{self.pool._repr_html_()}"
@@ -107,7 +118,8 @@ class Router(Cascading):
     def forecast_vectors(self, vectors: FloatArray, input_tokens: NumberArray | float | None = None) -> Forecast:
         """Forecasts for (n, dim) embeddings; see `decide` for input_tokens.
 
-        Queries out of distribution get the arms' means over the training queries, with the spread of a quality that is not known (0.29).
+        Queries out of distribution get the arms' means over the training queries, with the spread of a quality that is
+        not known (0.29).
         """
         x = checked_vectors(vectors, self.dim, self.encoder)
         return self._forecast(x, self._counts(input_tokens, len(x)))
@@ -142,11 +154,14 @@ class Router(Cascading):
 
     # -- decisions -----------------------------------------------------------------------------------------------
 
-    def route(self, text: str, policy: Policy | None = None, *, require: Iterable[str] = (), exclude: Iterable[str] = ()) -> Decision:
+    def route(
+        self, text: str, policy: Policy | None = None, *, require: Iterable[str] = (), exclude: Iterable[str] = ()
+    ) -> Decision:
         """The arm for one request.
 
-        policy: by default the router's own. require: capabilities that the model must have. exclude: models or arms not to use.
-        Raises `QueryError` for an empty text, `PolicyError`, `NoFeasibleArm` where a cap or the exclusions leave no arm.
+        policy: by default the router's own. require: capabilities that the model must have. exclude: models or arms not
+        to use. Raises `QueryError` for an empty text, `PolicyError`, `NoFeasibleArm` where a cap or the exclusions
+        leave no arm.
         """
         check_query(text, None)
         counts = count_tokens([text])
@@ -154,9 +169,15 @@ class Router(Cascading):
         return self.explain(forecast, policy, self.usable(require, exclude, counts))
 
     def route_many(
-        self, texts: Sequence[str], policy: Policy | None = None, *, require: Iterable[str] = (), exclude: Iterable[str] = ()
+        self,
+        texts: Sequence[str],
+        policy: Policy | None = None,
+        *,
+        require: Iterable[str] = (),
+        exclude: Iterable[str] = (),
     ) -> list[Decision]:
-        """One decision per text, in order; see `route`. For files, and rows that may fail, `r2router.stream.route_file`.
+        """One decision per text, in order; see `route`. For files, and rows that may fail,
+        `r2router.stream.route_file`.
 
         Raises as `route`; the message of `NoFeasibleArm` begins with the number of the text, from 0.
         """
@@ -179,9 +200,9 @@ class Router(Cascading):
     def choose(self, forecast: Forecast, policy: Policy | None = None, usable: BoolArray | None = None) -> Choices:
         """The one place where a decision is made: the arms for n forecasts of this router, as arrays.
 
-        policy: by default the router's own. usable: (arms,) or (n, arms), false where an arm may not be chosen (see `usable`); models that
-        are not available are never chosen. `arm` is -1 (`NO_ARM`) where a cap or the mask leaves no arm.
-        Raises `PolicyError`, and `QueryError` where the forecast or the mask is not of this router's arms.
+        policy: by default the router's own. usable: (arms,) or (n, arms), false where an arm may not be chosen (see
+        `usable`); models that are not available are never chosen. `arm` is -1 (`NO_ARM`) where a cap or the mask leaves
+        no arm. Raises `PolicyError`, and `QueryError` where the forecast or the mask is not of this router's arms.
         """
         return self._choose(forecast, self.resolve(policy), self._mask(usable, forecast))
 
@@ -204,7 +225,8 @@ class Router(Cascading):
         return named_arms(self.arms, self.pool.budget_tokens, choices)
 
     def neighbours(self, choices: Choices) -> tuple[IntArray, FloatArray]:
-        """What choices between two budgets lie between: (n,) the arm of the larger one, (n,) the share of the way to it.
+        """What choices between two budgets lie between: (n,) the arm of the larger one, (n,) the share of the way to
+        it.
 
         Elsewhere the chosen arm itself, and 0.
         """
@@ -216,7 +238,10 @@ class Router(Cascading):
         Raises `NoFeasibleArm` where no arm may be chosen, and what `choose` raises.
         """
         if len(forecast) != 1:
-            raise QueryError(f"a decision is explained for one query, and the forecast is of {len(forecast)}; use choose(forecast, ...)")
+            raise QueryError(
+                f"a decision is explained for one query, and the forecast is of {len(forecast)}; use choose(forecast,"
+                " ...)"
+            )
         policy = self.resolve(policy)
         usable = self._mask(usable, forecast)
         choice = self._choose(forecast, policy, usable)
@@ -241,8 +266,12 @@ class Router(Cascading):
             enforcement=self._arm_controls.enforcement(choice, [maximum])[0],
         )
 
-    def limits(self, forecast: Forecast, choices: Choices, policy: Policy | None = None, usable: BoolArray | None = None) -> RequestLimits:
-        """What goes with choices that `choose` made of the same forecast, policy and mask: as in `Decision`, for n queries."""
+    def limits(
+        self, forecast: Forecast, choices: Choices, policy: Policy | None = None, usable: BoolArray | None = None
+    ) -> RequestLimits:
+        """What goes with choices that `choose` made of the same forecast, policy and mask: as in `Decision`, for n
+        queries.
+        """
         policy = self.resolve(policy)
         order = ranked(policy, forecast, self._mask(usable, forecast), self.pool.model_of_arm, _MAX_FALLBACKS + 1)
         return self._arm_controls.limits(forecast, choices, policy, self._fallbacks(choices, order))
@@ -264,33 +293,46 @@ class Router(Cascading):
         require: Iterable[str] = (),
         exclude: Iterable[str] = (),
     ) -> Choices:
-        """Decisions for (n, dim) embeddings, as arrays; `arm` indexes `router.arms` and is -1 where a cap leaves no arm.
+        """Decisions for (n, dim) embeddings, as arrays; `arm` indexes `router.arms` and is -1 where a cap leaves no
+        arm.
 
-        input_tokens: counts of the embedded tokenizer, (n,) or one for all, or (n, arms) tokens as each model counts them; by
-            default the mean of the training queries.
+        input_tokens: counts of the embedded tokenizer, (n,) or one for all, or (n, arms) tokens as each model counts
+            them; by default the mean of the training queries.
         """
-        policy, usable, x = self.resolve(policy), self.usable(require, exclude), checked_vectors(vectors, self.dim, self.encoder)
+        policy, usable, x = (
+            self.resolve(policy),
+            self.usable(require, exclude),
+            checked_vectors(vectors, self.dim, self.encoder),
+        )
         counts = self._counts(input_tokens, len(x))
         parts = []
         for at in range(0, max(len(x), 1), _BLOCK):
             block = counts[at : at + _BLOCK]
-            parts.append(self._choose(self._forecast(x[at : at + _BLOCK], block), policy, self._within_context(usable, block)))
+            parts.append(
+                self._choose(self._forecast(x[at : at + _BLOCK], block), policy, self._within_context(usable, block))
+            )
         return parts[0] if len(parts) == 1 else Choices.join(parts)
 
-    def usable(self, require: Iterable[str] = (), exclude: Iterable[str] = (), counts: NumberArray | None = None) -> BoolArray | None:
+    def usable(
+        self, require: Iterable[str] = (), exclude: Iterable[str] = (), counts: NumberArray | None = None
+    ) -> BoolArray | None:
         """(arms,) or (n, arms) true where an arm may be chosen; None where every one may.
 
-        require, exclude: as in `route`. counts: as `input_tokens` in `decide`, but arrays only; a model whose context the prompt alone
-        would fill is then left out.
+        require, exclude: as in `route`. counts: as `input_tokens` in `decide`, but arrays only; a model whose context
+        the prompt alone would fill is then left out.
         """
         mask = self.pool.usable(require, exclude) if require or exclude else self._always_usable
         return mask if counts is None else self._within_context(mask, counts)
 
     def resolve(self, policy: Policy | None) -> Policy:
-        """The policy to use: the router's own for None, and its own scale for a `Tradeoff` without one. Raises `PolicyError`."""
+        """The policy to use: the router's own for None, and its own scale for a `Tradeoff` without one. Raises
+        `PolicyError`.
+        """
         policy = self.policy if policy is None else policy
         if isinstance(policy, (type, Router)) or not callable(getattr(policy, "choose", None)):
-            raise PolicyError(f"{policy!r} is not a policy: use Tradeoff(lam), Value(usd), Cheapest(min_quality) or Best(max_cost)")
+            raise PolicyError(
+                f"{policy!r} is not a policy: use Tradeoff(lam), Value(usd), Cheapest(min_quality) or Best(max_cost)"
+            )
         if isinstance(policy, Tradeoff) and (policy.scale is None or self.ties == "first"):
             return Tradeoff(policy.lam, policy.scale or self.scale, self.ties)
         return policy
@@ -304,18 +346,23 @@ class Router(Cascading):
         return replace(self, policy=policy, facts=msgspec.structs.replace(self.facts, promise=""))
 
     def with_pool(self, pool: Pool) -> Router:
-        """The same router with other prices, capabilities or availability; the arms must be the same. Raises `ArtifactError`."""
+        """The same router with other prices, capabilities or availability; the arms must be the same. Raises
+        `ArtifactError`.
+        """
         expect("pool", pool, Pool, "a Pool, as Pool.read(file) makes one")
         if pool.arms != self.arms:
             raise ArtifactError("the pool's arms are not the router's, in the same order: train a router on this pool")
         return replace(self, pool=pool)
 
-    def only(self, models: Names = None, providers: Names = None, like: Mapping[str, str | tuple[str, Prices]] | None = None) -> Router:
+    def only(
+        self, models: Names = None, providers: Names = None, like: Mapping[str, str | tuple[str, Prices]] | None = None
+    ) -> Router:
         """A router of the models that a person has: of their arms alone, in the same order.
 
-        models: names, patterns (`claude-*`) or arms (see `pool.names`). providers: only their models. like: a model that nobody measured ->
-        the one that stands in for it, with its prices: `{"my-llm": "qwen3-32b:0.1/0.4"}` (US dollars per million tokens in / out).
-        Raises `ConfigError` with the nearest known names, or where no model is left that can be called.
+        models: names, patterns (`claude-*`) or arms (see `pool.names`). providers: only their models. like: a model
+        that nobody measured -> the one that stands in for it, with its prices: `{"my-llm": "qwen3-32b:0.1/0.4"}` (US
+        dollars per million tokens in / out). Raises `ConfigError` with the nearest known names, or where no model is
+        left that can be called.
         """
         from r2router.router.only import only
 
@@ -324,11 +371,12 @@ class Router(Cascading):
     def add_model(self, model: Model | str, outcomes: Table, vectors: FloatArray | None = None) -> Router:
         """A router that has one LLM more, learned from graded queries without retraining and without the training data.
 
-        model: with its budgets and prices, or the id of a model in the outcomes' pool. outcomes: what its arms gave on some queries, 100 to
-        500 or so; cells may be missing. Outcomes of arms that the router has, on the same queries, make it more exact; those of others are
-        left alone. vectors: (n, dim) embeddings of the outcomes' queries, where they exist. The new arms stand behind the old ones; the
-        policy, the cost scale and all forecasts of known arms stay. Raises `ConfigError` where the router has the model, `DataError`
-        where its outcomes are missing or too few (`add_model.MIN_QUERIES`), `MissingPrice`, `EncoderError`.
+        model: with its budgets and prices, or the id of a model in the outcomes' pool. outcomes: what its arms gave on
+        some queries, 100 to 500 or so; cells may be missing. Outcomes of arms that the router has, on the same queries,
+        make it more exact; those of others are left alone. vectors: (n, dim) embeddings of the outcomes' queries, where
+        they exist. The new arms stand behind the old ones; the policy, the cost scale and all forecasts of known arms
+        stay. Raises `ConfigError` where the router has the model, `DataError` where its outcomes are missing or too few
+        (`add_model.MIN_QUERIES`), `MissingPrice`, `EncoderError`.
         """
         from r2router.router.add_model import add_model
         from r2router.table.table import Table
@@ -341,7 +389,9 @@ class Router(Cascading):
     # -- saving --------------------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
-        """Write router.json, weights.safetensors and card.md. Raises `SaveError`; an older router there then survives."""
+        """Write router.json, weights.safetensors and card.md. Raises `SaveError`; an older router there then
+        survives.
+        """
         from r2router.router.folder import save
 
         expect("folder", folder, (str, Path), "the path of a folder")
@@ -349,7 +399,8 @@ class Router(Cascading):
 
     @classmethod
     def load(cls, folder: str | Path) -> Router:
-        """A saved router. Raises `ArtifactError` where it is damaged, altered, newer than this version, or not a router.
+        """A saved router. Raises `ArtifactError` where it is damaged, altered, newer than this version, or not a
+        router.
 
         That its hashes are right shows that it arrived whole, not who made it.
         """

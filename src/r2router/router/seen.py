@@ -39,7 +39,9 @@ def terms_of(policy: Policy, cost: FloatArray) -> Terms | None:
 
 
 def check_seen(router: Router, seen: Sequence[Answer]) -> list[int]:
-    """The index of each answer's arm. Raises `QueryError` for anything but an `Answer`, and for an arm that the router does not have."""
+    """The index of each answer's arm. Raises `QueryError` for anything but an `Answer`, and for an arm that the router
+    does not have.
+    """
     if not isinstance(seen, (list, tuple)):
         raise QueryError(f"seen is {type(seen).__name__}; give a list of Answer")
     if len(seen) > _MAX_SEEN:
@@ -54,7 +56,8 @@ def check_seen(router: Router, seen: Sequence[Answer]) -> list[int]:
             hint = suggest(str(answer.arm), list(router.arms))
             raise QueryError(f"seen[{number}]: the router does not have the arm {answer.arm!r:.80}{hint}")
         known = answer.logprobs is None or (
-            isinstance(answer.logprobs, (list, tuple)) and all(isinstance(v, (int, float, np.number)) for v in answer.logprobs)
+            isinstance(answer.logprobs, (list, tuple))
+            and all(isinstance(v, (int, float, np.number)) for v in answer.logprobs)
         )
         if not known:
             raise QueryError(f"seen[{number}]: logprobs are numbers, one per token")

@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 class Question:
     """One question under one policy, with all that does not change while answers come in.
 
-    cost: (arms,) expected US dollars, infinite where an arm may not be asked. terms: None for a policy that cascades do not know.
-    given_steps: the most arms, where the caller says so. resumes: which arms go on from answers of others; None where none do.
+    cost: (arms,) expected US dollars, infinite where an arm may not be asked. terms: None for a policy that cascades do
+    not know.
+    given_steps: the most arms, where the caller says so. resumes: which arms go on from answers of others; None where
+    none do.
     """
 
     router: Router
@@ -78,7 +80,9 @@ class Question:
         policy: Policy | None,
         max_steps: int | None = None,
     ) -> Question:
-        """As `of`, with an embedding (1, dim), a forecast and a mask, (arms,) or (1, arms), of the caller's, who asks every arm afresh."""
+        """As `of`, with an embedding (1, dim), a forecast and a mask, (arms,) or (1, arms), of the caller's, who asks
+        every arm afresh.
+        """
         if max_steps is not None and (isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1):
             raise PolicyError(f"max_steps is {max_steps!r}; it is a whole number of at least 1")
         policy = router.resolve(policy)
@@ -99,7 +103,8 @@ class Question:
         return self.terms is not None and self.terms.truth
 
     def checked(self) -> Question:
-        """The same question, where a check of the user's own says whether an answer is right: then the cheapest that passes is to win.
+        """The same question, where a check of the user's own says whether an answer is right: then the cheapest that
+        passes is to win.
 
         A reliability that was learned from a table makes the verdict evidence, and changes nothing here.
         """
@@ -124,7 +129,9 @@ class Question:
         paid = self.paid(seen, arms)
         if not seen and (not self.looking or self.max_steps == 1):
             decision = self.router.explain(self.forecast, self.policy, self.usable)
-            return Step(call=decision, accept=None, value=self._worth(decision), reason=f"{decision.reason}{self._alone}")
+            return Step(
+                call=decision, accept=None, value=self._worth(decision), reason=f"{decision.reason}{self._alone}"
+            )
         beliefs = self.believe(seen, arms)
         return self._accept(beliefs, paid) or self._next(beliefs, arms, paid)
 
@@ -143,7 +150,9 @@ class Question:
             else:
                 expected, why = float(self.forecast.tokens[0, arm]), answer.finish_reason or ""
                 numbers = np.array([numbers_of(asked, answer.text, used, expected, why, answer.logprob)])
-                ratio = evidence.ratio(self.x, at, numbers, beliefs.prior[:, arm]) + evidence.verdicts(verdict_of(answer))
+                ratio = evidence.ratio(self.x, at, numbers, beliefs.prior[:, arm]) + evidence.verdicts(
+                    verdict_of(answer)
+                )
             words, value = key_words(asked, answer.text)[None], np.array([value_of(answer.text)])
             beliefs.see(row, at, ratio, words, value, slot)
         return beliefs
@@ -174,7 +183,9 @@ class Question:
         inputs = self.router.input_tokens.estimate(count_tokens([self.text]))
         if answer.input_tokens is not None:
             inputs = np.full_like(inputs, float(answer.input_tokens))
-        outputs = self.forecast.tokens if answer.output_tokens is None else np.full_like(inputs, float(answer.output_tokens))
+        outputs = (
+            self.forecast.tokens if answer.output_tokens is None else np.full_like(inputs, float(answer.output_tokens))
+        )
         cost = float(self.router.pool.cost(inputs, outputs)[0, arm])
         if answer.continues is not None and self.resumes is not None and self.resumes.goes[arms[answer.continues], arm]:
             before = seen[answer.continues].output_tokens
@@ -184,8 +195,8 @@ class Question:
         return cost if math.isfinite(cost) else 0.0
 
     def affordable(self, paid: FloatArray | float, asked: BoolArray) -> FloatArray:
-        """(n, arms) expected US dollars of asking each arm where (n,) were paid, and (n, arms) were asked; infinite where it may not be
-        asked, or a cap on the whole leaves no room.
+        """(n, arms) expected US dollars of asking each arm where (n,) were paid, and (n, arms) were asked; infinite
+        where it may not be asked, or a cap on the whole leaves no room.
         """
         spent = np.atleast_1d(np.asarray(paid, dtype=np.float64))[:, None]
         cost = np.broadcast_to(self.cost, (len(spent), len(self.cost)))
@@ -207,7 +218,9 @@ class Question:
             why = "No further arm is asked" + self._alone
         elif count >= self.max_steps:
             why = f"{count} arms were asked, and {self.max_steps} is the most"
-        elif not np.isfinite(may_ask(beliefs, np.zeros(1, dtype=np.intp), self.affordable(paid, beliefs.asked), None)).any():
+        elif not np.isfinite(
+            may_ask(beliefs, np.zeros(1, dtype=np.intp), self.affordable(paid, beliefs.asked), None)
+        ).any():
             why = "no other arm may be asked" if not isinstance(self.policy, Best) else "the cap leaves no other arm"
         return self._accepted(beliefs, paid, why) if why else None
 
@@ -224,12 +237,20 @@ class Question:
                 self.router.explain(self.forecast, self.policy, self.usable)
             reached = not math.isnan(self.terms.floor) and float(beliefs.best(row)[0]) >= self.terms.floor
             passed = self.truth and float(beliefs.chance[0].max(initial=0.0)) >= 1
-            why = "it passes the check" if passed else "it reaches the floor" if reached else "asking on is not worth its price"
+            why = (
+                "it passes the check"
+                if passed
+                else "it reaches the floor"
+                if reached
+                else "asking on is not worth its price"
+            )
             return self._accepted(beliefs, paid, why)
         return self._ask(beliefs, at, (worth, cost), arms, paid)
 
     def _by_policy(self, beliefs: Beliefs, cost: FloatArray, arms: Sequence[int], paid: float) -> Step:
-        """A policy of another kind: it chooses among the arms, of which the one that answered best costs nothing any more."""
+        """A policy of another kind: it chooses among the arms, of which the one that answered best costs nothing any
+        more.
+        """
         quality, count, asking = beliefs.now.copy(), len(arms), cost
         best = int(np.nan_to_num(beliefs.chance[0], nan=-1.0).argmax()) if count else -1
         had = np.flatnonzero(beliefs.asked[0])
@@ -246,7 +267,9 @@ class Question:
             self.router.explain(self.forecast, self.policy, self.usable)
         return self._ask(beliefs, at, (quality - cost, asking), arms, paid)
 
-    def _ask(self, beliefs: Beliefs, at: int, worth_and_cost: tuple[FloatArray, FloatArray], arms: Sequence[int], paid: float) -> Step:
+    def _ask(
+        self, beliefs: Beliefs, at: int, worth_and_cost: tuple[FloatArray, FloatArray], arms: Sequence[int], paid: float
+    ) -> Step:
         (worth, asking), count, arm = worth_and_cost, len(arms), self.router.arms[at]
         source = None if self.resumes is None else self.resumes.source(at, arms)
         only = np.arange(len(self.router.arms)) == at
@@ -258,7 +281,9 @@ class Question:
             found = msgspec.structs.replace(found, cost=float(asking[0, at]))
         if count:
             how = "asked" if source is None else f"to go on from answer {source}"
-            reason = f"The best of {count} answers is {best:.0%} likely right, so {arm} is {how}, at {money(found.cost)}."
+            reason = (
+                f"The best of {count} answers is {best:.0%} likely right, so {arm} is {how}, at {money(found.cost)}."
+            )
         else:
             reason = f"First {arm}: forecast {found.quality:.0%} right at {money(found.cost)}; its answer is looked at."
         found = msgspec.structs.replace(found, reason=reason, fallbacks=self._fallbacks(at, worth, beliefs))

@@ -1,9 +1,10 @@
 """What a router was trained on, so that it is not tested on its own training queries: a digest of their texts.
 
-One 64-bit hash per distinct text (normalised: letter case, white space, Unicode form and quotes do not count), at most 65,536 of them:
-of a larger training set the smallest hashes, and a table is then compared on its texts below the largest of these, which is a fair
-sample. A hash does not give its text away, but whoever guesses a text can check whether it is there: a salt would not change that, as
-it has to be in the file. `Recipe(digest=False)` leaves the digest out.
+One 64-bit hash per distinct text (normalised: letter case, white space, Unicode form and quotes do not count), at most
+65,536 of them: of a larger training set the smallest hashes, and a table is then compared on its texts below the
+largest of these, which is a fair sample. A hash does not give its text away, but whoever guesses a text can check
+whether it is there: a salt would not change that, as it has to be in the file. `Recipe(digest=False)` leaves the digest
+out.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class TrainedTexts:
 
     @classmethod
     def of_all(cls, texts: Iterable[str]) -> TrainedTexts:
-        """All hashes of some texts, however many: to look for texts in a table that is at hand, not to be kept in a router."""
+        """All hashes of some texts, however many: to look for texts in a table that is at hand, not to be kept in a
+        router.
+        """
         return cls(np.unique(_hashes(texts)))
 
     def joined(self, other: TrainedTexts) -> TrainedTexts:
@@ -69,7 +72,9 @@ class TrainedTexts:
 
 def checked(hashes: Any) -> TrainedTexts | None:
     """The digest from an artifact's array; None where it cannot be one."""
-    fits = isinstance(hashes, np.ndarray) and hashes.dtype == np.uint64 and hashes.ndim == 1 and len(hashes) <= MAX_HASHES
+    fits = (
+        isinstance(hashes, np.ndarray) and hashes.dtype == np.uint64 and hashes.ndim == 1 and len(hashes) <= MAX_HASHES
+    )
     return TrainedTexts(hashes) if fits and (hashes[1:] > hashes[:-1]).all() else None
 
 

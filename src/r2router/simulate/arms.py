@@ -1,8 +1,9 @@
-"""The arms of a simulated table, and what is expected of each on a query: a router's own curves, stretched to more models and budgets.
+"""The arms of a simulated table, and what is expected of each on a query: a router's own curves, stretched to more
+models and budgets.
 
-A model beyond those of the router is a copy of one of them, a little better or worse, more or less expensive, longer or shorter. Budgets
-of the simulation's own lie on the model's curve over log tokens: linear between the router's arms, steeply down to nothing below the
-shortest, flat above the longest.
+A model beyond those of the router is a copy of one of them, a little better or worse, more or less expensive, longer or
+shorter. Budgets of the simulation's own lie on the model's curve over log tokens: linear between the router's arms,
+steeply down to nothing below the shortest, flat above the longest.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ _LEVEL_SD, _PRICE_SD, _LENGTH_SD = 0.5, 0.5, 0.3  # of a copy's shifts: log odds
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Source:
-    """One model of the simulation. columns: the router's arms that it is made of, the shortest first. level: added to the log odds of
-    its quality. length: factor on its tokens. budgets: numbers of tokens, inf for unlimited; None keeps the router's own.
+    """One model of the simulation. columns: the router's arms that it is made of, the shortest first. level: added to
+    the log odds of its quality. length: factor on its tokens. budgets: numbers of tokens, inf for unlimited; None keeps
+    the router's own.
     """
 
     columns: IntArray
@@ -39,7 +41,9 @@ class _Source:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class World:
-    """What is true in a simulation. pool: its models, budgets, prices. factor, overhead: (arms,) input tokens, see `InputTokens`."""
+    """What is true in a simulation. pool: its models, budgets, prices. factor, overhead: (arms,) input tokens, see
+    `InputTokens`.
+    """
 
     pool: Pool
     factor: FloatArray
@@ -65,7 +69,8 @@ class World:
 def world(router: Router, x: FloatArray, models: int | None, budgets: int | None, rng: np.random.Generator) -> World:
     """The world of a router with so many models and budgets of each (None: its own).
 
-    x: some embeddings, by which a model's arms are put in the order of their lengths. Raises `UsageError` where the router has no curves.
+    x: some embeddings, by which a model's arms are put in the order of their lengths. Raises `UsageError` where the
+    router has no curves.
     """
     pool = router.pool
     forecast = router.predictor.predict(x)
@@ -88,10 +93,18 @@ def world(router: Router, x: FloatArray, models: int | None, budgets: int | None
         level, price, length = (0.0, 0.0, 0.0) if not round_ else rng.normal(0.0, (_LEVEL_SD, _PRICE_SD, _LENGTH_SD))
         own = tuple(pool.budgets[a] for a in columns) if grid is None else tuple(map(_budget, grid))
         name = f"{model.id}-copy{round_}" if round_ else model.id
-        made.append(msgspec.structs.replace(model, id=name, budgets=own, usd_per_million=_scaled(model.usd_per_million, math.exp(price))))
+        made.append(
+            msgspec.structs.replace(
+                model, id=name, budgets=own, usd_per_million=_scaled(model.usd_per_million, math.exp(price))
+            )
+        )
         ordered = columns if grid is None else columns[np.argsort(tokens[columns], kind="stable")]
         sources.append(_Source(ordered, level, math.exp(length), grid))
-        inputs.append(per_arm[:, columns] if grid is None else np.repeat(per_arm[:, columns].mean(axis=1, keepdims=True), len(own), axis=1))
+        inputs.append(
+            per_arm[:, columns]
+            if grid is None
+            else np.repeat(per_arm[:, columns].mean(axis=1, keepdims=True), len(own), axis=1)
+        )
     factor, overhead = np.concatenate(inputs, axis=1)
     return World(Pool(made), factor, overhead, router.predictor, tuple(sources))
 
@@ -102,11 +115,15 @@ def _grid(budgets: int) -> FloatArray:
 
 
 def _budget(tokens: float) -> Budget:
-    return Budget.of(UNLIMITED if math.isinf(tokens) else int(tokens), ("instruction", "max_tokens") if math.isfinite(tokens) else ())
+    return Budget.of(
+        UNLIMITED if math.isinf(tokens) else int(tokens), ("instruction", "max_tokens") if math.isfinite(tokens) else ()
+    )
 
 
 def _along(quality: FloatArray, tokens: FloatArray, budgets: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(n, K) quality and tokens at the budgets, of (n, arms) on a curve; no answer gets longer than the longest of them."""
+    """(n, K) quality and tokens at the budgets, of (n, arms) on a curve; no answer gets longer than the longest of
+    them.
+    """
     log_length = np.maximum.accumulate(np.log(np.maximum(tokens, 1.0)), axis=1)
     longest = np.exp(log_length[:, -1:])
     lengths = np.minimum(budgets, longest)
@@ -119,7 +136,9 @@ def _along(quality: FloatArray, tokens: FloatArray, budgets: FloatArray) -> tupl
         for a in range(quality.shape[1] - 1):
             left, right = log_length[:, a], log_length[:, a + 1]
             share = (at - left) / np.maximum(right - left, 1e-9)
-            value = np.where((at > left) & (at <= right), quality[:, a] + share * (quality[:, a + 1] - quality[:, a]), value)
+            value = np.where(
+                (at > left) & (at <= right), quality[:, a] + share * (quality[:, a + 1] - quality[:, a]), value
+            )
         found[:, k] = value
     return found, lengths
 

@@ -1,7 +1,8 @@
-"""How single outcomes scatter around what is expected of them: quality on a grid, lengths lognormal, arms alike on a query.
+"""How single outcomes scatter around what is expected of them: quality on a grid, lengths lognormal, arms alike on a
+query.
 
-Quality is beta-binomial, so that its mean is the expected quality exactly; arms are tied together by one normal factor a query (a
-Gaussian copula), because a query that is hard for one model is hard for the others.
+Quality is beta-binomial, so that its mean is the expected quality exactly; arms are tied together by one normal factor
+a query (a Gaussian copula), because a query that is hard for one model is hard for the others.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ _CDF = np.array([0.5 * math.erfc(-z / math.sqrt(2.0)) for z in _CDF_AT])  # line
 class Noise:
     """The defaults are typical of two real tables (one of 0 or 1, one of shares of 10 samples; `docs/decisions/0012`).
 
-    steps: quality is one of 0, 1/steps, ..., 1. dispersion: of the beta-binomial, from 0 (`steps` independent tries) to 1 (all tries
-    go alike). shared: correlation of two arms on a query, on the normal scale. log_sd: standard deviation of log tokens around their
-    mean. shared_length: as `shared`, of log tokens.
+    steps: quality is one of 0, 1/steps, ..., 1. dispersion: of the beta-binomial, from 0 (`steps` independent tries) to
+    1 (all tries go alike). shared: correlation of two arms on a query, on the normal scale. log_sd: standard deviation
+    of log tokens around their mean. shared_length: as `shared`, of log tokens.
     """
 
     steps: int = 10
@@ -37,13 +38,18 @@ class Noise:
     shared_length: float = 0.3
 
     @classmethod
-    def measured(cls, quality: FloatArray, tokens: FloatArray, expected: FloatArray, expected_tokens: FloatArray) -> Noise:
+    def measured(
+        cls, quality: FloatArray, tokens: FloatArray, expected: FloatArray, expected_tokens: FloatArray
+    ) -> Noise:
         """The noise of (n, arms) observed quality and tokens (NaN: not observed) around what was expected of them.
 
-        Whatever the forecasts miss counts as noise, also what a better router would know. What cannot be measured keeps its default.
+        Whatever the forecasts miss counts as noise, also what a better router would know. What cannot be measured keeps
+        its default.
         """
         seen = ~np.isnan(quality) & ~np.isnan(expected)
-        steps = next((s for s in _GRIDS if np.allclose(quality[seen] * s, np.round(quality[seen] * s), atol=1e-6)), _GRIDS[-1])
+        steps = next(
+            (s for s in _GRIDS if np.allclose(quality[seen] * s, np.round(quality[seen] * s), atol=1e-6)), _GRIDS[-1]
+        )
         spread = (expected * (1 - expected))[seen].sum()
         ratio = ((quality - expected)[seen] ** 2).sum() / spread if spread > 0 else 1.0 / steps
         dispersion = (steps * ratio - 1) / (steps - 1) if steps > 1 else 0.0
@@ -58,7 +64,9 @@ class Noise:
         return replace(found, shared=found._shared_like(np.where(seen, quality - expected, np.nan), expected))
 
     def _shared_like(self, residual: FloatArray, expected: FloatArray) -> float:
-        """The `shared` whose outcomes are as much alike on a query as the residuals are: on a grid they are less alike than the normals."""
+        """The `shared` whose outcomes are as much alike on a query as the residuals are: on a grid they are less alike
+        than the normals.
+        """
         residual, expected = residual[:_ALIKE_BY], expected[:_ALIKE_BY]
         wanted = mean_correlation(residual)
         unknown = np.isnan(residual)
@@ -66,13 +74,17 @@ class Noise:
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
             rng = np.random.default_rng(0)  # the same draws each time, so that only `shared` moves the result
-            drawn = replace(self, shared=middle).quality(np.where(unknown, 0.5, expected), rng.standard_normal(len(expected)), rng)
+            drawn = replace(self, shared=middle).quality(
+                np.where(unknown, 0.5, expected), rng.standard_normal(len(expected)), rng
+            )
             like = mean_correlation(np.where(unknown, np.nan, drawn - expected))
             low, high = (middle, high) if like < wanted else (low, middle)
         return (low + high) / 2
 
     def quality(self, expected: FloatArray, common: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """(n, arms) outcomes of which `expected` is the mean. common: (n,) standard normal, what the arms share on a query."""
+        """(n, arms) outcomes of which `expected` is the mean. common: (n,) standard normal, what the arms share on a
+        query.
+        """
         own = rng.standard_normal(expected.shape)
         u = np.interp(math.sqrt(self.shared) * common[:, None] + math.sqrt(1 - self.shared) * own, _CDF_AT, _CDF)
         size = 1.0 / max(self.dispersion, 1e-6) - 1.0  # a + b of the beta distribution
@@ -96,7 +108,9 @@ class Noise:
 
 
 def mean_correlation(residual: FloatArray) -> float:
-    """Mean correlation of two columns of an (n, arms) array over the rows where both are known, at least 0; 0 for a single column."""
+    """Mean correlation of two columns of an (n, arms) array over the rows where both are known, at least 0; 0 for a
+    single column.
+    """
     seen = ~np.isnan(residual)
     n = np.maximum(seen.sum(axis=0), 1)
     mean = np.where(seen, residual, 0.0).sum(axis=0) / n

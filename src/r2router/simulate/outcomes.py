@@ -1,7 +1,7 @@
 """Outcome tables of any size whose truth is known, from a fitted router's own curves and the noise of a real table.
 
-For tests of scale and for tests of learners and metrics against what they should find; never for claims, so that every such table
-says in its rows, its notes and on the card of a router trained on it that it is simulated.
+For tests of scale and for tests of learners and metrics against what they should find; never for claims, so that every
+such table says in its rows, its notes and on the card of a router trained on it that it is simulated.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _ORDERED_BY = 1_000  # queries by which the arms of a model are put in order
 class Simulated:
     """A simulated table and what is true in it.
 
-    table: the outcomes. vectors: (n, d) float32, the embeddings of its queries. quality, tokens: (n, arms) the expected quality and
-    the expected output tokens of every cell. noise: how the outcomes scatter around them.
+    table: the outcomes. vectors: (n, d) float32, the embeddings of its queries. quality, tokens: (n, arms) the expected
+    quality and the expected output tokens of every cell. noise: how the outcomes scatter around them.
     """
 
     table: Table
@@ -63,13 +63,14 @@ def simulate(
     """Outcomes of `queries` queries that nobody asked, as a router forecasts them and with noise around its forecasts.
 
     table: a real one, whose tasks, lengths of queries and noise are taken (`Noise.measured`); without it, `Noise()`.
-    vectors: (m, d) embeddings to draw around: of the table's queries, where there is one. Without any, the table's queries are
-        embedded; without a table, new ones are drawn around what the router remembers of its training.
-    models: the router's first ones, or perturbed copies beyond them. budgets: of every model; by default the router's own arms.
+    vectors: (m, d) embeddings to draw around: of the table's queries, where there is one. Without any, the table's
+        queries are embedded; without a table, new ones are drawn around what the router remembers of its training.
+    models: the router's first ones, or perturbed copies beyond them. budgets: of every model; by default the router's
+        own arms.
     progress: called as work goes on.
 
-    Equal arguments give equal tables. Raises `UsageError` for numbers out of range, or where the router has no curves or remembers
-    no embeddings; `DataError` where the table or the vectors do not fit the router.
+    Equal arguments give equal tables. Raises `UsageError` for numbers out of range, or where the router has no curves
+    or remembers no embeddings; `DataError` where the table or the vectors do not fit the router.
     """
     _check_numbers(queries, seed, models, budgets)
     base = _real_vectors(router, table, vectors)
@@ -115,7 +116,9 @@ def _check_numbers(queries: int, seed: int, models: int | None, budgets: int | N
     if models is not None and models < 1:
         raise UsageError(f"models is {models}; simulate at least 1, or leave it out for the router's own")
     if budgets is not None and not 1 <= budgets <= MAX_BUDGETS:
-        raise UsageError(f"budgets is {budgets}; it lies between 1 and {MAX_BUDGETS}, or leave it out for the router's own")
+        raise UsageError(
+            f"budgets is {budgets}; it lies between 1 and {MAX_BUDGETS}, or leave it out for the router's own"
+        )
 
 
 def _real_vectors(router: Router, table: Table | None, vectors: FloatArray | None) -> FloatArray | None:
@@ -128,13 +131,20 @@ def _real_vectors(router: Router, table: Table | None, vectors: FloatArray | Non
         return embed(load_encoder(router.encoder), table.queries)
     x = np.asarray(vectors)
     if x.ndim != 2 or x.shape[1] != router.dim or not len(x) or x.dtype.kind != "f" or not np.isfinite(x).all():
-        raise DataError(f"the embeddings have shape {x.shape} and type {x.dtype}; this router needs finite floats, (m, {router.dim})")
+        raise DataError(
+            f"the embeddings have shape {x.shape} and type {x.dtype}; this router needs finite floats, (m,"
+            f" {router.dim})"
+        )
     if table is not None and len(x) != len(table):
-        raise DataError(f"there are {len(x)} embeddings for the {len(table)} queries of the table: give one for each, in its order")
+        raise DataError(
+            f"there are {len(x)} embeddings for the {len(table)} queries of the table: give one for each, in its order"
+        )
     return x
 
 
-def _points(router: Router, base: FloatArray | None, n: int, rng: np.random.Generator) -> tuple[FloatArray, IntArray | None]:
+def _points(
+    router: Router, base: FloatArray | None, n: int, rng: np.random.Generator
+) -> tuple[FloatArray, IntArray | None]:
     if base is not None:
         return among(base, n, rng)
     if router.in_distribution is None:
@@ -149,7 +159,10 @@ def _noise(router: Router, base: FloatArray, table: Table) -> Noise:
     """The noise of the arms that the table and the router share."""
     both = [(i, router.pool.index[arm]) for i, arm in enumerate(table.arms) if arm in router.pool.index]
     if not both:
-        raise DataError(f"the table has none of the router's arms (it has {', '.join(table.arms[:5])}, ...): take a table of its models")
+        raise DataError(
+            f"the table has none of the router's arms (it has {', '.join(table.arms[:5])}, ...): take a table of its"
+            " models"
+        )
     theirs, ours = np.array(both).T
     forecast = router.predictor.predict(np.asarray(base, dtype=np.float32))
     quality = table.quality[:, theirs]
@@ -158,15 +171,23 @@ def _noise(router: Router, base: FloatArray, table: Table) -> Noise:
     return Noise.measured(quality, table.output_tokens[:, theirs], forecast.quality[:, ours], forecast.tokens[:, ours])
 
 
-def _counts(router: Router, table: Table | None, parent: IntArray | None, n: int, rng: np.random.Generator) -> FloatArray:
+def _counts(
+    router: Router, table: Table | None, parent: IntArray | None, n: int, rng: np.random.Generator
+) -> FloatArray:
     """(n,) tokens that the queries would have, were they real."""
     if table is not None and parent is not None:
         return count_tokens(table.queries)[parent].astype(np.float64)
-    return np.maximum(np.rint(router.input_tokens.typical * np.exp(_COUNT_SD * rng.standard_normal(n) - _COUNT_SD**2 / 2)), 1.0)
+    return np.maximum(
+        np.rint(router.input_tokens.typical * np.exp(_COUNT_SD * rng.standard_normal(n) - _COUNT_SD**2 / 2)), 1.0
+    )
 
 
 def _how(router: Router, table: Table | None, seed: int) -> str:
     trained = ", ".join(name for name, _ in router.facts.sources)
     source = f"{router.facts.title!r}" + (f" (trained on {trained})" if trained else "")
-    like = "default noise" if table is None else f"noise as in {', '.join(name for name, _ in table.sources) or 'a table in memory'}"
+    like = (
+        "default noise"
+        if table is None
+        else f"noise as in {', '.join(name for name, _ in table.sources) or 'a table in memory'}"
+    )
     return f"r2router {__version__} simulate, from the curves of {source}, {like}, seed {seed}"

@@ -1,4 +1,6 @@
-"""Embeddings of queries that were never asked: real ones, mixtures of neighbours, or draws around what a router remembers."""
+"""Embeddings of queries that were never asked: real ones, mixtures of neighbours, or draws around what a router
+remembers.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ _BLOCK = 1_024
 def among(base: FloatArray, n: int, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
     """((n, d) float32, (n,) row of `base` that each comes from).
 
-    Up to as many as there are: a random choice of them. Beyond, also mixtures of one with one of its 5 nearest neighbours, nearer to
-    the first, and as long as the two are (embeddings of norm 1 stay of norm 1).
+    Up to as many as there are: a random choice of them. Beyond, also mixtures of one with one of its 5 nearest
+    neighbours, nearer to the first, and as long as the two are (embeddings of norm 1 stay of norm 1).
     """
     base = np.asarray(base, dtype=np.float32)
     if n <= len(base):
@@ -36,12 +38,16 @@ def among(base: FloatArray, n: int, rng: np.random.Generator) -> tuple[FloatArra
 
 
 def remembered(in_distribution: InDistribution, n: int, rng: np.random.Generator) -> FloatArray:
-    """(n, d) float32 of norm 1, all familiar: around a router's centres, as far off as the queries that it was trained on.
+    """(n, d) float32 of norm 1, all familiar: around a router's centres, as far off as the queries that it was trained
+    on.
 
-    A router keeps no queries. Half of the way off a centre is along the differences between centres, where queries really differ.
+    A router keeps no queries. Half of the way off a centre is along the differences between centres, where queries
+    really differ.
     """
     centres = in_distribution.centres.astype(np.float64)
-    low = 0.0 if len(in_distribution.background) else max(in_distribution.threshold, 0.0)  # with a background, the threshold is no cosine
+    low = (
+        0.0 if len(in_distribution.background) else max(in_distribution.threshold, 0.0)
+    )  # with a background, the threshold is no cosine
     cosine = rng.uniform(low, (2 + low) / 3, (n, 1))
     centre = centres[rng.integers(len(centres), size=n)]
     along = rng.standard_normal((n, len(centres))) @ (centres - centres.mean(axis=0))

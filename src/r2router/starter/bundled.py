@@ -16,8 +16,8 @@ def starter(
 ) -> Router:
     """The router used where none is given; its `card.md` says what it knows. By default of all its models.
 
-    models, providers, like: only the models that a person has, and stand-ins for those that nobody measured; see `Router.only`.
-    Raises `ConfigError` for a name that is not known, `ArtifactError` where the installation is damaged.
+    models, providers, like: only the models that a person has, and stand-ins for those that nobody measured; see
+    `Router.only`. Raises `ConfigError` for a name that is not known, `ArtifactError` where the installation is damaged.
     """
     router = Router.load(Path(__file__).parent / "router")
     return router if models is None and providers is None and not like else router.only(models, providers, like)

@@ -1,7 +1,7 @@
 """The domains of the public record, and prompts of our own for what it lacks.
 
-A task's domain is told by its name. `KINDS` are prompts of kinds of which the record has few graded queries or none: a query that lies
-nearest to one of them is known to be of that kind, and a decision on it says how little is known.
+A task's domain is told by its name. `KINDS` are prompts of kinds of which the record has few graded queries or none: a
+query that lies nearest to one of them is known to be of that kind, and a decision on it says how little is known.
 """
 
 from __future__ import annotations
@@ -149,7 +149,9 @@ KINDS: dict[str, tuple[str, ...]] = {
         "How do I calculate the break-even point of a company?",
     ),
 }
-"""Prompts as people write them, by domain: of kinds that the record hardly has, or has in the form of exam questions only."""
+"""Prompts as people write them, by domain: of kinds that the record hardly has, or has in the form of exam questions
+only.
+"""
 
 
 def domain_of(task: str) -> str:
@@ -164,11 +166,13 @@ def domain_of(task: str) -> str:
 def with_domain_stats(router: Router, table: Table, vectors: FloatArray | None = None) -> Router:
     """The router with what its training table says per domain: means and counts, no text.
 
-    vectors: (n, dim) embeddings of the table's queries, where they exist. The table's columns must be the router's arms.
-    Raises `DataError` where they are not, or for a task of no domain.
+    vectors: (n, dim) embeddings of the table's queries, where they exist. The table's columns must be the router's
+    arms. Raises `DataError` where they are not, or for a task of no domain.
     """
     if table.arms != router.arms:
-        raise DataError("the table's arms are not the router's, in the same order: read the table with the router's pool")
+        raise DataError(
+            "the table's arms are not the router's, in the same order: read the table with the router's pool"
+        )
     encoder = load_encoder(router.encoder)
     x = encoder.encode(table.queries) if vectors is None else np.asarray(vectors, dtype=np.float32)
     evidence = DomainStats.fit(

@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 
 from r2router.errors import DataError
-from r2router.stream.batch import ID_COLUMNS, TEXT_COLUMNS, TEXTS, VECTOR_COLUMNS, QueryBatch, QueryRow, chosen, text_batch
+from r2router.stream.batch import (
+    ID_COLUMNS,
+    TEXT_COLUMNS,
+    TEXTS,
+    VECTOR_COLUMNS,
+    QueryBatch,
+    QueryRow,
+    chosen,
+    text_batch,
+)
 from r2router.table.parquet_size import check_unpacked
 from r2router.types import FloatArray
 
@@ -23,7 +32,9 @@ def npy(path: Path, dim: int, column: str | None) -> Iterator[QueryBatch]:
     if len(shape) != 2 or dtype.kind != "f":
         raise DataError(f"{path}: holds {dtype} of shape {shape}; embeddings are floats of shape (n, {dim})")
     if shape[1] != dim:
-        raise DataError(f"{path}: the embeddings have {shape[1]} numbers each; this router needs {dim}, of its own encoder")
+        raise DataError(
+            f"{path}: the embeddings have {shape[1]} numbers each; this router needs {dim}, of its own encoder"
+        )
     step = max(_VECTOR_BYTES // (4 * dim), 1)
     for start in range(0, shape[0], step):
         with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and so a problem
@@ -40,7 +51,9 @@ def _mapped(path: Path) -> FloatArray:
 
 
 def _clean(x: FloatArray, problems: dict[int, str]) -> dict[int, str]:
-    """The problems, with those of rows that are not finite; these become zeros, so that the others can be routed with them."""
+    """The problems, with those of rows that are not finite; these become zeros, so that the others can be routed with
+    them.
+    """
     odd = ~np.isfinite(x).all(axis=1)
     for i in np.flatnonzero(odd):
         problems.setdefault(int(i), "the embedding holds NaN or infinite values")
@@ -70,7 +83,10 @@ def remote(address: str, kind: str, dim: int, column: str | None) -> Iterator[Qu
         ".ndjson": pl.scan_ndjson,
     }
     if kind not in scans:
-        raise DataError(f"{address}: at an address there can be {', '.join(scans)}; copy a file of another kind to this machine first")
+        raise DataError(
+            f"{address}: at an address there can be {', '.join(scans)}; copy a file of another kind to this machine"
+            " first"
+        )
     try:
         yield from scanned(address, scans[kind](address), dim, column)
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -88,7 +104,11 @@ def scanned(path: str, scan: Any, dim: int, column: str | None) -> Iterator[Quer
     import polars as pl
 
     schema, total = scan.collect_schema(), int(scan.select(pl.len()).collect().item())
-    vectors = [n for n, t in schema.items() if isinstance(t, (pl.List, pl.Array)) and t.inner is not None and t.inner.is_numeric()]
+    vectors = [
+        n
+        for n, t in schema.items()
+        if isinstance(t, (pl.List, pl.Array)) and t.inner is not None and t.inner.is_numeric()
+    ]
     known = VECTOR_COLUMNS if any(c in vectors for c in VECTOR_COLUMNS) else TEXT_COLUMNS
     name = chosen(path, list(schema), known, column)
     step = max(_VECTOR_BYTES // (4 * dim), 1) if name in vectors else TEXTS
@@ -108,7 +128,9 @@ def scanned(path: str, scan: Any, dim: int, column: str | None) -> Iterator[Quer
 
 
 def _frames(scan: Any, step: int, total: int) -> Iterator[Any]:
-    """A lazy frame in pieces. Before polars 1.34 there was no other way than to begin anew for each, slow in long row groups."""
+    """A lazy frame in pieces. Before polars 1.34 there was no other way than to begin anew for each, slow in long row
+    groups.
+    """
     if hasattr(scan, "collect_batches"):
         yield from scan.collect_batches(chunk_size=step, maintain_order=True)
     else:
@@ -123,7 +145,9 @@ def _matrix(column: Any, dim: int, path: str) -> tuple[FloatArray, dict[int, str
     lengths = lists.list.len().fill_null(0).to_numpy()
     fits = lengths == dim
     if not fits.any() and len(fits):
-        raise DataError(f"{path}: the embeddings have {lengths.max()} numbers each; this router needs {dim}, of its own encoder")
+        raise DataError(
+            f"{path}: the embeddings have {lengths.max()} numbers each; this router needs {dim}, of its own encoder"
+        )
     x = np.zeros((len(column), dim), dtype=np.float32)
     x[fits] = lists.filter(pl.Series(fits)).explode().cast(pl.Float32).fill_null(np.nan).to_numpy().reshape(-1, dim)
     wrong = {int(i): f"the embedding has {lengths[i]} numbers, not {dim}" for i in np.flatnonzero(~fits)}

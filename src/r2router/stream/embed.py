@@ -25,7 +25,9 @@ _TEXTS = 32  # of a part where several threads share a batch
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A batch whose good rows have vectors. good: their numbers within the batch. counts: their tokens, where they are known."""
+    """A batch whose good rows have vectors. good: their numbers within the batch. counts: their tokens, where they are
+    known.
+    """
 
     batch: QueryBatch
     good: IntArray
@@ -34,7 +36,8 @@ class Embedded:
 
 
 def embedding(batches: Iterator[QueryBatch], encoder: str, engine: Engine, workers: int | None) -> Iterator[Embedded]:
-    """The batches in order, each with its vectors. Texts are embedded by the encoder of a spec; what is embedded already stays.
+    """The batches in order, each with its vectors. Texts are embedded by the encoder of a spec; what is embedded
+    already stays.
 
     workers: threads of the embedded encoder, by default one for each processor. Raises `EncoderError`.
     """
@@ -51,7 +54,9 @@ def embedding(batches: Iterator[QueryBatch], encoder: str, engine: Engine, worke
     else:
         own, maximum = alone(load_encoder(encoder))
         threads = Threads(1 if maximum is None else workers or maximum)
-        yield from _over(_again(first, batches), encoder, threads, partial(_embed_here, own), None if maximum is None else _TEXTS)
+        yield from _over(
+            _again(first, batches), encoder, threads, partial(_embed_here, own), None if maximum is None else _TEXTS
+        )
 
 
 def _again(first: QueryBatch, others: Iterator[QueryBatch]) -> Iterator[QueryBatch]:
@@ -74,7 +79,9 @@ def _ready(batch: QueryBatch) -> Embedded:
 def _over(
     batches: Iterator[QueryBatch], spec: str, executor: Executor, work: Callable[[bytes], bytes], size: int | None
 ) -> Iterator[Embedded]:
-    """size: texts of a part; None: a batch is a part, so that an encoder that looks at many texts at once sees the same ones."""
+    """size: texts of a part; None: a batch is a part, so that an encoder that looks at many texts at once sees the same
+    ones.
+    """
     waiting: deque[tuple[QueryBatch, IntArray, int]] = deque()
 
     def parts() -> Iterator[bytes]:
@@ -82,7 +89,9 @@ def _over(
             good = _good(batch)
             texts = [batch.queries[i] for i in good]
             step = max(size or len(texts), 1)
-            starts = range(0, max(len(texts), 1), step)  # at least one part, so that a batch without a good row keeps its turn
+            starts = range(
+                0, max(len(texts), 1), step
+            )  # at least one part, so that a batch without a good row keeps its turn
             waiting.append((batch, good, len(starts)))
             for at in starts:
                 yield part_of(spec, texts[at : at + step])

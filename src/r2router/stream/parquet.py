@@ -1,4 +1,6 @@
-"""Rows of decisions as Parquet, which cannot be added to: parts on disk that are joined at the end, without holding them all."""
+"""Rows of decisions as Parquet, which cannot be added to: parts on disk that are joined at the end, without holding
+them all.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from r2router.table.write import polars_errors
 _PART = 100_000  # rows of a part: few enough to hold, enough that a long output has few parts
 _PART_BYTES = 64 << 20  # of a part with long texts
 _TYPES: dict[str, Any] = dict.fromkeys(COLUMNS, pl.String)
-_TYPES |= dict.fromkeys(("quality", "spread", "tokens", "cost"), pl.Float64) | dict.fromkeys(("met", "familiar"), pl.Boolean)
+_TYPES |= dict.fromkeys(("quality", "spread", "tokens", "cost"), pl.Float64) | dict.fromkeys(
+    ("met", "familiar"), pl.Boolean
+)
 _TYPES |= {"row": pl.Int64, "max_tokens": pl.Int64, "fallbacks": pl.List(pl.String)}
 
 
@@ -32,11 +36,16 @@ class Parquet:
         self._parts.mkdir()
 
     def write(self, columns: Columns) -> None:
-        plain: dict[str, Sequence[Any]] = {**listed(columns), **{k: v for k, v in columns.items() if isinstance(v, pl.Series)}}
+        plain: dict[str, Sequence[Any]] = {
+            **listed(columns),
+            **{k: v for k, v in columns.items() if isinstance(v, pl.Series)},
+        }
         plain["id"] = [None if v is None else str(v) for v in plain["id"]]
         plain["enforcement"] = enforcement_text(plain["enforcement"])
         fallbacks = _lists("fallbacks", plain.pop("fallbacks"))
-        series = [pl.Series(k, v, dtype=_TYPES[k], strict=False) if k in _TYPES else _own(k, v) for k, v in plain.items()]
+        series = [
+            pl.Series(k, v, dtype=_TYPES[k], strict=False) if k in _TYPES else _own(k, v) for k, v in plain.items()
+        ]
         series.append(fallbacks)
         self._held.append(pl.DataFrame(series))
         if sum(map(len, self._held)) >= _PART or sum(f.estimated_size() for f in self._held) >= _PART_BYTES:
@@ -46,7 +55,9 @@ class Parquet:
         self.write({name: [] for name in COLUMNS})  # so that there is at least one part, also of an empty input
         self._flush()
         with polars_errors():
-            pl.concat(_alike([pl.scan_parquet(path, glob=False) for path in sorted(self._parts.iterdir())])).sink_parquet(self._target)
+            pl.concat(
+                _alike([pl.scan_parquet(path, glob=False) for path in sorted(self._parts.iterdir())])
+            ).sink_parquet(self._target)
 
     def _flush(self) -> None:
         with polars_errors():
@@ -103,7 +114,9 @@ def _common(kinds: set[Any]) -> Any:
 
 @contextmanager
 def parquet_at(address: str) -> Iterator[Parquet]:
-    """A Parquet file at an address that polars writes to (s3://, gs://, az://); the parts are on this machine's disk until the end."""
+    """A Parquet file at an address that polars writes to (s3://, gs://, az://); the parts are on this machine's disk
+    until the end.
+    """
     if not address.lower().endswith(".parquet"):
         raise DataError(f"{address}: at an address only .parquet can be written; name it so, or write to this machine")
     with tempfile.TemporaryDirectory(prefix="r2router-") as folder:

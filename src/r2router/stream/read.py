@@ -2,7 +2,8 @@
 
 Parquet, CSV and JSON lines may be at an address that polars reads, such as `s3://bucket/prompts/*.parquet`.
 
-Every line (or row) of the input is one row of a batch, also a blank or a broken one: the n-th answer is that of the n-th question.
+Every line (or row) of the input is one row of a batch, also a blank or a broken one: the n-th answer is that of the
+n-th question.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ from r2router.stream.texts import csv_lines, json_lines, plain_lines
 PIPED = (".jsonl", ".ndjson", ".csv", ".txt")
 """What may also come from a named pipe."""
 
-READERS = {".jsonl": json_lines, ".ndjson": json_lines, ".csv": csv_lines, ".txt": plain_lines, ".parquet": parquet, ".npy": npy}
+READERS = {
+    ".jsonl": json_lines,
+    ".ndjson": json_lines,
+    ".csv": csv_lines,
+    ".txt": plain_lines,
+    ".parquet": parquet,
+    ".npy": npy,
+}
 
 
 def batches(path: str | Path, dim: int, column: str | None = None) -> Iterator[QueryBatch]:
@@ -50,7 +58,9 @@ def batches(path: str | Path, dim: int, column: str | None = None) -> Iterator[Q
 
 
 def is_address(path: str | Path) -> bool:
-    """Whether it is a place that polars reaches, such as s3://bucket/prompts.parquet, and not a path on this machine."""
+    """Whether it is a place that polars reaches, such as s3://bucket/prompts.parquet, and not a path on this
+    machine.
+    """
     return isinstance(path, str) and "://" in path
 
 

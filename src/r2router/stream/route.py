@@ -65,18 +65,20 @@ def route_file(  # noqa: PLR0913 - all but three are optional, and given by name
     engine: Engine = "threads",
     workers: int | None = None,
 ) -> Summary:
-    """Route every row of a file; a row that cannot be routed gets an `error` in its place. The file's own columns are kept.
+    """Route every row of a file; a row that cannot be routed gets an `error` in its place. The file's own columns are
+    kept.
 
-    source: `.jsonl`, `.csv`, `.txt`, `.parquet` with texts, or `.npy`, `.parquet` with embeddings of the router's encoder; or an
-        address that polars reads (`s3://bucket/prompts/*.parquet`) of Parquet, CSV or JSON lines.
-    target: a path (`.jsonl`, `.csv`, `.parquet`), complete or not there at all; the address of a `.parquet`; or an open binary file
-        for JSON lines.
+    source: `.jsonl`, `.csv`, `.txt`, `.parquet` with texts, or `.npy`, `.parquet` with embeddings of the router's
+        encoder; or an address that polars reads (`s3://bucket/prompts/*.parquet`) of Parquet, CSV or JSON lines.
+    target: a path (`.jsonl`, `.csv`, `.parquet`), complete or not there at all; the address of a `.parquet`; or an open
+        binary file for JSON lines.
     column: of the source, where its name is not query, prompt, text, vector or embedding.
-    engine: where texts are embedded: on the threads of this process, or on a Ray cluster (the one that RAY_ADDRESS names, else one on
-        this machine). Decisions are made here, so that the figures are the same.
+    engine: where texts are embedded: on the threads of this process, or on a Ray cluster (the one that RAY_ADDRESS
+        names, else one on this machine). Decisions are made here, so that the figures are the same.
     workers: threads of the embedded encoder, by default one for each processor.
 
-    Raises `DataError` where the source is of no use, `SaveError`, `EncoderError`, `NoFeasibleArm` where no arm is left at all.
+    Raises `DataError` where the source is of no use, `SaveError`, `EncoderError`, `NoFeasibleArm` where no arm is left
+    at all.
     """
     policy, required, excluded = router.resolve(policy), tuple(require), tuple(exclude)
     if engine not in ("threads", "ray"):
@@ -106,7 +108,9 @@ def route_file(  # noqa: PLR0913 - all but three are optional, and given by name
     return found
 
 
-def _decided(router: Router, item: Embedded, policy: Policy, require: tuple[str, ...], exclude: tuple[str, ...]) -> tuple[Columns, Choices]:
+def _decided(
+    router: Router, item: Embedded, policy: Policy, require: tuple[str, ...], exclude: tuple[str, ...]
+) -> tuple[Columns, Choices]:
     """(rows to write, choices of the good rows) of a batch."""
     counts = item.counts if item.counts is not None else np.full(len(item.good), router.input_tokens.typical)
     parts: list[Choices] = []
@@ -132,7 +136,10 @@ def _decided(router: Router, item: Embedded, policy: Policy, require: tuple[str,
 
 def _sent(enforcement: list[Enforcement]) -> list[dict[str, Any]]:
     """What each request must carry, without what is not to be sent; equal ones are one object."""
-    plain = {id(e): {name: value for name, value in msgspec.structs.asdict(e).items() if value is not None} for e in enforcement}
+    plain = {
+        id(e): {name: value for name, value in msgspec.structs.asdict(e).items() if value is not None}
+        for e in enforcement
+    }
     for fields in plain.values():
         if "instruction" not in fields:
             fields.pop("place")
@@ -144,13 +151,24 @@ def _known(values: FloatArray) -> list[float | None]:
 
 
 def _columns(
-    router: Router, batch: QueryBatch, problems: dict[int, str], good: IntArray, choices: Choices, details: dict[str, list[Any]]
+    router: Router,
+    batch: QueryBatch,
+    problems: dict[int, str],
+    good: IntArray,
+    choices: Choices,
+    details: dict[str, list[Any]],
 ) -> Columns:
     n = len(batch)
     arms = router.chosen_arms(choices)
     parts = {arm: (arm.model, arm.budget) for arm in set(arms)}
-    found: dict[str, list[Any]] = {"arm": arms, "model": [parts[a][0] for a in arms], "budget": [parts[a][1] for a in arms]}
-    found |= {name: getattr(choices, name).tolist() for name in ("quality", "tokens", "cost", "met", "familiar")} | details
+    found: dict[str, list[Any]] = {
+        "arm": arms,
+        "model": [parts[a][0] for a in arms],
+        "budget": [parts[a][1] for a in arms],
+    }
+    found |= {
+        name: getattr(choices, name).tolist() for name in ("quality", "tokens", "cost", "met", "familiar")
+    } | details
     if problems:  # then some rows have no decision
         kept = [(at, i) for at, i in enumerate(good.tolist()) if i not in problems]
         for name, values in found.items():
@@ -159,7 +177,10 @@ def _columns(
                 placed[i] = values[at]
             found[name] = placed
     own = dict(batch.own)
-    ids = [theirs if theirs is not None else known for theirs, known in zip(own.pop("id", batch.ids), batch.ids, strict=True)]
+    ids = [
+        theirs if theirs is not None else known
+        for theirs, known in zip(own.pop("id", batch.ids), batch.ids, strict=True)
+    ]
     columns: dict[str, Any] = {"row": list(range(batch.start, batch.start + n)), "id": ids, **found}
     columns["error"] = [problems.get(i) for i in range(n)]
     names = named(own)

@@ -55,14 +55,18 @@ def csv_lines(path: Path, dim: int, column: str | None) -> Iterator[QueryBatch]:
 
 
 def _csv_rows(path: Path, column: str | None) -> Iterator[QueryRow]:
-    csv.field_size_limit(_LONGEST)  # the limit is the csv module's, for the whole process; its 128 kB are less than a long prompt
+    csv.field_size_limit(
+        _LONGEST
+    )  # the limit is the csv module's, for the whole process; its 128 kB are less than a long prompt
     size = _size(path)
     with io.TextIOWrapper(open_file(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(_counted(file, position := [0]))
         try:
             head = next(reader, None)
             if head is None:
-                raise DataError(f"{path}: the file is empty; a CSV needs a header with one of {', '.join(TEXT_COLUMNS)}")
+                raise DataError(
+                    f"{path}: the file is empty; a CSV needs a header with one of {', '.join(TEXT_COLUMNS)}"
+                )
             at = head.index(chosen(path, head, TEXT_COLUMNS, column))
             id_at = next((head.index(c) for c in ID_COLUMNS if c in head), None)
             for fields in reader:
@@ -74,7 +78,10 @@ def _csv_rows(path: Path, column: str | None) -> Iterator[QueryRow]:
                     problem = f"line {reader.line_num} has {len(fields)} of {len(head)} fields"
                     yield QueryRow("", problem, done, key, own, length)
                 elif len(fields) > len(head):
-                    problem = f"line {reader.line_num} has {len(fields)} fields, the header {len(head)}: put a text with commas in quotes"
+                    problem = (
+                        f"line {reader.line_num} has {len(fields)} fields, the header {len(head)}: put a text with"
+                        " commas in quotes"
+                    )
                     yield QueryRow("", problem, done, key, own, length)
                 else:
                     yield QueryRow(fields[at], unreadable(fields[at]), done, key, own, length)
@@ -88,7 +95,9 @@ def _mended(text: str) -> str:
 
 
 def _counted(lines: Iterator[str], position: list[int]) -> Iterator[str]:
-    """The lines as they are, with the characters read so far (about the bytes) in `position`: a text file cannot tell while iterated."""
+    """The lines as they are, with the characters read so far (about the bytes) in `position`: a text file cannot tell
+    while iterated.
+    """
     for line in lines:
         position[0] += len(line)
         yield line
@@ -109,7 +118,9 @@ def _raw_lines(path: Path) -> Iterator[tuple[bytes | None, float]]:
 
 
 def _size(path: Path) -> float:
-    """Bytes in a file; infinite for a pipe, of which nobody knows how much is to come, and which cannot tell where it is."""
+    """Bytes in a file; infinite for a pipe, of which nobody knows how much is to come, and which cannot tell where it
+    is.
+    """
     return path.stat().st_size or math.inf
 
 

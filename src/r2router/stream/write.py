@@ -64,7 +64,9 @@ def as_text(value: Any) -> str:
 def enforcement_text(values: Iterable[Mapping[str, Any] | None]) -> list[str | None]:
     """The column `enforcement` where a field is text: JSON objects."""
     values = list(values)
-    known = {id(v): None if v is None else as_text(v) for v in {id(v): v for v in values}.values()}  # few different ones recur
+    known = {
+        id(v): None if v is None else as_text(v) for v in {id(v): v for v in values}.values()
+    }  # few different ones recur
     return [known[id(v)] for v in values]
 
 
@@ -77,7 +79,9 @@ class JsonLinesWriter:
     def write(self, columns: Columns) -> None:
         plain = listed(columns)
         names, rows = list(plain), zip(*plain.values(), strict=True)
-        lines = self._encoder.encode_lines([{k: v for k, v in zip(names, row, strict=True) if v is not None} for row in rows])
+        lines = self._encoder.encode_lines(
+            [{k: v for k, v in zip(names, row, strict=True) if v is not None} for row in rows]
+        )
         left = memoryview(lines)
         while left:  # standard output without a buffer (PYTHONUNBUFFERED) may take a part only
             left = left[self._file.write(left) :]
@@ -87,7 +91,9 @@ class JsonLinesWriter:
 
 
 class CsvWriter:
-    """A header and a line a row; an empty field where there is no value. The header has the columns of the first batch."""
+    """A header and a line a row; an empty field where there is no value. The header has the columns of the first
+    batch.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
@@ -121,7 +127,9 @@ FORMATS = (".jsonl", ".ndjson", ".csv", ".parquet")
 
 @contextmanager
 def writer(target: str | Path | BinaryIO) -> Iterator[RowWriter]:
-    """A writer to a path or an address (by its extension) or of JSON lines to an open file. Raises `DataError`, `SaveError`."""
+    """A writer to a path or an address (by its extension) or of JSON lines to an open file. Raises `DataError`,
+    `SaveError`.
+    """
     if not isinstance(target, (str, Path)):
         lines = JsonLinesWriter(target)
         yield lines

@@ -28,7 +28,9 @@ def arms_of(rows: pl.DataFrame) -> list[Model]:
     return [Model(id=m, upstream=m, budgets=tuple(sorted(b.values(), key=budget_order))) for m, b in seen.items()]
 
 
-def fit_to_pool(rows: pl.DataFrame, pool: Pool, *, drop: bool, teach: bool = False) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
+def fit_to_pool(
+    rows: pl.DataFrame, pool: Pool, *, drop: bool, teach: bool = False
+) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
     """(the rows whose arm is in the pool, those that only teach, a note on the others).
 
     drop, teach: what becomes of rows whose arm is not in the pool; where neither is said they raise `DataError`.
@@ -48,29 +50,36 @@ def fit_to_pool(rows: pl.DataFrame, pool: Pool, *, drop: bool, teach: bool = Fal
         )
     rest = rows.filter(arms.is_in(list(pool.arms)))
     if rest.is_empty():
-        raise DataError(f"no rows are left: none of the {len(rows)} is of an arm in the pool ({', '.join(pool.arms[:6])})")
+        raise DataError(
+            f"no rows are left: none of the {len(rows)} is of an arm in the pool ({', '.join(pool.arms[:6])})"
+        )
     if teach:
         models = listing(strange["model"].unique(maintain_order=True).to_list(), maximum=3)
         return rest, strange, [f"{len(strange):,} rows of arms that are not in the pool teach only ({models})"]
     return rest, strange.clear(), [f"{len(strange)} rows of arms that are not in the pool were left out"]
 
 
-def pivot(rows: pl.DataFrame, pool: Pool, names: Sequence[str], queries: pl.DataFrame) -> dict[str, tuple[str, ...] | FloatArray]:
-    """The words of each query and one (n, arms) array a name. Several samples of a cell give their mean; a failed call gives nothing.
+def pivot(
+    rows: pl.DataFrame, pool: Pool, names: Sequence[str], queries: pl.DataFrame
+) -> dict[str, tuple[str, ...] | FloatArray]:
+    """The words of each query and one (n, arms) array a name. Several samples of a cell give their mean; a failed call
+    gives nothing.
 
     queries: one row for each query, in the order of the arrays' rows.
     """
     if len(queries) * len(pool) > max(_CELLS, _CELLS_PER_ROW * len(rows)):
         raise DataError(
-            f"{len(queries):,} queries x {len(pool):,} arms for {len(rows):,} rows would be almost empty arrays: read fewer models, "
-            "or the sources apart"
+            f"{len(queries):,} queries x {len(pool):,} arms for {len(rows):,} rows would be almost empty arrays: read"
+            " fewer models, or the sources apart"
         )
     row = {q: i for i, q in enumerate(queries["query_id"])}
     cells = rows.with_columns(pl.when(pl.col("error").is_null()).then(pl.col(n)).alias(n) for n in names)
     if rows["sample"].null_count() < len(rows):
         cells = cells.group_by("query_id", "model", "budget", maintain_order=True).agg(pl.col(n).mean() for n in names)
     at_row = cells["query_id"].replace_strict(row, return_dtype=pl.Int64).to_numpy()
-    arms = (cells["model"] + "@" + cells["budget"]).replace_strict({str(a): i for a, i in pool.index.items()}, return_dtype=pl.Int64)
+    arms = (cells["model"] + "@" + cells["budget"]).replace_strict(
+        {str(a): i for a, i in pool.index.items()}, return_dtype=pl.Int64
+    )
     arrays: dict[str, tuple[str, ...] | FloatArray] = {}
     for name in names:
         array = np.full((len(queries), len(pool)), np.nan)
@@ -80,15 +89,23 @@ def pivot(rows: pl.DataFrame, pool: Pool, names: Sequence[str], queries: pl.Data
     return {ours: tuple(queries[theirs]) for ours, theirs in words.items()} | arrays
 
 
-def responses_of(rows: pl.DataFrame, pool: Pool, sources: Sequence[AnswerSource | None], queries: Sequence[str]) -> ResponseIndex | None:
-    """Where the answer of each cell stands, of its first sample; None where no source has answers. queries: the ids of the table's."""
+def responses_of(
+    rows: pl.DataFrame, pool: Pool, sources: Sequence[AnswerSource | None], queries: Sequence[str]
+) -> ResponseIndex | None:
+    """Where the answer of each cell stands, of its first sample; None where no source has answers. queries: the ids of
+    the table's.
+    """
     if not any(sources):
         return None
     row = {q: i for i, q in enumerate(queries)}
-    cells = rows.filter(pl.col("error").is_null() & pl.col(FILE).is_in([i for i, one in enumerate(sources) if one is not None]))
+    cells = rows.filter(
+        pl.col("error").is_null() & pl.col(FILE).is_in([i for i, one in enumerate(sources) if one is not None])
+    )
     cells = cells.unique(["query_id", "model", "budget"], keep="first", maintain_order=True)
     at = np.full((len(queries), len(pool)), NOWHERE, dtype=np.int64)
-    arms = (cells["model"] + "@" + cells["budget"]).replace_strict({str(a): i for a, i in pool.index.items()}, return_dtype=pl.Int64)
+    arms = (cells["model"] + "@" + cells["budget"]).replace_strict(
+        {str(a): i for a, i in pool.index.items()}, return_dtype=pl.Int64
+    )
     rows_of = cells["query_id"].replace_strict(row, return_dtype=pl.Int64).to_numpy()
     at[rows_of, arms.to_numpy()] = cells.select(place(pl.col(FILE), pl.col(ROW))).to_series().to_numpy()
     return ResponseIndex(tuple(sources), at)
@@ -100,7 +117,11 @@ def controls_of(rows: pl.DataFrame) -> tuple[dict[str, str], list[str]]:
     arm = pl.concat_str("model", "budget", separator="@").alias("arm")
     counts = known.group_by(arm, "control", maintain_order=True).len().sort("len", descending=True, maintain_order=True)
     mixed = counts.filter(pl.col("arm").is_duplicated())["arm"].unique(maintain_order=True).to_list()
-    notes = [f"the budgets of {listing(mixed)} were enforced in several ways; the most frequent one counts"] if mixed else []
+    notes = (
+        [f"the budgets of {listing(mixed)} were enforced in several ways; the most frequent one counts"]
+        if mixed
+        else []
+    )
     first = counts.unique("arm", keep="first", maintain_order=True)
     return dict(zip(first["arm"].to_list(), first["control"].to_list(), strict=True)), notes
 

@@ -1,4 +1,6 @@
-"""The outcome tables that come with r2router, by the names that they go by everywhere; `r2router.mini` says what they are."""
+"""The outcome tables that come with r2router, by the names that they go by everywhere; `r2router.mini` says what they
+are.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ TABLES: dict[str, Path] = {
     "r2bench-mini": _HERE / "prefix_sharing.parquet",
     "r2bench-mini-instruction": _HERE / "instruction.parquet",
 }
-"""The tables by name: budgets enforced by cutting one long answer (all queries), and by words and a hard cap (a part of the queries)."""
+"""The tables by name: budgets enforced by cutting one long answer (all queries), and by words and a hard cap (a part of
+the queries).
+"""
 
 
 def shown_name(path: str) -> str:

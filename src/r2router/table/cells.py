@@ -18,13 +18,17 @@ _COMMA = re.compile(r"[+-]?\d*,\d+")
 
 
 def column_of(frame: pl.DataFrame, column: str, kind: Any, known_as: str, name: str, scale: float = 1.0) -> pl.Series:
-    """A column as text or numbers; nulls where the frame does not have it. scale: what the numbers are divided by. Raises `DataError`."""
+    """A column as text or numbers; nulls where the frame does not have it. scale: what the numbers are divided by.
+    Raises `DataError`.
+    """
     if column not in frame.columns:
         return pl.repeat(None, len(frame), dtype=kind, eager=True)
     try:
         return _numbers(frame[column], known_as, name, scale) if kind == pl.Float64 else _text(frame[column])
     except pl.exceptions.PolarsError:
-        raise DataError(f"{name}: column {column!r} cannot be read as {'numbers' if kind == pl.Float64 else 'text'}") from None
+        raise DataError(
+            f"{name}: column {column!r} cannot be read as {'numbers' if kind == pl.Float64 else 'text'}"
+        ) from None
 
 
 def without_nothing(column: pl.Expr, but: frozenset[str] = frozenset()) -> pl.Expr:
@@ -42,7 +46,9 @@ def _text(column: pl.Series) -> pl.Series:
 
 
 def _numbers(column: pl.Series, ours: str, name: str, scale: float) -> pl.Series:
-    """As numbers; NaN is null, as nothing was observed either way. Raises `DataError` naming the first row that is no number."""
+    """As numbers; NaN is null, as nothing was observed either way. Raises `DataError` naming the first row that is no
+    number.
+    """
     numbers = column.cast(pl.Float64, strict=False)
     if numbers.null_count() > column.null_count():
         words = column.cast(pl.String).str.strip_chars().str.to_lowercase()
@@ -52,7 +58,10 @@ def _numbers(column: pl.Series, ours: str, name: str, scale: float) -> pl.Series
         numbers = words.cast(pl.Float64, strict=False)
         if numbers.null_count() > words.null_count():
             row = int((numbers.is_null() & words.is_not_null()).arg_max() or 0)
-            raise DataError(f"{name}, row {row + 1}: {ours} is {column[row]!r}; it must be a number{_mend(str(column[row]).strip(), ours)}")
+            raise DataError(
+                f"{name}, row {row + 1}: {ours} is {column[row]!r}; it must be a"
+                f" number{_mend(str(column[row]).strip(), ours)}"
+            )
     numbers = numbers.fill_nan(None)
     return numbers if scale == 1 else numbers / scale
 
@@ -62,5 +71,8 @@ def _mend(value: str, ours: str) -> str:
         way = "give --scale 100 (scale=100)" if ours == "quality" else "write it without the sign"
         return f" and not a percentage: {way}"
     if _COMMA.fullmatch(value):
-        return f" with a decimal point and without separators of thousands: write {value.replace(',', '.')} or {value.replace(',', '')}"
+        return (
+            f" with a decimal point and without separators of thousands: write {value.replace(',', '.')} or"
+            f" {value.replace(',', '')}"
+        )
     return ""

@@ -1,8 +1,9 @@
 """How much memory a Parquet file unpacks to, read from its own page headers before any of it is unpacked.
 
-A file of some kilobytes can hold gigabytes: a run of one value, a page of zeros, a dictionary entry that a million rows point to. The
-footer says how large things are, but a hostile one may lie; the header in front of each page is what a reader allocates by, so
-those are summed. Format: https://parquet.apache.org/docs/file-format (Thrift, compact protocol).
+A file of some kilobytes can hold gigabytes: a run of one value, a page of zeros, a dictionary entry that a million rows
+point to. The footer says how large things are, but a hostile one may lie; the header in front of each page is what a
+reader allocates by, so those are summed. Format: https://parquet.apache.org/docs/file-format (Thrift, compact
+protocol).
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ _TEXTS = frozenset({3, 6, 7})  # physical types INT96, BYTE_ARRAY and FIXED_LEN_
 
 
 def check_unpacked(path: str | Path, columns: Collection[str] | None = None, *, in_parts: bool = False) -> None:
-    """Raise `DataError` where the columns (None: all) of a Parquet file unpack to far more than such a file should, or memory has.
+    """Raise `DataError` where the columns (None: all) of a Parquet file unpack to far more than such a file should, or
+    memory has.
 
-    in_parts: it is read a row group at a time, so that only the largest counts. A file that is no whole Parquet file raises nothing:
-    whoever reads it says what is wrong.
+    in_parts: it is read a row group at a time, so that only the largest counts. A file that is no whole Parquet file
+    raises nothing: whoever reads it says what is wrong.
     """
     path = Path(path)
     size = path.stat().st_size
@@ -42,8 +44,8 @@ def check_unpacked(path: str | Path, columns: Collection[str] | None = None, *, 
     unpacked = (max(groups, default=0)) if in_parts else sum(groups)
     if unpacked > max(SAFE, min(_RATIO * size, _memory() // 2)):
         raise DataError(
-            f"{path}: has {size:,} bytes and would take {unpacked / 1e9:,.1f} GB of memory; where that is meant, write it as several files "
-            "(a folder of them reads as one table)"
+            f"{path}: has {size:,} bytes and would take {unpacked / 1e9:,.1f} GB of memory; where that is meant, write"
+            " it as several files (a folder of them reads as one table)"
         )
 
 

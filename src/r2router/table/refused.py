@@ -1,7 +1,8 @@
 """Data that must not be learned from, known by its fields.
 
-RouterArena (arXiv 2510.00202) is for evaluation only: its README says that submissions that train, fit or tune any component of a
-router on its data are rejected. So no outcome table is made of its prompts, its predictions or its results.
+RouterArena (arXiv 2510.00202) is for evaluation only: its README says that submissions that train, fit or tune any
+component of a router on its data are rejected. So no outcome table is made of its prompts, its predictions or its
+results.
 """
 
 from __future__ import annotations
@@ -14,11 +15,19 @@ import msgspec
 from r2router.errors import DataError
 
 POLICY = (
-    "RouterArena is an evaluation-only dataset: a router that is trained, fitted or tuned on its prompts or results is refused by its "
-    "leaderboard, so no table is read from them (to see results: r2router arena read)"
+    "RouterArena is an evaluation-only dataset: a router that is trained, fitted or tuned on its prompts or results is"
+    " refused by its leaderboard, so no table is read from them (to see results: r2router arena read)"
 )
 _INDEX = "global index"
-_BESIDE = {"prediction", "prompt formatted", "prompt", "generated result", "llm selected", "evaluation result", "question"}
+_BESIDE = {
+    "prediction",
+    "prompt formatted",
+    "prompt",
+    "generated result",
+    "llm selected",
+    "evaluation result",
+    "question",
+}
 
 
 def refuse_fields(fields: Iterable[str], name: str) -> None:

@@ -1,4 +1,5 @@
-"""What the arms answered, read from the table's files when it is asked for: a table holds the place of each answer, and no text.
+"""What the arms answered, read from the table's files when it is asked for: a table holds the place of each answer, and
+no text.
 
 A place is the number of the source and the row there, so that parts of a table (`Table.take`) share the sources.
 """
@@ -21,7 +22,8 @@ from r2router.types import IntArray
 TEXTS = ("response", "finish_reason")
 """Columns of a source that a table does not hold."""
 NUMBERS = ("logprob", "latency_s")
-"""The same, numbers: mean log-probability of the answer's tokens (natural logarithm), and seconds that the call took."""
+"""The same, numbers: mean log-probability of the answer's tokens (natural logarithm), and seconds that the call took.
+"""
 
 NOWHERE = -1
 _FILE = 1 << 32  # rows of one source
@@ -41,7 +43,8 @@ class Reply(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnswerSource:
-    """Where answers stand. frame: a data frame of the caller's, or None for a file at `path`. columns: ours -> the source's name.
+    """Where answers stand. frame: a data frame of the caller's, or None for a file at `path`. columns: ours -> the
+    source's name.
 
     stamp: size and time of the file as it was read, so that another file of that name is noticed.
     """
@@ -53,7 +56,9 @@ class AnswerSource:
     stamp: tuple[int, int] = (0, 0)
 
     @classmethod
-    def of(cls, name: str, path: str, there: Sequence[str], columns: dict[str, str], frame: pl.DataFrame | None) -> AnswerSource | None:
+    def of(
+        cls, name: str, path: str, there: Sequence[str], columns: dict[str, str], frame: pl.DataFrame | None
+    ) -> AnswerSource | None:
         """None where the source has no answers, or is not on this machine."""
         found = {ours: theirs for ours in (*TEXTS, *NUMBERS) if (theirs := columns.get(ours, ours)) in there}
         if "response" not in found or (frame is None and not path):
@@ -92,7 +97,9 @@ class ResponseIndex:
         return replace(self, at=np.where(arms >= 0, self.at[:, arms], NOWHERE))
 
     def cells(self) -> Iterator[tuple[int, int, str, str]]:
-        """(query, arm, answer, finish reason) of every answer that is not empty, in the order of the sources. Raises `DataError`."""
+        """(query, arm, answer, finish reason) of every answer that is not empty, in the order of the sources. Raises
+        `DataError`.
+        """
         return (reply[:4] for reply in self.replies())
 
     def replies(self) -> Iterator[Reply]:
@@ -106,11 +113,16 @@ class ResponseIndex:
             if source is None or begin == end:
                 continue
             for first, part in source.parts():
-                low, high = np.searchsorted(places[begin:end], (number * _FILE + first, number * _FILE + first + len(part))) + begin
+                low, high = (
+                    np.searchsorted(places[begin:end], (number * _FILE + first, number * _FILE + first + len(part)))
+                    + begin
+                )
                 here = part[places[low:high] - number * _FILE - first]
                 blank: list[Any] = [None] * len(here)
                 columns = [here[name].to_list() if name in here.columns else blank for name in (*TEXTS, *NUMBERS)]
-                for row, arm, text, why, logprob, seconds in zip(rows[low:high].tolist(), arms[low:high].tolist(), *columns, strict=True):
+                for row, arm, text, why, logprob, seconds in zip(
+                    rows[low:high].tolist(), arms[low:high].tolist(), *columns, strict=True
+                ):
                     if text and text.strip():
                         yield Reply(row, arm, text, why or "", _number(logprob), _number(seconds))
 
@@ -149,6 +161,8 @@ def _scan(path: str, columns: list[str]) -> Iterator[pl.DataFrame]:
         elif kind == ".csv":  # text files cannot be entered in the middle
             yield pl.scan_csv(path, infer_schema=False, glob=False).select(columns).collect()
         else:
-            yield pl.scan_ndjson(io.BytesIO(Path(path).read_bytes()), infer_schema_length=None).select(columns).collect()
+            yield (
+                pl.scan_ndjson(io.BytesIO(Path(path).read_bytes()), infer_schema_length=None).select(columns).collect()
+            )
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path}: its answers cannot be read ({str(error).splitlines()[0][:200]})") from None

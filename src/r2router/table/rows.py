@@ -1,6 +1,7 @@
 """Outcome tables of any layout as checked rows: the one door, whatever the file.
 
-The long format has one row per (query, arm); its columns are listed in `COLUMNS`. `r2router.table.wide` turns the other layout into it.
+The long format has one row per (query, arm); its columns are listed in `COLUMNS`. `r2router.table.wide` turns the other
+layout into it.
 """
 
 from __future__ import annotations
@@ -28,18 +29,32 @@ from r2router.types import Budget
 
 COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("query_id", "task", "query", "model", "budget"), pl.String),
-    **dict.fromkeys(("quality", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd"), pl.Float64),
-    **dict.fromkeys(("error", "sample", "judge", "control", "simulated", "tokens_basis", "tokens_visible_only"), pl.String),
+    **dict.fromkeys(
+        ("quality", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd"), pl.Float64
+    ),
+    **dict.fromkeys(
+        ("error", "sample", "judge", "control", "simulated", "tokens_basis", "tokens_visible_only"), pl.String
+    ),
 }
 MEASURED, UNMEASURED = ("api", "text", "run_mean", "from_cost"), ("visible_text", "none")
-"""What `tokens_basis` may say of a row's output tokens: reported by the API, counted on the whole output, the run's mean, worked out
-from the cost; or of the visible text alone, and not known. Counts of the second kind are not used: hidden thinking is billed too."""
+"""What `tokens_basis` may say of a row's output tokens: reported by the API, counted on the whole output, the run's
+mean, worked out from the cost; or of the visible text alone, and not known. Counts of the second kind are not used:
+hidden thinking is billed too.
+"""
 
 _REQUIRED = ("query", "model", "budget", "quality")
 _AMOUNTS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_usd")
 _MAX = 1e9  # tokens or dollars of one answer that no answer can have
 _BROKEN_SHARE = 0.01  # so many rows may hold an impossible amount before the file counts as broken
-_LONGEST = {"model": 300, "budget": 300, "task": 1_000, "judge": 1_000, "control": 300, "sample": 1_000, "simulated": 10_000}  # characters
+_LONGEST = {
+    "model": 300,
+    "budget": 300,
+    "task": 1_000,
+    "judge": 1_000,
+    "control": 300,
+    "sample": 1_000,
+    "simulated": 10_000,
+}  # characters
 _OTHER_NAMES = {
     "query": (*QUERY_NAMES, "q", "instruction", "problem"),
     "model": ("llm", "model_name", "model_id", "engine"),
@@ -52,8 +67,9 @@ _OTHER_NAMES = {
 class Reading:
     """How foreign tables are to be understood.
 
-    columns: our name -> the source's. judge: whose rows to take, where several judges scored. scale: the quality of a correct answer
-    there, which becomes 1. rename: name of a model or budget there -> its name here. keep: keep the other columns of the sources too.
+    columns: our name -> the source's. judge: whose rows to take, where several judges scored. scale: the quality of a
+    correct answer there, which becomes 1. rename: name of a model or budget there -> its name here. keep: keep the
+    other columns of the sources too.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -70,8 +86,8 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Checked rows. files: (name, sha256) of each source that is a file. names: of every source, as `FILE` counts them. answers: where they
-    stand in each source.
+    """Checked rows. files: (name, sha256) of each source that is a file. names: of every source, as `FILE` counts them.
+    answers: where they stand in each source.
     """
 
     frame: pl.DataFrame
@@ -82,7 +98,9 @@ class Rows:
 
 
 def read_rows(source: Any, reading: Reading) -> Rows:
-    """The rows of one or several sources, at most one per query, arm and sample. Raises `DataError` naming source, row and value."""
+    """The rows of one or several sources, at most one per query, arm and sample. Raises `DataError` naming source, row
+    and value.
+    """
     rows = read_all_rows(source, reading)
     name = ", ".join(dict.fromkeys(rows.names))
     frame, notes = rows.frame, rows.notes
@@ -98,9 +116,14 @@ def read_all_rows(source: Any, reading: Reading) -> Rows:
     """As `read_rows`, of all judges; a cell may then stand there more than once."""
     columns = reading.columns
     if unknown := set(columns) - {*COLUMNS, *TEXTS, *NUMBERS}:
-        raise DataError(f"column mapping: {min(unknown)!r} is not a column of ours{suggest(min(unknown), [*COLUMNS, *TEXTS, *NUMBERS])}")
+        raise DataError(
+            f"column mapping: {min(unknown)!r} is not a column of"
+            f" ours{suggest(min(unknown), [*COLUMNS, *TEXTS, *NUMBERS])}"
+        )
     if not 0 < reading.scale < float("inf"):
-        raise DataError(f"scale is {reading.scale}; it is the quality of a correct answer in the source, for example 100")
+        raise DataError(
+            f"scale is {reading.scale}; it is the quality of a correct answer in the source, for example 100"
+        )
     sources = source if isinstance(source, (list, tuple)) else [source]
     if not sources:
         raise DataError("no table is given: name at least one file or data frame")
@@ -128,11 +151,15 @@ def read_all_rows(source: Any, reading: Reading) -> Rows:
         raise DataError(f"{', '.join(names)}: no rows; an outcome table has one row per query, model and budget")
     said = ", ".join(names)
     if absent := [(ours, theirs) for ours, theirs in columns.items() if theirs not in there]:
-        raise DataError(f"{said}: no column {absent[0][1]!r}, which is mapped to {absent[0][0]!r}{suggest(absent[0][1], there)}")
+        raise DataError(
+            f"{said}: no column {absent[0][1]!r}, which is mapped to {absent[0][0]!r}{suggest(absent[0][1], there)}"
+        )
     whole = pl.concat(frames, how="diagonal_relaxed" if reading.keep else "vertical")
     if absent_names := set(reading.rename) - renamed:
         known = [*whole["model"].unique(maintain_order=True), *whole["budget"].unique(maintain_order=True)]
-        raise DataError(f"{said}: no model or budget is called {listing(sorted(absent_names))}{suggest(min(absent_names), known)}")
+        raise DataError(
+            f"{said}: no model or budget is called {listing(sorted(absent_names))}{suggest(min(absent_names), known)}"
+        )
     return Rows(whole, tuple(files), tuple(notes), tuple(names), tuple(answers))
 
 
@@ -180,7 +207,9 @@ def _renamed(rows: pl.DataFrame, names: Mapping[str, str]) -> tuple[pl.DataFrame
 
 
 def _check(rows: pl.DataFrame, read: Source) -> tuple[pl.DataFrame, list[str]]:
-    """Checked rows and notes. An impossible amount in a few rows is a failed measurement, and counts as not observed."""
+    """Checked rows and notes. An impossible amount in a few rows is a failed measurement, and counts as not
+    observed.
+    """
     name = read.name
     _check_sizes(rows, read)
     rows = rows.with_columns(pl.col("model", "budget").str.strip_chars())  # "m, 100" as people write CSV
@@ -197,7 +226,11 @@ def _check(rows: pl.DataFrame, read: Source) -> tuple[pl.DataFrame, list[str]]:
     for column in ("model", "budget"):
         bad = rows.filter(pl.col(column).str.contains(r"[@\s\p{C}]"))
         other = "".join(c if c.isalnum() or c in "._-:/+" else "-" for c in bad[column][0]) if len(bad) else ""
-        rule = f"must not hold '@', white space or control characters: --rename {shlex.quote(f'{bad[column][0]}={other}')}" if other else ""
+        rule = (
+            f"must not hold '@', white space or control characters: --rename {shlex.quote(f'{bad[column][0]}={other}')}"
+            if other
+            else ""
+        )
         _refuse(bad, name, column, f"{rule} calls it otherwise (rename={{...}})")
     out = rows.filter(~pl.col("quality").is_between(0, 1))
     _refuse(out, name, "quality", "must lie in [0, 1]; for percentages give --scale 100 (scale=100)")
@@ -208,7 +241,12 @@ def _check(rows: pl.DataFrame, read: Source) -> tuple[pl.DataFrame, list[str]]:
         if broken.is_empty():
             continue
         if len(broken) > _BROKEN_SHARE * len(rows):
-            _refuse(broken, name, column, f"must be finite and at least 0, at most {_MAX:g} ({len(broken)} of {len(rows)} rows are not)")
+            _refuse(
+                broken,
+                name,
+                column,
+                f"must be finite and at least 0, at most {_MAX:g} ({len(broken)} of {len(rows)} rows are not)",
+            )
         first = broken.row(0, named=True)
         where = f"row {first[ROW]}, {first['model']}@{first['budget']}: {first[column]:g}"
         notes.append(f"{name}: {len(broken)} impossible {column} count as not observed (first: {where})")
@@ -232,7 +270,9 @@ def _measured(rows: pl.DataFrame, name: str) -> tuple[pl.DataFrame, list[str]]:
     if gone.is_empty():
         return rows, []
     rows = rows.with_columns(pl.when(~out).then(pl.col(c)).alias(c) for c in tokens)
-    return rows, [f"{name}: {len(gone):,} token counts are of the visible text alone; they are not used for lengths and costs"]
+    return rows, [
+        f"{name}: {len(gone):,} token counts are of the visible text alone; they are not used for lengths and costs"
+    ]
 
 
 def _check_sizes(rows: pl.DataFrame, read: Source) -> None:
@@ -247,7 +287,10 @@ def _check_sizes(rows: pl.DataFrame, read: Source) -> None:
         once = rows.unique("query" if rows["query_id"].null_count() else "query_id")
         words = int(once["query"].str.len_bytes().sum()) + int(once["query_id"].str.len_bytes().sum() or 0)
         if words > allowed:
-            raise DataError(f"{read.name}: has {read.bytes:,} bytes and texts of {words / 1e9:,.1f} GB; that is no table of outcomes")
+            raise DataError(
+                f"{read.name}: has {read.bytes:,} bytes and texts of {words / 1e9:,.1f} GB; that is no table of"
+                " outcomes"
+            )
 
 
 def _budgets(rows: pl.DataFrame, name: str) -> pl.Series:
@@ -290,8 +333,9 @@ def _check_duplicates(rows: pl.DataFrame, names: Sequence[str]) -> None:
         scores = same["quality"].drop_nulls().unique(maintain_order=True)
         differ = f", with quality {scores[0]:g} and {scores[1]:g}" if len(scores) > 1 else ""
         raise DataError(
-            f"{', '.join(dict.fromkeys(names))}: query {first['query_id']!r} has {first['model']}@{first['budget']} more than once: "
-            f"{_places(same, names)}{differ} ({len(twice)} rows so); keep one, or number them in a column 'sample'"
+            f"{', '.join(dict.fromkeys(names))}: query {first['query_id']!r} has {first['model']}@{first['budget']}"
+            f" more than once: {_places(same, names)}{differ} ({len(twice)} rows so); keep one, or number them in a"
+            " column 'sample'"
         )
 
 

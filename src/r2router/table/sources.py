@@ -86,11 +86,17 @@ def read_source(one: Any, wanted: Wanted) -> Source:
         frame, columns, notes = reader(path, wanted)
     except pl.exceptions.NoDataError:
         raise DataError(f"{path}: the file is empty") from None
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:  # a damaged Parquet file makes polars panic
+    except (
+        pl.exceptions.PolarsError,
+        pl.exceptions.PanicException,
+        OSError,
+    ) as error:  # a damaged Parquet file makes polars panic
         why = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise DataError(f"{path}: cannot be read as {suffix.lstrip('.') or 'Parquet'} ({why})") from None
     name = shown_name(path)
-    return Source(name, frame, tuple(columns), "" if remote else path, notes, 0 if remote else Path(path).stat().st_size)
+    return Source(
+        name, frame, tuple(columns), "" if remote else path, notes, 0 if remote else Path(path).stat().st_size
+    )
 
 
 def sha256(path: Path) -> str:
@@ -153,7 +159,9 @@ def _check_columns(path: str, count: int) -> None:
 
 
 def _check_lines(path: str) -> None:
-    """Refuse JSON lines that are nested too deeply or have so many different fields that a frame of them would not end."""
+    """Refuse JSON lines that are nested too deeply or have so many different fields that a frame of them would not
+    end.
+    """
     fields = set[str]()
     decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
     with Path(path).open("rb") as file:

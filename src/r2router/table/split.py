@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def split_queries(queries: Sequence[str], test: float, seed: int) -> tuple[IntArray, IntArray]:
     """(train, test) numbers of queries; near-duplicates stay together (`groups_of`).
 
-    A permutation by `numpy.random.default_rng(seed)`, as in the paper's released code. Raises `DataError` where a part would be empty.
+    A permutation by `numpy.random.default_rng(seed)`, as in the paper's released code. Raises `DataError` where a part
+    would be empty.
     """
     if not 0 < test < 1:
         raise DataError(f"test is {test}; the share of queries held out lies between 0 and 1, for example 0.2")
@@ -37,7 +38,9 @@ def split_queries(queries: Sequence[str], test: float, seed: int) -> tuple[IntAr
 
 
 def write_part(rows: pl.DataFrame, query_ids: Sequence[str], path: Path, vectors: Any = None) -> None:
-    """Write the rows of some queries, and their embeddings (in the same order) beside them as `.vectors.npy`. Raises `SaveError`."""
+    """Write the rows of some queries, and their embeddings (in the same order) beside them as `.vectors.npy`. Raises
+    `SaveError`.
+    """
     from r2router.files import whole_file
     from r2router.table.write import write_frame
 
@@ -48,7 +51,9 @@ def write_part(rows: pl.DataFrame, query_ids: Sequence[str], path: Path, vectors
 
 
 def rows_of(rows: pl.DataFrame, query_ids: Sequence[str]) -> pl.DataFrame:
-    """The checked rows of some queries, in their order, as they are written to files: without columns of ours that hold nothing."""
+    """The checked rows of some queries, in their order, as they are written to files: without columns of ours that hold
+    nothing.
+    """
     from r2router.table.rows import COLUMNS, FILE, ROW
 
     at = rows["query_id"].replace_strict(list(query_ids), range(len(query_ids)), default=None, return_dtype=pl.Int64)
@@ -58,13 +63,20 @@ def rows_of(rows: pl.DataFrame, query_ids: Sequence[str]) -> pl.DataFrame:
 
 
 def split_table(
-    sources: Any, out: str | Path, *, test: float = 0.2, seed: int = 42, reading: Reading | None = None, vectors: Any = None
+    sources: Any,
+    out: str | Path,
+    *,
+    test: float = 0.2,
+    seed: int = 42,
+    reading: Reading | None = None,
+    vectors: Any = None,
 ) -> tuple[tuple[Path, int], tuple[Path, int]]:
-    """Write `OUT.train.parquet` and `OUT.test.parquet` for `out` = `OUT.parquet` (or .csv, .jsonl); each path and its number of queries.
+    """Write `OUT.train.parquet` and `OUT.test.parquet` for `out` = `OUT.parquet` (or .csv, .jsonl); each path and its
+    number of queries.
 
-    All columns of the sources are kept, under our names, and all rows of a query, whoever judged them, go the same way. The parts are
-    those of `Table.split` with the same share and seed. vectors: embeddings of the queries, in the table's order, written as
-    `OUT.train.vectors.npy` and `OUT.test.vectors.npy`. Raises `DataError`, `SaveError`.
+    All columns of the sources are kept, under our names, and all rows of a query, whoever judged them, go the same way.
+    The parts are those of `Table.split` with the same share and seed. vectors: embeddings of the queries, in the
+    table's order, written as `OUT.train.vectors.npy` and `OUT.test.vectors.npy`. Raises `DataError`, `SaveError`.
     """
     from dataclasses import replace
 
@@ -79,6 +91,8 @@ def split_table(
     written = []
     for name, numbers in zip(("train", "test"), split_queries(queries["query"].to_list(), test, seed), strict=True):
         path = Path(out).with_suffix(f".{name}{Path(out).suffix}")
-        write_part(rows, queries["query_id"].gather(numbers).to_list(), path, None if vectors is None else vectors[numbers])
+        write_part(
+            rows, queries["query_id"].gather(numbers).to_list(), path, None if vectors is None else vectors[numbers]
+        )
         written.append((path, len(numbers)))
     return written[0], written[1]

@@ -41,9 +41,11 @@ class Table:
     notes: what was unusual in them, in words.
     simulations: how its simulated rows were made; empty where all outcomes are real.
     controls: arm -> how its budget was enforced when it was collected (column `control`), where that is recorded.
-    held_out: it is the test part of a `split`, so that a router of the other part has not seen it, though both are from one file.
+    held_out: it is the test part of a `split`, so that a router of the other part has not seen it, though both are from
+    one file.
     responses: where the answers stand in the sources, which are read when they are needed; None where there are none.
-    teaching: (n, others) quality of arms that are not in the pool, as their price is not known: they show how hard a query is.
+    teaching: (n, others) quality of arms that are not in the pool, as their price is not known: they show how hard a
+    query is.
     source_of: (n,) the number in `sources` of the file that each query stands in first; None where that is not known.
     """
 
@@ -85,10 +87,11 @@ class Table:
         pool: fixes the arms and their order; without one it is inferred: the union of the arms of all sources.
         prices: for an inferred pool, as in `Pool.with_prices`.
         columns: our name -> the source's name, for foreign layouts: `{"query": "prompt", "quality": "score"}`.
-        judge: whose rows to take, where several judges scored the same cells; `""` for rows that name none. See `judges`.
+        judge: whose rows to take, where several judges scored the same cells; `""` for rows that name none. See
+            `judges`.
         drop_unknown: leave out rows whose arm is not in the pool, instead of raising.
-        unpriced: what becomes of models without a price (or outside the pool): "teach" learns how hard queries are from them and keeps
-            them out of the pool, "drop" leaves them out; without it they raise.
+        unpriced: what becomes of models without a price (or outside the pool): "teach" learns how hard queries are from
+            them and keeps them out of the pool, "drop" leaves them out; without it they raise.
         scale: the quality that a correct answer has in the source, where that is not 1: 100 for percentages.
         rename: name of a model or budget in the source -> its name here, for names that hold `@` or white space.
 
@@ -102,7 +105,9 @@ class Table:
 
     @staticmethod
     def judges(sources: Any, *, columns: Mapping[str, str] | None = None) -> dict[str, int]:
-        """Scored rows of each judge in the sources, the most first; `""` stands for rows that name none. Raises `DataError`."""
+        """Scored rows of each judge in the sources, the most first; `""` stands for rows that name none. Raises
+        `DataError`.
+        """
         from r2router.table.judges import count_judges
         from r2router.table.rows import Reading, read_all_rows
 
@@ -136,7 +141,11 @@ class Table:
         rows, others, dropped = fit_to_pool(rows, pool, drop=drop_unknown or unpriced == "drop", teach=teach)
         queries = pl.concat([rows, others]).unique("query_id", keep="first", maintain_order=True)
         columns: dict[str, Any] = pivot(rows, pool, ARRAYS, queries)
-        of = queries[FILE].cast(pl.Int64).to_numpy().astype(np.intp) if FILE in queries.columns else np.full(1, len(sources))
+        of = (
+            queries[FILE].cast(pl.Int64).to_numpy().astype(np.intp)
+            if FILE in queries.columns
+            else np.full(1, len(sources))
+        )
         if len(of) and of.max() < len(sources):  # a data frame is no source that has a name
             columns["source_of"] = of
         if len(others):
@@ -145,7 +154,15 @@ class Table:
         controls, mixed = controls_of(rows)
         notes = (*made_note, *notes, *dropped, *mixed)
         found = responses_of(rows, pool, answers, columns["query_ids"])
-        return cls(pool=pool, **columns, sources=tuple(sources), notes=notes, simulations=made, controls=controls, responses=found)
+        return cls(
+            pool=pool,
+            **columns,
+            sources=tuple(sources),
+            notes=notes,
+            simulations=made,
+            controls=controls,
+            responses=found,
+        )
 
     # -- shape ---------------------------------------------------------------------------------------------------
 
@@ -155,7 +172,8 @@ class Table:
     def __repr__(self) -> str:
         seen = np.isfinite(self.quality).mean() if self.quality.size else 0.0
         return (
-            f"{'Simulated ' if self.simulated else ''}Table({len(self)} queries x {len(self.arms)} arms, {seen:.0%} of the cells observed)"
+            f"{'Simulated ' if self.simulated else ''}Table({len(self)} queries x {len(self.arms)} arms, {seen:.0%} of"
+            " the cells observed)"
         )
 
     def _repr_html_(self) -> str:
@@ -180,7 +198,9 @@ class Table:
         if np.asarray(rows).dtype == np.bool_:
             raise DataError("take() needs row numbers, not a mask: pass numpy.flatnonzero(mask)")
         index = np.asarray(rows, dtype=np.intp)
-        columns: dict[str, Any] = {k: tuple(getattr(self, k)[i] for i in index) for k in ("query_ids", "queries", "tasks")}
+        columns: dict[str, Any] = {
+            k: tuple(getattr(self, k)[i] for i in index) for k in ("query_ids", "queries", "tasks")
+        }
         responses = None if self.responses is None else self.responses.take(index)
         teaching = None if self.teaching is None else self.teaching[index]
         source_of = None if self.source_of is None else self.source_of[index]
@@ -188,7 +208,9 @@ class Table:
         return replace(self, **columns | arrays, responses=responses, teaching=teaching, source_of=source_of)
 
     def check_vectors(self, vectors: FloatArray | None) -> None:
-        """Raise `DataError` unless embeddings are a row of finite numbers a query, or where texts are simulated and there are none."""
+        """Raise `DataError` unless embeddings are a row of finite numbers a query, or where texts are simulated and
+        there are none.
+        """
         if vectors is None:
             if self.simulated:
                 raise DataError(
@@ -196,12 +218,16 @@ class Table:
                     "(vectors=, --vectors NAME.vectors.npy)"
                 )
         elif np.ndim(vectors) != 2 or len(vectors) != len(self):
-            raise DataError(f"vectors have shape {np.shape(vectors)}; expected one row for each of the {len(self)} queries")
+            raise DataError(
+                f"vectors have shape {np.shape(vectors)}; expected one row for each of the {len(self)} queries"
+            )
         elif np.asarray(vectors).dtype.kind not in "fiu":
             raise DataError(f"vectors are of type {np.asarray(vectors).dtype}; an embedding is a row of numbers")
         elif not (finite := np.isfinite(vectors).all(axis=1)).all():
             wrong = f"{int((~finite).sum())} of {len(self)} queries"
-            raise DataError(f"vectors, row {int(np.argmin(finite)) + 1}: holds a number that is not finite (so do {wrong})")
+            raise DataError(
+                f"vectors, row {int(np.argmin(finite)) + 1}: holds a number that is not finite (so do {wrong})"
+            )
 
     def with_arms(self, arms: Sequence[str]) -> Table:
         """The table of some arms only, in the pool's order. Raises `DataError` for an arm that it does not have."""
@@ -217,14 +243,17 @@ class Table:
     def with_pool(self, pool: Pool) -> Table:
         """The same outcomes under another pool of the same arms, for example with other prices."""
         if pool.arms != self.pool.arms:
-            raise DataError("the pool's arms are not the table's, in the same order: read the table again with that pool")
+            raise DataError(
+                "the pool's arms are not the table's, in the same order: read the table again with that pool"
+            )
         return replace(self, pool=pool)
 
     def split(self, test: float = 0.2, seed: int = 42) -> tuple[Table, Table]:
-        """(train, test) by query, never by row; queries of the same text stay together, and so do near-duplicates (`groups_of`).
+        """(train, test) by query, never by row; queries of the same text stay together, and so do near-duplicates
+        (`groups_of`).
 
-        A permutation by `numpy.random.default_rng(seed)`, as in the paper's released code. Raises `DataError` where one of the
-        two parts would be empty.
+        A permutation by `numpy.random.default_rng(seed)`, as in the paper's released code. Raises `DataError` where one
+        of the two parts would be empty.
         """
         expect("test", test, (int, float, np.integer, np.floating), "the share of queries held out, such as 0.2")
         expect("seed", seed, (int, np.integer), "a whole number of at least 0")
@@ -238,8 +267,8 @@ class Table:
     def cost(self, input_tokens: FloatArray | None = None) -> FloatArray:
         """(n, arms) US dollars of each outcome, from the tokens used; what the source recorded as paid goes first.
 
-        input_tokens: (n,) or (n, arms) estimates for cells whose input tokens were not recorded; without it those cells cost
-            their output only. NaN where the output tokens are unknown. Raises `MissingPrice`.
+        input_tokens: (n,) or (n, arms) estimates for cells whose input tokens were not recorded; without it those cells
+            cost their output only. NaN where the output tokens are unknown. Raises `MissingPrice`.
         """
         estimate = 0.0 if input_tokens is None else input_tokens
         if isinstance(estimate, np.ndarray) and estimate.ndim == 1:
@@ -249,7 +278,8 @@ class Table:
         return np.where(np.isnan(self.cost_usd), cost, self.cost_usd)
 
     def write(self, path: str | Path) -> None:
-        """Write the observed cells in the long format: Parquet, CSV or JSON lines by the name's ending. What was there survives a failure.
+        """Write the observed cells in the long format: Parquet, CSV or JSON lines by the name's ending. What was there
+        survives a failure.
 
         Raises `DataError` for another ending, `SaveError` where it cannot be written.
         """
@@ -265,5 +295,8 @@ def _priced(pool: Pool, prices: PriceSource, *, partly: bool) -> Pool:
     except MissingPrice as error:
         if partly:
             raise
-        ways = "or say what becomes of such models: --unpriced teach or --unpriced drop (unpriced='teach', unpriced='drop')"
+        ways = (
+            "or say what becomes of such models: --unpriced teach or --unpriced drop (unpriced='teach',"
+            " unpriced='drop')"
+        )
         raise MissingPrice(f"{error}, {ways}") from None

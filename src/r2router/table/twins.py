@@ -1,4 +1,6 @@
-"""Which queries are nearly the same, so that none is forecast from its own twin: the one rule behind folds and splits."""
+"""Which queries are nearly the same, so that none is forecast from its own twin: the one rule behind folds and
+splits.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,9 @@ _LONGEST = 2_000  # words of a text that are looked at
 def groups_of(texts: Sequence[str]) -> IntArray:
     """(n,) the group of each text, numbered by first appearance: texts in one group are the same or near-duplicates.
 
-    Near-duplicates share half of the runs of six words of the shorter text (at least twelve such runs), such as two questions about one
-    long passage; runs that stand in many texts are templates and do not count. So do chains of such pairs. Case and punctuation do not
-    matter. The work grows with the number of words.
+    Near-duplicates share half of the runs of six words of the shorter text (at least twelve such runs), such as two
+    questions about one long passage; runs that stand in many texts are templates and do not count. So do chains of such
+    pairs. Case and punctuation do not matter. The work grows with the number of words.
     """
     return np.array(_groups(tuple(texts)), dtype=np.intp)
 

@@ -30,10 +30,14 @@ def from_wide(source: Source, columns: Mapping[str, str], scale: float) -> pl.Da
     """The long form of one LLM's wide file. Raises `DataError`."""
     name, frame = source.name, source.frame
     if "://" in name and (Path(name).suffix.lower() not in FORMATS or any(c in name for c in "*?[")):
-        raise DataError(f"{name}: wide files take the model name from the file name: give the files one by one, or their folder")
+        raise DataError(
+            f"{name}: wide files take the model name from the file name: give the files one by one, or their folder"
+        )
     query = columns.get("query") or next((c for c in QUERY_NAMES if c in frame.columns), None)
     if query is None or query not in frame.columns:
-        raise DataError(f"{name}: no column with the query's text; name it: --column query=NAME (columns={{'query': 'NAME'}})")
+        raise DataError(
+            f"{name}: no column with the query's text; name it: --column query=NAME (columns={{'query': 'NAME'}})"
+        )
     words = {"query": query, "query_id": columns.get("query_id", "query_id"), "task": columns.get("task", "task")}
     fixed = [column_of(frame, theirs, pl.String, theirs, name).alias(ours) for ours, theirs in words.items()]
     if words["query_id"] not in frame.columns:
@@ -42,7 +46,9 @@ def from_wide(source: Source, columns: Mapping[str, str], scale: float) -> pl.Da
     for budget, spelled in sorted(_budgets(source).items(), key=lambda pair: budget_order(pair[0])):
         score = column_of(frame, f"{spelled}_score", pl.Float64, f"{spelled}_score", name, scale).alias("quality")
         count = column_of(frame, f"{spelled}_count", pl.Float64, f"{spelled}_count", name).alias("output_tokens")
-        parts.append(pl.DataFrame([*fixed, score, count]).with_columns(model=pl.lit(source.stem), budget=pl.lit(budget.id)))
+        parts.append(
+            pl.DataFrame([*fixed, score, count]).with_columns(model=pl.lit(source.stem), budget=pl.lit(budget.id))
+        )
     return pl.concat(parts)
 
 
@@ -58,5 +64,7 @@ def _budgets(source: Source) -> dict[Budget, str]:
         except ConfigError as error:
             raise DataError(f"{source.name}: column {column!r}: {error}") from None
         if found.setdefault(budget, match[1]) != match[1]:
-            raise DataError(f"{source.name}: columns {found[budget]}_... and {match[1]}_... are one budget, {budget.id}; keep one")
+            raise DataError(
+                f"{source.name}: columns {found[budget]}_... and {match[1]}_... are one budget, {budget.id}; keep one"
+            )
     return found

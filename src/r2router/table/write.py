@@ -28,7 +28,9 @@ def check_format(path: str | Path) -> None:
 
 
 def write_frame(frame: pl.DataFrame, path: str | Path) -> None:
-    """Write a data frame. Lists and structs become JSON in CSV. Raises `DataError`, and `SaveError`: what was at `path` then stays."""
+    """Write a data frame. Lists and structs become JSON in CSV. Raises `DataError`, and `SaveError`: what was at `path`
+    then stays.
+    """
     check_format(path)
     kind = Path(path).suffix.lower()
     with whole_file(path) as file, polars_errors():
@@ -69,7 +71,9 @@ def _answers(table: Table, at_row: np.ndarray, at_arm: np.ndarray) -> dict[str, 
             for name, column in numbers.items():
                 column[at] = getattr(reply, name)
     found = {name: pl.Series(column, dtype=pl.String) for name, column in texts.items()}
-    return found | {name: pl.Series(column).fill_nan(None) for name, column in numbers.items() if np.isfinite(column).any()}
+    return found | {
+        name: pl.Series(column).fill_nan(None) for name, column in numbers.items() if np.isfinite(column).any()
+    }
 
 
 def write_table(table: Table, path: str | Path) -> None:

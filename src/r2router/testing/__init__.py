@@ -1,4 +1,6 @@
-"""For the tests of other packages: the contracts that every learner and every encoder keeps, and an endpoint to call."""
+"""For the tests of other packages: the contracts that every learner and every encoder keeps, and an endpoint to
+call.
+"""
 
 from typing import TYPE_CHECKING
 

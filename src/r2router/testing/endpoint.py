@@ -1,4 +1,5 @@
-"""A named fake: an OpenAI-compatible endpoint that answers from a hash of the request, can fail in every way, and keeps the books.
+"""A named fake: an OpenAI-compatible endpoint that answers from a hash of the request, can fail in every way, and keeps
+the books.
 
 In a test: `with FakeEndpoint(faults=("500", "reset")) as fake: ... fake.url, fake.billed`. By hand, as a server:
 `python -m r2router.testing.endpoint PORT LATENCY_MS`. It needs aiohttp, which the extras [bench] and [serve] bring.
@@ -30,7 +31,9 @@ DIM = 16
 """Numbers of an embedding."""
 
 FAULTS = ("429", "429-after", "500", "reset", "timeout", "malformed", "empty", "usage", "cut")
-"""429 without and with Retry-After, 500, a connection reset, no answer, no JSON, no choices, impossible usage, a stream cut in half."""
+"""429 without and with Retry-After, 500, a connection reset, no answer, no JSON, no choices, impossible usage, a stream
+cut in half.
+"""
 
 
 def digest(body: Any) -> str:
@@ -48,7 +51,9 @@ def vector(text: str) -> list[float]:
 
 
 def answer(body: Any) -> tuple[str, int]:
-    """(text, tokens) of the answer: `word-0 word-1 ...`, as many as a hash of the request says, at most `max_tokens`."""
+    """(text, tokens) of the answer: `word-0 word-1 ...`, as many as a hash of the request says, at most
+    `max_tokens`.
+    """
     maximum = body.get("max_completion_tokens") or body.get("max_tokens") or 40
     count = min(maximum, 5 + int(digest(body)[:4], 16) % 36)
     return "".join(f" word-{i}" for i in range(count)), count
@@ -73,8 +78,8 @@ class FakeEndpoint:
     thinking: every answer is preceded by so many tokens of thinking.
     port: to listen on; 0 takes a free one.
 
-    Of what came: `requests` in all, `bodies` in order, `seen` and `billed` how often each came and was answered whole, by `digest`;
-    `faulted` how often each fault struck; `max_at_once` the most requests at once.
+    Of what came: `requests` in all, `bodies` in order, `seen` and `billed` how often each came and was answered whole,
+    by `digest`; `faulted` how often each fault struck; `max_at_once` the most requests at once.
     """
 
     def __init__(  # noqa: PLR0913  one parameter a misfortune
@@ -122,7 +127,9 @@ class FakeEndpoint:
         assert self._ready.wait(20)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
         self._thread.join(20)
 
@@ -203,7 +210,9 @@ class FakeEndpoint:
             return error(404, f"The model `{body['model']}` does not exist", "model_not_found")
         prompt = sum(len(m["content"]) for m in body.get("messages", ())) // 4 + 8
         if self.context is not None and prompt > self.context:
-            return error(400, f"This model's maximum context length is {self.context} tokens", "context_length_exceeded")
+            return error(
+                400, f"This model's maximum context length is {self.context} tokens", "context_length_exceeded"
+            )
         fault = self._fault(what)
         if fault is not None:
             self.faulted[fault] += 1
@@ -226,7 +235,9 @@ class FakeEndpoint:
                 return web.json_response({"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": 0}})
         return await reply(request, body, what, prompt, fault)
 
-    async def _vectors(self, request: web.Request, body: Any, what: str, prompt: int, fault: str | None) -> web.StreamResponse:
+    async def _vectors(
+        self, request: web.Request, body: Any, what: str, prompt: int, fault: str | None
+    ) -> web.StreamResponse:
         from aiohttp import web
 
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
@@ -235,7 +246,9 @@ class FakeEndpoint:
         data = [{"object": "embedding", "index": i, "embedding": vector(text)} for i, text in enumerate(texts)]
         used = sum(len(text) for text in texts) // 4 + len(texts) if fault != "usage" else -7
         self.billed[what] += 1
-        return web.json_response({"object": "list", "model": body["model"], "data": data, "usage": {"prompt_tokens": used}})
+        return web.json_response(
+            {"object": "list", "model": body["model"], "data": data, "usage": {"prompt_tokens": used}}
+        )
 
     def _fault(self, what: str) -> str | None:
         """What befalls this request this time: the same for the same request and attempt, whatever else is going on."""
@@ -243,7 +256,9 @@ class FakeEndpoint:
             return None
         return self.faults[int(what[16:24], 16) % len(self.faults)]
 
-    async def _answer(self, request: web.Request, body: Any, what: str, prompt: int, fault: str | None) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.Request, body: Any, what: str, prompt: int, fault: str | None
+    ) -> web.StreamResponse:
         from aiohttp import web
 
         text, count = answer(body)
@@ -267,7 +282,9 @@ class FakeEndpoint:
                 return web.Response(body=b'{"choices": [{"message": {"con', content_type="application/json")
             message = {"role": "assistant", "content": begun + text}
             self.billed[what] += 1
-            return web.json_response({**head, "choices": [{"index": 0, "message": message, "finish_reason": finish}], "usage": usage})
+            return web.json_response(
+                {**head, "choices": [{"index": 0, "message": message, "finish_reason": finish}], "usage": usage}
+            )
         chunks = [{"delta": {"role": "assistant", "content": begun or None}}]
         chunks += [{"delta": {"reasoning_content": " hm"}} for _ in range(thought)]
         lines = [_line({**head, "choices": [{"index": 0, "finish_reason": None, **c}]}) for c in chunks]
@@ -287,7 +304,13 @@ class FakeEndpoint:
 
 @functools.cache
 def _word(model: str, number: int) -> bytes:
-    return _line({"id": "fake", "model": model, "choices": [{"index": 0, "finish_reason": None, "delta": {"content": f" word-{number}"}}]})
+    return _line(
+        {
+            "id": "fake",
+            "model": model,
+            "choices": [{"index": 0, "finish_reason": None, "delta": {"content": f" word-{number}"}}],
+        }
+    )
 
 
 def _line(chunk: Any) -> bytes:

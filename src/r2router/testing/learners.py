@@ -1,6 +1,8 @@
-"""One suite for every learner, ours and those from outside: `check_learner(learner)` raises AssertionError for a broken promise.
+"""One suite for every learner, ours and those from outside: `check_learner(learner)` raises AssertionError for a broken
+promise.
 
-The promises are those of `r2router.predict.Learner` and `Predictor`. Every table is small; a learner is fitted about 16 times.
+The promises are those of `r2router.predict.Learner` and `Predictor`. Every table is small; a learner is fitted about 16
+times.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ ALL = ("quality", "log tokens")
 def check_learner(learner: Learner, learns: Collection[str] = ALL) -> None:
     """Run every check with warnings as errors; `AssertionError` says what does not hold.
 
-    learns: what it forecasts from the query; a baseline may be blind to a part by its definition, and all other promises hold for it.
+    learns: what it forecasts from the query; a baseline may be blind to a part by its definition, and all other
+    promises hold for it.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -48,7 +51,9 @@ def check_learner(learner: Learner, learns: Collection[str] = ALL) -> None:
 
 
 def made_up(n: int = 240, seed: int = 0, noise: float = 0.15) -> tuple[FloatArray, Table]:
-    """Embeddings (n, 8) of norm 1 and outcomes of 5 arms: quality and log tokens are linear in the embedding, plus noise."""
+    """Embeddings (n, 8) of norm 1 and outcomes of 5 arms: quality and log tokens are linear in the embedding, plus
+    noise.
+    """
     truth, rng = np.random.default_rng(99), np.random.default_rng(seed)
     x = rng.normal(size=(n, DIM))
     x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
@@ -78,10 +83,13 @@ def check_seeded(learner: Learner) -> None:
     state = np.random.get_state(legacy=False)["state"]["key"].copy()  # noqa: NPY002
     first, second = learner.fit(x, table).predict(x), learner.fit(x, table).predict(x)
     for name in ("quality", "tokens", "spread"):
-        assert np.array_equal(getattr(first, name), getattr(second, name)), f"two fits on the same data differ in {name}"
+        assert np.array_equal(getattr(first, name), getattr(second, name)), (
+            f"two fits on the same data differ in {name}"
+        )
     for before, now in zip(kept, (x, table.quality, table.output_tokens), strict=True):
         assert np.array_equal(before, now), "fit or predict changed what it was given"
-    assert np.array_equal(state, np.random.get_state(legacy=False)["state"]["key"]), "fit drew from numpy's global generator"  # noqa: NPY002
+    now = np.random.get_state(legacy=False)["state"]["key"]  # noqa: NPY002
+    assert np.array_equal(state, now), "fit drew from numpy's global generator"
     _bounds(first, table)
 
 
@@ -89,7 +97,11 @@ def check_order_of_rows(learner: Learner) -> None:
     """The order of the training queries does not matter."""
     (x, table), (new, _) = made_up(), made_up(20, seed=1)
     order = np.random.default_rng(5).permutation(len(x))
-    _same(learner.fit(x, table).predict(new), learner.fit(x[order], table.take(order)).predict(new), "another order of the rows")
+    _same(
+        learner.fit(x, table).predict(new),
+        learner.fit(x[order], table.take(order)).predict(new),
+        "another order of the rows",
+    )
 
 
 def check_order_of_arms(learner: Learner) -> None:
@@ -117,12 +129,18 @@ def check_saved(learner: Learner) -> None:
         value.setflags(write=False)
     again = kind.from_arrays(table.arms, saved)
     for name in ("quality", "tokens", "spread"):
-        assert np.array_equal(getattr(fitted.predict(x), name), getattr(again.predict(x), name)), f"saved and loaded, {name} differs"
+        assert np.array_equal(getattr(fitted.predict(x), name), getattr(again.predict(x), name)), (
+            f"saved and loaded, {name} differs"
+        )
     one, none = again.predict(x[:1]), again.predict(x[:0])
     assert one.quality.shape == (1, len(table.arms)) and none.quality.shape == none.spread.shape == (0, len(table.arms))
     _same(one, _rows(again.predict(x), 1), "a query alone and among others", 1e-5)
     name = max(saved, key=lambda key: saved[key].size)
-    for damaged in ({k: v for k, v in saved.items() if k != name}, {**saved, "more": saved[name]}, {**saved, name: saved[name].ravel()}):
+    for damaged in (
+        {k: v for k, v in saved.items() if k != name},
+        {**saved, "more": saved[name]},
+        {**saved, name: saved[name].ravel()},
+    ):
         _refused(kind, table.arms, damaged)
     _refused(kind, table.arms[1:], saved)
 
@@ -136,23 +154,34 @@ def _refused(kind: Any, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> None:
 
 
 def check_missing_cells(learner: Learner, learns: Collection[str] = ALL) -> None:
-    """Cells may be missing: an arm that was never observed is NaN, all others are known, however little was seen of them."""
+    """Cells may be missing: an arm that was never observed is NaN, all others are known, however little was seen of
+    them.
+    """
     (x, table), (new, other) = made_up(), made_up(20, seed=1)
     rng = np.random.default_rng(3)
     gone = rng.random(table.quality.shape) < 0.5
     gone[:, 1] = True  # never observed
     gone[:, 2] = np.arange(len(x)) != 17  # once
-    sparse = replace(table, quality=np.where(gone, np.nan, table.quality), output_tokens=np.where(gone, np.nan, table.output_tokens))
+    sparse = replace(
+        table, quality=np.where(gone, np.nan, table.quality), output_tokens=np.where(gone, np.nan, table.output_tokens)
+    )
     forecast = learner.fit(x, sparse).predict(new)
     _bounds(forecast, sparse)
-    assert np.isnan(forecast.quality[:, 1]).all() and np.isnan(forecast.tokens[:, 1]).all(), "an arm never observed must be NaN"
+    assert np.isnan(forecast.quality[:, 1]).all() and np.isnan(forecast.tokens[:, 1]).all(), (
+        "an arm never observed must be NaN"
+    )
     assert not (forecast.spread[:, 2] == 0).any() or len(set(forecast.quality[:, 2])) == 1, "one answer is no certainty"
     known = [0, 3, 4]
     error, mean = (
-        np.square(f - other.quality[:, known]).mean() for f in (forecast.quality[:, known], np.nanmean(sparse.quality[:, known], axis=0))
+        np.square(f - other.quality[:, known]).mean()
+        for f in (forecast.quality[:, known], np.nanmean(sparse.quality[:, known], axis=0))
     )
-    assert "quality" not in learns or error < 1.1 * mean, f"on a sparse table the error is {error:.4f}, the arms' means have {mean:.4f}"
-    empty = replace(table, quality=np.full_like(table.quality, np.nan), output_tokens=np.full_like(table.quality, np.nan))
+    assert "quality" not in learns or error < 1.1 * mean, (
+        f"on a sparse table the error is {error:.4f}, the arms' means have {mean:.4f}"
+    )
+    empty = replace(
+        table, quality=np.full_like(table.quality, np.nan), output_tokens=np.full_like(table.quality, np.nan)
+    )
     assert np.isnan(learner.fit(x, empty).predict(new).quality).all(), "nothing was observed, yet a quality is forecast"
 
 
@@ -161,11 +190,15 @@ def check_missing_tokens(learner: Learner) -> None:
     (x, table), (new, _) = made_up(), made_up(20, seed=1)
     nothing = np.full_like(table.quality, np.nan)
     forecast = learner.fit(x, replace(table, output_tokens=nothing)).predict(new)
-    assert np.isnan(forecast.tokens).all() and np.isfinite(forecast.quality).all(), "without tokens only tokens are unknown"
+    assert np.isnan(forecast.tokens).all() and np.isfinite(forecast.quality).all(), (
+        "without tokens only tokens are unknown"
+    )
     quality = table.quality.copy()
     quality[:, 0] = np.nan
     forecast = learner.fit(x, replace(table, quality=quality)).predict(new)
-    assert np.isnan(forecast.quality[:, 0]).all() and np.isfinite(forecast.tokens).all(), "without quality only quality is unknown"
+    assert np.isnan(forecast.quality[:, 0]).all() and np.isfinite(forecast.tokens).all(), (
+        "without quality only quality is unknown"
+    )
 
 
 def check_few_queries(learner: Learner) -> None:
@@ -179,7 +212,9 @@ def check_constant_outcomes(learner: Learner) -> None:
     """Where every answer was the same, so is every forecast; all right and all wrong included."""
     x, table = made_up(120)
     for score in (0.7, 1.0, 0.0):
-        constant = replace(table, quality=np.full_like(table.quality, score), output_tokens=np.full_like(table.quality, 120.0))
+        constant = replace(
+            table, quality=np.full_like(table.quality, score), output_tokens=np.full_like(table.quality, 120.0)
+        )
         forecast = learner.fit(x, constant).predict(x)
         _bounds(forecast, constant)
         assert np.abs(forecast.quality - score).max() < 0.02, f"all scores are {score}, forecasts are not"
@@ -195,7 +230,11 @@ def check_learns(learner: Learner, learns: Collection[str] = ALL) -> None:
     logs = np.log(table.output_tokens)
     for name, error, mean in (
         ("quality", forecast.quality - other.quality, table.quality.mean(axis=0) - other.quality),
-        ("log tokens", np.log(forecast.tokens) - np.log(other.output_tokens), logs.mean(axis=0) - np.log(other.output_tokens)),
+        (
+            "log tokens",
+            np.log(forecast.tokens) - np.log(other.output_tokens),
+            logs.mean(axis=0) - np.log(other.output_tokens),
+        ),
     ):
         ratio = np.square(error).mean() / np.square(mean).mean()
         assert (ratio < 0.8) == (name in learns), f"{name}: squared error is {ratio:.2f} of the arms' means"
@@ -221,8 +260,12 @@ def _rows(forecast: Forecast, n: int) -> Forecast:
 
 
 def _same(one: Forecast, two: Forecast, what: str, tolerance: float = TOLERANCE) -> None:
-    assert np.allclose(one.quality, two.quality, rtol=0, atol=tolerance), f"{what}: quality {np.abs(one.quality - two.quality).max():.1e}"
-    assert np.allclose(one.tokens, two.tokens, rtol=tolerance, atol=0), f"{what}: tokens {np.abs(one.tokens / two.tokens - 1).max():.1e}"
+    assert np.allclose(one.quality, two.quality, rtol=0, atol=tolerance), (
+        f"{what}: quality {np.abs(one.quality - two.quality).max():.1e}"
+    )
+    assert np.allclose(one.tokens, two.tokens, rtol=tolerance, atol=0), (
+        f"{what}: tokens {np.abs(one.tokens / two.tokens - 1).max():.1e}"
+    )
     assert np.allclose(one.spread, two.spread, rtol=tolerance, atol=tolerance), (
         f"{what}: spread {np.abs(one.spread - two.spread).max():.1e}"
     )

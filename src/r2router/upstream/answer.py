@@ -1,4 +1,6 @@
-"""One answer out of what an OpenAI-compatible endpoint sends, whole or chunk by chunk, in the shapes that endpoints really use."""
+"""One answer out of what an OpenAI-compatible endpoint sends, whole or chunk by chunk, in the shapes that endpoints
+really use.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,33 @@ from r2router.upstream.usage import larger, reports_in
 
 BROKEN_OFF = frozenset(
     {
-        *("abort", "aborted", "error", "failed", "failure", "cancel", "cancelled", "canceled", "interrupted", "timeout", "timed_out"),
-        *("network_error", "server_error", "internal_error", "engine_error", "engine_overloaded", "overloaded", "user_cancel"),
+        *(
+            "abort",
+            "aborted",
+            "error",
+            "failed",
+            "failure",
+            "cancel",
+            "cancelled",
+            "canceled",
+            "interrupted",
+            "timeout",
+            "timed_out",
+        ),
+        *(
+            "network_error",
+            "server_error",
+            "internal_error",
+            "engine_error",
+            "engine_overloaded",
+            "overloaded",
+            "user_cancel",
+        ),
         *("insufficient_system_resource", "service_unavailable"),
     }
 )
-"""Finish reasons (in lower case) of an answer that the endpoint did not end by itself: a failure that may pass, and no outcome.
+"""Finish reasons (in lower case) of an answer that the endpoint did not end by itself: a failure that may pass, and no
+outcome.
 
 So is every other one that speaks of an error.
 """
@@ -56,7 +79,9 @@ class _PlainChoice(msgspec.Struct):
 
 
 class _PlainChunk(msgspec.Struct):
-    """Nearly every chunk of nearly every stream: every field that means anything has its usual type here, or is absent."""
+    """Nearly every chunk of nearly every stream: every field that means anything has its usual type here, or is
+    absent.
+    """
 
     choices: tuple[_PlainChoice]
     model: str | None = None
@@ -111,7 +136,8 @@ class _Choice:
 class ReplyBuilder:
     """Collects a reply, whole or chunk by chunk. Of several choices the one with the lowest index counts.
 
-    maximum: characters that are kept of it. usage: the report as it came. seen: whether anything came that is a reply, or a part of one.
+    maximum: characters that are kept of it. usage: the report as it came. seen: whether anything came that is a reply,
+    or a part of one.
     """
 
     def __init__(self, maximum: int) -> None:
@@ -159,7 +185,9 @@ class ReplyBuilder:
         if self.model is None and isinstance(model := body.get("model"), str):
             self.model = "".join(c for c in model[:200] if c.isprintable()) or None
         choices = body.get("choices")
-        for position, choice in enumerate([choices] if isinstance(choices, dict) else choices if isinstance(choices, list) else ()):
+        for position, choice in enumerate(
+            [choices] if isinstance(choices, dict) else choices if isinstance(choices, list) else ()
+        ):
             if isinstance(choice, dict):
                 if error := choice.get("error"):
                     return error
@@ -190,7 +218,8 @@ class ReplyBuilder:
             self._left -= sum(map(len, found))
         self._check()
 
-    # -- what it came to ------------------------------------------------------------------------------------------------
+    # -- what it came to
+    # ------------------------------------------------------------------------------------------------
 
     @property
     def _choice(self) -> _Choice:
@@ -203,7 +232,9 @@ class ReplyBuilder:
     @property
     def begun(self) -> bool:
         """Whether anything has been said, or thought."""
-        return any(way.pieces or way.reasoning for c in self._choices.values() for way in (c.deltas, c.messages, c.plain))
+        return any(
+            way.pieces or way.reasoning for c in self._choices.values() for way in (c.deltas, c.messages, c.plain)
+        )
 
     @property
     def broken_off(self) -> bool:
@@ -212,12 +243,16 @@ class ReplyBuilder:
         return reason in BROKEN_OFF or "error" in reason
 
     def pieces(self) -> list[str]:
-        """The text token by token, from the tokens that came with log-probabilities where those make up the text; else as it came."""
+        """The text token by token, from the tokens that came with log-probabilities where those make up the text; else
+        as it came.
+        """
         choice = self._choice
         text = joined_pieces(choice.deltas.pieces or choice.messages.pieces or choice.plain.pieces)
         if not choice.tokens or b"".join(choice.tokens).decode("utf-8", "replace") != "".join(text):
             return text
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character of several tokens is there with the last of them
+        decoder = codecs.getincrementaldecoder("utf-8")(
+            "replace"
+        )  # a character of several tokens is there with the last of them
         return [decoder.decode(token) for token in choice.tokens]
 
     def reasoning(self) -> str:

@@ -1,4 +1,6 @@
-"""The one async client that calls an LLM, and says exactly what failed. It needs the `[bench]` extra (aiohttp, tenacity)."""
+"""The one async client that calls an LLM, and says exactly what failed. It needs the `[bench]` extra (aiohttp,
+tenacity).
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 ATTEMPTS = 6
 CONNECT_S = 15.0
 SLOWEST_TOKENS_S = 1.0
-"""A call may take the provider's `timeout_s` and the time that its longest answer needs at so many tokens per second."""
+"""A call may take the provider's `timeout_s` and the time that its longest answer needs at so many tokens per second.
+"""
 LONGEST_CALL_S = 7200.0
 """The most of that time."""
 LONGEST_BACKOFF_S = 30.0
@@ -41,8 +44,8 @@ def _may_pass(error: BaseException) -> bool:
 class Upstream:
     """Calls the models of some providers from one event loop; an `async with` closes its connections.
 
-    attempts: of one call, in all; at most `BILLED_ATTEMPTS` that may be billed. backoff_s: before the second attempt; it doubles, with as
-    much again at random.
+    attempts: of one call, in all; at most `BILLED_ATTEMPTS` that may be billed. backoff_s: before the second attempt;
+    it doubles, with as much again at random.
     """
 
     def __init__(self, providers: Mapping[str, Provider], *, attempts: int = ATTEMPTS, backoff_s: float = 0.5) -> None:
@@ -63,7 +66,9 @@ class Upstream:
     async def __aenter__(self) -> Upstream:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -73,7 +78,9 @@ class Upstream:
             self._session = None
 
     def stop(self) -> None:
-        """Begin no attempt any more, not even of calls under way: those end with what their last attempt gave, or as `interrupted`."""
+        """Begin no attempt any more, not even of calls under way: those end with what their last attempt gave, or as
+        `interrupted`.
+        """
         self._stopped.set()
         for gate in self.gates.values():
             gate.close()
@@ -85,7 +92,9 @@ class Upstream:
         billable = min(request.billable, BILLED_ATTEMPTS)
         retries = self._tenacity.AsyncRetrying(
             retry=self._tenacity.retry_if_exception(_may_pass),
-            stop=lambda state: state.attempt_number >= self.attempts or maybe_billed >= billable or self._stopped.is_set(),
+            stop=lambda state: (
+                state.attempt_number >= self.attempts or maybe_billed >= billable or self._stopped.is_set()
+            ),
             wait=self._wait,
             sleep=self._sleep,
             reraise=True,
@@ -104,8 +113,12 @@ class Upstream:
         except AttemptFailed as failed:
             kind = "interrupted" if self._stopped.is_set() and failed.kind in TRANSIENT else failed.kind
             tried = f" (tried {made} times)" if made > 1 else ""
-            return Failure(kind=kind, message=failed.message + tried, attempts=made, maybe_billed=maybe_billed, lost=lost)
-        return reply if made == 1 else msgspec.structs.replace(reply, attempts=made, maybe_billed=maybe_billed, lost=lost)
+            return Failure(
+                kind=kind, message=failed.message + tried, attempts=made, maybe_billed=maybe_billed, lost=lost
+            )
+        return (
+            reply if made == 1 else msgspec.structs.replace(reply, attempts=made, maybe_billed=maybe_billed, lost=lost)
+        )
 
     async def _sleep(self, seconds: float) -> None:
         """Wait before another attempt, but no longer than until `stop`."""
@@ -113,10 +126,16 @@ class Upstream:
             await asyncio.wait_for(self._stopped.wait(), seconds)
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
-        """Seconds before the next attempt: what the endpoint asked for, else a doubling time; and as much again at random."""
+        """Seconds before the next attempt: what the endpoint asked for, else a doubling time; and as much again at
+        random.
+        """
         failed = state.outcome.exception() if state.outcome is not None else None
         asked = failed.wait if isinstance(failed, AttemptFailed) else None
-        minimum = min(self.backoff_s * 2 ** (state.attempt_number - 1), LONGEST_BACKOFF_S) if asked is None else min(asked, LONGEST_PAUSE_S)
+        minimum = (
+            min(self.backoff_s * 2 ** (state.attempt_number - 1), LONGEST_BACKOFF_S)
+            if asked is None
+            else min(asked, LONGEST_PAUSE_S)
+        )
         return minimum + random.uniform(0, max(minimum, self.backoff_s))  # noqa: S311  it spreads the calls, and hides nothing
 
     async def probe(self, provider: str) -> Failure | None:
@@ -160,7 +179,9 @@ class Upstream:
         finally:
             gate.leave()
 
-    async def _send(self, url: str, sent: dict[str, str], body: dict[str, Any], provider: Provider, gate: ConcurrencyLimiter) -> Reply:
+    async def _send(
+        self, url: str, sent: dict[str, str], body: dict[str, Any], provider: Provider, gate: ConcurrencyLimiter
+    ) -> Reply:
         http, data = self._aiohttp, msgspec.json.encode(body)
         cap = _cap(body)
         longest = provider.timeout_s + min((cap or LONGEST_ANSWER) / SLOWEST_TOKENS_S, LONGEST_CALL_S)

@@ -39,7 +39,9 @@ def decoded(data: bytes) -> Any:
 
 
 def joined_pieces(pieces: list[str]) -> list[str]:
-    """Pieces in which a character that was sent in two halves stands whole, with its second half; half a one becomes a question mark."""
+    """Pieces in which a character that was sent in two halves stands whole, with its second half; half a one becomes a
+    question mark.
+    """
     try:
         for piece in pieces:
             piece.encode()

@@ -1,4 +1,5 @@
-"""How a budget is put into a request: words, a hard cut, an effort, an allowance for thinking, or a cut of one long answer.
+"""How a budget is put into a request: words, a hard cut, an effort, an allowance for thinking, or a cut of one long
+answer.
 
 The request fields are those of each provider's own documentation; `Provider.dialect` says which are understood.
 """
@@ -31,7 +32,9 @@ CLOSINGS: dict[str, str] = {
 """What closes an answer that was cut, by name; the model goes on from there."""
 
 SAFETY_CAP = 16_384
-"""Output tokens after which an answer is cut off that no budget caps, where the pool does not give the model's `max_output_tokens`."""
+"""Output tokens after which an answer is cut off that no budget caps, where the pool does not give the model's
+`max_output_tokens`.
+"""
 
 _NO_EFFORT: frozenset[Dialect] = frozenset({"anthropic", "qwen", "llama.cpp"})  # they ignore the field without a word
 _NO_PREFILL: frozenset[Dialect] = frozenset({"gemini", "qwen"})
@@ -53,7 +56,8 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The choices behind the knobs; all of them are part of what identifies a call.
 
     wording, place: of the length instruction. closing, answer_tokens: of the forced answer under prefix sharing.
-    temperature: of the sampling; None leaves it to the endpoint, and reasoning controls always do. Prefix sharing is greedy.
+    temperature: of the sampling; None leaves it to the endpoint, and reasoning controls always do. Prefix sharing is
+    greedy.
     answer_room: tokens for the answer beside an allowance for thinking, where `max_tokens` is asked for too.
     """
 
@@ -69,7 +73,9 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             if name not in known:
                 raise ConfigError(f"{what} {name!r} is not known; there are: {', '.join(known)}")
         if self.temperature is not None and not 0 <= self.temperature <= 2:
-            raise ConfigError(f"temperature {self.temperature:g} is not between 0 and 2; none leaves it to the endpoint")
+            raise ConfigError(
+                f"temperature {self.temperature:g} is not between 0 and 2; none leaves it to the endpoint"
+            )
         if self.answer_tokens < 1 or self.answer_room < 1:
             raise ConfigError("answer_tokens and answer_room are numbers of tokens above 0")
 
@@ -78,7 +84,9 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return budget.tokens is None or not {"max_tokens", "prefix_sharing"} & set(budget.control)
 
     def cap(self, model: Model, budget: Budget) -> int:
-        """The `max_tokens` of a call, thinking included: the budget's, or a safety cap where it has none, so that no answer costs more."""
+        """The `max_tokens` of a call, thinking included: the budget's, or a safety cap where it has none, so that no
+        answer costs more.
+        """
         thinking = (budget.tokens or 0) if "thinking_tokens" in budget.control else 0
         if self.is_safety_cap(budget):
             return model.max_output_tokens or thinking + SAFETY_CAP
@@ -121,32 +129,43 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             arm, knobs = f"{model.id}@{budget.id}", budget.control
             if "prefix_sharing" in knobs and len(knobs) > 1:
                 raise ConfigError(
-                    f"{arm}: prefix_sharing cannot be combined with other controls; give the model one entry with it and one without"
+                    f"{arm}: prefix_sharing cannot be combined with other controls; give the model one entry with it"
+                    " and one without"
                 )
             if budget.tokens is None and ({"prefix_sharing", "thinking_tokens"} & set(knobs)):
                 raise ConfigError(f"{arm}: {knobs[0]} needs a budget that is a number of tokens")
             if "reasoning_effort" in knobs and provider.dialect in _NO_EFFORT:
-                raise ConfigError(f"{arm}: {provider.dialect} endpoints ignore reasoning_effort; control it by thinking_tokens")
+                raise ConfigError(
+                    f"{arm}: {provider.dialect} endpoints ignore reasoning_effort; control it by thinking_tokens"
+                )
             if "thinking_tokens" in knobs and (budget.tokens or 0) >= self.cap(model, budget):
-                raise ConfigError(f"{arm}: max_output_tokens ({model.max_output_tokens}) leaves no room for an answer behind the thinking")
+                raise ConfigError(
+                    f"{arm}: max_output_tokens ({model.max_output_tokens}) leaves no room for an answer behind the"
+                    " thinking"
+                )
             if "thinking_tokens" in knobs:
                 self._check_thinking(arm, budget.tokens or 0, provider)
             if "prefix_sharing" in knobs and provider.dialect in _NO_PIECES:
                 raise ConfigError(
-                    f"{arm}: this endpoint does not report single tokens, which prefix_sharing needs; use instruction and max_tokens"
+                    f"{arm}: this endpoint does not report single tokens, which prefix_sharing needs; use instruction"
+                    " and max_tokens"
                 )
             if "prefix_sharing" in knobs and (provider.dialect in _NO_PREFILL or _is_openai(provider)):
                 raise ConfigError(
-                    f"{arm}: this endpoint cannot continue an answer, which prefix_sharing needs; use instruction and max_tokens"
+                    f"{arm}: this endpoint cannot continue an answer, which prefix_sharing needs; use instruction and"
+                    " max_tokens"
                 )
 
     def _check_thinking(self, arm: str, tokens: int, provider: Provider) -> None:
         if provider.dialect == "openai":
             raise ConfigError(
-                f"{arm}: OpenAI-style endpoints have no field for thinking tokens; set the provider's dialect, or use efforts"
+                f"{arm}: OpenAI-style endpoints have no field for thinking tokens; set the provider's dialect, or use"
+                " efforts"
             )
         if provider.dialect == "deepseek" and tokens:
-            raise ConfigError(f"{arm}: DeepSeek thinks or does not; only a budget of 0 thinking tokens can be asked for")
+            raise ConfigError(
+                f"{arm}: DeepSeek thinks or does not; only a budget of 0 thinking tokens can be asked for"
+            )
         if provider.dialect == "anthropic" and 0 < tokens < 1024:
             raise ConfigError(f"{arm}: Anthropic's minimum allowance for thinking is 1,024 tokens")
 
@@ -157,9 +176,15 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         sent = self.enforcement(model, budget)
         body: dict[str, Any] = {"model": model.upstream or model.id, "messages": _instructed(query, sent)}
         if sent.effort is not None:
-            body |= {"reasoning": {"effort": sent.effort}} if provider.dialect == "openrouter" else {"reasoning_effort": sent.effort}
+            body |= (
+                {"reasoning": {"effort": sent.effort}}
+                if provider.dialect == "openrouter"
+                else {"reasoning_effort": sent.effort}
+            )
         if sent.thinking_tokens is not None:
-            body |= thinking_fields(provider.dialect, sent.thinking_tokens)  # which lie below the cap, so that thinking cannot eat it all
+            body |= thinking_fields(
+                provider.dialect, sent.thinking_tokens
+            )  # which lie below the cap, so that thinking cannot eat it all
         body[cap_field(provider)] = sent.max_tokens
         if (temperature := _temperature(self, budget)) is not None:
             body["temperature"] = temperature
@@ -167,17 +192,29 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def chain(self, model: Model, provider: Provider, query: PromptText, tokens: int) -> Request:
         """The one long answer that all budgets up to `tokens` are cut from."""
-        body: dict[str, Any] = {"model": model.upstream or model.id, "messages": _chat(query.text, query.system), "temperature": 0.0}
+        body: dict[str, Any] = {
+            "model": model.upstream or model.id,
+            "messages": _chat(query.text, query.system),
+            "temperature": 0.0,
+        }
         body[cap_field(provider)] = max(1, tokens)
-        if provider.dialect != "llama.cpp":  # that one streams token by token, and sorts its vocabulary for every log-probability
+        if (
+            provider.dialect != "llama.cpp"
+        ):  # that one streams token by token, and sorts its vocabulary for every log-probability
             body |= {"logprobs": True, "top_logprobs": 0}
         return Request(provider=model.provider, body=body)
 
     def forced(self, model: Model, provider: Provider, query: PromptText, cut: str) -> Request:
         """The short answer behind a cut."""
         said, fields = continuing(provider, cut + CLOSINGS[self.closing])
-        body: dict[str, Any] = {"model": model.upstream or model.id, "temperature": 0.0, cap_field(provider): self.answer_tokens}
-        return Request(provider=model.provider, body=body | fields | {"messages": [*_chat(query.text, query.system), said]})
+        body: dict[str, Any] = {
+            "model": model.upstream or model.id,
+            "temperature": 0.0,
+            cap_field(provider): self.answer_tokens,
+        }
+        return Request(
+            provider=model.provider, body=body | fields | {"messages": [*_chat(query.text, query.system), said]}
+        )
 
 
 class Collected(msgspec.Struct, frozen=True):
@@ -193,7 +230,9 @@ class Collected(msgspec.Struct, frozen=True):
         found = _SIGNATURE.fullmatch(signature)
         if found is None:
             return None
-        choices: dict[str, Any] = {"temperature": None if found["temperature"] == "None" else float(found["temperature"])}
+        choices: dict[str, Any] = {
+            "temperature": None if found["temperature"] == "None" else float(found["temperature"])
+        }
         knobs: list[Control] = []
         for part in [] if found["knobs"] == "none" else found["knobs"].split("+"):
             name, *words = part.split(":")
@@ -208,15 +247,23 @@ class Collected(msgspec.Struct, frozen=True):
             return None
 
     def enforcement(self, model: Model, budget: Budget) -> Enforcement:
-        """As `Controls.enforcement`, of a budget of the arm's model; without a cap where neither the budget nor the record has one."""
+        """As `Controls.enforcement`, of a budget of the arm's model; without a cap where neither the budget nor the
+        record has one.
+        """
         own = msgspec.structs.replace(budget, control=self.knobs)
         found = self.controls.enforcement(model, own)
         return msgspec.structs.replace(found, max_tokens=self.cap) if self.controls.is_safety_cap(own) else found
 
 
 _CONTROLS: tuple[Control, ...] = get_args(Control)
-_SIGNATURE = re.compile(r"(?P<knobs>[a-z0-9_:+-]{1,200});temperature=(?P<temperature>None|\d(\.\d{1,17})?)(;cap=(?P<cap>\d{1,9}))?")
-_CHOICES = {"instruction": ("wording", "place"), "prefix_sharing": ("closing", "answer_tokens"), "thinking_tokens": ("answer_room",)}
+_SIGNATURE = re.compile(
+    r"(?P<knobs>[a-z0-9_:+-]{1,200});temperature=(?P<temperature>None|\d(\.\d{1,17})?)(;cap=(?P<cap>\d{1,9}))?"
+)
+_CHOICES = {
+    "instruction": ("wording", "place"),
+    "prefix_sharing": ("closing", "answer_tokens"),
+    "thinking_tokens": ("answer_room",),
+}
 
 
 def _instructed(query: PromptText, sent: Enforcement) -> list[dict[str, Any]]:
@@ -265,11 +312,20 @@ def continuing(provider: Provider, said: str) -> tuple[dict[str, Any], dict[str,
     message: dict[str, Any] = {"role": "assistant", "content": said}
     if provider.dialect == "deepseek":
         message["prefix"] = True
-    return message, {"continue_final_message": True, "add_generation_prompt": False} if provider.dialect in _CONTINUE else {}
+    return message, (
+        {
+            "continue_final_message": True,
+            "add_generation_prompt": False,
+        }
+        if provider.dialect in _CONTINUE
+        else {}
+    )
 
 
 def thinking_within(thinking: int, max_tokens: int, room: int) -> int:
-    """The allowance for thinking under a cap that is lower than the arm's own: the answer keeps its room, but thinking takes up to half."""
+    """The allowance for thinking under a cap that is lower than the arm's own: the answer keeps its room, but thinking
+    takes up to half.
+    """
     return min(thinking, max(max_tokens - room, max_tokens // 2))
 
 
@@ -287,7 +343,9 @@ def _temperature(controls: Controls, budget: Budget) -> float | None:
 
 def cap_field(provider: Provider) -> str:
     """The field of a chat completion that caps the output tokens at this provider."""
-    return "max_completion_tokens" if _is_openai(provider) else "max_tokens"  # OpenAI's reasoning models refuse the older name
+    return (
+        "max_completion_tokens" if _is_openai(provider) else "max_tokens"
+    )  # OpenAI's reasoning models refuse the older name
 
 
 def _is_openai(provider: Provider) -> bool:

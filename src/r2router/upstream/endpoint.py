@@ -1,7 +1,7 @@
 """The rules for every endpoint that is called, for chat as for embeddings: its URL, its key, and how much it may send.
 
-Endpoints are not trusted. A key goes to the one host that it is for, and into no message, answer or file; what an endpoint sends is
-bounded before it is kept, also when it is compressed.
+Endpoints are not trusted. A key goes to the one host that it is for, and into no message, answer or file; what an
+endpoint sends is bounded before it is kept, also when it is compressed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from r2router.types import Provider
 
 MB = 1_000_000
 LONGEST_ANSWER = 262_144
-"""Output tokens of one call that are taken for possible where nothing caps it: twice what the longest models write today."""
+"""Output tokens of one call that are taken for possible where nothing caps it: twice what the longest models write
+today.
+"""
 
 
 def headers(key: str) -> dict[str, str]:
@@ -31,10 +33,18 @@ def headers(key: str) -> dict[str, str]:
 
 
 def check_url(url: str, what: str) -> str:
-    """The URL without a slash at its end. what: its name in messages. Raises `ConfigError`, never showing what may be a secret."""
+    """The URL without a slash at its end. what: its name in messages. Raises `ConfigError`, never showing what may be a
+    secret.
+    """
     try:
         parts = urlsplit(url)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and url.isprintable() and " " not in url
+        sound = (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and url.isprintable()
+            and " " not in url
+        )
     except ValueError:  # a port or an address that is none
         sound = False
     if not sound:
@@ -57,8 +67,12 @@ def origin(url: str) -> tuple[str, str, int]:
 # -- keys -------------------------------------------------------------------------------------------------------------
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_KEY_PREFIX = re.compile(r"(sk|pk|rk|gsk|hf|xai|pplx|nvapi|tgp|fw|csk|r8|glpat|ghp|AIza|AKIA|eyJ|Bearer)[-_ ]?", re.ASCII)
-_NO_SECRET = frozenset({"", "empty", "none", "null", "dummy", "placeholder", "not-needed", "no-key", "ollama", "lm-studio", "api-key"})
+_KEY_PREFIX = re.compile(
+    r"(sk|pk|rk|gsk|hf|xai|pplx|nvapi|tgp|fw|csk|r8|glpat|ghp|AIza|AKIA|eyJ|Bearer)[-_ ]?", re.ASCII
+)
+_NO_SECRET = frozenset(
+    {"", "empty", "none", "null", "dummy", "placeholder", "not-needed", "no-key", "ollama", "lm-studio", "api-key"}
+)
 """Keys that people send where none is needed: words that an answer may well hold."""
 
 
@@ -77,14 +91,17 @@ def looks_like_a_key(name: str) -> bool:
 
 
 def check_provider(name: str, provider: Provider) -> None:
-    """Raise `ConfigError` for a provider that cannot be called, or that holds a key instead of the name of its variable."""
+    """Raise `ConfigError` for a provider that cannot be called, or that holds a key instead of the name of its
+    variable.
+    """
     check_url(provider.base_url, f"provider {name!r}: base_url")
     if provider.key and looks_like_a_key(provider.key):
         if provider.key.startswith("$"):
             raise ConfigError(f"provider {name!r}: key is the name of an environment variable, without the $")
         raise ConfigError(
-            f'provider {name!r}: key must be the name of an environment variable, as in key = "MY_API_KEY", and it is none; if it is the '
-            "key itself, put that into a variable, and replace it where others may have read this file"
+            f'provider {name!r}: key must be the name of an environment variable, as in key = "MY_API_KEY", and it is'
+            " none; if it is the key itself, put that into a variable, and replace it where others may have read this"
+            " file"
         )
 
 
@@ -99,7 +116,9 @@ def key_of(variable: str) -> tuple[str, str]:
 
 
 class Mask:
-    """Takes a key out of what an endpoint sends, also where a large part of it is quoted, or is spread over several pieces."""
+    """Takes a key out of what an endpoint sends, also where a large part of it is quoted, or is spread over several
+    pieces.
+    """
 
     _GRAM = 6
     _MIN = 12  # characters in a row of a key that are masked
@@ -114,7 +133,9 @@ class Mask:
         return "".join(self.pieces([words])) if self._forms else words
 
     def pieces(self, pieces: list[str]) -> list[str]:
-        """The pieces of a text without the key: as many as before, with the mask in the first piece that held a part of it."""
+        """The pieces of a text without the key: as many as before, with the mask in the first piece that held a part of
+        it.
+        """
         text = "".join(pieces)
         spans = self._spans(text)
         if not spans:
@@ -144,7 +165,9 @@ class Mask:
         return f"{words[: -cut - 3]}***..." if cut else words
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
-        """Where parts of the key stand, in order and apart. Any 11 characters of it hold one of the grams that are looked for."""
+        """Where parts of the key stand, in order and apart. Any 11 characters of it hold one of the grams that are
+        looked for.
+        """
         found: list[tuple[int, int]] = []
         for key in self._forms:
             minimum = min(self._MIN, len(key))
@@ -182,7 +205,9 @@ class TooMuch(Exception):
 
 
 class Inflate:
-    """Hands on what an endpoint sends in parts of at most 64 KiB, unpacked, and no more than `maximum` bytes of it in all."""
+    """Hands on what an endpoint sends in parts of at most 64 KiB, unpacked, and no more than `maximum` bytes of it in
+    all.
+    """
 
     _PART = 65_536
 
@@ -191,10 +216,14 @@ class Inflate:
         coding = encoding.strip().lower()
         if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
             raise ValueError(f"compressed as {coding[:20]!r}, which was not asked for")
-        self._unpack = None if coding in ("", "identity") else zlib.decompressobj(47)  # finds out which of the two it is
+        self._unpack = (
+            None if coding in ("", "identity") else zlib.decompressobj(47)
+        )  # finds out which of the two it is
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The parts that some bytes of the wire come to. Raises `TooMuch`, and ValueError for what is not packed as it says."""
+        """The parts that some bytes of the wire come to. Raises `TooMuch`, and ValueError for what is not packed as it
+        says.
+        """
         if self._unpack is None:
             yield self._count(data)
             return
@@ -213,7 +242,9 @@ class Inflate:
 
 
 def max_stream_bytes(tokens: int) -> int:
-    """Bytes of a stream of so many tokens at most: an event per token, some of which repeat the whole answer. They are not kept."""
+    """Bytes of a stream of so many tokens at most: an event per token, some of which repeat the whole answer. They are
+    not kept.
+    """
     return min(8 * MB + 16_000 * tokens, 256 * MB)
 
 
@@ -228,7 +259,9 @@ def max_embedding_bytes(texts: int, dim: int) -> int:
 
 
 def min_tokens(texts: Sequence[str]) -> int:
-    """Tokens that texts come to at least, by any tokenizer: a token of four words, or of a hundred bytes, is longer than they make them."""
+    """Tokens that texts come to at least, by any tokenizer: a token of four words, or of a hundred bytes, is longer
+    than they make them.
+    """
     words = sum(len(text.split()) for text in texts)
     size = sum(len(text.encode("utf-8", "replace")) - text.count(" ") for text in texts)
     return max(0, max(words // 4, size // 100) - 8)

@@ -1,7 +1,8 @@
 """Server-sent events: from bytes in any packets to the data of each event.
 
-As https://html.spec.whatwg.org/multipage/server-sent-events.html has it, and lenient where endpoints are: lines may end in LF, CRLF or CR,
-the empty line between events may be missing, an event's data may stand in several lines, a line may hold bare JSON.
+As https://html.spec.whatwg.org/multipage/server-sent-events.html has it, and lenient where endpoints are: lines may end
+in LF, CRLF or CR, the empty line between events may be missing, an event's data may stand in several lines, a line may
+hold bare JSON.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class Lines:
 
 
 def field(line: bytes) -> tuple[bytes, bytes]:
-    """(name, value) of a line: `data`, `event`, `error`, or an empty name for what says nothing. A line of bare JSON is data."""
+    """(name, value) of a line: `data`, `event`, `error`, or an empty name for what says nothing. A line of bare JSON is
+    data.
+    """
     line = line.removeprefix(BOM).strip()
     if line[:1] in (b"{", b"["):
         return b"data", line

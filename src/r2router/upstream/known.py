@@ -1,4 +1,6 @@
-"""Providers that need no `[provider.NAME]` in the pool file: their OpenAI-compatible endpoints, as their documentation gives them."""
+"""Providers that need no `[provider.NAME]` in the pool file: their OpenAI-compatible endpoints, as their documentation
+gives them.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,18 @@ KNOWN: dict[str, Provider] = {
     "openai": Provider(base_url="https://api.openai.com/v1", key="OPENAI_API_KEY"),
     "openrouter": Provider(base_url="https://openrouter.ai/api/v1", key="OPENROUTER_API_KEY", dialect="openrouter"),
     "anthropic": Provider(base_url="https://api.anthropic.com/v1", key="ANTHROPIC_API_KEY", dialect="anthropic"),
-    "gemini": Provider(base_url="https://generativelanguage.googleapis.com/v1beta/openai", key="GEMINI_API_KEY", dialect="gemini"),
-    "google": Provider(base_url="https://generativelanguage.googleapis.com/v1beta/openai", key="GEMINI_API_KEY", dialect="gemini"),
+    "gemini": Provider(
+        base_url="https://generativelanguage.googleapis.com/v1beta/openai", key="GEMINI_API_KEY", dialect="gemini"
+    ),
+    "google": Provider(
+        base_url="https://generativelanguage.googleapis.com/v1beta/openai", key="GEMINI_API_KEY", dialect="gemini"
+    ),
     "x-ai": Provider(base_url="https://api.x.ai/v1", key="XAI_API_KEY"),
     "mistral": Provider(base_url="https://api.mistral.ai/v1", key="MISTRAL_API_KEY"),
     "deepseek": Provider(base_url="https://api.deepseek.com/beta", key="DEEPSEEK_API_KEY", dialect="deepseek"),
-    "qwen": Provider(base_url="https://dashscope-intl.aliyuncs.com/compatible-mode/v1", key="DASHSCOPE_API_KEY", dialect="qwen"),
+    "qwen": Provider(
+        base_url="https://dashscope-intl.aliyuncs.com/compatible-mode/v1", key="DASHSCOPE_API_KEY", dialect="qwen"
+    ),
     "together": Provider(base_url="https://api.together.xyz/v1", key="TOGETHER_API_KEY"),
     "groq": Provider(base_url="https://api.groq.com/openai/v1", key="GROQ_API_KEY"),
     "fireworks": Provider(base_url="https://api.fireworks.ai/inference/v1", key="FIREWORKS_API_KEY"),
@@ -56,14 +64,20 @@ EVERYWHERE = "openrouter"
 
 
 def providers_with_keys() -> list[str]:
-    """The providers whose keys are in the environment. OpenAI's does not count where `OPENAI_BASE_URL` names another host."""
-    found = [name for name, variables in KEYS.items() if any(os.environ.get(variable, "").strip() for variable in variables)]
+    """The providers whose keys are in the environment. OpenAI's does not count where `OPENAI_BASE_URL` names another
+    host.
+    """
+    found = [
+        name for name, variables in KEYS.items() if any(os.environ.get(variable, "").strip() for variable in variables)
+    ]
     elsewhere = os.environ.get("OPENAI_BASE_URL", "").strip()
     return [name for name in found if name != "openai" or not elsewhere or "api.openai.com" in elsewhere]
 
 
 def providers_of(models: Iterable[Model], given: Mapping[str, Provider]) -> dict[str, Provider]:
-    """The providers that some models are called at: those of the pool file first, then the known ones. Raises `ConfigError`."""
+    """The providers that some models are called at: those of the pool file first, then the known ones. Raises
+    `ConfigError`.
+    """
     found: dict[str, Provider] = {}
     for model in models:
         name = model.provider
@@ -72,8 +86,8 @@ def providers_of(models: Iterable[Model], given: Mapping[str, Provider]) -> dict
             known = [*given, *KNOWN]
             which = f"provider {name!r}" if name else "no provider"
             raise ConfigError(
-                f"model {model.id!r} has {which}{suggest(name, known)}: add [provider.{name or 'NAME'}] with its base_url to the pool, "
-                f"or name one of {listing(known, 12)}"
+                f"model {model.id!r} has {which}{suggest(name, known)}: add [provider.{name or 'NAME'}] with its"
+                f" base_url to the pool, or name one of {listing(known, 12)}"
             )
         found[name] = provider
     return found

@@ -1,4 +1,6 @@
-"""How fast a provider may be called: a window that 429s narrow and successes widen, and pauses that its headers ask for."""
+"""How fast a provider may be called: a window that 429s narrow and successes widen, and pauses that its headers ask
+for.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,8 @@ class Closed(Exception):
 class ConcurrencyLimiter:
     """Lets at most `window` calls through at once, and none before a pause is over.
 
-    The window begins at `maximum`. A 429 halves it, once for all calls that were under way; every success adds `1/window`. So it
-    settles just below what the provider allows, without being told.
+    The window begins at `maximum`. A 429 halves it, once for all calls that were under way; every success adds
+    `1/window`. So it settles just below what the provider allows, without being told.
     """
 
     def __init__(self, maximum: int) -> None:
@@ -141,7 +143,9 @@ def _asked(headers: Mapping[str, str]) -> float | None:
 
 
 def seconds(text: str) -> float | None:
-    """A duration as rate-limit headers write it: `1s`, `6m0s`, `20ms`, or plain seconds; None where it is none of these."""
+    """A duration as rate-limit headers write it: `1s`, `6m0s`, `20ms`, or plain seconds; None where it is none of
+    these.
+    """
     text = text.strip()
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
         return float(text)

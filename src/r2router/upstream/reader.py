@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from r2router.upstream.answer import ReplyBuilder
 from r2router.upstream.content import decoded
-from r2router.upstream.endpoint import LONGEST_ANSWER, MB, Inflate, TooMuch, max_kept_bytes, max_stream_bytes, min_tokens
+from r2router.upstream.endpoint import (
+    LONGEST_ANSWER,
+    MB,
+    Inflate,
+    TooMuch,
+    max_kept_bytes,
+    max_stream_bytes,
+    min_tokens,
+)
 from r2router.upstream.events import BOM, Lines, field, is_blank, is_json
 from r2router.upstream.limits import retry_after
 from r2router.upstream.reply import AttemptFailed, Reply, http_failure
@@ -39,13 +47,21 @@ async def refusal(response: aiohttp.ClientResponse) -> AttemptFailed:
     words = said(bytes(begun))
     if 300 <= response.status < 400:
         return AttemptFailed("model", f"points elsewhere ({response.status}); give the final URL")
-    return http_failure(response.status, words, keyed="Authorization" in response.request_info.headers, wait=retry_after(response.headers))
+    return http_failure(
+        response.status,
+        words,
+        keyed="Authorization" in response.request_info.headers,
+        wait=retry_after(response.headers),
+    )
 
 
-async def read_reply(response: aiohttp.ClientResponse, begin: float, *, cap: int | None = None, sent: int | None = None) -> Reply:
+async def read_reply(
+    response: aiohttp.ClientResponse, begin: float, *, cap: int | None = None, sent: int | None = None
+) -> Reply:
     """The reply of a successful request, whole or streamed, in bounded memory.
 
-    cap: the `max_tokens` of the request; sent: its bytes. Raises `AttemptFailed`, with the usage that the endpoint reported by then.
+    cap: the `max_tokens` of the request; sent: its bytes. Raises `AttemptFailed`, with the usage that the endpoint
+    reported by then.
     """
     tokens = LONGEST_ANSWER if cap is None else cap
     reader = _Reader(tokens, begin)
@@ -80,7 +96,9 @@ async def _drain(stream: AsyncIterator[bytes]) -> None:
 
 
 class _Reader:
-    """Takes in a reply packet by packet: one JSON, or a stream of events. What it is, its first bytes say; endpoints mislabel it."""
+    """Takes in a reply packet by packet: one JSON, or a stream of events. What it is, its first bytes say; endpoints
+    mislabel it.
+    """
 
     def __init__(self, tokens: int, begin: float) -> None:
         self.answer = ReplyBuilder(max_kept_bytes(tokens))
@@ -212,7 +230,9 @@ class _Reader:
 
 
 def _no_reply(data: bytes) -> AttemptFailed:
-    return AttemptFailed("malformed", f"answered with something that is not a reply: {one_line(data[:80].decode('utf-8', 'replace'))!r}")
+    return AttemptFailed(
+        "malformed", f"answered with something that is not a reply: {one_line(data[:80].decode('utf-8', 'replace'))!r}"
+    )
 
 
 def _reply(reader: _Reader, cap: int | None, sent: int | None) -> Reply:

@@ -89,9 +89,19 @@ def http_failure(status: int, words: str, *, keyed: bool = True, wait: float | N
     """What is said about a key is not repeated: some endpoints quote it."""
     kind = kind_of(status, words)
     if kind == "rate_limit" and wait is not None and wait > LONGEST_ASKED_S:
-        return AttemptFailed("credit", f"answered {status}, and asks to wait {wait / 60:,.0f} minutes; rerun after that")
+        return AttemptFailed(
+            "credit", f"answered {status}, and asks to wait {wait / 60:,.0f} minutes; rerun after that"
+        )
     if kind == "key":
-        fix = "check the key, and that it is for this endpoint" if keyed else "name its key's environment variable in the pool"
+        fix = (
+            "check the key, and that it is for this endpoint"
+            if keyed
+            else "name its key's environment variable in the pool"
+        )
         return AttemptFailed(kind, f"refused the key ({status}): {fix}")
-    fix = "; check base_url, which stands without /chat/completions" if status == 404 and "model" not in words.lower() else ""
+    fix = (
+        "; check base_url, which stands without /chat/completions"
+        if status == 404 and "model" not in words.lower()
+        else ""
+    )
     return AttemptFailed(kind, f"answered {status}{f': {words}' if words else ''}{fix}", wait)

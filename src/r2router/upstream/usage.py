@@ -1,6 +1,7 @@
 """Tokens of a call as endpoints report them, under the names that they use; and which reports cannot be true.
 
-What is reported decides what a run may spend, so a wrong count is no count: it is refused, in words, and affects its own call alone.
+What is reported decides what a run may spend, so a wrong count is no count: it is refused, in words, and affects its
+own call alone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from r2router.upstream.endpoint import LONGEST_ANSWER
 class Usage(msgspec.Struct, frozen=True):
     """Tokens of one call as the provider counted them; None: not reported.
 
-    cached, cache_write: parts of input that were read from the provider's prompt cache, and written to it. reasoning: part of output.
+    cached, cache_write: parts of input that were read from the provider's prompt cache, and written to it. reasoning:
+    part of output.
     cache_write_1h: part of cache_write that is kept for an hour.
     """
 
@@ -39,7 +41,13 @@ def sum_usage(*usages: Usage | None) -> Usage | None:
 
 
 # Each is looked for at the top of a report and in its details; where several are given, the largest counts.
-_CACHED = ("cached_tokens", "cache_read_input_tokens", "cache_read_tokens", "prompt_cache_hit_tokens", "num_cached_tokens")
+_CACHED = (
+    "cached_tokens",
+    "cache_read_input_tokens",
+    "cache_read_tokens",
+    "prompt_cache_hit_tokens",
+    "num_cached_tokens",
+)
 _WRITTEN = ("cache_creation_input_tokens", "cache_creation_tokens", "cache_write_tokens", "cache_write_input_tokens")
 _WRITTEN_1H = ("ephemeral_1h_input_tokens",)
 _WRITTEN_5M = ("ephemeral_5m_input_tokens",)
@@ -57,7 +65,9 @@ class _Impossible(Exception):
 
 
 def reports_in(chunk: Mapping[str, Any]) -> Iterator[Any]:
-    """Where a reply or a chunk of a stream may report its usage: at the top, in a choice (Moonshot), in `x_groq` (Groq)."""
+    """Where a reply or a chunk of a stream may report its usage: at the top, in a choice (Moonshot), in `x_groq`
+    (Groq).
+    """
     yield chunk.get("usage")
     for beside in (chunk.get("x_groq"), *_dicts(chunk.get("choices"))):
         if isinstance(beside, dict):
@@ -92,9 +102,11 @@ def usage_of(
 ) -> tuple[Usage | None, str]:
     """(usage, "") from a provider's report, or (None, what is wrong with it).
 
-    More than the `max_tokens` that was sent (max_output) is what the provider bills, and no wrong count, up to what a model can write at
-    all. spoke: whether the reply holds any text. sent_bytes: of the request; it has no more tokens than that, and what a template adds.
-    min_output: tokens that the text comes to at least. read_bytes: of the text; no count above it is possible without thinking.
+    More than the `max_tokens` that was sent (max_output) is what the provider bills, and no wrong count, up to what a
+    model can write at all. spoke: whether the reply holds any text. sent_bytes: of the request; it has no more tokens
+    than that, and what a template adds.
+    min_output: tokens that the text comes to at least. read_bytes: of the text; no count above it is possible without
+    thinking.
     convention: how the provider counts, where that is known; else it is told from names and sums.
     """
     if not isinstance(reported, dict):
@@ -136,7 +148,10 @@ def _read(reported: dict[str, Any]) -> Usage:
         given, beside = given + write, max(beside - write, 0)
     elif beside and beside == read:
         given, beside = given + read, 0
-    if beside > 0 and (reasoning or 0) in (0, beside):  # Gemini and xAI count thinking in the total alone, and bill it as output
+    if beside > 0 and (reasoning or 0) in (
+        0,
+        beside,
+    ):  # Gemini and xAI count thinking in the total alone, and bill it as output
         made, reasoning = made + beside, beside
     elif reasoning is not None and reasoning > made:  # others do not say a total that tells
         made += reasoning
@@ -174,10 +189,18 @@ def _anthropic(reported: dict[str, Any]) -> Usage:
 
 
 def _gemini(reported: dict[str, Any]) -> Usage:
-    """Cached tokens within the input, thoughts beside the candidates; of the OpenAI-compatible endpoint, in the total alone."""
+    """Cached tokens within the input, thoughts beside the candidates; of the OpenAI-compatible endpoint, in the total
+    alone.
+    """
     native = reported.get("usageMetadata", reported)
     if isinstance(native, dict) and "promptTokenCount" in native:
-        names = ("promptTokenCount", "toolUsePromptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "cachedContentTokenCount")
+        names = (
+            "promptTokenCount",
+            "toolUsePromptTokenCount",
+            "candidatesTokenCount",
+            "thoughtsTokenCount",
+            "cachedContentTokenCount",
+        )
         given, tools, said, thought, cached = (_number(native.get(name)) for name in names)
         return _within(Usage((given or 0) + (tools or 0), (said or 0) + (thought or 0), cached, thought))
     return _reasoning_beside(reported)
@@ -211,12 +234,17 @@ def convention_of(name: str) -> Convention:
     """The convention of that name. Raises `ConfigError`."""
     found = next((known for known in CONVENTIONS if known == name), None)
     if found is None:
-        raise ConfigError(f"usage convention {name!r} is not known{suggest(name, list(CONVENTIONS))}; give one of {', '.join(CONVENTIONS)}")
+        raise ConfigError(
+            f"usage convention {name!r} is not known{suggest(name, list(CONVENTIONS))}; give one of"
+            f" {', '.join(CONVENTIONS)}"
+        )
     return found
 
 
 def merged(known: Any, reported: Any) -> Any:
-    """Two reports of one call: of each count the last one, as they are sums so far; but no zero in place of a number."""
+    """Two reports of one call: of each count the last one, as they are sums so far; but no zero in place of a
+    number.
+    """
     if not isinstance(reported, dict):
         return known
     if not isinstance(known, dict):
@@ -244,7 +272,9 @@ def _within(usage: Usage) -> Usage:
     if usage.input <= 0:
         raise _Impossible(f"{usage.input} input tokens")
     if (usage.cached or 0) + (usage.cache_write or 0) > usage.input:
-        raise _Impossible(f"{usage.cached or 0:,} cached and {usage.cache_write or 0:,} written of {usage.input:,} input tokens")
+        raise _Impossible(
+            f"{usage.cached or 0:,} cached and {usage.cache_write or 0:,} written of {usage.input:,} input tokens"
+        )
     if (usage.reasoning or 0) > usage.output:
         raise _Impossible(f"{usage.reasoning:,} reasoning of {usage.output:,} output tokens")
     if (usage.cache_write_1h or 0) > (usage.cache_write or 0):
@@ -258,7 +288,9 @@ def _number(value: Any) -> int | None:
         return None
     if isinstance(value, float) and value.is_integer():  # JSON has one kind of number
         value = int(value)
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:  # some gateways write all as text
+    if (
+        isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20
+    ):  # some gateways write all as text
         value = int(value)
     if type(value) is not int:
         raise _Impossible("a count that is no whole number")

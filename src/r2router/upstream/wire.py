@@ -8,27 +8,34 @@ from typing import Any, Literal
 import msgspec
 
 FailureKind = Literal[
-    "key", "credit", "model", "context", "refused", "rate_limit", "server", "timeout", "connection", "malformed", "cut", "interrupted"
+    "key", "credit", "model", "context", "refused", "rate_limit", "server", "timeout", "connection", "malformed", "cut",
+    "interrupted"
 ]  # fmt: skip
-"""Why a call failed. key, credit: nothing will work at this provider; model: nothing with this model; context, refused: this request
-never will; interrupted: the user stopped the run before another attempt; the others may pass."""
+"""Why a call failed. key, credit: nothing will work at this provider; model: nothing with this model; context, refused:
+this request never will; interrupted: the user stopped the run before another attempt; the others may pass.
+"""
 
 TRANSIENT: frozenset[FailureKind] = frozenset({"rate_limit", "server", "timeout", "connection", "malformed", "cut"})
 """Failures that another attempt may not meet."""
 
 ASKED_AGAIN: frozenset[FailureKind] = TRANSIENT | {"key", "credit", "model", "refused"}
-"""Recorded failures that may pass once the pool, the account or the endpoint is fixed: all but a prompt that is too long."""
+"""Recorded failures that may pass once the pool, the account or the endpoint is fixed: all but a prompt that is too
+long.
+"""
 
 MAYBE_BILLED: frozenset[FailureKind] = frozenset({"timeout", "malformed", "cut"})
 """Failures after which the provider may bill for an answer that never arrived whole."""
 
 _CONTEXT = re.compile(
-    r"context[ _-]?(length|size|window)|maximum context|max(imum)?_(model|seq|context)_len|prompt is too long|too many tokens|"
-    r"input (is )?too long|reduce the length|exceeds the maximum number of tokens|range of input length|max_new_tokens. must be",
+    r"context[ _-]?(length|size|window)|maximum context|max(imum)?_(model|seq|context)_len|prompt is too long|too many"
+    r" tokens|"
+    r"input (is )?too long|reduce the length|exceeds the maximum number of tokens|range of input length|max_new_tokens."
+    r" must be",
     re.IGNORECASE,
 )
 _NO_MODEL = re.compile(
-    r"model_not_found|model[ _]not[ _](found|exist)|no such model|unknown model|not a valid model|invalid[ _]model[ _](id|name)|"
+    r"model_not_found|model[ _]not[ _](found|exist)|no such model|unknown model|not a valid model|invalid[ _]model["
+    r" _](id|name)|"
     r"\bmodel\b.{0,100}\b(does not exist|doesn't exist|is not found)|access to (the )?model",
     re.IGNORECASE,
 )
@@ -67,12 +74,18 @@ def said(reply: bytes) -> str:
 
 
 def in_words(reported: Any) -> str:
-    """The words of an error that an endpoint reports in one of the usual shapes, in one line; empty where it has none of them."""
+    """The words of an error that an endpoint reports in one of the usual shapes, in one line; empty where it has none
+    of them.
+    """
     detail = reported[0] if isinstance(reported, list) and reported else reported  # Gemini wraps its errors in a list
     if isinstance(detail, dict):
         detail = detail.get("error") or detail
     if isinstance(detail, dict):
-        parts = [one_line(str(v)) for k in ("message", "code", "type") if isinstance(v := detail.get(k), (str, int, float)) and v != ""]
+        parts = [
+            one_line(str(v))
+            for k in ("message", "code", "type")
+            if isinstance(v := detail.get(k), (str, int, float)) and v != ""
+        ]
         return one_line(f"{parts[0]} ({', '.join(parts[1:])})" if len(parts) > 1 else "".join(parts))
     return one_line(detail) if isinstance(detail, str) else ""
 

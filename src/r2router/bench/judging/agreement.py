@@ -1,8 +1,8 @@
 """How far judges agree, with each other, with a local scorer, or with people.
 
-Pearson's and Spearman's correlation; Cohen's kappa over the 11 points of the grid (J. Cohen, 1960), and the same with quadratic weights
-(J. Cohen, 1968), which forgives near misses. Intervals are 95 % percentiles of a bootstrap over queries, as answers to one query are not
-independent of each other.
+Pearson's and Spearman's correlation; Cohen's kappa over the 11 points of the grid (J. Cohen, 1960), and the same with
+quadratic weights (J. Cohen, 1968), which forgives near misses. Intervals are 95 % percentiles of a bootstrap over
+queries, as answers to one query are not independent of each other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ Statistic = Callable[[FloatArray, FloatArray], float]
 
 
 class Agreement(msgspec.Struct, frozen=True):
-    """Two judges on the answers that both scored. n: answers. queries: different ones among them. difference: mean of a minus b."""
+    """Two judges on the answers that both scored. n: answers. queries: different ones among them. difference: mean of a
+    minus b.
+    """
 
     a: str
     b: str
@@ -42,14 +44,19 @@ class Agreement(msgspec.Struct, frozen=True):
 
 def agreements(ratings: pl.DataFrame, *, resamples: int = 500, seed: int = 0) -> list[Agreement]:
     """Every pair of judges that scored answers in common. ratings: of `read_ratings`."""
-    return [_agreement(ratings, a, b, resamples, seed) for a, b in combinations(judges_of(ratings), 2) if len(_both(ratings, a, b))]
+    return [
+        _agreement(ratings, a, b, resamples, seed)
+        for a, b in combinations(judges_of(ratings), 2)
+        if len(_both(ratings, a, b))
+    ]
 
 
 def read_ratings(outcomes: str | Path, human: str | Path | None = None) -> pl.DataFrame:
-    """One row an answer: `CELL`, `length` (characters of the response), and a column of qualities for each judge, null where none.
+    """One row an answer: `CELL`, `length` (characters of the response), and a column of qualities for each judge, null
+    where none.
 
-    human: a CSV, JSON lines or Parquet file with query_id, model, budget, quality (and sample, where there are several): the judge
-    `human`. Raises `DataError`.
+    human: a CSV, JSON lines or Parquet file with query_id, model, budget, quality (and sample, where there are
+    several): the judge `human`. Raises `DataError`.
     """
     frame = _read(Path(outcomes), (*CELL, "judge", "quality", "response"))
     scored = frame.filter(pl.col("quality").is_not_null() & pl.col("judge").is_not_null())
@@ -57,7 +64,9 @@ def read_ratings(outcomes: str | Path, human: str | Path | None = None) -> pl.Da
         raise DataError(f"{outcomes}: no answer has been judged; run r2router judge")
     wide = scored.pivot("judge", index=[*CELL], values="quality", aggregate_function="first", maintain_order=True)
     lengths = (
-        frame.filter(pl.col("response").is_not_null()).select(*CELL, pl.col("response").str.len_chars().alias(" length")).unique([*CELL])
+        frame.filter(pl.col("response").is_not_null())
+        .select(*CELL, pl.col("response").str.len_chars().alias(" length"))
+        .unique([*CELL])
     )
     wide = wide.join(lengths, on=[*CELL], how="left", maintain_order="left")
     if human is None:
@@ -79,7 +88,10 @@ def read_ratings(outcomes: str | Path, human: str | Path | None = None) -> pl.Da
     people = people.group_by([*CELL], maintain_order=True).agg(pl.col(HUMAN).mean())  # several people: their mean
     both = wide.join(people, on=[*CELL], how="left", maintain_order="left")
     if both[HUMAN].null_count() == len(both):
-        raise DataError(f"{human}: none of its rows is of an answer in {outcomes}: query_id, model, budget (and sample) must be the same")
+        raise DataError(
+            f"{human}: none of its rows is of an answer in {outcomes}: query_id, model, budget (and sample) must be the"
+            " same"
+        )
     return both
 
 
@@ -111,7 +123,9 @@ def ranks(values: FloatArray) -> FloatArray:
 
 
 def kappa(a: FloatArray, b: FloatArray, *, quadratic: bool = False) -> float:
-    """Agreement on the grid beyond what the judges' own frequencies give by chance; NaN where chance leaves nothing to disagree on."""
+    """Agreement on the grid beyond what the judges' own frequencies give by chance; NaN where chance leaves nothing to
+    disagree on.
+    """
     i, j = (np.rint(np.clip(v, 0, 1) * (_LEVELS - 1)).astype(int) for v in (a, b))
     seen = np.zeros((_LEVELS, _LEVELS))
     np.add.at(seen, (i, j), 1.0)

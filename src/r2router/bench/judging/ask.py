@@ -30,28 +30,38 @@ _SHOWN = 80
 
 
 class JudgePlan(CollectionPlan):
-    """A plan whose queries are prompts about answers. A judgement may take two calls, where the first reply is no verdict."""
+    """A plan whose queries are prompts about answers. A judgement may take two calls, where the first reply is no
+    verdict.
+    """
 
     calls_per_answer = 2
 
     def ceiling_usd(self, work: Work, cap: int, more_input: int = 0) -> float:
-        """US dollars of the more expensive of the two calls: asked again, with the bad reply and the repair behind the prompt."""
+        """US dollars of the more expensive of the two calls: asked again, with the bad reply and the repair behind the
+        prompt.
+        """
         return super().ceiling_usd(work, cap, more_input + cap + _REPAIR_TOKENS)
 
 
 def judge_plan(
-    folder: Path, judges: Sequence[str], pool: Pool, providers: dict[str, Provider], prompt: JudgePrompt, tokens: int = TOKENS
+    folder: Path,
+    judges: Sequence[str],
+    pool: Pool,
+    providers: dict[str, Provider],
+    prompt: JudgePrompt,
+    tokens: int = TOKENS,
 ) -> JudgePlan:
     """What is to be asked about the answers in a folder, each different answer to a question once.
 
-    judges: ids of models in the pool. tokens: the most of a verdict, thinking included. Raises `ConfigError` for a judge that the pool
-    does not have, `MissingPrice` for one without prices, `DataError` where there is no answer to judge.
+    judges: ids of models in the pool. tokens: the most of a verdict, thinking included. Raises `ConfigError` for a
+    judge that the pool does not have, `MissingPrice` for one without prices, `DataError` where there is no answer to
+    judge.
     """
     known = {m.id: m for m in pool.models}
     if strange := [j for j in judges if j not in known]:
         raise ConfigError(
-            f"judge {strange[0]!r} is not in the pool{suggest(strange[0], known)}: add a [[model]] with its provider and prices "
-            f"there (no router needs to use it), or name one of {listing(list(known), 8)}"
+            f"judge {strange[0]!r} is not in the pool{suggest(strange[0], known)}: add a [[model]] with its provider"
+            f" and prices there (no router needs to use it), or name one of {listing(list(known), 8)}"
         )
     budget = Budget(prompt.id, tokens, ("max_tokens",))
     models = [msgspec.structs.replace(known[j], budgets=(budget,), available=True) for j in judges]
@@ -87,9 +97,10 @@ def judges_of_their_own(judges: Iterable[str], pool: Pool, folder: Path) -> list
 class JudgeEngine:
     """An engine whose replies are verdicts.
 
-    It asks for JSON by schema; an endpoint that refuses that is asked in words from then on. A reply that is not a verdict is sent
-    back once with the request to correct it; if the second reply is not a verdict either, that is a failure of kind `malformed`, never a
-    score. A response too long for the judge's context is shown with its middle left out, by halves, until it fits.
+    It asks for JSON by schema; an endpoint that refuses that is asked in words from then on. A reply that is not a
+    verdict is sent back once with the request to correct it; if the second reply is not a verdict either, that is a
+    failure of kind `malformed`, never a score. A response too long for the judge's context is shown with its middle
+    left out, by halves, until it fits.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -101,10 +112,14 @@ class JudgeEngine:
         asked = request.body["messages"][-1]["content"]
         first, note = await self._ask(_with_content(request, marked_anew(asked)), max(1, request.billable - 1)), ""
         share = 0.5
-        while isinstance(first, Failure) and first.kind == "context" and (shorter := shortened(asked, share)) is not None:
+        while (
+            isinstance(first, Failure) and first.kind == "context" and (shorter := shortened(asked, share)) is not None
+        ):
             note, share = f"{SHORTENED} {shorter[1]:,} characters, as the judge's context holds no more", share / 2
             request = _with_content(request, shorter[0])
-            first = await self._ask(_with_content(request, marked_anew(shorter[0])), max(1, request.billable - 1 - first.maybe_billed))
+            first = await self._ask(
+                _with_content(request, marked_anew(shorter[0])), max(1, request.billable - 1 - first.maybe_billed)
+            )
         if isinstance(first, Failure):
             return first
         if read_verdict(first.text, first.finish_reason) is not None:
@@ -140,7 +155,9 @@ class JudgeEngine:
         request = msgspec.structs.replace(request, billable=billable)
         way = f"{request.provider}\0{request.body.get('model')}"
         if way not in self._plain:
-            result = await self.engine.call(msgspec.structs.replace(request, body={**request.body, "response_format": SCHEMA}))
+            result = await self.engine.call(
+                msgspec.structs.replace(request, body={**request.body, "response_format": SCHEMA})
+            )
             if isinstance(result, Reply) or result.kind != "refused":
                 return result
         result = await self.engine.call(request)
@@ -179,11 +196,20 @@ def _repair(request: Request, first: Reply) -> Request:
 
 
 def _no_verdict(first: Reply, second: Reply | Failure | None, why: str) -> Failure:
-    """Of kind malformed, except for an interrupt, so that calls that were paid for are counted, each at its maximum cost."""
+    """Of kind malformed, except for an interrupt, so that calls that were paid for are counted, each at its maximum
+    cost.
+    """
     attempts, maybe_billed = first.attempts, first.maybe_billed + 1
     if second is not None:
-        attempts, maybe_billed = attempts + second.attempts, maybe_billed + second.maybe_billed + isinstance(second, Reply)
-    reported = [first.usage, first.lost, *(() if second is None else (second.lost, second.usage if isinstance(second, Reply) else None))]
+        attempts, maybe_billed = (
+            attempts + second.attempts,
+            maybe_billed + second.maybe_billed + isinstance(second, Reply),
+        )
+    reported = [
+        first.usage,
+        first.lost,
+        *(() if second is None else (second.lost, second.usage if isinstance(second, Reply) else None)),
+    ]
     stopped = isinstance(second, Failure) and second.kind == "interrupted"
     kind: FailureKind = "interrupted" if stopped else "malformed"
     return Failure(kind=kind, message=why, attempts=attempts, maybe_billed=maybe_billed, lost=sum_usage(*reported))

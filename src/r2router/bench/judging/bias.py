@@ -1,11 +1,13 @@
 """Whether a judge pays for what it should not.
 
-Length: the rank correlation of a judge's scores with the length of the responses, given the scores of another judge or scorer (a partial
-correlation). Longer answers may well be better; only what the other's scores do not explain is held against the judge. It is as good as
-that other judge: two that love length the same way acquit each other, so a local scorer or people are the better reference.
+Length: the rank correlation of a judge's scores with the length of the responses, given the scores of another judge or
+scorer (a partial correlation). Longer answers may well be better; only what the other's scores do not explain is held
+against the judge. It is as good as that other judge: two that love length the same way acquit each other, so a local
+scorer or people are the better reference.
 
-Order: a judge that sees one answer at a time has no first and second answer to prefer. What can be turned round is its prompt: the same
-judge under `response-first-1` should say the same. Compare the two as two judges, and look at their difference.
+Order: a judge that sees one answer at a time has no first and second answer to prefer. What can be turned round is its
+prompt: the same judge under `response-first-1` should say the same. Compare the two as two judges, and look at their
+difference.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from r2router.types import FloatArray
 
 
 class LengthBias(msgspec.Struct, frozen=True):
-    """A judge's scores against the length of responses. plain: their rank correlation; given: the same given the reference's scores."""
+    """A judge's scores against the length of responses. plain: their rank correlation; given: the same given the
+    reference's scores.
+    """
 
     judge: str
     reference: str
@@ -57,5 +61,11 @@ def _bias(rows: pl.DataFrame, judge: str, reference: str, resamples: int, seed: 
     scores, length, given = (rows[c].to_numpy().astype(float) for c in (judge, " length", reference))
     groups = group_numbers(rows)
     plain = of_rows("rank correlation", lambda i: pearson(ranks(scores[i]), ranks(length[i])), groups, resamples, seed)
-    partial = of_rows("partial rank correlation", lambda i: partial_correlation(scores[i], length[i], given[i]), groups, resamples, seed)
+    partial = of_rows(
+        "partial rank correlation",
+        lambda i: partial_correlation(scores[i], length[i], given[i]),
+        groups,
+        resamples,
+        seed,
+    )
     return LengthBias(judge, reference, len(rows), plain, partial)

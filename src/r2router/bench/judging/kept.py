@@ -1,7 +1,8 @@
-"""The judgements of a folder. They are a journal of their own, so that what judging cost never mixes with what collecting cost.
+"""The judgements of a folder. They are a journal of their own, so that what judging cost never mixes with what
+collecting cost.
 
-A judgement is known by its content, as a call is: the judge, the prompt's words, and the material. The same answer under two budgets is
-judged once, and an answer that was judged before is never paid for again.
+A judgement is known by its content, as a call is: the judge, the prompt's words, and the material. The same answer
+under two budgets is judged once, and an answer that was judged before is never paid for again.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ def judge_name(model: str, prompt: str) -> str:
 
 
 class Kept:
-    """What judges have said so far. judges: their names. spent_usd: what was paid, as far as it is known, and charged where it is not.
+    """What judges have said so far. judges: their names. spent_usd: what was paid, as far as it is known, and charged
+    where it is not.
 
     unknown: prompts of another version of r2router, whose judgements cannot be assigned.
     """
@@ -69,6 +71,8 @@ class Kept:
 def _score(record: Record, judge: str) -> Score:
     verdict = None if record.response is None else read_verdict(record.response, record.finish_reason)
     if verdict is None:
-        return Score(quality=None, judge=judge, error=clean(f"the judge failed: {record.error or 'no score in its reply'}"))
+        return Score(
+            quality=None, judge=judge, error=clean(f"the judge failed: {record.error or 'no score in its reply'}")
+        )
     note = f" ({record.note})" if record.note.startswith(SHORTENED) else ""
     return Score(quality=verdict.score, judge=judge, reason=clean(verdict.reason, keep="\n") + note)

@@ -1,4 +1,6 @@
-"""What a judge is told, by name and version. The grid of its scores is the paper's: 0, 0.1, ... 1 (arXiv 2602.02823)."""
+"""What a judge is told, by name and version. The grid of its scores is the paper's: 0, 0.1, ... 1 (arXiv
+2602.02823).
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,10 @@ SCHEMA: dict[str, Any] = {
 SHORTENED = "the response was shortened to"
 """How the note of a judgement begins that saw only a part of the response."""
 
-REPAIR = 'That was no verdict. Reply with one JSON object and nothing else: {"reason": "...", "score": S}, S one of 0, 0.1, 0.2, ... 1.'
+REPAIR = (
+    'That was no verdict. Reply with one JSON object and nothing else: {"reason": "...", "score": S}, S one of 0, 0.1,'
+    " 0.2, ... 1."
+)
 
 _SYSTEM = """\
 You grade the answer that a language model gave to a question.
@@ -72,8 +77,8 @@ class JudgePrompt(msgspec.Struct, frozen=True):
     def query(self, query: Query, response: str) -> Query:
         """What the judge is asked about a response, thinking left out.
 
-        The marks carry a hash of the material (128 bits), the same each time, by which a judgement is known; what is sent has
-        random bits in its place (`marked_anew`).
+        The marks carry a hash of the material (128 bits), the same each time, by which a judgement is known; what is
+        sent has random bits in its place (`marked_anew`).
         """
         response = without_thinking(response)
         texts = {"question": query.text, "reference": query.reference, "response": response}
@@ -82,7 +87,11 @@ class JudgePrompt(msgspec.Struct, frozen=True):
         material = "\0".join(t or "" for t in texts.values()).encode("utf-8", "surrogatepass")
         mark = hashlib.blake2b(material, digest_size=16).hexdigest()
         blocks = [
-            f"<{part}-{mark}>\n{text}\n</{part}-{mark}>" if (text := texts[part]) is not None else f"No {part} is given."
+            (
+                f"<{part}-{mark}>\n{text}\n</{part}-{mark}>"
+                if (text := texts[part]) is not None
+                else f"No {part} is given."
+            )
             for part in self.parts
         ]
         return Query(id=f"{query.id}:{mark}", text="\n\n".join(blocks), system=self.system)
@@ -92,13 +101,16 @@ _FIRST = re.compile(r"<(?:question|response)-([0-9a-f]{32})>\n")
 
 
 def marked_anew(asked: str) -> str:
-    """The text of a `JudgePrompt.query` with 128 random bits in its marks, which whoever wrote the response cannot have known."""
+    """The text of a `JudgePrompt.query` with 128 random bits in its marks, which whoever wrote the response cannot have
+    known.
+    """
     m = _FIRST.match(asked)
     return asked if m is None else asked.replace(m[1], secrets.token_hex(16))
 
 
 def shortened(asked: str, share: float) -> tuple[str, int] | None:
-    """(the text of a `JudgePrompt.query` with the middle of its response left out, characters of the response that are left).
+    """(the text of a `JudgePrompt.query` with the middle of its response left out, characters of the response that are
+    left).
 
     share: of the response, to be kept. None where too little would be left to grade.
     """
@@ -110,7 +122,10 @@ def shortened(asked: str, share: float) -> tuple[str, int] | None:
     half = int(len(response) * share / 2)
     if half < _MIN:
         return None
-    left_out = f"\n[... {len(response) - 2 * half:,} characters of the response are left out here, as it is too long to be read ...]\n"
+    left_out = (
+        f"\n[... {len(response) - 2 * half:,} characters of the response are left out here, as it is too long to be"
+        " read ...]\n"
+    )
     return f"{head}{begin}{response[:half]}{left_out}{response[-half:]}{end}{tail}", 2 * half
 
 

@@ -1,7 +1,8 @@
 """Reading a judge's reply: one JSON object and nothing else, or no verdict.
 
-What a judge writes holds what the judged wrote, so nothing is searched for within a reply: an object among other words may be a quotation.
-Thinking, a code fence and slips of notation that leave no doubt are forgiven; the rest is asked again. Time is linear in the length.
+What a judge writes holds what the judged wrote, so nothing is searched for within a reply: an object among other words
+may be a quotation. Thinking, a code fence and slips of notation that leave no doubt are forgiven; the rest is asked
+again. Time is linear in the length.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ NOT_WHOLE = frozenset({*CUT, "content_filter"})
 def read_verdict(text: str, finish_reason: str | None = None) -> Verdict | None:
     """The verdict of a judge's reply; None where it is none.
 
-    The reply is one JSON object with a `score` on the grid, beside nothing but thinking and a fence around it. Forgiven are raw line
-    breaks and LaTeX within a reason, single quotes, comments, a comma too many, a missing brace at the end, other case of the keys. A score
-    off the grid is none, rather than rounded: a judge that says 7 or 0.75 has not understood the scale. A reply that was cut off
-    is none, whatever it holds.
+    The reply is one JSON object with a `score` on the grid, beside nothing but thinking and a fence around it. Forgiven
+    are raw line breaks and LaTeX within a reason, single quotes, comments, a comma too many, a missing brace at the
+    end, other case of the keys. A score off the grid is none, rather than rounded: a judge that says 7 or 0.75 has not
+    understood the scale. A reply that was cut off is none, whatever it holds.
     """
     said = split_thinking(text)
     if said.cut or finish_reason in NOT_WHOLE:
@@ -65,7 +66,9 @@ class _Pairs(list[tuple[str, Any]]):
     """The fields of an object, twice where they stand twice."""
 
 
-_JSON = json.JSONDecoder(strict=False, object_pairs_hook=_Pairs)  # a raw line break within a reason is no reason to lose a verdict
+_JSON = json.JSONDecoder(
+    strict=False, object_pairs_hook=_Pairs
+)  # a raw line break within a reason is no reason to lose a verdict
 
 
 def _strict(reply: str) -> Pairs | None:
@@ -81,7 +84,8 @@ def _strict(reply: str) -> Pairs | None:
 
 _SPACE = re.compile(r"(?:\s++|//[^\n]*+|\#[^\n]*+|/\*(?:[^*]++|\*(?!/))*+\*/)*+")
 _STRING = re.compile(
-    r"""  "([^"\\]*+(?:\\.[^"\\]*+)*+)"  |  '([^'\\]*+(?:\\.[^'\\]*+)*+)'  |  \u201c([^\u201c\u201d]*+)\u201d  """, re.VERBOSE | re.DOTALL
+    r"""  "([^"\\]*+(?:\\.[^"\\]*+)*+)"  |  '([^'\\]*+(?:\\.[^'\\]*+)*+)'  |  \u201c([^\u201c\u201d]*+)\u201d  """,
+    re.VERBOSE | re.DOTALL,
 )
 _WORD = re.compile(r"[-+\w.]{1,40}")
 

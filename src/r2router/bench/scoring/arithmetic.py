@@ -1,6 +1,8 @@
-"""The value of a number as people, LLMs and LaTeX write it: separators, fractions, powers, roots, sums and products of numbers.
+"""The value of a number as people, LLMs and LaTeX write it: separators, fractions, powers, roots, sums and products of
+numbers.
 
-A small recursive reader of our own, without a parser of a language behind it: it meets what an LLM wrote. Texts are bounded by the caller.
+A small recursive reader of our own, without a parser of a language behind it: it meets what an LLM wrote. Texts are
+bounded by the caller.
 """
 
 from __future__ import annotations
@@ -28,13 +30,16 @@ _GROUPS = rf"""
 NUMBER = re.compile(rf"(?:{_GROUPS})(?:e[-+]?\d{{1,3}}(?!\w))?", re.VERBOSE | re.IGNORECASE)
 _EUROPEAN = re.compile(r"[\d.]+,\d+")
 _MIXED = re.compile(
-    r"(?P<whole>\d{1,9})[ \u202f]?(?:\\frac\{(?P<top>\d{1,9})\}\{(?P<low>\d{1,9})\}|[ \u202f](?P<over>\d{1,9})/(?P<under>\d{1,9})(?![\d/]))"
+    r"(?P<whole>\d{1,9})[ \u202f]?(?:\\frac\{(?P<top>\d{1,9})\}\{(?P<low>\d{1,9})\}|["
+    r" \u202f](?P<over>\d{1,9})/(?P<under>\d{1,9})(?![\d/]))"
 )
 _DATE = re.compile(r"\d{1,4}/\d{1,2}/\d{1,4}(?!\d)")
 _FRAC = re.compile(r"\\frac ?(?:(?P<digit>\d) ?(?P<below>\d)|(?=\{))")
 _ROOT = re.compile(r"\\sqrt(?:\[(?P<degree>\d{1,2})\])?|\u221a|sqrt(?=[({])")
 _PI = re.compile(r"\\pi(?![a-zA-Z])|\u03c0|pi\b", re.IGNORECASE)
-_TIMES = re.compile(r"\s?(?:\\times|\\cdot|\u00d7|\u00b7|\u22c5|\*(?!\*)|[xX](?=\s?10\s?(?:\^|\*\*))|(?<=\s)[xX](?=\s\d))\s?")
+_TIMES = re.compile(
+    r"\s?(?:\\times|\\cdot|\u00d7|\u00b7|\u22c5|\*(?!\*)|[xX](?=\s?10\s?(?:\^|\*\*))|(?<=\s)[xX](?=\s\d))\s?"
+)
 _OVER = re.compile(r"\s?(?:/(?!/)|\\div|\u00f7)\s?")
 _PLUS = re.compile(r"\s?([+-])\s?")
 _POWER = re.compile(r"\s?(?:\^|\*\*)\s?")
@@ -45,7 +50,9 @@ class NotNumber(Exception):
 
 
 class Computed(msgspec.Struct, frozen=True):
-    """end: where the expression ends in the text. exact: no root and no constant in it. operated: it is more than one number."""
+    """end: where the expression ends in the text. exact: no root and no constant in it. operated: it is more than one
+    number.
+    """
 
     value: float
     end: int
@@ -54,7 +61,9 @@ class Computed(msgspec.Struct, frozen=True):
 
 
 def evaluate(text: str, at: int, *, spaced: bool = True) -> Computed:
-    """The longest expression of numbers that begins there. spaced: whether `a-b` is a difference. Raises `NotNumber`."""
+    """The longest expression of numbers that begins there. spaced: whether `a-b` is a difference. Raises
+    `NotNumber`.
+    """
     reader = _Evaluator(text, spaced)
     value, end = reader.sum(at, 0)
     if isinstance(value, complex) or not math.isfinite(value):
@@ -82,7 +91,9 @@ class _Evaluator:
         return total, at
 
     def product(self, at: int, depth: int) -> tuple[float, int]:
-        """Powers with signs of multiplication and division between them, or none before a root, a constant or a bracket."""
+        """Powers with signs of multiplication and division between them, or none before a root, a constant or a
+        bracket.
+        """
         while self.text[at : at + 1] in (" ", "$"):
             at += 1
         if self.text[at : at + 1] in ("-", "+") and depth < _DEPTH:  # of the whole product: -3^2 is -9
@@ -93,7 +104,9 @@ class _Evaluator:
             over = _OVER.match(self.text, at)
             m = over or _TIMES.match(self.text, at)
             begin = m.end() if m else at
-            if m is None and not (_ROOT.match(self.text, at) or _PI.match(self.text, at) or self.text[at : at + 1] == "("):
+            if m is None and not (
+                _ROOT.match(self.text, at) or _PI.match(self.text, at) or self.text[at : at + 1] == "("
+            ):
                 return total, at
             try:
                 factor, end = self.power(begin, depth)
@@ -111,7 +124,9 @@ class _Evaluator:
         m = _POWER.match(self.text, at)
         if m is None or self.text.startswith(("\\circ", "{\\circ}"), m.end()):
             return base, at
-        exponent, at = self.atom(m.end(), depth) if self.text[m.end() : m.end() + 1] != "{" else self.group(m.end(), depth)
+        exponent, at = (
+            self.atom(m.end(), depth) if self.text[m.end() : m.end() + 1] != "{" else self.group(m.end(), depth)
+        )
         self.operated = True
         self.exact = self.exact and exponent == int(exponent)
         try:
@@ -150,7 +165,11 @@ class _Evaluator:
             return top / low, end
         if (m := _ROOT.match(text, at)) is not None:
             self.exact = False
-            value, end = self.group(m.end(), depth) if text[m.end() : m.end() + 1] in ("{", "(") else self.atom(m.end(), depth + 1)
+            value, end = (
+                self.group(m.end(), depth)
+                if text[m.end() : m.end() + 1] in ("{", "(")
+                else self.atom(m.end(), depth + 1)
+            )
             if value < 0:
                 raise NotNumber
             return value ** (1 / (int(m["degree"] or 2) or 2)), end

@@ -15,7 +15,8 @@ from r2router.final_answer import final_answers, first_line, plain, reference_an
 _OPTIONS = 10
 """As many letters count where the query does not say how many options it has (`meta["options"]`)."""
 _GOES_ON = frozenset(
-    {"and", "as", "because", "but", "by", "due", "for", "from", "given", "instead", "is", "it", "or", "rather", "since", "so", "that",
+    {"and", "as", "because", "but", "by", "due", "for", "from", "given", "instead", "is", "it", "or", "rather", "since",
+    "so", "that",
      "though", "although", "thus", "which", "while", "with", "not", "the", "are", "was", "seems", "fits", "would"}
 )  # fmt: skip
 _DECORATION = " \t\n*_\"'`$({["
@@ -23,10 +24,14 @@ _CLOSING = " \t*_\"'`$)}].:,;"
 _HEAD = re.compile(
     r"[\s*_\"'`$]{0,12}(?:(?:the\s)?(?:option|choice|letter|answer)\s{1,4})?[*_\"'`$]{0,4}([(\[{]?)([A-Za-z])(?:([)\].:,;*_\"'`$}\u2013\u2014])|(?=\s|$|\())"
 )
-_HEDGE = re.compile(r"[\s*_\"'`)\].,]{0,6}(?:or|and|and/or|/|&)[\s*_\"'`]{0,4}(?:(?:option|choice)\s)?[(\[]?([A-Z])\b(?!\s[a-z])")
+_HEDGE = re.compile(
+    r"[\s*_\"'`)\].,]{0,6}(?:or|and|and/or|/|&)[\s*_\"'`]{0,4}(?:(?:option|choice)\s)?[(\[]?([A-Z])\b(?!\s[a-z])"
+)
 _ITEM = re.compile(r"[(\[]?([A-Z])(?:[)\].]|:)(?=[\s*_]|$)")
 _BRACKETED = re.compile(r"[(\[]([A-Z])[)\]]")
-_NAMED = re.compile(r"\b(?:options?|choices?|answers?)\s{1,4}(?:is:?\s{1,4})?[*_\"'`(]{0,4}([A-Z])\b(?!')", re.IGNORECASE)
+_NAMED = re.compile(
+    r"\b(?:options?|choices?|answers?)\s{1,4}(?:is:?\s{1,4})?[*_\"'`(]{0,4}([A-Z])\b(?!')", re.IGNORECASE
+)
 _CAPITAL = re.compile(r"(?<![\w'\u2019.+-])([A-Z])(?![\w'\u2019+#-]|\.\w)(?:\s{1,4}([a-z]+))?")
 _L = r"[*_\"'`$({\[]{0,4}([A-Z])[*_\"'`$)}\]]{0,4}"
 _KIND = r"(?:answer|option|choice|one|statement|letter|response|alternative|solution|pick)s?"
@@ -68,23 +73,34 @@ class Choice(msgspec.Struct, frozen=True):
             return missing
         right = reference_answer(query.reference or "").strip("()[].$* ").upper()
         if right not in string.ascii_uppercase or len(right) != 1:
-            return Score(quality=None, judge=self.name, error=f"the reference {(query.reference or '')[:80]!r} is no letter of an option")
+            return Score(
+                quality=None,
+                judge=self.name,
+                error=f"the reference {(query.reference or '')[:80]!r} is no letter of an option",
+            )
         options = query.meta.get("options")
         texts = [str(o) for o in options] if isinstance(options, list) else []
         if texts and ord(right) - ord("A") >= len(texts):
-            return Score(quality=None, judge=self.name, error=f"the reference {right} is none of the {len(texts)} options")
+            return Score(
+                quality=None, judge=self.name, error=f"the reference {right} is none of the {len(texts)} options"
+            )
         letters = string.ascii_uppercase[: max(len(texts) or _OPTIONS, ord(right) - ord("A") + 1)]
         picked = picked_letter(response, letters, texts)
-        return Score(quality=float(picked == right), judge=self.name, reason="" if picked else "no letter in the response")
+        return Score(
+            quality=float(picked == right), judge=self.name, reason="" if picked else "no letter in the response"
+        )
 
 
-def picked_letter(response: str, letters: str = string.ascii_uppercase[:_OPTIONS], options: list[str] | None = None) -> str | None:
+def picked_letter(
+    response: str, letters: str = string.ascii_uppercase[:_OPTIONS], options: list[str] | None = None
+) -> str | None:
     """The option that a response picks; None where it picks none, or several.
 
-    In this order: the option whose text, or the letter that, stands behind the last "answer is" (or in a box); a line that is nothing but
-    a letter, the last one; the letter that is said to be right; the letter in which the response ends ("hence C"); the one line that
-    begins as an option does ("B. ..."); the last letter in brackets; behind "option"; any capital letter that is no word of a
-    sentence ("A" before a small word is an article, "I" a person); the one option whose text the answer holds.
+    In this order: the option whose text, or the letter that, stands behind the last "answer is" (or in a box); a line
+    that is nothing but a letter, the last one; the letter that is said to be right; the letter in which the response
+    ends ("hence C"); the one line that begins as an option does ("B. ..."); the last letter in brackets; behind
+    "option"; any capital letter that is no word of a sentence ("A" before a small word is an article, "I" a person);
+    the one option whose text the answer holds.
     """
     response = without_thinking(response).translate(_FULL_WIDTH)
     texts = {letter: plain(option) for letter, option in zip(letters, options or (), strict=False)}
@@ -111,13 +127,16 @@ def _alone(response: str, letters: str) -> str | None:
 
 
 def _begins_as(answer: str, texts: dict[str, str]) -> str | None:
-    """The option of several words whose text an answer begins with: "A cat" is no choice of A where an option is called so.
+    """The option of several words whose text an answer begins with: "A cat" is no choice of A where an option is called
+    so.
 
     Empty where it goes on with another option: "A cat or a dog".
     """
     said = plain(answer.strip(_DECORATION))
     fitting = [
-        letter for letter, text in texts.items() if " " in text and said.startswith(text) and not said[len(text) : len(text) + 1].isalnum()
+        letter
+        for letter, text in texts.items()
+        if " " in text and said.startswith(text) and not said[len(text) : len(text) + 1].isalnum()
     ]
     best = max(fitting, key=lambda letter: len(texts[letter]), default=None)
     if best is not None and (m := _AND.match(said, len(texts[best]))) is not None:
@@ -171,7 +190,11 @@ def _said(response: str, letters: str) -> str | None:
 
 def _among(lines: list[str], letters: str) -> str | None:
     """The letter that the lines name in the style of an option, the last one of the clearest style."""
-    items = [(m[1], line[m.end() :]) for line in lines if (m := _ITEM.match(line.lstrip(" \t*_"))) is not None and m[1] in letters]
+    items = [
+        (m[1], line[m.end() :])
+        for line in lines
+        if (m := _ITEM.match(line.lstrip(" \t*_"))) is not None and m[1] in letters
+    ]
     if len({letter for letter, _ in items}) == 1 and not _REJECTED.match(items[0][1]):
         return items[0][0]
     text = "\n".join(lines)

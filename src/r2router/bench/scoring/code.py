@@ -11,9 +11,10 @@ from r2router.errors import DataError
 class Code:
     """1 where the response's Python code passes the tests in the query's meta, as HumanEval has them.
 
-    `test` is a program; with `entry_point`, it defines `check(candidate)`, which is called with that function. A response may be a
-    whole program, in one block or several, fenced or bare, or only the rest of the program that the question begins; which of it is meant
-    is found within the sandbox too (`r2router.bench.scoring.inside.program`). Nothing is run where no sandbox works.
+    `test` is a program; with `entry_point`, it defines `check(candidate)`, which is called with that function. A
+    response may be a whole program, in one block or several, fenced or bare, or only the rest of the program that the
+    question begins; which of it is meant is found within the sandbox too (`r2router.bench.scoring.inside.program`).
+    Nothing is run where no sandbox works.
     """
 
     name = "code"
@@ -23,7 +24,12 @@ class Code:
     def score(self, query: Query, response: str) -> Score:
         """1 or 0; no quality where the query has no tests, or code cannot be run here."""
         test, entry = query.meta.get("test"), query.meta.get("entry_point", "")
-        if not isinstance(test, str) or not test.strip() or not isinstance(entry, str) or (entry and not entry.isidentifier()):
+        if (
+            not isinstance(test, str)
+            or not test.strip()
+            or not isinstance(entry, str)
+            or (entry and not entry.isidentifier())
+        ):
             return Score(quality=None, judge=self.name, error="the query's meta has no test (and entry_point) to run")
         answer = without_thinking(response)
         try:
@@ -34,7 +40,9 @@ class Code:
 
 
 class TrustedCode(Code):
-    """As `Code`, with limits alone where no sandbox works. Only for code that you trust, or on a machine that holds nothing of worth."""
+    """As `Code`, with limits alone where no sandbox works. Only for code that you trust, or on a machine that holds
+    nothing of worth.
+    """
 
     name = "code-trusted"
     isolated = False

@@ -11,7 +11,9 @@ from r2router.final_answer import bare_forms, final_answer, first_line, referenc
 
 
 class Exact(msgspec.Struct, frozen=True):
-    """1 where the final answer's first line, or its first sentence, is the reference but for case, white space and marks around it."""
+    """1 where the final answer's first line, or its first sentence, is the reference but for case, white space and
+    marks around it.
+    """
 
     name: str = "exact"
 

@@ -1,4 +1,6 @@
-"""The two ways to fence a process in under Linux, bubblewrap and util-linux alone: what it sees, and which system calls it may make."""
+"""The two ways to fence a process in under Linux, bubblewrap and util-linux alone: what it sees, and which system calls
+it may make.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +21,20 @@ _DEVICES = tuple(map(Path, ("/dev/null", "/dev/zero", "/dev/full", "/dev/random"
 _WORK, _SHARED = "/tmp", "/dev/shm"  # noqa: S108  the sandbox's own
 _ALLOWED_FAMILIES = (1, 2, 10)  # sockets: within the sandbox, and IP, which goes nowhere
 
-# system calls that are refused: memory outside of the limits, other processes' insides, mounts and namespaces, the kernel's
-# rarer doors. Numbers on x86-64 and on 64-bit ARM; those from 424 on are the same everywhere.
+# system calls that are refused: memory outside of the limits, other processes' insides, mounts and namespaces, the
+# kernel's rarer doors. Numbers on x86-64 and on 64-bit ARM; those from 424 on are the same everywhere.
 _REFUSED = {
-    "memfd_create": (319, 279), "shmget": (29, 194), "shmat": (30, 196), "msgget": (68, 186), "semget": (64, 190), "mq_open": (240, 180),
+    "memfd_create": (319, 279), "shmget": (29, 194), "shmat": (30, 196), "msgget": (68, 186), "semget": (64, 190),
+    "mq_open": (240, 180),
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kcmp": (312, 272),
-    "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "unshare": (272, 97), "setns": (308, 268),
+    "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "unshare": (272, 97),
+    "setns": (308, 268),
     "open_by_handle_at": (304, 265), "name_to_handle_at": (303, 264), "userfaultfd": (323, 282), "bpf": (321, 280),
-    "perf_event_open": (298, 241), "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219), "fanotify_init": (300, 262),
+    "perf_event_open": (298, 241), "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219),
+    "fanotify_init": (300, 262),
     "syslog": (103, 116), "quotactl": (179, 60), "io_setup": (206, 0),
-    "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427), "open_tree": (428, 428),
+    "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427), "open_tree": (428,
+    428),
     "move_mount": (429, 429), "fsopen": (430, 430), "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433),
     "pidfd_getfd": (438, 438), "process_madvise": (440, 440), "mount_setattr": (442, 442), "memfd_secret": (447, 447),
 }  # fmt: skip
@@ -72,7 +78,8 @@ class RunResources:
 class Fence:
     """One way to fence a process in.
 
-    name: of the package that does it. tools: its commands. own_processes: those that count as the program's, as they are the same user's.
+    name: of the package that does it. tools: its commands. own_processes: those that count as the program's, as they
+    are the same user's.
     """
 
     name: str
@@ -88,7 +95,9 @@ class Fence:
         missing = [tool for tool in self.tools if shutil.which(tool) is None]
         return f"{missing[0]} is not installed" if missing else None
 
-    def command(self, own: list[str], held: RunResources, work_mb: int, more: tuple[str, ...]) -> tuple[list[str], tuple[int, ...]]:
+    def command(
+        self, own: list[str], held: RunResources, work_mb: int, more: tuple[str, ...]
+    ) -> tuple[list[str], tuple[int, ...]]:
         """(the command that runs `own` behind the fence, descriptors that it is given)."""
         raise NotImplementedError
 
@@ -105,18 +114,42 @@ class Bubblewrap(Fence):
 
     name, tools, own_processes = "bubblewrap", ("bwrap",), 1
 
-    def command(self, own: list[str], held: RunResources, work_mb: int, more: tuple[str, ...]) -> tuple[list[str], tuple[int, ...]]:
+    def command(
+        self, own: list[str], held: RunResources, work_mb: int, more: tuple[str, ...]
+    ) -> tuple[list[str], tuple[int, ...]]:
         """See `Fence.command`."""
         rules = held.file(call_filter())
-        words = [self._tool(), "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+        words = [
+            self._tool(),
+            "--unshare-ipc",
+            "--unshare-pid",
+            "--unshare-net",
+            "--unshare-uts",
+            "--unshare-cgroup-try",
+        ]
         if held.uid:
             words += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
         else:
             words += ["--unshare-user"]
-        words += ["--die-with-parent", "--new-session", "--clearenv", "--setenv", "PATH", "/usr/bin:/bin", "--setenv", "HOME", _WORK]
+        words += [
+            "--die-with-parent",
+            "--new-session",
+            "--clearenv",
+            "--setenv",
+            "PATH",
+            "/usr/bin:/bin",
+            "--setenv",
+            "HOME",
+            _WORK,
+        ]
         words += ["--perms", "1777", "--size", str(work_mb << 20), "--tmpfs", _WORK]
         for folder in above(more):
-            words += ["--perms", "0755", "--dir", folder]  # by itself it makes what lies above a bind for the caller's eyes only
+            words += [
+                "--perms",
+                "0755",
+                "--dir",
+                folder,
+            ]  # by itself it makes what lies above a bind for the caller's eyes only
         for path, target in links():
             words += ["--symlink", target, path]
         for source, path in binds(more):
@@ -130,11 +163,15 @@ class Bubblewrap(Fence):
 
 
 class UtilLinux(Fence):
-    """`unshare` makes the namespaces, `setpriv` ends them with us; all else is done by the stage `enter`, with system calls."""
+    """`unshare` makes the namespaces, `setpriv` ends them with us; all else is done by the stage `enter`, with system
+    calls.
+    """
 
     name, tools, own_processes = "util-linux", ("unshare", "setpriv"), 1
 
-    def command(self, own: list[str], held: RunResources, work_mb: int, more: tuple[str, ...]) -> tuple[list[str], tuple[int, ...]]:
+    def command(
+        self, own: list[str], held: RunResources, work_mb: int, more: tuple[str, ...]
+    ) -> tuple[list[str], tuple[int, ...]]:
         """See `Fence.command`."""
         words = [
             self._tool(1),
@@ -167,7 +204,8 @@ class UtilLinux(Fence):
 FENCES: tuple[Fence, ...] = (Bubblewrap(), UtilLinux())
 
 
-# -- what is seen -------------------------------------------------------------------------------------------------------
+# -- what is seen
+# -------------------------------------------------------------------------------------------------------
 
 
 @cache
@@ -184,13 +222,17 @@ def package_folders() -> list[str]:
 
 @cache
 def links() -> list[tuple[str, str]]:
-    """(path, target) of the links in the root: /bin, /lib and so on where they are links here; and shared memory is a part of /tmp."""
+    """(path, target) of the links in the root: /bin, /lib and so on where they are links here; and shared memory is a
+    part of /tmp.
+    """
     return [(str(p), str(p.readlink())) for p in _SYSTEM if p.is_symlink()] + [(_SHARED, _WORK)]
 
 
 @cache
 def binds(more: tuple[str, ...] = ()) -> list[tuple[str, str]]:
-    """(path here, path inside) of what is seen, and can be read only: the system's programs, Python, installed packages, a few devices."""
+    """(path here, path inside) of what is seen, and can be read only: the system's programs, Python, installed
+    packages, a few devices.
+    """
     wanted = [p for p in _SYSTEM if p.exists() and not p.is_symlink()]
     prefix = Path(sys.base_prefix).resolve()
     for path in (prefix, Path(python()).parents[1], *map(Path, package_folders()), *map(Path, more)):
@@ -207,7 +249,9 @@ def above(more: tuple[str, ...] = ()) -> list[str]:
 
 
 def _stranger() -> int:
-    """A user id that nobody has: only for one that owns nothing else is the number of processes its own. 0 where none is to be had."""
+    """A user id that nobody has: only for one that owns nothing else is the number of processes its own. 0 where none
+    is to be had.
+    """
     try:
         lines = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -216,12 +260,15 @@ def _stranger() -> int:
     return random.SystemRandom().randrange(maximum // 4, maximum // 2) if maximum >= 1 << 16 else 0
 
 
-# -- which system calls -------------------------------------------------------------------------------------------------
+# -- which system calls
+# -------------------------------------------------------------------------------------------------
 
 
 @cache
 def call_filter() -> bytes:
-    """The filter as the kernel takes it (classic BPF): what is refused gives an error, and everything else is allowed."""
+    """The filter as the kernel takes it (classic BPF): what is refused gives an error, and everything else is
+    allowed.
+    """
     column, machine = _MACHINES[platform.machine()]
     return b"".join(struct.pack("=HBBI", *step) for step in _steps(column, machine))
 

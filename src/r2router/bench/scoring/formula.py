@@ -1,4 +1,6 @@
-"""Comparing two formulas with math-verify: what the scorer `math` runs in its sandbox, and nobody imports outside of it."""
+"""Comparing two formulas with math-verify: what the scorer `math` runs in its sandbox, and nobody imports outside of
+it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from r2router.final_answer import first_line
 T = TypeVar("T")
 NAME = "math"
 _SECONDS = 5.0
-"""CPU time for reading the reference, and for each reading and comparing of an answer. Time on the clock would count other programs too."""
+"""CPU time for reading the reference, and for each reading and comparing of an answer. Time on the clock would count
+other programs too.
+"""
 
 
 def verify(data: bytes) -> bytes:
@@ -31,7 +35,9 @@ def verify(data: bytes) -> bytes:
     if not wanted:
         why = f"the reference {reference[:80]!r} is no formula; score it with `exact`, or an LLM judge"
         return msgspec.json.encode(Score(quality=None, judge=NAME, error=why))
-    shown = [answer] if "\\boxed" in answer else [_boxed(first_line(answer).strip("$*_` ").rstrip(".").rstrip("$")), answer]
+    shown = (
+        [answer] if "\\boxed" in answer else [_boxed(first_line(answer).strip("$*_` ").rstrip(".").rstrip("$")), answer]
+    )
 
     def equal(text: str) -> bool:
         return bool(math_verify.verify(wanted, _read(text), timeout_seconds=None))
@@ -51,7 +57,9 @@ def _read(text: str) -> list[object]:
 
 
 def _limited(work: Callable[[], T], otherwise: T) -> T:
-    """What the work gives within its CPU time, else what is given instead. math-verify's own limits are on the clock."""
+    """What the work gives within its CPU time, else what is given instead. math-verify's own limits are on the
+    clock.
+    """
     signal.signal(signal.SIGPROF, _stop)
     signal.setitimer(signal.ITIMER_PROF, _SECONDS)
     try:

@@ -1,7 +1,7 @@
 """The scorer `math`: formulas that are equal, by math-verify. It needs the math-verify package of the `[bench]` extra.
 
-math-verify reads LaTeX into sympy, whose functions evaluate text; both read what an LLM wrote. So it runs in a sandbox, a process for each
-answer, with a limit on time.
+math-verify reads LaTeX into sympy, whose functions evaluate text; both read what an LLM wrote. So it runs in a sandbox,
+a process for each answer, with a limit on time.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ _LONGEST = 2000
 
 
 class Math:
-    """1 where the response's formula is the reference or equal to it; a reference that is a number is left to `numeric`.
+    """1 where the response's formula is the reference or equal to it; a reference that is a number is left to
+    `numeric`.
 
-    What is compared is what stands in the last box or behind the last mark of an answer, or else the end of the response.
+    What is compared is what stands in the last box or behind the last mark of an answer, or else the end of the
+    response.
     """
 
     name = NAME
@@ -46,7 +48,10 @@ class Math:
             return Score(quality=1.0, judge=NAME)
         try:
             return msgspec.json.decode(self._inside.call(msgspec.json.encode((reference, answer))), type=Score)
-        except (ProcessLost, msgspec.DecodeError) as error:  # an answer that cannot be compared in time is not the reference
+        except (
+            ProcessLost,
+            msgspec.DecodeError,
+        ) as error:  # an answer that cannot be compared in time is not the reference
             return Score(quality=0.0, judge=NAME, reason=f"the answer could not be compared: {error}")
         except R2Error as error:
             return Score(quality=None, judge=NAME, error=str(error))

@@ -20,10 +20,10 @@ _LONGEST = 600
 class Numeric(msgspec.Struct, frozen=True):
     """1 where the response's number is the reference's.
 
-    It is the first number behind the mark of the final answer (the one behind the last `=` of that line), or else the last number of
-    the response. Separators, fractions, powers, sums and products of numbers, percent and `million` are read; 50% is also 0.5 where
-    only one of the two is written in percent. A formula has no number: `2x+1` is not 2. tolerance: relative; 1e-6 takes 0.3333333 for
-    1/3 and nothing coarser.
+    It is the first number behind the mark of the final answer (the one behind the last `=` of that line), or else the
+    last number of the response. Separators, fractions, powers, sums and products of numbers, percent and `million` are
+    read; 50% is also 0.5 where only one of the two is written in percent. A formula has no number: `2x+1` is not 2.
+    tolerance: relative; 1e-6 takes 0.3333333 for 1/3 and nothing coarser.
     """
 
     name: str = "numeric"
@@ -35,7 +35,10 @@ class Numeric(msgspec.Struct, frozen=True):
             return missing
         wanted = reference_number(query.reference or "")
         if wanted is None:
-            why = f"the reference {(query.reference or '')[:80]!r} is no number; score it with `math` or `exact`, or an LLM judge"
+            why = (
+                f"the reference {(query.reference or '')[:80]!r} is no number; score it with `math` or `exact`, or an"
+                " LLM judge"
+            )
             return Score(quality=None, judge=self.name, error=why)
         got = answered_numbers(response)
         if not got:
@@ -52,7 +55,9 @@ class Numeric(msgspec.Struct, frozen=True):
 
 
 class ParsedNumber(msgspec.Struct, frozen=True):
-    """A number. percent: it is written in percent. scale: of the word behind it, a part of the value (1e6 for million)."""
+    """A number. percent: it is written in percent. scale: of the word behind it, a part of the value (1e6 for
+    million).
+    """
 
     value: float
     percent: bool = False
@@ -66,7 +71,9 @@ def reference_number(reference: str) -> ParsedNumber | None:
 
 
 def answered_numbers(response: str) -> list[ParsedNumber]:
-    """The number that a response gives as its answer, twice where it is given exactly and about; empty where it has none."""
+    """The number that a response gives as its answer, twice where it is given exactly and about; empty where it has
+    none.
+    """
     response = without_thinking(response)
     for answer, boxed in marked_answers(response):
         for line in _lines(answer):
@@ -139,14 +146,18 @@ def _finite(digits: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-_FORMULA = re.compile(r"(?:\b[a-z]|[)}])[-+*/^=]|[-+*/^=](?:[a-z](?![a-z])|[(\\{])|\\[a-z]|^\d+[a-z]$|[a-z]\(", re.IGNORECASE)
+_FORMULA = re.compile(
+    r"(?:\b[a-z]|[)}])[-+*/^=]|[-+*/^=](?:[a-z](?![a-z])|[(\\{])|\\[a-z]|^\d+[a-z]$|[a-z]\(", re.IGNORECASE
+)
 
-# -- a text that holds one number ---------------------------------------------------------------------------------------
+# -- a text that holds one number
+# ---------------------------------------------------------------------------------------
 
 _TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|textrm|mbox|operatorname)\s{0,4}\{([^{}]*)\}")
 _WORD_MARK = "\ue000"
 _AS_WRITTEN = {
-    "\u2212": "-", "\u2013": "-", "\u2010": "-", "\u2011": "-", "\u2019": "'", "\u2044": "/", "{,}": ",", "\\%": "%", "\\$": "$",
+    "\u2212": "-", "\u2013": "-", "\u2010": "-", "\u2011": "-", "\u2019": "'", "\u2044": "/", "{,}": ",", "\\%": "%",
+    "\\$": "$",
     **dict.fromkeys(("\\,", "\\;", "\\:", "\\ ", "\u00a0", "\u2009", "\u2007"), NARROW),
     **dict.fromkeys(("\\dfrac", "\\tfrac", "\\cfrac"), "\\frac"),
     **dict.fromkeys(("\\(", "\\)", "\\[", "\\]"), " "),
@@ -162,9 +173,13 @@ _SPACED_GROUPS = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/]|[ ,]\d|\.\d
 
 
 def _readable(text: str, *, grouped: bool = False) -> str:
-    """The text in one notation. grouped: digits in groups of three are one number also with common spaces between them."""
+    """The text in one notation. grouped: digits in groups of three are one number also with common spaces between
+    them.
+    """
     text = text.rstrip("\\ ")  # of a bracket that was cut
-    text = _TEXT.sub(lambda m: f" {m[1]} " if _DIGIT.search(m[1]) or m[1].strip() in ("or", "and", "to") else f" {_WORD_MARK}", text)
+    text = _TEXT.sub(
+        lambda m: f" {m[1]} " if _DIGIT.search(m[1]) or m[1].strip() in ("or", "and", "to") else f" {_WORD_MARK}", text
+    )
     text = _WRITTEN.sub(lambda m: _AS_WRITTEN[m[0]], text)
     text = _RAISED.sub(lambda m: f"^{{{m[0].translate(_HIGH)}}}", text)
     text = _BASE.sub("", _EMPHASIS.sub("", text))
@@ -187,7 +202,8 @@ _SCALE = re.compile(r"\s?(hundred|thousand|million|billion|trillion)\b|(?<=\d)k\
 _PERCENT = re.compile(r"\s?%|\s?per\s?cent\b", re.IGNORECASE)
 _DEGREES = re.compile(r"\s?(?:\^\s?\{?\\circ\}?|\u00b0)")
 _ANOTHER = re.compile(
-    r"[\s*_$)]{0,4}(?:[a-z]{2,12}\s)?(?:or|and|to|through)\s{1,3}\W{0,3}[\d]|\s?(?::|\\pm|\u00b1|[\u2013-])\s?\d|\s?[<>]", re.IGNORECASE
+    r"[\s*_$)]{0,4}(?:[a-z]{2,12}\s)?(?:or|and|to|through)\s{1,3}\W{0,3}[\d]|\s?(?::|\\pm|\u00b1|[\u2013-])\s?\d|\s?[<>]",
+    re.IGNORECASE,
 )
 _GOES_ON = re.compile(
     r"\s?(?:\\(?!text|%|\$|circ|quad|end|,|;|\\)[a-z]+|[-+*/^\u00d7\u00b7]\s?(?:[a-z](?![a-z])|[(\\{]))|\((?!s\))|\s?!(?=\s?[-+*/^(\d])",
@@ -196,12 +212,16 @@ _GOES_ON = re.compile(
 
 
 def _leading(text: str, *, spaced: bool = False) -> tuple[ParsedNumber, bool] | None:
-    """(the first number of a text, whether it is exact); None where it belongs to a formula, or to several that are offered."""
+    """(the first number of a text, whether it is exact); None where it belongs to a formula, or to several that are
+    offered.
+    """
     for m in _BEGIN.finditer(text):
         before = text[: m.start()].rstrip(" $*_\"'" + NARROW)
         if m.start() and text[m.start() - 1].isalnum() and not m["sign"]:  # H2O
             continue
-        if before[-1:] in ("^", "\\", "<", ">", "/", "+", "\u00b1") or re.search(r"(?:\\[a-z]+|[-*/]|\b[a-zA-Z])$", before):
+        if before[-1:] in ("^", "\\", "<", ">", "/", "+", "\u00b1") or re.search(
+            r"(?:\\[a-z]+|[-*/]|\b[a-zA-Z])$", before
+        ):
             if re.search(r"\b(?:[aAI])$", before) or (before.endswith("-") and not re.search(r"[\w)}]\s?-$", before)):
                 pass
             else:
@@ -253,12 +273,16 @@ def _with_unit(text: str, found: Computed, *, opened: bool) -> tuple[ParsedNumbe
 
 
 _ONLY_WORDS = re.compile(r"[^\d\\+*/=<>|^\[\]{}(]*")
-_WORDS_BEFORE = re.compile(rf"(?:[^\W\d]{{2,}}+[.:]?|[#$\u20ac\u00a3\u00a5\u20b9{_WORD_MARK}*_\"'(]|\s|\b[aI]\b|-(?=[ $]))*+")
+_WORDS_BEFORE = re.compile(
+    rf"(?:[^\W\d]{{2,}}+[.:]?|[#$\u20ac\u00a3\u00a5\u20b9{_WORD_MARK}*_\"'(]|\s|\b[aI]\b|-(?=[ $]))*+"
+)
 _EXPONENT = re.compile(rf"(?<=[a-zA-Z{_WORD_MARK}])\s?\^\s?\{{?-?\d\}}?|[\u00b2\u00b3]|/(?=[a-z\ue000 ])")
 
 
 def _whole(text: str, *, spaced: bool = True, factorial: bool = False) -> tuple[ParsedNumber, bool] | None:
-    """(the number that a text is, whether it is exact), with words and a unit around it; None where it is anything more."""
+    """(the number that a text is, whether it is exact), with words and a unit around it; None where it is anything
+    more.
+    """
     text = text.strip(" $*_\n\t" + NARROW)
     if _SEVERAL.search(text):
         return None

@@ -31,21 +31,27 @@ SANDBOXED = frozenset({"code", "math", "reasoning-gym"})
 """Scorers that run or evaluate what an LLM wrote: in a sandbox, or not at all."""
 
 TRUSTING = frozenset({"code-trusted"})
-"""Scorers that run it without one where none works. Only the user chooses them, by an argument or a flag; no file does."""
+"""Scorers that run it without one where none works. Only the user chooses them, by an argument or a flag; no file does.
+"""
 
 
 def check_choice(queries: Iterable[Query], *, trust_code: bool = False) -> None:
-    """Raises `DataError` for a query that names a scorer of `TRUSTING`, which a file may not choose, unless the user trusts its code."""
+    """Raises `DataError` for a query that names a scorer of `TRUSTING`, which a file may not choose, unless the user
+    trusts its code.
+    """
     for query in queries:
         if query.scorer in TRUSTING and not trust_code:
             raise DataError(
-                f"query {query.id!r} names the scorer {query.scorer!r}, which runs answers even where no sandbox works: a file cannot "
-                "choose that. Name 'code' there; or, if you trust the code, give --trust-code (in Python trust_code=True)"
+                f"query {query.id!r} names the scorer {query.scorer!r}, which runs answers even where no sandbox works:"
+                " a file cannot choose that. Name 'code' there; or, if you trust the code, give --trust-code (in"
+                " Python trust_code=True)"
             )
 
 
 def sandbox_in_force(names: Iterable[str]) -> str | None:
-    """In words, which sandbox scorers of these names run answers in, or why they do not; None where none of them needs one."""
+    """In words, which sandbox scorers of these names run answers in, or why they do not; None where none of them needs
+    one.
+    """
     used = sorted((SANDBOXED | TRUSTING) & set(names))
     if not used:
         return None

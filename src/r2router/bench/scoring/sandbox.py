@@ -1,12 +1,14 @@
-"""Running what nobody has read: in namespaces of its own, with nothing of this machine but a Python that it can only read.
+"""Running what nobody has read: in namespaces of its own, with nothing of this machine but a Python that it can only
+read.
 
-Two fences do the same, the first that works is taken: bubblewrap, or util-linux alone (`unshare`). Inside there is no network, no process
-but its own, no file but /usr, Python and a small /tmp in memory; no right to get more (no capability, no new privilege, a filter of system
-calls); and an empty environment. CPU, wall clock, memory of all its processes together, their number, files and output have limits; when
-the time is over, or the first process ends, all of them end. As root, it runs as a user that owns nothing.
+Two fences do the same, the first that works is taken: bubblewrap, or util-linux alone (`unshare`). Inside there is no
+network, no process but its own, no file but /usr, Python and a small /tmp in memory; no right to get more (no
+capability, no new privilege, a filter of system calls); and an empty environment. CPU, wall clock, memory of all its
+processes together, their number, files and output have limits; when the time is over, or the first process ends, all of
+them end. As root, it runs as a user that owns nothing.
 
-What never holds: answer and tests are one process, so a program that sets out to pass its own tests without solving anything can.
-See docs/threat-model.md.
+What never holds: answer and tests are one process, so a program that sets out to pass its own tests without solving
+anything can. See docs/threat-model.md.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ from r2router.errors import DataError
 class SandboxLimits(msgspec.Struct, frozen=True):
     """What a program may use.
 
-    seconds: CPU time of a process; the wall clock is twice that. memory_mb: of all processes together, and of one address space.
+    seconds: CPU time of a process; the wall clock is twice that. memory_mb: of all processes together, and of one
+    address space.
     file_mb: of one file, and of output. work_mb, files: of /tmp. processes: at once, threads counted.
     """
 
@@ -44,7 +47,9 @@ class SandboxLimits(msgspec.Struct, frozen=True):
 
 
 class Ran(msgspec.Struct, frozen=True):
-    """finished: it came to its end. found: there was code to run. why: in one line, where it did not come to its end."""
+    """finished: it came to its end. found: there was code to run. why: in one line, where it did not come to its
+    end.
+    """
 
     finished: bool
     why: str = ""
@@ -59,7 +64,9 @@ for stage in job['stages']:
     exec(marshal.loads(stage), names)
     names['main'](job)
 """
-"""What the bare interpreter is told on its command line: the stages are our own compiled modules, and come on stdin with the job."""
+"""What the bare interpreter is told on its command line: the stages are our own compiled modules, and come on stdin
+with the job.
+"""
 
 
 _PROBE = """\
@@ -104,11 +111,16 @@ def why_not(fence: Fence) -> str | None:
 def refusal() -> str:
     """Why no fence works here, and how to fix it."""
     reasons = "; ".join(why for fence in FENCES if (why := why_not(fence)))
-    return f"nothing is run: no sandbox works here ({reasons}); install bubblewrap, allow user namespaces, or use another machine"
+    return (
+        f"nothing is run: no sandbox works here ({reasons}); install bubblewrap, allow user namespaces, or use another"
+        " machine"
+    )
 
 
 def chosen(*, isolated: bool = True) -> Fence | None:
-    """The fence in force. Raises `DataError` where there is none; with `isolated` false that is None: limits, and nothing else."""
+    """The fence in force. Raises `DataError` where there is none; with `isolated` false that is None: limits, and
+    nothing else.
+    """
     if os.name != "posix":
         raise DataError("code cannot be run with limits on this system; use Linux")
     fence = in_force()
@@ -122,8 +134,12 @@ def run(program: str, limits: SandboxLimits | None = None, *, isolated: bool = T
     return _run({"program": program}, limits or SandboxLimits(), chosen(isolated=isolated))
 
 
-def run_answer(question: str, response: str, entry: str, test: str, limits: SandboxLimits, *, isolated: bool = True) -> Ran:
-    """Find the program in a response, and run it with its test. Raises `DataError` where it must be isolated and cannot be."""
+def run_answer(
+    question: str, response: str, entry: str, test: str, limits: SandboxLimits, *, isolated: bool = True
+) -> Ran:
+    """Find the program in a response, and run it with its test. Raises `DataError` where it must be isolated and cannot
+    be.
+    """
     job = {"question": question, "response": response, "entry": entry, "test": test}
     return _run({name: _sound(text) for name, text in job.items()}, limits, chosen(isolated=isolated))
 
@@ -139,13 +155,15 @@ def job_of(
     """What every job holds. more: folders that are seen inside, beside Python and its packages."""
     mega = 1 << 20
     maximum = {
-        "RLIMIT_CPU": limits.seconds, "RLIMIT_AS": limits.memory_mb * mega, "RLIMIT_FSIZE": limits.file_mb * mega, "RLIMIT_NOFILE": 64,
+        "RLIMIT_CPU": limits.seconds, "RLIMIT_AS": limits.memory_mb * mega, "RLIMIT_FSIZE": limits.file_mb * mega,
+        "RLIMIT_NOFILE": 64,
         "RLIMIT_CORE": 0, "RLIMIT_MSGQUEUE": 0, "RLIMIT_MEMLOCK": 0,
         # the processes of the fence itself count where they are the same user's
         "RLIMIT_NPROC": limits.processes + (fence.own_processes if fence and not held.uid else 0),
     }  # fmt: skip
     job = {
-        "stages": [stage(name) for name in stages], "limits": maximum, "fence": "none" if fence is None else fence.name, "uid": held.uid,
+        "stages": [stage(name) for name in stages], "limits": maximum, "fence": "none" if fence is None else fence.name,
+        "uid": held.uid,
         "path": package_folders(),
     }  # fmt: skip
     if fence is not None:
@@ -160,7 +178,12 @@ def packed(job: dict[str, Any]) -> bytes:
 
 def _run(what: dict[str, Any], limits: SandboxLimits, fence: Fence | None) -> Ran:
     mark = secrets.token_bytes(16)
-    with RunResources(fence) as held, tempfile.TemporaryFile() as job, tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as errors:
+    with (
+        RunResources(fence) as held,
+        tempfile.TemporaryFile() as job,
+        tempfile.TemporaryFile() as said,
+        tempfile.TemporaryFile() as errors,
+    ):
         job.write(packed({**job_of(limits, fence, held, ("enter", "program")), **what, "mark": mark}))
         job.seek(0)
         process = start(fence, held, limits, (job, said, errors))
@@ -174,9 +197,15 @@ def _run(what: dict[str, Any], limits: SandboxLimits, fence: Fence | None) -> Ra
 
 
 def start(
-    fence: Fence | None, held: RunResources, limits: SandboxLimits, streams: tuple[Any, Any, Any], more: tuple[str, ...] = ()
+    fence: Fence | None,
+    held: RunResources,
+    limits: SandboxLimits,
+    streams: tuple[Any, Any, Any],
+    more: tuple[str, ...] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start the bare interpreter behind the fence, with these as stdin, stdout and stderr, and nothing of our environment."""
+    """Start the bare interpreter behind the fence, with these as stdin, stdout and stderr, and nothing of our
+    environment.
+    """
     own = [python(), "-I", "-S", "-B", "-c", _BOOT]
     command, passed = ([*own], ()) if fence is None else fence.command(own, held, limits.work_mb, more)
     return subprocess.Popen(  # noqa: S603  our own words

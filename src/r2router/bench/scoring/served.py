@@ -1,7 +1,8 @@
-"""Our own scorers that parse or evaluate what an LLM wrote, kept running in a sandbox: `ServedFunction("module:function").call(data)`.
+"""Our own scorers that parse or evaluate what an LLM wrote, kept running in a sandbox:
+`ServedFunction("module:function").call(data)`.
 
-The function takes and gives bytes. It is imported once, inside; each call has a process of its own there, so that an answer that takes it
-over changes no other's score, has no key to find, and nobody to tell.
+The function takes and gives bytes. It is imported once, inside; each call has a process of its own there, so that an
+answer that takes it over changes no other's score, has no key to find, and nobody to tell.
 """
 
 from __future__ import annotations
@@ -34,18 +35,24 @@ class ProcessLost(Exception):
 
 
 class NotServed(DataError):
-    """The function could not be started in the sandbox, or the machine gave it no time: it says nothing of an answer."""
+    """The function could not be started in the sandbox, or the machine gave it no time: it says nothing of an
+    answer.
+    """
 
 
 class ServedFunction:
     """A function of ours in a sandbox, started at the first call and again where it was lost.
 
-    function: `module:name`; it takes bytes and gives bytes. preload: packages that are imported before the first call, once for all.
-    prepare: the name of a function beside it that is called with the same bytes first, in the process that all calls come from, to keep
-    what later calls need too; it must hold against whatever the bytes are. limits: of one call; `memory_mb` holds imports too.
+    function: `module:name`; it takes bytes and gives bytes. preload: packages that are imported before the first call,
+    once for all.
+    prepare: the name of a function beside it that is called with the same bytes first, in the process that all calls
+    come from, to keep what later calls need too; it must hold against whatever the bytes are. limits: of one call;
+    `memory_mb` holds imports too.
     """
 
-    def __init__(self, function: str, *, preload: tuple[str, ...] = (), prepare: str = "", limits: SandboxLimits | None = None) -> None:
+    def __init__(
+        self, function: str, *, preload: tuple[str, ...] = (), prepare: str = "", limits: SandboxLimits | None = None
+    ) -> None:
         self.function, self.preload, self.prepare = function, preload, prepare
         self.limits = limits or SandboxLimits(seconds=10, memory_mb=2048)
         self._lock = threading.Lock()
@@ -53,7 +60,9 @@ class ServedFunction:
         self._owner = 0
 
     def call(self, data: bytes) -> bytes:
-        """The function's result. Raises `ProcessLost` where there is none, `NotServed`, and `DataError` where no sandbox works."""
+        """The function's result. Raises `ProcessLost` where there is none, `NotServed`, and `DataError` where no
+        sandbox works.
+        """
         fence = chosen()
         assert fence is not None  # noqa: S101  chosen raises
         with self._lock:
@@ -68,7 +77,9 @@ class ServedFunction:
                 self._end()
                 raise ProcessLost(str(error) or type(error).__name__) from None
         if not result:
-            raise ProcessLost(f"it gave nothing within its limits ({self.limits.seconds} s CPU, {self.limits.memory_mb} MB)")
+            raise ProcessLost(
+                f"it gave nothing within its limits ({self.limits.seconds} s CPU, {self.limits.memory_mb} MB)"
+            )
         if result[:1] != b"+":
             raise ProcessLost(result[1:300].decode("utf-8", "replace"))
         return result[1:]
@@ -86,7 +97,12 @@ class ServedFunction:
             package = str(Path(__file__).resolve().parents[2])
             job = job_of(self.limits, fence, held, ("enter", "serve"), (package,))
             del job["limits"]["RLIMIT_CPU"]  # each call has its own
-            job |= {"function": self.function, "preload": list(self.preload), "prepare": self.prepare, "seconds": self.limits.seconds}
+            job |= {
+                "function": self.function,
+                "preload": list(self.preload),
+                "prepare": self.prepare,
+                "seconds": self.limits.seconds,
+            }
             job["path"] = [*job["path"], str(Path(package).parent)]
             pipe = subprocess.PIPE
             process = start(fence, held, self.limits, (pipe, pipe, subprocess.DEVNULL), (package,))
@@ -109,7 +125,9 @@ class ServedFunction:
 
 
 def _exchange(process: subprocess.Popen[bytes], data: bytes, seconds: float) -> bytes:
-    """Write all of `data`, and read one message back. Raises `ProcessLost` after so many seconds, or where the other side has ended."""
+    """Write all of `data`, and read one message back. Raises `ProcessLost` after so many seconds, or where the other
+    side has ended.
+    """
     assert process.stdin is not None and process.stdout is not None  # noqa: S101  they are pipes
     out, back = process.stdin.fileno(), process.stdout.fileno()
     os.set_blocking(out, False)

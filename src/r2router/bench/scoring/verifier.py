@@ -1,7 +1,8 @@
 """The scorer `reasoning-gym`: each task's own verifier. It needs the reasoning-gym package of the `[bench]` extra.
 
-Some verifiers evaluate the answer as Python or hand it to sympy, which does the same, and generators evaluate their settings. So making
-the entry and verifying the answer happen in a sandbox, for every task; and to those that evaluate, only plain expressions are shown.
+Some verifiers evaluate the answer as Python or hand it to sympy, which does the same, and generators evaluate their
+settings. So making the entry and verifying the answer happen in a sandbox, for every task; and to those that evaluate,
+only plain expressions are shown.
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ from r2router.final_answer import final_answer, first_line
 NAME = "reasoning-gym"
 _EVALUATE = frozenset({"eval", "exec", "parse_expr", "sympify", "parse_latex", "sympy", "sp", "S"})
 _FUNCTIONS = (
-    "sin|cos|tan|cot|sec|csc|asin|acos|atan|sinh|cosh|tanh|asinh|acosh|atanh|exp|log|ln|sqrt|cbrt|abs|Abs|factorial|Rational|Integral"
+    "sin|cos|tan|cot|sec|csc|asin|acos|atan|sinh|cosh|tanh|asinh|acosh|atanh|exp|log|ln|sqrt|cbrt|abs|Abs|factorial"
+    "|Rational|Integral"
 )
 _STRING = re.compile(r"'[^'\\\n]*'|\"[^\"\\\n]*\"")
 _CALL = re.compile(r"([^\W\d]\w*|[\])}'\"])\s*\(")
-_CODE = re.compile(r"__|[^\W\d]\s*\.\s*[^\W\d]|[\])']\s*\.\s*[^\W\d]|\b(?:lambda|for|if|import|yield|await|async)\b|:=|[;\\`@#$?{}\"]")
+_CODE = re.compile(
+    r"__|[^\W\d]\s*\.\s*[^\W\d]|[\])']\s*\.\s*[^\W\d]|\b(?:lambda|for|if|import|yield|await|async)\b|:=|[;\\`@#$?{}\"]"
+)
 _PREFIXED = re.compile(r"\w'")  # f'...' holds code
 _asked = msgspec.json.Decoder(tuple[Query, str])
 _PLAIN = re.compile(rf"(?:{_FUNCTIONS})")
@@ -39,14 +43,17 @@ _PLAIN = re.compile(rf"(?:{_FUNCTIONS})")
 class Verifier:
     """The verifier's own score of the final answer, in [0, 1].
 
-    It is shown the final answer, its first line, the whole response and its last line, and the best of these counts: verifiers expect a
-    bare answer, and give next to nothing for one with words around it. The entry is made again from what the query's meta holds.
+    It is shown the final answer, its first line, the whole response and its last line, and the best of these counts:
+    verifiers expect a bare answer, and give next to nothing for one with words around it. The entry is made again from
+    what the query's meta holds.
     """
 
     name = NAME
 
     def __init__(self) -> None:
-        self._inside = ServedFunction("r2router.bench.scoring.verifier:verify", preload=("reasoning_gym",), prepare="prepare")
+        self._inside = ServedFunction(
+            "r2router.bench.scoring.verifier:verify", preload=("reasoning_gym",), prepare="prepare"
+        )
 
     def score(self, query: Query, response: str) -> Score:
         """In [0, 1]; no quality where no sandbox works, the entry cannot be made again, or the verifier fails on it."""
@@ -90,7 +97,11 @@ def _verified(query: Query, response: str) -> Score:
     maker = Maker.of(query)
     entry = _entry(maker.dataset, maker.config_json, maker.seed, maker.index)
     if entry["question"].strip() != query.text.strip():
-        return Score(quality=None, judge=NAME, error=f"another version of reasoning-gym makes another question ({maker.generator})")
+        return Score(
+            quality=None,
+            judge=NAME,
+            error=f"another version of reasoning-gym makes another question ({maker.generator})",
+        )
     dataset = made(maker.dataset, maker.config_json, maker.seed)
     shown = candidates(response)
     if evaluates(type(dataset)):
@@ -115,7 +126,12 @@ def evaluates(dataset: type[Any]) -> bool:
         names = _named(function.__code__)
         if names & _EVALUATE:
             return True
-        left += [value for name in names for value in (getattr(dataset, name, None), function.__globals__.get(name)) if value is not None]
+        left += [
+            value
+            for name in names
+            for value in (getattr(dataset, name, None), function.__globals__.get(name))
+            if value is not None
+        ]
     return False
 
 
@@ -128,7 +144,9 @@ def _named(code: CodeType) -> set[str]:
 
 
 def is_plain(text: str) -> bool:
-    """Whether a text, evaluated, can only compute: numbers, names, operators, lists, quoted words, and well-known functions."""
+    """Whether a text, evaluated, can only compute: numbers, names, operators, lists, quoted words, and well-known
+    functions.
+    """
     if len(text) > 10_000:
         return False
     bare = _STRING.sub("''", text)

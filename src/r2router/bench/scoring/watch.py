@@ -1,4 +1,6 @@
-"""Waiting for a sandbox to end: its clock, and the memory, processes and files of all that runs in it, looked at from outside."""
+"""Waiting for a sandbox to end: its clock, and the memory, processes and files of all that runs in it, looked at from
+outside.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def wait(process: subprocess.Popen[bytes], seconds: float, limits: Any) -> tuple
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End all that a sandbox started, its first process first: with that the kernel ends all others, wherever they went."""
+    """End all that a sandbox started, its first process first: with that the kernel ends all others, wherever they
+    went.
+    """
     if process.poll() is None:
         first = children(process.pid)
         for pid in first:

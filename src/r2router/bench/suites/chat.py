@@ -33,12 +33,15 @@ HIDDEN = "[secret]"
 
 
 class ChatLog:
-    """One logged request per line: an object with `messages`, by itself or as `request` or `body` (as in OpenAI's batch files).
+    """One logged request per line: an object with `messages`, by itself or as `request` or `body` (as in OpenAI's batch
+    files).
 
-    The text is the last turn of the user, the system prompt the system's or developer's; earlier turns are left out, as are turns with
-    pictures or sound. Nothing else of the line is copied: no headers, no user names, no answers. What looks like a key, a token or a
-    password within a text becomes `[secret]`; that is a net with holes, not a guarantee. Requests of the same words are taken once.
-    left_out: lines without a user's text, after `queries` has run. hidden: secrets that were replaced. repeated: lines taken once.
+    The text is the last turn of the user, the system prompt the system's or developer's; earlier turns are left out, as
+    are turns with pictures or sound. Nothing else of the line is copied: no headers, no user names, no answers. What
+    looks like a key, a token or a password within a text becomes `[secret]`; that is a net with holes, not a guarantee.
+    Requests of the same words are taken once.
+    left_out: lines without a user's text, after `queries` has run. hidden: secrets that were replaced. repeated: lines
+    taken once.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -82,7 +85,10 @@ class ChatLog:
         except OSError as error:
             raise DataError(f"{self.path}: cannot be read ({error.strerror or error})") from None
         if not seen:
-            raise DataError(f"{self.path}: no user's text in {self.left_out} lines; a chat log has one request with messages per line")
+            raise DataError(
+                f"{self.path}: no user's text in {self.left_out} lines; a chat log has one request with messages per"
+                " line"
+            )
 
     def _query(self, decoder: msgspec.json.Decoder[dict[str, Any]], line: bytes, number: int) -> Query | None:
         try:
@@ -91,7 +97,10 @@ class ChatLog:
             raise DataError(f"{self.path}, line {number}: {error}") from None
         messages = messages_of(entry)
         if messages is None:
-            raise DataError(f"{self.path}, line {number}: no messages; a logged request has a list of them, itself or in request or body")
+            raise DataError(
+                f"{self.path}, line {number}: no messages; a logged request has a list of them, itself or in request or"
+                " body"
+            )
         users = [text_of(m) for m in messages if m.get("role") == "user"]
         if not users or not (text := users[-1]):
             return None
@@ -115,7 +124,11 @@ def chat_suite(name: str, what: str, options: Mapping[str, str]) -> Suite:
 def messages_of(entry: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     """The messages of a logged request, itself or in `request` or `body`; None where there are none."""
     for holder in (entry, entry.get("request"), entry.get("body")):
-        if isinstance(holder, dict) and isinstance(found := holder.get("messages"), list) and all(isinstance(m, dict) for m in found):
+        if (
+            isinstance(holder, dict)
+            and isinstance(found := holder.get("messages"), list)
+            and all(isinstance(m, dict) for m in found)
+        ):
             return found
     return None
 
@@ -125,6 +138,8 @@ def text_of(message: Mapping[str, Any]) -> str:
     content = message.get("content")
     if isinstance(content, str):
         return content.strip()
-    if isinstance(content, list) and all(isinstance(p, dict) and p.get("type") in ("text", "input_text") for p in content):
+    if isinstance(content, list) and all(
+        isinstance(p, dict) and p.get("type") in ("text", "input_text") for p in content
+    ):
         return "\n".join(str(p.get("text", "")) for p in content).strip()
     return ""

@@ -20,7 +20,9 @@ _COMMON = 50
 
 
 class Overlap(msgspec.Struct, frozen=True):
-    """A test query and the training query nearest to it. share: of the test query's n-grams, those that the other one has too."""
+    """A test query and the training query nearest to it. share: of the test query's n-grams, those that the other one
+    has too.
+    """
 
     test_id: str
     train_id: str
@@ -53,11 +55,13 @@ class Contamination(msgspec.Struct, frozen=True):
         return f"{there} word for word, {self.near:,} nearly ({rule})"
 
 
-def contamination(train: Sequence[Query], test: Sequence[Query], *, ngram: int = NGRAM, threshold: float = THRESHOLD) -> Contamination:
+def contamination(
+    train: Sequence[Query], test: Sequence[Query], *, ngram: int = NGRAM, threshold: float = THRESHOLD
+) -> Contamination:
     """Find test queries that are exactly or nearly in the training part.
 
-    Near: at least `threshold` of the n-grams of normalised words (a query of fewer words is one n-gram) that are no common wording occur in
-    one training query. Raises `DataError` for numbers out of range.
+    Near: at least `threshold` of the n-grams of normalised words (a query of fewer words is one n-gram) that are no
+    common wording occur in one training query. Raises `DataError` for numbers out of range.
     """
     if ngram < 1 or not 0 < threshold <= 1:
         raise DataError(f"ngram {ngram} and threshold {threshold}: from 1 on, and above 0 up to 1")

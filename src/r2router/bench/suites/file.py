@@ -19,16 +19,22 @@ from r2router.text import suggest
 
 EXTENSIONS = (".jsonl", ".ndjson", ".csv", ".parquet")
 FIELDS = ("id", "text", "task", "reference", "system", "scorer", "options", "meta")
-_ALIASES = {"text": ("query", "question", "prompt"), "reference": ("answer", "answerKey"), "id": ("query_id",), "options": ("choices",)}
+_ALIASES = {
+    "text": ("query", "question", "prompt"),
+    "reference": ("answer", "answerKey"),
+    "id": ("query_id",),
+    "options": ("choices",),
+}
 
 
 class RowFile:
     """One query per row. Columns are the fields of `Query`; only the text must be there.
 
-    columns: our name -> the file's. Without a mapping `query`, `question` and `prompt` are taken for the text and `answer` for the
-    reference. `options` (or `choices`), a list of texts, are put under the text with letters, and a reference becomes the letter of its
-    option: see `r2router.bench.suites.options`. base: what numbers among the references are counted from, 0 or 1; None: the file shows
-    it. Columns that are nothing of ours go into `meta`, where scorers find them.
+    columns: our name -> the file's. Without a mapping `query`, `question` and `prompt` are taken for the text and
+    `answer` for the reference. `options` (or `choices`), a list of texts, are put under the text with letters, and a
+    reference becomes the letter of its
+    option: see `r2router.bench.suites.options`. base: what numbers among the references are counted from, 0 or 1; None:
+    the file shows it. Columns that are nothing of ours go into `meta`, where scorers find them.
     """
 
     def __init__(self, path: str | Path, columns: Mapping[str, str] | None = None, *, base: int | None = None) -> None:
@@ -40,19 +46,30 @@ class RowFile:
         for ours in self.columns:
             if ours not in FIELDS:
                 raise DataError(
-                    f"column mapping: {ours!r} is not a field of a query{suggest(ours, FIELDS)}; there are: {', '.join(FIELDS)}"
+                    f"column mapping: {ours!r} is not a field of a query{suggest(ours, FIELDS)}; there are:"
+                    f" {', '.join(FIELDS)}"
                 )
 
     def queries(self) -> Iterable[Query]:
         """The queries in file order. Raises `DataError` naming file, line or row, and field."""
         seen: dict[str, str] = {}
         rows = list(self._rows())
-        reading = reading_of((cell for where, _, row in rows if (cell := self._cell(row, f"{self.path}, {where}")) is not None), self.base)
-        self.notes = [] if reading.shown else ["whole numbers among the references are counted from 0; no row shows whether that is so"]
+        reading = reading_of(
+            (cell for where, _, row in rows if (cell := self._cell(row, f"{self.path}, {where}")) is not None),
+            self.base,
+        )
+        self.notes = (
+            []
+            if reading.shown
+            else ["whole numbers among the references are counted from 0; no row shows whether that is so"]
+        )
         for where, number, row in rows:
             query = self._query(row, number, f"{self.path}, {where}", reading)
             if query.id in seen:
-                raise DataError(f"{self.path}, {where}: id {query.id!r} is taken by {seen[query.id]}; give each query an id of its own")
+                raise DataError(
+                    f"{self.path}, {where}: id {query.id!r} is taken by {seen[query.id]}; give each query an id of"
+                    " its own"
+                )
             seen[query.id] = where
             yield query
         if not seen:
@@ -61,7 +78,12 @@ class RowFile:
     def _cell(self, row: Mapping[str, Any], where: str) -> ReferenceCell | None:
         """The row's reference, where it has one and options."""
         reference, options = (self._column(name, row) for name in ("reference", "options"))
-        if reference is None or options is None or row[reference] is None or (found := options_of(row[options])) is None:
+        if (
+            reference is None
+            or options is None
+            or row[reference] is None
+            or (found := options_of(row[options])) is None
+        ):
             return None
         return ReferenceCell(where, row[reference], found)
 
@@ -84,7 +106,10 @@ class RowFile:
             cell = self._cell(row, where)
             fields |= {"text": lettered(str(fields.get("text", "")), found.texts)}
             if cell is not None:
-                fields |= {"scorer": fields.get("scorer") or "choice", "reference": reading.letter(cell) or fields["reference"]}
+                fields |= {
+                    "scorer": fields.get("scorer") or "choice",
+                    "reference": reading.letter(cell) or fields["reference"],
+                }
             extra["options"] = list(found.texts)
         if "text" not in fields:
             there = ", ".join(sorted(row)[:12])
@@ -138,7 +163,11 @@ class RowFile:
                 check_text(self.path)
         try:
             glob = "://" in self.path  # a file of ours may be called a[1].csv
-            scan = pl.scan_parquet(self.path, glob=glob) if suffix == ".parquet" else pl.scan_csv(self.path, infer_schema=False, glob=glob)
+            scan = (
+                pl.scan_parquet(self.path, glob=glob)
+                if suffix == ".parquet"
+                else pl.scan_csv(self.path, infer_schema=False, glob=glob)
+            )
             frame = scan.collect()
         except (pl.exceptions.PolarsError, OSError) as error:
             raise DataError(f"{self.path}: cannot be read ({str(error).splitlines()[0]})") from None
@@ -148,11 +177,19 @@ class RowFile:
 
 def lettered(text: str, options: Iterable[str]) -> str:
     """A question with its options under it, as `A. ...`."""
-    return "\n".join([text.rstrip(), "", *(f"{letter}. {option}" for letter, option in zip(string.ascii_uppercase, options, strict=False))])
+    return "\n".join(
+        [
+            text.rstrip(),
+            "",
+            *(f"{letter}. {option}" for letter, option in zip(string.ascii_uppercase, options, strict=False)),
+        ]
+    )
 
 
 def file_suite(name: str, what: str, options: Mapping[str, str]) -> Suite:
-    """`file:PATH?text=prompt&reference=gold`: the options map columns; `base` is 0 or 1, what numbers of options are counted from."""
+    """`file:PATH?text=prompt&reference=gold`: the options map columns; `base` is 0 or 1, what numbers of options are
+    counted from.
+    """
     check_options(name, options, (*FIELDS, "base"))
     columns = {ours: theirs for ours, theirs in options.items() if ours != "base"}
     base = whole_number(name, options, "base", 0) if "base" in options else None

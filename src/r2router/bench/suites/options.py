@@ -1,7 +1,9 @@
-"""The right option of a multiple-choice question, in whichever way a file gives it: as a letter, a text, a label, or a number.
+"""The right option of a multiple-choice question, in whichever way a file gives it: as a letter, a text, a label, or a
+number.
 
-What a number means is decided by the whole column: 0 among them shows that they are counted from 0, as many as there are options that
-they are counted from 1. Whole numbers (MMLU's layout) are taken from 0 where nothing shows it; digits in text are then an error.
+What a number means is decided by the whole column: 0 among them shows that they are counted from 0, as many as there
+are options that they are counted from 1. Whole numbers (MMLU's layout) are taken from 0 where nothing shows it; digits
+in text are then an error.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ class Options(msgspec.Struct, frozen=True):
 
 
 def options_of(value: Any) -> Options | None:
-    """The options in a cell: a list, an object by letter or number, or ARC's object of texts and labels; None for anything else."""
+    """The options in a cell: a list, an object by letter or number, or ARC's object of texts and labels; None for
+    anything else.
+    """
     if isinstance(value, dict):
         texts, labels = value.get("text"), value.get("label")
         if isinstance(texts, list) and isinstance(labels, list) and len(texts) == len(labels):
@@ -70,7 +74,11 @@ class ReferenceCell(msgspec.Struct, frozen=True):
     def by_text(self) -> str | None:
         """The letter of the option whose text it is."""
         texts = self.options.texts
-        return LETTERS[texts.index(self.reference)] if isinstance(self.reference, str) and self.reference in texts else None
+        return (
+            LETTERS[texts.index(self.reference)]
+            if isinstance(self.reference, str) and self.reference in texts
+            else None
+        )
 
     @property
     def by_letter(self) -> str | None:
@@ -86,7 +94,9 @@ class ReferenceCell(msgspec.Struct, frozen=True):
 
 
 class ReferenceReading(msgspec.Struct, frozen=True):
-    """How the references of a file are read. base: what numbers are counted from, None where there are none. shown: the file shows it."""
+    """How the references of a file are read. base: what numbers are counted from, None where there are none. shown: the
+    file shows it.
+    """
 
     texts: bool
     letters: bool
@@ -106,7 +116,9 @@ class ReferenceReading(msgspec.Struct, frozen=True):
 
 
 def reading_of(cells: Iterable[ReferenceCell], base: int | None = None) -> ReferenceReading:
-    """How the references of a file are to be read. base: where the user says it. Raises `DataError` where there are two readings."""
+    """How the references of a file are to be read. base: where the user says it. Raises `DataError` where there are two
+    readings.
+    """
     cells = [cell for cell in cells if cell.by_label is None]
     written = [cell for cell in cells if cell.written]
     texts = bool(written) and base is None and all(cell.by_text is not None for cell in written)
@@ -114,8 +126,8 @@ def reading_of(cells: Iterable[ReferenceCell], base: int | None = None) -> Refer
     by_letter = any(cell.by_text is None for cell in letters)
     if not by_letter and (two := next((c for c in letters if c.by_text != c.by_letter), None)) is not None:
         raise DataError(
-            f"{two.where}: the reference {two.reference!r} is the letter of option {two.by_letter} and the text of option "
-            f"{two.by_text}; give the options as an object by letter: {{'A': ..., 'B': ...}}"
+            f"{two.where}: the reference {two.reference!r} is the letter of option {two.by_letter} and the text of"
+            f" option {two.by_text}; give the options as an object by letter: {{'A': ..., 'B': ...}}"
         )
     numbered = [cell for cell in cells if cell.index is not None and not (cell.written and texts)]
     base, shown = _base(numbered, base)
@@ -130,18 +142,21 @@ def _base(cells: Sequence[ReferenceCell], told: int | None) -> tuple[int | None,
     last = next((c for c in cells if c.index == len(c.options.texts)), None)
     beyond = next((c for c in cells if not 0 <= (c.index or 0) <= len(c.options.texts)), None)
     if beyond is not None:
-        raise DataError(f"{beyond.where}: the reference {beyond.reference!r} is none of the {len(beyond.options.texts)} options")
+        raise DataError(
+            f"{beyond.where}: the reference {beyond.reference!r} is none of the {len(beyond.options.texts)} options"
+        )
     if told is not None:
         wrong = last if told == 0 else first
         if wrong is not None:
             raise DataError(
-                f"{wrong.where}: the reference {wrong.reference!r} is none of {len(wrong.options.texts)} options from {told} on"
+                f"{wrong.where}: the reference {wrong.reference!r} is none of {len(wrong.options.texts)} options from"
+                f" {told} on"
             )
         return told, True
     if first is not None and last is not None:
         raise DataError(
-            f"{last.where}: the reference {last.reference!r} of {len(last.options.texts)} options is counted from 1, and "
-            f"{first.reference!r} ({first.where}) from 0; write letters"
+            f"{last.where}: the reference {last.reference!r} of {len(last.options.texts)} options is counted from 1,"
+            f" and {first.reference!r} ({first.where}) from 0; write letters"
         )
     if first is not None or last is not None:
         return (0 if first is not None else 1), True
@@ -149,7 +164,7 @@ def _base(cells: Sequence[ReferenceCell], told: int | None) -> tuple[int | None,
         one = next(c for c in cells if c.written)
         place = one.index or 0
         raise DataError(
-            f"{one.where}: the reference {one.reference!r} is option {LETTERS[place]} counted from 0, and option {LETTERS[place - 1]} "
-            f"counted from 1, and no row shows which; {_FROM}"
+            f"{one.where}: the reference {one.reference!r} is option {LETTERS[place]} counted from 0, and option"
+            f" {LETTERS[place - 1]} counted from 1, and no row shows which; {_FROM}"
         )
     return 0, False

@@ -1,4 +1,6 @@
-"""Tasks that the reasoning-gym package (Apache-2.0) generates: nothing is downloaded, and each has an exact verifier."""
+"""Tasks that the reasoning-gym package (Apache-2.0) generates: nothing is downloaded, and each has an exact
+verifier.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ _CALLS = re.compile(r"[()\[\]{}'\"`\\@:;=\n]|__")  # without these, no expressio
 class Task(msgspec.Struct, frozen=True):
     """How one generator is set.
 
-    config: its own fields. scorer: the generator's verifier, or one of ours where that reads answers within sentences better.
+    config: its own fields. scorer: the generator's verifier, or one of ours where that reads answers within sentences
+    better.
     """
 
     config: dict[str, Any] = {}
@@ -41,14 +44,17 @@ _MINI = {
     "basic_arithmetic": Task({"min_terms": 2, "max_terms": 4, "min_digits": 1, "max_digits": 2}, "numeric"),
     "products": Task({"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2}, "numeric"),
     "simple_equations": Task(
-        {"min_terms": 2, "max_terms": 3, "min_value": 1, "max_value": 20, "operators_weights": [0.4, 0.4, 0.2]}, "numeric"
+        {"min_terms": 2, "max_terms": 3, "min_value": 1, "max_value": 20, "operators_weights": [0.4, 0.4, 0.2]},
+        "numeric",
     ),
     "gsm_symbolic": Task({}, "numeric"),
     "leg_counting": Task({"min_animals": 1, "max_animals": 3, "max_instances": 5}, "numeric"),
     "letter_counting": Task({"min_words": 2, "max_words": 5}, "numeric"),
     "gcd": Task({"min_numbers": 2, "max_numbers": 2, "min_value": 2, "max_value": 40}, "numeric"),
     "lcm": Task({"min_numbers": 2, "max_numbers": 2, "min_value": 2, "max_value": 15}, "numeric"),
-    "number_sequence": Task({"min_terms": 4, "max_terms": 6, "min_value": -10, "max_value": 20, "max_complexity": 1}, "numeric"),
+    "number_sequence": Task(
+        {"min_terms": 4, "max_terms": 6, "min_value": -10, "max_value": 20, "max_complexity": 1}, "numeric"
+    ),
     "simple_geometry": Task({"min_sides": 3, "max_sides": 4}, "numeric"),
     "aiw": Task({}, "numeric"),
     "family_relationships": Task({"min_family_size": 4, "max_family_size": 6}, "exact"),
@@ -59,8 +65,12 @@ _MINI = {
 PRESETS: dict[str, dict[str, Task]] = {
     "mini": _MINI,
     "easy-maths": {name: _MINI[name] for name in ("chain_sum", "products", "gcd", "lcm", "simple_equations")},
-    "logic": dict.fromkeys(("knights_knaves", "syllogism", "propositional_logic", "zebra_puzzles", "self_reference"), Task()),
-    "algorithms": dict.fromkeys(("word_sorting", "letter_counting", "base_conversion", "caesar_cipher", "spell_backward"), Task()),
+    "logic": dict.fromkeys(
+        ("knights_knaves", "syllogism", "propositional_logic", "zebra_puzzles", "self_reference"), Task()
+    ),
+    "algorithms": dict.fromkeys(
+        ("word_sorting", "letter_counting", "base_conversion", "caesar_cipher", "spell_backward"), Task()
+    ),
 }
 
 
@@ -87,11 +97,14 @@ class Maker(msgspec.Struct, frozen=True):
 class Procedural:
     """So many questions of each task, in turns, so that the first part is a smaller suite of the same kind.
 
-    tasks: generator -> how it is set. size: questions per task; fewer where a generator has no more that differ. seed: of all of them.
-    Raises `MissingExtra` without the package, `DataError` for a generator or a setting that it does not have.
+    tasks: generator -> how it is set. size: questions per task; fewer where a generator has no more that differ. seed:
+    of all of them. Raises `MissingExtra` without the package, `DataError` for a generator or a setting that it does not
+    have.
     """
 
-    def __init__(self, tasks: Mapping[str, Task], *, size: int = 20, seed: int = SEED, name: str = "reasoning-gym") -> None:
+    def __init__(
+        self, tasks: Mapping[str, Task], *, size: int = 20, seed: int = SEED, name: str = "reasoning-gym"
+    ) -> None:
         self.name = name
         self.tasks = dict(tasks)
         self.size = size
@@ -101,7 +114,8 @@ class Procedural:
         for task in tasks:
             if task not in known:
                 raise DataError(
-                    f"reasoning-gym has no task {task!r}{suggest(task, known)}; it has {len(known)}, and presets: {', '.join(PRESETS)}"
+                    f"reasoning-gym has no task {task!r}{suggest(task, known)}; it has {len(known)}, and presets:"
+                    f" {', '.join(PRESETS)}"
                 )
 
     def queries(self) -> Iterable[Query]:
@@ -166,7 +180,9 @@ def made(dataset: str, config_json: str, seed: int) -> Any:
     try:
         return gym.create_dataset(dataset, seed=seed, **json.loads(config_json))
     except (AssertionError, TypeError, ValueError) as error:
-        raise DataError(f"reasoning-gym task {dataset!r}: {str(error) or 'its configuration is out of range'}") from None
+        raise DataError(
+            f"reasoning-gym task {dataset!r}: {str(error) or 'its configuration is out of range'}"
+        ) from None
 
 
 def entry_of(maker: Maker) -> Mapping[str, Any]:
@@ -180,7 +196,9 @@ def _at_level(task: str, level: int) -> dict[str, Any]:
     from reasoning_gym.factory import create_curriculum, has_curriculum
 
     if task not in _datasets() or not has_curriculum(task):
-        raise DataError(f"reasoning-gym task {task!r} has no levels of difficulty; leave difficulty out, or set it in a JSON file")
+        raise DataError(
+            f"reasoning-gym task {task!r} has no levels of difficulty; leave difficulty out, or set it in a JSON file"
+        )
     curriculum = create_curriculum(task)
     highest = max(len(attribute.levels) for attribute in curriculum.attributes.values()) - 1
     if level > highest:
@@ -201,12 +219,16 @@ def _from_file(path: Path) -> dict[str, Task]:
         raise DataError(f"{path}: {error}; it holds one object, task -> configuration") from None
     for task, config in configs.items():
         if (text := code_in(config)) is not None:
-            raise DataError(f"{path}: {task}: {text!r:.60} may not stand there: some generators evaluate their settings as code")
+            raise DataError(
+                f"{path}: {task}: {text!r:.60} may not stand there: some generators evaluate their settings as code"
+            )
     return {task: Task(config) for task, config in configs.items()}
 
 
 def code_in(config: Mapping[str, Any]) -> str | None:
-    """The first text in a generator's settings that could call something if it were evaluated; None where there is none."""
+    """The first text in a generator's settings that could call something if it were evaluated; None where there is
+    none.
+    """
     return next((text for text in _texts(config) if _CALLS.search(text)), None)
 
 
@@ -226,7 +248,9 @@ def _gym() -> Any:
             warnings.simplefilter("ignore")  # of packages that it imports
             import reasoning_gym
     except ImportError:
-        raise MissingExtra("suites and verifiers of reasoning-gym need the package: pip install 'r2router[bench]'") from None
+        raise MissingExtra(
+            "suites and verifiers of reasoning-gym need the package: pip install 'r2router[bench]'"
+        ) from None
     return reasoning_gym
 
 

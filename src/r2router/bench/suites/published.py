@@ -1,7 +1,7 @@
 """The six benchmarks of the paper (arXiv 2602.02823, the training part of SPROUT), from where they are published.
 
-Each is read through polars from `hf://datasets`, or from a folder of the same layout (`mmlu-pro?root=DIR`). A gated repository needs
-the environment variable HF_TOKEN, which polars reads by itself.
+Each is read through polars from `hf://datasets`, or from a folder of the same layout (`mmlu-pro?root=DIR`). A gated
+repository needs the environment variable HF_TOKEN, which polars reads by itself.
 """
 
 from __future__ import annotations
@@ -27,8 +27,20 @@ _RAGBENCH = (
     "covidqa", "cuad", "delucionqa", "emanual", "expertqa", "finqa",
     "hagrid", "hotpotqa", "msmarco", "pubmedqa", "tatqa", "techqa",
 )  # fmt: skip
-_MATH = ("algebra", "counting_and_probability", "geometry", "intermediate_algebra", "number_theory", "prealgebra", "precalculus")
-_MUSR = {"murder_mysteries": "murder_mystery", "object_placements": "object_placements", "team_allocation": "team_allocation"}
+_MATH = (
+    "algebra",
+    "counting_and_probability",
+    "geometry",
+    "intermediate_algebra",
+    "number_theory",
+    "prealgebra",
+    "precalculus",
+)
+_MUSR = {
+    "murder_mysteries": "murder_mystery",
+    "object_placements": "object_placements",
+    "team_allocation": "team_allocation",
+}
 
 Row = Mapping[str, Any]
 Fields = dict[str, Any]
@@ -37,8 +49,8 @@ Fields = dict[str, Any]
 class Benchmark(msgspec.Struct, frozen=True):
     """Where a benchmark is and how a row of it becomes a query.
 
-    files: task -> path below the root; `{split}` is the split. columns: those that are read; `make` takes a row of them, the task and
-    the row's number, and gives a query's fields, or None for a row that is no question.
+    files: task -> path below the root; `{split}` is the split. columns: those that are read; `make` takes a row of
+    them, the task and the row's number, and gives a query's fields, or None for a row that is no question.
     """
 
     files: dict[str, str]
@@ -49,7 +61,9 @@ class Benchmark(msgspec.Struct, frozen=True):
 
 
 class Published:
-    """A published benchmark as a suite. size: so many rows of each file at random under `seed`; 0 for all. Ids name the row."""
+    """A published benchmark as a suite. size: so many rows of each file at random under `seed`; 0 for all. Ids name the
+    row.
+    """
 
     def __init__(self, name: str, *, split: str = "", size: int = 0, seed: int = 42, root: str = HUB) -> None:
         self.name = name
@@ -69,7 +83,9 @@ class Published:
                 try:
                     fields = self.benchmark.make(row, task, number)
                 except (KeyError, IndexError, TypeError, ValueError, AttributeError, SyntaxError) as error:
-                    raise DataError(f"{path}, row {number}: not as {self.name} was laid out ({type(error).__name__}: {error})") from None
+                    raise DataError(
+                        f"{path}, row {number}: not as {self.name} was laid out ({type(error).__name__}: {error})"
+                    ) from None
                 if fields is not None:
                     yield Query(**fields)
 
@@ -90,11 +106,15 @@ class Published:
                 yield int(row["row number"]), row
         except (pl.exceptions.PolarsError, OSError) as error:
             gate = "; it is gated: accept its terms on the hub and set HF_TOKEN" if self.benchmark.gated else ""
-            raise DataError(f"{path}: cannot be read ({(str(error).splitlines() or ['no reason given'])[0][:200]}){gate}") from None
+            raise DataError(
+                f"{path}: cannot be read ({(str(error).splitlines() or ['no reason given'])[0][:200]}){gate}"
+            ) from None
 
 
 def published_suite(name: str, what: str, options: Mapping[str, str]) -> Suite:
-    """`mmlu-pro`, `openhermes`, `math`, `gpqa`, `musr`, `ragbench`. Options: split, size (rows per file), seed, root."""
+    """`mmlu-pro`, `openhermes`, `math`, `gpqa`, `musr`, `ragbench`. Options: split, size (rows per file), seed,
+    root.
+    """
     check_options(name, options, ("split", "size", "seed", "root"))
     if what:
         raise DataError(f"suite {name!r} takes only options, as in {name}?split=...; {what!r} is none")
@@ -129,7 +149,9 @@ def _musr(row: Row, task: str, number: int) -> Fields:
     letter = string.ascii_uppercase[int(row["answer_index"])]
     if int(row["answer_index"]) >= len(options):
         raise IndexError("answer_index is beyond the choices")
-    return _choice(f"musr-{task}-{number}", f"{row['narrative']}\n\n{row['question']}", options, letter) | {"task": f"musr/{task}"}
+    return _choice(f"musr-{task}-{number}", f"{row['narrative']}\n\n{row['question']}", options, letter) | {
+        "task": f"musr/{task}"
+    }
 
 
 def _math(row: Row, task: str, number: int) -> Fields:
@@ -149,7 +171,12 @@ def _math(row: Row, task: str, number: int) -> Fields:
 def _ragbench(row: Row, task: str, number: int) -> Fields:
     documents = "\n\n".join(f"[{i}] {text}" for i, text in enumerate(row["documents"], 1))
     text = f"{documents}\n\nAnswer from the documents above.\n\n{row['question']}"
-    return {"id": f"ragbench-{task}-{number}", "text": text, "task": f"ragbench/{task}", "reference": row["response"] or None}
+    return {
+        "id": f"ragbench-{task}-{number}",
+        "text": text,
+        "task": f"ragbench/{task}",
+        "reference": row["response"] or None,
+    }
 
 
 def _openhermes(row: Row, task: str, number: int) -> Fields | None:
@@ -161,13 +188,20 @@ def _openhermes(row: Row, task: str, number: int) -> Fields | None:
     answer = next((text for who, text in turns[asked + 1 :] if who == "gpt"), None)
     source = {"source": row["source"], "category": row["category"]}
     return {
-        "id": f"openhermes-{number}", "text": turns[asked][1], "system": system or None, "task": "openhermes", "reference": answer,
+        "id": f"openhermes-{number}", "text": turns[asked][1], "system": system or None, "task": "openhermes",
+        "reference": answer,
         "meta": {k: v for k, v in source.items() if v},
     }  # fmt: skip
 
 
 def _choice(name: str, question: str, options: list[str], letter: str) -> Fields:
-    return {"id": name, "text": lettered(question, options), "reference": letter, "scorer": "choice", "meta": {"options": options}}
+    return {
+        "id": name,
+        "text": lettered(question, options),
+        "reference": letter,
+        "scorer": "choice",
+        "meta": {"options": options},
+    }
 
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -177,11 +211,13 @@ BENCHMARKS: dict[str, Benchmark] = {
         ("question_id", "question", "options", "answer_index", "category"),
         _mmlu_pro,
     ),
-    "openhermes": Benchmark(  # published as one JSON array of 1.9 GB; the hub's own Parquet copy of it can be read in part
-        {"openhermes": "teknium/OpenHermes-2.5@~parquet/default/{split}/*.parquet"},
-        ("train",),
-        ("conversations", "source", "category"),
-        _openhermes,
+    "openhermes": (
+        Benchmark(  # published as one JSON array of 1.9 GB; the hub's own Parquet copy of it can be read in part
+            {"openhermes": "teknium/OpenHermes-2.5@~parquet/default/{split}/*.parquet"},
+            ("train",),
+            ("conversations", "source", "category"),
+            _openhermes,
+        )
     ),
     "math": Benchmark(
         {task: f"EleutherAI/hendrycks_math/{task}/{{split}}-*.parquet" for task in _MATH},

@@ -1,8 +1,8 @@
 """Suites by name: files of prompts, chat logs, tasks that are generated, and the benchmarks of the paper.
 
-A suite is named as `NAME`, `NAME:WHAT` or `NAME:WHAT?option=value&option=value`; whatever is no name is a file. Packages from
-outside add theirs under the entry-point group `r2router.suites`: a function that takes WHAT and the options, all of them text, and gives a
-`Suite`.
+A suite is named as `NAME`, `NAME:WHAT` or `NAME:WHAT?option=value&option=value`; whatever is no name is a file.
+Packages from outside add theirs under the entry-point group `r2router.suites`: a function that takes WHAT and the
+options, all of them text, and gives a `Suite`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ _BUILT_IN = {
     "file": "r2router.bench.suites.file:file_suite",
     "chat": "r2router.bench.suites.chat:chat_suite",
     "reasoning-gym": "r2router.bench.suites.procedural:procedural_suite",
-    **dict.fromkeys(("mmlu-pro", "openhermes", "math", "gpqa", "musr", "ragbench"), "r2router.bench.suites.published:published_suite"),
+    **dict.fromkeys(
+        ("mmlu-pro", "openhermes", "math", "gpqa", "musr", "ragbench"),
+        "r2router.bench.suites.published:published_suite",
+    ),
 }
 SUITES = Registry("r2router.suites", _BUILT_IN)
 
@@ -43,7 +46,10 @@ def load_suite(spec: str, *, columns: Mapping[str, str] | None = None) -> Suite:
         if "://" in spec or Path(spec).suffix.lower() in EXTENSIONS:
             return RowFile(spec)
         known = SUITES.names()
-        raise DataError(f"no suite {spec!r}{suggest(name, known)}: name a file ({', '.join(EXTENSIONS)}) or one of {', '.join(known)}")
+        raise DataError(
+            f"no suite {spec!r}{suggest(name, known)}: name a file ({', '.join(EXTENSIONS)}) or one of"
+            f" {', '.join(known)}"
+        )
     return opener(name, what, dict(parse_qsl(query, keep_blank_values=True)))
 
 
@@ -60,7 +66,9 @@ def load_queries(
         suite = load_suite(spec, columns=columns)
         for query in suite.queries():
             if found.setdefault(query.id, spec) != spec:
-                raise DataError(f"{spec}: id {query.id!r} is taken by {found[query.id]}; give the queries ids of their own")
+                raise DataError(
+                    f"{spec}: id {query.id!r} is taken by {found[query.id]}; give the queries ids of their own"
+                )
             queries.append(query)
         for line in getattr(suite, "notes", ()):
             say(f"note: {spec}: {line}")
@@ -72,7 +80,10 @@ def check_options(name: str, options: Mapping[str, str], known: Iterable[str]) -
     known = list(known)
     for option in options:
         if option not in known:
-            raise DataError(f"suite {name!r} has no option {option!r}{suggest(option, known)}; there are: {', '.join(known) or 'none'}")
+            raise DataError(
+                f"suite {name!r} has no option {option!r}{suggest(option, known)}; there are:"
+                f" {', '.join(known) or 'none'}"
+            )
 
 
 def whole_number(name: str, options: Mapping[str, str], option: str, default: int, minimum: int = 0) -> int:

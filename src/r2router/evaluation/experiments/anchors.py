@@ -1,4 +1,6 @@
-"""How many budgets must be learned? K heads per model, and quality interpolated between them (the paper's Eq. 9 and Figure 6)."""
+"""How many budgets must be learned? K heads per model, and quality interpolated between them (the paper's Eq. 9 and
+Figure 6).
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ QUESTION = "How many budgets of each LLM must be learned, if those between are i
 
 
 class Interpolated(msgspec.Struct, frozen=True):
-    """A learner that sees `anchors` budgets of each model, evenly spread and with both ends, and interpolates the others."""
+    """A learner that sees `anchors` budgets of each model, evenly spread and with both ends, and interpolates the
+    others.
+    """
 
     learner: Learner
     anchors: int
@@ -41,7 +45,9 @@ class Between(Unsaved):
 
     kind: ClassVar[str] = "interpolated"
 
-    def __init__(self, arms: tuple[Arm, ...], inner: Predictor, lower: IntArray, upper: IntArray, share: FloatArray) -> None:
+    def __init__(
+        self, arms: tuple[Arm, ...], inner: Predictor, lower: IntArray, upper: IntArray, share: FloatArray
+    ) -> None:
         self.arms = arms
         self._inner = inner
         self._lower = lower
@@ -51,11 +57,15 @@ class Between(Unsaved):
     def predict(self, x: FloatArray) -> Forecast:
         known = self._inner.predict(x)
         arrays = (known.quality, known.tokens, known.spread)
-        return Forecast.of(self.arms, *(a[:, self._lower] * (1 - self._share) + a[:, self._upper] * self._share for a in arrays))
+        return Forecast.of(
+            self.arms, *(a[:, self._lower] * (1 - self._share) + a[:, self._upper] * self._share for a in arrays)
+        )
 
 
 def anchor_arms(pool: Pool, anchors: int) -> IntArray:
-    """The arms that are learned: of each model `anchors` budgets, evenly spread over its budgets in their order, both ends among them."""
+    """The arms that are learned: of each model `anchors` budgets, evenly spread over its budgets in their order, both
+    ends among them.
+    """
     chosen = []
     for model in range(len(pool.models)):
         arms = np.flatnonzero(pool.model_of_arm == model)
@@ -65,15 +75,21 @@ def anchor_arms(pool: Pool, anchors: int) -> IntArray:
 
 
 def neighbours(pool: Pool, anchors: IntArray) -> tuple[IntArray, IntArray, FloatArray]:
-    """For each arm the anchors below and above it, as positions among the anchors, and how near it is to the upper one (0 to 1).
+    """For each arm the anchors below and above it, as positions among the anchors, and how near it is to the upper one
+    (0 to 1).
 
-    Where all budgets of a model are numbers of tokens, near is meant in tokens (Eq. 9); else budgets are as far apart as they are in order.
+    Where all budgets of a model are numbers of tokens, near is meant in tokens (Eq. 9); else budgets are as far apart
+    as they are in order.
     """
     lower, upper, share = np.zeros(len(pool), np.intp), np.zeros(len(pool), np.intp), np.zeros(len(pool))
     for model in range(len(pool.models)):
         arms = np.flatnonzero(pool.model_of_arm == model)
         tokens = pool.budget_tokens[arms]
-        at = tokens if np.isfinite(tokens).all() and (np.diff(tokens) > 0).all() else np.arange(len(arms), dtype=np.float64)
+        at = (
+            tokens
+            if np.isfinite(tokens).all() and (np.diff(tokens) > 0).all()
+            else np.arange(len(arms), dtype=np.float64)
+        )
         own = np.flatnonzero(np.isin(anchors, arms))
         place = at[np.searchsorted(arms, anchors[own])]
         above = np.clip(np.searchsorted(place, at, side="left"), 0, len(own) - 1)
@@ -100,16 +116,25 @@ def run(study: Study) -> Findings:
     order = [c.name for c in contenders if c.name in found] + [OURS]
     x = [*(k for k, c in zip(counts, contenders, strict=True) if c.name in found), maximum]
     areas = [result.figures[name]["area"] for name in order]
-    plot = Plot("Area over heads per model", "budgets learned of each LLM", "area over log cost", (line("ours", x, areas),))
+    plot = Plot(
+        "Area over heads per model", "budgets learned of each LLM", "area over log cost", (line("ours", x, areas),)
+    )
     rows = {(f"all {maximum} budgets" if name == OURS else name): result.figures[name] for name in order}
     differences = {name: result.differences[name] for name in order if name != OURS}
     answers = [f"All budgets minus {name}: area {signed(row['area'])}." for name, row in differences.items()]
     enough = next((name for name in order if name == OURS or differences[name]["area"].low <= 0), OURS)
     if math.isnan(areas[-1].value):
-        answers = ["Areas are not available: fewer than two arms of different cost were observed on nearly all queries, or one is free."]
+        answers = [
+            (
+                "Areas are not available: fewer than two arms of different cost were observed on nearly all queries, or one"
+                " is free."
+            )
+        ]
     elif enough == OURS:
         answers.insert(0, "Every budget that is left out costs something.")
     else:
         answers.insert(0, f"{enough} are as good as all, within the interval.")
     sections = (Section("Heads", (plot, grid("Figures", rows, ("area", "gap_closed", "qnc", "peak"), about=MEANINGS))),)
-    return study.findings("anchors", "How many budgets must be learned", QUESTION, answers, sections, notes=failures(tried))
+    return study.findings(
+        "anchors", "How many budgets must be learned", QUESTION, answers, sections, notes=failures(tried)
+    )

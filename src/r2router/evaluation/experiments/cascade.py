@@ -39,7 +39,9 @@ def run(study: Study) -> Findings:
         made.append(_seed(study, fold, number, notes))
     kept = np.flatnonzero(np.logical_and.reduce([one.kept for one in made]))
     if not len(kept):
-        raise DataError(f"no cascade can be judged on this table: {notes[0] if notes else 'no query has graded answers'}")
+        raise DataError(
+            f"no cascade can be judged on this table: {notes[0] if notes else 'no query has graded answers'}"
+        )
     data = study.data if len(kept) == len(study.data) else study.data.take(kept)
     games = [one.game.take(np.searchsorted(np.flatnonzero(one.kept), kept)) for one in made]
     runs = [{name: [_taken(r, one, kept) for r in several] for name, several in one.runs.items()} for one in made]
@@ -53,14 +55,24 @@ def run(study: Study) -> Findings:
     found |= beside(data, [fold[kept] for fold in folds[:_SEEDS]])
     figures = figures_of(games[0], runs[0][CASCADE], found, data.table.tasks, study.plan.resamples, 0)
     active, trained = (sum(getattr(one, name) for one in made) for name in ("active", "trained"))
-    looks = f"In {active} of {trained} trainings looking paid on left-out queries; in the others the cascade is the router."
+    looks = (
+        f"In {active} of {trained} trainings looking paid on left-out queries; in the others the cascade is the router."
+    )
     return study.findings(
         "cascade",
         "Looking at answers",
         QUESTION,
-        [sentence(replace(figures, looks=figures.looks or active > 0)), *_against(figures.comparison.differences), looks],
+        [
+            sentence(replace(figures, looks=figures.looks or active > 0)),
+            *_against(figures.comparison.differences),
+            looks,
+        ],
         [section_of(figures, "Cascades and other ways to ask several arms")],
-        notes=[*dict.fromkeys(notes), *said[0], f"{len(made)} of the seeds are used; lines of settings and tasks are of the first"],
+        notes=[
+            *dict.fromkeys(notes),
+            *said[0],
+            f"{len(made)} of the seeds are used; lines of settings and tasks are of the first",
+        ],
     )
 
 
@@ -84,7 +96,9 @@ def _alone(study: Study, folds: Sequence[IntArray]) -> Findings:
 
 @dataclass(frozen=True, eq=False)
 class _Seed:
-    """One seed: the whole table as it was played in parts. game, runs: of the queries that are `kept`, (n,). trained, active: cascades."""
+    """One seed: the whole table as it was played in parts. game, runs: of the queries that are `kept`, (n,). trained,
+    active: cascades.
+    """
 
     game: _Game
     runs: dict[str, list[Run]]
@@ -126,12 +140,17 @@ def _seed(study: Study, fold: IntArray, number: int, notes: list[str]) -> _Seed:
         if study.progress is not None:
             study.progress(f"training cascades, seed {number}", held + 1, int(fold.max()) + 1)
     if not parts:
-        raise DataError(f"no cascade can be judged on this table: {notes[0] if notes else 'no query has graded answers'}")
+        raise DataError(
+            f"no cascade can be judged on this table: {notes[0] if notes else 'no query has graded answers'}"
+        )
     order = np.argsort(np.concatenate([rows for rows, _, _ in parts]), kind="stable")
     kept = np.zeros(len(data), dtype=np.bool_)
     kept[np.concatenate([rows for rows, _, _ in parts])] = True
     names = [name for name in parts[0][2] if all(name in runs for _, _, runs in parts)]
-    joined = {name: [_joined([runs[name][at] for _, _, runs in parts], order) for at in range(len(parts[0][1].dollars))] for name in names}
+    joined = {
+        name: [_joined([runs[name][at] for _, _, runs in parts], order) for at in range(len(parts[0][1].dollars))]
+        for name in names
+    }
     return _Seed(_whole([game for _, game, _ in parts], order), joined, kept, trained, int(active))
 
 
@@ -141,8 +160,12 @@ def _whole(games: Sequence[Played], order: IntArray) -> _Game:
         name: np.concatenate([getattr(game, name) for game in games])[order]
         for name in ("quality", "cost", "tokens", "ratio", "used", "usable")
     }
-    seen = AnswerFeatures(*(np.concatenate([getattr(game.seen, f.name) for game in games])[order] for f in fields(AnswerFeatures)))
-    quality, cost = (np.concatenate([getattr(game.outcomes, name) for game in games])[order] for name in ("quality", "cost"))
+    seen = AnswerFeatures(
+        *(np.concatenate([getattr(game.seen, f.name) for game in games])[order] for f in fields(AnswerFeatures))
+    )
+    quality, cost = (
+        np.concatenate([getattr(game.outcomes, name) for game in games])[order] for name in ("quality", "cost")
+    )
     outcomes = replace(first.outcomes, quality=quality, cost=cost)
     dollars = np.exp(np.mean([np.log(game.dollars) for game in games], axis=0))
     return _Game(first.evidence, seen=seen, outcomes=outcomes, dollars=dollars, resumes=first.resumes, **arrays)

@@ -69,13 +69,18 @@ def run(study: Study) -> Findings:
     asked = " that were asked of the same queries" if apart else ""
     told = [answers[i] for i in order] or [f"No LLM has two budgets{asked}: there are points, and no curves."]
     return study.findings(
-        "curves", "What budgets are worth", QUESTION, told, sections, notes=[*_other_queries(data, apart), *skipped(data.table)]
+        "curves",
+        "What budgets are worth",
+        QUESTION,
+        told,
+        sections,
+        notes=[*_other_queries(data, apart), *skipped(data.table)],
     )
 
 
 _BANDS = (
-    "One point per budget. Bands: 95 %, bootstrap over queries. What the best budget gains is the gain of the budget that is best on one "
-    "half of the queries, measured on the other half."
+    "One point per budget. Bands: 95 %, bootstrap over queries. What the best budget gains is the gain of the budget"
+    " that is best on one half of the queries, measured on the other half."
 )
 
 
@@ -88,7 +93,8 @@ def _means(values: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def _gain(halves: Sequence[FloatArray], arms: Sequence[int]) -> FloatArray:
-    """(draws,) by how much the best of some arms is better than the first: chosen on one half of the queries, measured on the other.
+    """(draws,) by how much the best of some arms is better than the first: chosen on one half of the queries, measured
+    on the other.
 
     halves: (draws, arms) means of each half, as `halves_of` orders them: each beside its counterpart.
     """
@@ -111,8 +117,8 @@ def _curves(data: EmbeddedTable, cost: FloatArray) -> dict[str, list[int]]:
 def _comparable(data: EmbeddedTable, curves: dict[str, list[int]]) -> tuple[dict[str, list[int]], list[int]]:
     """(curves of the arms that were observed on the same queries, the other arms).
 
-    Of each model the arm with the most queries stays, and every arm that was observed on nearly all of those: means of other queries
-    say which queries those are before they say what a budget is worth.
+    Of each model the arm with the most queries stays, and every arm that was observed on nearly all of those: means of
+    other queries say which queries those are before they say what a budget is worth.
     """
     seen, kept, apart = data.outcomes.seen, dict[str, list[int]](), list[int]()
     for model, arms in curves.items():
@@ -129,7 +135,9 @@ def _other_queries(data: EmbeddedTable, arms: list[int]) -> list[str]:
         return []
     names = [str(data.table.arms[a]) for a in arms]
     listed = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-    return [f"observed on other queries than their LLM's other budgets, so on no curve, and compared with none: {listed}"]
+    return [
+        f"observed on other queries than their LLM's other budgets, so on no curve, and compared with none: {listed}"
+    ]
 
 
 def _arms(data: EmbeddedTable, quality: FloatArray, cost: FloatArray, tokens: FloatArray, order: list[int]) -> Grid:
@@ -138,13 +146,19 @@ def _arms(data: EmbeddedTable, quality: FloatArray, cost: FloatArray, tokens: Fl
     for a in order:
         seen = int((~np.isnan(data.outcomes.quality[:, a])).sum())
         score, spent, used = (
-            interval(name, v[0, a], v[1:, a], 0) for name, v in (("quality", quality), ("cost", cost), ("tokens", tokens))
+            interval(name, v[0, a], v[1:, a], 0)
+            for name, v in (("quality", quality), ("cost", cost), ("tokens", tokens))
         )
         arm = data.table.arms[a]
         rows.append(GridRow(str(arm), (float(seen), score, spent.scaled(REQUESTS), used, _bare(keeps.get(arm)))))
     heads = ("queries", "quality", "cost", "output tokens", "keep to the budget")
-    about = f"Keep to the budget: answers of at most {COMPLIES} times its tokens. Costs: US dollars per {REQUESTS:,} requests."
-    return Grid("Every arm", heads, tuple(rows), (",.0f", ".3f", "money", ",.0f", "share"), ("", "more", "less", "", ""), about)
+    about = (
+        f"Keep to the budget: answers of at most {COMPLIES} times its tokens. Costs: US dollars per {REQUESTS:,}"
+        " requests."
+    )
+    return Grid(
+        "Every arm", heads, tuple(rows), (",.0f", ".3f", "money", ",.0f", "share"), ("", "more", "less", "", ""), about
+    )
 
 
 def _bare(figure: Figure | None) -> Figure | None:

@@ -18,7 +18,9 @@ _RIVAL = "CARROT-Linear"
 
 
 def run(study: Study) -> Findings:
-    """Ours and CARROT-Linear (one budget per LLM) on each encoder: the study's own, wordllama, and those that were asked for."""
+    """Ours and CARROT-Linear (one budget per LLM) on each encoder: the study's own, wordllama, and those that were
+    asked for.
+    """
     data, plan = study.data, study.plan
     found: dict[str, Sequence[Method]] = {}
     notes: list[str] = []
@@ -30,18 +32,25 @@ def run(study: Study) -> Findings:
         except R2Error as error:
             notes.append(f"{spec}: not available: {error}")
             continue
-        contenders = [Contender(f"ours on {spec}", study.learner), Contender(f"{_RIVAL} on {spec}", BASELINES[_RIVAL], "one budget")]
+        contenders = [
+            Contender(f"ours on {spec}", study.learner),
+            Contender(f"{_RIVAL} on {spec}", BASELINES[_RIVAL], "one budget"),
+        ]
         tried = attempt(contenders, seen, plan.folds_of(seen), study.progress)
         if spec == own:
             needed(tried[0])
         notes += failures(tried)
         found |= {t.contender.name: t.routed for t in tried if not t.failed}
     base = f"ours on {specs[0]}"
-    result = compare(found | beside(data, plan.folds_of(data)), data.outcomes, plan.resamples, 0, base=base, progress=study.progress)
+    result = compare(
+        found | beside(data, plan.folds_of(data)), data.outcomes, plan.resamples, 0, base=base, progress=study.progress
+    )
     rows = result.figures
     answers = [f"{base} minus {m}: area {signed(result.differences[m]['area'])}." for m in found if m != base]
     parts = (
         deferral_plot(result, list(rows and result.figures)),
         grid("Figures", rows, ("area", "gap_closed", "audc", "qnc", "peak"), [base], MEANINGS),
     )
-    return study.findings("encoder", "Which encoder", QUESTION, answers, (Section("Quality and cost", parts),), notes=notes)
+    return study.findings(
+        "encoder", "Which encoder", QUESTION, answers, (Section("Quality and cost", parts),), notes=notes
+    )

@@ -18,7 +18,9 @@ QUESTION = "Does the router only please the judge it was trained on?"
 
 
 def run(study: Study) -> Findings:
-    """Everybody is fitted on the first judge's scores and compared by the second's. Raises `DataError` where there is no second one."""
+    """Everybody is fitted on the first judge's scores and compared by the second's. Raises `DataError` where there is
+    no second one.
+    """
     data, other = study.data, study.other
     if other is None:
         raise DataError("the table has one judge's scores only: name two of its judges with --judge A --other-judge B")
@@ -31,10 +33,17 @@ def run(study: Study) -> Findings:
     own = compare(comparable(tried, data, folds), data.outcomes, draws, 0, base=OURS)
     tried = [t if t.failed else Tried.of(t.contender, t.forecasts, other.outcomes) for t in tried]
     result = compare(comparable(tried, other, folds), other.outcomes, draws, 0, base=OURS, groups=GROUPS)
-    rows = tuple(GridRow(m, (own.figures[m]["area"], result.figures[m]["area"])) for m in result.figures if m in own.figures)
-    both = Grid("Area by either judge", ("judge of the training", "other judge"), rows, (".3f", ".3f"), ("more", "more"))
+    rows = tuple(
+        GridRow(m, (own.figures[m]["area"], result.figures[m]["area"])) for m in result.figures if m in own.figures
+    )
+    both = Grid(
+        "Area by either judge", ("judge of the training", "other judge"), rows, (".3f", ".3f"), ("more", "more")
+    )
     sections = (
-        Section("By the other judge", (figures_table(result, tried), differences_table(result), Words(ahead_of_baselines(result)))),
+        Section(
+            "By the other judge",
+            (figures_table(result, tried), differences_table(result), Words(ahead_of_baselines(result))),
+        ),
         Section("The judges", (both, agreement(data.outcomes.quality, other.outcomes.quality, draws))),
     )
     return study.findings("judge", "Another judge", QUESTION, headlines(result, []), sections, notes=failures(tried))
@@ -51,6 +60,8 @@ def agreement(one: FloatArray, other: FloatArray, resamples: int) -> Grid:
     def shift(rows: IntArray) -> float:
         return float((other[rows] - one[rows])[both[rows]].mean())
 
-    figures = [of_rows(name, f, np.arange(len(one)), resamples, 0) for name, f in (("r", correlation), ("shift", shift))]
+    figures = [
+        of_rows(name, f, np.arange(len(one)), resamples, 0) for name, f in (("r", correlation), ("shift", shift))
+    ]
     rows = (GridRow("correlation of scores", (figures[0],)), GridRow("other judge minus the first", (figures[1],)))
     return Grid("Agreement", ("value",), rows, ("+.3f",))

@@ -1,4 +1,6 @@
-"""All methods on equal terms: the paper's main comparison (its Table 5 and Figure 4), with what its critics asked for."""
+"""All methods on equal terms: the paper's main comparison (its Table 5 and Figure 4), with what its critics asked
+for.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,18 @@ from r2router.types import FloatArray, IntArray
 
 QUESTION = "Is routing over (model, budget) pairs worth more than routing over models, whatever the router?"
 
-_FIGURES = ("area", "covers", "gap_closed", "audc", "audc_points", "qnc", "qnc_100", "qnc_points", "peak", "cost_at_keep")
+_FIGURES = (
+    "area",
+    "covers",
+    "gap_closed",
+    "audc",
+    "audc_points",
+    "qnc",
+    "qnc_100",
+    "qnc_points",
+    "peak",
+    "cost_at_keep",
+)
 _DIFFERENCES = ("area", "area_zero", "audc", "qnc", "cheaper")
 _TASK_DRAWS = 200
 _EQUAL = 1e-9  # qualities that differ by less are rounded differently and no more
@@ -50,7 +63,10 @@ def run(study: Study) -> Findings:
 def against(study: Study, name: str, title: str, question: str, form: Form) -> Findings:
     """Ours beside the baselines on one budget per LLM, chosen as `form` says, and on the same arms."""
     data, plan = study.data, study.plan
-    contenders = [c if c.form == "arms" or c.name == ONE_BUDGET else type(c)(c.name, c.learner, form) for c in everybody(study.learner)]
+    contenders = [
+        c if c.form == "arms" or c.name == ONE_BUDGET else type(c)(c.name, c.learner, form)
+        for c in everybody(study.learner)
+    ]
     folds = plan.folds_of(data)
     mine = needed(attempt(contenders[:1], data, folds, study.progress, _views(study))[0])
     tried = [mine, *attempt(contenders[1:], data, folds, study.progress)]
@@ -69,30 +85,46 @@ def against(study: Study, name: str, title: str, question: str, form: Form) -> F
     return study.findings(name, title, question, answers, sections, notes=[*failures(tried), *skipped(data.table)])
 
 
-def _at_cheaper_budgets(study: Study, mine: Tried, folds: Sequence[IntArray], answers: list[str]) -> tuple[list[str], list[Grid]]:
-    """What is left of the gain where baselines have each LLM at a budget that costs less for nearly its quality: (answers with a sentence
-    more, the grid); the best budget by quality may cost several times as much for next to nothing.
+def _at_cheaper_budgets(
+    study: Study, mine: Tried, folds: Sequence[IntArray], answers: list[str]
+) -> tuple[list[str], list[Grid]]:
+    """What is left of the gain where baselines have each LLM at a budget that costs less for nearly its quality:
+    (answers with a sentence more, the grid); the best budget by quality may cost several times as much for next to
+    nothing.
     """
     tried = attempt(published("cheap enough"), study.data, folds, study.progress)
     found = comparable([mine, *tried], study.data, folds)
-    result = compare(found, study.data.outcomes, study.plan.resamples, 0, base=OURS, groups=GROUPS, progress=study.progress)
+    result = compare(
+        found, study.data.outcomes, study.plan.resamples, 0, base=OURS, groups=GROUPS, progress=study.progress
+    )
     names, lines = ("area", "area_zero", "qnc", "cheaper"), []
     for t in tried:
         row = result.differences.get(t.contender.name)
-        cells = (f"not available: {t.failed}", None, None, None) if row is None else tuple(_difference(name, row[name]) for name in names)
+        cells = (
+            (f"not available: {t.failed}", None, None, None)
+            if row is None
+            else tuple(_difference(name, row[name]) for name in names)
+        )
         lines.append(GridRow(t.contender.name, cells))
     about = (
-        "Each LLM at its cheapest budget that keeps 95 % of its best quality in the training part. The last column is the other's cost at "
-        "95 % over ours."
+        "Each LLM at its cheapest budget that keeps 95 % of its best quality in the training part. The last column is"
+        " the other's cost at 95 % over ours."
     )
     heads = tuple(difference_head(name) for name in names)
     shown = Grid(
-        "Ours minus baselines with a cheaper budget per LLM, paired", heads, tuple(lines), ("+.3f", "+.3f", "+.3f", ".2f"), about=about
+        "Ours minus baselines with a cheaper budget per LLM, paired",
+        heads,
+        tuple(lines),
+        ("+.3f", "+.3f", "+.3f", ".2f"),
+        about=about,
     )
     rival, times = _best(result)
     if times is None or not math.isfinite(times.value) or result.best[1] <= 0:
         return answers, [shown]
-    said = f"If each LLM used its cheapest budget that keeps 95 %, the best baseline, {rival}, would cost {as_much(times)} as much."
+    said = (
+        f"If each LLM used its cheapest budget that keeps 95 %, the best baseline, {rival}, would cost {as_much(times)}"
+        " as much."
+    )
     at = next((i + 1 for i, answer in enumerate(answers) if "published form" in answer), len(answers))
     return [*answers[:at], said, *answers[at:]], [shown]
 
@@ -116,7 +148,9 @@ def best_of(result: Comparison, names: Sequence[str], figure: str = "cost_at_kee
 def curves(result: Comparison, outcomes: Outcomes) -> Plot:
     """The plot a reader sees first: ours, the best of each kind of baseline, the mixture and the oracle."""
     best = [best_of(result, list(BASELINES)), best_of(result, [n + SAME_ARMS for n in BASELINES])]
-    shown = [m for m in (OURS, *best, ONE_BUDGET, "fixed", "fixed known", "oracle") if m is not None and m in result.figures]
+    shown = [
+        m for m in (OURS, *best, ONE_BUDGET, "fixed", "fixed known", "oracle") if m is not None and m in result.figures
+    ]
     return deferral_plot(result, list(dict.fromkeys(shown)), outcomes)
 
 
@@ -131,7 +165,10 @@ def figures_table(result: Comparison, tried: Sequence[Tried]) -> Grid:
 
 def differences_table(result: Comparison) -> Grid:
     """Ours minus each other method, paired over queries."""
-    rows = tuple(GridRow(LABELS.get(m, m), tuple(_difference(f, row[f]) for f in _DIFFERENCES)) for m, row in result.differences.items())
+    rows = tuple(
+        GridRow(LABELS.get(m, m), tuple(_difference(f, row[f]) for f in _DIFFERENCES))
+        for m, row in result.differences.items()
+    )
     heads = tuple(difference_head(name) for name in _DIFFERENCES)
     about = f"{RANGES} The last column is the other's cost at 95 % over ours."
     return Grid("Ours minus the other, paired", heads, rows, ("+.3f", "+.3f", "+.3f", "+.3f", ".2f"), about=about)
@@ -140,7 +177,11 @@ def differences_table(result: Comparison) -> Grid:
 def _difference(name: str, figure: Figure) -> Figure | str | None:
     """A difference, or who it is that never gets to the quality."""
     if math.isinf(figure.value):
-        return "it never reaches the target quality" if (figure.value < 0) == (name == "qnc") else "ours never reaches the target quality"
+        return (
+            "it never reaches the target quality"
+            if (figure.value < 0) == (name == "qnc")
+            else "ours never reaches the target quality"
+        )
     return None if math.isnan(figure.value) else figure
 
 
@@ -173,16 +214,19 @@ def headlines(result: Comparison, tasks: Sequence[tuple[str, Comparison | None]]
     if math.isfinite(at.value):
         share = 0.95 * result.best[1]
         said.append(
-            f"95 % of the best LLM's quality ({share:.3f} of {result.best_arm}'s {result.best[1]:.3f}) costs {money(1000 * at.value)} per "
-            f"1,000 requests with ours [{_usd(at.low)}, {_usd(at.high)}]; that LLM alone costs {money(1000 * result.best[0])} at its full "
-            "quality."
+            f"95 % of the best LLM's quality ({share:.3f} of {result.best_arm}'s {result.best[1]:.3f}) costs"
+            f" {money(1000 * at.value)} per 1,000 requests with ours [{_usd(at.low)}, {_usd(at.high)}]; that LLM alone"
+            f" costs {money(1000 * result.best[0])} at its full quality."
         )
         said += [text for m, words in _MIXTURES.items() for text in _mixture(result, m, words)]
         said += _rival(result)
     else:
         said.append("Ours does not reach 95 % of the best LLM's quality: routing does not help here at that level.")
     if math.isnan(ours["area"].value):
-        said.append("Areas are not available: fewer than two arms of different cost were observed on nearly all queries, or one is free.")
+        said.append(
+            "Areas are not available: fewer than two arms of different cost were observed on nearly all queries, or one"
+            " is free."
+        )
         return said
     return [*said, _above(result), *_on_tasks(tasks)]
 
@@ -198,12 +242,19 @@ def _above(result: Comparison) -> str:
     side = "as high as" if same else VERDICTS[result.verdict].side
     closed = result.figures[OURS]["gap_closed"]
     gap = f" It closes {closed.value:.1%} [{closed.low:.1%}, {closed.high:.1%}] of the gap from there to the oracle."
-    return f"Its curve is {side} the best mixture of fixed arms (area {', '.join(words)}).{gap if math.isfinite(closed.value) else ''}"
+    return (
+        f"Its curve is {side} the best mixture of fixed arms (area"
+        f" {', '.join(words)}).{gap if math.isfinite(closed.value) else ''}"
+    )
 
 
 def _on_tasks(tasks: Sequence[tuple[str, Comparison | None]]) -> list[str]:
-    """On how many tasks ours is clearly above or below each mixture, and on how many it has less area, clearly or not."""
-    known = [(task, part) for task, part in tasks if part is not None and math.isfinite(part.figures[OURS]["area"].value)]
+    """On how many tasks ours is clearly above or below each mixture, and on how many it has less area, clearly or
+    not.
+    """
+    known = [
+        (task, part) for task, part in tasks if part is not None and math.isfinite(part.figures[OURS]["area"].value)
+    ]
     said = []
     for m, words in _MIXTURES.items():
         gaps = [(task, part.differences[m]["area"]) for task, part in known if m in part.differences]
@@ -214,8 +265,8 @@ def _on_tasks(tasks: Sequence[tuple[str, Comparison | None]]) -> list[str]:
         under = sum(gap.value < -_EQUAL for _, gap in gaps)
         named = f" ({', '.join(below)})" if below else ""
         said.append(
-            f"On {len(gaps)} tasks against the mixture {words}: clearly above on {above}, clearly below on {len(below)}{named}; "
-            f"the difference is negative, clearly or not, on {under}."
+            f"On {len(gaps)} tasks against the mixture {words}: clearly above on {above}, clearly below on"
+            f" {len(below)}{named}; the difference is negative, clearly or not, on {under}."
         )
     return said
 
@@ -224,9 +275,19 @@ def _alike(result: Comparison) -> list[str]:
     """Said first where the arms do not differ, so that nothing can be gained by choosing among them."""
     quality = result.points["fixed known"][1]
     if result.best[1] <= 0:
-        return ["No arm has a quality above 0 on nearly all queries: there is nothing that a router could keep, and nothing to compare."]
+        return [
+            (
+                "No arm has a quality above 0 on nearly all queries: there is nothing that a router could keep, and nothing"
+                " to compare."
+            )
+        ]
     if len(quality) > 1 and float(quality.max() - quality.min()) <= _EQUAL:
-        return [f"All fixed arms have the same mean quality, {result.best[1]:.3f}: unless queries differ, the cheapest will do."]
+        return [
+            (
+                f"All fixed arms have the same mean quality, {result.best[1]:.3f}: unless queries differ, the cheapest"
+                " will do."
+            )
+        ]
     return []
 
 
@@ -238,11 +299,15 @@ def _mixture(result: Comparison, mixture: str, words: str) -> list[str]:
     if not math.isfinite(times.value):
         return []
     clear = "" if times.low > 1 + _EQUAL or times.high < 1 - _EQUAL else ", which is no clear difference"
-    return [f"The best mixture of fixed arms, {words}, costs {money(1000 * cost)} there: {as_much(times)} as much{clear}."]
+    return [
+        f"The best mixture of fixed arms, {words}, costs {money(1000 * cost)} there: {as_much(times)} as much{clear}."
+    ]
 
 
 def _best(result: Comparison) -> tuple[str, Figure | None]:
-    """The best baseline in its published form, and how many times as much it costs; the best is found again in every draw."""
+    """The best baseline in its published form, and how many times as much it costs; the best is found again in every
+    draw.
+    """
     if PUBLISHED not in result.best_of:
         return "", None
     name, less = result.best_of[PUBLISHED]
@@ -266,7 +331,9 @@ def _usd(cost: float) -> str:
 
 
 def by_task(study: Study, found: Mapping[str, Sequence[Method]]) -> list[tuple[str, Comparison | None]]:
-    """For each task ours beside the mixture and the oracle; None where it has too few queries, or no arm seen on nearly all of them."""
+    """For each task ours beside the mixture and the oracle; None where it has too few queries, or no arm seen on nearly
+    all of them.
+    """
     names = sorted(set(study.data.table.tasks))
     if len(names) < 2:
         return []
@@ -278,7 +345,12 @@ def by_task(study: Study, found: Mapping[str, Sequence[Method]]) -> list[tuple[s
             lines.append((task, None))
             continue
         try:
-            lines.append((task, compare(few, study.data.outcomes, min(study.plan.resamples, _TASK_DRAWS), 0, base=OURS, rows=rows)))
+            lines.append(
+                (
+                    task,
+                    compare(few, study.data.outcomes, min(study.plan.resamples, _TASK_DRAWS), 0, base=OURS, rows=rows),
+                )
+            )
         except ValueError:
             lines.append((task, None))
     return lines
@@ -287,7 +359,9 @@ def by_task(study: Study, found: Mapping[str, Sequence[Method]]) -> list[tuple[s
 def one_by_one(study: Study, mine: Tried, tasks: Sequence[tuple[str, Comparison | None]]) -> list[Section]:
     """The dial in dollars, tasks, arms used."""
     data, draws = study.data, study.plan.resamples
-    points = [(f"{share:.0%} of the best LLM's quality", operating_point(mine, data, share, draws, 0)) for share in SHARES]
+    points = [
+        (f"{share:.0%} of the best LLM's quality", operating_point(mine, data, share, draws, 0)) for share in SHARES
+    ]
     sections = [Section("In dollars", (points_grid(points),))]
     if tasks:
         rows = []
@@ -297,11 +371,14 @@ def one_by_one(study: Study, mine: Tried, tasks: Sequence[tuple[str, Comparison 
                 continue
             area = [part.figures[m]["area"] if m in part.figures else None for m in (OURS, *_MIXTURES, "oracle")]
             area += [part.differences[m]["area"] if m in part.differences else None for m in _MIXTURES]
-            rows.append(GridRow(task, (float(part.n), *(None if f is None else msgspec.structs.replace(f, n=0) for f in area))))
+            rows.append(
+                GridRow(task, (float(part.n), *(None if f is None else msgspec.structs.replace(f, n=0) for f in area)))
+            )
         heads = ("queries", "ours", "mixture", "knowing mixture", "oracle", "ours minus mixture", "minus knowing one")
         about = (
-            f"Not available where a task has fewer than {MIN_QUERIES} queries, or no arm that was observed on nearly all of them. The "
-            "first mixture is chosen by all queries of the other folds, of whatever task; the knowing one by this task's outcomes."
+            f"Not available where a task has fewer than {MIN_QUERIES} queries, or no arm that was observed on nearly"
+            " all of them. The first mixture is chosen by all queries of the other folds, of whatever task; the"
+            " knowing one by this task's outcomes."
         )
         formats = (",.0f", ".3f", ".3f", ".3f", ".3f", "+.3f", "+.3f")
         sections.append(Section("By task", (Grid("Area by task", heads, tuple(rows), formats, about=about),)))
@@ -331,19 +408,41 @@ def reviewers(study: Study, tried: Sequence[Tried]) -> list[Section]:
         for t in tried
         if not t.failed and t.contender.form == "arms"
     }
-    parts: list[Grid | Words] = [grid("Forecasts on all arms", rows, ("ece", "rmse", "token_factor", "token_bias"), strong=[OURS])]
+    parts: list[Grid | Words] = [
+        grid("Forecasts on all arms", rows, ("ece", "rmse", "token_factor", "token_bias"), strong=[OURS])
+    ]
     kept = compliance(data.table)
     if kept:
-        about = "Share of answers with at most 1.1 times the tokens asked for; intervals by Wilson. Costs above count the tokens used."
+        about = (
+            "Share of answers with at most 1.1 times the tokens asked for; intervals by Wilson. Costs above count the"
+            " tokens used."
+        )
         parts.append(
-            Grid("Kept to the budget", ("compliance",), tuple(GridRow(str(arm), (f,)) for arm, f in kept), ("share",), ("more",), about)
+            Grid(
+                "Kept to the budget",
+                ("compliance",),
+                tuple(GridRow(str(arm), (f,)) for arm, f in kept),
+                ("share",),
+                ("more",),
+                about,
+            )
         )
     else:
-        parts.append(Words("No budget of this table is a number of tokens, so whether answers keep to it cannot be said."))
-    spent = Grid("Work", ("seconds",), tuple(GridRow(t.contender.name, (t.seconds,)) for t in tried if not t.failed), (".1f",), ("less",))
+        parts.append(
+            Words("No budget of this table is a number of tokens, so whether answers keep to it cannot be said.")
+        )
+    spent = Grid(
+        "Work",
+        ("seconds",),
+        tuple(GridRow(t.contender.name, (t.seconds,)) for t in tried if not t.failed),
+        (".1f",),
+        ("less",),
+    )
     return [Section("For reviewers", (*parts, spent), folded=True)]
 
 
-def compared(data: EmbeddedTable, tried: Sequence[Tried], folds: Sequence[IntArray], resamples: int, base: str = OURS) -> Comparison:
+def compared(
+    data: EmbeddedTable, tried: Sequence[Tried], folds: Sequence[IntArray], resamples: int, base: str = OURS
+) -> Comparison:
     """A comparison of what was tried, with the mixtures and the oracle."""
     return compare(comparable(tried, data, folds), data.outcomes, resamples, 0, base=base, groups=GROUPS)

@@ -51,7 +51,9 @@ class Late(msgspec.Struct, frozen=True):
 
 
 class AddedModel(msgspec.Struct, frozen=True):
-    """Our way: a router of the other models, which then takes the new one in (`Router.add_model`); with no graded queries, without it."""
+    """Our way: a router of the other models, which then takes the new one in (`Router.add_model`); with no graded
+    queries, without it.
+    """
 
     learner: Learner
     model: str
@@ -87,7 +89,9 @@ class Placed(Unsaved):
 
 
 def _graded(table: Table, graded: int) -> IntArray:
-    """Rows of the queries on which the new model is graded: a sample that does not depend on their order; larger ones hold smaller ones."""
+    """Rows of the queries on which the new model is graded: a sample that does not depend on their order; larger ones
+    hold smaller ones.
+    """
     by_id = np.argsort(np.array(table.query_ids), kind="stable")
     return np.sort(by_id[np.random.default_rng(0).permutation(len(by_id))[:graded]])
 
@@ -99,7 +103,11 @@ def _columns(table: Table, model: str) -> IntArray:
 def run(study: Study) -> Findings:
     """Each LLM in turn arrives late. Raises `DataError` where a table has one LLM only."""
     data, plan = study.data, study.plan
-    models = [m.id for m in data.table.pool.models if data.outcomes.seen[:, _columns(data.table, m.id)].any(axis=1).mean() > 0.9]
+    models = [
+        m.id
+        for m in data.table.pool.models
+        if data.outcomes.seen[:, _columns(data.table, m.id)].any(axis=1).mean() > 0.9
+    ]
     if len(data.table.pool.models) < 2 or not models:
         raise DataError("a new LLM needs other LLMs, and outcomes on nearly all queries: no LLM of this table has them")
     models = models[:_MAX_MODELS]
@@ -107,7 +115,9 @@ def run(study: Study) -> Findings:
     train = min(int((folds[0] != number).sum()) for number in range(plan.folds))
     sizes = [size for size in SIZES if MIN_QUERIES <= size < train]
     if not sizes:
-        raise DataError(f"a new LLM is tried with {SIZES[0]} graded queries and more; here only {train:,} can be learned from")
+        raise DataError(
+            f"a new LLM is tried with {SIZES[0]} graded queries and more; here only {train:,} can be learned from"
+        )
     found: dict[str, Sequence[Method]] = {}
     notes: list[str] = []
     plain = attempt([Contender(_ALL, study.learner)], data, folds, study.progress)
@@ -131,23 +141,38 @@ def run(study: Study) -> Findings:
         have = [s for s in sizes if f"{kind}, {s} queries" in result.figures]
         curves.append(line(kind, have, [result.figures[f"{kind}, {s} queries"]["area"] for s in have]))
     curves += [line(name, [sizes[0], sizes[-1]], [result.figures[name]["area"]] * 2) for name in (_WITHOUT, _ALL)]
-    plot = Plot("Area against graded queries of the new LLM", "graded queries", "area over log cost", tuple(curves), log_x=True)
+    plot = Plot(
+        "Area against graded queries of the new LLM", "graded queries", "area over log cost", tuple(curves), log_x=True
+    )
     answers = []
     for size in sizes:
         gain = result.differences.get(f"ours, {size} queries")
         if gain is not None and math.isfinite(gain["area"].value):
-            answers.append(f"{size} graded queries: area {signed(turned(gain['area']))} over a router without the new LLM.")
+            answers.append(
+                f"{size} graded queries: area {signed(turned(gain['area']))} over a router without the new LLM."
+            )
     if not answers:
         answers.append("What graded queries bring cannot be said on this table: see the notes.")
     figures = grid(
-        "Figures, averaged over the LLMs that arrive", result.figures, ("area", "gap_closed", "qnc", "peak"), [_WITHOUT, _ALL], MEANINGS
+        "Figures, averaged over the LLMs that arrive",
+        result.figures,
+        ("area", "gap_closed", "qnc", "peak"),
+        [_WITHOUT, _ALL],
+        MEANINGS,
     )
     beside_us = _against(found, data, sizes, plan.resamples)
     notes.append(f"of the seeds only the first, {plan.seeds[0]}: the LLMs that arrive are the repetitions")
     notes.append(f"arriving late, each in turn: {', '.join(models)}")
-    notes.append("UniRouter has each LLM at its best budget by all training queries, the new one's too: more than it would know")
+    notes.append(
+        "UniRouter has each LLM at its best budget by all training queries, the new one's too: more than it would know"
+    )
     return study.findings(
-        "new-llms", "LLMs that arrive later", QUESTION, answers, (Section("New LLMs", (plot, figures, beside_us)),), notes=notes
+        "new-llms",
+        "LLMs that arrive later",
+        QUESTION,
+        answers,
+        (Section("New LLMs", (plot, figures, beside_us)),),
+        notes=notes,
     )
 
 
@@ -160,14 +185,24 @@ def _against(found: Mapping[str, Sequence[Method]], data: EmbeddedTable, sizes: 
         if names["ours"] not in have:
             continue
         gaps = compare(have, data.outcomes, resamples, 0, base=names["ours"], cases=True).differences
-        rows.append(GridRow(f"{size} queries", tuple(gaps[names[k]]["area"] if names[k] in gaps else None for k in others)))
+        rows.append(
+            GridRow(f"{size} queries", tuple(gaps[names[k]]["area"] if names[k] in gaps else None for k in others))
+        )
     return Grid("Area, ours minus the other, paired", others, tuple(rows), ("+.3f",) * 2)
 
 
 def _each(
-    study: Study, data: EmbeddedTable, folds: Sequence[IntArray], models: Sequence[str], kind: str, size: int, notes: list[str]
+    study: Study,
+    data: EmbeddedTable,
+    folds: Sequence[IntArray],
+    models: Sequence[str],
+    kind: str,
+    size: int,
+    notes: list[str],
 ) -> tuple[Method, ...]:
-    """One repetition for each model that arrives late; nothing where one of them could not be had, as means must be of the same LLMs."""
+    """One repetition for each model that arrives late; nothing where one of them could not be had, as means must be of
+    the same LLMs.
+    """
     contenders = []
     for model in models:
         match kind:

@@ -25,7 +25,9 @@ def run(study: Study) -> Findings:
     best, brief = one_budget_each(outcomes), one_budget_each(outcomes, "cheapest")
     everywhere = outcomes.seen[:, best].any(axis=1) & outcomes.seen[:, brief].any(axis=1)
     left = int((~everywhere).sum())
-    outcomes = outcomes.take(np.flatnonzero(everywhere)) if left else outcomes  # an oracle on models must have one of each query
+    outcomes = (
+        outcomes.take(np.flatnonzero(everywhere)) if left else outcomes
+    )  # an oracle on models must have one of each query
     if not len(best):
         raise DataError("no arm was observed on 95 % of the queries: one budget per LLM cannot be chosen")
     found: dict[str, Method] = {
@@ -36,22 +38,36 @@ def run(study: Study) -> Findings:
     }
     result = compare(found, outcomes, study.plan.resamples, 0, base=_CURVES)
     gap = result.differences[_POINTS]
-    answers = ["No model has two budgets: an oracle on curves is an oracle on points."] if len(best) == len(outcomes.arms) else []
+    answers = (
+        ["No model has two budgets: an oracle on curves is an oracle on points."]
+        if len(best) == len(outcomes.arms)
+        else []
+    )
     if not math.isnan(gap["area"].value):
         answers.append(
-            f"An oracle that may choose budgets is {signed(gap['area'])} above one that may only choose models (area over log cost)."
+            f"An oracle that may choose budgets is {signed(gap['area'])} above one that may only choose models (area"
+            " over log cost)."
         )
     if not math.isnan(gap["cheaper"].value):
         answers.append(f"At 95 % of the best LLM's quality the one on models costs {as_much(gap['cheaper'])} as much.")
     if not answers:
         answers = [
-            "What budgets gain cannot be said: fewer than two arms of different cost were observed on nearly all queries, or all are free."
+            (
+                "What budgets gain cannot be said: fewer than two arms of different cost were observed on nearly all"
+                " queries, or all are free."
+            )
         ]
     parts = (
         deferral_plot(result, list(found), outcomes, "What an oracle gets"),
         grid("Figures", result.figures, ("area", "audc", "qnc", "qnc_100", "peak", "cost_at_keep"), about=MEANINGS),
     )
-    notes = ["an oracle picks the luckiest arm of each query: where outcomes are single noisy answers, nobody can reach it"]
+    notes = [
+        "an oracle picks the luckiest arm of each query: where outcomes are single noisy answers, nobody can reach it"
+    ]
     if left:
-        notes.append(f"{left:,} queries are left out, on which no model was observed at its best or its cheapest budget")
-    return study.findings("oracle", "Curves against points", QUESTION, answers, (Section("Oracles", parts),), notes=notes)
+        notes.append(
+            f"{left:,} queries are left out, on which no model was observed at its best or its cheapest budget"
+        )
+    return study.findings(
+        "oracle", "Curves against points", QUESTION, answers, (Section("Oracles", parts),), notes=notes
+    )

@@ -32,7 +32,9 @@ def learners() -> dict[str, Learner]:
 
 
 def run(study: Study) -> Findings:
-    """The default, ridge, neighbours, LightGBM and the paper's MLP heads, each on all arms and on one budget per LLM."""
+    """The default, ridge, neighbours, LightGBM and the paper's MLP heads, each on all arms and on one budget per
+    LLM.
+    """
     data, plan = study.data, study.plan
     forms: tuple[Form, ...] = ("arms", "one budget")
     names = {OURS: study.learner, **learners()}
@@ -53,7 +55,13 @@ def run(study: Study) -> Findings:
         for t in tried
         if not t.failed and t.contender.form == "arms"
     }
-    spent = Grid("Work", ("seconds",), tuple(GridRow(t.contender.name, (t.seconds,)) for t in tried if not t.failed), (".1f",), ("less",))
+    spent = Grid(
+        "Work",
+        ("seconds",),
+        tuple(GridRow(t.contender.name, (t.seconds,)) for t in tried if not t.failed),
+        (".1f",),
+        ("less",),
+    )
     shown = [n for n in names if n in found]
     answers = [f"Ours minus {n}: area {signed(result.differences[n]['area'])}." for n in shown if n != OURS]
     for n in shown:
@@ -69,7 +77,10 @@ def run(study: Study) -> Findings:
                 grid("Figures", rows, ("area", "gap_closed", "audc", "qnc", "peak"), [OURS], MEANINGS),
             ),
         ),
-        Section("Forecasts", (grid("Forecasts on all arms", exact, ("ece", "rmse", "token_factor", "token_bias"), [OURS]), spent)),
+        Section(
+            "Forecasts",
+            (grid("Forecasts on all arms", exact, ("ece", "rmse", "token_factor", "token_bias"), [OURS]), spent),
+        ),
     )
     return study.findings("predictor", "Which learner", QUESTION, answers, sections, notes=failures(tried))
 

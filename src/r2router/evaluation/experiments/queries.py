@@ -38,7 +38,14 @@ def run(study: Study) -> Findings:
             study.progress("fitting on ever more queries", sizes.index(size) + 1, len(sizes))
     others = beside(data, folds)
     results = {
-        s: compare({names[s]: found[names[s]], **others}, data.outcomes, plan.resamples, 0, base=names[s], progress=study.progress)
+        s: compare(
+            {names[s]: found[names[s]], **others},
+            data.outcomes,
+            plan.resamples,
+            0,
+            base=names[s],
+            progress=study.progress,
+        )
         for s in sizes
     }
     gains, against = {}, {}
@@ -50,7 +57,13 @@ def run(study: Study) -> Findings:
         line("ours minus mixture", sizes, [gains[s] for s in sizes]),
         line("ours minus the mixture that knows these outcomes", sizes, [against[s] for s in sizes]),
     )
-    plot = Plot("Gain over the best mixture of fixed arms", "graded queries to train on", "area, ours minus mixture", curves, log_x=True)
+    plot = Plot(
+        "Gain over the best mixture of fixed arms",
+        "graded queries to train on",
+        "area, ours minus mixture",
+        curves,
+        log_x=True,
+    )
     rows = []
     for s in sizes:
         figures = results[s].figures[names[s]]
@@ -60,19 +73,30 @@ def run(study: Study) -> Findings:
     enough = next((s for s in sizes if all(results[t].verdict == "above" for t in sizes if t >= s)), None)
     never = "At no size does routing clearly beat the best mixture of fixed arms."
     if math.isnan(gains[maximum].value):
-        never = "Areas are not available: fewer than two arms of different cost were observed on nearly all queries, or one is free."
-    answers = [f"From {enough:,} graded queries on routing clearly beats the best mixture of fixed arms." if enough else never]
+        never = (
+            "Areas are not available: fewer than two arms of different cost were observed on nearly all queries, or one"
+            " is free."
+        )
+    answers = [
+        f"From {enough:,} graded queries on routing clearly beats the best mixture of fixed arms." if enough else never
+    ]
     answers += [
-        f"{s:,} queries: {signed(gains[s])} of area; {signed(against[s])} against the mixture that knows these outcomes."
+        f"{s:,} queries: {signed(gains[s])} of area; {signed(against[s])} against the mixture that knows these"
+        " outcomes."
         for s in sizes
         if math.isfinite(gains[s].value)
     ]
-    note = "the mixture is chosen by all queries of the other folds, whatever the number of queries that ours is trained on"
+    note = (
+        "the mixture is chosen by all queries of the other folds, whatever the number of queries that ours is"
+        " trained on"
+    )
     return study.findings("queries", "How much data", QUESTION, answers, (Section("Size", (plot, grid)),), notes=[note])
 
 
 def _few(study: Study, data: EmbeddedTable, fold: IntArray, size: int, seed: int) -> Routed:
-    """Ours on all queries, each forecast from `size` queries of the other folds; smaller sets are part of larger ones."""
+    """Ours on all queries, each forecast from `size` queries of the other folds; smaller sets are part of larger
+    ones.
+    """
     order = np.random.default_rng(seed).permutation(len(data))
     quality, cost = np.full(data.outcomes.quality.shape, np.nan), np.full(data.outcomes.quality.shape, np.nan)
     for number in range(int(fold.max()) + 1):

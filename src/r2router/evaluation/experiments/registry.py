@@ -33,7 +33,9 @@ EXPERIMENTS: dict[str, str] = {
     "queries": "gain by size of the training set",
     "cascade": "looking at answers before paying for better ones, beside other ways to ask several arms",
 }
-"""What can be reproduced: name -> what it shows. The module of that name (`new-llms` is `new_llms`) has the `run` that does it."""
+"""What can be reproduced: name -> what it shows. The module of that name (`new-llms` is `new_llms`) has the `run` that
+does it.
+"""
 _WITHOUT_FIXED = frozenset({"curves"})  # compares nothing with a fixed arm
 
 
@@ -53,10 +55,10 @@ def reproduce(  # noqa: PLR0913 - each is a setting of its own, by name
 ) -> Findings:
     """One experiment of the paper on a table.
 
-    plan: seeds, folds and bootstrap draws. vectors: (n, d) embeddings of the table's queries, instead of an encoder's. learner: ours; by
-    default the default one. encoders: more of them, for `encoder`. cache: a file that remembers embeddings from one experiment to the
-    next. other: the same queries by another judge, for `judge`. command: what was typed, for the record. Raises `ConfigError` for an
-    unknown name and `DataError` where the table cannot show it.
+    plan: seeds, folds and bootstrap draws. vectors: (n, d) embeddings of the table's queries, instead of an encoder's.
+    learner: ours; by default the default one. encoders: more of them, for `encoder`. cache: a file that remembers
+    embeddings from one experiment to the next. other: the same queries by another judge, for `judge`. command: what was
+    typed, for the record. Raises `ConfigError` for an unknown name and `DataError` where the table cannot show it.
     """
     check_name(name)
 
@@ -83,12 +85,15 @@ def reproduce(  # noqa: PLR0913 - each is a setting of its own, by name
 def _check_enough(name: str, data: EmbeddedTable) -> None:
     """Raise `DataError` where a table is too small or too thin for any figure of a comparison."""
     if len(data) < MIN_QUERIES:
-        raise DataError(f"fewer than {MIN_QUERIES} queries show only noise (here {len(data)} have outcomes): take a larger table")
+        raise DataError(
+            f"fewer than {MIN_QUERIES} queries show only noise (here {len(data)} have outcomes): take a larger table"
+        )
     if name not in _WITHOUT_FIXED and not len(data.outcomes.fixed_arms()):
         maximum = float(data.outcomes.seen.mean(axis=0).max(initial=0.0))
         raise DataError(
-            "no arm was observed, with its tokens, on 95 % of the queries: there is no fixed arm to compare with. The arm that was seen "
-            f"most has {maximum:.0%}: collect what is missing, or keep the queries that every arm was asked"
+            "no arm was observed, with its tokens, on 95 % of the queries: there is no fixed arm to compare with. The"
+            f" arm that was seen most has {maximum:.0%}: collect what is missing, or keep the queries that every arm"
+            " was asked"
         )
 
 

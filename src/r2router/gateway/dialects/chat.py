@@ -110,7 +110,12 @@ class Chat(Dialect):
         thinking = thinking if isinstance(thinking, dict) else {}
         effort = body.get("reasoning_effort") or reasoning.get("effort")
         off = thinking.get("type") == "disabled" or body.get("enable_thinking") is False or effort == "none"
-        allowed = minimum(*(count(v) for v in (reasoning.get("max_tokens"), thinking.get("budget_tokens"), body.get("thinking_budget"))))
+        allowed = minimum(
+            *(
+                count(v)
+                for v in (reasoning.get("max_tokens"), thinking.get("budget_tokens"), body.get("thinking_budget"))
+            )
+        )
         return Ceilings(
             max_tokens=minimum(count(body.get("max_tokens")), count(body.get("max_completion_tokens"))),
             effort=effort if isinstance(effort, str) else None,
@@ -118,7 +123,9 @@ class Chat(Dialect):
         )
 
     def enforce(self, body: Members, sent: Enforcement, provider: Provider) -> None:
-        """See `Dialect.enforce`. The caller's own fields for the same are taken out: two of them could say different things."""
+        """See `Dialect.enforce`. The caller's own fields for the same are taken out: two of them could say different
+        things.
+        """
         if sent.max_tokens is not None:
             body.remove("max_tokens")
             body.remove("max_completion_tokens")
@@ -147,7 +154,9 @@ class Chat(Dialect):
         if sent.place == "user":
             append_words(body, "messages", words, role="user", kind="text")
             return
-        role = next((m.get("role") for m in dicts(body.get("messages")) if m.get("role") in ("system", "developer")), None)
+        role = next(
+            (m.get("role") for m in dicts(body.get("messages")) if m.get("role") in ("system", "developer")), None
+        )
         if role is not None:
             append_words(body, "messages", words, role=role, kind="text")
         elif (raw := body.raw("messages")) is not None and raw[:1] == b"[":

@@ -1,4 +1,6 @@
-"""What a wire format is to the gateway: how its requests are read and edited, how its replies are watched, how its errors look."""
+"""What a wire format is to the gateway: how its requests are read and edited, how its replies are watched, how its
+errors look.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,11 @@ Speaks = Literal["chat", "responses", "messages", "completions", "embeddings"]
 class Watch:
     """Reads a reply beside its relay, and gives up rather than hold it up.
 
-    usage: the report as it came, of all events put together. finish: why the answer ended. error: what the provider reported within a
-    status of 200. begun: whether anything of the answer came. whole: whether its end came. characters: of text that were relayed.
-    model: which one says that it answered. keeps: whether the words of the answer are kept, without thinking. calls: whether it calls
-    tools.
+    usage: the report as it came, of all events put together. finish: why the answer ended. error: what the provider
+    reported within a status of 200. begun: whether anything of the answer came. whole: whether its end came.
+    characters: of text that were relayed.
+    model: which one says that it answered. keeps: whether the words of the answer are kept, without thinking. calls:
+    whether it calls tools.
     """
 
     def __init__(self) -> None:
@@ -82,8 +85,9 @@ class Watch:
 class Dialect(ABC):
     """One wire format. It has no state.
 
-    name: also what a provider `speaks`. path: of the gateway, behind `/v1`, and of the provider, behind its base URL. cap: the field of
-    the most output tokens. ping: what keeps a silent stream alive; empty where nothing can. routed: whether `auto` may be asked for.
+    name: also what a provider `speaks`. path: of the gateway, behind `/v1`, and of the provider, behind its base URL.
+    cap: the field of the most output tokens. ping: what keeps a silent stream alive; empty where nothing can. routed:
+    whether `auto` may be asked for.
     """
 
     name: ClassVar[Speaks]
@@ -100,7 +104,9 @@ class Dialect(ABC):
 
     @abstractmethod
     def read(self, body: Members) -> Conversation:
-        """What a request says. It never raises for content that is not understood: the provider is the judge of that."""
+        """What a request says. It never raises for content that is not understood: the provider is the judge of
+        that.
+        """
 
     @abstractmethod
     def ceilings(self, body: Members) -> Ceilings:

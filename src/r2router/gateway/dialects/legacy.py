@@ -24,7 +24,13 @@ class Completions(Chat):
         """See `Dialect.read`."""
         found = Conversation()
         prompt = body.get("prompt")
-        found.human([prompt] if isinstance(prompt, str) else [p for p in prompt if isinstance(p, str)] if isinstance(prompt, list) else [])
+        found.human(
+            [prompt]
+            if isinstance(prompt, str)
+            else [p for p in prompt if isinstance(p, str)]
+            if isinstance(prompt, list)
+            else []
+        )
         return found
 
     def ceilings(self, body: Members) -> Ceilings:

@@ -33,7 +33,9 @@ class MessagesWatch(Watch):
             case "content_block_delta":
                 delta = body.get("delta")
                 if isinstance(delta, dict):
-                    said = next((t for k in ("text", "thinking", "partial_json") if isinstance(t := delta.get(k), str)), "")
+                    said = next(
+                        (t for k in ("text", "thinking", "partial_json") if isinstance(t := delta.get(k), str)), ""
+                    )
                     self.characters += len(said)
                     self.begun = self.begun or bool(said)
                     if isinstance(text := delta.get("text"), str):
@@ -77,7 +79,9 @@ class MessagesWatch(Watch):
                 self.heard(text)
 
     def _merge(self, usage: Any) -> None:
-        """The counts are cumulative, and in whichever event a server likes: the largest of each one counts, and none is added."""
+        """The counts are cumulative, and in whichever event a server likes: the largest of each one counts, and none is
+        added.
+        """
         if not isinstance(usage, dict):
             return
         known = self.usage if isinstance(self.usage, dict) else {}
@@ -117,14 +121,18 @@ class Messages(Dialect):
                 case "assistant":
                     found.answered()
                     for block in blocks:
-                        if block.get("type") in ("thinking", "redacted_thinking") and (block.get("signature") or block.get("data")):
+                        if block.get("type") in ("thinking", "redacted_thinking") and (
+                            block.get("signature") or block.get("data")
+                        ):
                             found.state.add("reasoning_content" if block.get("signature") == OURS else "signature")
                 case _:
                     results = [b for b in blocks if b.get("type") == "tool_result"]
                     texts = texts_of(content)
                     if texts or not results:
                         found.human(texts)
-                    for result in results:  # behind what else stands in the turn: it is the tools' output that is answered
+                    for (
+                        result
+                    ) in results:  # behind what else stands in the turn: it is the tools' output that is answered
                         failed = result.get("is_error")
                         found.tool_output(result.get("content"), failed if isinstance(failed, bool) else None)
                         _read_parts(found, dicts(result.get("content")))
@@ -162,7 +170,9 @@ class Messages(Dialect):
             for key, value in thinking_fields("anthropic", sent.thinking_tokens).items():
                 body.put(key, value)
             if sent.max_tokens is None and (count(body.get("max_tokens")) or 0) <= sent.thinking_tokens:
-                body.put("max_tokens", sent.thinking_tokens + Controls().answer_room)  # else it is refused, or thinking eats the answer
+                body.put(
+                    "max_tokens", sent.thinking_tokens + Controls().answer_room
+                )  # else it is refused, or thinking eats the answer
         if sent.instruction is None:
             return
         if sent.place == "user":

@@ -13,7 +13,13 @@ from r2router.gateway.splice import Members, with_words
 from r2router.types import Enforcement, Provider
 
 _ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
-_TOOL_OUTPUTS = ("function_call_output", "custom_tool_call_output", "local_shell_call_output", "shell_call_output", "computer_call_output")
+_TOOL_OUTPUTS = (
+    "function_call_output",
+    "custom_tool_call_output",
+    "local_shell_call_output",
+    "shell_call_output",
+    "computer_call_output",
+)
 
 
 class ResponsesWatch(Watch):
@@ -120,7 +126,9 @@ class Responses(Dialect):
         )
 
     def enforce(self, body: Members, sent: Enforcement, provider: Provider) -> None:
-        """See `Dialect.enforce`. Raises `ConfigError` for thinking tokens at a provider that has no field for them here."""
+        """See `Dialect.enforce`. Raises `ConfigError` for thinking tokens at a provider that has no field for them
+        here.
+        """
         if sent.max_tokens is not None:
             body.put("max_output_tokens", sent.max_tokens)
         if sent.effort is not None:
@@ -138,7 +146,11 @@ class Responses(Dialect):
             append_words(body, "input", sent.instruction, role="user", kind="input_text")
         else:
             own = body.raw("instructions")
-            words = with_words(own, f"\n\n{sent.instruction}") if own and own[:1] == b'"' else msgspec.json.encode(sent.instruction)
+            words = (
+                with_words(own, f"\n\n{sent.instruction}")
+                if own and own[:1] == b'"'
+                else msgspec.json.encode(sent.instruction)
+            )
             body.set("instructions", words)
 
     @staticmethod

@@ -1,9 +1,11 @@
-"""Money set aside ahead: a request that it covers need not wait until its own row is on the disk, as the money that it may spend is.
+"""Money set aside ahead: a request that it covers need not wait until its own row is on the disk, as the money that it
+may spend is.
 
-A process takes an advance for a key that many requests come from: in one transaction, against all of the key's limits, where it counts as
-spent. A request then takes its reservation out of the advance here, in memory, and is sent at once; its row follows in the next
-transaction, which moves the money from the advance to the row. So at every committed moment spent + reserved + advanced is at most the
-limit, and what a crash leaves of an advance is charged, like an open request.
+A process takes an advance for a key that many requests come from: in one transaction, against all of the key's limits,
+where it counts as spent. A request then takes its reservation out of the advance here, in memory, and is sent at once;
+its row follows in the next transaction, which moves the money from the advance to the row. So at every committed moment
+spent + reserved + advanced is at most the limit, and what a crash leaves of an advance is charged, like an open
+request.
 
 Keys with a limit per minute or of requests at once get none: those count requests, not money.
 """
@@ -68,7 +70,9 @@ class Advances:
             return 0 if found is None else found.left
 
     def put(self, scope: str, day: str, nanos: int, *, usable: bool = True) -> None:
-        """Add what a transaction has set aside, 0 or more. usable: whether its key, which was looked at, may have any."""
+        """Add what a transaction has set aside, 0 or more. usable: whether its key, which was looked at, may have
+        any.
+        """
         now = time.monotonic()
         with self._lock:
             found = self._known.setdefault((scope, day), Advance(0, 0.0, now))
@@ -93,7 +97,9 @@ def wanted(limits: Limits, windows: dict[str, Window], period: Period, nanos: in
 
     came: requests that came while the last transaction was written: so many will come during the next one.
     """
-    if not nanos or any(limit is not None for limit in (limits.minute_requests, limits.minute_tokens, limits.concurrent)):
+    if not nanos or any(
+        limit is not None for limit in (limits.minute_requests, limits.minute_tokens, limits.concurrent)
+    ):
         return 0
     found = ahead_of(came) * nanos
     for limit, of in ((limits.day_nanos, period.day), (limits.month_nanos, period.month), (limits.total_nanos, TOTAL)):
@@ -114,4 +120,6 @@ def advance_id(writer: str, scope: str, day: str) -> str:
 
 
 ADVANCE = "id, writer, scope, day, month, nanos"
-SET_ADVANCE = f"INSERT INTO advances ({ADVANCE}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET nanos = excluded.nanos"  # noqa: S608
+SET_ADVANCE = (
+    f"INSERT INTO advances ({ADVANCE}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET nanos = excluded.nanos"  # noqa: S608
+)

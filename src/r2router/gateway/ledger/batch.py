@@ -1,7 +1,9 @@
-"""One transaction of the ledger: several requests that open, settle or are corrected, decided under a lock and written together.
+"""One transaction of the ledger: several requests that open, settle or are corrected, decided under a lock and written
+together.
 
-What a request may do depends on all windows of its key. So the transaction first takes the lock of each key that it is about (SQLite: of
-the file; PostgreSQL: the row of the key's window `total`), reads, decides here, and writes. No other process can have read what it then
+What a request may do depends on all windows of its key. So the transaction first takes the lock of each key that it is
+about (SQLite: of the file; PostgreSQL: the row of the key's window `total`), reads, decides here, and writes. No other
+process can have read what it then
 changes: at every committed moment spent + reserved is at most the limit, and the windows are the sums of the rows.
 """
 
@@ -22,7 +24,19 @@ from r2router.gateway.ledger.entries import Charge, Limits, Opened, Scored, Tick
 from r2router.gateway.ledger.rows import INSERT, SETTLED, UPDATE, Row, text, us
 from r2router.gateway.ledger.snapshot import ADD_WINDOW, PACE, WINDOW, Snapshot
 from r2router.gateway.ledger.windows import TOTAL, Period, Window, refusal
-from r2router.gateway.ledger.work import NO_KEY, Correct, Draw, Expire, Forfeit, Observe, Open, Return, Score, Settle, Work
+from r2router.gateway.ledger.work import (
+    NO_KEY,
+    Correct,
+    Draw,
+    Expire,
+    Forfeit,
+    Observe,
+    Open,
+    Return,
+    Score,
+    Settle,
+    Work,
+)
 from r2router.gateway.pacing import Pace
 
 _SET_WINDOW = f"UPDATE windows SET {', '.join(f'{name} = ?' for name in WINDOW[2:])} WHERE id = ?"  # noqa: S608 - our own names
@@ -34,7 +48,12 @@ class Batch:
     """Reads what some work is about, does it in memory, and writes what changed. To be run within a transaction."""
 
     def __init__(
-        self, database: Database, writer: str, zone: ZoneInfo, advances: Advances | None = None, known: Snapshot | None = None
+        self,
+        database: Database,
+        writer: str,
+        zone: ZoneInfo,
+        advances: Advances | None = None,
+        known: Snapshot | None = None,
     ) -> None:
         self._database, self._writer, self._zone = database, writer, zone
         self._advances, self._known = advances or Advances(), known or Snapshot()
@@ -89,11 +108,16 @@ class Batch:
         if opened.key is not None:
             known = self._known.keys.get(opened.key)
             if known is None or known[0] is not None:
-                raise KeyRefused(f"key {opened.key} {'is not known' if known is None else 'has ended'}: use another one")
+                raise KeyRefused(
+                    f"key {opened.key} {'is not known' if known is None else 'has ended'}: use another one"
+                )
             _, shadow, limits = known
         who = "this gateway" if opened.key is None else f"key {opened.key}"
         if opened.reserved is None and limits.budgeted and not shadow:
-            words = f"the price of {opened.arm} is not known, and {who} has a limit in dollars: give its price, or ask another model"
+            words = (
+                f"the price of {opened.arm} is not known, and {who} has a limit in dollars: give its price, or ask"
+                " another model"
+            )
             raise OverBudget(words, code="price_unknown")
         period = Period.at(opened.time, self._zone)
         if limits.limited and not shadow:
@@ -136,7 +160,9 @@ class Batch:
             more = 0
         if more:
             name = advance_id(self._writer, scope, day)
-            self._move(self._known.ahead.setdefault(name, [name, self._writer, scope, day, period.month, 0]), scope, day, more)
+            self._move(
+                self._known.ahead.setdefault(name, [name, self._writer, scope, day, period.month, 0]), scope, day, more
+            )
         self.granted.append((scope, day, more, want > 0))
 
     def _move(self, row: list[Any], scope: str, day: str, nanos: int) -> None:
@@ -179,11 +205,13 @@ class Batch:
 
     def _begin(self, opened: Opened, period: Period) -> Row:
         row = Row(
-            id=opened.id, time=us(opened.time), day=period.day, month=period.month, minute=period.minute, writer=self._writer,
+            id=opened.id, time=us(opened.time), day=period.day, month=period.month, minute=period.minute,
+            writer=self._writer,
             state="open", key_id=opened.key, session=text(opened.session), preset=text(opened.preset),
             asked=text(opened.asked) or "", arm=text(opened.arm) or "", endpoint=opened.endpoint,
             reserved=opened.reserved or 0, reserved_tokens=opened.tokens,
-            priced=int(opened.reserved is not None), price_version=opened.price_version, forecast_quality=opened.forecast_quality,
+            priced=int(opened.reserved is not None), price_version=opened.price_version,
+            forecast_quality=opened.forecast_quality,
             forecast=opened.forecast, baseline=opened.baseline, baseline_cost=opened.baseline_cost,
             baseline_quality=opened.baseline_quality,
         )  # fmt: skip
@@ -222,7 +250,11 @@ class Batch:
         if held is None:
             return charge
         answered = settled.cost or settled.state in ("done", "cut")  # one that failed for nothing has no part in a mean
-        spent = settled.cost / 1e9 if settled.cost is not None and answered and self._known.paces[held].kind != "quality" else None
+        spent = (
+            settled.cost / 1e9
+            if settled.cost is not None and answered and self._known.paces[held].kind != "quality"
+            else None
+        )
         return msgspec.structs.replace(charge, pace=self._observe(held, spent, work.now))
 
     def _expire(self, work: Expire) -> Charge | None:
@@ -266,7 +298,9 @@ class Batch:
         """Keep what a client says of an answer; a second time takes the place of the first."""
         row = self._known.rows.get(work.id)
         if row is None or (work.key is not None and row.key_id != work.key):
-            raise UsageError(f"there is no request {work.id!r} of this key: its id is in the answer's header x-r2router-request-id")
+            raise UsageError(
+                f"there is no request {work.id!r} of this key: its id is in the answer's header x-r2router-request-id"
+            )
         name = row.preset or ""
         before = row.score
         if name in self._known.paces and row.id not in self._scores:  # as it stands now that its pace is held
@@ -286,8 +320,14 @@ class Batch:
         new = [msgspec.structs.astuple(self._known.rows[name]) for name, is_new in self._changed.items() if is_new]
         rows = [self._known.rows[name] for name, is_new in sorted(self._changed.items()) if not is_new]
         old = [(*(getattr(row, name) for name in SETTLED), row.id) for row in rows]
-        added = [(name, *msgspec.structs.astuple(self._known.windows[name])) for name in sorted(self._counted - self._known.there)]
-        moved = [(*msgspec.structs.astuple(self._known.windows[name])[2:], name) for name in sorted(self._counted & self._known.there)]
+        added = [
+            (name, *msgspec.structs.astuple(self._known.windows[name]))
+            for name in sorted(self._counted - self._known.there)
+        ]
+        moved = [
+            (*msgspec.structs.astuple(self._known.windows[name])[2:], name)
+            for name in sorted(self._counted & self._known.there)
+        ]
         ahead = [tuple(self._known.ahead[name]) for name in sorted(self._advanced)]
         scores = [(score, name) for name, score in sorted(self._scores.items())]
         paces = [(*msgspec.structs.astuple(self._known.paces[name]), name) for name in sorted(self._moved)]

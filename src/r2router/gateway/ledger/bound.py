@@ -15,9 +15,9 @@ from r2router.upstream.endpoint import LONGEST_ANSWER
 class TokenBounds(msgspec.Struct, frozen=True, kw_only=True):
     """What bounds the bill of one attempt.
 
-    input_tokens: at most so many, images, files and the provider's template included. output_tokens: at most so many per answer,
-    thinking included (`output_bound`). n: answers asked for. cache_writes: whether the provider may bill the prompt as written to its
-    cache, and for how long it keeps it.
+    input_tokens: at most so many, images, files and the provider's template included. output_tokens: at most so many
+    per answer, thinking included (`output_bound`). n: answers asked for. cache_writes: whether the provider may bill
+    the prompt as written to its cache, and for how long it keeps it.
     """
 
     input_tokens: int
@@ -38,19 +38,24 @@ class TokenBounds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def reserve(bounds: TokenBounds, prices: Prices | None, attempts: int = 1) -> int:
-    """Nano-dollars that so many attempts may be billed at most: the input at its most expensive rate, of any tier it may reach, and every
-    answer at its full length. Of a request that may go to several models: the sum over them. Raises `MissingPrice`.
+    """Nano-dollars that so many attempts may be billed at most: the input at its most expensive rate, of any tier it
+    may reach, and every answer at its full length. Of a request that may go to several models: the sum over them.
+    Raises `MissingPrice`.
     """
     if prices is None:
         raise MissingPrice("the price is not known: give usd_per_million in the pool (an unknown price is never zero)")
-    writes = bounds.cache_writes != "none" or prices.cache_write is not None  # where it has a price, the provider may write by itself
+    writes = (
+        bounds.cache_writes != "none" or prices.cache_write is not None
+    )  # where it has a price, the provider may write by itself
     hourly = bounds.cache_writes == "1h"
-    return attempts * max_cost_nanos(prices, bounds.input_tokens, bounds.n * bounds.output_tokens, writes=writes, hourly=hourly)
+    return attempts * max_cost_nanos(
+        prices, bounds.input_tokens, bounds.n * bounds.output_tokens, writes=writes, hourly=hourly
+    )
 
 
 def output_bound(model: Model, *caps: int | None) -> int:
-    """The longest answer, thinking included, in tokens: the smallest of the caps that are sent (None: none is); where none is sent, what
-    the model can write, its context, or what any model can write.
+    """The longest answer, thinking included, in tokens: the smallest of the caps that are sent (None: none is); where
+    none is sent, what the model can write, its context, or what any model can write.
     """
     sent = [cap for cap in caps if cap is not None]
     if sent:

@@ -1,4 +1,6 @@
-"""The database under a ledger: a few words of SQL that SQLite and PostgreSQL both know, and the migrations that make its tables."""
+"""The database under a ledger: a few words of SQL that SQLite and PostgreSQL both know, and the migrations that make
+its tables.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ Parameters = Sequence[Any]
 
 
 class Failed(Exception):
-    """The database did not do what it was asked. down: it may, later on (it cannot be reached, is locked, or its disk is full)."""
+    """The database did not do what it was asked. down: it may, later on (it cannot be reached, is locked, or its disk
+    is full).
+    """
 
     def __init__(self, message: str, *, down: bool) -> None:
         super().__init__(message)
@@ -25,7 +29,9 @@ class Failed(Exception):
 
 
 class Database(Protocol):
-    """A connection, used by one thread at a time. Statements have `?` for their parameters. Every method raises `Failed`."""
+    """A connection, used by one thread at a time. Statements have `?` for their parameters. Every method raises
+    `Failed`.
+    """
 
     kind: Literal["sqlite", "postgresql"]
     where: str
@@ -61,7 +67,9 @@ class Database(Protocol):
         ...
 
     def version(self) -> int | None:
-        """Another number where another connection has written since; None where that is not known. Within a transaction."""
+        """Another number where another connection has written since; None where that is not known. Within a
+        transaction.
+        """
         ...
 
     def close(self) -> None:
@@ -70,7 +78,9 @@ class Database(Protocol):
 
 
 class SQLite:
-    """A file. Written with WAL and a full sync per commit; `BEGIN IMMEDIATE`, so that several processes may write to one file."""
+    """A file. Written with WAL and a full sync per commit; `BEGIN IMMEDIATE`, so that several processes may write to
+    one file.
+    """
 
     kind: Literal["sqlite", "postgresql"] = "sqlite"
     locking = ""
@@ -84,7 +94,9 @@ class SQLite:
                 with suppress(FileExistsError):  # what people asked for is nobody else's to read
                     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             uri = f"{Path(path).absolute().as_uri()}?mode={'rw' if write else 'ro'}"
-            self._connection = sqlite3.connect(uri, uri=True, timeout=busy_s, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite3.connect(
+                uri, uri=True, timeout=busy_s, isolation_level=None, check_same_thread=False
+            )
             try:
                 self._begin(write)
             except sqlite3.Error:
@@ -174,7 +186,9 @@ def connect(where: str | Path, *, write: bool = True) -> Database:
 
 def migrations() -> list[tuple[int, str]]:
     """(number, SQL) of every step, in order."""
-    found = [file for file in files("r2router.gateway.ledger").joinpath("schema").iterdir() if file.name.endswith(".sql")]
+    found = [
+        file for file in files("r2router.gateway.ledger").joinpath("schema").iterdir() if file.name.endswith(".sql")
+    ]
     return sorted((int(file.name.split("_")[0]), file.read_text(encoding="utf-8")) for file in found)
 
 
@@ -190,7 +204,9 @@ def statements(script: str) -> list[str]:
 
 
 def migrate(database: Database, steps: Iterable[tuple[int, str]] | None = None) -> int:
-    """Bring the tables to the newest version, in one transaction; the version. Raises `LedgerError` for a newer one, and for no ledger."""
+    """Bring the tables to the newest version, in one transaction; the version. Raises `LedgerError` for a newer one,
+    and for no ledger.
+    """
     steps = migrations() if steps is None else list(steps)
     newest = steps[-1][0]
     database.begin()
@@ -202,7 +218,9 @@ def migrate(database: Database, steps: Iterable[tuple[int, str]] | None = None) 
             if number > found:
                 for statement in statements(script):
                     database.rows(statement)
-                database.rows("INSERT INTO schema_version (version, applied) VALUES (?, ?)", (number, int(time.time() * 1e6)))
+                database.rows(
+                    "INSERT INTO schema_version (version, applied) VALUES (?, ?)", (number, int(time.time() * 1e6))
+                )
         database.commit()
     except BaseException:
         database.rollback()
@@ -211,7 +229,9 @@ def migrate(database: Database, steps: Iterable[tuple[int, str]] | None = None) 
 
 
 def version(database: Database, newest: int) -> int:
-    """The version of the tables, 0 where there are none. Raises `LedgerError` for one above `newest`, and for no ledger."""
+    """The version of the tables, 0 where there are none. Raises `LedgerError` for one above `newest`, and for no
+    ledger.
+    """
     tables = {name for (name,) in database.rows(_TABLES[database.kind])}
     if tables and "schema_version" not in tables:
         raise LedgerError(f"{database.where}: is a database but not a ledger: give a path where no file exists")
@@ -220,7 +240,8 @@ def version(database: Database, newest: int) -> int:
     found = int(database.rows("SELECT COALESCE(MAX(version), 0) FROM schema_version")[0][0])
     if found > newest:
         raise LedgerError(
-            f"{database.where}: the ledger has version {found}, this r2router knows versions up to {newest}: install a newer r2router"
+            f"{database.where}: the ledger has version {found}, this r2router knows versions up to {newest}: install a"
+            " newer r2router"
         )
     return found
 

@@ -23,7 +23,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What a key may use; None: no limit. Zero refuses everything.
 
     day_nanos, month_nanos, total_nanos: nano-dollars, spent and in flight together.
-    minute_requests, minute_tokens: of one minute of the clock; tokens are counted at their bound until the request is over.
+    minute_requests, minute_tokens: of one minute of the clock; tokens are counted at their bound until the request is
+    over.
     concurrent: requests at once.
     """
 
@@ -38,7 +39,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         for name in self.__struct_fields__:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= MAX_AMOUNT:
-                raise ConfigError(f"limit {name} is {value:,}; it is a whole number from 0 to {MAX_AMOUNT:,}, or absent for no limit")
+                raise ConfigError(
+                    f"limit {name} is {value:,}; it is a whole number from 0 to {MAX_AMOUNT:,}, or absent for no limit"
+                )
 
     @property
     def budgeted(self) -> bool:
@@ -59,10 +62,12 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     """A request that is about to be sent upstream.
 
     id: of the request, unique. asked: the model that the client asked for. arm: the one that is asked first.
-    reserved: nano-dollars of its worst case, over every attempt that may be billed (`reserve`); None where a price is not known, which a
-    key with a budget is refused for. tokens: input and output tokens of that worst case. price_version: which prices were used.
-    forecast_quality, forecast: what the router expects of the arm; nano-dollars. baseline, baseline_cost, baseline_quality: the same of the
-    arm that is compared with, as the best single one. pace: what the preset holds, as it begins. time: seconds since 1970, by default now.
+    reserved: nano-dollars of its worst case, over every attempt that may be billed (`reserve`); None where a price is
+    not known, which a key with a budget is refused for. tokens: input and output tokens of that worst case.
+    price_version: which prices were used.
+    forecast_quality, forecast: what the router expects of the arm; nano-dollars. baseline, baseline_cost,
+    baseline_quality: the same of the arm that is compared with, as the best single one. pace: what the preset holds, as
+    it begins. time: seconds since 1970, by default now.
     """
 
     id: str
@@ -85,7 +90,8 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """The right to call upstream, which is to be settled. recorded: false where the ledger was down and the request was let through.
+    """The right to call upstream, which is to be settled. recorded: false where the ledger was down and the request was
+    let through.
 
     written: done when its row is on the disk; None: it is. Its client must not have the whole answer before that.
     """
@@ -99,9 +105,11 @@ class Ticket(msgspec.Struct, frozen=True):
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a request.
 
-    cost: nano-dollars of all attempts together; None where a price is not known: then it must not have been a budgeted key.
-    usage: tokens of all of them. estimated: by our own count, as the provider reported none. latency_s, ttft_s: seconds to the end and
-    to the first byte. served: the arm that answered, where another did than the one asked first. attempts: calls upstream.
+    cost: nano-dollars of all attempts together; None where a price is not known: then it must not have been a budgeted
+    key.
+    usage: tokens of all of them. estimated: by our own count, as the provider reported none. latency_s, ttft_s: seconds
+    to the end and to the first byte. served: the arm that answered, where another did than the one asked first.
+    attempts: calls upstream.
     """
 
     state: State
@@ -123,10 +131,11 @@ class Scored(msgspec.Struct, frozen=True):
 
 
 class Charge(msgspec.Struct, frozen=True):
-    """What settling did. cost: nano-dollars that count now. over: nano-dollars above the reservation, which should be 0.
+    """What settling did. cost: nano-dollars that count now. over: nano-dollars above the reservation, which should be
+    0.
 
-    repeated: the request had been settled before, and nothing changed. later: the database is down; it is written when it is back, and
-    until then the reservation counts. pace: what its preset holds, after this request.
+    repeated: the request had been settled before, and nothing changed. later: the database is down; it is written when
+    it is back, and until then the reservation counts. pace: what its preset holds, after this request.
     """
 
     cost: int

@@ -16,7 +16,18 @@ from r2router.errors import ConfigError, LedgerDown, LedgerError
 from r2router.gateway.ledger.database import Database, Failed, connect, migrate
 from r2router.gateway.ledger.entries import Charge, Limits, Opened, Scored, Settled, Ticket
 from r2router.gateway.ledger.windows import Period
-from r2router.gateway.ledger.work import NO_KEY, Correct, Draw, Observe, Open, Score, Settle, Work, check_cost, check_opened
+from r2router.gateway.ledger.work import (
+    NO_KEY,
+    Correct,
+    Draw,
+    Observe,
+    Open,
+    Score,
+    Settle,
+    Work,
+    check_cost,
+    check_opened,
+)
 from r2router.gateway.ledger.writer import Job, Writer
 from r2router.gateway.pacing import Pace
 
@@ -26,8 +37,9 @@ UTC = "UTC"
 class Ledger:
     """One row per request, and limits that hold: at every moment what is spent and reserved is at most the limit.
 
-    A request is opened before it is sent upstream, with the most that it may cost; it is then durable, and counts. It is settled with
-    what it did cost. Safe to use from several event loops and threads; several processes may write to one ledger.
+    A request is opened before it is sent upstream, with the most that it may cost; it is then durable, and counts. It
+    is settled with what it did cost. Safe to use from several event loops and threads; several processes may write to
+    one ledger.
     """
 
     def __init__(self, writer: Writer, where: str, zone: ZoneInfo, limits: Limits) -> None:
@@ -50,11 +62,12 @@ class Ledger:
     ) -> Ledger:
         """The ledger in a file, which is made where there is none, or at a `postgresql://` address.
 
-        zone: the time zone in which days, months and minutes begin, by default that of the ledger, or UTC for a new one; it cannot be
-        changed later, as what was counted is counted. limits: of requests without a key. lease_s: seconds after which the requests of
-        a process that died are charged at their reservations. longest_s: as that, for one that lives and never settles.
-        when_down: `refuse` requests while the database is down; `allow` lets those through that have no key and no limit.
-        Raises `LedgerError`.
+        zone: the time zone in which days, months and minutes begin, by default that of the ledger, or UTC for a new
+        one; it cannot be changed later, as what was counted is counted. limits: of requests without a key. lease_s:
+        seconds after which the requests of a process that died are charged at their reservations. longest_s: as that,
+        for one that lives and never settles.
+        when_down: `refuse` requests while the database is down; `allow` lets those through that have no key and no
+        limit. Raises `LedgerError`.
         """
         if when_down not in ("refuse", "allow"):
             raise ConfigError(f"when_down is {when_down!r}; give 'refuse' or 'allow'")
@@ -67,7 +80,8 @@ class Ledger:
         finally:
             database.close()
         writer = Writer(
-            lambda: connect(where), found, lease_s=lease_s, longest_s=longest_s, through=when_down == "allow", clock=clock
+            lambda: connect(where), found, lease_s=lease_s, longest_s=longest_s, through=when_down == "allow",
+            clock=clock
         )  # fmt: skip
         writer.start()
         ledger = cls(writer, str(where), found, limits or Limits())
@@ -85,7 +99,8 @@ class Ledger:
         return await self._open(Open(opened, self.limits))
 
     async def begin(self, opened: Opened) -> Ticket:
-        """As `open`; but where money for the request was set aside before, it does not wait for its row to be written (`Ticket.written`).
+        """As `open`; but where money for the request was set aside before, it does not wait for its row to be written
+        (`Ticket.written`).
 
         For callers that have many requests: it sets money aside for the next ones, which counts against the limits.
         """
@@ -96,7 +111,8 @@ class Ledger:
         return await self._open(Open(opened, self.limits, ahead=True))
 
     async def settle(self, ticket: Ticket, settled: Settled) -> Charge:
-        """Put what the request cost in place of its reservation, in the windows that it was opened in. Once: a second time changes nothing.
+        """Put what the request cost in place of its reservation, in the windows that it was opened in. Once: a second
+        time changes nothing.
 
         While the database is down it is kept, and written when it is back; it never raises for that.
         """
@@ -104,7 +120,8 @@ class Ledger:
         return await asyncio.shield(self._job(Settle(ticket, settled, self.clock()), patient=True).future)  # type: ignore[arg-type]
 
     async def observe(self, name: str, pace: Pace, observed: float | None = None) -> Pace:
-        """Move the pace of a preset, which all gateways on this ledger share, by what a request cost (US dollars) or how good it was.
+        """Move the pace of a preset, which all gateways on this ledger share, by what a request cost (US dollars) or
+        how good it was.
 
         pace: as it begins, where there is none yet, or one with another target. observed: None only reads it.
         """
@@ -143,13 +160,17 @@ class Ledger:
         return self._writer.kept
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Write what waits and end; what is still open is charged at its reservation by whoever uses the ledger next."""
+        """Write what waits and end; what is still open is charged at its reservation by whoever uses the ledger
+        next.
+        """
         self._writer.finish(timeout_s)
 
     def __enter__(self) -> Ledger:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     # -- within -------------------------------------------------------------------------------------------------------
@@ -182,7 +203,9 @@ class Ledger:
 
 
 def _zone(database: Database, asked: str | None) -> str:
-    """The ledger's time zone, which a new one is given. Raises `LedgerError` where it is another than the one asked for."""
+    """The ledger's time zone, which a new one is given. Raises `LedgerError` where it is another than the one asked
+    for.
+    """
     if asked is not None:
         try:
             ZoneInfo(asked)
@@ -197,5 +220,7 @@ def _zone(database: Database, asked: str | None) -> str:
         database.rollback()
         raise
     if asked is not None and found != asked:
-        raise LedgerError(f"{database.where}: this ledger counts days in {found}, not in {asked}: keep {found}, or begin a new ledger")
+        raise LedgerError(
+            f"{database.where}: this ledger counts days in {found}, not in {asked}: keep {found}, or begin a new ledger"
+        )
     return found

@@ -24,7 +24,9 @@ class PostgreSQL:
         try:
             import psycopg
         except ImportError:
-            raise MissingExtra("a ledger on PostgreSQL needs the [postgres] extra: pip install 'r2router[postgres]'") from None
+            raise MissingExtra(
+                "a ledger on PostgreSQL needs the [postgres] extra: pip install 'r2router[postgres]'"
+            ) from None
         self._psycopg = psycopg
         try:
             self._connection = psycopg.connect(
@@ -39,7 +41,9 @@ class PostgreSQL:
             self._connection.read_only = not write
         except psycopg.Error as error:
             words = " ".join(str(error).split())[:300]
-            raise LedgerError(f"{_named(address)}: cannot be used as a ledger ({words}); check the address and that it runs") from None
+            raise LedgerError(
+                f"{_named(address)}: cannot be used as a ledger ({words}); check the address and that it runs"
+            ) from None
 
     def begin(self) -> None:
         """As of `Database`: psycopg begins with the first statement."""
@@ -67,7 +71,10 @@ class PostgreSQL:
 
         def run() -> list[list[tuple[Any, ...]]]:
             with self._connection.pipeline():
-                cursors = [self._connection.execute(_theirs(statement), parameters or None) for statement, parameters in queries]
+                cursors = [
+                    self._connection.execute(_theirs(statement), parameters or None)
+                    for statement, parameters in queries
+                ]
                 return [cursor.fetchall() for cursor in cursors]
 
         found: list[list[tuple[Any, ...]]] = self._run(run)

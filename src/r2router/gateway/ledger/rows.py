@@ -76,7 +76,9 @@ ROWS = f"SELECT {', '.join(ROW)} FROM requests WHERE id IN "  # noqa: S608
 
 
 def text(words: str | None) -> str | None:
-    """Words of a client's or provider's as every database takes them: of bounded length, without NUL and lone surrogates."""
+    """Words of a client's or provider's as every database takes them: of bounded length, without NUL and lone
+    surrogates.
+    """
     return None if words is None else words[:LONGEST_NAME].encode("utf-8", "replace").decode().replace("\0", "?")
 
 

@@ -1,7 +1,8 @@
-"""What a transaction of the ledger has read: rows, windows, keys, advances and paces that some work is about, and no more.
+"""What a transaction of the ledger has read: rows, windows, keys, advances and paces that some work is about, and no
+more.
 
-On SQLite it is kept for the next transaction where no other connection has written since (`PRAGMA data_version`); on PostgreSQL it is read
-each time, in one round trip, behind the locks.
+On SQLite it is kept for the next transaction where no other connection has written since (`PRAGMA data_version`); on
+PostgreSQL it is read each time, in one round trip, behind the locks.
 """
 
 from __future__ import annotations
@@ -17,7 +18,19 @@ from r2router.gateway.ledger.database import Database
 from r2router.gateway.ledger.entries import Limits, Opened, Ticket
 from r2router.gateway.ledger.rows import ROWS, Row
 from r2router.gateway.ledger.windows import TOTAL, Period, Window, window_id
-from r2router.gateway.ledger.work import NO_KEY, Draw, Forfeit, Observe, Open, Return, Score, Settle, Work, id_of, scope_of
+from r2router.gateway.ledger.work import (
+    NO_KEY,
+    Draw,
+    Forfeit,
+    Observe,
+    Open,
+    Return,
+    Score,
+    Settle,
+    Work,
+    id_of,
+    scope_of,
+)
 from r2router.gateway.pacing import Pace
 
 LIMITS = Limits.__struct_fields__
@@ -34,7 +47,9 @@ _MAX_KEPT = 5_000
 
 
 class Snapshot:
-    """rows, windows, keys: by id. there: ids of windows that the database has. ahead: advances by id, as rows. paces: by preset."""
+    """rows, windows, keys: by id. there: ids of windows that the database has. ahead: advances by id, as rows. paces:
+    by preset.
+    """
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
@@ -76,7 +91,11 @@ class Snapshot:
         """Read what the work is about, and keep others from it until the transaction ends."""
         self.begin(database)
         scopes = sorted({scope for one in work if (scope := scope_of(one)) is not None})
-        rows, keys, ahead = {name for one in work if (name := id_of(one)) is not None}, set(scopes) - {NO_KEY}, set[str]()
+        rows, keys, ahead = (
+            {name for one in work if (name := id_of(one)) is not None},
+            set(scopes) - {NO_KEY},
+            set[str](),
+        )
         windows = {window_id(scope, TOTAL) for scope in scopes}
         for one in work:
             match one:
@@ -114,8 +133,12 @@ class Snapshot:
         for found in ahead:
             self.ahead[found[0]] = list(found)
 
-    def _behind_locks(self, database: Database, totals: list[str], queries: Sequence[tuple[str, Sequence[Any]]]) -> list[list[Any]]:
-        """Read when others are kept from these keys' windows, which are locked in one order, so that no two wait for each other."""
+    def _behind_locks(
+        self, database: Database, totals: list[str], queries: Sequence[tuple[str, Sequence[Any]]]
+    ) -> list[list[Any]]:
+        """Read when others are kept from these keys' windows, which are locked in one order, so that no two wait for
+        each other.
+        """
         asked = [query for query in queries if query[1]]
         lock = [(f"{_marks(_LOCK, len(totals))} ORDER BY id{database.locking}", totals)] if totals else []
         given = database.reads([*lock, *asked])
@@ -139,7 +162,9 @@ class Snapshot:
 
     def _read_paces(self, database: Database, begun: dict[str, Pace]) -> None:
         """The paces as they stand, and held until the end; one whose target is another now begins anew."""
-        names = sorted(name for name, pace in begun.items() if name not in self.paces or not self.paces[name].same(pace))
+        names = sorted(
+            name for name, pace in begun.items() if name not in self.paces or not self.paces[name].same(pace)
+        )
         if not names:
             return
         query = f"{_marks(_PACES, len(names))} ORDER BY name{database.locking}"

@@ -30,7 +30,9 @@ class Period(msgspec.Struct, frozen=True):
 
     @classmethod
     def at(cls, seconds: float, zone: ZoneInfo) -> Period:
-        """Of a moment in seconds since 1970. A minute carries its distance from UTC, as clocks are set back once a year."""
+        """Of a moment in seconds since 1970. A minute carries its distance from UTC, as clocks are set back once a
+        year.
+        """
         return _period(math.floor(seconds / 60), zone)
 
     @property
@@ -46,7 +48,8 @@ def _period(minute: int, zone: ZoneInfo) -> Period:
 
 
 class Window(msgspec.Struct):
-    """What one window has counted. spent, reserved: nano-dollars. requests: begun in it. open: of those, not settled yet.
+    """What one window has counted. spent, reserved: nano-dollars. requests: begun in it. open: of those, not settled
+    yet.
 
     advanced: nano-dollars that gateways have set aside for requests to come.
     """
@@ -100,9 +103,19 @@ def dollars(nanos: int) -> str:
 
 
 def refusal(
-    limits: Limits, windows: dict[str, Window], period: Period, nanos: int, tokens: int, *, now: float, zone: ZoneInfo, who: str
+    limits: Limits,
+    windows: dict[str, Window],
+    period: Period,
+    nanos: int,
+    tokens: int,
+    *,
+    now: float,
+    zone: ZoneInfo,
+    who: str,
 ) -> Refused | None:
-    """Why a request does not fit; None if it does. windows: by period, those of one scope. nanos, tokens: its worst case."""
+    """Why a request does not fit; None if it does. windows: by period, those of one scope. nanos, tokens: its worst
+    case.
+    """
     for name, limit, of in (
         ("day", limits.day_nanos, period.day),
         ("month", limits.month_nanos, period.month),
@@ -112,17 +125,31 @@ def refusal(
             return _over_budget(name, limit, windows[of], nanos, now=now, zone=zone, who=who)
     total = windows[TOTAL]
     if limits.concurrent is not None and total.open + 1 > limits.concurrent:
-        words = f"{who} has {total.open:,} requests in progress and may have {limits.concurrent:,} at once; try again when one is over"
+        words = (
+            f"{who} has {total.open:,} requests in progress and may have {limits.concurrent:,} at once; try again when"
+            " one is over"
+        )
         at_once: dict[str, object] = {"limit": limits.concurrent, "open": total.open}
         return OverRate(words, code="concurrency_limit_exceeded", retry_after=_SOON, details=at_once)
     for name, limit, used in _rates(limits, windows[period.minute]):
         asked = 1 if name == "requests" else tokens
         if used + asked > limit:
             wait = _seconds_until(_next("minute", now, zone), now)
-            details: dict[str, Any] = {"limit": limit, "used": used, "asked": asked, "resets_at": _next("minute", now, zone).isoformat()}
+            details: dict[str, Any] = {
+                "limit": limit,
+                "used": used,
+                "asked": asked,
+                "resets_at": _next("minute", now, zone).isoformat(),
+            }
             never = asked > limit
             words = f"{who} may use {limit:,} {name} per minute; {used:,} are used and this request may take {asked:,}"
-            words += "; ask for fewer output tokens" if never and name == "tokens" else f"; try again in {wait} s" if not never else ""
+            words += (
+                "; ask for fewer output tokens"
+                if never and name == "tokens"
+                else f"; try again in {wait} s"
+                if not never
+                else ""
+            )
             return OverRate(words, retry_after=None if never else wait, details=details)
     return None
 
@@ -136,7 +163,9 @@ def _rates(limits: Limits, minute: Window) -> list[tuple[str, int, int]]:
     return found
 
 
-def _over_budget(name: str, limit: int, window: Window, nanos: int, *, now: float, zone: ZoneInfo, who: str) -> OverBudget:
+def _over_budget(
+    name: str, limit: int, window: Window, nanos: int, *, now: float, zone: ZoneInfo, who: str
+) -> OverBudget:
     resets = None if name == TOTAL else _next(name, now, zone)
     details: dict[str, Any] = {
         "window": name,
@@ -149,8 +178,8 @@ def _over_budget(name: str, limit: int, window: Window, nanos: int, *, now: floa
     }
     per = "in all" if name == TOTAL else f"per {name}"
     words = (
-        f"{who} may spend ${details['limit_usd']} {per}: ${details['spent_usd']} is spent, ${details['in_flight_usd']} is in flight, and "
-        f"this request may cost up to ${details['request_usd']}"
+        f"{who} may spend ${details['limit_usd']} {per}: ${details['spent_usd']} is spent, ${details['in_flight_usd']}"
+        f" is in flight, and this request may cost up to ${details['request_usd']}"
     )
     if nanos > limit:
         words += "; that is more than the whole limit: raise it, or ask for fewer output tokens or a cheaper model"
@@ -160,7 +189,9 @@ def _over_budget(name: str, limit: int, window: Window, nanos: int, *, now: floa
         return OverBudget(words, code="in_flight_budget_exhausted", retry_after=_SOON, details=details)
     if resets is None:
         return OverBudget(f"{words}; raise the limit", details=details)
-    return OverBudget(f"{words}; it resets at {details['resets_at']}", retry_after=_seconds_until(resets, now), details=details)
+    return OverBudget(
+        f"{words}; it resets at {details['resets_at']}", retry_after=_seconds_until(resets, now), details=details
+    )
 
 
 def _next(name: str, now: float, zone: ZoneInfo) -> datetime:
@@ -168,7 +199,11 @@ def _next(name: str, now: float, zone: ZoneInfo) -> datetime:
     if name == "minute":
         return datetime.fromtimestamp((math.floor(now / 60) + 1) * 60, zone)
     moment = datetime.fromtimestamp(now, zone)
-    day = (moment.date() + timedelta(days=1)) if name == "day" else (moment.date().replace(day=1) + timedelta(days=32)).replace(day=1)
+    day = (
+        (moment.date() + timedelta(days=1))
+        if name == "day"
+        else (moment.date().replace(day=1) + timedelta(days=32)).replace(day=1)
+    )
     return datetime(day.year, day.month, day.day, tzinfo=zone)
 
 

@@ -15,7 +15,9 @@ NO_KEY = "-"
 
 
 class Open(msgspec.Struct, frozen=True):
-    """Open a request. limits: of requests without a key; those of keys stand in the database. ahead: whether more are expected."""
+    """Open a request. limits: of requests without a key; those of keys stand in the database. ahead: whether more are
+    expected.
+    """
 
     opened: Opened
     limits: Limits
@@ -73,7 +75,9 @@ class Correct(msgspec.Struct, frozen=True):
 
 
 class Observe(msgspec.Struct, frozen=True):
-    """Move a preset's pace by what a request cost, or how good it was. pace: as it begins; observed None: only read it."""
+    """Move a preset's pace by what a request cost, or how good it was. pace: as it begins; observed None: only read
+    it.
+    """
 
     name: str
     pace: Pace
@@ -128,7 +132,9 @@ def check_opened(opened: Opened) -> None:
     for name in ("reserved", "tokens", "forecast", "baseline_cost"):
         value = getattr(opened, name)
         if value is not None and not (type(value) is int and 0 <= value <= MAX_AMOUNT):
-            raise UsageError(f"{name} of request {opened.id!r} is {value!r}; it is a whole number from 0 to {MAX_AMOUNT:,}")
+            raise UsageError(
+                f"{name} of request {opened.id!r} is {value!r}; it is a whole number from 0 to {MAX_AMOUNT:,}"
+            )
     if not 0 <= opened.time < 1e11:
         raise UsageError(f"time of request {opened.id!r} is {opened.time!r}; it is in seconds since 1970")
 
@@ -136,4 +142,6 @@ def check_opened(opened: Opened) -> None:
 def check_cost(name: str, cost: int | None) -> None:
     """Raise `UsageError` for what no request can cost."""
     if cost is not None and not (type(cost) is int and 0 <= cost <= MAX_AMOUNT):
-        raise UsageError(f"cost of request {name!r} is {cost!r}; it is a whole number of nano-dollars from 0 to {MAX_AMOUNT:,}")
+        raise UsageError(
+            f"cost of request {name!r} is {cost!r}; it is a whole number of nano-dollars from 0 to {MAX_AMOUNT:,}"
+        )

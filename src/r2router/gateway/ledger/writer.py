@@ -38,7 +38,9 @@ _RETRY_S = (0.1, 0.3, 1.0, 3.0)  # waits between tries while the database is dow
 
 
 class Job(msgspec.Struct):
-    """Work, and who waits for it: a task of an event loop, or a thread. patient: no client waits, so that it may wait for company."""
+    """Work, and who waits for it: a task of an event loop, or a thread. patient: no client waits, so that it may wait
+    for company.
+    """
 
     work: Work
     future: asyncio.Future[Any] | Future[Any]
@@ -47,14 +49,22 @@ class Job(msgspec.Struct):
 
 
 class Writer(threading.Thread):
-    """opener: gives a connection whenever there is none. lease_s: seconds after which a process that is gone counts as gone.
+    """opener: gives a connection whenever there is none. lease_s: seconds after which a process that is gone counts as
+    gone.
 
-    longest_s: seconds after which an open request is charged, whoever holds it. through: whether a request without a budget is let
-    through while the database is down; it is written when it settles. clock: seconds since 1970.
+    longest_s: seconds after which an open request is charged, whoever holds it. through: whether a request without a
+    budget is let through while the database is down; it is written when it settles. clock: seconds since 1970.
     """
 
     def __init__(
-        self, opener: Callable[[], Database], zone: ZoneInfo, *, lease_s: float, longest_s: float, through: bool, clock: Callable[[], float]
+        self,
+        opener: Callable[[], Database],
+        zone: ZoneInfo,
+        *,
+        lease_s: float,
+        longest_s: float,
+        through: bool,
+        clock: Callable[[], float],
     ) -> None:
         super().__init__(name="r2router-ledger", daemon=True)
         self._opener, self._zone, self._clock = opener, zone, clock
@@ -249,14 +259,18 @@ class Writer(threading.Thread):
         self._transaction(self._lease)
         for name, scope, day, month in self._transaction(partial(self._left_ahead, self._clock())):
             self._run([Forfeit(name, scope, day, month, self._clock())])
-        self._transaction(lambda database: database.rows("DELETE FROM advances WHERE nanos = 0 AND writer <> ?", (self.id,)))
+        self._transaction(
+            lambda database: database.rows("DELETE FROM advances WHERE nanos = 0 AND writer <> ?", (self.id,))
+        )
         while True:
             now = self._clock()
             found = self._transaction(partial(self._left_open, now))
             if not found:
                 return
             self._run([Expire(name, key or NO_KEY, now) for name, key in found])
-            log.warning("requests left open by a process that is gone: %d; each is charged at its reservation", len(found))
+            log.warning(
+                "requests left open by a process that is gone: %d; each is charged at its reservation", len(found)
+            )
 
     def _lease(self, database: Database) -> None:
         now = self._clock()
@@ -271,12 +285,14 @@ class Writer(threading.Thread):
             "AND NOT EXISTS (SELECT 1 FROM requests r WHERE r.writer = writers.id AND r.state = 'open')",
             (round((now - 86400) * 1e6),),
         )
-        database.rows("DELETE FROM windows WHERE length(period) > 10 AND open = 0 AND period < ?", (_minute(now - 2 * 86400),))
+        database.rows(
+            "DELETE FROM windows WHERE length(period) > 10 AND open = 0 AND period < ?", (_minute(now - 2 * 86400),)
+        )
 
     def _left_ahead(self, now: float, database: Database) -> list[tuple[Any, ...]]:
         return database.rows(
-            "SELECT a.id, a.scope, a.day, a.month FROM advances a LEFT JOIN writers w ON w.id = a.writer WHERE a.nanos > 0 "
-            "AND (w.leased_until IS NULL OR w.leased_until < ?) ORDER BY a.id",
+            "SELECT a.id, a.scope, a.day, a.month FROM advances a LEFT JOIN writers w ON w.id = a.writer WHERE a.nanos"
+            " > 0 AND (w.leased_until IS NULL OR w.leased_until < ?) ORDER BY a.id",
             (round(now * 1e6),),
         )
 

@@ -1,7 +1,9 @@
-"""From one wire format to another, for providers that do not have the endpoint that was asked; never where something would be lost.
+"""From one wire format to another, for providers that do not have the endpoint that was asked; never where something
+would be lost.
 
-A request is read into what it asks for (`asked`), and written in the words of the other format; whatever is not known there is a loss, and
-the arm is left out. A reply is read as a row of events, and written as a reply, or a stream, of the format that was asked.
+A request is read into what it asks for (`asked`), and written in the words of the other format; whatever is not known
+there is a loss, and the arm is left out. A reply is read as a row of events, and written as a reply, or a stream, of
+the format that was asked.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ def translated(call: Call, end: Speaks, model: Model, provider: Provider) -> Mem
 
 
 def turning(call: Call, end: Speaks, *, shown: str | None, input_tokens: int) -> Turning:
-    """What turns a reply of that endpoint into one of the endpoint that was asked. input_tokens: an estimate, for who wants it at once."""
+    """What turns a reply of that endpoint into one of the endpoint that was asked. input_tokens: an estimate, for who
+    wants it at once.
+    """
     name = call.dialect.name
     options = call.body.get("stream_options") if name == "chat" else None
     usage = name != "chat" or (isinstance(options, dict) and options.get("include_usage") is True)

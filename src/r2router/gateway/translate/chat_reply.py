@@ -25,7 +25,12 @@ from r2router.gateway.translate.reply import (
 from r2router.upstream.content import words_of
 from r2router.upstream.usage import Usage, reports_in
 
-_ENDINGS: dict[str, Ending] = {"length": "length", "tool_calls": "tools", "function_call": "tools", "content_filter": "refusal"}
+_ENDINGS: dict[str, Ending] = {
+    "length": "length",
+    "tool_calls": "tools",
+    "function_call": "tools",
+    "content_filter": "refusal",
+}
 
 
 class ChatReader(Reader):
@@ -82,14 +87,18 @@ class ChatReader(Reader):
         function = function if isinstance(function, dict) else {}
         index, own = call.get("index"), call.get("id")
         name, arguments = function.get("name"), function.get("arguments")
-        known = (index, own) if own and (index, own) in self._calls else index if index in self._calls and not own else None
+        known = (
+            (index, own) if own and (index, own) in self._calls else index if index in self._calls and not own else None
+        )
         if known is None and not name and self._calls:  # a piece of the last one, from a server that names none
             known = next(reversed(self._calls))
         if known is None:
             key = len(set(self._calls.values()))
             self._calls[index, own] = key
             self._calls[index if index is not None else ("place", place)] = key
-            yield Calling(key, own if isinstance(own, str) and own else f"call_{key}", name if isinstance(name, str) else "")
+            yield Calling(
+                key, own if isinstance(own, str) and own else f"call_{key}", name if isinstance(name, str) else ""
+            )
         else:
             key = self._calls[known]
         if isinstance(arguments, dict):
@@ -159,18 +168,27 @@ class ChatWriter(Writer):
                     calls[key]["function"]["arguments"] += text
         for call in calls.values():
             call["function"]["arguments"] = call["function"]["arguments"] or "{}"
-        message: dict[str, Any] = {"role": "assistant", "content": None, **{name: "".join(parts) for name, parts in said.items()}}
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": None,
+            **{name: "".join(parts) for name, parts in said.items()},
+        }
         if calls:
             message["tool_calls"] = list(calls.values())
         elif message["content"] is None and "refusal" not in message:
             message["content"] = ""
         reason = _REASONS[self.ended.ending if self.ended else "stop"]
-        found = {**self._head("chat.completion"), "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": reason}]}
+        found = {
+            **self._head("chat.completion"),
+            "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": reason}],
+        }
         return found | ({"usage": usage_report(self.usage)} if self.usage is not None else {})
 
 
 _FIELDS = {"text": "content", "refusal": "refusal"}
-"""This format has no field for thinking; where one is made up, its clients give it back, and only its provider could read it."""
+"""This format has no field for thinking; where one is made up, its clients give it back, and only its provider could
+read it.
+"""
 
 
 def usage_report(usage: Usage) -> dict[str, Any]:

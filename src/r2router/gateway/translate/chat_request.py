@@ -31,13 +31,15 @@ from r2router.types import Model, Provider
 from r2router.upstream.controls import cap_field, thinking_fields
 
 _READ = (
-    "model", "messages", "tools", "tool_choice", "parallel_tool_calls", "max_tokens", "max_completion_tokens", "temperature", "top_p",
+    "model", "messages", "tools", "tool_choice", "parallel_tool_calls", "max_tokens", "max_completion_tokens",
+    "temperature", "top_p",
     "stop", "response_format", "reasoning_effort", "verbosity", "stream",
 )  # fmt: skip
 _NO_MATTER = ("stream_options", "user", "metadata", "store", "safety_identifier", "prompt_cache_key", "service_tier")
 """They change nothing of an answer."""
 _AS_USUAL: dict[str, tuple[Any, ...]] = {
-    "n": (1,), "logprobs": (False,), "presence_penalty": (0,), "frequency_penalty": (0,), "logit_bias": ({},), "modalities": (["text"],),
+    "n": (1,), "logprobs": (False,), "presence_penalty": (0,), "frequency_penalty": (0,), "logit_bias": ({},),
+    "modalities": (["text"],),
     "top_logprobs": (0,),
 }  # fmt: skip
 """Fields with the values that they have where nothing is said."""
@@ -78,7 +80,9 @@ def object_in(body: Members) -> dict[str, Any]:
 
 
 def _turn(message: Any) -> Turn:
-    said = only(message, ("role", "content", "name", "tool_calls", "tool_call_id", "refusal", "annotations"), "a message")
+    said = only(
+        message, ("role", "content", "name", "tool_calls", "tool_call_id", "refusal", "annotations"), "a message"
+    )
     if said.get("annotations") or said.get("name"):
         raise Lost("names or annotations of a message")
     content = said.get("content")
@@ -93,7 +97,10 @@ def _turn(message: Any) -> Turn:
         case "assistant":
             calls = tuple(_call(call) for call in each(said.get("tool_calls"), "tool_calls"))
             refusal = said.get("refusal")
-            return Turn("assistant", (*_parts(content), *((Text(refusal),) if isinstance(refusal, str) and refusal else ()), *calls))
+            return Turn(
+                "assistant",
+                (*_parts(content), *((Text(refusal),) if isinstance(refusal, str) and refusal else ()), *calls),
+            )
         case other:
             raise Lost(f"a message of the role {str(other)[:40]!r}")
 
@@ -124,16 +131,24 @@ def _call(call: Any) -> ToolCall:
     if call.get("type", "function") != "function" or not isinstance(function, dict):
         raise Lost("custom tools")
     return ToolCall(
-        text_of(call.get("id"), "the id of a call"), text_of(function.get("name"), "name"), str(function.get("arguments") or "{}")
+        text_of(call.get("id"), "the id of a call"),
+        text_of(function.get("name"), "name"),
+        str(function.get("arguments") or "{}"),
     )
 
 
 def _tool(tool: Any) -> Tool:
     if not isinstance(tool, dict) or tool.get("type", "function") != "function":
         raise Lost("custom tools")
-    function = only(only(tool, ("type", "function"), "a tool").get("function"), ("name", "description", "parameters", "strict"), "a tool")
+    function = only(
+        only(tool, ("type", "function"), "a tool").get("function"),
+        ("name", "description", "parameters", "strict"),
+        "a tool",
+    )
     schema = function.get("parameters") or {"type": "object", "properties": {}}
-    return Tool(text_of(function.get("name"), "the name of a tool"), function.get("description"), schema, function.get("strict"))
+    return Tool(
+        text_of(function.get("name"), "the name of a tool"), function.get("description"), schema, function.get("strict")
+    )
 
 
 def _choice(choice: Any) -> str:
@@ -151,7 +166,9 @@ def _shape(given: Any) -> Shape | None:
             return None
         case "json_object":
             return Shape()
-        case "json_schema" if isinstance(inner := given.get("json_schema"), dict) and isinstance(inner.get("schema"), dict):
+        case "json_schema" if isinstance(inner := given.get("json_schema"), dict) and isinstance(
+            inner.get("schema"), dict
+        ):
             return Shape(inner["schema"], inner.get("name"), inner.get("strict"))
         case _:
             raise Lost("response_format")
@@ -160,25 +177,38 @@ def _shape(given: Any) -> Shape | None:
 def write_chat(asked: Asked, model: Model | None, provider: Provider | None) -> bytes:
     """A chat completion. Raises `Lost`."""
     system, turns = leading_system(asked.turns)
-    messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []  # strict servers take one alone
+    messages: list[dict[str, Any]] = (
+        [{"role": "system", "content": system}] if system else []
+    )  # strict servers take one alone
     for turn in turns:
         messages += _messages(turn)
     body: dict[str, Any] = {"model": "", "messages": messages}
     if asked.tools:
         body["tools"] = [_as_tool(tool) for tool in asked.tools]
         body["tool_choice"] = (
-            {"type": "function", "function": {"name": asked.choice[1:]}} if asked.choice[:1] == "=" else asked.choice or None
+            {"type": "function", "function": {"name": asked.choice[1:]}}
+            if asked.choice[:1] == "="
+            else asked.choice or None
         )
         body["parallel_tool_calls"] = asked.parallel
     if asked.shape is not None:
         named = {"name": asked.shape.name or "answer", "schema": asked.shape.schema, "strict": asked.shape.strict}
         inner = {k: v for k, v in named.items() if v is not None}
-        body["response_format"] = {"type": "json_object"} if asked.shape.schema is None else {"type": "json_schema", "json_schema": inner}
-    body |= {"stop": asked.stop or None, "reasoning_effort": asked.effort, "verbosity": asked.verbosity, "stream": asked.stream or None}
+        body["response_format"] = (
+            {"type": "json_object"} if asked.shape.schema is None else {"type": "json_schema", "json_schema": inner}
+        )
+    body |= {
+        "stop": asked.stop or None,
+        "reasoning_effort": asked.effort,
+        "verbosity": asked.verbosity,
+        "stream": asked.stream or None,
+    }
     if asked.max_tokens is not None:
         body["max_tokens" if provider is None else cap_field(provider)] = asked.max_tokens
     if asked.thinking is not None and asked.effort is None and provider is not None:
-        with contextlib.suppress(ConfigError):  # a server without a field for it: a model that does not think is no loss
+        with contextlib.suppress(
+            ConfigError
+        ):  # a server without a field for it: a model that does not think is no loss
             body |= thinking_fields(provider.dialect, asked.thinking)
     return dumped(body, {"temperature": asked.temperature, "top_p": asked.top_p})
 

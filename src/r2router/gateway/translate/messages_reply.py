@@ -104,7 +104,9 @@ _REASONS: dict[Ending, str] = {"stop": "end_turn", "length": "max_tokens", "tool
 
 
 class MessagesWriter(Writer):
-    """Events, and whole messages. A block is closed before the next one opens, and none is empty but the call of a tool."""
+    """Events, and whole messages. A block is closed before the next one opens, and none is empty but the call of a
+    tool.
+    """
 
     def __init__(self, *, shown: str | None, input_tokens: int, usage: bool) -> None:
         super().__init__(shown=shown, input_tokens=input_tokens, usage=usage)
@@ -126,9 +128,17 @@ class MessagesWriter(Writer):
                 yield from self._catch_up()
                 kind = "text" if kind == "refusal" else kind
                 if self._open != (kind, 0):
-                    empty = {"type": "text", "text": ""} if kind == "text" else {"type": "thinking", "thinking": "", "signature": ""}
+                    empty = (
+                        {"type": "text", "text": ""}
+                        if kind == "text"
+                        else {"type": "thinking", "thinking": "", "signature": ""}
+                    )
                     yield from self._next((kind, 0), empty)
-                yield self._delta({"type": "text_delta", "text": text} if kind == "text" else {"type": "thinking_delta", "thinking": text})
+                yield self._delta(
+                    {"type": "text_delta", "text": text}
+                    if kind == "text"
+                    else {"type": "thinking_delta", "thinking": text}
+                )
             case Calling(key) if self._open and self._open[0] == "tool" and not _is_whole(self._arguments):
                 self._later[key] = event, []
             case Calling():
@@ -186,7 +196,8 @@ class MessagesWriter(Writer):
 
     def _message(self, content: list[dict[str, Any]], reason: str | None) -> dict[str, Any]:
         return {
-            "id": self.id or "msg_r2router", "type": "message", "role": "assistant", "model": self.model, "content": content,
+            "id": self.id or "msg_r2router", "type": "message", "role": "assistant", "model": self.model,
+            "content": content,
             "stop_reason": reason, "stop_sequence": self.ended.sequence if self.ended else None,
         }  # fmt: skip
 

@@ -34,7 +34,8 @@ from r2router.types import Model, Provider
 from r2router.upstream.controls import SAFETY_CAP
 
 _READ = (
-    "model", "messages", "system", "tools", "tool_choice", "max_tokens", "temperature", "top_p", "stop_sequences", "thinking",
+    "model", "messages", "system", "tools", "tool_choice", "max_tokens", "temperature", "top_p", "stop_sequences",
+    "thinking",
     "output_config", "stream",
 )  # fmt: skip
 _NO_MATTER = ("metadata", "service_tier")
@@ -53,7 +54,10 @@ def read_messages(body: Members) -> Asked:
     choice = only(choice or {}, ("type", "name", "disable_parallel_tool_use"), "tool_choice")
     kind = choice.get("type")
     return Asked(
-        turns=[*([system] if system.parts else []), *(_turn(message) for message in each(asked.get("messages"), "messages"))],
+        turns=[
+            *([system] if system.parts else []),
+            *(_turn(message) for message in each(asked.get("messages"), "messages")),
+        ],
         tools=[_tool(tool) for tool in each(asked.get("tools"), "tools")],
         choice=f"={choice.get('name')}" if kind == "tool" else "required" if kind == "any" else kind or "",
         parallel=False if choice.get("disable_parallel_tool_use") is True else None,
@@ -93,7 +97,9 @@ def _part(block: Any, role: str) -> Part:
         case "tool_use":
             used = only(block, ("type", "id", "name", "input"), "a call")
             return ToolCall(
-                text_of(used.get("id"), "the id of a call"), text_of(used.get("name"), "name"), compact(used.get("input") or {})
+                text_of(used.get("id"), "the id of a call"),
+                text_of(used.get("name"), "name"),
+                compact(used.get("input") or {}),
             )
         case "tool_result":
             told = only(block, ("type", "tool_use_id", "content", "is_error"), "the output of a tool")
@@ -124,7 +130,12 @@ def _tool(tool: Any) -> Tool:
     if not isinstance(tool, dict) or tool.get("type", "custom") not in ("custom", None) or "input_schema" not in tool:
         raise Lost("server tools")
     given = only(tool, ("type", "name", "description", "input_schema", "strict"), "a tool")
-    return Tool(text_of(given.get("name"), "the name of a tool"), given.get("description"), given["input_schema"], given.get("strict"))
+    return Tool(
+        text_of(given.get("name"), "the name of a tool"),
+        given.get("description"),
+        given["input_schema"],
+        given.get("strict"),
+    )
 
 
 def _shape(given: Any) -> Shape | None:
@@ -198,7 +209,12 @@ def _source(url: str) -> dict[str, str]:
 
 
 def _as_tool(tool: Tool) -> dict[str, Any]:
-    given = {"name": tool.name, "description": tool.description, "input_schema": tool.schema, "strict": tool.strict or None}
+    given = {
+        "name": tool.name,
+        "description": tool.description,
+        "input_schema": tool.schema,
+        "strict": tool.strict or None,
+    }
     return {k: v for k, v in given.items() if v is not None}
 
 

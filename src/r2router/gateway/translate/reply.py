@@ -82,7 +82,9 @@ class Reader(ABC):
 
 
 class Writer(ABC):
-    """Writes replies for a client. shown: the name of the model; None for the one that served. usage: whether a stream is to report it."""
+    """Writes replies for a client. shown: the name of the model; None for the one that served. usage: whether a stream
+    is to report it.
+    """
 
     def __init__(self, *, shown: str | None, input_tokens: int, usage: bool) -> None:
         self.shown, self.input_tokens, self.reports = shown, input_tokens, usage

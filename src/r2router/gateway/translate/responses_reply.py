@@ -37,14 +37,18 @@ class ResponsesReader(Reader):
         match kind:
             case "response.created" if isinstance(response := body.get("response"), dict):
                 yield Begin(str(response.get("id") or ""), str(response.get("model") or ""))
-            case "response.output_text.delta" | "response.refusal.delta" if isinstance(text := body.get("delta"), str) and text:
+            case "response.output_text.delta" | "response.refusal.delta" if (
+                isinstance(text := body.get("delta"), str) and text
+            ):
                 self._refused = self._refused or kind == "response.refusal.delta"
                 yield Words("refusal" if kind == "response.refusal.delta" else "text", text)
             case "response.reasoning_text.delta" | "response.reasoning_summary_text.delta" if (
                 isinstance(text := body.get("delta"), str) and text
             ):
                 yield Words("thinking", text)
-            case "response.output_item.added" if isinstance(item := body.get("item"), dict) and item.get("type") == "function_call":
+            case "response.output_item.added" if (
+                isinstance(item := body.get("item"), dict) and item.get("type") == "function_call"
+            ):
                 self._calls[index] = False
                 yield Calling(index, str(item.get("call_id") or item.get("id") or ""), str(item.get("name") or ""))
             case "response.function_call_arguments.delta" if isinstance(text := body.get("delta"), str) and text:
@@ -67,7 +71,11 @@ class ResponsesReader(Reader):
                 yield Arguments(index, str(item.get("arguments") or "{}"))
             elif kind == "reasoning":
                 parts = [*(item.get("summary") or ()), *(item.get("content") or ())]
-                yield from (Words("thinking", p["text"]) for p in parts if isinstance(p, dict) and isinstance(p.get("text"), str))
+                yield from (
+                    Words("thinking", p["text"])
+                    for p in parts
+                    if isinstance(p, dict) and isinstance(p.get("text"), str)
+                )
             elif kind == "message":
                 for part in item.get("content") or ():
                     if isinstance(part, dict) and isinstance(text := part.get("text"), str) and text:
@@ -80,7 +88,13 @@ class ResponsesReader(Reader):
     def _end(self, response: dict[str, Any]) -> Iterator[Event]:
         details = response.get("incomplete_details")
         why = details.get("reason") if isinstance(details, dict) else None
-        ending: Ending = "length" if why == "max_output_tokens" else "refusal" if self._refused or why == "content_filter" else "stop"
+        ending: Ending = (
+            "length"
+            if why == "max_output_tokens"
+            else "refusal"
+            if self._refused or why == "content_filter"
+            else "stop"
+        )
         yield Ended("tools" if ending == "stop" and self._calls else ending)
         yield from spent(response.get("usage"))
         yield Closed()
@@ -118,11 +132,18 @@ class ResponsesWriter(Writer):
                     "name": name,
                 }
                 self._output.append(item | {"arguments": ""})
-                yield self._event("response.output_item.added", output_index=self._calls[key], item=dict(self._output[-1]))
+                yield self._event(
+                    "response.output_item.added", output_index=self._calls[key], item=dict(self._output[-1])
+                )
             case Arguments(key, text) if key in self._calls:
                 at = self._calls[key]
                 self._output[at]["arguments"] += text
-                yield self._event("response.function_call_arguments.delta", item_id=self._output[at]["id"], output_index=at, delta=text)
+                yield self._event(
+                    "response.function_call_arguments.delta",
+                    item_id=self._output[at]["id"],
+                    output_index=at,
+                    delta=text,
+                )
             case Closed():
                 yield from self._finish()
 
@@ -142,9 +163,16 @@ class ResponsesWriter(Writer):
         ):
             yield from self._close()
             at = len(self._output)
-            part: dict[str, Any] = {"type": shape.part, shape.field: ""} | ({"annotations": []} if shape.part == "output_text" else {})
+            part: dict[str, Any] = {"type": shape.part, shape.field: ""} | (
+                {"annotations": []} if shape.part == "output_text" else {}
+            )
             if shape.item == "message":
-                head: dict[str, Any] = {"id": f"msg_{OURS}_{at}", "type": "message", "role": "assistant", "status": "in_progress"}
+                head: dict[str, Any] = {
+                    "id": f"msg_{OURS}_{at}",
+                    "type": "message",
+                    "role": "assistant",
+                    "status": "in_progress",
+                }
                 self._open = head | {"content": [part]}
                 yield self._event("response.output_item.added", output_index=at, item=head | {"content": []})
             else:
@@ -153,7 +181,9 @@ class ResponsesWriter(Writer):
             self._output.append(self._open)
             yield self._event(shape.added, **self._place(shape), part=dict(part))
         self._open[shape.list][0][shape.field] += text
-        yield self._event(shape.delta, **self._place(shape), delta=text, **({"logprobs": []} if shape.part == "output_text" else {}))
+        yield self._event(
+            shape.delta, **self._place(shape), delta=text, **({"logprobs": []} if shape.part == "output_text" else {})
+        )
 
     def _place(self, shape: _Shape) -> dict[str, Any]:
         return {"item_id": self._output[-1]["id"], "output_index": len(self._output) - 1, shape.index: 0}
@@ -163,7 +193,13 @@ class ResponsesWriter(Writer):
         if item is None:
             return
         at = self._output.index(item)
-        kind = "thinking" if item["type"] == "reasoning" else "text" if item["content"][0]["type"] == "output_text" else "refusal"
+        kind = (
+            "thinking"
+            if item["type"] == "reasoning"
+            else "text"
+            if item["content"][0]["type"] == "output_text"
+            else "refusal"
+        )
         shape = _SHAPES[kind]
         part = item[shape.list][0]
         place = {"item_id": item["id"], "output_index": at, shape.index: 0}
@@ -180,7 +216,11 @@ class ResponsesWriter(Writer):
             item = self._output[at]
             item["arguments"], item["status"] = item["arguments"] or "{}", "completed"
             yield self._event(
-                "response.function_call_arguments.done", item_id=item["id"], output_index=at, arguments=item["arguments"], name=item["name"]
+                "response.function_call_arguments.done",
+                item_id=item["id"],
+                output_index=at,
+                arguments=item["arguments"],
+                name=item["name"],
             )
             yield self._event("response.output_item.done", output_index=at, item=item)
         response = self._ended()
@@ -199,8 +239,10 @@ class ResponsesWriter(Writer):
     def _response(self, status: str, output: list[dict[str, Any]], why: str | None = None) -> dict[str, Any]:
         return {
             "id": self.id or "resp_r2router", "object": "response", "created_at": 0, "status": status, "error": None,
-            "incomplete_details": {"reason": why} if why else None, "instructions": None, "metadata": {}, "model": self.model,
-            "output": output, "parallel_tool_calls": True, "store": False, "temperature": None, "tool_choice": "auto", "tools": [],
+            "incomplete_details": {"reason": why} if why else None, "instructions": None, "metadata": {},
+            "model": self.model,
+            "output": output, "parallel_tool_calls": True, "store": False, "temperature": None, "tool_choice": "auto",
+            "tools": [],
             "top_p": None, "usage": None if self.usage is None else _usage(self.usage),
         }  # fmt: skip
 

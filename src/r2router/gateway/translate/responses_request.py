@@ -30,10 +30,20 @@ from r2router.gateway.translate.chat_request import object_in
 from r2router.types import Model, Provider
 
 _READ = (
-    "model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "max_output_tokens", "temperature", "top_p", "text",
+    "model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "max_output_tokens", "temperature",
+    "top_p", "text",
     "reasoning", "stream",
 )  # fmt: skip
-_NO_MATTER = ("user", "metadata", "store", "safety_identifier", "prompt_cache_key", "service_tier", "stream_options", "include")
+_NO_MATTER = (
+    "user",
+    "metadata",
+    "store",
+    "safety_identifier",
+    "prompt_cache_key",
+    "service_tier",
+    "stream_options",
+    "include",
+)
 """They change nothing of an answer. A reply that was translated is not stored anywhere, and says so."""
 _AS_USUAL: dict[str, tuple[Any, ...]] = {"truncation": ("disabled",), "background": (False,), "top_logprobs": (0,)}
 
@@ -94,7 +104,9 @@ def _turn(item: Any) -> Turn:
         case "function_call":
             call = only(item, ("type", "id", "call_id", "name", "arguments", "status"), "a call")
             own = text_of(call.get("call_id"), "call_id")
-            return Turn("assistant", (ToolCall(own, text_of(call.get("name"), "name"), str(call.get("arguments") or "{}")),))
+            return Turn(
+                "assistant", (ToolCall(own, text_of(call.get("name"), "name"), str(call.get("arguments") or "{}")),)
+            )
         case "function_call_output":
             told = only(item, ("type", "id", "call_id", "output", "status"), "the output of a tool")
             parts = _parts(told.get("output"))
@@ -104,7 +116,10 @@ def _turn(item: Any) -> Turn:
             return Turn("user", (Output(text_of(told.get("call_id"), "call_id"), text),))
         case "reasoning" if str(item.get("id") or "").startswith(f"rs_{OURS}"):
             summary = each(item.get("summary"), "summary")
-            return Turn("assistant", (Thought("".join(str(part.get("text") or "") for part in summary if isinstance(part, dict))),))
+            return Turn(
+                "assistant",
+                (Thought("".join(str(part.get("text") or "") for part in summary if isinstance(part, dict))),),
+            )
         case "reasoning":
             raise Lost("thinking in the history, which belongs to its provider")
         case other:
@@ -166,10 +181,16 @@ def write_responses(asked: Asked, model: Model | None, provider: Provider | None
     """A request for a response. Raises `Lost`."""
     if asked.stop:
         raise Lost("stop sequences")
-    body: dict[str, Any] = {"model": "", "input": [item for turn in asked.turns for item in _items(turn)], "store": False}
+    body: dict[str, Any] = {
+        "model": "",
+        "input": [item for turn in asked.turns for item in _items(turn)],
+        "store": False,
+    }
     if asked.tools:
         body["tools"] = [_as_tool(tool) for tool in asked.tools]
-        body["tool_choice"] = {"type": "function", "name": asked.choice[1:]} if asked.choice[:1] == "=" else asked.choice or None
+        body["tool_choice"] = (
+            {"type": "function", "name": asked.choice[1:]} if asked.choice[:1] == "=" else asked.choice or None
+        )
         body["parallel_tool_calls"] = asked.parallel
     text: dict[str, Any] = {"verbosity": asked.verbosity} if asked.verbosity else {}
     if asked.shape is not None:
@@ -201,7 +222,11 @@ def _items(turn: Turn) -> Iterator[dict[str, Any]]:
                 items.append({"type": "function_call_output", "call_id": own, "output": said})
             case Thought():
                 pass  # it was shown, and never encrypted: nothing that this provider could use
-    message = [{"type": "message", "role": turn.role, "content": words(turn) if turn.role == "system" else content}] if content else []
+    message = (
+        [{"type": "message", "role": turn.role, "content": words(turn) if turn.role == "system" else content}]
+        if content
+        else []
+    )
     yield from [*items, *message] if turn.role == "user" else [*message, *items]
 
 

@@ -47,7 +47,9 @@ def _build_root(job: dict[str, Any]) -> None:
     new = "/proc"  # any folder that is there; what was in it is not needed any more
     _mount("tmpfs", new, "tmpfs", _NOSUID | _NODEV, "size=1m,nr_inodes=1k,mode=755")
     posix.mkdir(new + _WORK)
-    _mount("tmpfs", new + _WORK, "tmpfs", _NOSUID | _NODEV, f"size={job['files_mb']}m,nr_inodes={job['files']},mode=1777")
+    _mount(
+        "tmpfs", new + _WORK, "tmpfs", _NOSUID | _NODEV, f"size={job['files_mb']}m,nr_inodes={job['files']},mode=1777"
+    )
     for path, target in job["links"]:
         _folders(posix.fspath(new + path).rpartition("/")[0])
         posix.symlink(target, new + path)
@@ -105,7 +107,9 @@ _library: list[Any] = []
 
 
 def _open_library() -> Any:
-    """What calls a C function by its name. Of ctypes only its core is used: all of it takes half as long as the interpreter's start."""
+    """What calls a C function by its name. Of ctypes only its core is used: all of it takes half as long as the
+    interpreter's start.
+    """
     import _ctypes
 
     class Long(_ctypes._SimpleCData):  # type: ignore[type-arg]
@@ -128,7 +132,9 @@ def _open_library() -> Any:
 
 
 def _leave_first_process() -> None:
-    """Go on in a child: whoever is first in a process table can neither be stopped by its limits nor end without taking all with it."""
+    """Go on in a child: whoever is first in a process table can neither be stopped by its limits nor end without taking
+    all with it.
+    """
     child = posix.fork()
     if not child:
         return
@@ -139,7 +145,9 @@ def _leave_first_process() -> None:
 
 
 def _drop_bounds() -> None:
-    """No capability can come back, whatever is started. Of the securebits: root is nothing special, and all of them locked."""
+    """No capability can come back, whatever is started. Of the securebits: root is nothing special, and all of them
+    locked.
+    """
     for capability in range(64):
         try:
             _call("prctl", _CAPBSET_DROP, capability, 0, 0, 0)

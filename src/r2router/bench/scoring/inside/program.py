@@ -1,8 +1,8 @@
 """The stage that finds the program in an answer and runs it against its tests.
 
-An answer is read as a notebook: its blocks of code in order, in one namespace, each compiled by itself (so that `from __future__` may begin
-any of them), and none as `__main__`. The block that defines what the tests need must run to its end; of all others, only imports and
-definitions are taken, and those that fail are passed over.
+An answer is read as a notebook: its blocks of code in order, in one namespace, each compiled by itself (so that `from
+__future__` may begin any of them), and none as `__main__`. The block that defines what the tests need must run to its
+end; of all others, only imports and definitions are taken, and those that fail are passed over.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ Unit = tuple[_ast.Module, int, bool]
 
 
 def main(job: dict[str, Any]) -> None:
-    """Run the job's answer, then its test, and say on stdout that the end was reached: with the mark that the job holds."""
+    """Run the job's answer, then its test, and say on stdout that the end was reached: with the mark that the job
+    holds.
+    """
     sys.path.extend(job["path"])
     said = posix.dup(1)
     silent = posix.open("/dev/null", posix.O_RDWR)
@@ -58,14 +60,15 @@ def _run(units: list[Unit], namespace: dict[str, Any]) -> None:
                 raise
 
 
-# -- which code is meant ------------------------------------------------------------------------------------------------
+# -- which code is meant
+# ------------------------------------------------------------------------------------------------
 
 
 def units_of(question: str, response: str, entry: str, test: str) -> list[Unit] | None:
     """The code to run, in order; None where there is none that could pass.
 
-    What the tests need is `entry`, or any name in them. The last block that defines it counts; else the code outside of blocks that does;
-    else what goes on where the question's code ends.
+    What the tests need is `entry`, or any name in them. The last block that defines it counts; else the code outside of
+    blocks that does; else what goes on where the question's code ends.
     """
     question, response = _plain(question), _plain(response)
     asked = _unfinished(question)
@@ -116,7 +119,15 @@ def _defines(statement: _ast.stmt) -> bool:
     if isinstance(statement, (_ast.If, _ast.Try)):
         inner = [*statement.body, *statement.orelse]
         return all(_defines(s) or isinstance(s, _ast.Pass) for s in inner)
-    kinds = (_ast.Import, _ast.ImportFrom, _ast.FunctionDef, _ast.AsyncFunctionDef, _ast.ClassDef, _ast.Assign, _ast.AugAssign)
+    kinds = (
+        _ast.Import,
+        _ast.ImportFrom,
+        _ast.FunctionDef,
+        _ast.AsyncFunctionDef,
+        _ast.ClassDef,
+        _ast.Assign,
+        _ast.AugAssign,
+    )
     return isinstance(statement, kinds)
 
 
@@ -127,7 +138,9 @@ def _defined(body: list[_ast.stmt]) -> set[str]:
             names.add(node.name)
         elif isinstance(node, (_ast.If, _ast.Try)):
             names |= _defined([*node.body, *node.orelse])
-        targets = node.targets if isinstance(node, _ast.Assign) else [node.target] if isinstance(node, _ast.AnnAssign) else []
+        targets = (
+            node.targets if isinstance(node, _ast.Assign) else [node.target] if isinstance(node, _ast.AnnAssign) else []
+        )
         names |= {t.id for t in targets if isinstance(t, _ast.Name)}
     return names
 
@@ -149,14 +162,17 @@ def _python(language: str) -> bool:
     return language in _LANGUAGES or language.startswith("py")
 
 
-# -- the question's own code --------------------------------------------------------------------------------------------
+# -- the question's own code
+# --------------------------------------------------------------------------------------------
 
 
 def _unfinished(question: str) -> str:
     """The code that the question ends with, which an answer may go on with; empty where it ends with none."""
     blocks, _ = _blocks(question)
     lines = question.rstrip().split("\n")
-    starts = [i for i, line in enumerate(lines) if line.startswith(("def ", "class ", "import ", "from ", "@", "async def "))]
+    starts = [
+        i for i, line in enumerate(lines) if line.startswith(("def ", "class ", "import ", "from ", "@", "async def "))
+    ]
     texts = [text for _, text in reversed(blocks)] + [question] + ["\n".join(lines[i:]) for i in starts[:20]]
     for text in texts:
         body = text.rstrip()
@@ -172,7 +188,9 @@ def _head(asked: str) -> list[Unit]:
 
 
 def _unlike_a_body(text: str) -> int:
-    """0 for what can only be the rest of a function: it is indented; 1 for what gives something back; 2 for the rest."""
+    """0 for what can only be the rest of a function: it is indented; 1 for what gives something back; 2 for the
+    rest.
+    """
     lines = [line for line in text.split("\n") if line.strip()]
     if lines and lines[0][0].isspace():
         return 0
@@ -200,7 +218,8 @@ def _continued(asked: str, text: str, entry: str) -> _ast.Module | None:
     return None
 
 
-# -- where code stands --------------------------------------------------------------------------------------------------
+# -- where code stands
+# --------------------------------------------------------------------------------------------------
 
 
 def _plain(text: str) -> str:
@@ -212,7 +231,9 @@ def _plain(text: str) -> str:
 
 
 def _blocks(text: str) -> tuple[list[tuple[str, str]], str]:
-    """((language, code) of each fenced block, what stands outside of them). A fence may open and close within a line."""
+    """((language, code) of each fenced block, what stands outside of them). A fence may open and close within a
+    line.
+    """
     blocks: list[tuple[str, str]] = []
     outside: list[str] = []
     at = 0
@@ -283,7 +304,9 @@ def _labelled(text: str, line: int) -> tuple[str, str]:
 
 
 def _block_tree(text: str, *, repair: bool = True) -> _ast.Module | None:
-    """The code of a block: as it is, without what all its lines begin with, or (repair) without the lines that are no code."""
+    """The code of a block: as it is, without what all its lines begin with, or (repair) without the lines that are no
+    code.
+    """
     for form in (text, _dedented(text), _unquoted(text)):
         if form is not None and (tree := _parse(form)) is not None:
             return tree

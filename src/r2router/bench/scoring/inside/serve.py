@@ -1,7 +1,8 @@
-"""The stage that scores many answers with a function of ours: what it imports is imported once, and each answer has a process of its own.
+"""The stage that scores many answers with a function of ours: what it imports is imported once, and each answer has a
+process of its own.
 
-A request and its result are bytes behind their length. The process of an answer cannot reach those of others, nor the way back to us; when
-it is done, or its time is over, whatever it started ends before the next begins.
+A request and its result are bytes behind their length. The process of an answer cannot reach those of others, nor the
+way back to us; when it is done, or its time is over, whatever it started ends before the next begins.
 """
 
 from __future__ import annotations
