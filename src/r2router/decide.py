@@ -59,7 +59,7 @@ class Tradeoff(msgspec.Struct, frozen=True, tag="tradeoff", tag_field="policy", 
             raise PolicyError(f"Tradeoff: ties is {self.ties!r}; it must be 'cheaper' or 'first'")
 
     def choose(self, forecast: Forecast, cost: FloatArray) -> IntArray:
-        """See `Policy.choose`. Raises `PolicyError` without a scale (a router fills in its own)."""
+        """Raises `PolicyError` without a scale (a router fills in its own)."""
         if self.scale is None:
             raise PolicyError(
                 "Tradeoff: no scale; give Tradeoff(lam, scale=...) or decide through a Router, which has its own"
@@ -83,7 +83,6 @@ class Value(msgspec.Struct, frozen=True, tag="value", tag_field="policy", forbid
         _check(self, "usd", "Value: usd", 0.0, math.inf)
 
     def choose(self, forecast: Forecast, cost: FloatArray) -> IntArray:
-        """See `Policy.choose`."""
         return _argmax(self.usd * forecast.quality - cost, cost)
 
 
@@ -99,7 +98,6 @@ class Cheapest(msgspec.Struct, frozen=True, tag="cheapest", tag_field="policy", 
         _check(self, "min_quality", "Cheapest: min_quality", 0.0, 1.0)
 
     def choose(self, forecast: Forecast, cost: FloatArray) -> IntArray:
-        """See `Policy.choose`."""
         reached = np.where(forecast.quality >= self.min_quality, cost, np.inf)
         cheapest = _argmax(-reached, reached)
         return np.where(cheapest == NO_ARM, _argmax(forecast.quality, cost), cheapest)
@@ -118,7 +116,6 @@ class Best(msgspec.Struct, frozen=True, tag="best", tag_field="policy", forbid_u
         _check(self, "max_cost", "Best: max_cost", 0.0, math.inf)
 
     def choose(self, forecast: Forecast, cost: FloatArray) -> IntArray:
-        """See `Policy.choose`."""
         return _argmax(forecast.quality, np.where(cost <= self.max_cost, cost, np.inf))
 
 

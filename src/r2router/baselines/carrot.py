@@ -39,7 +39,6 @@ class CarrotKNN(msgspec.Struct, frozen=True, tag="carrot-knn", tag_field="learne
             raise ConfigError(f"CarrotKNN(k={self.k}): k must be at least 1, or 0 for cross-validation")
 
     def fit(self, x: FloatArray, table: Table) -> CarrotKNNPredictor:
-        """See `Learner.fit`."""
         return _neighbours(x, table, self.k or _by_cross_validation(x, table))
 
 
@@ -100,7 +99,6 @@ class CarrotLinear(msgspec.Struct, frozen=True, tag="carrot-linear", tag_field="
     """
 
     def fit(self, x: FloatArray, table: Table) -> CarrotLinearPredictor:
-        """See `Learner.fit`."""
         cells = Cells.of(x, table)
         wide = cells.x.astype(np.float64)
         weight, bias = solve_ridge(wide, np.concatenate([cells.quality, cells.tokens], axis=1), _ALPHA)
@@ -132,17 +130,14 @@ class CarrotLinearPredictor:
         self.arms, self._arrays = arms, arrays
 
     def predict(self, x: FloatArray) -> Forecast:
-        """See `Predictor.predict`."""
         a, arms = self._arrays, len(self.arms)
         y = np.asarray(x, dtype=np.float64) @ a["weight"] + a["bias"]
         quality, tokens = np.clip(y[:, :arms], 0.0, 1.0), np.clip(y[:, arms:], a["low"], a["high"])
         return Forecast.of(self.arms, quality, tokens, rows_of(a["spread"], len(y)))
 
     def arrays(self) -> dict[str, Any]:
-        """See `Predictor.arrays`."""
         return dict(self._arrays)
 
     @classmethod
     def from_arrays(cls, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> Self:
-        """See `Predictor.from_arrays`."""
         return cls(arms, dict(arrays))

@@ -32,7 +32,6 @@ class Random(msgspec.Struct, frozen=True, tag="random", tag_field="learner", for
             raise ConfigError(f"Random(seed={self.seed}): seed must be at least 0")
 
     def fit(self, x: FloatArray, table: Table) -> RandomPredictor:
-        """See `Learner.fit`."""
         cells = Cells.of(x, table)
         means = np.stack([column_means(a)[cells.back] for a in (cells.quality, cells.tokens)])
         return RandomPredictor(table.arms, {"means": means, "seed": np.array([self.seed], dtype=np.int64)})
@@ -48,7 +47,7 @@ class RandomPredictor:
         self.arms, self._arrays = arms, arrays
 
     def predict(self, x: FloatArray) -> Forecast:
-        """See `Predictor.predict`. Spread: the standard deviation of the draw."""
+        """The spread is the standard deviation of the draw."""
         known = ~np.isnan(self._arrays["means"][0])
         means = self._arrays["means"][0][known]
         low, high = (float(means.min()), float(means.max())) if len(means) else (0.0, 0.0)
@@ -71,10 +70,8 @@ class RandomPredictor:
         return draws
 
     def arrays(self) -> dict[str, Any]:
-        """See `Predictor.arrays`."""
         return dict(self._arrays)
 
     @classmethod
     def from_arrays(cls, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> Self:
-        """See `Predictor.from_arrays`."""
         return cls(arms, dict(arrays))

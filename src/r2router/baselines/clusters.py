@@ -48,7 +48,6 @@ class UniRouter(msgspec.Struct, frozen=True, tag="unirouter", tag_field="learner
         _check(self, ("clusters", "queries"))
 
     def fit(self, x: FloatArray, table: Table) -> ClusterPredictor:
-        """See `Learner.fit`."""
         cells = Cells.of(x, table)
         n = len(cells.x) if self.queries is None else min(self.queries, len(cells.x))
         used = np.random.default_rng(self.seed).permutation(len(cells.x))[:n]
@@ -88,7 +87,6 @@ class Clusters(msgspec.Struct, frozen=True, tag="clusters", tag_field="learner",
         _check(self, ("clusters", "nearest", "restarts"))
 
     def fit(self, x: FloatArray, table: Table) -> ClusterPredictor:
-        """See `Learner.fit`."""
         cells = Cells.of(x, table)
         centres, member = kmeans(unit_rows(cells.x), _how_many(self.clusters, len(cells.x)), self.seed, self.restarts)
         quality, tokens = (
@@ -118,7 +116,6 @@ class ClusterPredictor:
         self.arms, self._arrays = arms, arrays
 
     def predict(self, x: FloatArray) -> Forecast:
-        """See `Predictor.predict`."""
         a, weight = self._arrays, self.assign(x)
         # sums of weights that are 1 but for rounding: a mean of equal values must not leave what was seen
         quality = np.clip(weight @ a["quality"], 0.0, 1.0)
@@ -135,12 +132,10 @@ class ClusterPredictor:
         return np.asarray(weight / weight.sum(axis=1, keepdims=True))
 
     def arrays(self) -> dict[str, Any]:
-        """See `Predictor.arrays`."""
         return dict(self._arrays)
 
     @classmethod
     def from_arrays(cls, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> Self:
-        """See `Predictor.from_arrays`."""
         return cls(arms, dict(arrays))
 
 

@@ -36,7 +36,6 @@ class MatrixFactorisation(Descent, frozen=True, tag="mf", tag_field="learner", f
     learning_rate: float = 3e-3
 
     def fit(self, x: FloatArray, table: Table) -> LinearPredictor:
-        """See `Learner.fit`."""
         cells = Cells.of(x, table)
         inputs = with_ones(cells.x)
 

@@ -44,18 +44,15 @@ class _IRTPredictor:
         """(n, arms) logits of (n, d + 1) embeddings with a column of ones."""
 
     def predict(self, x: FloatArray) -> Forecast:
-        """See `Predictor.predict`."""
         spread, tokens = (rows_of(self._arrays[name], len(x)) for name in ("spread", "tokens"))
         quality = sigmoid(self.logits(self._arrays, with_ones(x)).astype(np.float64))
         return Forecast.of(self.arms, np.where(np.isnan(spread), np.nan, quality), tokens, spread)
 
     def arrays(self) -> dict[str, Any]:
-        """See `Predictor.arrays`."""
         return dict(self._arrays)
 
     @classmethod
     def from_arrays(cls, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> Self:
-        """See `Predictor.from_arrays`."""
         return cls(arms, dict(arrays))
 
 
@@ -88,7 +85,6 @@ class MIRT(Descent, frozen=True, tag="mirt", tag_field="learner", forbid_unknown
     learning_rate: float = 3e-3
 
     def fit(self, x: FloatArray, table: Table) -> MIRTPredictor:
-        """See `Learner.fit`."""
         cells = Cells.of(x, table)
         inputs = with_ones(cells.x)
 
@@ -155,7 +151,6 @@ class NIRT(Descent, frozen=True, tag="nirt", tag_field="learner", forbid_unknown
     learning_rate: float = 3e-3
 
     def fit(self, x: FloatArray, table: Table) -> NIRTPredictor:
-        """See `Learner.fit`."""
         cells = Cells.of(x, table)
         inputs = with_ones(cells.x)
         projection = _principal(cells.x, self.dim)

@@ -35,7 +35,6 @@ class FixedSettings:
     knows: bool = False
 
     def points(self, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """See `Method.points`."""
         total = float(weight.sum())
         return self.cost @ weight / total, self.quality @ weight / total
 

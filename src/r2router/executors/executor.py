@@ -32,7 +32,6 @@ class Here:
     """This thread."""
 
     def map(self, work: Callable[[bytes], bytes], parts: Iterable[bytes]) -> Iterator[bytes]:
-        """See `Executor.map`."""
         return map(work, parts)
 
 
@@ -43,7 +42,6 @@ class Threads:
         self._threads = threads
 
     def map(self, work: Callable[[bytes], bytes], parts: Iterable[bytes]) -> Iterator[bytes]:
-        """See `Executor.map`."""
         from concurrent.futures import ThreadPoolExecutor  # only where it is needed: it takes a while to import
 
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="r2router")

@@ -41,7 +41,7 @@ class OnRay:
             self._ray.shutdown()
 
     def map(self, work: Callable[[bytes], bytes], parts: Iterable[bytes]) -> Iterator[bytes]:
-        """See `Executor.map`: two parts a CPU are under way."""
+        """Run at most two parts per CPU at a time."""
         task: Any = self._ray.remote(work)
         waiting: deque[Any] = deque()
         for part in parts:

@@ -20,7 +20,6 @@ class Replay:
     """A `Caller` that answers every request with the same words."""
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str], provider: Served, wait_s: float) -> _Answer:
-        """See `Caller.post`."""
         asked: dict[str, Any] = msgspec.json.decode(body)
         path = url.removeprefix(provider.base_url)
         given = max(1, len(body) // 4)

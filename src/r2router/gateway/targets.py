@@ -69,9 +69,7 @@ def start_of(policy: AnyPolicy | None, own: Policy, scale: float) -> float:
 class Paces(Protocol):
     """What keeps paces: a `Ledger` does."""
 
-    async def observe(self, name: str, pace: Pace, observed: float | None = None) -> Pace:
-        """See `Ledger.observe`."""
-        ...
+    async def observe(self, name: str, pace: Pace, observed: float | None = None) -> Pace: ...
 
 
 class Targets:

@@ -57,16 +57,16 @@ class Span(Protocol):
 
 class _Nothing:
     def say(self, **told: Any) -> None:
-        """See `Span.say`."""
+        pass
 
     def used(self, usage: Usage | None, model: str | None, finish: str | None) -> None:
-        """See `Span.used`."""
+        pass
 
     def failed(self, kind: str, message: str = "") -> None:
-        """See `Span.failed`."""
+        pass
 
     def end(self) -> None:
-        """See `Span.end`."""
+        pass
 
 
 NOTHING = _Nothing()
@@ -92,15 +92,13 @@ class NoTracer:
     """Traces nothing."""
 
     def request(self, endpoint: str, asked: str, request_id: str, headers: Mapping[bytes, bytes]) -> Span:
-        """See `Tracer.request`."""
         return NOTHING
 
     def attempt(self, parent: Span, step: PlannedStep, *, stream: bool) -> Span:
-        """See `Tracer.attempt`."""
         return NOTHING
 
     def close(self) -> None:
-        """See `Tracer.close`."""
+        pass
 
 
 class _Told:
@@ -146,7 +144,6 @@ class OpenTelemetry:
         self._parent = TraceContextTextMapPropagator()
 
     def request(self, endpoint: str, asked: str, request_id: str, headers: Mapping[bytes, bytes]) -> Span:
-        """See `Tracer.request`."""
         carrier = {name: headers[key].decode("latin-1") for name, key in _CONTEXT.items() if key in headers}
         given = {
             "gen_ai.operation.name": _OPERATIONS[endpoint],
@@ -162,7 +159,6 @@ class OpenTelemetry:
         return _Told(span, endpoint, self._trace.StatusCode.ERROR)
 
     def attempt(self, parent: Span, step: PlannedStep, *, stream: bool) -> Span:
-        """See `Tracer.attempt`."""
         model, sent = step.model.upstream or step.model.id, step.sent
         operation = _OPERATIONS[step.speaks]
         _, host, port = origin(step.provider.base_url)
@@ -181,7 +177,6 @@ class OpenTelemetry:
         return _Told(span, step.speaks, self._trace.StatusCode.ERROR)
 
     def close(self) -> None:
-        """See `Tracer.close`."""
         self._provider.shutdown()
 
 

@@ -73,7 +73,6 @@ class Network:
     async def post(
         self, url: str, body: bytes, headers: Mapping[str, str], provider: Served, wait_s: float
     ) -> Exchange:
-        """See `Caller.post`."""
         http = self._http
         timeout = http.ClientTimeout(
             total=None, sock_connect=min(CONNECT_S, wait_s), sock_read=min(self._silence_s, provider.timeout_s)
@@ -94,7 +93,6 @@ class Network:
         return _Response(response, http)
 
     async def close(self) -> None:
-        """See `Caller.close`."""
         if self._session is not None:
             await self._session.close()
             self._session = None

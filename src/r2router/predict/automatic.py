@@ -40,7 +40,6 @@ class Automatic(msgspec.Struct, frozen=True, tag="automatic", tag_field="learner
     seed: int = 0
 
     def fit(self, x: FloatArray, table: Table) -> Predictor:
-        """See `Learner.fit`."""
         return self.chosen(x, table).fit(x, table)
 
     def chosen(self, x: FloatArray, table: Table) -> Learner:

@@ -43,9 +43,7 @@ class Blend(msgspec.Struct, frozen=True, tag="blend", tag_field="learner", forbi
             raise ConfigError(f"Blend(power={self.power}): power must lie between 1 and 4")
 
     def fit(self, x: FloatArray, table: Table) -> BlendPredictor:
-        """See `Learner.fit`. Gaps are filled, and forecasts used only where they are `passes_permutation_test`, as by
-        `PrincipalRidge`.
-        """
+        """Missing cells are imputed. Forecasts are used only where they pass the permutation test."""
         parts, arms = Parts.of(x, table, self.power), len(table.arms)
         clusters = SoftClusters.of(x, np.argsort(np.array(table.query_ids), kind="stable"), self.seed)
         share = clusters.membership(np.asarray(x, dtype=np.float32)).astype(np.float64)
@@ -148,7 +146,6 @@ class BlendPredictor:
         )
 
     def predict(self, x: FloatArray) -> Forecast:
-        """See `Predictor.predict`."""
         a, n = self._arrays, len(self.arms)
         x = np.asarray(x, dtype=np.float32)
         y = x @ a["weight"] + self._clusters.membership(x) @ a["values"]
@@ -159,10 +156,8 @@ class BlendPredictor:
         return Forecast.of(self.arms, quality, tokens, rows_of(a["spread"], len(y)))
 
     def arrays(self) -> dict[str, Any]:
-        """See `Predictor.arrays`."""
         return dict(self._arrays)
 
     @classmethod
     def from_arrays(cls, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> Self:
-        """See `Predictor.from_arrays`."""
         return cls(arms, dict(arrays))

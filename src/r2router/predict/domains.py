@@ -46,7 +46,7 @@ class Domains(msgspec.Struct, frozen=True, tag="domains", tag_field="learner", f
             raise ConfigError(f"Domains(seed={self.seed}): seed must be at least 0")
 
     def fit(self, x: FloatArray, table: Table) -> DomainsPredictor:
-        """See `Learner.fit`. The table's tasks are the domains; models that only teach tell how hard queries are."""
+        """The table's tasks are the domains. Models that are not in the pool still show how hard a query is."""
         order = np.argsort(np.array(table.query_ids), kind="stable")  # so that the order of the rows does not matter
         arms, tasks = len(table.arms), [table.tasks[i] for i in order]
         quality = table.quality if table.teaching is None else np.concatenate([table.quality, table.teaching], axis=1)
@@ -126,7 +126,6 @@ class DomainsPredictor:
         self._low, self._high = (np.asarray(arrays[name], dtype=np.float32) for name in ("low", "high"))
 
     def predict(self, x: FloatArray) -> Forecast:
-        """See `Predictor.predict`."""
         x = unit_rows(np.asarray(x, dtype=np.float32))
         parts = [self._predict(x[at : at + _BLOCK]) for at in range(0, max(len(x), 1), _BLOCK)]
         quality, tokens, spread = (
@@ -160,12 +159,10 @@ class DomainsPredictor:
         return np.asarray(share[:, :-1].argmax(axis=1))
 
     def arrays(self) -> dict[str, Any]:
-        """See `Predictor.arrays`."""
         return dict(self._arrays)
 
     @classmethod
     def from_arrays(cls, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> Self:
-        """See `Predictor.from_arrays`."""
         return cls(arms, dict(arrays))
 
 

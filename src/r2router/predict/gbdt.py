@@ -70,9 +70,7 @@ class GBDT(msgspec.Struct, frozen=True, tag="gbdt", tag_field="learner", forbid_
             )
 
     def fit(self, x: FloatArray, table: Table) -> GBDTPredictor:
-        """See `Learner.fit`. Raises `MissingExtra` without lightgbm. Arms with fewer than 5 held-out answers are their
-        mean.
-        """
+        """Raises `MissingExtra` without lightgbm. Arms with fewer than 5 held-out answers are forecast by their mean."""
         lightgbm = _import_lightgbm()
         order = np.argsort(np.array(table.query_ids), kind="stable")  # so that the order of the rows does not matter
         x, quality, tokens = (
@@ -172,7 +170,6 @@ class GBDTPredictor:
         self.arms, self._arrays = arms, arrays
 
     def predict(self, x: FloatArray) -> Forecast:
-        """See `Predictor.predict`."""
         a, n = self._arrays, len(self.arms)
         y = self.raw(np.ascontiguousarray(x, dtype=np.float32))
         quality, tokens = np.clip(y[:, :n], 0.0, 1.0), np.exp(np.clip(y[:, n:], a["low"], a["high"]))
@@ -203,12 +200,10 @@ class GBDTPredictor:
         return y
 
     def arrays(self) -> dict[str, Any]:
-        """See `Predictor.arrays`."""
         return dict(self._arrays)
 
     @classmethod
     def from_arrays(cls, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> Self:
-        """See `Predictor.from_arrays`."""
         return cls(arms, dict(arrays))
 
 

@@ -52,7 +52,7 @@ class KNN(msgspec.Struct, frozen=True, tag="knn", tag_field="learner", forbid_un
             raise ConfigError(f"KNN(shrink={self.shrink}): shrink must be a finite number of at least 0")
 
     def fit(self, x: FloatArray, table: Table) -> KNNPredictor:
-        """See `Learner.fit`. n^2 d operations, in blocks: every training query's neighbours among the others."""
+        """Takes n^2 d operations, in blocks: the neighbours of every training query among the others are needed."""
         logs = log_tokens(table.output_tokens)
         predictor = KNNPredictor.of(x, table, logs, (self.k or 1, self.weights == "similarity", self.shrink))
         arrays = predictor.arrays()
@@ -112,7 +112,7 @@ class KNNPredictor:
         return cls(table.arms, arrays)
 
     def predict(self, x: FloatArray) -> Forecast:
-        """See `Predictor.predict`. Spread: the standard deviation among the neighbours / sqrt(their number), where the
+        """Spread: the standard deviation among the neighbours / sqrt(their number), where the
         variance of the arm as a whole counts as one neighbour more; with no neighbour that saw the arm, the arm's
         standard deviation.
         """
@@ -174,12 +174,10 @@ class KNNPredictor:
         )
 
     def arrays(self) -> dict[str, Any]:
-        """See `Predictor.arrays`."""
         return dict(self._arrays)
 
     @classmethod
     def from_arrays(cls, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> Self:
-        """See `Predictor.from_arrays`."""
         return cls(arms, dict(arrays))
 
 

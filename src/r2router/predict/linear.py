@@ -33,7 +33,7 @@ class Ridge(msgspec.Struct, frozen=True, tag="ridge", tag_field="learner", forbi
             raise ConfigError(f"Ridge(alpha={self.alpha}): alpha must be a finite number above 0")
 
     def fit(self, x: FloatArray, table: Table) -> LinearPredictor:
-        """See `Learner.fit`. (n, d) float32 in; one Gram matrix for each distinct set of observed queries."""
+        """Takes (n, d) float32, and computes one Gram matrix for each distinct set of observed queries."""
         arms = len(table.arms)
         targets = np.concatenate([table.quality, log_tokens(table.output_tokens)], axis=1)
         weight, bias = solve_ridge(x, targets, self.alpha)
@@ -75,7 +75,6 @@ class LinearPredictor:
         self._length_bias, self._low, self._high = (a.astype(np.float32) for a in (bias[len(arms) :], low, high))
 
     def predict(self, x: FloatArray) -> Forecast:
-        """See `Predictor.predict`."""
         arms = len(self.arms)
         y = x @ self.weight
         quality = np.minimum(
@@ -85,12 +84,10 @@ class LinearPredictor:
         return Forecast.of(self.arms, quality, tokens, rows_of(self.spread, len(y)))
 
     def arrays(self) -> dict[str, Any]:
-        """See `Predictor.arrays`."""
         return {"weight": self.weight, "bias": self.bias, "spread": self.spread, "low": self.low, "high": self.high}
 
     @classmethod
     def from_arrays(cls, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> Self:
-        """See `Predictor.from_arrays`."""
         n = len(arms)
         shapes = {"weight": (None, 2 * n), "bias": (2 * n,), "spread": (n,), "low": (n,), "high": (n,)}
         check_shapes(arrays, shapes)

@@ -74,7 +74,7 @@ class MLP(msgspec.Struct, frozen=True, tag="mlp", tag_field="learner", forbid_un
                 raise ConfigError(f"MLP({name}={getattr(self, name)}): {name} must lie between 0 and {maximum}")
 
     def fit(self, x: FloatArray, table: Table) -> MLPPredictor:
-        """See `Learner.fit`. Raises `MissingExtra` without torch. Holds the heads, three copies of x, and 100 MB a
+        """Raises `MissingExtra` without torch. Holds the heads, three copies of x, and 100 MB a
         core.
         """
         order = np.argsort(np.array(table.query_ids), kind="stable")  # so that the order of the rows does not matter
@@ -110,7 +110,7 @@ class MLPPredictor:
         self.arms, self._arrays = arms, arrays
 
     def predict(self, x: FloatArray) -> Forecast:
-        """See `Predictor.predict`. Blocks of queries and arms keep the activations below 64 MB."""
+        """Blocks of queries and arms keep the activations below 64 MB."""
         a = self._arrays
         x = np.asarray(x, dtype=np.float32)
         quality, spread = np.empty((len(x), len(self.arms))), np.empty((len(x), len(self.arms)))
@@ -141,12 +141,10 @@ class MLPPredictor:
                 yield rows, heads, quality, slope
 
     def arrays(self) -> dict[str, Any]:
-        """See `Predictor.arrays`."""
         return dict(self._arrays)
 
     @classmethod
     def from_arrays(cls, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> Self:
-        """See `Predictor.from_arrays`."""
         return cls(arms, dict(arrays))
 
 

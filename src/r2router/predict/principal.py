@@ -48,11 +48,9 @@ class PrincipalRidge(msgspec.Struct, frozen=True, tag="principal", tag_field="le
             raise ConfigError(f"PrincipalRidge(power={self.power}): power must lie between 1 and 4")
 
     def fit(self, x: FloatArray, table: Table) -> LinearPredictor:
-        """See `Learner.fit`. Missing cells are filled first (`fill`), so that an arm seen on easy queries only is not
-        flattered.
+        """Missing cells are imputed first, so that an arm that was only asked easy queries does not look too good.
 
-        The forecasts are used only where they are `passes_permutation_test`; else the predictor knows the arm means and
-        nothing else.
+        The forecasts are used only where they pass the permutation test. Elsewhere the predictor gives the arm's mean.
         """
         parts = Parts.of(x, table, self.power)
         quality, arms = parts.quality.heads, len(table.arms)

@@ -40,7 +40,7 @@ class ReleasedPredictor:
         self.least = least
 
     def predict(self, x: FloatArray) -> Forecast:
-        """See `Predictor.predict`. The release does not say how sure it is: spread is NaN."""
+        """The spread is NaN: the released code gives no uncertainty."""
         arms = len(self.arms)
         y = x @ self.weight + self.bias
         quality = np.minimum(np.maximum(y[:, :arms], 0.0), 1.0)
@@ -50,12 +50,10 @@ class ReleasedPredictor:
         return Forecast.of(self.arms, quality, tokens, rows_of(np.full(arms, np.nan), len(y)))
 
     def arrays(self) -> dict[str, Any]:
-        """See `Predictor.arrays`."""
         return {name: getattr(self, name) for name in ("weight", "bias", "budget_tokens", "unlimited", "least")}
 
     @classmethod
     def from_arrays(cls, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> Self:
-        """See `Predictor.from_arrays`."""
         models = len(arrays.get("unlimited", ()))
         heads = len(arms) + models
         check_shapes(

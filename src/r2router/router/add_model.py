@@ -35,7 +35,7 @@ _DRAWS = 200
 
 
 def add_model(router: Router, model: Model | str, outcomes: Table, vectors: FloatArray | None = None) -> Router:
-    """See `Router.add_model`."""
+    """Do the work of `Router.add_model`."""
     spec = _spec(router, model, outcomes)
     rows, own = _graded(spec, outcomes)
     x = _vectors(router, outcomes, vectors, rows)

@@ -9,7 +9,7 @@ from r2router.types import Arm, Choices, FloatArray, IntArray
 
 
 def named_arms(arms: tuple[Arm, ...], budget_tokens: FloatArray, choices: Choices) -> list[Arm]:
-    """See `Router.chosen_arms`."""
+    """Do the work of `Router.chosen_arms`."""
     found = [arms[a] for a in choices.arm.tolist()]
     asked = budget_tokens[choices.arm]
     for i in np.flatnonzero(~np.isnan(choices.budget_tokens) & (choices.budget_tokens != asked)):
@@ -18,7 +18,7 @@ def named_arms(arms: tuple[Arm, ...], budget_tokens: FloatArray, choices: Choice
 
 
 def neighbours_of(budget_tokens: FloatArray, anchors: IntArray, choices: Choices) -> tuple[IntArray, FloatArray]:
-    """See `Router.neighbours`."""
+    """Do the work of `Router.neighbours`."""
     high = np.arange(len(budget_tokens))
     high[anchors[:, 0]] = anchors[:, 1]
     between = (

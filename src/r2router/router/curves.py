@@ -11,7 +11,7 @@ from r2router.types import Arm, BoolArray, Curve, Forecast, PathStep
 
 
 def path_of(arms: tuple[Arm, ...], scale: float, forecast: Forecast, usable: BoolArray | None) -> list[PathStep]:
-    """See `Router.path`; of a forecast of one query."""
+    """Do the work of `Router.path`, for a forecast of one query."""
     cost = forecast.cost if usable is None else np.where(usable, forecast.cost, np.inf)
     if not (np.isfinite(cost) & ~np.isnan(forecast.quality)).any():
         raise infeasible(arms, forecast, None, usable)

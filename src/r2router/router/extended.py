@@ -36,7 +36,6 @@ class ExtendedPredictor:
         self.arms, self.base, self._arrays = arms, base, arrays
 
     def predict(self, x: FloatArray) -> Forecast:
-        """See `Predictor.predict`."""
         a, first = self._arrays, self.base.predict(x)
         k = len(a["spread"])
         y = np.nan_to_num(first.quality) @ a["on_quality"] + x @ a["on_vector"] + a["bias"]
@@ -47,13 +46,11 @@ class ExtendedPredictor:
         return Forecast.of(self.arms, *(np.concatenate(pair, axis=1) for pair in zip(old, new, strict=True)))
 
     def arrays(self) -> dict[str, Any]:
-        """See `Predictor.arrays`."""
         kind = np.frombuffer(self.base.kind.encode(), dtype=np.uint8)
         return {"kind": kind, **self._arrays} | {_BASE + name: value for name, value in self.base.arrays().items()}
 
     @classmethod
     def from_arrays(cls, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> Self:
-        """See `Predictor.from_arrays`."""
         own = {name: value for name, value in arrays.items() if not name.startswith(_BASE)}
         kind = bytes(np.asarray(own.pop("kind", ()), dtype=np.uint8)).decode("ascii", "replace")
         if kind in ("", cls.kind) or any(

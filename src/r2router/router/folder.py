@@ -47,7 +47,7 @@ class _Manifest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def save(router: Router, folder: str | Path) -> None:
-    """See `Router.save`."""
+    """Do the work of `Router.save`."""
     if not isinstance(router.policy, AnyPolicy):
         name = type(router.policy).__name__
         raise PolicyError(
@@ -92,7 +92,7 @@ def save(router: Router, folder: str | Path) -> None:
 
 
 def load(folder: str | Path) -> Router:
-    """See `Router.load`."""
+    """Do the work of `Router.load`."""
     manifest, arrays = artifact.load(folder, _Manifest)
     pool = _saved_pool(folder, manifest)
     own = {k.removeprefix("predictor."): v for k, v in arrays.items() if k.startswith("predictor.")}

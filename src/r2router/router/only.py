@@ -59,13 +59,11 @@ class SelectedPredictor:
         return cls(arms, predictor, columns, doubt)
 
     def predict(self, x: FloatArray) -> Forecast:
-        """See `Predictor.predict`."""
         found = self.base.predict(x)
         quality, tokens, spread = (a[:, self.columns] for a in (found.quality, found.tokens, found.spread))
         return Forecast.of(self.arms, quality, tokens, np.hypot(spread, self.doubt) if self.doubt.any() else spread)
 
     def arrays(self) -> dict[str, Any]:
-        """See `Predictor.arrays`."""
         names = {"kind": self.base.kind, "arms": "\n".join(self.base.arms)}
         own: dict[str, Any] = {name: np.frombuffer(text.encode(), dtype=np.uint8) for name, text in names.items()}
         own |= {"columns": self.columns.astype(np.int64), "doubt": self.doubt}
@@ -73,7 +71,6 @@ class SelectedPredictor:
 
     @classmethod
     def from_arrays(cls, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> Self:
-        """See `Predictor.from_arrays`."""
         texts = {
             name: bytes(np.asarray(arrays.get(name, ()), dtype=np.uint8)).decode("utf-8", "replace")
             for name in ("kind", "arms")
@@ -93,7 +90,7 @@ def only(
     providers: str | Iterable[str] | None = None,
     like: Mapping[str, str | tuple[str, Prices]] | None = None,
 ) -> Router:
-    """See `Router.only`."""
+    """Do the work of `Router.only`."""
     if like:
         router = _with_stand_ins(router, like)
     own = {name for name, _ in router.facts.like}

@@ -158,7 +158,7 @@ def first_steps(
     require: Iterable[str],
     exclude: Iterable[str],
 ) -> Choices:
-    """See `Router.first_steps`."""
+    """Do the work of `Router.first_steps`."""
     evidence, policy = router.looks, router.resolve(policy)
     require, exclude = tuple(require), tuple(exclude)
     if (

@@ -120,7 +120,6 @@ class Question:
         return self.evidence is not None and self.evidence.plan.active
 
     def step(self, seen: Sequence[Answer]) -> Step:
-        """See `Router.step`."""
         arms = check_seen(self.router, seen)
         if not self.truth and any(answer.check is not None for answer in seen):
             checked = self.checked()

@@ -117,7 +117,6 @@ class Bubblewrap(Fence):
     def command(
         self, own: list[str], held: RunResources, work_mb: int, more: tuple[str, ...]
     ) -> tuple[list[str], tuple[int, ...]]:
-        """See `Fence.command`."""
         rules = held.file(call_filter())
         words = [
             self._tool(),
@@ -158,7 +157,6 @@ class Bubblewrap(Fence):
         return words, (rules,)
 
     def job(self, work_mb: int, files: int, more: tuple[str, ...]) -> dict[str, Any]:
-        """See `Fence.job`."""
         return {}
 
 
@@ -172,7 +170,6 @@ class UtilLinux(Fence):
     def command(
         self, own: list[str], held: RunResources, work_mb: int, more: tuple[str, ...]
     ) -> tuple[list[str], tuple[int, ...]]:
-        """See `Fence.command`."""
         words = [
             self._tool(1),
             "--pdeathsig",
@@ -193,7 +190,6 @@ class UtilLinux(Fence):
         return [*words, "--", *own], ()
 
     def job(self, work_mb: int, files: int, more: tuple[str, ...]) -> dict[str, Any]:
-        """See `Fence.job`."""
         column, _ = _MACHINES[platform.machine()]
         return {
             "binds": binds(more), "links": links(), "files_mb": work_mb, "files": files, "filter": call_filter(),

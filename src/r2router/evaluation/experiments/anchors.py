@@ -34,7 +34,6 @@ class Interpolated(msgspec.Struct, frozen=True):
     anchors: int
 
     def fit(self, x: FloatArray, table: Table) -> Predictor:
-        """See `Learner.fit`."""
         seen = anchor_arms(table.pool, self.anchors)
         inner = self.learner.fit(x, table.with_arms([table.arms[i] for i in seen]))
         return Between(table.arms, inner, *neighbours(table.pool, seen))

@@ -39,7 +39,6 @@ class Late(msgspec.Struct, frozen=True):
     graded: int
 
     def fit(self, x: FloatArray, table: Table) -> Predictor:
-        """See `Learner.fit`."""
         hidden = np.setdiff1d(np.arange(len(table)), _graded(table, self.graded))
         columns = _columns(table, self.model)
         arrays = {}
@@ -60,7 +59,6 @@ class AddedModel(msgspec.Struct, frozen=True):
     graded: int
 
     def fit(self, x: FloatArray, table: Table) -> Predictor:
-        """See `Learner.fit`."""
         others = [arm for arm in table.arms if arm.model != self.model]
         known = table.with_arms(others)
         if not self.graded:
@@ -80,7 +78,6 @@ class Placed(Unsaved):
         self._columns = np.array([arms.index(arm) for arm in inner.arms], dtype=np.intp)
 
     def predict(self, x: FloatArray) -> Forecast:
-        """See `Predictor.predict`."""
         made = self._inner.predict(x)
         wide = [np.full((len(x), len(self.arms)), np.nan) for _ in range(3)]
         for full, part in zip(wide, (made.quality, made.tokens, made.spread), strict=True):

@@ -83,7 +83,6 @@ class Chat(Dialect):
     cap = "max_tokens"
 
     def read(self, body: Members) -> Conversation:
-        """See `Dialect.read`."""
         found = Conversation()
         for message in dicts(body.get("messages")):
             content = message.get("content")
@@ -104,7 +103,6 @@ class Chat(Dialect):
         return found
 
     def ceilings(self, body: Members) -> Ceilings:
-        """See `Dialect.ceilings`."""
         reasoning, thinking = body.get("reasoning"), body.get("thinking")
         reasoning = reasoning if isinstance(reasoning, dict) else {}
         thinking = thinking if isinstance(thinking, dict) else {}
@@ -123,9 +121,7 @@ class Chat(Dialect):
         )
 
     def enforce(self, body: Members, sent: Enforcement, provider: Provider) -> None:
-        """See `Dialect.enforce`. The caller's own fields for the same are taken out: two of them could say different
-        things.
-        """
+        """Remove the caller's own fields for the same limit, as two fields could contradict each other."""
         if sent.max_tokens is not None:
             body.remove("max_tokens")
             body.remove("max_completion_tokens")
@@ -165,7 +161,6 @@ class Chat(Dialect):
             body.set("messages", messages.render())
 
     def watch(self) -> Watch:
-        """See `Dialect.watch`."""
         return ChatWatch()
 
     def broken(self, refused: Refused, request_id: str, watch: Watch) -> bytes:
@@ -173,7 +168,6 @@ class Chat(Dialect):
         return b"data: " + msgspec.json.encode(openai_error(refused)) + b"\n\n"
 
     def renamed(self, data: bytes, model: str) -> bytes:
-        """See `Dialect.renamed`."""
         body = Members(data)
         if "model" not in body:
             return data
@@ -181,7 +175,6 @@ class Chat(Dialect):
         return body.render()
 
     def ask_usage(self, body: Members) -> bool:
-        """See `Dialect.ask_usage`."""
         options = body.object("stream_options") or Members(b"{}")
         if options.get("include_usage") is True:
             return False

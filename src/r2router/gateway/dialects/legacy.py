@@ -21,7 +21,6 @@ class Completions(Chat):
     routed = False
 
     def read(self, body: Members) -> Conversation:
-        """See `Dialect.read`."""
         found = Conversation()
         prompt = body.get("prompt")
         found.human(
@@ -34,7 +33,6 @@ class Completions(Chat):
         return found
 
     def ceilings(self, body: Members) -> Ceilings:
-        """See `Dialect.ceilings`."""
         return Ceilings(max_tokens=Chat.ceilings(self, body).max_tokens or 16)  # what their documentation has for none
 
     def enforce(self, body: Members, sent: Enforcement, provider: Provider) -> None:
@@ -74,13 +72,10 @@ class Embeddings(Completions):
     path = "/embeddings"
 
     def read(self, body: Members) -> Conversation:
-        """See `Dialect.read`."""
         return Conversation()
 
     def ceilings(self, body: Members) -> Ceilings:
-        """See `Dialect.ceilings`."""
         return Ceilings(max_tokens=0)
 
     def watch(self) -> Watch:
-        """See `Dialect.watch`."""
         return EmbeddingsWatch()

@@ -103,11 +103,9 @@ class Messages(Dialect):
     shows_asked = True
 
     def error(self, refused: Refused, request_id: str) -> bytes:
-        """See `Dialect.error`."""
         return msgspec.json.encode(anthropic_error(refused, request_id))
 
     def read(self, body: Members) -> Conversation:
-        """See `Dialect.read`."""
         found = Conversation()
         for text in texts_of(body.get("system")):
             found.instruct(text)
@@ -148,7 +146,6 @@ class Messages(Dialect):
         return found
 
     def ceilings(self, body: Members) -> Ceilings:
-        """See `Dialect.ceilings`."""
         thinking, config = body.get("thinking"), body.get("output_config")
         thinking = thinking if isinstance(thinking, dict) else {}
         effort = config.get("effort") if isinstance(config, dict) else None
@@ -159,7 +156,6 @@ class Messages(Dialect):
         )
 
     def enforce(self, body: Members, sent: Enforcement, provider: Provider) -> None:
-        """See `Dialect.enforce`."""
         if sent.max_tokens is not None:
             body.put("max_tokens", sent.max_tokens)
         if sent.effort is not None:
@@ -188,7 +184,6 @@ class Messages(Dialect):
             body.put("system", f"{own}\n\n{sent.instruction}" if isinstance(own, str) and own else sent.instruction)
 
     def watch(self) -> Watch:
-        """See `Dialect.watch`."""
         return MessagesWatch()
 
     def broken(self, refused: Refused, request_id: str, watch: Watch) -> bytes:
@@ -196,7 +191,7 @@ class Messages(Dialect):
         return b"event: error\ndata: " + msgspec.json.encode(anthropic_error(refused, request_id)) + b"\n\n"
 
     def renamed(self, data: bytes, model: str) -> bytes:
-        """See `Dialect.renamed`. Of a stream the first event names it."""
+        """In a stream, only the first event carries the model's name."""
         body = Members(data)
         inner = body.object("message")
         if inner is not None and "model" in inner:

@@ -88,7 +88,6 @@ class Responses(Dialect):
     cap = "max_output_tokens"
 
     def read(self, body: Members) -> Conversation:
-        """See `Dialect.read`."""
         found = Conversation()
         if isinstance(said := body.get("instructions"), str):
             found.instruct(said)
@@ -116,7 +115,6 @@ class Responses(Dialect):
         return found
 
     def ceilings(self, body: Members) -> Ceilings:
-        """See `Dialect.ceilings`."""
         reasoning = body.get("reasoning")
         effort = reasoning.get("effort") if isinstance(reasoning, dict) else None
         return Ceilings(
@@ -126,7 +124,7 @@ class Responses(Dialect):
         )
 
     def enforce(self, body: Members, sent: Enforcement, provider: Provider) -> None:
-        """See `Dialect.enforce`. Raises `ConfigError` for thinking tokens at a provider that has no field for them
+        """Raises `ConfigError` for thinking tokens at a provider that has no field for them
         here.
         """
         if sent.max_tokens is not None:
@@ -162,7 +160,6 @@ class Responses(Dialect):
         body.set("reasoning", inner.render())
 
     def watch(self) -> Watch:
-        """See `Dialect.watch`."""
         return ResponsesWatch()
 
     def broken(self, refused: Refused, request_id: str, watch: Watch) -> bytes:
@@ -175,7 +172,6 @@ class Responses(Dialect):
         return b"event: response.failed\ndata: " + body + b"\n\n"
 
     def renamed(self, data: bytes, model: str) -> bytes:
-        """See `Dialect.renamed`."""
         body = Members(data)
         inner = body.object("response")
         if inner is not None and "model" in inner:

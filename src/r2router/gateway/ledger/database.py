@@ -118,41 +118,33 @@ class SQLite:
             self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
     def begin(self) -> None:
-        """As of `Database`."""
         self.rows("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
-        """As of `Database`."""
         self.rows("COMMIT")
 
     def rollback(self) -> None:
-        """As of `Database`."""
         with suppress(sqlite3.Error):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
 
     def rows(self, statement: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
-        """As of `Database`."""
         try:
             return self._connection.execute(statement, parameters).fetchall()
         except sqlite3.Error as error:
             raise _failed(error) from None
 
     def reads(self, queries: Sequence[tuple[str, Parameters]]) -> list[list[tuple[Any, ...]]]:
-        """As of `Database`."""
         return [self.rows(statement, parameters) for statement, parameters in queries]
 
     def writes(self, changes: Sequence[tuple[str, Sequence[Parameters]]]) -> None:
-        """As of `Database`."""
         for statement, parameters in changes:
             self.many(statement, parameters)
 
     def version(self) -> int | None:
-        """As of `Database`."""
         return int(self.rows("PRAGMA data_version")[0][0])
 
     def many(self, statement: str, parameters: Sequence[Parameters]) -> None:
-        """As of `Database`."""
         try:
             if len(parameters) == 1:
                 self._connection.execute(statement, parameters[0])
@@ -162,7 +154,6 @@ class SQLite:
             raise _failed(error) from None
 
     def close(self) -> None:
-        """As of `Database`."""
         with suppress(sqlite3.Error):
             self._connection.close()
 

@@ -46,20 +46,16 @@ class PostgreSQL:
             ) from None
 
     def begin(self) -> None:
-        """As of `Database`: psycopg begins with the first statement."""
+        """Do nothing: psycopg begins a transaction at the first statement."""
 
     def commit(self) -> None:
-        """As of `Database`."""
         self._run(self._connection.commit)
 
     def rollback(self) -> None:
-        """As of `Database`."""
         with suppress(self._psycopg.Error):
             self._connection.rollback()
 
     def rows(self, statement: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
-        """As of `Database`."""
-
         def run() -> list[tuple[Any, ...]]:
             cursor = self._connection.execute(_theirs(statement), parameters or None)
             return cursor.fetchall() if cursor.description else []
@@ -67,7 +63,7 @@ class PostgreSQL:
         return self._run(run)
 
     def reads(self, queries: Sequence[tuple[str, Parameters]]) -> list[list[tuple[Any, ...]]]:
-        """As of `Database`, in one round trip."""
+        """Done in one round trip to the server."""
 
         def run() -> list[list[tuple[Any, ...]]]:
             with self._connection.pipeline():
@@ -81,7 +77,7 @@ class PostgreSQL:
         return found
 
     def writes(self, changes: Sequence[tuple[str, Sequence[Parameters]]]) -> None:
-        """As of `Database`, in one round trip."""
+        """Done in one round trip to the server."""
 
         def run() -> None:
             with self._connection.pipeline():
@@ -92,12 +88,10 @@ class PostgreSQL:
         self._run(run)
 
     def version(self) -> int | None:
-        """As of `Database`: it is not known."""
+        """Always None: this class does not know whether somebody else wrote."""
         return None
 
     def many(self, statement: str, parameters: Sequence[Parameters]) -> None:
-        """As of `Database`."""
-
         def run() -> None:
             with self._connection.cursor() as cursor:
                 if len(parameters) == 1:
@@ -108,7 +102,6 @@ class PostgreSQL:
         self._run(run)
 
     def close(self) -> None:
-        """As of `Database`."""
         with suppress(self._psycopg.Error):
             self._connection.close()
 

@@ -41,11 +41,9 @@ class ChatReader(Reader):
         self._calls: dict[Any, int] = {}
 
     def event(self, name: bytes, body: dict[str, Any]) -> Iterator[Event]:
-        """See `Reader.event`."""
         return self._read(body, "delta")
 
     def whole(self, body: dict[str, Any]) -> Iterator[Event]:
-        """See `Reader.whole`."""
         yield from self._read(body, "message")
         yield Closed()
 
@@ -120,7 +118,7 @@ class ChatWriter(Writer):
         self._bare: dict[int, bool] = {}  # whether a call has no arguments so far
 
     def stream(self, event: Event) -> Iterator[bytes]:
-        """See `Writer.stream`. The first chunk names the role; the usage comes last, for those who asked."""
+        """The first chunk names the role. The usage comes last, and only for clients that asked for it."""
         self.note(event)
         match event:
             case Words(kind, text) if kind in _FIELDS:
@@ -154,7 +152,6 @@ class ChatWriter(Writer):
         return sse({**self._head(), "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
 
     def reply(self, events: Iterable[Event]) -> dict[str, Any]:
-        """See `Writer.reply`."""
         said: dict[str, list[str]] = {}
         calls: dict[int, dict[str, Any]] = {}
         for event in events:

@@ -39,7 +39,6 @@ class MessagesReader(Reader):
         self._usage: dict[str, Any] = {}
 
     def event(self, name: bytes, body: dict[str, Any]) -> Iterator[Event]:
-        """See `Reader.event`."""
         match body.get("type"):
             case "message_start" if isinstance(message := body.get("message"), dict):
                 yield Begin(str(message.get("id") or ""), str(message.get("model") or ""))
@@ -63,7 +62,6 @@ class MessagesReader(Reader):
                 yield Closed()
 
     def whole(self, body: dict[str, Any]) -> Iterator[Event]:
-        """See `Reader.whole`."""
         yield Begin(str(body.get("id") or ""), str(body.get("model") or ""))
         content = body.get("content")
         for index, block in enumerate(content if isinstance(content, list) else ()):
@@ -117,7 +115,6 @@ class MessagesWriter(Writer):
         self._later: dict[int, tuple[Calling, list[str]]] = {}  # calls that came before the one before them was whole
 
     def stream(self, event: Event) -> Iterator[bytes]:
-        """See `Writer.stream`."""
         self.note(event)
         if not self._begun and not isinstance(event, Begin):
             yield from self._start()
@@ -207,7 +204,6 @@ class MessagesWriter(Writer):
         return _usage(self.usage)
 
     def reply(self, events: Iterable[Event]) -> dict[str, Any]:
-        """See `Writer.reply`."""
         blocks: list[dict[str, Any]] = []
         arguments: dict[int, str] = {}
         calls: dict[int, dict[str, Any]] = {}

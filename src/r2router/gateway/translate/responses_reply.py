@@ -31,7 +31,6 @@ class ResponsesReader(Reader):
         self._refused = False
 
     def event(self, name: bytes, body: dict[str, Any]) -> Iterator[Event]:
-        """See `Reader.event`."""
         kind, index = body.get("type"), body.get("output_index")
         index = index if type(index) is int else 0
         match kind:
@@ -60,7 +59,6 @@ class ResponsesReader(Reader):
                 yield from self._end(response)
 
     def whole(self, body: dict[str, Any]) -> Iterator[Event]:
-        """See `Reader.whole`."""
         yield Begin(str(body.get("id") or ""), str(body.get("model") or ""))
         output = body.get("output")
         for index, item in enumerate(output if isinstance(output, list) else ()):
@@ -112,7 +110,6 @@ class ResponsesWriter(Writer):
         self._calls: dict[int, int] = {}  # key of a call -> its place in the output
 
     def stream(self, event: Event) -> Iterator[bytes]:
-        """See `Writer.stream`."""
         self.note(event)
         if not self._begun:
             self._begun = True
@@ -148,7 +145,6 @@ class ResponsesWriter(Writer):
                 yield from self._finish()
 
     def reply(self, events: Iterable[Event]) -> dict[str, Any]:
-        """See `Writer.reply`."""
         for event in events:
             for _ in self.stream(event):
                 pass
