@@ -93,13 +93,13 @@ def _run(name: str, table: str, small: bool, *, cache: Any, task: str | None = N
 
 def _words(found: Any) -> list[str]:
     """What a report says of ours against the baselines, in sentences."""
-    from r2router.report.findings import Words
+    from r2router.report.findings import Paragraph
 
     return [
         part.text
         for section in found.sections
         for part in section.parts
-        if isinstance(part, Words) and "ahead" in part.text
+        if isinstance(part, Paragraph) and "ahead" in part.text
     ]
 
 

@@ -121,7 +121,7 @@ def of_task(
     """The promises on one task, with the arms that were seen there."""
     import numpy as np
 
-    from r2router.prompts.savings import ALL, Given, domains_of
+    from r2router.prompts.savings import ALL, PromptForecasts, domains_of
     from r2router.types import Forecast
 
     part = Forecast(
@@ -136,7 +136,7 @@ def of_task(
     order = np.argsort(price, kind="stable")
     index, found = np.arange(len(rows)), []
     for now in dict.fromkeys(int(order[int(at * (len(order) - 1))]) for at in (1.0, 0.75, 0.5)):
-        given = Given(part, now, {ALL: np.arange(len(arms))}, domains, graded, kept=none())
+        given = PromptForecasts(part, now, {ALL: np.arange(len(arms))}, domains, graded, kept=none())
         for way in given.ways():
             q, c = part.quality[index, way.arm], part.cost[index, way.arm]
             y, d = real[0][index, way.arm], real[1][index, way.arm]

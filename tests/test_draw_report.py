@@ -21,7 +21,7 @@ from r2router.errors import MissingExtra
 from r2router.figure import Figure
 from r2router.report import Style, plot_png, plot_svg, report_page, report_text
 from r2router.report.cells import NOTHING, cells, count, number
-from r2router.report.findings import Findings, Grid, GridRow, Plot, Section, Series, Words
+from r2router.report.findings import Findings, Grid, GridRow, Paragraph, Plot, Section, Series
 from r2router.report.place import NARROW, WIDE, Place, Size, labels
 from r2router.report.plots import plot_chart
 from r2router.report.svg import svg
@@ -77,9 +77,9 @@ def found(simulated: bool = False, text: str = "") -> Findings:
         question=f"We asked.{text}",
         answers=(f"Yes, by 0.02.{text}", "Not on one task."),
         sections=(
-            Section(f"Curves{text}", (curve_plot(name=f"method{text}"), Words(f"Some words.{text}\n\nAnd more."))),
+            Section(f"Curves{text}", (curve_plot(name=f"method{text}"), Paragraph(f"Some words.{text}\n\nAnd more."))),
             Section("Table", (grid(title=f"Figures{text}", about=f"About{text}"),)),
-            Section(f"Details{text}", (Words("For reviewers."),), folded=True),
+            Section(f"Details{text}", (Paragraph("For reviewers."),), folded=True),
         ),
         sources=((f"outcomes.parquet{text}", "0123456789abcdef" * 4),),
         settings={"seed": 3, "split": {"test": 0.2}, f"k{text}": text},

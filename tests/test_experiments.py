@@ -28,7 +28,7 @@ from r2router.metrics.score import Outcomes
 from r2router.pool.pool import Pool
 from r2router.predict.linear import Ridge
 from r2router.report import report_page
-from r2router.report.findings import Findings, Grid, GridRow, Plot, Words
+from r2router.report.findings import Findings, Grid, GridRow, Paragraph, Plot
 from r2router.table.table import Table
 from r2router.types import Arm, Budget, FloatArray, Model, Prices
 
@@ -403,7 +403,7 @@ def test_no_experiment_fails_without_words_or_says_what_is_no_number(name: str, 
 
 def check_words(found: Findings) -> None:
     assert found.answers
-    said = " ".join((*found.answers, *(p.text for s in found.sections for p in s.parts if isinstance(p, Words))))
+    said = " ".join((*found.answers, *(p.text for s in found.sections for p in s.parts if isinstance(p, Paragraph))))
     assert not re.search(r"\bnan\b|\binf\b|0 of 0", said), said
     json.dumps(found.to_dict(), allow_nan=False)
     assert "<html" in report_page(found)

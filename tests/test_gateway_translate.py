@@ -38,10 +38,10 @@ from r2router.gateway.frames import Frames, parse
 from r2router.gateway.request import Call, read_call
 from r2router.gateway.splice import Members
 from r2router.gateway.step import edited
-from r2router.gateway.tap import Mask
-from r2router.gateway.translate import loss, translated, turning
+from r2router.gateway.tap import StreamMask
+from r2router.gateway.translate import loss, reply_translator, translated
 from r2router.gateway.translate.chat_reply import ChatReader
-from r2router.gateway.translate.reply import Arguments, Calling
+from r2router.gateway.translate.reply import ArgumentsDelta, ToolCallStart
 from r2router.types import Budget, Model, Provider
 
 GOLDEN = Path(__file__).parent / "golden" / "translate"
@@ -68,10 +68,10 @@ def came_out(case: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"sent": json.loads(translated(call, end, MODEL, PROVIDER).render())}
     if "reply" in case:
         found["returned"] = json.loads(
-            turning(call, end, shown=None, input_tokens=7).whole(json.dumps(case["reply"]).encode())
+            reply_translator(call, end, shown=None, input_tokens=7).whole(json.dumps(case["reply"]).encode())
         )
     if "stream" in case:
-        turn = turning(call, end, shown=None, input_tokens=7)
+        turn = reply_translator(call, end, shown=None, input_tokens=7)
         out = b"".join(
             turn.event(name.encode(), (said if isinstance(said, str) else json.dumps(said)).encode())
             for name, said in case["stream"]
@@ -188,7 +188,7 @@ def pieces(*calls: dict[str, Any]) -> list[Any]:
         e
         for c in calls
         for e in reader.event(b"", {"choices": [{"delta": {"tool_calls": [c]}}]})
-        if isinstance(e, (Calling, Arguments))
+        if isinstance(e, (ToolCallStart, ArgumentsDelta))
     ]
 
 
@@ -211,12 +211,12 @@ def pieces(*calls: dict[str, Any]) -> list[Any]:
 )  # fmt: skip
 def test_trap_13_calls_of_tools_are_told_apart(calls: list[dict[str, Any]]) -> None:
     found = pieces(*calls)
-    assert [(e.key, e.id, e.name) for e in found if isinstance(e, Calling)] == [(0, "a", "f"), (1, "b", "g")]
-    assert "".join(e.text for e in found if isinstance(e, Arguments) and e.key == 0) == "{}"
+    assert [(e.key, e.id, e.name) for e in found if isinstance(e, ToolCallStart)] == [(0, "a", "f"), (1, "b", "g")]
+    assert "".join(e.text for e in found if isinstance(e, ArgumentsDelta) and e.key == 0) == "{}"
 
 
 def test_calls_that_come_at_once_are_written_one_after_the_other() -> None:
-    turn = turning(call_of("messages", asking("messages", stream=True)), "chat", shown=None, input_tokens=1)
+    turn = reply_translator(call_of("messages", asking("messages", stream=True)), "chat", shown=None, input_tokens=1)
     calls = [
         {"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x":'}}, {"index": 1, "id": "b",
         "function": {"name": "g",
@@ -461,7 +461,7 @@ def test_trap_20_a_role_that_an_older_server_does_not_know(fake: FakeProvider) -
 def test_a_secret_is_masked_however_it_is_cut(parts: list[bytes], cuts: list[int]) -> None:
     secret = b"sk-abcabcabd"
     whole = secret.join(parts)
-    mask, out, at = Mask(secret), b"", 0
+    mask, out, at = StreamMask(secret), b"", 0
     for cut in [*sorted(c for c in cuts if c < len(whole)), len(whole)]:
         out += mask.feed(whole[at:cut])
         at = max(at, cut)

@@ -12,12 +12,12 @@ import pytest
 
 from r2router.errors import ConfigError, MissingExtra, SaveError
 from r2router.report.file import check_report, write_report
-from r2router.report.findings import Findings, Plot, Section, Series, Words
+from r2router.report.findings import Findings, Paragraph, Plot, Section, Series
 
 
 def found(plots: int = 1) -> Findings:
     drawn = tuple(Plot(f"plot {i}", "x", "y", (Series("a", (1.0, 2.0), (0.1, 0.2)),)) for i in range(plots))
-    return Findings("study", "A study", "Why?", ("Because.",), (Section("s", (*drawn, Words("w"))),))
+    return Findings("study", "A study", "Why?", ("Because.",), (Section("s", (*drawn, Paragraph("w"))),))
 
 
 def test_the_ending_tells_what_is_written(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ async def collect(
     What a provider or a model refuses is no exception but in `Status.stopped`. Raises `SaveError` where the journal
     cannot be written.
     """
-    run = _Run(
+    run = _Collection(
         plan,
         journal,
         engine,
@@ -99,7 +99,7 @@ async def collect(
     return run.status
 
 
-class _Run:
+class _Collection:
     def __init__(
         self,
         plan: CollectionPlan,

@@ -21,7 +21,7 @@ _reply = msgspec.msgpack.Decoder(Reply)
 _failure = msgspec.msgpack.Decoder(Failure)
 
 
-class _Caller:
+class _UpstreamActor:
     """One actor: an `Upstream` of its own, with its share of every provider's concurrency. Values cross as bytes."""
 
     def __init__(self, providers: bytes) -> None:
@@ -53,7 +53,7 @@ class RayEngine:
         share = {n: msgspec.structs.replace(p, concurrency=-(-p.concurrency // count)) for n, p in providers.items()}
         maximum = sum(p.concurrency for p in share.values()) + len(share) + 1
         settings = msgspec.msgpack.encode(share)
-        caller: Any = self._ray.remote(_Caller)
+        caller: Any = self._ray.remote(_UpstreamActor)
         self._actors = [
             caller.options(max_concurrency=maximum, num_cpus=0, scheduling_strategy="SPREAD").remote(settings)
             for _ in range(count)

@@ -23,7 +23,7 @@ from r2router.cascade.evidence import (
     pair_features,
     probability,
 )
-from r2router.cascade.replay import AnswerFeatures, Run, replay
+from r2router.cascade.replay import AnswerFeatures, CascadeRuns, replay
 from r2router.cascade.resume import Resumes
 from r2router.cascade.signals import NAMES, agreement
 from r2router.cascade.spec import Cascade
@@ -328,6 +328,6 @@ def _plan(
 _NOTHING = "no query has answers that can be priced: no cascade, the router decides alone"
 
 
-def _of(run: Run, values: FloatArray) -> FloatArray:
+def _of(run: CascadeRuns, values: FloatArray) -> FloatArray:
     found: FloatArray = np.nan_to_num(values[np.arange(len(values)), np.maximum(run.accepted, 0)]) * (run.accepted >= 0)
     return found

@@ -79,7 +79,7 @@ class AnswerFeatures:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Run:
+class CascadeRuns:
     """What cascades did on n queries. arms: (n, steps) asked, in order, -1 for none. accepted: (n,) the arm whose
     answer was accepted.
 
@@ -127,7 +127,7 @@ def replay(  # noqa: PLR0913 - what a cascade knows, by name
     usable: np.ndarray | None = None,
     resumes: Resumes | None = None,
     tokens: FloatArray | None = None,
-) -> Run:
+) -> CascadeRuns:
     """The cascades of n queries.
 
     quality, cost: (n, arms) forecasts. ratio: (n, arms) log likelihood ratios of the answers. cap: most US dollars of
@@ -159,7 +159,7 @@ def replay(  # noqa: PLR0913 - what a cascade knows, by name
         beliefs.see(active, arm, ratio[active, arm], seen.words[active, arm], seen.value[active, arm], step)
     chance = np.nan_to_num(beliefs.chance, nan=-1.0)
     place = chance.argmax(axis=1)
-    return Run(asked, asked[np.arange(n), place], chance[np.arange(n), place])
+    return CascadeRuns(asked, asked[np.arange(n), place], chance[np.arange(n), place])
 
 
 def ratios(evidence: Evidence, x: FloatArray, quality: FloatArray, seen: AnswerFeatures) -> FloatArray:

@@ -14,7 +14,7 @@ from r2router.cli.screen import note, say, style
 if TYPE_CHECKING:
     from r2router.figure import Figure
     from r2router.gateway.ledger.rows import Row
-    from r2router.gateway.spend import Against, Held, Spend, SpendRow
+    from r2router.gateway.spend import Against, Spend, SpendRow, TargetStatus
     from r2router.types import Prices
 
 ledger_option = click.option(
@@ -171,7 +171,7 @@ def against_words(against: Against) -> str:
     return f"{words} Forecast quality: {_between(against.quality, 1, '')} compared with it."
 
 
-def held_words(held: Held) -> str:
+def held_words(held: TargetStatus) -> str:
     """What a preset holds, in a sentence."""
     money, unit = {"cost": ("$", " per 1,000 requests"), "day": ("$", " per day"), "quality": ("", " mean score")}[
         held.kind

@@ -156,13 +156,13 @@ def _check_named(url: str) -> None:
     )
 
 
-class _Row(msgspec.Struct):
+class _EmbeddingRow(msgspec.Struct):
     index: int
     embedding: list[float]
 
 
 class _EmbeddingsReply(msgspec.Struct):
-    data: list[_Row]
+    data: list[_EmbeddingRow]
 
 
 _decoder = msgspec.json.Decoder(_EmbeddingsReply)

@@ -38,7 +38,7 @@ def post_json(
     for attempt in range(1, max(1, attempts) + 1):
         wait = min(backoff_s * 2 ** (attempt - 1), LONGEST_WAIT_S)
         try:
-            with _Watch(timeout_s) as watch, watch.opener().open(request, timeout=timeout_s) as response:
+            with _Deadline(timeout_s) as watch, watch.opener().open(request, timeout=timeout_s) as response:
                 reply = _read(response, max_bytes)
                 watch.check()
                 return reply
@@ -75,7 +75,7 @@ def _read(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
     return bytes(reply)
 
 
-class _Watch:
+class _Deadline:
     """Ends an attempt when its time is over, however often the endpoint sends a byte: `over` says that it did.
 
     A timeout of urllib is one of each read alone.
@@ -89,7 +89,7 @@ class _Watch:
         )
         self._timer.daemon = True
 
-    def __enter__(self) -> _Watch:
+    def __enter__(self) -> _Deadline:
         self._timer.start()
         return self
 

@@ -54,7 +54,7 @@ def load_encoder(spec: str) -> Encoder:
     return factory(argument)
 
 
-class Given:
+class GivenVectors:
     """Stands for vectors that r2router cannot make itself; a router trained on them has to be handed them."""
 
     dim = 0
@@ -103,7 +103,7 @@ def _wordllama(argument: str) -> Encoder:
 def _given(argument: str) -> Encoder:
     if not argument:
         raise ConfigError("encoder 'given' needs a name for the vectors, as in given:qwen3-0.6b")
-    return Given(argument)
+    return GivenVectors(argument)
 
 
 ENCODERS: dict[str, Callable[[str], Encoder]] = {

@@ -15,7 +15,7 @@ from itertools import combinations, product
 import numpy as np
 
 from r2router.cascade.evidence import Beliefs, log_odds, probability
-from r2router.cascade.replay import Run
+from r2router.cascade.replay import CascadeRuns
 from r2router.cascade.signals import WORDS, agreement
 from r2router.cascade.value import Terms
 from r2router.evaluation.cascades import FixedSettings, Played, truth_of
@@ -43,7 +43,7 @@ Tried = tuple[FloatArray, FloatArray]
 """(n,) what one way of asking cost and gave on each query."""
 
 
-def played_rivals(game: Played) -> dict[str, list[Run]]:
+def played_rivals(game: Played) -> dict[str, list[CascadeRuns]]:
     """What cascade routing does, and an oracle that looks, for each value of a right answer."""
     evidence, ratio = truth_of(game)
     return {
@@ -192,7 +192,7 @@ def _alike(game: Played, one: int, other: int) -> FloatArray:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def cascade_routing(game: Played, usd: float) -> Run:
+def cascade_routing(game: Played, usd: float) -> CascadeRuns:
     """Dekoninck et al.: of all sets of arms that hold those asked already, find the one with the best expected maximum
     less its price; ask the cheapest of its arms, and stop where it is the set that was asked.
 
@@ -219,7 +219,7 @@ def cascade_routing(game: Played, usd: float) -> Run:
         )
     chance = np.nan_to_num(beliefs.chance, nan=-1.0)
     place = chance.argmax(axis=1)
-    return Run(asked, asked[np.arange(n), place], chance[np.arange(n), place])
+    return CascadeRuns(asked, asked[np.arange(n), place], chance[np.arange(n), place])
 
 
 def _spreads(game: Played) -> FloatArray:

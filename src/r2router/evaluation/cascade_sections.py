@@ -10,14 +10,14 @@ from typing import Any
 from r2router.evaluation.cascades import CASCADE, ROUTING, CascadeFigures
 from r2router.evaluation.tables_and_plots import LABELS, RANGES, REQUESTS, deferral_plot, grid, signed
 from r2router.figure import Figure
-from r2router.report.findings import Grid, GridRow, Section, Words
+from r2router.report.findings import Grid, GridRow, Paragraph, Section
 
 _SHOWN = ("area", "gap_closed", "peak", "cost_at_keep", "cost_at_100")
 
 
 def section_of(found: CascadeFigures, title: str = "Looking at answers: the cascade") -> Section:
     """The whole of it. Money is US dollars per 1,000 requests."""
-    parts: list[Any] = [Words(sentence(found))]
+    parts: list[Any] = [Paragraph(sentence(found))]
     parts += [_curves(found), _figures(found), _differences(found), _settings(found)]
     if found.tasks:
         parts.append(_tasks(found))

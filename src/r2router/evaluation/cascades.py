@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from r2router.cascade.evidence import MIN_PROBABILITY, Evidence, log_odds
-from r2router.cascade.replay import AnswerFeatures, Run, ratios, replay
+from r2router.cascade.replay import AnswerFeatures, CascadeRuns, ratios, replay
 from r2router.cascade.resume import Resumes
 from r2router.cascade.value import Terms
 from r2router.evaluation.router_forecasts import EvaluatedTable
@@ -77,7 +77,7 @@ class Played:
         evidence: Evidence | None = None,
         ratio: FloatArray | None = None,
         maximum: int | None = None,
-    ) -> Run:
+    ) -> CascadeRuns:
         """The cascades of all queries under one policy."""
         return replay(
             evidence or self.evidence,
@@ -92,7 +92,7 @@ class Played:
             tokens=self.tokens,
         )
 
-    def settings(self, runs: list[Run]) -> FixedSettings:
+    def settings(self, runs: list[CascadeRuns]) -> FixedSettings:
         """What runs cost and gave; arms that go on from an answer cost what they add."""
         each, cost = np.arange(len(self.usable)), np.nan_to_num(self.outcomes.cost)
         paid = [run.paid(cost, self.resumes, self.used) for run in runs]
@@ -229,7 +229,7 @@ def cascades(
 
 def figures_of(
     game: Played,
-    runs: list[Run],
+    runs: list[CascadeRuns],
     found: Mapping[str, Method | Sequence[Method]],
     tasks: Sequence[str],
     resamples: int,
@@ -255,7 +255,7 @@ class _Marks:
     worse: BoolArray
 
 
-def _marks(game: Played, run: Run) -> _Marks:
+def _marks(game: Played, run: CascadeRuns) -> _Marks:
     each = np.arange(len(run.accepted))
     got = game.right[each, run.accepted]
     asked = np.where(run.arms >= 0, np.take_along_axis(game.right, np.maximum(run.arms, 0), axis=1), -1.0)
@@ -275,7 +275,7 @@ def _marks(game: Played, run: Run) -> _Marks:
 _SAME = 1e-9
 
 
-def _line(game: Played, run: Run, usd: float) -> SettingLine:
+def _line(game: Played, run: CascadeRuns, usd: float) -> SettingLine:
     each, marks, latency = np.arange(len(run.accepted)), _marks(game, run), game.seen.latency
     whole = run.paid(latency)
     timed = np.isfinite(whole)
@@ -298,7 +298,11 @@ _TIMED = 0.9  # share of the queries whose calls must all have a time
 
 
 def _by_task(
-    tasks: Sequence[str], found: Mapping[str, Method | Sequence[Method]], game: Played, runs: list[Run], seed: int
+    tasks: Sequence[str],
+    found: Mapping[str, Method | Sequence[Method]],
+    game: Played,
+    runs: list[CascadeRuns],
+    seed: int,
 ) -> tuple[TaskOfCascade, ...]:
     if len(set(tasks)) < 2:
         return ()

@@ -19,7 +19,7 @@ from r2router.evaluation.verdicts import VERDICTS
 from r2router.figure import Figure
 from r2router.metrics.frontier import envelope_at
 from r2router.metrics.score import KEEP
-from r2router.report.findings import Findings, Grid, GridRow, Plot, Section, Series, Words
+from r2router.report.findings import Findings, Grid, GridRow, Paragraph, Plot, Section, Series
 from r2router.text import money
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _sections(report: Report) -> list[Section]:
     sections += [
         Section("Which arms it uses", (_shares(report),), folded=True),
         Section("How good the forecasts are", tuple(_forecasts(report)), folded=True),
-        Section("What the words mean", (Words(_MEANINGS.strip()),), folded=True),
+        Section("What the words mean", (Paragraph(_MEANINGS.strip()),), folded=True),
     ]
     return sections
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from r2router.evaluation.report_sections import tasks_grid
 from r2router.evaluation.sentences import answers_of
 from r2router.evaluation.tables_and_plots import MIN_QUERIES, grid
-from r2router.report.findings import Findings, Part, Section, Words
+from r2router.report.findings import Findings, Paragraph, Part, Section
 from r2router.text import money
 
 if TYPE_CHECKING:
@@ -69,5 +69,5 @@ def _sections(report: Report) -> list[Section]:
     if len(shown) < len(report.tasks):
         small = len(report.tasks) - len(shown)
         why = f"fewer than {MIN_QUERIES} queries, or no arm seen on nearly all"
-        parts.append(Words(f"{small} of {len(report.tasks)} tasks are not shown: {why}."))
+        parts.append(Paragraph(f"{small} of {len(report.tasks)} tasks are not shown: {why}."))
     return [*sections, Section("Tasks", tuple(parts))] if parts else sections

@@ -15,7 +15,7 @@ from r2router.gateway.splice import encoded
 from r2router.gateway.step import Plan, PlannedStep, body_for
 from r2router.gateway.tap import Tap
 from r2router.gateway.traces import NOTHING, Span
-from r2router.gateway.translate import turning
+from r2router.gateway.translate import reply_translator
 from r2router.gateway.upstreams import BrokenOff, Caller, Exchange, Unreached, request_headers
 from r2router.upstream.wire import said
 
@@ -25,7 +25,7 @@ _MAX_ERROR = 1 << 20
 
 
 @dataclass
-class Held:
+class BegunReply:
     """A reply that has begun, and goes to the client from here on. first: what is to be sent of it. done: whether that
     is all of it.
     """
@@ -39,17 +39,17 @@ class Held:
 
 
 @dataclass
-class Whole:
+class WholeReply:
     """A reply of which all came, as `held.first`. fits: false where it is too long to be kept, so that the rest is
     still to come.
     """
 
-    held: Held
+    held: BegunReply
     fits: bool = True
 
 
 @dataclass
-class Lost:
+class FailedAttempt:
     """An attempt that gave nothing. status: of HTTP, or of ours where none came. body, headers: the provider's, empty
     where none came.
 
@@ -81,10 +81,10 @@ class Attempts:
         self._client, self._shown = client, shown
         self.trace: Callable[[PlannedStep], Span] = lambda step: NOTHING
         self._bounds: Bounds = setting.config.limits
-        self.abandoned: tuple[Held, PlannedStep] | None = None
+        self.abandoned: tuple[BegunReply, PlannedStep] | None = None
         """A reply that had begun when its client left."""
 
-    async def make(self, step: PlannedStep, deadline: float, *, usage: bool) -> Held | Lost:
+    async def make(self, step: PlannedStep, deadline: float, *, usage: bool) -> BegunReply | FailedAttempt:
         """Ask the arm of a step. deadline: of the loop's clock, for the first byte. usage: whether a stream is to
         report its own.
         """
@@ -95,14 +95,14 @@ class Attempts:
             span.failed("cancelled")
             span.end()
             raise
-        if isinstance(found, Held):
+        if isinstance(found, BegunReply):
             found.tap.span = span  # which ends when the answer is billed
         else:
             span.failed(str(found.status), found.message)
             span.end()
         return found
 
-    async def _make(self, step: PlannedStep, deadline: float, *, usage: bool) -> Held | Lost:
+    async def _make(self, step: PlannedStep, deadline: float, *, usage: bool) -> BegunReply | FailedAttempt:
         body, surplus = body_for(self._call, step, usage=usage)
         headers = request_headers(
             self._client,
@@ -113,13 +113,13 @@ class Attempts:
         url = step.provider.base_url.rstrip("/") + step.dialect.path
         wait_s = min(step.provider.first_byte_s, deadline - asyncio.get_running_loop().time())
         if wait_s <= 0:
-            return Lost("return", 504, "no model answered in time (limits.deadline_s)")
+            return FailedAttempt("return", 504, "no model answered in time (limits.deadline_s)")
         try:
             exchange = await self._caller.post(url, body, headers, step.provider, wait_s)
         except Unreached as error:
             status = 504 if error.timeout else 502
             name = step.model.provider
-            return Lost(
+            return FailedAttempt(
                 "next",
                 status,
                 f"provider {name!r} {error.message}",
@@ -134,12 +134,12 @@ class Attempts:
             exchange.close(whole=False)
             raise
 
-    async def whole(self, step: PlannedStep, deadline: float) -> Whole | Lost:
+    async def whole(self, step: PlannedStep, deadline: float) -> WholeReply | FailedAttempt:
         """As `make`, with all of the reply before anything of it goes to the client."""
         found = await self.make(step, deadline, usage=True)
-        if isinstance(found, Lost) and found.action == "plain":
+        if isinstance(found, FailedAttempt) and found.action == "plain":
             found = await self.make(step, deadline, usage=False)
-        if isinstance(found, Lost):
+        if isinstance(found, FailedAttempt):
             return found
         held, tap = found, found.tap
         try:
@@ -150,7 +150,7 @@ class Attempts:
                         first += tap.feed(chunk)
                         if len(first) > _MAX_WHOLE:
                             held.first = bytes(first)
-                            return Whole(held, fits=False)
+                            return WholeReply(held, fits=False)
                 first += tap.end()
                 held.exchange.close(whole=True)
             held.first, held.done = bytes(first), True
@@ -165,9 +165,9 @@ class Attempts:
             lost = self._lost(held.exchange, tap, 502, "did not finish its answer", held.sent_bytes)
             lost.status = lost.status if watch.error is None else within_200(watch.error)
             return lost
-        return Whole(held)
+        return WholeReply(held)
 
-    async def _refused(self, exchange: Exchange, step: PlannedStep, *, asked_usage: bool) -> Lost:
+    async def _refused(self, exchange: Exchange, step: PlannedStep, *, asked_usage: bool) -> FailedAttempt:
         body = bytearray()
         with suppress(BrokenOff, TimeoutError):
             async with asyncio.timeout(10.0):
@@ -186,7 +186,7 @@ class Attempts:
             "points elsewhere, which is not followed" if moved else "refused our key" if ours else f"answered {status}"
         )
         foreign = step.speaks != self._call.dialect.name  # in a shape that the client does not know
-        return Lost(
+        return FailedAttempt(
             action,
             502 if moved or ours else status,
             f"provider {step.model.provider!r} {message}",
@@ -200,26 +200,30 @@ class Attempts:
 
     def _tap(self, step: PlannedStep, coding: str, *, surplus: bool) -> Tap:
         call, foreign = self._call, step.speaks != self._call.dialect.name
-        turn = turning(call, step.speaks, shown=self._shown, input_tokens=self._plan.input_tokens) if foreign else None
+        translator = (
+            reply_translator(call, step.speaks, shown=self._shown, input_tokens=self._plan.input_tokens)
+            if foreign
+            else None
+        )
         secret = self._setting.keys.get(step.model.provider, "").encode()
         return Tap(
             step.dialect,
             surplus=surplus,
             shown=self._shown,
             coding=coding,
-            turning=turn,
+            translator=translator,
             outer=call.dialect,
             secret=secret,
         )
 
     async def _begin(
         self, exchange: Exchange, step: PlannedStep, deadline: float, *, surplus: bool, sent_bytes: int
-    ) -> Held | Lost:
+    ) -> BegunReply | FailedAttempt:
         tap = self._tap(step, exchange.headers.get("Content-Encoding", ""), surplus=surplus)
         tap.watch.keeps = self._plan.looks is not None or self._plan.cut != "return"
         chunks = exchange.chunks()
         first, raw = bytearray(), bytearray()
-        if tap.turning is not None and tap.blind:
+        if tap.translator is not None and tap.blind:
             return self._lost(exchange, tap, 502, "packed its answer, so that it cannot be translated", sent_bytes)
         try:
             async with asyncio.timeout_at(deadline if self._call.stream else deadline + self._bounds.longest_s):
@@ -229,14 +233,14 @@ class Attempts:
                     if tap.watch.error is not None and not tap.watch.begun:
                         break
                     if len(raw) > _MAX_HELD or (tap.real and tap.streamed is not False and first):
-                        return Held(exchange, chunks, tap, bytes(first), False, sent_bytes)
+                        return BegunReply(exchange, chunks, tap, bytes(first), False, sent_bytes)
                 else:
                     first += tap.end()
                     if tap.watch.error is None or tap.watch.begun:
                         if not raw:
                             return self._lost(exchange, tap, 502, "answered with nothing", sent_bytes)
                         exchange.close(whole=True)
-                        return Held(exchange, chunks, tap, bytes(first), True, sent_bytes)
+                        return BegunReply(exchange, chunks, tap, bytes(first), True, sent_bytes)
         except TimeoutError:
             return self._lost(exchange, tap, 504, "did not begin to answer in time", sent_bytes)
         except BrokenOff as error:
@@ -256,7 +260,7 @@ class Attempts:
         *,
         asked_usage: bool,
         sent_bytes: int,
-    ) -> Lost:
+    ) -> FailedAttempt:
         """An error that a provider reports with a status that says all is well."""
         with suppress(BrokenOff, TimeoutError):  # the rest of it, so that it goes on whole
             async with asyncio.timeout(1.0):
@@ -266,11 +270,11 @@ class Attempts:
         status, report = within_200(tap.watch.error), encoded({"error": tap.watch.error})
         ours = status in (401, 402, 403)
         keys = [key for key in self._setting.keys.values() if key]
-        hidden = ours or tap.streamed or tap.turning is not None or any(key.encode() in raw for key in keys)
+        hidden = ours or tap.streamed or tap.translator is not None or any(key.encode() in raw for key in keys)
         body = b"" if hidden else bytes(raw)
         action = action_of(status, report, asked_usage=asked_usage)
         message = "the provider refused our key" if ours else "the provider reported an error within 200"
-        lost = Lost(
+        lost = FailedAttempt(
             action,
             502 if ours else status,
             message,
@@ -284,6 +288,8 @@ class Attempts:
         lost.maybe_billed, lost.tap, lost.sent_bytes = status >= 500, tap, sent_bytes
         return lost
 
-    def _lost(self, exchange: Exchange, tap: Tap, status: int, message: str, sent_bytes: int) -> Lost:
+    def _lost(self, exchange: Exchange, tap: Tap, status: int, message: str, sent_bytes: int) -> FailedAttempt:
         exchange.close(whole=False)
-        return Lost("next", status, f"the provider {message}", maybe_billed=True, tap=tap, sent_bytes=sent_bytes)
+        return FailedAttempt(
+            "next", status, f"the provider {message}", maybe_billed=True, tap=tap, sent_bytes=sent_bytes
+        )

@@ -8,7 +8,7 @@ import math
 
 import msgspec
 
-from r2router.gateway.dialects.dialect import Watch
+from r2router.gateway.dialects.dialect import ReplyWatch
 from r2router.gateway.ledger.bound import TokenBounds
 from r2router.gateway.ledger.bound import reserve as worst_case
 from r2router.gateway.setting import REPLAY
@@ -47,7 +47,7 @@ def nanos(usd: float) -> int:
     return round(usd * 1e9)
 
 
-def usage_from(plan: Plan, step: PlannedStep, watch: Watch, sent_bytes: int) -> tuple[Usage, bool]:
+def usage_from(plan: Plan, step: PlannedStep, watch: ReplyWatch, sent_bytes: int) -> tuple[Usage, bool]:
     """(tokens of a call, whether they are our own count).
 
     sent_bytes: of the request. A report that cannot be true is none; one of an answer that broke off counts what it has

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from r2router.cascade.answers import Answer
-from r2router.gateway.attempt import Attempts, Held, Lost
+from r2router.gateway.attempt import Attempts, BegunReply, FailedAttempt
 from r2router.gateway.billing import Bill, usage_from
 from r2router.gateway.step import Looks, Plan, PlannedStep
 from r2router.router.steps import Question
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Seen:
+class CascadeAnswer:
     """An answer that was looked at. held: all of it."""
 
     step: PlannedStep
-    held: Held
+    held: BegunReply
     answer: Answer
 
 
 @dataclass
-class Outcome:
+class CascadeOutcome:
     """accepted: what goes to the client; None where nothing was answered. reason: why. lost: the last failure."""
 
-    accepted: Seen | None
+    accepted: CascadeAnswer | None
     reason: str = ""
-    lost: Lost | None = None
+    lost: FailedAttempt | None = None
 
 
-class Looking:
+class GatewayCascade:
     """One run of a cascade. maximum: calls at most. failed: told each failure. began: told each call.
 
     Each call is billed as it ends, but for the accepted one, which is when it was relayed.
@@ -45,37 +45,40 @@ class Looking:
 
     def __init__(self, plan: Plan, looks: Looks, attempts: Attempts, maximum: int) -> None:
         self._plan, self._looks, self._attempts, self._max = plan, looks, attempts, maximum
-        self.seen: list[Seen] = []
+        self.seen: list[CascadeAnswer] = []
 
     async def run(
-        self, deadline: float, began: Callable[[PlannedStep], None], failed: Callable[[Lost, PlannedStep], None]
-    ) -> Outcome:
+        self,
+        deadline: float,
+        began: Callable[[PlannedStep], None],
+        failed: Callable[[FailedAttempt, PlannedStep], None],
+    ) -> CascadeOutcome:
         """Ask until an answer is accepted. deadline: of the loop's clock; then the best answer so far is taken."""
         question, lost, loop = self._looks.question, None, asyncio.get_running_loop()
         calls = 0
         while True:
             left = question.left or bool(self.seen)
             if not left or (not self.seen and calls >= self._max):
-                return Outcome(None, lost=lost)
+                return CascadeOutcome(None, lost=lost)
             found = await self._next(question, stop=loop.time() >= deadline or calls >= self._max)
             if found.call is None:
-                return Outcome(self.seen[found.accept or 0], f"cascade: {found.reason}", lost)
+                return CascadeOutcome(self.seen[found.accept or 0], f"cascade: {found.reason}", lost)
             calls += 1
             step = self._looks.make(found.call)
             began(step)
             held = await self._attempts.whole(step, deadline)
-            if isinstance(held, Lost):
+            if isinstance(held, FailedAttempt):
                 lost = held
                 failed(held, step)
                 if held.action == "return":
-                    return Outcome(None, lost=held) if not self.seen else await self._best(question, held)
+                    return CascadeOutcome(None, lost=held) if not self.seen else await self._best(question, held)
                 question = question.without(step.arm)
                 continue
-            self.seen.append(Seen(step, held.held, self._answer(step, held.held)))
+            self.seen.append(CascadeAnswer(step, held.held, self._answer(step, held.held)))
             if (
                 not held.fits or held.held.tap.watch.calls
             ):  # too long to look at, or calls of tools, which only the client can judge
-                return Outcome(self.seen[-1], "cascade: it is relayed unseen", lost)
+                return CascadeOutcome(self.seen[-1], "cascade: it is relayed unseen", lost)
 
     async def _next(self, question: Question, *, stop: bool) -> Next:
         answers = [seen.answer for seen in self.seen]
@@ -83,11 +86,11 @@ class Looking:
             return await asyncio.to_thread(question.accept_best, answers, "no further call is made")
         return await asyncio.to_thread(question.step, answers)
 
-    async def _best(self, question: Question, lost: Lost) -> Outcome:
+    async def _best(self, question: Question, lost: FailedAttempt) -> CascadeOutcome:
         found = await self._next(question, stop=True)
-        return Outcome(self.seen[found.accept or 0], f"cascade: {found.reason}", lost)
+        return CascadeOutcome(self.seen[found.accept or 0], f"cascade: {found.reason}", lost)
 
-    def _answer(self, step: PlannedStep, held: Held) -> Answer:
+    def _answer(self, step: PlannedStep, held: BegunReply) -> Answer:
         watch, bill = held.tap.watch, Bill()
         usage, estimated = usage_from(self._plan, step, watch, held.sent_bytes)
         bill.add(step, usage, estimated=estimated)

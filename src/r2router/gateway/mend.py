@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import msgspec
 
-from r2router.gateway.attempt import Held
+from r2router.gateway.attempt import BegunReply
 from r2router.gateway.request import Call
 from r2router.gateway.splice import Items, Members, NotJson, with_words
 from r2router.gateway.step import Plan, PlannedStep, output_ceiling
@@ -20,7 +20,7 @@ CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_win
 """Why an answer ended that is not whole."""
 
 
-def cut_by_us(call: Call, plan: Plan, step: PlannedStep, held: Held) -> bool:
+def cut_by_us(call: Call, plan: Plan, step: PlannedStep, held: BegunReply) -> bool:
     """Whether an answer that is all there was cut by the arm's budget, which the preset wants mended."""
     cap, theirs = step.sent.max_tokens, call.ceilings.max_tokens
     watch = held.tap.watch
@@ -35,7 +35,7 @@ def cut_by_us(call: Call, plan: Plan, step: PlannedStep, held: Held) -> bool:
     )
 
 
-def second(call: Call, plan: Plan, step: PlannedStep, held: Held) -> PlannedStep | None:
+def second(call: Call, plan: Plan, step: PlannedStep, held: BegunReply) -> PlannedStep | None:
     """The call that mends an answer; None where there is no room for more than was written already."""
     maximum, wrote = output_ceiling(step, call.ceilings.max_tokens), step.sent.max_tokens or 0
     if maximum <= wrote:
@@ -46,7 +46,7 @@ def second(call: Call, plan: Plan, step: PlannedStep, held: Held) -> PlannedStep
     return replace(step, sent=msgspec.structs.replace(step.sent, max_tokens=maximum, instruction=None))
 
 
-def joined(first: bytes, held: Held, usage: Usage) -> bytes:
+def joined(first: bytes, held: BegunReply, usage: Usage) -> bytes:
     """A chat completion with the words of its continuation behind its own. usage: of both. Raises `NotJson`."""
     body = Members(first)
     choices = Items(body.raw("choices") or b"")

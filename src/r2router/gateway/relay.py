@@ -9,19 +9,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from r2router.errors import Refused
-from r2router.gateway.attempt import Attempts, Held, Lost
+from r2router.gateway.attempt import Attempts, BegunReply, FailedAttempt
 from r2router.gateway.billing import Bill, cost_headers, nanos, reserve, usage_from
 from r2router.gateway.books import Books
 from r2router.gateway.error_bodies import error_headers
 from r2router.gateway.failover import Breaker
 from r2router.gateway.incoming import Gone, Incoming
 from r2router.gateway.ledger import Charge, Ledger, Opened, Settled
-from r2router.gateway.looking import Looking, Outcome
+from r2router.gateway.looking import CascadeOutcome, GatewayCascade
 from r2router.gateway.mend import CUT, cut_by_us, joined, second
 from r2router.gateway.outgoing import Aborted, Headers, Outgoing, Presence
 from r2router.gateway.request import Call
 from r2router.gateway.setting import REPLAY, Setting
-from r2router.gateway.signs import Signs
+from r2router.gateway.signs import KeepAlive
 from r2router.gateway.splice import NotJson
 from r2router.gateway.step import Looks, Plan, PlannedStep, larger_context
 from r2router.gateway.tap import Tap
@@ -33,7 +33,7 @@ _STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"
 
 
 @dataclass
-class Told:
+class RequestSummary:
     """What is known of a request when it is over: for the ledger, the metrics and the logs."""
 
     state: Literal["done", "cut", "cancelled", "failed"] = "failed"
@@ -60,13 +60,13 @@ class Relay:
             out,
             began,
         )
-        self.told = Told()
+        self.told = RequestSummary()
         self._bounds = setting.config.limits
         wish = setting.config.server.reply_model
         shows_asked = wish == "asked" or (not wish and call.dialect.shows_asked)
         self._shown = call.asked if shows_asked and call.dialect.routed else None
         self._tap: Tap | None = None
-        self._signs = Signs(out, setting.config.limits, call.dialect.ping, began, self._head)
+        self._signs = KeepAlive(out, setting.config.limits, call.dialect.ping, began, self._head)
         self._session = self._reason = ""
         self.trace: Callable[[PlannedStep], Span] = lambda step: NOTHING
         self._written: asyncio.Future[Any] | None = None
@@ -125,7 +125,7 @@ class Relay:
             except asyncio.CancelledError:
                 self._bill_unseen(step)
                 raise
-            if isinstance(found, Held):
+            if isinstance(found, BegunReply):
                 breaker.succeeded(step.model.provider, step.model.id)
                 self.told.served = step.arm
                 if cut_by_us(self.call, self.plan, step, found):
@@ -145,9 +145,9 @@ class Relay:
                 order = [i for i in order[at + 1 :] if self.plan.steps[i] in larger]
                 at = -1
             at += 1
-        await self._fail(lost or Lost("return", 503, "no model can be asked now"))
+        await self._fail(lost or FailedAttempt("return", 503, "no model can be asked now"))
 
-    async def _mend(self, attempts: Attempts, held: Held, step: PlannedStep, deadline: float) -> Held:
+    async def _mend(self, attempts: Attempts, held: BegunReply, step: PlannedStep, deadline: float) -> BegunReply:
         """A cut answer continued, or another one in its place; both are paid. Where that fails, the answer as it is."""
         again = second(self.call, self.plan, step, held)
         if again is None:
@@ -159,7 +159,7 @@ class Relay:
             self._bill(step, held.tap, held.sent_bytes)
             self._bill_unseen(again)
             raise
-        if isinstance(found, Lost):
+        if isinstance(found, FailedAttempt):
             if found.maybe_billed:
                 self._bill_unseen(again) if found.tap is None else self._bill(again, found.tap, found.sent_bytes)
             return held
@@ -181,18 +181,18 @@ class Relay:
 
     async def _look(self, attempts: Attempts, looks: Looks, deadline: float, breaker: Breaker) -> None:
         """Relay the accepted answer of a cascade; all others are paid as well."""
-        looking = Looking(self.plan, _healthy(looks, breaker), attempts, self._bounds.attempts)
+        looking = GatewayCascade(self.plan, _healthy(looks, breaker), attempts, self._bounds.attempts)
         asked: list[PlannedStep] = []
 
         def began(step: PlannedStep) -> None:
             asked.append(step)
             self.told.attempts += 1
 
-        def failed(lost: Lost, step: PlannedStep) -> None:
+        def failed(lost: FailedAttempt, step: PlannedStep) -> None:
             asked.clear()
             self._note_failure(lost, step, breaker)
 
-        outcome = Outcome(None)
+        outcome = CascadeOutcome(None)
         try:
             outcome = await looking.run(deadline, began, failed)
         except asyncio.CancelledError:
@@ -207,7 +207,7 @@ class Relay:
                 if seen is not outcome.accepted:
                     self._bill(seen.step, seen.held.tap, seen.held.sent_bytes)
         if outcome.accepted is None:
-            await self._fail(outcome.lost or Lost("return", 503, "no model can be asked now"))
+            await self._fail(outcome.lost or FailedAttempt("return", 503, "no model can be asked now"))
             return
         self.told.served, self._reason = outcome.accepted.step.arm, outcome.reason
         await self._relay(outcome.accepted.held, outcome.accepted.step, None)
@@ -221,13 +221,13 @@ class Relay:
             numbers, key=lambda i: breaker.open(self.plan.steps[i].model.provider, self.plan.steps[i].model.id)
         )
 
-    def _note_failure(self, lost: Lost, step: PlannedStep, breaker: Breaker) -> None:
+    def _note_failure(self, lost: FailedAttempt, step: PlannedStep, breaker: Breaker) -> None:
         if lost.action == "next":
             breaker.failed(step.model.provider, step.model.id, wait=lost.wait, whole=lost.whole_provider)
         if lost.maybe_billed:
             self._bill_unseen(step) if lost.tap is None else self._bill(step, lost.tap, lost.sent_bytes)
 
-    async def _fail(self, lost: Lost) -> None:
+    async def _fail(self, lost: FailedAttempt) -> None:
         """Tell the client: the provider's own words where there are any, byte for byte."""
         self.told.status = lost.status
         self.told.note = lost.message
@@ -255,7 +255,7 @@ class Relay:
 
     # -- the reply ----------------------------------------------------------------------------------------------------
 
-    async def _relay(self, held: Held, step: PlannedStep, before: Lost | None) -> None:
+    async def _relay(self, held: BegunReply, step: PlannedStep, before: FailedAttempt | None) -> None:
         tap = self._tap = self._signs.tap = held.tap
         whole = held.done
         try:
@@ -300,7 +300,7 @@ class Relay:
     async def _finish(self, tap: Tap) -> None:
         """End a stream; one that lacks its end is not passed off as whole."""
         watch = tap.watch
-        if watch.error is not None and tap.turning is not None:
+        if watch.error is not None and tap.translator is not None:
             await self._break("the provider reported an error within its answer")
         elif tap.streamed and not watch.whole and watch.finish is None and watch.error is None:
             await self._break("the provider ended the stream too early")
@@ -332,7 +332,7 @@ class Relay:
         kind = (b"content-type", b"text/event-stream; charset=utf-8")
         return [*self._headers(self.plan.steps[0]), *self._forecast_headers(), kind, *_STREAM_HEADERS]
 
-    def _headers(self, step: PlannedStep, before: Lost | None = None) -> list[tuple[bytes, bytes]]:
+    def _headers(self, step: PlannedStep, before: FailedAttempt | None = None) -> list[tuple[bytes, bytes]]:
         reason = self._reason or self.plan.reason if before is None else f"fallback:{before.status}: {before.message}"
         found = [
             ("arm", step.arm),

@@ -19,19 +19,21 @@ _TOKENS = 28
 class Replay:
     """A `Caller` that answers every request with the same words."""
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str], provider: Served, wait_s: float) -> _Answer:
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], provider: Served, wait_s: float
+    ) -> _ReplayExchange:
         asked: dict[str, Any] = msgspec.json.decode(body)
         path = url.removeprefix(provider.base_url)
         given = max(1, len(body) // 4)
         if asked.get("stream") is True and path in _STREAMS:
-            return _Answer(_STREAMS[path](asked, given), "text/event-stream; charset=utf-8")
-        return _Answer([msgspec.json.encode(_WHOLE[path](asked, given))], "application/json")
+            return _ReplayExchange(_STREAMS[path](asked, given), "text/event-stream; charset=utf-8")
+        return _ReplayExchange([msgspec.json.encode(_WHOLE[path](asked, given))], "application/json")
 
     async def close(self) -> None:
         """Nothing is open."""
 
 
-class _Answer:
+class _ReplayExchange:
     status = 200
 
     def __init__(self, parts: list[bytes], kind: str) -> None:

@@ -12,7 +12,7 @@ from r2router.gateway.outgoing import Headers, Outgoing, Presence
 from r2router.gateway.tap import Tap
 
 
-class Signs:
+class KeepAlive:
     """Keep-alives of one request.
 
     ping: the bytes of a keep-alive.

@@ -93,7 +93,7 @@ class Against(msgspec.Struct, frozen=True):
     how: str
 
 
-class Held(msgspec.Struct, frozen=True):
+class TargetStatus(msgspec.Struct, frozen=True):
     """What a preset holds, and how well, since it holds it.
 
     kind: `cost`, US dollars per 1,000 requests; `day`, US dollars per day; `quality`, a mean score. target, actual: in
@@ -111,7 +111,7 @@ class Held(msgspec.Struct, frozen=True):
     n: int
 
     @classmethod
-    def of(cls, preset: str, pace: Pace) -> Held:
+    def of(cls, preset: str, pace: Pace) -> TargetStatus:
         """From a pace."""
         times = 1000.0 if pace.kind == "cost" else 1.0
         known = math.isfinite(pace.mean)
@@ -131,7 +131,7 @@ class Spend(msgspec.Struct, frozen=True):
     lines: tuple[SpendRow, ...]
     total: SpendRow
     against: Against | None = None
-    held: tuple[Held, ...] = ()
+    held: tuple[TargetStatus, ...] = ()
 
     def to_csv(self) -> str:
         """One row per line, and no total: sums of columns are to be sums."""
@@ -264,10 +264,10 @@ def _usual(database: Database, clause: str, values: Sequence[Any]) -> tuple[str,
     return (str(rows[0][0]), None) if rows else None
 
 
-def _held(database: Database) -> tuple[Held, ...]:
+def _held(database: Database) -> tuple[TargetStatus, ...]:
     names = Pace.__struct_fields__
     rows = database.rows(f"SELECT name, {', '.join(names)} FROM pacing ORDER BY name")  # noqa: S608
-    return tuple(Held.of(name, Pace(**dict(zip(names, found, strict=True)))) for name, *found in rows)
+    return tuple(TargetStatus.of(name, Pace(**dict(zip(names, found, strict=True)))) for name, *found in rows)
 
 
 def _against(database: Database, clause: str, values: Sequence[Any], model: str, prices: Prices | None) -> Against:

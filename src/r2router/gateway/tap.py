@@ -4,11 +4,11 @@ being lost.
 
 from __future__ import annotations
 
-from r2router.gateway.dialects.dialect import Dialect, Watch
+from r2router.gateway.dialects.dialect import Dialect, ReplyWatch
 from r2router.gateway.frames import Frames, parse, with_data
 from r2router.gateway.splice import NotJson
 from r2router.gateway.traces import NOTHING, Span
-from r2router.gateway.translate.reply import Turning
+from r2router.gateway.translate.reply import ReplyTranslator
 from r2router.upstream.endpoint import MB, Inflate, TooMuch
 from r2router.upstream.events import is_blank, is_json
 
@@ -25,7 +25,7 @@ class Tap:
     Nothing is held back, but where an event may have to be left out or edited: then each event waits for its end.
 
     surplus: whether events that only the gateway asked for are left out. shown: the name of the model that the client
-    is to see; None leaves what the provider says. coding: the reply's Content-Encoding. turning: into the format that
+    is to see; None leaves what the provider says. coding: the reply's Content-Encoding. translator: into the format that
     the client reads, where it is another one, that is outer. secret: bytes that no client may see, should a provider
     send them. real: whether anything but comments has come. at_end: whether what went to the client ends with an event.
     streamed: whether it is a stream of events; None while that is not known. blind: whether it cannot be observed.
@@ -39,21 +39,21 @@ class Tap:
         surplus: bool = False,
         shown: str | None = None,
         coding: str = "",
-        turning: Turning | None = None,
+        translator: ReplyTranslator | None = None,
         outer: Dialect | None = None,
         secret: bytes = b"",
     ) -> None:
-        self.watch: Watch = dialect.watch()
-        self.outer: Watch = self.watch if outer is None or outer is dialect else outer.watch()
-        self._dialect, self._surplus, self._shown, self.turning = dialect, surplus, shown, turning
-        self._mask = Mask(secret) if len(secret) >= _MIN_SECRET else None
+        self.watch: ReplyWatch = dialect.watch()
+        self.outer: ReplyWatch = self.watch if outer is None or outer is dialect else outer.watch()
+        self._dialect, self._surplus, self._shown, self.translator = dialect, surplus, shown, translator
+        self._mask = StreamMask(secret) if len(secret) >= _MIN_SECRET else None
         self._frames: Frames | None = None
         self._start: bytes | None = b""
         self._whole: bytearray | None = None
         coding = coding.strip().lower()
         self._inflate = Inflate(_MAX_UNPACKED, coding) if coding in _PACKED else None
         self.blind = bool(coding) and coding != "identity" and self._inflate is None
-        self.edits = (surplus or shown is not None or turning is not None) and not self.blind
+        self.edits = (surplus or shown is not None or translator is not None) and not self.blind
         self.unpacks = self.edits and self._inflate is not None
         self.real = self.blind
         self.at_end = True
@@ -83,11 +83,11 @@ class Tap:
             last = self._frames.end()
             rest += self._event(last, whole=True) if last else b""
             if (
-                self.turning is not None
+                self.translator is not None
                 and self.watch.error is None
                 and (self.watch.finish is not None or self.watch.whole)
             ):
-                rest += self._seen_outside(self.turning.end())
+                rest += self._seen_outside(self.translator.end())
         elif self._whole is not None:
             rest += self._end_of_whole(bytes(self._whole))
         rest = rest if self.edits else b""
@@ -119,21 +119,21 @@ class Tap:
         self._whole += data
         if len(self._whole) > _MAX_WHOLE:
             kept, self._whole = bytes(self._whole), None
-            return kept if self.turning is None else self._unreadable("the reply is too long to be translated")
+            return kept if self.translator is None else self._unreadable("the reply is too long to be translated")
         return b""
 
     def _event(self, event: bytes, *, whole: bool) -> bytes:
         self.at_end = whole
         if not whole:
             self.real = True
-            return event if self.turning is None else self._unreadable("an event is too long to be translated")
+            return event if self.translator is None else self._unreadable("an event is too long to be translated")
         name, data = parse(event)
         if not data and not name:
             return event
         self.real = True
         self.watch.event(name, data)
-        if self.turning is not None:
-            return self._seen_outside(self.turning.event(name, data))
+        if self.translator is not None:
+            return self._seen_outside(self.translator.event(name, data))
         if self._surplus and self.watch.surplus(data):
             return b""
         return self._renamed_event(event, data)
@@ -159,9 +159,9 @@ class Tap:
 
     def _end_of_whole(self, data: bytes) -> bytes:
         self.watch.reply_bytes(data)
-        if self.turning is not None:
+        if self.translator is not None:
             try:
-                return data if self.watch.error is not None else self.turning.whole(data)
+                return data if self.watch.error is not None else self.translator.whole(data)
             except NotJson as error:
                 return self._unreadable(f"the reply cannot be translated: {error}")
         if self._shown is None or self.watch.error is not None:
@@ -172,7 +172,7 @@ class Tap:
             return data
 
 
-class Mask:
+class StreamMask:
     """Puts asterisks in the place of a secret, wherever it is cut into pieces; the length stays the same.
 
     Bytes are held back only where they may be the beginning of one. An event of a stream ends with an empty line, which

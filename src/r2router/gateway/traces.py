@@ -101,7 +101,7 @@ class NoTracer:
         pass
 
 
-class _Told:
+class _RecordedSpan:
     def __init__(self, span: Any, own: str, error: Any) -> None:
         self.span, self._own, self._error = span, own, error
 
@@ -156,7 +156,7 @@ class OpenTelemetry:
             kind=self._trace.SpanKind.SERVER,
             attributes=given | {"r2router.endpoint": endpoint},
         )
-        return _Told(span, endpoint, self._trace.StatusCode.ERROR)
+        return _RecordedSpan(span, endpoint, self._trace.StatusCode.ERROR)
 
     def attempt(self, parent: Span, step: PlannedStep, *, stream: bool) -> Span:
         model, sent = step.model.upstream or step.model.id, step.sent
@@ -170,11 +170,11 @@ class OpenTelemetry:
         }  # fmt: skip
         if sent.max_tokens is not None:
             given["gen_ai.request.max_tokens"] = sent.max_tokens
-        context = self._trace.set_span_in_context(parent.span) if isinstance(parent, _Told) else None
+        context = self._trace.set_span_in_context(parent.span) if isinstance(parent, _RecordedSpan) else None
         span = self._tracer.start_span(
             f"{operation} {model}", context=context, kind=self._trace.SpanKind.CLIENT, attributes=given
         )
-        return _Told(span, step.speaks, self._trace.StatusCode.ERROR)
+        return _RecordedSpan(span, step.speaks, self._trace.StatusCode.ERROR)
 
     def close(self) -> None:
         self._provider.shutdown()

@@ -58,7 +58,7 @@ class _UcfModel(msgspec.Struct):
     available: bool = True
 
 
-class _Config(msgspec.Struct):
+class _UcfConfig(msgspec.Struct):
     embedding_model: str
     embedding_dim: Annotated[int, msgspec.Meta(ge=1)]
     default_lambda: Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -160,9 +160,9 @@ def import_release(folder: str | Path, *, faithful: bool = False, encoder: str |
     )
 
 
-def _read_config(path: Path) -> _Config:
+def _read_config(path: Path) -> _UcfConfig:
     try:
-        config = msgspec.json.decode(read_bytes(path), type=_Config)
+        config = msgspec.json.decode(read_bytes(path), type=_UcfConfig)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise bad(path, str(error)) from None
     if len(set(config.token_limits)) < len(config.token_limits) or UNLIMITED not in config.token_limits:
@@ -173,7 +173,7 @@ def _read_config(path: Path) -> _Config:
     return config
 
 
-def _read_heads(folder: Path, config: _Config) -> list[_Head]:
+def _read_heads(folder: Path, config: _UcfConfig) -> list[_Head]:
     """One model's regressors: quality under each budget, in the order of `token_limits`, then tokens when unlimited."""
     path = folder / "limited_score_predictors.joblib"
     limited = read_pickle(path)

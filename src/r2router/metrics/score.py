@@ -188,7 +188,9 @@ def compare(  # noqa: PLR0913 - what is compared, by name
     maximum = max(high, *(float(c.max()) for c, _ in points.values()))
     grid = np.geomspace(low, maximum, _GRID) if 0 < low < maximum else np.linspace(low, maximum, _GRID)
     groups = {name: [m for m in members if m in found] for name, members in (groups or {}).items()}
-    look = _Look(repeated, fixed, base, grid, halves_of(outcomes, index), {name: m for name, m in groups.items() if m})
+    look = _DrawInputs(
+        repeated, fixed, base, grid, halves_of(outcomes, index), {name: m for name, m in groups.items() if m}
+    )
     value = look.at(ones)
     rng, draws = np.random.default_rng(seed), []
     for done in range(resamples):
@@ -216,7 +218,7 @@ def compare(  # noqa: PLR0913 - what is compared, by name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Seen:
+class _DrawFigures:
     """One look at all methods. figures: as `NAMES`. less: the base less each other method, as `_LESS`. best: group ->
     its best.
     """
@@ -235,7 +237,7 @@ _REACH = NAMES.index("cost_at_keep")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Look:
+class _DrawInputs:
     """What every draw of queries and seeds looks at again."""
 
     found: Mapping[str, Sequence[Method]]
@@ -249,7 +251,7 @@ class _Look:
     def repetitions(self) -> int:
         return max(len(several) for several in self.found.values())
 
-    def at(self, weight: FloatArray, repetition: int | None = None) -> _Seen:
+    def at(self, weight: FloatArray, repetition: int | None = None) -> _DrawFigures:
         """Where queries count `weight` times: one repetition, or the mean over all of them."""
         if repetition is not None or self.repetitions == 1:
             chosen = {m: several[(repetition or 0) % len(several)] for m, several in self.found.items()}
@@ -270,11 +272,11 @@ class _Look:
 
     def _with_best(
         self, figures: dict[str, FloatArray], less: dict[str, FloatArray], curves: dict[str, FloatArray]
-    ) -> _Seen:
+    ) -> _DrawFigures:
         best = {}
         for group, members in self.groups.items():
             best[group] = min(members, key=lambda m: (figures[m][_REACH], -figures[m][0]))
-        return _Seen(figures, less, curves, {g: m for g, m in best.items() if m in less})
+        return _DrawFigures(figures, less, curves, {g: m for g, m in best.items() if m in less})
 
     def _one(
         self, methods: Mapping[str, Method], weight: FloatArray

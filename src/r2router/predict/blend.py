@@ -17,7 +17,7 @@ from r2router.errors import ArtifactError, ConfigError
 from r2router.predict.clusters import SoftClusters, cluster_means
 from r2router.predict.linear import check_shapes, rows_of
 from r2router.predict.permutation_test import passes_permutation_test
-from r2router.predict.principal import Outcome, Parts
+from r2router.predict.principal import OutcomeFit, Parts
 from r2router.predict.tokens import log_bounds, log_smearing
 from r2router.types import Arm, FloatArray, Forecast
 
@@ -85,7 +85,7 @@ class _Blended:
     spread: FloatArray
 
     @classmethod
-    def of(cls, share: FloatArray, outcome: Outcome, partitions: int) -> Self:
+    def of(cls, share: FloatArray, outcome: OutcomeFit, partitions: int) -> Self:
         """share: (n, clusters) memberships, in so many partitions."""
         heads = outcome.heads
         deviation = outcome.y - heads.mean

@@ -65,7 +65,7 @@ class PrincipalRidge(msgspec.Struct, frozen=True, tag="principal", tag_field="le
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
+class OutcomeFit:
     """One outcome, and its heads. y: (n, arms), gaps filled. seen: the share of it that was measured."""
 
     y: FloatArray
@@ -88,8 +88,8 @@ class Parts:
     """
 
     basis: Basis
-    quality: Outcome
-    length: Outcome
+    quality: OutcomeFit
+    length: OutcomeFit
     mean: FloatArray
     never: BoolArray
 
@@ -97,7 +97,7 @@ class Parts:
     def of(cls, x: FloatArray, table: Table, power: float) -> Self:
         """Fit on (n, d) embeddings."""
         basis, logs = Basis.of(np.asarray(x, dtype=np.float64), power), log_tokens(table.output_tokens)
-        quality, length = Outcome.of(basis, table.quality, 0.0, 1.0), Outcome.of(basis, logs)
+        quality, length = OutcomeFit.of(basis, table.quality, 0.0, 1.0), OutcomeFit.of(basis, logs)
         never = np.concatenate([np.isnan(cells).all(axis=0) for cells in (table.quality, logs)])
         return cls(basis, quality, length, np.concatenate([quality.heads.mean, length.heads.mean]), never)
 

@@ -9,7 +9,7 @@ from r2router._version import __version__
 from r2router.figure import Figure
 from r2router.predict.domain_stats import THIN
 from r2router.prompts.promise import UNKNOWN
-from r2router.report.findings import Findings, Grid, GridRow, Plot, Section, Series, Words
+from r2router.report.findings import Findings, Grid, GridRow, Paragraph, Plot, Section, Series
 from r2router.text import money
 
 if TYPE_CHECKING:
@@ -51,13 +51,13 @@ def findings_of(found: Savings, command: str = "") -> Findings:
         Section("Which models would answer", (_arms(found),)),
     ]
     if found.domains and (len(found.domains) > 1 or found.domains[0].domain):
-        sections.append(Section("By kind of prompt", (_domains(found), Words(_kinds(found)))))
+        sections.append(Section("By kind of prompt", (_domains(found), Paragraph(_kinds(found)))))
     return Findings(
         name="savings",
         title="What would these prompts cost?",
         question=f"{_count(found)}, with {found.now} now and with a router instead. Nothing was called.",
         answers=tuple(_answers(found)),
-        sections=(*sections, Section("What the intervals mean", (Words(_INTERVALS),))),
+        sections=(*sections, Section("What the intervals mean", (Paragraph(_INTERVALS),))),
         sources=() if found.source is None else (found.source,),
         settings={"r2router": __version__, "now": found.now, "seed": found.seed},
         command=command,

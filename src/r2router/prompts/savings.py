@@ -162,7 +162,7 @@ def savings(  # noqa: PLR0913 - whose models, and which prompts, by name
     counts = np.asarray(count_tokens(texts), dtype=np.float64) + _before(found, rows)
     if len(rows) < len(found):
         notes.append(f"{len(rows):,} of the {len(found):,} prompts were drawn (seed {seed})")
-    given = Given.of(whole, x, counts, arm, mine)
+    given = PromptForecasts.of(whole, x, counts, arm, mine)
     if given.too_long:
         notes.append(f"{given.too_long:,} prompts are longer than the context of {arm.model}")
     return given.savings(found, notes, seed)
@@ -201,7 +201,7 @@ def _before(found: Prompts, rows: IntArray) -> NumberArray:
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class PromptForecasts:
     """Forecasts of n prompts, and the arms that may be chosen.
 
     now: column of today's arm. columns: name -> (k,) arms that a router may choose. domains: (n,) the domain of each
@@ -218,7 +218,9 @@ class Given:
     kept: Promises | None = None
 
     @classmethod
-    def of(cls, router: Router, x: FloatArray, counts: NumberArray, now: Arm, mine: Router | None = None) -> Given:
+    def of(
+        cls, router: Router, x: FloatArray, counts: NumberArray, now: Arm, mine: Router | None = None
+    ) -> PromptForecasts:
         """What a router forecasts for (n, dim) embeddings of prompts of so many input tokens."""
         forecast = router.forecast_vectors(x, counts)
         fits = router.usable(counts=np.asarray(counts, dtype=np.float64))

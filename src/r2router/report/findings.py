@@ -88,13 +88,13 @@ class Grid(msgspec.Struct, frozen=True, tag="grid"):
                 raise ValueError(f"grid {self.title!r}, row {row.name!r}: {len(row.cells)} cells for {wide} columns")
 
 
-class Words(msgspec.Struct, frozen=True, tag="words"):
+class Paragraph(msgspec.Struct, frozen=True, tag="words"):
     """A paragraph."""
 
     text: str
 
 
-Part = Plot | Grid | Words
+Part = Plot | Grid | Paragraph
 
 
 class Section(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from r2router.report.cells import NOTHING, Cell, cells, count
-from r2router.report.findings import Findings, Grid, Part, Plot, Words
+from r2router.report.findings import Findings, Grid, Paragraph, Part, Plot
 from r2router.report.html import render
 from r2router.report.plots import SIMULATED, plot_chart
 
@@ -49,7 +49,7 @@ def _article(found: Findings) -> dict[str, Any]:
 
 def _part(part: Part, simulated: bool) -> dict[str, Any]:
     match part:
-        case Words(text):
+        case Paragraph(text):
             return {"kind": "words", "paragraphs": text.split("\n\n")}
         case Plot():
             return {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from r2router.report.cells import NOTHING, Cell, cells, count
-from r2router.report.findings import Findings, Grid, Part, Plot, Section, Words
+from r2router.report.findings import Findings, Grid, Paragraph, Part, Plot, Section
 from r2router.report.findings_page import plain
 from r2router.report.place import shorten
 from r2router.report.plots import SIMULATED, plot_chart
@@ -58,7 +58,7 @@ def _section(section: Section, style: Style) -> list[str]:
 
 def _part(part: Part, style: Style) -> list[str]:
     match part:
-        case Words(text):
+        case Paragraph(text):
             return _wrap(text, style)
         case Plot():
             return [plot(plot_chart(part), style), *_wrap(part.about, style)]

@@ -27,7 +27,7 @@ _LEVEL_SD, _PRICE_SD, _LENGTH_SD = 0.5, 0.5, 0.3  # of a copy's shifts: log odds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Source:
+class _SimulatedModel:
     """One model of the simulation. columns: the router's arms that it is made of, the shortest first. level: added to
     the log odds of its quality. length: factor on its tokens. budgets: numbers of tokens, inf for unlimited; None keeps
     the router's own.
@@ -49,7 +49,7 @@ class World:
     factor: FloatArray
     overhead: FloatArray
     _predictor: Predictor
-    _sources: tuple[_Source, ...]
+    _sources: tuple[_SimulatedModel, ...]
 
     def expected(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """(quality, output tokens), each (n, arms), expected on the queries of (n, d) embeddings."""
@@ -84,7 +84,7 @@ def world(router: Router, x: FloatArray, models: int | None, budgets: int | None
         budgets = None
     grid = None if budgets is None else _grid(budgets)
     made: list[Model] = []
-    sources: list[_Source] = []
+    sources: list[_SimulatedModel] = []
     inputs: list[FloatArray] = []
     per_arm = np.array(router.input_tokens.arrays)
     for number in range(len(usable) if models is None else models):
@@ -99,7 +99,7 @@ def world(router: Router, x: FloatArray, models: int | None, budgets: int | None
             )
         )
         ordered = columns if grid is None else columns[np.argsort(tokens[columns], kind="stable")]
-        sources.append(_Source(ordered, level, math.exp(length), grid))
+        sources.append(_SimulatedModel(ordered, level, math.exp(length), grid))
         inputs.append(
             per_arm[:, columns]
             if grid is None

@@ -30,7 +30,7 @@ _FILE = 1 << 32  # rows of one source
 _ROWS = 8_192  # of a source that are in memory at once
 
 
-class Reply(NamedTuple):
+class RecordedReply(NamedTuple):
     """One answer of a table. row, arm: its cell. logprob, latency_s: as `NUMBERS`, NaN where not recorded."""
 
     row: int
@@ -102,7 +102,7 @@ class ResponseIndex:
         """
         return (reply[:4] for reply in self.replies())
 
-    def replies(self) -> Iterator[Reply]:
+    def replies(self) -> Iterator[RecordedReply]:
         """As `cells`, with the numbers that go with each answer."""
         rows, arms = np.nonzero(self.at >= 0)
         places = self.at[rows, arms]
@@ -124,7 +124,7 @@ class ResponseIndex:
                     rows[low:high].tolist(), arms[low:high].tolist(), *columns, strict=True
                 ):
                     if text and text.strip():
-                        yield Reply(row, arm, text, why or "", _number(logprob), _number(seconds))
+                        yield RecordedReply(row, arm, text, why or "", _number(logprob), _number(seconds))
 
     def __len__(self) -> int:
         return int((self.at >= 0).sum())

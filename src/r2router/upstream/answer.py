@@ -124,7 +124,7 @@ class _Said:
         return grown
 
 
-class _Choice:
+class _ChoiceText:
     __slots__ = ("deltas", "finish_reason", "messages", "plain", "tokens")
 
     def __init__(self) -> None:
@@ -142,7 +142,7 @@ class ReplyBuilder:
 
     def __init__(self, maximum: int) -> None:
         self._left = self._max = maximum
-        self._choices: dict[int, _Choice] = {}
+        self._choices: dict[int, _ChoiceText] = {}
         self.usage: Any = None
         self.model: str | None = None
         self.seen = False
@@ -157,7 +157,7 @@ class ReplyBuilder:
             return False
         mine = self._choices.get(0)
         if mine is None:
-            mine = self._choices[0] = _Choice()
+            mine = self._choices[0] = _ChoiceText()
         self.seen = True
         delta = chunk.choices[0].delta
         self._left -= mine.deltas.add(delta.content or "", delta.reasoning_content or delta.reasoning or "")
@@ -199,7 +199,7 @@ class ReplyBuilder:
         index = index if type(index) is int else position
         if index not in self._choices and len(self._choices) >= _MAX_CHOICES:
             return
-        mine = self._choices.setdefault(index, _Choice())
+        mine = self._choices.setdefault(index, _ChoiceText())
         delta, message, text = choice.get("delta"), choice.get("message"), choice.get("text")
         if isinstance(delta, dict):
             self._left -= mine.deltas.add(*words_of(delta))
@@ -222,8 +222,8 @@ class ReplyBuilder:
     # ------------------------------------------------------------------------------------------------
 
     @property
-    def _choice(self) -> _Choice:
-        return self._choices[min(self._choices)] if self._choices else _Choice()
+    def _choice(self) -> _ChoiceText:
+        return self._choices[min(self._choices)] if self._choices else _ChoiceText()
 
     @property
     def finish_reason(self) -> str | None:

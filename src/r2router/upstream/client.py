@@ -17,7 +17,7 @@ import msgspec
 from r2router.errors import MissingExtra
 from r2router.types import Provider
 from r2router.upstream.endpoint import LONGEST_ANSWER, Mask, check_provider, headers, key_of
-from r2router.upstream.limits import LONGEST_PAUSE_S, Closed, ConcurrencyLimiter
+from r2router.upstream.limits import LONGEST_PAUSE_S, ConcurrencyLimiter, LimiterClosed
 from r2router.upstream.reader import read_reply, refusal
 from r2router.upstream.reply import BILLED_ATTEMPTS, AttemptFailed, Failure, Reply, Request
 from r2router.upstream.usage import Usage, sum_usage
@@ -167,7 +167,7 @@ class Upstream:
             body = {**body, "stream": True, "stream_options": {"include_usage": True}}
         try:
             began = await gate.enter()
-        except Closed:
+        except LimiterClosed:
             raise AttemptFailed("interrupted", "was not called again: the run was interrupted") from None
         try:
             return _masked(await self._send(url, headers(key), body, provider, gate), mask)

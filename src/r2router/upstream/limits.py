@@ -22,7 +22,7 @@ _COUNT = re.compile(r"[0-9]{1,18}")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-class Closed(Exception):
+class LimiterClosed(Exception):
     """Nothing is let through any more."""
 
 
@@ -45,10 +45,10 @@ class ConcurrencyLimiter:
     async def enter(self) -> float:
         """Wait for a place, and for pauses to be over; gives the time (monotonic) at which the call began.
 
-        Raises `Closed` at once when the gate is closed.
+        Raises `LimiterClosed` at once when the gate is closed.
         """
         if self._closing.is_set():
-            raise Closed
+            raise LimiterClosed
         if self._waiting or self.active >= int(self.window):
             place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(place)
@@ -70,7 +70,7 @@ class ConcurrencyLimiter:
                 self.leave()
                 raise
             self.leave()
-            raise Closed
+            raise LimiterClosed
         return time.monotonic()
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class ConcurrencyLimiter:
         while self._waiting:
             place = self._waiting.popleft()
             if not place.done():
-                place.set_exception(Closed())
+                place.set_exception(LimiterClosed())
 
     def leave(self) -> None:
         """The call is over."""

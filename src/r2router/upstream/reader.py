@@ -64,7 +64,7 @@ async def read_reply(
     reported by then.
     """
     tokens = LONGEST_ANSWER if cap is None else cap
-    reader = _Reader(tokens, begin)
+    reader = _ReplyParser(tokens, begin)
     try:
         inflate = Inflate(max_stream_bytes(tokens), response.headers.get("Content-Encoding", ""))
         stream = response.content.iter_any()
@@ -95,7 +95,7 @@ async def _drain(stream: AsyncIterator[bytes]) -> None:
                     return
 
 
-class _Reader:
+class _ReplyParser:
     """Takes in a reply packet by packet: one JSON, or a stream of events. What it is, its first bytes say; endpoints
     mislabel it.
     """
@@ -235,7 +235,7 @@ def _no_reply(data: bytes) -> AttemptFailed:
     )
 
 
-def _reply(reader: _Reader, cap: int | None, sent: int | None) -> Reply:
+def _reply(reader: _ReplyParser, cap: int | None, sent: int | None) -> Reply:
     answer, pieces = reader.answer, reader.answer.pieces()
     text, reasoning = "".join(pieces), answer.reasoning()
     usage, wrong = usage_of(

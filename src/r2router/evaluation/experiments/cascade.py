@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from r2router.cascade.replay import AnswerFeatures, Run
+from r2router.cascade.replay import AnswerFeatures, CascadeRuns
 from r2router.cascade.value import Terms
 from r2router.errors import DataError
 from r2router.evaluation.cascade_rivals import chosen_rivals, played_rivals
@@ -101,7 +101,7 @@ class _Seed:
     """
 
     game: _Game
-    runs: dict[str, list[Run]]
+    runs: dict[str, list[CascadeRuns]]
     kept: np.ndarray
     trained: int
     active: int
@@ -117,7 +117,7 @@ class _Game(Played):
 
 
 def _seed(study: Study, fold: IntArray, number: int, notes: list[str]) -> _Seed:
-    data, parts = study.data, list[tuple[IntArray, Played, dict[str, list[Run]]]]()
+    data, parts = study.data, list[tuple[IntArray, Played, dict[str, list[CascadeRuns]]]]()
     trained = active = 0
     for held in range(int(fold.max()) + 1):
         rest, own = np.flatnonzero(fold != held), np.flatnonzero(fold == held)
@@ -171,13 +171,13 @@ def _whole(games: Sequence[Played], order: IntArray) -> _Game:
     return _Game(first.evidence, seen=seen, outcomes=outcomes, dollars=dollars, resumes=first.resumes, **arrays)
 
 
-def _joined(runs: Sequence[Run], order: IntArray) -> Run:
+def _joined(runs: Sequence[CascadeRuns], order: IntArray) -> CascadeRuns:
     maximum = max(run.arms.shape[1] for run in runs)
     arms = [np.pad(run.arms, ((0, 0), (0, maximum - run.arms.shape[1])), constant_values=-1) for run in runs]
     accepted, chance = (np.concatenate([getattr(run, name) for run in runs])[order] for name in ("accepted", "chance"))
-    return Run(np.concatenate(arms)[order], accepted, chance)
+    return CascadeRuns(np.concatenate(arms)[order], accepted, chance)
 
 
-def _taken(run: Run, seed: _Seed, kept: IntArray) -> Run:
+def _taken(run: CascadeRuns, seed: _Seed, kept: IntArray) -> CascadeRuns:
     rows = np.searchsorted(np.flatnonzero(seed.kept), kept)
-    return Run(run.arms[rows], run.accepted[rows], run.chance[rows])
+    return CascadeRuns(run.arms[rows], run.accepted[rows], run.chance[rows])

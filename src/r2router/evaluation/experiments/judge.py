@@ -11,7 +11,7 @@ from r2router.evaluation.experiments.main import ahead_of_baselines, differences
 from r2router.evaluation.methods import GROUPS, OURS, everybody
 from r2router.metrics.intervals import of_rows
 from r2router.metrics.score import compare
-from r2router.report.findings import Findings, Grid, GridRow, Section, Words
+from r2router.report.findings import Findings, Grid, GridRow, Paragraph, Section
 from r2router.types import FloatArray, IntArray
 
 QUESTION = "Does the router only please the judge it was trained on?"
@@ -42,7 +42,7 @@ def run(study: Study) -> Findings:
     sections = (
         Section(
             "By the other judge",
-            (figures_table(result, tried), differences_table(result), Words(ahead_of_baselines(result))),
+            (figures_table(result, tried), differences_table(result), Paragraph(ahead_of_baselines(result))),
         ),
         Section("The judges", (both, agreement(data.outcomes.quality, other.outcomes.quality, draws))),
     )

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from r2router.encode import embed
-from r2router.encode.registry import Given
+from r2router.encode.registry import GivenVectors
 from r2router.evaluation.accuracy import accuracy, compliance, skipped
 from r2router.evaluation.contenders import EmbeddedTable, Form, Tried, attempt, comparable, needed
 from r2router.evaluation.experiment import Study, failures
@@ -32,7 +32,7 @@ from r2router.evaluation.tables_and_plots import (
 from r2router.evaluation.verdicts import VERDICTS
 from r2router.figure import Figure
 from r2router.metrics.score import Comparison, Method, Outcomes, compare
-from r2router.report.findings import Findings, Grid, GridRow, Plot, Section, Words
+from r2router.report.findings import Findings, Grid, GridRow, Paragraph, Plot, Section
 from r2router.text import money
 from r2router.types import FloatArray, IntArray
 
@@ -78,7 +78,7 @@ def against(study: Study, name: str, title: str, question: str, form: Form) -> F
         answers, at_cheaper = _at_cheaper_budgets(study, mine, folds, answers)
     sections = [
         Section("Quality and cost", (curves(result, data.outcomes), figures_table(result, tried))),
-        Section("Ours against each", (differences_table(result), Words(ahead_of_baselines(result)), *at_cheaper)),
+        Section("Ours against each", (differences_table(result), Paragraph(ahead_of_baselines(result)), *at_cheaper)),
         *one_by_one(study, mine, tasks),
         *reviewers(study, tried),
     ]
@@ -131,7 +131,7 @@ def _at_cheaper_budgets(
 
 def _views(study: Study) -> dict[str, FloatArray]:
     """Noisy copies of the queries, where there is an encoder to embed them with."""
-    if isinstance(study.data.encoder, Given):
+    if isinstance(study.data.encoder, GivenVectors):
         return {}
     return noisy_views(study.data, lambda texts: embed(study.data.encoder, texts, study.progress), 0)
 
@@ -408,7 +408,7 @@ def reviewers(study: Study, tried: Sequence[Tried]) -> list[Section]:
         for t in tried
         if not t.failed and t.contender.form == "arms"
     }
-    parts: list[Grid | Words] = [
+    parts: list[Grid | Paragraph] = [
         grid("Forecasts on all arms", rows, ("ece", "rmse", "token_factor", "token_bias"), strong=[OURS])
     ]
     kept = compliance(data.table)
@@ -429,7 +429,7 @@ def reviewers(study: Study, tried: Sequence[Tried]) -> list[Section]:
         )
     else:
         parts.append(
-            Words("No budget of this table is a number of tokens, so whether answers keep to it cannot be said.")
+            Paragraph("No budget of this table is a number of tokens, so whether answers keep to it cannot be said.")
         )
     spent = Grid(
         "Work",

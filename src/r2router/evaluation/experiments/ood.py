@@ -22,7 +22,7 @@ from r2router.evaluation.methods import OURS, everybody, ours
 from r2router.evaluation.tables_and_plots import MIN_QUERIES, signed
 from r2router.figure import Figure
 from r2router.metrics.score import Comparison, compare
-from r2router.report.findings import Findings, Grid, GridRow, Section, Words
+from r2router.report.findings import Findings, Grid, GridRow, Paragraph, Section
 
 QUESTION = "Does routing still pay on a task that nothing was learned from?"
 
@@ -61,7 +61,7 @@ def run(study: Study) -> Findings:
     )
     sections = (
         Section("Quality and cost", (curves(result, data.outcomes), figures_table(result, tried))),
-        Section("Ours against each", (differences_table(result), Words(ahead_of_baselines(result)))),
+        Section("Ours against each", (differences_table(result), Paragraph(ahead_of_baselines(result)))),
         Section(
             "By task", (Grid("Area, ours minus mixture", _MIXTURES, rows, ("+.3f",) * 2, ("more",) * 2, few), known)
         ),

@@ -8,7 +8,7 @@ import msgspec
 
 from r2router.errors import Refused
 from r2router.gateway.conversation import Ceilings, Conversation, dicts, texts_of
-from r2router.gateway.dialects.dialect import Dialect, Speaks, Watch, append_words, count, minimum
+from r2router.gateway.dialects.dialect import Dialect, ReplyWatch, Speaks, append_words, count, minimum
 from r2router.gateway.error_bodies import openai_error
 from r2router.gateway.splice import Items, Members
 from r2router.types import Enforcement, Provider
@@ -17,7 +17,7 @@ from r2router.upstream.controls import cap_field, thinking_fields
 from r2router.upstream.usage import larger, reports_in
 
 
-class ChatWatch(Watch):
+class ChatWatch(ReplyWatch):
     """Reads chunks and whole chat completions."""
 
     def event(self, name: bytes, data: bytes) -> None:
@@ -160,10 +160,10 @@ class Chat(Dialect):
             messages.insert_first(msgspec.json.encode({"role": "system", "content": words}))
             body.set("messages", messages.render())
 
-    def watch(self) -> Watch:
+    def watch(self) -> ReplyWatch:
         return ChatWatch()
 
-    def broken(self, refused: Refused, request_id: str, watch: Watch) -> bytes:
+    def broken(self, refused: Refused, request_id: str, watch: ReplyWatch) -> bytes:
         """An error, and no `[DONE]`."""
         return b"data: " + msgspec.json.encode(openai_error(refused)) + b"\n\n"
 

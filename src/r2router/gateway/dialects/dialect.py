@@ -20,7 +20,7 @@ Speaks = Literal["chat", "responses", "messages", "completions", "embeddings"]
 """The endpoints that a provider has: what stands behind its base URL."""
 
 
-class Watch:
+class ReplyWatch:
     """Reads a reply beside its relay, and gives up rather than hold it up.
 
     usage: the report as it came, of all events put together. finish: why the answer ended. error: what the provider
@@ -117,11 +117,11 @@ class Dialect(ABC):
         """Write a budget into the request, in the names that the provider has for it."""
 
     @abstractmethod
-    def watch(self) -> Watch:
+    def watch(self) -> ReplyWatch:
         """A new observer of one reply."""
 
     @abstractmethod
-    def broken(self, refused: Refused, request_id: str, watch: Watch) -> bytes:
+    def broken(self, refused: Refused, request_id: str, watch: ReplyWatch) -> bytes:
         """The events that end a stream which broke off, so that no client takes it for whole."""
 
     @abstractmethod

@@ -8,7 +8,7 @@ import msgspec
 
 from r2router.gateway.conversation import Ceilings, Conversation
 from r2router.gateway.dialects.chat import Chat, ChatWatch
-from r2router.gateway.dialects.dialect import Speaks, Watch
+from r2router.gateway.dialects.dialect import ReplyWatch, Speaks
 from r2router.gateway.splice import Members
 from r2router.types import Enforcement, Provider
 
@@ -56,13 +56,13 @@ class EmbeddingsWatch(ChatWatch):
         self.model, self.whole = found.model, True
 
 
-class _Reply(msgspec.Struct):
+class _EmbeddingsReport(msgspec.Struct):
     usage: dict[str, Any] | None = None
     model: str | None = None
     error: Any = None
 
 
-_embeddings = msgspec.json.Decoder(_Reply)
+_embeddings = msgspec.json.Decoder(_EmbeddingsReport)
 
 
 class Embeddings(Completions):
@@ -77,5 +77,5 @@ class Embeddings(Completions):
     def ceilings(self, body: Members) -> Ceilings:
         return Ceilings(max_tokens=0)
 
-    def watch(self) -> Watch:
+    def watch(self) -> ReplyWatch:
         return EmbeddingsWatch()

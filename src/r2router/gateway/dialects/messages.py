@@ -8,7 +8,7 @@ import msgspec
 
 from r2router.errors import Refused
 from r2router.gateway.conversation import Ceilings, Conversation, dicts, texts_of
-from r2router.gateway.dialects.dialect import Dialect, Watch, append_words, count
+from r2router.gateway.dialects.dialect import Dialect, ReplyWatch, append_words, count
 from r2router.gateway.error_bodies import anthropic_error
 from r2router.gateway.splice import Items, Members
 from r2router.types import Enforcement, Provider
@@ -18,7 +18,7 @@ OURS = "r2router"
 """The signature of thinking that a translation has made a block of: nobody signed it."""
 
 
-class MessagesWatch(Watch):
+class MessagesWatch(ReplyWatch):
     """Reads events and whole messages."""
 
     def take(self, name: bytes, body: dict[str, Any]) -> None:
@@ -183,10 +183,10 @@ class Messages(Dialect):
             own = body.get("system")
             body.put("system", f"{own}\n\n{sent.instruction}" if isinstance(own, str) and own else sent.instruction)
 
-    def watch(self) -> Watch:
+    def watch(self) -> ReplyWatch:
         return MessagesWatch()
 
-    def broken(self, refused: Refused, request_id: str, watch: Watch) -> bytes:
+    def broken(self, refused: Refused, request_id: str, watch: ReplyWatch) -> bytes:
         """An `error` event, and no `message_stop`."""
         return b"event: error\ndata: " + msgspec.json.encode(anthropic_error(refused, request_id)) + b"\n\n"
 

@@ -8,7 +8,7 @@ import msgspec
 
 from r2router.errors import ConfigError, Refused
 from r2router.gateway.conversation import Ceilings, Conversation, dicts, texts_of
-from r2router.gateway.dialects.dialect import Dialect, Watch, append_words, count
+from r2router.gateway.dialects.dialect import Dialect, ReplyWatch, append_words, count
 from r2router.gateway.splice import Members, with_words
 from r2router.types import Enforcement, Provider
 
@@ -22,7 +22,7 @@ _TOOL_OUTPUTS = (
 )
 
 
-class ResponsesWatch(Watch):
+class ResponsesWatch(ReplyWatch):
     """Reads events and whole responses. sequence: the number of the last event."""
 
     def __init__(self) -> None:
@@ -159,10 +159,10 @@ class Responses(Dialect):
         inner.put(key, value)
         body.set("reasoning", inner.render())
 
-    def watch(self) -> Watch:
+    def watch(self) -> ReplyWatch:
         return ResponsesWatch()
 
-    def broken(self, refused: Refused, request_id: str, watch: Watch) -> bytes:
+    def broken(self, refused: Refused, request_id: str, watch: ReplyWatch) -> bytes:
         """A `response.failed` with the next number."""
         number = watch.sequence + 1 if isinstance(watch, ResponsesWatch) else 0
         known = watch.response if isinstance(watch, ResponsesWatch) else {}

@@ -20,7 +20,7 @@ import msgspec
 from r2router.errors import KeyRefused, OverBudget, Refused, UsageError
 from r2router.gateway.ledger.advances import SET_ADVANCE, Advances, advance_id, wanted
 from r2router.gateway.ledger.database import Database
-from r2router.gateway.ledger.entries import Charge, Limits, Opened, Scored, Ticket
+from r2router.gateway.ledger.entries import Charge, Limits, Opened, ScoreResult, Ticket
 from r2router.gateway.ledger.rows import INSERT, SETTLED, UPDATE, Row, text, us
 from r2router.gateway.ledger.snapshot import ADD_WINDOW, PACE, WINDOW, Snapshot
 from r2router.gateway.ledger.windows import TOTAL, Period, Window, refusal
@@ -32,8 +32,8 @@ from r2router.gateway.ledger.work import (
     Forfeit,
     Observe,
     Open,
+    RecordScore,
     Return,
-    Score,
     Settle,
     Work,
 )
@@ -67,7 +67,7 @@ class Batch:
         self._came: Counter[str] = Counter()
 
     def run(self, work: Sequence[Work]) -> list[Any]:
-        """What each piece of work gave: a `Ticket`, a `Charge`, a `Pace`, a `Scored`, or the `R2Error` to raise."""
+        """What each piece of work gave: a `Ticket`, a `Charge`, a `Pace`, a `ScoreResult`, or the `R2Error` to raise."""
         self._known.read(self._database, work, self._writer, self._zone)
         self._came = Counter(one.opened.key or NO_KEY for one in work if isinstance(one, (Open, Draw)))
         given = [self._do(one) for one in work]
@@ -95,7 +95,7 @@ class Batch:
                     return self._correct(work)
                 case Observe():
                     return self._observe(work.name, work.observed, work.at)
-                case Score():
+                case RecordScore():
                     return self._score(work)
         except (Refused, UsageError) as refused:
             return refused
@@ -294,7 +294,7 @@ class Batch:
             self._moved.add(name)
         return pace
 
-    def _score(self, work: Score) -> Scored:
+    def _score(self, work: RecordScore) -> ScoreResult:
         """Keep what a client says of an answer; a second time takes the place of the first."""
         row = self._known.rows.get(work.id)
         if row is None or (work.key is not None and row.key_id != work.key):
@@ -307,12 +307,12 @@ class Batch:
             before = self._database.rows("SELECT score FROM requests WHERE id = ?", (row.id,))[0][0]
         self._scores[row.id] = row.score = work.score
         if name not in self._known.paces:
-            return Scored(row.preset)
+            return ScoreResult(row.preset)
         if before is None:
-            return Scored(name, self._observe(name, work.score, work.now))
+            return ScoreResult(name, self._observe(name, work.score, work.now))
         self._known.paces[name] = self._known.paces[name].instead(before, work.score)
         self._moved.add(name)
-        return Scored(name, self._known.paces[name])
+        return ScoreResult(name, self._known.paces[name])
 
     # -- writing ------------------------------------------------------------------------------------------------------
 

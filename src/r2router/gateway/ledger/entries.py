@@ -123,7 +123,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-class Scored(msgspec.Struct, frozen=True):
+class ScoreResult(msgspec.Struct, frozen=True):
     """What a score did. preset: of the request. pace: what that holds, after it."""
 
     preset: str | None

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from r2router.errors import ConfigError, LedgerDown, LedgerError
 from r2router.gateway.ledger.database import Database, Failed, connect, migrate
-from r2router.gateway.ledger.entries import Charge, Limits, Opened, Scored, Settled, Ticket
+from r2router.gateway.ledger.entries import Charge, Limits, Opened, ScoreResult, Settled, Ticket
 from r2router.gateway.ledger.windows import Period
 from r2router.gateway.ledger.work import (
     NO_KEY,
@@ -22,13 +22,13 @@ from r2router.gateway.ledger.work import (
     Draw,
     Observe,
     Open,
-    Score,
+    RecordScore,
     Settle,
     Work,
     check_cost,
     check_opened,
 )
-from r2router.gateway.ledger.writer import Job, Writer
+from r2router.gateway.ledger.writer import Job, LedgerWriter
 from r2router.gateway.pacing import Pace
 
 UTC = "UTC"
@@ -42,7 +42,7 @@ class Ledger:
     one ledger.
     """
 
-    def __init__(self, writer: Writer, where: str, zone: ZoneInfo, limits: Limits) -> None:
+    def __init__(self, writer: LedgerWriter, where: str, zone: ZoneInfo, limits: Limits) -> None:
         self._writer = writer
         self.where = where
         self.zone = zone
@@ -79,7 +79,7 @@ class Ledger:
             raise LedgerError(f"{where}: cannot be used as a ledger ({failed})") from None
         finally:
             database.close()
-        writer = Writer(
+        writer = LedgerWriter(
             lambda: connect(where), found, lease_s=lease_s, longest_s=longest_s, through=when_down == "allow",
             clock=clock
         )  # fmt: skip
@@ -127,13 +127,13 @@ class Ledger:
         """
         return await asyncio.shield(self._job(Observe(name, pace, observed, self.clock())).future)  # type: ignore[arg-type]
 
-    async def score(self, name: str, key: str | None, score: float, paces: Mapping[str, Pace]) -> Scored:
+    async def score(self, name: str, key: str | None, score: float, paces: Mapping[str, Pace]) -> ScoreResult:
         """Keep how good a client found the answer to a request, 0 to 1; again: in place of what it said before.
 
         key: whose request it must be; None: anybody's. paces: of the presets that hold a quality.
         Raises `UsageError` where the key has no such request.
         """
-        return await asyncio.shield(self._job(Score(name, key, score, paces, self.clock())).future)  # type: ignore[arg-type]
+        return await asyncio.shield(self._job(RecordScore(name, key, score, paces, self.clock())).future)  # type: ignore[arg-type]
 
     def observe_now(self, name: str, pace: Pace, observed: float | None = None) -> Pace:
         """As `observe`, from a thread without an event loop."""

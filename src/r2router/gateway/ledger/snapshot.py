@@ -24,8 +24,8 @@ from r2router.gateway.ledger.work import (
     Forfeit,
     Observe,
     Open,
+    RecordScore,
     Return,
-    Score,
     Settle,
     Work,
     id_of,
@@ -156,7 +156,7 @@ class Snapshot:
                 return name, pace
             case Settle(ticket=Ticket(opened=Opened(preset=str(name), pace=Pace() as pace))):
                 return name, pace
-            case Score(id=name, paces=paces) if (row := self.rows.get(name)) is not None and row.preset in paces:
+            case RecordScore(id=name, paces=paces) if (row := self.rows.get(name)) is not None and row.preset in paces:
                 return str(row.preset), paces[str(row.preset)]
         return None
 

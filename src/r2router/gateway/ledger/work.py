@@ -85,7 +85,7 @@ class Observe(msgspec.Struct, frozen=True):
     at: float = 0.0
 
 
-class Score(msgspec.Struct, frozen=True):
+class RecordScore(msgspec.Struct, frozen=True):
     """Keep how good a client found an answer, 0 to 1. key: whose request it must be; None: anybody's.
 
     paces: what presets hold, as it begins, of those that hold a quality.
@@ -98,7 +98,7 @@ class Score(msgspec.Struct, frozen=True):
     now: float
 
 
-Work = Open | Draw | Return | Forfeit | Settle | Expire | Correct | Observe | Score
+Work = Open | Draw | Return | Forfeit | Settle | Expire | Correct | Observe | RecordScore
 
 
 def scope_of(work: Work) -> str | None:
@@ -119,7 +119,7 @@ def id_of(work: Work) -> str | None:
             return opened.id
         case Settle(ticket=ticket):
             return ticket.id
-        case Expire() | Correct() | Score():
+        case Expire() | Correct() | RecordScore():
             return work.id
         case _:
             return None

@@ -48,7 +48,7 @@ class Job(msgspec.Struct):
     patient: bool = False
 
 
-class Writer(threading.Thread):
+class LedgerWriter(threading.Thread):
     """opener: gives a connection whenever there is none. lease_s: seconds after which a process that is gone counts as
     gone.
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from r2router.gateway.translate.asked import (
+from r2router.gateway.translate.common_request import (
     compact,
 )
 from r2router.gateway.translate.reply import (
-    Arguments,
-    Begin,
-    Calling,
-    Closed,
-    Ended,
+    AnswerEnd,
+    ArgumentsDelta,
     Ending,
     Event,
-    Reader,
-    Words,
-    Writer,
+    ReplyReader,
+    ReplyStart,
+    ReplyWriter,
+    StreamEnd,
+    TextDelta,
+    ToolCallStart,
     spent,
     sse,
 )
@@ -33,8 +33,8 @@ _ENDINGS: dict[str, Ending] = {
 }
 
 
-class ChatReader(Reader):
-    """Of chunks, and whole chat completions. Calls of tools are told apart by index, then by id, then by place."""
+class ChatReader(ReplyReader):
+    """Reads chunks and whole chat completions. Tool calls are told apart by index, then by id, then by position."""
 
     def __init__(self) -> None:
         self._begun = self._ended = self._refused = False
@@ -45,13 +45,13 @@ class ChatReader(Reader):
 
     def whole(self, body: dict[str, Any]) -> Iterator[Event]:
         yield from self._read(body, "message")
-        yield Closed()
+        yield StreamEnd()
 
     def _read(self, body: dict[str, Any], part: str) -> Iterator[Event]:
         choices = body.get("choices")
         if not self._begun and isinstance(choices, list):
             self._begun = True
-            yield Begin(str(body.get("id") or ""), str(body.get("model") or ""))
+            yield ReplyStart(str(body.get("id") or ""), str(body.get("model") or ""))
         for choice in choices if isinstance(choices, list) else ():
             if not isinstance(choice, dict) or choice.get("index", 0) != 0:
                 continue
@@ -61,7 +61,7 @@ class ChatReader(Reader):
             if isinstance(reason := choice.get("finish_reason"), str) and not self._ended:
                 self._ended = True
                 ending: Ending = "refusal" if self._refused else _ENDINGS.get(reason, "stop")
-                yield Ended("tools" if ending == "stop" and self._calls else ending)
+                yield AnswerEnd("tools" if ending == "stop" and self._calls else ending)
         for reported in reports_in(body):
             yield from spent(reported)
 
@@ -69,12 +69,12 @@ class ChatReader(Reader):
         refusal = said.get("refusal")
         text, thought = words_of({k: v for k, v in said.items() if k != "refusal"})
         if thought:
-            yield Words("thinking", thought)
+            yield TextDelta("thinking", thought)
         if text:
-            yield Words("text", text)
+            yield TextDelta("text", text)
         if isinstance(refusal, str) and refusal:
             self._refused = True
-            yield Words("refusal", refusal)
+            yield TextDelta("refusal", refusal)
         calls = said.get("tool_calls")
         for place, call in enumerate(calls if isinstance(calls, list) else ()):
             if isinstance(call, dict):
@@ -94,7 +94,7 @@ class ChatReader(Reader):
             key = len(set(self._calls.values()))
             self._calls[index, own] = key
             self._calls[index if index is not None else ("place", place)] = key
-            yield Calling(
+            yield ToolCallStart(
                 key, own if isinstance(own, str) and own else f"call_{key}", name if isinstance(name, str) else ""
             )
         else:
@@ -102,14 +102,14 @@ class ChatReader(Reader):
         if isinstance(arguments, dict):
             arguments = compact(arguments)
         if isinstance(arguments, str) and arguments:
-            yield Arguments(key, arguments)
+            yield ArgumentsDelta(key, arguments)
 
 
 _REASONS: dict[Ending, str] = {"stop": "stop", "length": "length", "tools": "tool_calls", "refusal": "content_filter"}
 
 
-class ChatWriter(Writer):
-    """Chunks, and whole chat completions."""
+class ChatWriter(ReplyWriter):
+    """Writes chunks and whole chat completions."""
 
     def __init__(self, *, shown: str | None, input_tokens: int, usage: bool) -> None:
         super().__init__(shown=shown, input_tokens=input_tokens, usage=usage)
@@ -121,15 +121,15 @@ class ChatWriter(Writer):
         """The first chunk names the role. The usage comes last, and only for clients that asked for it."""
         self.note(event)
         match event:
-            case Words(kind, text) if kind in _FIELDS:
+            case TextDelta(kind, text) if kind in _FIELDS:
                 yield self._chunk({_FIELDS[kind]: text})
-            case Calling(key, own, name):
+            case ToolCallStart(key, own, name):
                 self._calls[key], self._bare[key] = len(self._calls), True
                 yield self._call(key, "", id=own, type="function", name=name)
-            case Arguments(key, text) if key in self._calls:
+            case ArgumentsDelta(key, text) if key in self._calls:
                 self._bare[key] = False
                 yield self._call(key, text)
-            case Closed():
+            case StreamEnd():
                 for key, bare in self._bare.items():
                     if bare:
                         yield self._call(key, "{}")
@@ -157,11 +157,11 @@ class ChatWriter(Writer):
         for event in events:
             self.note(event)
             match event:
-                case Words(kind, text) if kind in _FIELDS:
+                case TextDelta(kind, text) if kind in _FIELDS:
                     said.setdefault(_FIELDS[kind], []).append(text)
-                case Calling(key, own, name):
+                case ToolCallStart(key, own, name):
                     calls[key] = {"id": own, "type": "function", "function": {"name": name, "arguments": ""}}
-                case Arguments(key, text) if key in calls:
+                case ArgumentsDelta(key, text) if key in calls:
                     calls[key]["function"]["arguments"] += text
         for call in calls.values():
             call["function"]["arguments"] = call["function"]["arguments"] or "{}"

@@ -8,17 +8,17 @@ from typing import Any
 from r2router.errors import ConfigError
 from r2router.gateway.dialects.dialect import count, minimum
 from r2router.gateway.splice import Members
-from r2router.gateway.translate.asked import (
-    Asked,
+from r2router.gateway.translate.common_request import (
+    CommonRequest,
     Image,
-    Lost,
-    Output,
     Part,
-    Shape,
+    ResponseFormat,
     Text,
     Thought,
     Tool,
     ToolCall,
+    ToolOutput,
+    TranslationLoss,
     Turn,
     dumped,
     each,
@@ -36,23 +36,23 @@ _READ = (
     "stop", "response_format", "reasoning_effort", "verbosity", "stream",
 )  # fmt: skip
 _NO_MATTER = ("stream_options", "user", "metadata", "store", "safety_identifier", "prompt_cache_key", "service_tier")
-"""They change nothing of an answer."""
+"""Fields that do not change the answer."""
 _AS_USUAL: dict[str, tuple[Any, ...]] = {
     "n": (1,), "logprobs": (False,), "presence_penalty": (0,), "frequency_penalty": (0,), "logit_bias": ({},),
     "modalities": (["text"],),
     "top_logprobs": (0,),
 }  # fmt: skip
-"""Fields with the values that they have where nothing is said."""
+"""Fields that may be dropped where they have their default value."""
 
 
-def read_chat(body: Members) -> Asked:
-    """What a chat completion asks for. Raises `Lost`."""
+def read_chat(body: Members) -> CommonRequest:
+    """What a chat completion asks for. Raises `TranslationLoss`."""
     asked = object_in(body)
     for key, value in asked.items():
         if value is not None and key not in _READ and key not in _NO_MATTER and value not in _AS_USUAL.get(key, ()):
-            raise Lost(f"the field {key[:60]!r}")
+            raise TranslationLoss(f"the field {key[:60]!r}")
     effort, stop = asked.get("reasoning_effort"), asked.get("stop")
-    return Asked(
+    return CommonRequest(
         turns=[_turn(message) for message in each(asked.get("messages"), "messages")],
         tools=[_tool(tool) for tool in each(asked.get("tools"), "tools")],
         choice=_choice(asked.get("tool_choice")),
@@ -75,7 +75,7 @@ def object_in(body: Members) -> dict[str, Any]:
     try:
         found = decoded(body.render())
     except ValueError as error:
-        raise Lost(str(error)) from None
+        raise TranslationLoss(str(error)) from None
     return found if isinstance(found, dict) else {}
 
 
@@ -84,7 +84,7 @@ def _turn(message: Any) -> Turn:
         message, ("role", "content", "name", "tool_calls", "tool_call_id", "refusal", "annotations"), "a message"
     )
     if said.get("annotations") or said.get("name"):
-        raise Lost("names or annotations of a message")
+        raise TranslationLoss("names or annotations of a message")
     content = said.get("content")
     match said.get("role"):
         case "system" | "developer":
@@ -93,7 +93,7 @@ def _turn(message: Any) -> Turn:
             return Turn("user", _parts(content))
         case "tool":
             text = "\n".join(part.text if isinstance(part, Text) else "" for part in _parts(content))
-            return Turn("user", (Output(text_of(said.get("tool_call_id"), "tool_call_id"), text),))
+            return Turn("user", (ToolOutput(text_of(said.get("tool_call_id"), "tool_call_id"), text),))
         case "assistant":
             calls = tuple(_call(call) for call in each(said.get("tool_calls"), "tool_calls"))
             refusal = said.get("refusal")
@@ -102,7 +102,7 @@ def _turn(message: Any) -> Turn:
                 (*_parts(content), *((Text(refusal),) if isinstance(refusal, str) and refusal else ()), *calls),
             )
         case other:
-            raise Lost(f"a message of the role {str(other)[:40]!r}")
+            raise TranslationLoss(f"a message of the role {str(other)[:40]!r}")
 
 
 def _parts(content: Any) -> tuple[Part, ...]:
@@ -122,14 +122,14 @@ def _parts(content: Any) -> tuple[Part, ...]:
                 inner = only(inner if isinstance(inner, dict) else {"url": inner}, ("url", "detail"), "image_url")
                 found.append(Image(text_of(inner.get("url"), "the url of an image"), inner.get("detail")))
             case other:
-                raise Lost(f"content of the type {str(other)[:40]!r}")
+                raise TranslationLoss(f"content of the type {str(other)[:40]!r}")
     return tuple(found)
 
 
 def _call(call: Any) -> ToolCall:
     function = only(call, ("id", "type", "function", "index"), "a tool call").get("function")
     if call.get("type", "function") != "function" or not isinstance(function, dict):
-        raise Lost("custom tools")
+        raise TranslationLoss("custom tools")
     return ToolCall(
         text_of(call.get("id"), "the id of a call"),
         text_of(function.get("name"), "name"),
@@ -139,7 +139,7 @@ def _call(call: Any) -> ToolCall:
 
 def _tool(tool: Any) -> Tool:
     if not isinstance(tool, dict) or tool.get("type", "function") != "function":
-        raise Lost("custom tools")
+        raise TranslationLoss("custom tools")
     function = only(
         only(tool, ("type", "function"), "a tool").get("function"),
         ("name", "description", "parameters", "strict"),
@@ -156,26 +156,26 @@ def _choice(choice: Any) -> str:
         return choice or ""
     function = choice.get("function") if isinstance(choice, dict) and choice.get("type") == "function" else None
     if not isinstance(function, dict):
-        raise Lost("tool_choice")
+        raise TranslationLoss("tool_choice")
     return f"={function.get('name')}"
 
 
-def _shape(given: Any) -> Shape | None:
+def _shape(given: Any) -> ResponseFormat | None:
     match given.get("type") if isinstance(given, dict) else None:
         case None | "text":
             return None
         case "json_object":
-            return Shape()
+            return ResponseFormat()
         case "json_schema" if isinstance(inner := given.get("json_schema"), dict) and isinstance(
             inner.get("schema"), dict
         ):
-            return Shape(inner["schema"], inner.get("name"), inner.get("strict"))
+            return ResponseFormat(inner["schema"], inner.get("name"), inner.get("strict"))
         case _:
-            raise Lost("response_format")
+            raise TranslationLoss("response_format")
 
 
-def write_chat(asked: Asked, model: Model | None, provider: Provider | None) -> bytes:
-    """A chat completion. Raises `Lost`."""
+def write_chat(asked: CommonRequest, model: Model | None, provider: Provider | None) -> bytes:
+    """A chat completion. Raises `TranslationLoss`."""
     system, turns = leading_system(asked.turns)
     messages: list[dict[str, Any]] = (
         [{"role": "system", "content": system}] if system else []
@@ -224,13 +224,13 @@ def _messages(turn: Turn) -> list[dict[str, Any]]:
             if isinstance(p, ToolCall)
         ]
         if any(isinstance(part, Image) for part in turn.parts):
-            raise Lost("an image in an answer")
+            raise TranslationLoss("an image in an answer")
         said: dict[str, Any] = {"role": "assistant", "content": words(turn) or (None if calls else "")}
         return [said | ({"tool_calls": calls} if calls else {}) | ({"reasoning_content": thought} if thought else {})]
     found: list[dict[str, Any]] = []
     rest: list[dict[str, Any]] = []
     for part in turn.parts:
-        if isinstance(part, Output):
+        if isinstance(part, ToolOutput):
             found.append({"role": "tool", "tool_call_id": part.id, "content": _output(part)})
         elif isinstance(part, Image):
             inner = {"url": part.url} | ({"detail": part.detail} if part.detail else {})
@@ -243,7 +243,7 @@ def _messages(turn: Turn) -> list[dict[str, Any]]:
     return found
 
 
-def _output(part: Output) -> str:
+def _output(part: ToolOutput) -> str:
     return f"Error: {part.text}" if part.failed and not part.text.lower().startswith("error") else part.text
 
 

@@ -6,22 +6,22 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from r2router.gateway.dialects.messages import OURS
-from r2router.gateway.translate.asked import (
-    Lost,
+from r2router.gateway.translate.common_request import (
+    TranslationLoss,
     compact,
     object_of,
 )
 from r2router.gateway.translate.reply import (
-    Arguments,
-    Begin,
-    Calling,
-    Closed,
-    Ended,
+    AnswerEnd,
+    ArgumentsDelta,
     Ending,
     Event,
-    Reader,
-    Words,
-    Writer,
+    ReplyReader,
+    ReplyStart,
+    ReplyWriter,
+    StreamEnd,
+    TextDelta,
+    ToolCallStart,
     spent,
     sse,
 )
@@ -32,8 +32,8 @@ _ENDINGS: dict[str, Ending] = {
 }  # fmt: skip
 
 
-class MessagesReader(Reader):
-    """Of events, and whole messages."""
+class MessagesReader(ReplyReader):
+    """Reads events and whole messages."""
 
     def __init__(self) -> None:
         self._usage: dict[str, Any] = {}
@@ -41,17 +41,17 @@ class MessagesReader(Reader):
     def event(self, name: bytes, body: dict[str, Any]) -> Iterator[Event]:
         match body.get("type"):
             case "message_start" if isinstance(message := body.get("message"), dict):
-                yield Begin(str(message.get("id") or ""), str(message.get("model") or ""))
+                yield ReplyStart(str(message.get("id") or ""), str(message.get("model") or ""))
                 self._merge(message.get("usage"))
             case "content_block_start":
                 yield from self._block(body.get("content_block"), _number(body.get("index")))
             case "content_block_delta" if isinstance(delta := body.get("delta"), dict):
                 if isinstance(text := delta.get("text"), str) and text:
-                    yield Words("text", text)
+                    yield TextDelta("text", text)
                 elif isinstance(text := delta.get("thinking"), str) and text:
-                    yield Words("thinking", text)
+                    yield TextDelta("thinking", text)
                 elif isinstance(text := delta.get("partial_json"), str) and text:
-                    yield Arguments(_number(body.get("index")), text)
+                    yield ArgumentsDelta(_number(body.get("index")), text)
             case "message_delta":
                 self._merge(body.get("usage"))
                 delta = body.get("delta")
@@ -59,34 +59,34 @@ class MessagesReader(Reader):
                     yield from self._end(delta)
                 yield from spent(self._usage)
             case "message_stop":
-                yield Closed()
+                yield StreamEnd()
 
     def whole(self, body: dict[str, Any]) -> Iterator[Event]:
-        yield Begin(str(body.get("id") or ""), str(body.get("model") or ""))
+        yield ReplyStart(str(body.get("id") or ""), str(body.get("model") or ""))
         content = body.get("content")
         for index, block in enumerate(content if isinstance(content, list) else ()):
             yield from self._block(block, index)
         yield from self._end(body)
         yield from spent(body.get("usage"))
-        yield Closed()
+        yield StreamEnd()
 
     @staticmethod
     def _block(block: Any, index: int) -> Iterator[Event]:
         match block.get("type") if isinstance(block, dict) else None:
             case "text" if isinstance(text := block.get("text"), str) and text:
-                yield Words("text", text)
+                yield TextDelta("text", text)
             case "thinking" if isinstance(text := block.get("thinking"), str) and text:
-                yield Words("thinking", text)
+                yield TextDelta("thinking", text)
             case "tool_use":
-                yield Calling(index, str(block.get("id") or f"call_{index}"), str(block.get("name") or ""))
+                yield ToolCallStart(index, str(block.get("id") or f"call_{index}"), str(block.get("name") or ""))
                 if block.get("input"):
-                    yield Arguments(index, compact(block["input"]))
+                    yield ArgumentsDelta(index, compact(block["input"]))
 
     @staticmethod
     def _end(said: dict[str, Any]) -> Iterator[Event]:
         if isinstance(reason := said.get("stop_reason"), str):
             sequence = said.get("stop_sequence")
-            yield Ended(_ENDINGS.get(reason, "stop"), sequence if isinstance(sequence, str) else None)
+            yield AnswerEnd(_ENDINGS.get(reason, "stop"), sequence if isinstance(sequence, str) else None)
 
     def _merge(self, usage: Any) -> None:
         """Cumulative: the last value of each count."""
@@ -101,10 +101,8 @@ def _number(index: Any) -> int:
 _REASONS: dict[Ending, str] = {"stop": "end_turn", "length": "max_tokens", "tools": "tool_use", "refusal": "refusal"}
 
 
-class MessagesWriter(Writer):
-    """Events, and whole messages. A block is closed before the next one opens, and none is empty but the call of a
-    tool.
-    """
+class MessagesWriter(ReplyWriter):
+    """Writes events and whole messages. A block is closed before the next one opens; only a tool call may be empty."""
 
     def __init__(self, *, shown: str | None, input_tokens: int, usage: bool) -> None:
         super().__init__(shown=shown, input_tokens=input_tokens, usage=usage)
@@ -112,16 +110,17 @@ class MessagesWriter(Writer):
         self._open: tuple[str, int] | None = None  # kind of the block, and of a call its key
         self._index = -1
         self._arguments = ""  # of the call that is open
-        self._later: dict[int, tuple[Calling, list[str]]] = {}  # calls that came before the one before them was whole
+        # calls that began while an earlier call was not complete yet
+        self._later: dict[int, tuple[ToolCallStart, list[str]]] = {}
 
     def stream(self, event: Event) -> Iterator[bytes]:
         self.note(event)
-        if not self._begun and not isinstance(event, Begin):
+        if not self._begun and not isinstance(event, ReplyStart):
             yield from self._start()
         match event:
-            case Begin():
+            case ReplyStart():
                 yield from self._start()
-            case Words(kind, text):
+            case TextDelta(kind, text):
                 yield from self._catch_up()
                 kind = "text" if kind == "refusal" else kind
                 if self._open != (kind, 0):
@@ -136,16 +135,16 @@ class MessagesWriter(Writer):
                     if kind == "text"
                     else {"type": "thinking_delta", "thinking": text}
                 )
-            case Calling(key) if self._open and self._open[0] == "tool" and not _is_whole(self._arguments):
+            case ToolCallStart(key) if self._open and self._open[0] == "tool" and not _is_whole(self._arguments):
                 self._later[key] = event, []
-            case Calling():
+            case ToolCallStart():
                 yield from self._call(event)
-            case Arguments(key, text) if key in self._later:
+            case ArgumentsDelta(key, text) if key in self._later:
                 self._later[key][1].append(text)
-            case Arguments(key, text) if self._open == ("tool", key):
+            case ArgumentsDelta(key, text) if self._open == ("tool", key):
                 self._arguments += text
                 yield self._delta({"type": "input_json_delta", "partial_json": text})
-            case Closed():
+            case StreamEnd():
                 yield from self._catch_up()
                 yield from self._close()
                 delta = {"stop_reason": self._reason, "stop_sequence": self.ended.sequence if self.ended else None}
@@ -164,7 +163,7 @@ class MessagesWriter(Writer):
             head = self._message([], None) | {"usage": {"input_tokens": self.input_tokens, "output_tokens": 1}}
             yield sse({"type": "message_start", "message": head}, "message_start")
 
-    def _call(self, call: Calling) -> Iterator[bytes]:
+    def _call(self, call: ToolCallStart) -> Iterator[bytes]:
         self._arguments = ""
         yield from self._next(("tool", call.key), {"type": "tool_use", "id": call.id, "name": call.name, "input": {}})
 
@@ -210,20 +209,20 @@ class MessagesWriter(Writer):
         for event in events:
             self.note(event)
             match event:
-                case Words(kind, text):
+                case TextDelta(kind, text):
                     name = "thinking" if kind == "thinking" else "text"
                     if not blocks or blocks[-1]["type"] != name:
                         blocks.append({"type": name, name: ""} | ({"signature": OURS} if name == "thinking" else {}))
                     blocks[-1][name] += text
-                case Calling(key, own, name):
+                case ToolCallStart(key, own, name):
                     calls[key], arguments[key] = {"type": "tool_use", "id": own, "name": name, "input": {}}, ""
                     blocks.append(calls[key])
-                case Arguments(key, text) if key in calls:
+                case ArgumentsDelta(key, text) if key in calls:
                     arguments[key] += text
         for key, call in calls.items():
             try:
                 call["input"] = object_of(arguments[key])
-            except Lost:
+            except TranslationLoss:
                 call["input"] = {"arguments": arguments[key]}  # no JSON: the client's tool says so
         return self._message(blocks, self._reason) | {"usage": self._usage()}
 
@@ -231,7 +230,7 @@ class MessagesWriter(Writer):
 def _is_whole(arguments: str) -> bool:
     try:
         object_of(arguments)
-    except Lost:
+    except TranslationLoss:
         return False
     return True
 

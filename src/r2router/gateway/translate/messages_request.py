@@ -8,17 +8,18 @@ from typing import Any
 from r2router.gateway.dialects.dialect import count
 from r2router.gateway.dialects.messages import OURS
 from r2router.gateway.splice import Members
-from r2router.gateway.translate.asked import (
-    Asked,
+from r2router.gateway.translate.chat_request import object_in
+from r2router.gateway.translate.common_request import (
+    CommonRequest,
     Image,
-    Lost,
-    Output,
     Part,
-    Shape,
+    ResponseFormat,
     Text,
     Thought,
     Tool,
     ToolCall,
+    ToolOutput,
+    TranslationLoss,
     Turn,
     compact,
     dumped,
@@ -29,7 +30,6 @@ from r2router.gateway.translate.asked import (
     only,
     text_of,
 )
-from r2router.gateway.translate.chat_request import object_in
 from r2router.types import Model, Provider
 from r2router.upstream.controls import SAFETY_CAP
 
@@ -41,10 +41,10 @@ _READ = (
 _NO_MATTER = ("metadata", "service_tier")
 
 
-def read_messages(body: Members) -> Asked:
-    """What a request for a message asks for. Raises `Lost`."""
+def read_messages(body: Members) -> CommonRequest:
+    """What a request for a message asks for. Raises `TranslationLoss`."""
     if b'"cache_control"' in body.data:
-        raise Lost("cache_control")
+        raise TranslationLoss("cache_control")
     asked = only(object_in(body), (*_READ, *_NO_MATTER), "the request")
     config = only(asked.get("output_config") or {}, ("effort", "format"), "output_config")
     thinking = asked.get("thinking")
@@ -53,7 +53,7 @@ def read_messages(body: Members) -> Asked:
     choice = asked.get("tool_choice")
     choice = only(choice or {}, ("type", "name", "disable_parallel_tool_use"), "tool_choice")
     kind = choice.get("type")
-    return Asked(
+    return CommonRequest(
         turns=[
             *([system] if system.parts else []),
             *(_turn(message) for message in each(asked.get("messages"), "messages")),
@@ -76,7 +76,7 @@ def _turn(message: Any) -> Turn:
     said = only(message, ("role", "content"), "a message")
     role = said.get("role")
     if role not in ("user", "assistant", "system"):
-        raise Lost(f"a message of the role {str(role)[:40]!r}")
+        raise TranslationLoss(f"a message of the role {str(role)[:40]!r}")
     return Turn(role, _parts(said.get("content"), role))
 
 
@@ -105,15 +105,15 @@ def _part(block: Any, role: str) -> Part:
             told = only(block, ("type", "tool_use_id", "content", "is_error"), "the output of a tool")
             parts = _parts(told.get("content"), role)
             if not all(isinstance(part, Text) for part in parts):
-                raise Lost("the output of a tool that is not text")
+                raise TranslationLoss("the output of a tool that is not text")
             text = "\n".join(part.text for part in parts if isinstance(part, Text))
-            return Output(text_of(told.get("tool_use_id"), "tool_use_id"), text, told.get("is_error") is True)
+            return ToolOutput(text_of(told.get("tool_use_id"), "tool_use_id"), text, told.get("is_error") is True)
         case "thinking" if block.get("signature") == OURS:
             return Thought(text_of(block.get("thinking"), "thinking"))
         case "thinking" | "redacted_thinking":
-            raise Lost("thinking in the history, which its provider has signed")
+            raise TranslationLoss("thinking in the history, which its provider has signed")
         case other:
-            raise Lost(f"content of the type {str(other)[:40]!r}")
+            raise TranslationLoss(f"content of the type {str(other)[:40]!r}")
 
 
 def _url(source: Any) -> str:
@@ -123,12 +123,12 @@ def _url(source: Any) -> str:
         case "url":
             return text_of(source.get("url"), "the url of an image")
         case _:
-            raise Lost("an image that lies at its provider")
+            raise TranslationLoss("an image that lies at its provider")
 
 
 def _tool(tool: Any) -> Tool:
     if not isinstance(tool, dict) or tool.get("type", "custom") not in ("custom", None) or "input_schema" not in tool:
-        raise Lost("server tools")
+        raise TranslationLoss("server tools")
     given = only(tool, ("type", "name", "description", "input_schema", "strict"), "a tool")
     return Tool(
         text_of(given.get("name"), "the name of a tool"),
@@ -138,38 +138,38 @@ def _tool(tool: Any) -> Tool:
     )
 
 
-def _shape(given: Any) -> Shape | None:
+def _shape(given: Any) -> ResponseFormat | None:
     if given is None:
         return None
     if only(given, ("type", "schema"), "output_config.format").get("type") != "json_schema":
-        raise Lost("output_config.format")
-    return Shape(given.get("schema"))
+        raise TranslationLoss("output_config.format")
+    return ResponseFormat(given.get("schema"))
 
 
-def write_messages(asked: Asked, model: Model | None, provider: Provider | None) -> bytes:
-    """A request for a message. Raises `Lost`."""
+def write_messages(asked: CommonRequest, model: Model | None, provider: Provider | None) -> bytes:
+    """A request for a message. Raises `TranslationLoss`."""
     system, turns = leading_system(asked.turns)
     messages: list[dict[str, Any]] = []
     for turn in turns:
         if turn.role == "system":
-            raise Lost("a system message in the middle")
+            raise TranslationLoss("a system message in the middle")
         blocks = [block for part in turn.parts for block in _block(part)]
         if messages and messages[-1]["role"] == turn.role:
             messages[-1]["content"] += blocks
         elif blocks:
             messages.append({"role": turn.role, "content": blocks})
     if messages and messages[-1]["role"] == "assistant":
-        raise Lost("an answer that is begun")
+        raise TranslationLoss("an answer that is begun")
     for message in messages:  # outputs of tools come first: they belong to the calls before
         message["content"].sort(key=lambda block: block["type"] != "tool_result")
         if [block["type"] for block in message["content"]] == ["text"]:
             message["content"] = message["content"][0]["text"]
     if asked.verbosity not in (None, "medium"):
-        raise Lost("verbosity")
+        raise TranslationLoss("verbosity")
     if asked.temperature not in (None, b"null") and not 0 <= number_of(asked.temperature) <= 1:
-        raise Lost("a temperature above 1")
+        raise TranslationLoss("a temperature above 1")
     if asked.shape is not None and asked.shape.schema is None:
-        raise Lost("response_format json_object")
+        raise TranslationLoss("response_format json_object")
     maximum = asked.max_tokens or (model.max_output_tokens if model is not None else None) or SAFETY_CAP
     body: dict[str, Any] = {"model": "", "max_tokens": maximum, "system": system or None, "messages": messages}
     if asked.tools:
@@ -189,11 +189,11 @@ def _block(part: Part) -> Iterator[dict[str, Any]]:
                 yield {"type": "text", "text": text}
         case Image(url, detail):
             if detail not in (None, "auto", "high"):
-                raise Lost("the detail of an image")
+                raise TranslationLoss("the detail of an image")
             yield {"type": "image", "source": _source(url)}
         case ToolCall(own, name, arguments):
             yield {"type": "tool_use", "id": own, "name": name, "input": object_of(arguments)}
-        case Output(own, text, failed):
+        case ToolOutput(own, text, failed):
             yield {"type": "tool_result", "tool_use_id": own, "content": text} | ({"is_error": True} if failed else {})
         case Thought():
             return  # it was shown, and never signed: nothing that this provider could use
@@ -204,7 +204,7 @@ def _source(url: str) -> dict[str, str]:
         return {"type": "url", "url": url}
     kind, _, data = url.removeprefix("data:").partition(",")
     if not kind.endswith(";base64"):
-        raise Lost("an image that is not base64")
+        raise TranslationLoss("an image that is not base64")
     return {"type": "base64", "media_type": kind.removesuffix(";base64"), "data": data}
 
 
@@ -218,7 +218,7 @@ def _as_tool(tool: Tool) -> dict[str, Any]:
     return {k: v for k, v in given.items() if v is not None}
 
 
-def _as_choice(asked: Asked) -> dict[str, Any] | None:
+def _as_choice(asked: CommonRequest) -> dict[str, Any] | None:
     kind = {"": None, "required": "any"}.get(asked.choice, asked.choice)
     found: dict[str, Any] | None = (
         {"type": "tool", "name": asked.choice[1:]} if asked.choice[:1] == "=" else {"type": kind} if kind else None

@@ -1,4 +1,6 @@
-"""A reply between two formats: read into events, of a stream or of a whole reply alike, and written from them."""
+"""Replies between two wire formats. Both streams and whole replies are read into the same events, and written from
+them.
+"""
 
 from __future__ import annotations
 
@@ -13,112 +15,128 @@ from r2router.upstream.content import decoded
 from r2router.upstream.usage import Usage, usage_of
 
 Ending = Literal["stop", "length", "tools", "refusal"]
-"""Why an answer ended: by itself or at a stop sequence, at a limit, with calls of tools, with a refusal."""
+"""Why an answer ended: by itself or at a stop sequence, at a token limit, with tool calls, or with a refusal."""
 
 
-class Begin(msgspec.Struct, frozen=True):
-    """The reply begins. id, model: the provider's."""
+class ReplyStart(msgspec.Struct, frozen=True):
+    """The reply begins.
+
+    id: the provider's id of the reply.
+    model: the provider's name of the model.
+    """
 
     id: str
     model: str
 
 
-class Words(msgspec.Struct, frozen=True):
-    """A piece of the answer. kind: whether it is the answer, thinking, or the words of a refusal."""
+class TextDelta(msgspec.Struct, frozen=True):
+    """A piece of the answer's text.
+
+    kind: the answer itself, thinking, or the text of a refusal.
+    """
 
     kind: Literal["text", "thinking", "refusal"]
     text: str
 
 
-class Calling(msgspec.Struct, frozen=True):
-    """A call of a tool begins. key: which one; pieces of its arguments name it."""
+class ToolCallStart(msgspec.Struct, frozen=True):
+    """A tool call begins.
+
+    key: the number of the call within the reply; `ArgumentsDelta` refers to it.
+    """
 
     key: int
     id: str
     name: str
 
 
-class Arguments(msgspec.Struct, frozen=True):
-    """A piece of the arguments of a call."""
+class ArgumentsDelta(msgspec.Struct, frozen=True):
+    """A piece of the JSON arguments of the tool call `key`."""
 
     key: int
     text: str
 
 
-class Ended(msgspec.Struct, frozen=True):
-    """The answer is over. usage may come behind it."""
+class AnswerEnd(msgspec.Struct, frozen=True):
+    """The answer has ended. A `UsageReport` may still follow.
+
+    sequence: the stop sequence at which it ended.
+    """
 
     ending: Ending
     sequence: str | None = None
 
 
-class Spent(msgspec.Struct, frozen=True):
-    """What the provider reports, in whatever names it has; later ones go before."""
+class UsageReport(msgspec.Struct, frozen=True):
+    """The token counts that the provider reports. A later report replaces an earlier one."""
 
     usage: Usage
 
 
-class Closed(msgspec.Struct, frozen=True):
-    """The end of the stream, as its format marks it."""
+class StreamEnd(msgspec.Struct, frozen=True):
+    """The mark with which the format ends a stream."""
 
 
-Event = Begin | Words | Calling | Arguments | Ended | Spent | Closed
+Event = ReplyStart | TextDelta | ToolCallStart | ArgumentsDelta | AnswerEnd | UsageReport | StreamEnd
 
 
-class Reader(ABC):
-    """Reads the replies of a provider. It holds what of a stream must be known later."""
+class ReplyReader(ABC):
+    """Reads one reply of a provider into events. It keeps the state of a stream."""
 
     @abstractmethod
     def event(self, name: bytes, body: dict[str, Any]) -> Iterator[Event]:
-        """Of an event of a stream."""
+        """Read one event of a stream."""
 
     @abstractmethod
     def whole(self, body: dict[str, Any]) -> Iterator[Event]:
-        """Of a whole reply."""
+        """Read a whole reply."""
 
     def done(self) -> Iterator[Event]:
-        """Of `[DONE]`."""
-        yield Closed()
+        """Read the `[DONE]` mark."""
+        yield StreamEnd()
 
 
-class Writer(ABC):
-    """Writes replies for a client. shown: the name of the model; None for the one that served. usage: whether a stream
-    is to report it.
+class ReplyWriter(ABC):
+    """Writes one reply for a client.
+
+    shown: the model name that the client sees; None shows the provider's.
+    input_tokens: an estimate, shown before the provider reports its count.
+    usage: whether a stream reports token counts.
     """
 
     def __init__(self, *, shown: str | None, input_tokens: int, usage: bool) -> None:
         self.shown, self.input_tokens, self.reports = shown, input_tokens, usage
         self.id, self.model = "", ""
         self.usage: Usage | None = None
-        self.ended: Ended | None = None
+        self.ended: AnswerEnd | None = None
 
     @abstractmethod
     def stream(self, event: Event) -> Iterator[bytes]:
-        """What of a stream goes out for an event."""
+        """Write the part of a stream that one event causes."""
 
     @abstractmethod
     def reply(self, events: Iterable[Event]) -> dict[str, Any]:
-        """A whole reply."""
+        """Write a whole reply."""
 
     def note(self, event: Event) -> None:
-        """Keep what is needed later."""
-        if isinstance(event, Begin):
+        """Keep what later events need: id, model, usage and ending."""
+        if isinstance(event, ReplyStart):
             self.id, self.model = event.id or self.id, self.shown or event.model or self.model
-        elif isinstance(event, Spent):
+        elif isinstance(event, UsageReport):
             self.usage = event.usage
-        elif isinstance(event, Ended):
+        elif isinstance(event, AnswerEnd):
             self.ended = event
 
 
-class Turning:
-    """Turns one reply. What is not understood is left out, never passed on."""
+class ReplyTranslator:
+    """Translates one reply. Events that cannot be read are dropped, never passed on."""
 
-    def __init__(self, reader: Reader, writer: Writer) -> None:
+    def __init__(self, reader: ReplyReader, writer: ReplyWriter) -> None:
         self._reader, self._writer = reader, writer
         self._closed = False
 
     def event(self, name: bytes, data: bytes) -> bytes:
-        """An event of the provider's stream, as those of the client's."""
+        """Translate one event of the provider's stream into events of the client's format."""
         if data == b"[DONE]":
             found = self._reader.done()
         else:
@@ -132,19 +150,19 @@ class Turning:
         return self._written(found)
 
     def end(self) -> bytes:
-        """The end of a stream whose answer ended, and whose format's own end did not come."""
-        return self._written((Closed(),))
+        """End a stream whose answer is complete but whose end mark did not come."""
+        return self._written((StreamEnd(),))
 
     def _written(self, events: Iterable[Event]) -> bytes:
         parts: list[bytes] = []
         for event in events:
             if not self._closed:
-                self._closed = isinstance(event, Closed)
+                self._closed = isinstance(event, StreamEnd)
                 parts += self._writer.stream(event)
         return b"".join(parts)
 
     def whole(self, data: bytes) -> bytes:
-        """A whole reply. Raises `NotJson`."""
+        """Translate a whole reply. Raises `NotJson`."""
         try:
             body = decoded(data)
         except ValueError as error:
@@ -155,13 +173,13 @@ class Turning:
 
 
 def spent(reported: Any) -> Iterator[Event]:
-    """The usage of a report, where it can be read."""
+    """Read token counts from a report; gives nothing where they cannot be read."""
     usage, _ = usage_of(reported, spoke=False)
     if usage is not None:
-        yield Spent(usage)
+        yield UsageReport(usage)
 
 
 def sse(body: dict[str, Any], name: str = "") -> bytes:
-    """An event of a stream."""
+    """Format one server-sent event."""
     head = b"event: " + name.encode() + b"\n" if name else b""
     return head + b"data: " + encoded(body) + b"\n\n"

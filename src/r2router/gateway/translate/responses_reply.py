@@ -7,24 +7,24 @@ from typing import Any
 
 from r2router.gateway.dialects.messages import OURS
 from r2router.gateway.translate.reply import (
-    Arguments,
-    Begin,
-    Calling,
-    Closed,
-    Ended,
+    AnswerEnd,
+    ArgumentsDelta,
     Ending,
     Event,
-    Reader,
-    Words,
-    Writer,
+    ReplyReader,
+    ReplyStart,
+    ReplyWriter,
+    StreamEnd,
+    TextDelta,
+    ToolCallStart,
     spent,
     sse,
 )
 from r2router.upstream.usage import Usage
 
 
-class ResponsesReader(Reader):
-    """Of events, and whole responses."""
+class ResponsesReader(ReplyReader):
+    """Reads events and whole responses."""
 
     def __init__(self) -> None:
         self._calls: dict[int, bool] = {}  # output index of a call -> whether pieces of its arguments came
@@ -35,52 +35,54 @@ class ResponsesReader(Reader):
         index = index if type(index) is int else 0
         match kind:
             case "response.created" if isinstance(response := body.get("response"), dict):
-                yield Begin(str(response.get("id") or ""), str(response.get("model") or ""))
+                yield ReplyStart(str(response.get("id") or ""), str(response.get("model") or ""))
             case "response.output_text.delta" | "response.refusal.delta" if (
                 isinstance(text := body.get("delta"), str) and text
             ):
                 self._refused = self._refused or kind == "response.refusal.delta"
-                yield Words("refusal" if kind == "response.refusal.delta" else "text", text)
+                yield TextDelta("refusal" if kind == "response.refusal.delta" else "text", text)
             case "response.reasoning_text.delta" | "response.reasoning_summary_text.delta" if (
                 isinstance(text := body.get("delta"), str) and text
             ):
-                yield Words("thinking", text)
+                yield TextDelta("thinking", text)
             case "response.output_item.added" if (
                 isinstance(item := body.get("item"), dict) and item.get("type") == "function_call"
             ):
                 self._calls[index] = False
-                yield Calling(index, str(item.get("call_id") or item.get("id") or ""), str(item.get("name") or ""))
+                yield ToolCallStart(
+                    index, str(item.get("call_id") or item.get("id") or ""), str(item.get("name") or "")
+                )
             case "response.function_call_arguments.delta" if isinstance(text := body.get("delta"), str) and text:
                 self._calls[index] = True
-                yield Arguments(index, text)
+                yield ArgumentsDelta(index, text)
             case "response.function_call_arguments.done" if self._calls.get(index) is False and body.get("arguments"):
-                yield Arguments(index, str(body["arguments"]))
+                yield ArgumentsDelta(index, str(body["arguments"]))
             case "response.completed" | "response.incomplete" if isinstance(response := body.get("response"), dict):
                 yield from self._end(response)
 
     def whole(self, body: dict[str, Any]) -> Iterator[Event]:
-        yield Begin(str(body.get("id") or ""), str(body.get("model") or ""))
+        yield ReplyStart(str(body.get("id") or ""), str(body.get("model") or ""))
         output = body.get("output")
         for index, item in enumerate(output if isinstance(output, list) else ()):
             kind = item.get("type") if isinstance(item, dict) else None
             if kind == "function_call":
                 self._calls[index] = True
-                yield Calling(index, str(item.get("call_id") or ""), str(item.get("name") or ""))
-                yield Arguments(index, str(item.get("arguments") or "{}"))
+                yield ToolCallStart(index, str(item.get("call_id") or ""), str(item.get("name") or ""))
+                yield ArgumentsDelta(index, str(item.get("arguments") or "{}"))
             elif kind == "reasoning":
                 parts = [*(item.get("summary") or ()), *(item.get("content") or ())]
                 yield from (
-                    Words("thinking", p["text"])
+                    TextDelta("thinking", p["text"])
                     for p in parts
                     if isinstance(p, dict) and isinstance(p.get("text"), str)
                 )
             elif kind == "message":
                 for part in item.get("content") or ():
                     if isinstance(part, dict) and isinstance(text := part.get("text"), str) and text:
-                        yield Words("text", text)
+                        yield TextDelta("text", text)
                     elif isinstance(part, dict) and isinstance(text := part.get("refusal"), str) and text:
                         self._refused = True
-                        yield Words("refusal", text)
+                        yield TextDelta("refusal", text)
         yield from self._end(body)
 
     def _end(self, response: dict[str, Any]) -> Iterator[Event]:
@@ -93,13 +95,13 @@ class ResponsesReader(Reader):
             if self._refused or why == "content_filter"
             else "stop"
         )
-        yield Ended("tools" if ending == "stop" and self._calls else ending)
+        yield AnswerEnd("tools" if ending == "stop" and self._calls else ending)
         yield from spent(response.get("usage"))
-        yield Closed()
+        yield StreamEnd()
 
 
-class ResponsesWriter(Writer):
-    """The whole life of a response: each item opened, filled and closed, every event with its number."""
+class ResponsesWriter(ReplyWriter):
+    """Writes events and whole responses: each item is opened, filled and closed, and every event has its number."""
 
     def __init__(self, *, shown: str | None, input_tokens: int, usage: bool) -> None:
         super().__init__(shown=shown, input_tokens=input_tokens, usage=usage)
@@ -116,9 +118,9 @@ class ResponsesWriter(Writer):
             for kind in ("response.created", "response.in_progress"):
                 yield self._event(kind, response=self._response("in_progress", []))
         match event:
-            case Words(kind, text):
+            case TextDelta(kind, text):
                 yield from self._words(kind, text)
-            case Calling(key, own, name):
+            case ToolCallStart(key, own, name):
                 yield from self._close()
                 self._calls[key] = len(self._output)
                 item = {
@@ -132,7 +134,7 @@ class ResponsesWriter(Writer):
                 yield self._event(
                     "response.output_item.added", output_index=self._calls[key], item=dict(self._output[-1])
                 )
-            case Arguments(key, text) if key in self._calls:
+            case ArgumentsDelta(key, text) if key in self._calls:
                 at = self._calls[key]
                 self._output[at]["arguments"] += text
                 yield self._event(
@@ -141,7 +143,7 @@ class ResponsesWriter(Writer):
                     output_index=at,
                     delta=text,
                 )
-            case Closed():
+            case StreamEnd():
                 yield from self._finish()
 
     def reply(self, events: Iterable[Event]) -> dict[str, Any]:
@@ -181,7 +183,7 @@ class ResponsesWriter(Writer):
             shape.delta, **self._place(shape), delta=text, **({"logprobs": []} if shape.part == "output_text" else {})
         )
 
-    def _place(self, shape: _Shape) -> dict[str, Any]:
+    def _place(self, shape: _ItemFormat) -> dict[str, Any]:
         return {"item_id": self._output[-1]["id"], "output_index": len(self._output) - 1, shape.index: 0}
 
     def _close(self) -> Iterator[bytes]:
@@ -243,8 +245,11 @@ class ResponsesWriter(Writer):
         }  # fmt: skip
 
 
-class _Shape:
-    """How words of a kind are put into items. field: of the part, with the text."""
+class _ItemFormat:
+    """Which item, part and events carry text of one kind.
+
+    field: the field of the part that holds the text.
+    """
 
     def __init__(self, item: str, part: str, name: str, field: str, added: str) -> None:
         self.item, self.part, self.field = item, part, field
@@ -254,9 +259,9 @@ class _Shape:
 
 
 _SHAPES = {
-    "text": _Shape("message", "output_text", "output_text", "text", "content_part"),
-    "refusal": _Shape("message", "refusal", "refusal", "refusal", "content_part"),
-    "thinking": _Shape("reasoning", "summary_text", "reasoning_summary_text", "text", "reasoning_summary_part"),
+    "text": _ItemFormat("message", "output_text", "output_text", "text", "content_part"),
+    "refusal": _ItemFormat("message", "refusal", "refusal", "refusal", "content_part"),
+    "thinking": _ItemFormat("reasoning", "summary_text", "reasoning_summary_text", "text", "reasoning_summary_part"),
 }
 
 

@@ -8,17 +8,18 @@ from typing import Any
 from r2router.gateway.dialects.dialect import count
 from r2router.gateway.dialects.messages import OURS
 from r2router.gateway.splice import Members
-from r2router.gateway.translate.asked import (
-    Asked,
+from r2router.gateway.translate.chat_request import object_in
+from r2router.gateway.translate.common_request import (
+    CommonRequest,
     Image,
-    Lost,
-    Output,
     Part,
-    Shape,
+    ResponseFormat,
     Text,
     Thought,
     Tool,
     ToolCall,
+    ToolOutput,
+    TranslationLoss,
     Turn,
     dumped,
     each,
@@ -26,7 +27,6 @@ from r2router.gateway.translate.asked import (
     text_of,
     words,
 )
-from r2router.gateway.translate.chat_request import object_in
 from r2router.types import Model, Provider
 
 _READ = (
@@ -44,22 +44,22 @@ _NO_MATTER = (
     "stream_options",
     "include",
 )
-"""They change nothing of an answer. A reply that was translated is not stored anywhere, and says so."""
+"""Fields that do not change the answer. A translated reply is not stored anywhere, and says so."""
 _AS_USUAL: dict[str, tuple[Any, ...]] = {"truncation": ("disabled",), "background": (False,), "top_logprobs": (0,)}
 
 
-def read_responses(body: Members) -> Asked:
-    """What a request for a response asks for. Raises `Lost`."""
+def read_responses(body: Members) -> CommonRequest:
+    """What a request for a response asks for. Raises `TranslationLoss`."""
     asked = object_in(body)
     for key, value in asked.items():
         if value is not None and key not in _READ and key not in _NO_MATTER and value not in _AS_USUAL.get(key, ()):
-            raise Lost(f"the field {key[:60]!r}")
+            raise TranslationLoss(f"the field {key[:60]!r}")
     reasoning = only(asked.get("reasoning") or {}, ("effort", "summary", "generate_summary"), "reasoning")
     text = only(asked.get("text") or {}, ("format", "verbosity"), "text")
     effort, given, said = reasoning.get("effort"), asked.get("input"), asked.get("instructions")
     turns = [Turn("system", (Text(said),))] if isinstance(said, str) and said else []
     turns += [Turn("user", (Text(given),))] if isinstance(given, str) else _turns(each(given, "input"))
-    return Asked(
+    return CommonRequest(
         turns=turns,
         tools=[_tool(tool) for tool in each(asked.get("tools"), "tools")],
         choice=_choice(asked.get("tool_choice")),
@@ -90,7 +90,7 @@ def _turns(items: list[Any]) -> list[Turn]:
 
 
 def _outputs(*turns: Turn) -> bool:
-    return all(isinstance(part, Output) for turn in turns for part in turn.parts)
+    return all(isinstance(part, ToolOutput) for turn in turns for part in turn.parts)
 
 
 def _turn(item: Any) -> Turn:
@@ -99,7 +99,7 @@ def _turn(item: Any) -> Turn:
             said = only(item, ("type", "role", "content", "id", "status", "phase"), "a message")
             role = said.get("role")
             if role not in ("user", "assistant", "system", "developer"):
-                raise Lost(f"a message of the role {str(role)[:40]!r}")
+                raise TranslationLoss(f"a message of the role {str(role)[:40]!r}")
             return Turn("system" if role == "developer" else role, _parts(said.get("content")))
         case "function_call":
             call = only(item, ("type", "id", "call_id", "name", "arguments", "status"), "a call")
@@ -111,9 +111,9 @@ def _turn(item: Any) -> Turn:
             told = only(item, ("type", "id", "call_id", "output", "status"), "the output of a tool")
             parts = _parts(told.get("output"))
             if not all(isinstance(part, Text) for part in parts):
-                raise Lost("the output of a tool that is not text")
+                raise TranslationLoss("the output of a tool that is not text")
             text = "\n".join(part.text for part in parts if isinstance(part, Text))
-            return Turn("user", (Output(text_of(told.get("call_id"), "call_id"), text),))
+            return Turn("user", (ToolOutput(text_of(told.get("call_id"), "call_id"), text),))
         case "reasoning" if str(item.get("id") or "").startswith(f"rs_{OURS}"):
             summary = each(item.get("summary"), "summary")
             return Turn(
@@ -121,9 +121,9 @@ def _turn(item: Any) -> Turn:
                 (Thought("".join(str(part.get("text") or "") for part in summary if isinstance(part, dict))),),
             )
         case "reasoning":
-            raise Lost("thinking in the history, which belongs to its provider")
+            raise TranslationLoss("thinking in the history, which belongs to its provider")
         case other:
-            raise Lost(f"an item of the type {str(other)[:40]!r}")
+            raise TranslationLoss(f"an item of the type {str(other)[:40]!r}")
 
 
 def _parts(content: Any) -> tuple[Part, ...]:
@@ -136,7 +136,7 @@ def _parts(content: Any) -> tuple[Part, ...]:
         match part.get("type") if isinstance(part, dict) else None:
             case "input_text" | "output_text" | "text":
                 if part.get("annotations"):
-                    raise Lost("annotations of a text")
+                    raise TranslationLoss("annotations of a text")
                 found.append(Text(text_of(part.get("text"), "text")))
             case "refusal":
                 found.append(Text(text_of(part.get("refusal"), "refusal")))
@@ -144,14 +144,14 @@ def _parts(content: Any) -> tuple[Part, ...]:
                 given = only(part, ("type", "image_url", "detail"), "a part")
                 found.append(Image(text_of(given.get("image_url"), "the url of an image"), given.get("detail")))
             case other:
-                raise Lost(f"content of the type {str(other)[:40]!r}")
+                raise TranslationLoss(f"content of the type {str(other)[:40]!r}")
     return tuple(found)
 
 
 def _tool(tool: Any) -> Tool:
     if not isinstance(tool, dict) or tool.get("type") != "function":
         kind = tool.get("type") if isinstance(tool, dict) else None
-        raise Lost("custom tools" if kind == "custom" else f"tools of the type {str(kind)[:40]!r}")
+        raise TranslationLoss("custom tools" if kind == "custom" else f"tools of the type {str(kind)[:40]!r}")
     given = only(tool, ("type", "name", "description", "parameters", "strict"), "a tool")
     schema = given.get("parameters") or {"type": "object", "properties": {}}
     return Tool(text_of(given.get("name"), "the name of a tool"), given.get("description"), schema, given.get("strict"))
@@ -161,26 +161,26 @@ def _choice(choice: Any) -> str:
     if choice is None or isinstance(choice, str):
         return choice or ""
     if not isinstance(choice, dict) or choice.get("type") != "function":
-        raise Lost("tool_choice")
+        raise TranslationLoss("tool_choice")
     return f"={choice.get('name')}"
 
 
-def _shape(given: Any) -> Shape | None:
+def _shape(given: Any) -> ResponseFormat | None:
     match given.get("type") if isinstance(given, dict) else None:
         case None | "text":
             return None
         case "json_object":
-            return Shape()
+            return ResponseFormat()
         case "json_schema" if isinstance(given.get("schema"), dict):
-            return Shape(given["schema"], given.get("name"), given.get("strict"))
+            return ResponseFormat(given["schema"], given.get("name"), given.get("strict"))
         case _:
-            raise Lost("text.format")
+            raise TranslationLoss("text.format")
 
 
-def write_responses(asked: Asked, model: Model | None, provider: Provider | None) -> bytes:
-    """A request for a response. Raises `Lost`."""
+def write_responses(asked: CommonRequest, model: Model | None, provider: Provider | None) -> bytes:
+    """A request for a response. Raises `TranslationLoss`."""
     if asked.stop:
-        raise Lost("stop sequences")
+        raise TranslationLoss("stop sequences")
     body: dict[str, Any] = {
         "model": "",
         "input": [item for turn in asked.turns for item in _items(turn)],
@@ -213,11 +213,11 @@ def _items(turn: Turn) -> Iterator[dict[str, Any]]:
                 content.append({"type": kind, "text": text} | ({"annotations": []} if kind == "output_text" else {}))
             case Image(url, detail):
                 if turn.role != "user":
-                    raise Lost("an image in an answer")
+                    raise TranslationLoss("an image in an answer")
                 content.append({"type": "input_image", "image_url": url, "detail": detail or "auto"})
             case ToolCall(own, name, arguments):
                 items.append({"type": "function_call", "call_id": own, "name": name, "arguments": arguments})
-            case Output(own, text, failed):
+            case ToolOutput(own, text, failed):
                 said = f"Error: {text}" if failed and not text.lower().startswith("error") else text
                 items.append({"type": "function_call_output", "call_id": own, "output": said})
             case Thought():

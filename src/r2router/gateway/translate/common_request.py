@@ -1,4 +1,4 @@
-"""What a request asks for, whatever format it is written in; and what no other format can say."""
+"""A request without its wire format: the parts that all formats share."""
 
 from __future__ import annotations
 
@@ -9,46 +9,57 @@ from typing import Any, Literal
 import msgspec
 
 
-class Lost(Exception):
-    """What would be lost; the words say what."""
+class TranslationLoss(Exception):
+    """The other format cannot express a part of the request. The message names the part."""
 
 
 class Text(msgspec.Struct, frozen=True):
-    """Words."""
+    """A piece of text."""
 
     text: str
 
 
 class Image(msgspec.Struct, frozen=True):
-    """An image. url: `data:image/png;base64,...`, or where it lies. detail: as OpenAI has it."""
+    """An image.
+
+    url: a web address, or the image itself (`data:image/png;base64,...`).
+    detail: OpenAI's field of that name.
+    """
 
     url: str
     detail: str | None = None
 
 
 class Thought(msgspec.Struct, frozen=True):
-    """Thinking that a translation has relayed before."""
+    """Thinking of an earlier turn that a translated reply had carried."""
 
     text: str
 
 
 class ToolCall(msgspec.Struct, frozen=True):
-    """A call of a tool. arguments: a JSON object, as it was written."""
+    """A tool call.
+
+    arguments: a JSON object, exactly as the model wrote it.
+    """
 
     id: str
     name: str
     arguments: str
 
 
-class Output(msgspec.Struct, frozen=True):
-    """What a tool put out."""
+class ToolOutput(msgspec.Struct, frozen=True):
+    """The result of a tool call.
+
+    id: of the call.
+    failed: whether the tool reported an error.
+    """
 
     id: str
     text: str
     failed: bool = False
 
 
-Part = Text | Image | Thought | ToolCall | Output
+Part = Text | Image | Thought | ToolCall | ToolOutput
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -59,7 +70,10 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class Tool(msgspec.Struct, frozen=True):
-    """A function that the model may call. schema: of its arguments."""
+    """A function that the model may call.
+
+    schema: the JSON schema of its arguments.
+    """
 
     name: str
     description: str | None
@@ -67,18 +81,24 @@ class Tool(msgspec.Struct, frozen=True):
     strict: bool | None = None
 
 
-class Shape(msgspec.Struct, frozen=True):
-    """The JSON that an answer must be. schema: None for any object."""
+class ResponseFormat(msgspec.Struct, frozen=True):
+    """The JSON format that the answer must have.
+
+    schema: its JSON schema; None allows any object.
+    """
 
     schema: Any = None
     name: str | None = None
     strict: bool | None = None
 
 
-class Asked(msgspec.Struct, kw_only=True):
-    """A request. choice: `auto`, `none`, `required`, or the name of a tool behind `=`; empty where nothing is said.
+class CommonRequest(msgspec.Struct, kw_only=True):
+    """What a request asks for.
 
-    temperature, top_p: as they are written. stop: sequences that end the answer. thinking: tokens; 0 switches it off.
+    choice: which tool to call: `auto`, `none`, `required`, or `=` and a tool's name; empty where not given.
+    temperature, top_p: the JSON numbers as the client wrote them.
+    stop: sequences that end the answer.
+    thinking: maximum thinking tokens; 0 switches thinking off.
     """
 
     turns: list[Turn]
@@ -89,7 +109,7 @@ class Asked(msgspec.Struct, kw_only=True):
     temperature: bytes | None = None
     top_p: bytes | None = None
     stop: list[str] = []
-    shape: Shape | None = None
+    shape: ResponseFormat | None = None
     effort: str | None = None
     thinking: int | None = None
     verbosity: str | None = None
@@ -97,33 +117,33 @@ class Asked(msgspec.Struct, kw_only=True):
 
 
 def only(where: Any, known: Iterable[str], what: str) -> dict[str, Any]:
-    """An object that has no other members than those. Raises `Lost`."""
+    """Check that a value is an object with these members only. Raises `TranslationLoss`."""
     if not isinstance(where, dict):
-        raise Lost(f"{what} is not an object")
+        raise TranslationLoss(f"{what} is not an object")
     for key, value in where.items():
         if key not in known and value is not None:
-            raise Lost(f"{what} has {key[:60]!r}")
+            raise TranslationLoss(f"{what} has {key[:60]!r}")
     return where
 
 
 def each(value: Any, what: str) -> list[Any]:
-    """The items of a list; none for nothing. Raises `Lost`."""
+    """Return the items of a list; None is an empty list. Raises `TranslationLoss`."""
     if value is None:
         return []
     if not isinstance(value, list):
-        raise Lost(f"{what} is not a list")
+        raise TranslationLoss(f"{what} is not a list")
     return value
 
 
 def text_of(value: Any, what: str) -> str:
-    """A string. Raises `Lost`."""
+    """Check that a value is a string. Raises `TranslationLoss`."""
     if not isinstance(value, str):
-        raise Lost(f"{what} is not a text")
+        raise TranslationLoss(f"{what} is not a text")
     return value
 
 
 def number_of(raw: bytes | None) -> float:
-    """A number as it is written in JSON; NaN for anything else."""
+    """Read a JSON number; NaN for anything else."""
     try:
         return float(raw or b"nan")
     except ValueError:
@@ -131,34 +151,34 @@ def number_of(raw: bytes | None) -> float:
 
 
 def words(turn: Turn) -> str:
-    """All texts of a message, one below the other."""
+    """Join all texts of a message with blank lines."""
     return "\n\n".join(part.text for part in turn.parts if isinstance(part, Text))
 
 
 def compact(value: Any) -> str:
-    """JSON without spaces, with integers of any size."""
+    """Write JSON without spaces; integers may have any size."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def object_of(arguments: str) -> Any:
-    """The arguments of a call as an object; none at all are an empty one. Raises `Lost`."""
+    """Read the arguments of a tool call; no text at all gives an empty object. Raises `TranslationLoss`."""
     try:
         found = json.loads(arguments) if arguments.strip() else {}
     except (ValueError, RecursionError):
-        raise Lost("arguments of a tool call that are not JSON") from None
+        raise TranslationLoss("arguments of a tool call that are not JSON") from None
     if not isinstance(found, dict):
-        raise Lost("arguments of a tool call that are no object")
+        raise TranslationLoss("arguments of a tool call that are no object")
     return found
 
 
 def dumped(body: dict[str, Any], raw: dict[str, bytes | None]) -> bytes:
-    """A body with further members that are JSON already."""
+    """Write a body as JSON, with further members that are JSON already."""
     text = compact({k: v for k, v in body.items() if v is not None}).encode("utf-8", "replace")
     more = b"".join(b"," + json.dumps(k).encode() + b":" + v for k, v in raw.items() if v is not None)
     return text[:-1] + more + b"}"
 
 
 def leading_system(turns: list[Turn]) -> tuple[str, list[Turn]]:
-    """(the system messages at the start as one text, the rest)."""
+    """Split turns: (the system messages at the start as one text, the other turns)."""
     count = next((n for n, turn in enumerate(turns) if turn.role != "system"), len(turns))
     return "\n\n".join(filter(None, map(words, turns[:count]))), turns[count:]
