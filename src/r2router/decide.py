@@ -134,6 +134,7 @@ def decide(
     budget_tokens: (arms,) the budgets asked for, NaN where they are not numbers.
     anchors: (pairs, 2) arms that are neighbouring numeric budgets of one model, the smaller first; where a `Best` cap
         falls between the two, the budget between them that just meets the cap is considered too (the paper's Eq. 9).
+
     Raises `PolicyError` where a policy of another kind answers something that is not one arm per query.
     """
     cost = forecast.cost if usable is None else np.where(usable, forecast.cost, np.inf)

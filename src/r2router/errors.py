@@ -82,7 +82,7 @@ class Refused(R2Error):
     param: the field of the request that is wrong.
     retry_after: seconds after which another try may work, where one may.
     details: more members of the error's body: limit, spent, in flight, when the window begins anew, in the units that
-    their names say.
+        their names say.
     retry: false where clients must not send it again by themselves, although the status would let them.
     """
 

@@ -150,9 +150,11 @@ _JOURNAL_MARK = b'{"format":"r2router-'
 def check_output(path: str | Path, endings: Sequence[str] = (), reads: Iterable[str | Path] = ()) -> None:
     """Refuse a file that must not be written: the one rule of every command that writes one.
 
-    endings: the formats that can be written, as `.csv`; the name must end in one of them. reads: files that the same
-    command reads. A file of a collection or of a saved router belongs to its folder, and is never replaced by anything
-    else. Raises `ConfigError`.
+    endings: the formats that can be written, as `.csv`; the name must end in one of them.
+    reads: files that the same command reads. A file of a collection or of a saved router belongs to its folder, and is
+        never replaced by anything else.
+
+    Raises `ConfigError`.
     """
     path = Path(path)
     if endings and path.suffix.lower() not in endings:

@@ -60,7 +60,7 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cached_input: input read from the provider's prompt cache; where it is not given, the input price (never less).
     reasoning: thinking tokens; where it is not given, the output price, as nearly every provider bills today.
     cache_write: input written to the prompt cache, to be kept for minutes; where it is not given, `CACHE_WRITE` times
-    the input price.
+        the input price.
     """
 
     input: float
@@ -159,7 +159,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     capabilities: what a request can require of it (`vision`, `tools`, `json`, ...).
     context: the maximum of tokens of prompt and answer together; `None` means unknown, and unchecked.
     max_output_tokens: the maximum of tokens of an answer, thinking included; collecting sends it as the cap where a
-    budget sets none.
+        budget sets none.
     available: false for a model that must not be chosen now (it stays in the pool and keeps its columns).
     """
 
@@ -180,7 +180,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     base_url: without `/chat/completions`, for example `http://127.0.0.1:8080/v1`.
     key: the *name* of the environment variable that holds the key; empty where none is needed. The key itself is never
-    kept.
+        kept.
     dialect: whose request fields it understands, for thinking tokens and for continuing an answer.
     concurrency: the maximum of concurrent calls; rate limits that it reports or enforces lower it by themselves.
     timeout_s: the longest silence of the endpoint within a call.
@@ -204,7 +204,7 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
     quality: expected quality in [0, 1].
     tokens: expected output tokens, thinking included.
     spread: standard deviation of the *forecast of the expected quality*: how unsure the router is, not how much answers
-    vary.
+        vary.
     familiar: (n,) false where a query is not in distribution: unlike everything the router was trained on.
     cost: expected US dollars of the request; NaN until the router has put prices on it.
     domain: (n,) number of the domain that each query is nearest to; empty where the router keeps no evidence.
@@ -275,8 +275,9 @@ class PathStep(msgspec.Struct, frozen=True):
     """One arm of the exact path over all trade-offs: the best arm from `lam` down to the next step's `lam`.
 
     arm: the best one there.
+
     lam: the lambda (with the path's cost scale) at which this arm takes over from the cheaper one before it; 1 for the
-    first.
+        first.
     value: the same threshold in dollars: what a correct answer must be worth for this arm to be the best.
     quality: forecast, in [0, 1].
     cost: US dollars per request.
@@ -308,7 +309,7 @@ class Enforcement(msgspec.Struct, frozen=True, kw_only=True):
     effort: the value of `reasoning_effort`.
     thinking_tokens: the allowance for thinking; 0 switches it off.
     closing: where the answer was cut off at max_tokens, continue it with these words and take what follows (prefix
-    sharing).
+        sharing).
     """
 
     max_tokens: int | None = None
@@ -323,6 +324,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What a router chose for one request, and why. msgspec writes it as it is, `json` by `to_dict()`.
 
     arm: the model under the budget.
+
     model: the arm's model.
     budget: the arm's budget.
     quality: forecast for the chosen arm, in [0, 1].
@@ -330,13 +332,13 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     cost: US dollars for the whole request, as forecast.
     spread: standard deviation of the forecast of the quality.
     max_tokens: the output length to enforce, where the budget or the policy sets one; room for the answer beside
-    thinking included.
+        thinking included.
     enforcement: that, and what else a request must carry: an instruction, an effort, an allowance for thinking.
-    fallbacks: the next best arms, one per model, to try in this order if the chosen model fails.
+        fallbacks: the next best arms, one per model, to try in this order if the chosen model fails.
     reason: one or two sentences for a person.
     met: whether the policy's wish (a quality floor) is forecast to be met.
     familiar: false where the query is unlike the training data: quality and tokens are the arms' averages over it, the
-    choice is safe.
+        choice is safe.
     """
 
     if TYPE_CHECKING:

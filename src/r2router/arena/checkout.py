@@ -21,7 +21,10 @@ def check_models(models: Collection[str], folder: str | Path) -> None:
     """Raise `UsageError` where RouterArena's own check would refuse a model: its name is not listed, or it has no
     price.
 
-    models: by the names of a prediction file. folder: the repository's. Raises `DataError` where it is not one.
+    models: by the names of a prediction file.
+    folder: the repository's.
+
+    Raises `DataError` where it is not one.
     """
     names, other = _names(Path(folder) / _NAMES)
     if strange := sorted(m for m in models if m not in names and m not in other):

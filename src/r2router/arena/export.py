@@ -28,8 +28,8 @@ _MIN_LETTERS = 30  # of a training text that is looked for in the prompts: short
 class Prediction(msgspec.Struct, frozen=True, rename={"index": "global index"}):
     """One prediction, field by field as RouterArena has it; those that begin with r2router are ours.
 
-    prediction: a model, by RouterArena's name. r2router_max_tokens: the output length that enforces the budget, where
-    one does.
+    prediction: a model, by RouterArena's name.
+    r2router_max_tokens: the output length that enforces the budget, where one does.
     """
 
     index: str
@@ -45,8 +45,10 @@ class Prediction(msgspec.Struct, frozen=True, rename={"index": "global index"}):
 
 
 class Export(msgspec.Struct, frozen=True):
-    """Predictions for a file of prompts. models: RouterArena's name -> how often it was chosen. notes: what a submitter
-    must know.
+    """Predictions for a file of prompts.
+
+    models: RouterArena's name -> how often it was chosen.
+    notes: what a submitter must know.
     """
 
     predictions: tuple[Prediction, ...]
@@ -79,8 +81,9 @@ def export(  # noqa: PLR0913 - all but two are optional, and given by name
 ) -> Export:
     """The router's decision on every prompt of a file.
 
-    policy: by default the router's own. names: our model's id -> RouterArena's name; others keep their id. require,
-        exclude: as in `Router.route`.
+    policy: by default the router's own.
+    names: our model's id -> RouterArena's name; others keep their id.
+    require, exclude: as in `Router.route`.
     arena: a copy of RouterArena's repository, whose lists of names and prices the chosen models are checked against, as
         its own check does.
     trained_on: the tables that the router was trained on, whose texts are then looked for among the prompts. A router

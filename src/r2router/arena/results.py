@@ -32,11 +32,14 @@ class Results(msgspec.Struct, frozen=True):
     """What RouterArena measured.
 
     queries: the router's own predictions, without those made for the optimality figures alone; scored: those with an
-    accuracy.
-    accuracy: mean in [0, 1]. cost: US dollars per 1,000 queries. score: the arena score. robustness: share of
-    predictions that are the same on reworded prompts. Intervals are 95 %, by bootstrap over queries (of robustness:
-    Wilson's); none for a file of means.
-    models: share of the predictions. optimality: RouterArena's own figures, where the file has them.
+        accuracy.
+    accuracy: mean in [0, 1].
+    cost: US dollars per 1,000 queries.
+    score: the arena score.
+    robustness: share of predictions that are the same on reworded prompts. Intervals are 95 %, by bootstrap over
+        queries (of robustness: Wilson's); none for a file of means.
+    models: share of the predictions.
+    optimality: RouterArena's own figures, where the file has them.
     """
 
     source: str
@@ -79,8 +82,10 @@ def _line(name: str, figure: Figure) -> str:
 def read_results(path: str | Path, robustness: str | Path | None = None, *, seed: int = 0) -> Results:
     """The figures of a scored prediction file, or of a `metrics.json`.
 
-    robustness: the predictions on the reworded prompts. seed: of the bootstrap. Raises `DataError` naming file, entry
-    and field.
+    robustness: the predictions on the reworded prompts.
+    seed: of the bootstrap.
+
+    Raises `DataError` naming file, entry and field.
     """
     content = read_json(path)
     if isinstance(content, dict):

@@ -21,7 +21,9 @@ _BETA, _BETA_SQUARE, _TINY = 0.9, 0.999, 1e-8  # Kingma & Ba, ICLR 2015
 class Descent(msgspec.Struct, frozen=True):
     """How long and how fast to train.
 
-    dim: width of the latent space. epochs: the most passes over the training queries. batch_size: queries per step.
+    dim: width of the latent space.
+    epochs: the most passes over the training queries.
+    batch_size: queries per step.
     learning_rate: Adam's.
     early_stopping: keep the parameters as they were at the epoch of the lowest held-out loss, and stop when that is
         `patience` epochs ago. False is what was published: all queries, all epochs; on tables of hundreds of queries

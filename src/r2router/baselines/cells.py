@@ -19,7 +19,8 @@ class Cells(NamedTuple):
     """Outcomes with queries sorted by id and arms by name, so that what is drawn at random does not depend on their
     order.
 
-    x: (n, d) float32. quality, tokens: (n, arms), NaN where not observed; an empty answer counts as one token.
+    x: (n, d) float32.
+    quality, tokens: (n, arms), NaN where not observed; an empty answer counts as one token.
     back: (arms,) where each of the table's arms is; `values[..., back]` has the table's order again.
     """
 

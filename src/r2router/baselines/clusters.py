@@ -35,8 +35,9 @@ class UniRouter(msgspec.Struct, frozen=True, tag="unirouter", tag_field="learner
 
     clusters: how many; fewer on small tables, where each would have fewer than five queries.
     queries: of how many training queries, drawn at random. The comparison used 500; None is all, as every other learner
-    gets.
-    sharpness: of the assignment. seed: of that draw and of k-means.
+        gets.
+    sharpness: of the assignment.
+    seed: of that draw and of k-means.
     """
 
     clusters: int = 100
@@ -72,9 +73,10 @@ class Clusters(msgspec.Struct, frozen=True, tag="clusters", tag_field="learner",
     that.
 
     clusters, nearest: how many, and how many of them count (its top-p). 60 and 4 stand in its configuration files at
-    commit 1875e94 of ZhangYiqun018/AvengersPro, 25 and 3 at commit 2b3b3ab of giteehubby/Avengers-pro. Fewer on small
-    tables, where each cluster would have fewer than five queries.
-    restarts: of k-means. seed: of k-means.
+        commit 1875e94 of ZhangYiqun018/AvengersPro, 25 and 3 at commit 2b3b3ab of giteehubby/Avengers-pro. Fewer on
+        small tables, where each cluster would have fewer than five queries.
+    restarts: of k-means.
+    seed: of k-means.
     """
 
     clusters: int = 60

@@ -36,9 +36,13 @@ _DRAWS = 16
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """explore: the share of an arm's weight that it has wherever it stands; the rest is its share of the deferral
-    curve. 1 goes by price alone, and needs no quality. start: queries on which every arm is asked first. growth: what a
-    round may bring the sum spent to, as a multiple of what it was. seed: of the order of the queries and of the draws.
+    """How rounds spread their calls over arms.
+
+    explore: the share of an arm's weight that it has wherever it stands; the rest is its share of the deferral curve. 1
+        goes by price alone, and needs no quality.
+    start: queries on which every arm is asked first.
+    growth: what a round may bring the sum spent to, as a multiple of what it was.
+    seed: of the order of the queries and of the draws.
     learner: what forecasts between rounds.
     """
 
@@ -61,11 +65,13 @@ class Settings:
 class RoundState:
     """What is known before a round.
 
-    table: all n queries, with NaN where an arm was not asked. vectors: (n, d) embeddings. input_tokens: (n, arms)
-    estimates.
-    unit: (arms,) the unit that each arm belongs to. asked, askable: (n, units); what was asked is askable.
-    usd: (units,) what one more query is expected to cost, in US dollars. order: (n,) the queries in the order of
-    asking.
+    table: all n queries, with NaN where an arm was not asked.
+    vectors: (n, d) embeddings.
+    input_tokens: (n, arms) estimates.
+    unit: (arms,) the unit that each arm belongs to.
+    asked, askable: (n, units); what was asked is askable.
+    usd: (units,) what one more query is expected to cost, in US dollars.
+    order: (n,) the queries in the order of asking.
     """
 
     table: Table
@@ -125,9 +131,9 @@ def allocate(worth: FloatArray, usd: FloatArray, minimum: IntArray, maximum: Int
 def contention(quality: FloatArray, cost: FloatArray, spread: FloatArray, rng: np.random.Generator) -> FloatArray:
     """(arms,) the share of the deferral curve, over log cost, on which each arm is chosen; they sum to 1.
 
-    quality, cost: (n, arms) forecasts, NaN for an arm that is not known. spread: (arms,) their standard error: the
-    curve is drawn again and again with all of an arm's forecasts shifted by as much (Thompson sampling), so an arm
-    counts that may be good. Zeros where costs do not differ, or are none.
+    quality, cost: (n, arms) forecasts, NaN for an arm that is not known.
+    spread: (arms,) their standard error: the curve is drawn again and again with all of an arm's forecasts shifted by
+        as much (Thompson sampling), so an arm counts that may be good. Zeros where costs do not differ, or are none.
     """
     arms = quality.shape[1]
     share = np.zeros(arms)

@@ -28,8 +28,10 @@ _FAILED = pl.col("error").is_not_null() | (pl.col("response").fill_null("").str.
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Which answers are wanted; all that is given must hold.
 
-    arms: arms or models. tasks: their labels. failed: calls that ended in an error or gave no text. below_quality:
-    scored, and lower.
+    arms: arms or models.
+    tasks: their labels.
+    failed: calls that ended in an error or gave no text.
+    below_quality: scored, and lower.
     text: found in the query, whatever the case.
     """
 
@@ -58,10 +60,12 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answers(msgspec.Struct, frozen=True):
-    """What was found. rows: in the order of the source, with the columns of a compacted table. found: how many there
-    are of them in all.
+    """What was found.
 
-    asked: how many answers the source has. notes: what is missing from it, and how to fix it.
+    rows: in the order of the source, with the columns of a compacted table.
+    found: how many there are of them in all.
+    asked: how many answers the source has.
+    notes: what is missing from it, and how to fix it.
     """
 
     rows: pl.DataFrame

@@ -42,9 +42,10 @@ class Scored(msgspec.Struct, frozen=True):
     """What a scorer of the bench says: `exact`, `numeric`, `choice`, `math`, `code`, ... (see
     `r2router.bench.scoring`).
 
-    scorer: its name; a query that names one of its own is scored by that. queries: question -> what the scorer needs to
-    know of it; a question that is not among them cannot be told. Raises `ConfigError`, `DataError` for a scorer that is
-    not known.
+    scorer: its name; a query that names one of its own is scored by that.
+    queries: question -> what the scorer needs to know of it; a question that is not among them cannot be told.
+
+    Raises `ConfigError`, `DataError` for a scorer that is not known.
     """
 
     scorer: str
@@ -60,12 +61,18 @@ class Scored(msgspec.Struct, frozen=True):
 
     @classmethod
     def by_reference(cls, scorer: str, references: Mapping[str, str]) -> Scored:
-        """references: question -> the right answer."""
+        """Make the check from questions and their right answers.
+
+        references: question -> the right answer.
+        """
         return cls(scorer, {text: Query(id=text, text=text, reference=right) for text, right in references.items()})
 
     @classmethod
     def by_suite(cls, scorer: str, queries: Iterable[Query] | str) -> Scored:
-        """queries: of a suite, or the name of a file in JSON lines. Raises `DataError`."""
+        """Make the check from the questions of a suite.
+
+        queries: of a suite, or the name of a file in JSON lines. Raises `DataError`.
+        """
         found = JsonLines(queries).queries() if isinstance(queries, str) else queries
         return cls(scorer, {query.text: query for query in found})
 

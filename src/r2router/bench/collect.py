@@ -59,14 +59,15 @@ async def collect(
     """Ask what the journal does not have yet; gives how far it came.
 
     max_spend: US dollars that the journal's calls may come to in all, earlier runs included. A call is made, and made
-    again after a failure that may be billed, only if its maximum cost fits. Every call has a cap, so the limit holds
-    wherever an endpoint keeps to it; where one does not, what it reports is counted in full, and its model stops after
-    the first few answers.
-    to_come_usd: the estimate, for the status. stop: once it is set no attempt begins, and those in flight are waited
-    for.
-    first_calls: what is known of each model already, by id; a model that is not in it begins with a single call.
-    What a provider or a model refuses is no exception but in `Status.stopped`. Raises `SaveError` where the journal
-    cannot be written.
+        again after a failure that may be billed, only if its maximum cost fits. Every call has a cap, so the limit
+        holds wherever an endpoint keeps to it; where one does not, what it reports is counted in full, and its model
+        stops after the first few answers.
+    to_come_usd: the estimate, for the status.
+    stop: once it is set no attempt begins, and those in flight are waited for.
+    first_calls: what is known of each model already, by id; a model that is not in it begins with a single call. What a
+        provider or a model refuses is no exception but in `Status.stopped`.
+
+    Raises `SaveError` where the journal cannot be written.
     """
     run = _Collection(
         plan,

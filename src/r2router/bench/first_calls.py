@@ -57,7 +57,8 @@ class FirstCalls:
     def judge(self, reply: Reply, cap: int, *, cut: bool) -> str | None:
         """Why no more should be asked of the model after this answer; None where nothing is wrong with it.
 
-        cap: the `max_tokens` that was sent. cut: whether the answer was cut off.
+        cap: the `max_tokens` that was sent.
+        cut: whether the answer was cut off.
         """
         self._answers += 1
         self._silent += reply.usage is None

@@ -134,10 +134,13 @@ def compact(
     """Write the collection as one Parquet table, and say what it holds.
 
     Each cell has a row for everyone who judged it: its query's own scorer (or `scorer`), further `scorers`, and every
-    LLM judge whose judgements are in the folder; a cell that nobody judged has one row without a quality. trust_code:
-    the queries may name `code-trusted`.
-    spread: where the scorers run; by default in this process. say: called with a line about the sandbox, where one is
-    needed. Raises `DataError`, `JournalError`, `SaveError`.
+    LLM judge whose judgements are in the folder; a cell that nobody judged has one row without a quality.
+
+    trust_code: the queries may name `code-trusted`.
+    spread: where the scorers run; by default in this process.
+    say: called with a line about the sandbox, where one is needed.
+
+    Raises `DataError`, `JournalError`, `SaveError`.
     """
     folder = Path(folder)
     for name in (scorer, *scorers):

@@ -50,9 +50,12 @@ class Journal:
     """An open journal. Only one process at a time has it; `close` (or the process's end) gives it back.
 
     retry: kinds of recorded errors that count as not done, so that they are asked again; answers in doubt then are,
-    too. A call that was interrupted never counts as done. spent_nanos: nano-dollars charged so far.
-    notes: what was repaired on opening. write: false to look at what is there and leave no trace: then
-    nothing need be there, nothing is repaired, and another process may have it.
+        too. A call that was interrupted never counts as done.
+    spent_nanos: nano-dollars charged so far.
+    notes: what was repaired on opening.
+    write: false to look at what is there and leave no trace: then nothing need be there, nothing is repaired, and
+        another process may have it.
+
     Raises `JournalError` where it is in use, newer than this version, or damaged; `SaveError` where it cannot be
     written.
     """

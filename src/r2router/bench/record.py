@@ -19,15 +19,19 @@ FORMAT = "r2router-journal"
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What became of one call.
 
-    key: hash of query, model, budget, control and sample. query: hash of the query's text and system prompt.
+    key: hash of query, model, budget, control and sample.
+    query: hash of the query's text and system prompt.
     kind: `cell` for an outcome of an arm; `chain` for the long answer that several arms are cut from; `lost` for money
-    alone: calls that were under way when a run was killed. input_tokens ... reasoning_tokens: of the arm; under prefix
-    sharing prompt + cut + forced answer, whoever paid for it.
-    finish_reason: the provider's, or `forced` for an answer behind a cut. truncated: the budget cut it off.
+        alone: calls that were under way when a run was killed. input_tokens ...
+    reasoning_tokens: of the arm; under prefix sharing prompt + cut + forced answer, whoever paid for it.
+    finish_reason: the provider's, or `forced` for an answer behind a cut.
+    truncated: the budget cut it off.
     starved: the whole allowance went into thinking, and no answer came.
-    cost_usd: of the arm's tokens. paid_usd: what this call itself cost, failed attempts that may be billed included;
-    null where a failed report left it unknown. charged_usd: what the spend limit counts, a whole number of
-    nano-dollars: what was reported, and the maximum cost where nothing was.
+    cost_usd: of the arm's tokens.
+    paid_usd: what this call itself cost, failed attempts that may be billed included; null where a failed report left
+        it unknown.
+    charged_usd: what the spend limit counts, a whole number of nano-dollars: what was reported, and the maximum cost
+        where nothing was.
     doubt: why `--retry-failed` asks an answer again: it came without usage, or with no words in it.
     pieces: of a chain: the lengths of its tokens in characters.
     """

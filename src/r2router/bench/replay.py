@@ -25,7 +25,11 @@ _ENOUGH = 0.99  # of a sum: what is left buys less than a round is worth
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Revealed:
-    """usd: US dollars that were spent. seen: (n, arms) the cells that they bought."""
+    """What a replayed collection bought.
+
+    usd: US dollars that were spent.
+    seen: (n, arms) the cells that they bought.
+    """
 
     usd: float
     seen: BoolArray
@@ -41,9 +45,12 @@ def replay(
 ) -> list[Revealed]:
     """What each budget, in rising order, buys. No budget is ever exceeded.
 
-    vectors: (n, d) embeddings. input_tokens: (n, arms) estimates where the table has none. strategy: a simple one, with
-    `seed`, or settings of the adaptive one, with their own; a budget then ends a round that would go beyond it. Cells
-    that the table does not have cannot be asked. Raises `DataError`.
+    vectors: (n, d) embeddings.
+    input_tokens: (n, arms) estimates where the table has none.
+    strategy: a simple one, with `seed`, or settings of the adaptive one, with their own; a budget then ends a round
+        that would go beyond it. Cells that the table does not have cannot be asked.
+
+    Raises `DataError`.
     """
     if list(budgets_usd) != sorted(budgets_usd):
         raise DataError("budgets_usd must rise: what a smaller one has bought, a larger one has too")

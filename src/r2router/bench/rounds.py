@@ -57,8 +57,12 @@ async def collect_rounds(  # noqa: PLR0913 - what `collect` takes, and how to ch
     rounds.
 
     Reaching the limit is the end and no stop. Qualities come from the scorers that the queries name; while no answer
-    has one, cells are chosen by price alone. say: called with a line about each round. spread: where queries are
-    embedded and answers scored; by default in this process. Raises as `collect` does.
+    has one, cells are chosen by price alone.
+
+    say: called with a line about each round.
+    spread: where queries are embedded and answers scored; by default in this process.
+
+    Raises as `collect` does.
     """
     settings, stop = settings or Settings(), stop or asyncio.Event()
     check_choice(plan.queries)

@@ -49,8 +49,10 @@ class SpendRecord(Protocol):
 
 
 class SpendLimit:
-    """limit_usd: US dollars, or None for no limit. ledger: what was spent, and where the money under way is written
-    down.
+    """Holds back calls whose maximum cost would exceed a limit in US dollars.
+
+    limit_usd: US dollars, or None for no limit.
+    ledger: what was spent, and where the money under way is written down.
     """
 
     def __init__(self, limit_usd: float | None, ledger: SpendRecord) -> None:

@@ -14,12 +14,15 @@ PACE_FROM = 20
 class Status:
     """How far a collection is.
 
-    planned, done, failed: cells; failed ones, recorded with an error, are among the done. there: of the done, those of
-    earlier runs.
-    calls: made in this run. spent_usd: of the journal, in all. limit_usd: the spend limit, if any. to_come_usd: what is
-    left may cost.
+    planned, done, failed: cells; failed ones, recorded with an error, are among the done.
+    there: of the done, those of earlier runs.
+    calls: made in this run.
+    spent_usd: of the journal, in all.
+    limit_usd: the spend limit, if any.
+    to_come_usd: what is left may cost.
     over_allowance: answers of this run that thought longer than they were allowed to: the endpoint ignores the control.
-    above_cap: answers of this run that were longer than `max_tokens`. cut: those that only the safety cap cut off.
+    above_cap: answers of this run that were longer than `max_tokens`.
+    cut: those that only the safety cap cut off.
     errors: of this run, by kind: how many, and the first of them in words.
     stopped: what cannot be asked any more, and why in one line: a provider, a model, or everything (an empty name).
     """

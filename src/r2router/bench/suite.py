@@ -18,11 +18,13 @@ BOM = b"\xef\xbb\xbf"
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """One question of a suite.
 
-    id: unique in its suite. task: a label for sampling and reporting. text: what the LLM is asked and what a router
-    will see.
-    reference: the correct answer, where there is one. system: a system prompt that comes with it.
-    scorer: the name of the scorer that judges its answers; empty for the collection's own. meta: whatever the scorer
-    needs.
+    id: unique in its suite.
+    task: a label for sampling and reporting.
+    text: what the LLM is asked and what a router will see.
+    reference: the correct answer, where there is one.
+    system: a system prompt that comes with it.
+    scorer: the name of the scorer that judges its answers; empty for the collection's own.
+    meta: whatever the scorer needs.
     """
 
     id: str
@@ -38,7 +40,8 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     """What an answer is worth.
 
     quality: in [0, 1]; None where it could not be judged, and `error` then says why: a failed judge is never a 0.
-    reason: the judge's words. judge: who judged (`exact`, `numeric`, a model's id).
+    reason: the judge's words.
+    judge: who judged (`exact`, `numeric`, a model's id).
     """
 
     quality: float | None

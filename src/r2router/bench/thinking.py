@@ -47,8 +47,11 @@ _FENCE_END = re.compile(r"^```[ \t]*(?:\n|\Z)", re.MULTILINE)
 
 
 class Split(msgspec.Struct, frozen=True):
-    """A text taken apart. answer: what is not thinking. thought: there was thinking. cut: the text ends within its
-    thinking.
+    """A text taken apart.
+
+    answer: what is not thinking.
+    thought: there was thinking.
+    cut: the text ends within its thinking.
     """
 
     answer: str

@@ -75,12 +75,13 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class CascadePlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a cascade is expected to do with a question, before anything was asked.
 
-    first: the arm that is asked first. looks: whether its answer is looked at; where not, the first arm is the router's
-        choice, and its answer is accepted.
+    first: the arm that is asked first.
+    looks: whether its answer is looked at; where not, the first arm is the router's choice, and its answer is accepted.
     accept_from: the first answer is accepted where it is at least that likely right; 0 where it is accepted whatever it
         is, 1 where no answer is sure enough.
-    second: (arm, how likely it is asked second), the likeliest first. calls: expected number of arms asked.
-        calls_share: how likely exactly one arm is asked, two, and so on.
+    second: (arm, how likely it is asked second), the likeliest first.
+    calls: expected number of arms asked.
+    calls_share: how likely exactly one arm is asked, two, and so on.
     cost, quality: US dollars for all calls, and how likely the accepted answer is right, both expected.
     reason: one or two sentences for a person.
     """

@@ -51,10 +51,12 @@ def probability(z: FloatArray) -> FloatArray:
 class LookPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How looks are planned.
 
-    max_steps: as in `Cascade`. caution: the share of the evidence that plans count on. ahead: the share of the value of
-    a further look that plans count on. active: false where looking did not pay on left-out queries: the cascade is the
-    router then.
-    queries: that it was learned from. continue_answers: as in `Cascade`.
+    max_steps: as in `Cascade`.
+    caution: the share of the evidence that plans count on.
+    ahead: the share of the value of a further look that plans count on.
+    active: false where looking did not pay on left-out queries: the cascade is the router then.
+    queries: that it was learned from.
+    continue_answers: as in `Cascade`.
     """
 
     max_steps: Annotated[int, msgspec.Meta(ge=1, le=MAX_STEPS)] = 4
@@ -69,13 +71,14 @@ class LookPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Evidence:
     """Learned from a table with answers; saved as arrays.
 
-    mean, scale: (arms, signals) of an arm's numbers. weight: (arms, d + signals), bias: (arms,) NaN where an arm has no
-    head of its own.
-    calibration: (arms, 4) of a constant, the forecast, its own head and the one for all, in log odds. pooled: (2 +
-    signals,) that one.
-    beta: (arms, arms) how much of the surprise about the first is one about the second. right, wrong: (arms, `BINS`)
-    chance of evidence of that size given a right and a wrong answer. pair: (`PAIR`,). verdict: (2,) how often a check
-    of the user's own passes right and wrong answers; empty where none was learned.
+    mean, scale: (arms, signals) of an arm's numbers.
+    weight: (arms, d + signals), bias: (arms,) NaN where an arm has no head of its own.
+    calibration: (arms, 4) of a constant, the forecast, its own head and the one for all, in log odds.
+    pooled: (2 + signals,) that one.
+    beta: (arms, arms) how much of the surprise about the first is one about the second.
+    right, wrong: (arms, `BINS`) chance of evidence of that size given a right and a wrong answer.
+    pair: (`PAIR`,).
+    verdict: (2,) how often a check of the user's own passes right and wrong answers; empty where none was learned.
     plan: how looks are planned.
     """
 
@@ -108,8 +111,10 @@ class Evidence:
     def ratio(self, x: FloatArray, arm: IntArray, numbers: FloatArray, prior: FloatArray) -> FloatArray:
         """(n,) log likelihood ratios of n answers: how they move the log odds of being right.
 
-        x: (n, d) embeddings of the questions. arm: (n,). numbers: (n, signals). prior: (n,) forecast quality of these
-        arms.
+        x: (n, d) embeddings of the questions.
+        arm: (n,).
+        numbers: (n, signals).
+        prior: (n,) forecast quality of these arms.
         """
         offset = log_odds(prior)
         numbers = np.where(np.isnan(numbers), self.mean[arm], numbers)  # what is not known is as usual
@@ -209,9 +214,10 @@ class Beliefs:
     """What is believed of n queries while answers come in. The arrays change; a new one is made for every question that
     is asked.
 
-    prior, now: (n, arms) chance that an arm's answer is right: forecast, and with all that was seen. asked: (n, arms).
-    chance: (n, steps) of the answers seen, NaN where there is none yet. ratio: their own evidence, as log odds. words,
-    value: of their texts (`signals`).
+    prior, now: (n, arms) chance that an arm's answer is right: forecast, and with all that was seen.
+    asked: (n, arms).
+    chance: (n, steps) of the answers seen, NaN where there is none yet. ratio: their own evidence, as log odds.
+    words, value: of their texts (`signals`).
     """
 
     evidence: Evidence
@@ -224,7 +230,7 @@ class Beliefs:
 
     @classmethod
     def of(cls, evidence: Evidence, quality: FloatArray, steps: int, width: int) -> Beliefs:
-        """quality: (n, arms) forecasts, NaN where an arm is unknown."""
+        """Start from (n, arms) quality forecasts, NaN where an arm is unknown."""
         prior = np.clip(np.nan_to_num(quality), MIN_PROBABILITY, MAX_PROBABILITY)
         n = len(prior)
         return cls(
@@ -289,7 +295,8 @@ def pair_features(
 ) -> FloatArray:
     """(n, `PAIR`) what moves the log odds `mine` of an answer, beside another one with log odds `theirs`.
 
-    agreed: (n,) share of words. same, differ: (n,) whether the values that they give are the same, or not.
+    agreed: (n,) share of words.
+    same, differ: (n,) whether the values that they give are the same, or not.
     """
     columns = (np.ones(len(mine)), mine, agreed, agreed * theirs, (1 - agreed) * theirs, agreed * mine)
     return np.column_stack([*columns, same, same * theirs, differ, differ * theirs])

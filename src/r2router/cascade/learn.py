@@ -48,9 +48,15 @@ _SURE = 1.0  # standard errors that looking must be better by
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Training:
-    """x: (n, d) embeddings. quality, cost: (n, arms) outcomes, NaN where not observed. forecast, price: (n, arms)
-    left-out forecasts of them. fold: (n,) twins share one. seen: the answers. tokens, expected_tokens: (n, arms) output
-    tokens, used and forecast. resumes: which arms go on from answers of others, where answers are continued.
+    """What a cascade is learned from: n queries.
+
+    x: (n, d) embeddings.
+    quality, cost: (n, arms) outcomes, NaN where not observed.
+    forecast, price: (n, arms) left-out forecasts of them.
+    fold: (n,) twins share one.
+    seen: the answers.
+    tokens, expected_tokens: (n, arms) output tokens, used and forecast.
+    resumes: which arms go on from answers of others, where answers are continued.
     """
 
     arms: tuple[Arm, ...]

@@ -19,9 +19,13 @@ from r2router.types import FloatArray, IntArray, Progress
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnswerFeatures:
-    """All answers of a table, as numbers. there: (n, arms) whether there is one. numbers: (n, arms, signals). words:
-    (n, arms, `WORDS`) and value: (n, arms), see `signals`. check: (n, arms) verdicts of the user's check, NaN where
-    there is none. latency: (n, arms) seconds, NaN where not recorded.
+    """All answers of a table, as numbers.
+
+    there: (n, arms) whether there is one.
+    numbers: (n, arms, signals).
+    words: (n, arms, `WORDS`) and value: (n, arms), see `signals`.
+    check: (n, arms) verdicts of the user's check, NaN where there is none.
+    latency: (n, arms) seconds, NaN where not recorded.
     """
 
     there: np.ndarray
@@ -80,9 +84,10 @@ class AnswerFeatures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CascadeRuns:
-    """What cascades did on n queries. arms: (n, steps) asked, in order, -1 for none. accepted: (n,) the arm whose
-    answer was accepted.
+    """What cascades did on n queries.
 
+    arms: (n, steps) asked, in order, -1 for none.
+    accepted: (n,) the arm whose answer was accepted.
     chance: (n,) how likely it was held to be right.
     """
 
@@ -130,10 +135,11 @@ def replay(  # noqa: PLR0913 - what a cascade knows, by name
 ) -> CascadeRuns:
     """The cascades of n queries.
 
-    quality, cost: (n, arms) forecasts. ratio: (n, arms) log likelihood ratios of the answers. cap: most US dollars of
-    the whole; with it
-    paid: (n, arms) real cost. usable: (n, arms) arms that can be scored. resumes: with (n, arms) forecast tokens, arms
-    go on from answers of the same model.
+    quality, cost: (n, arms) forecasts.
+    ratio: (n, arms) log likelihood ratios of the answers.
+    cap: most US dollars of the whole; with it paid: (n, arms) real cost.
+    usable: (n, arms) arms that can be scored.
+    resumes: with (n, arms) forecast tokens, arms go on from answers of the same model.
     """
     steps = evidence.plan.max_steps if max_steps is None else max_steps
     steps = min(steps, quality.shape[1]) if evidence.plan.active else 1

@@ -23,10 +23,10 @@ from r2router.upstream.controls import Collected
 class Resumes:
     """Which arms go on from which, and what that saves.
 
-    goes: (arms, arms) true where the second goes on from an answer of the first. maximum: (arms,) tokens that an answer
-    is cut at.
+    goes: (arms, arms) true where the second goes on from an answer of the first.
+    maximum: (arms,) tokens that an answer is cut at.
     usd: (arms,) US dollars saved per token that is there already: it was output once, and is input now, at the price of
-    input that is in no cache.
+        input that is in no cache.
     """
 
     goes: BoolArray
@@ -35,7 +35,9 @@ class Resumes:
 
     @classmethod
     def of(cls, pool: Pool, signatures: Sequence[str] = ()) -> Resumes | None:
-        """signatures: how each arm was collected, see `Controls.signature`; else as the pool has it. None where no arm
+        """Find which arms can continue the answer of which.
+
+        signatures: how each arm was collected, see `Controls.signature`; else as the pool has it. None where no arm
         goes on.
         """
         known = [Collected.parse(text) for text in signatures] or [None] * len(pool)

@@ -23,9 +23,10 @@ STOP = -1
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A policy as cascades read it. usd: what a correct answer is worth. floor: accept what is that likely right; NaN
-    for none.
+    """A policy as cascades read it.
 
+    usd: what a correct answer is worth.
+    floor: accept what is that likely right; NaN for none.
     truth: whether each answer is checked, and the check is right: then the cheapest that passes is to win.
     """
 
@@ -44,7 +45,8 @@ def expected_best(chance: FloatArray, best: FloatArray, right: FloatArray, wrong
     """(..., arms) expected chance of the better of two answers: the best seen, and that of each arm once it was looked
     at.
 
-    chance: (..., arms). best: (..., 1).
+    chance: (..., arms).
+    best: (..., 1).
     """
     joint = chance[..., None] * right
     found: FloatArray = np.maximum(joint, best[..., None] * (joint + (1 - chance)[..., None] * wrong)).sum(axis=-1)
@@ -55,8 +57,8 @@ def worth(beliefs: Beliefs, rows: IntArray, cost: FloatArray, usd: float, more: 
     """(n, arms) US dollars expected after asking each arm: value of the answer accepted in the end, less the price of
     asking.
 
-    cost: (n, arms) expected US dollars, infinite where an arm must not be asked. more: whether a further arm may be
-    asked after it.
+    cost: (n, arms) expected US dollars, infinite where an arm must not be asked.
+    more: whether a further arm may be asked after it.
     """
     right, wrong = tempered(beliefs.evidence)
     now, best = beliefs.now[rows], beliefs.best(rows)[:, None]

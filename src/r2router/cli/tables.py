@@ -55,8 +55,9 @@ class Texts:
 class Data:
     """How outcome tables are to be read.
 
-    pool: a TOML file or a bundled table's name. prices: CSVs or "genai-prices". no_price: what becomes of models
-    without a price.
+    pool: a TOML file or a bundled table's name.
+    prices: CSVs or "genai-prices".
+    no_price: what becomes of models without a price.
     """
 
     pool: str | None

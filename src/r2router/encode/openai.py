@@ -29,12 +29,13 @@ class OpenAIEmbeddings:
     """Vectors of `model` from `base_url`; the key comes from OPENAI_API_KEY at every call and is kept nowhere.
 
     base_url: where it is None, OPENAI_BASE_URL, else OpenAI's own. The key is only sent to the scheme, host and port
-    that OPENAI_BASE_URL names, else OpenAI's: a router somebody else trained may name any URL, also one of this
-    machine, and must not collect keys with it.
-    batch, batch_chars: most texts and characters in one request. max_chars: what comes later in a text is not sent;
-    endpoints refuse texts above their model's limit. timeout_s: for one attempt. attempts, backoff_s: a busy or failing
-    endpoint (429, 5xx, dropped connection) is asked again after backoff_s, then twice that, ..., or what its
-    Retry-After says, up to 20 s.
+        that OPENAI_BASE_URL names, else OpenAI's: a router somebody else trained may name any URL, also one of this
+        machine, and must not collect keys with it.
+    batch, batch_chars: most texts and characters in one request.
+    max_chars: what comes later in a text is not sent; endpoints refuse texts above their model's limit.
+    timeout_s: for one attempt.
+    attempts, backoff_s: a busy or failing endpoint (429, 5xx, dropped connection) is asked again after backoff_s, then
+        twice that, ..., or what its Retry-After says, up to 20 s.
     """
 
     def __init__(

@@ -26,8 +26,10 @@ _MAX_ERROR_BYTES = 65_536
 def post_json(
     url: str, body: Any, key: str, *, timeout_s: float, attempts: int, backoff_s: float, max_bytes: int
 ) -> bytes:
-    """The reply of a successful request, of at most `max_bytes`. key: sent as a bearer token unless empty. timeout_s:
-    of one attempt.
+    """The reply of a successful request, of at most `max_bytes`.
+
+    key: sent as a bearer token unless empty.
+    timeout_s: of one attempt.
 
     429, 5xx, timeouts and dropped connections are tried again, everything else fails at once. Raises `EncoderError`.
     """

@@ -34,8 +34,10 @@ def fit_baselines(
 ) -> list[Tried]:
     """Every baseline in both forms on the queries that a router is tested on.
 
-    train: what they learn from; without it each query is forecast from the other four fifths of them. vectors:
-    embeddings of the evaluated table. Raises `ConfigError` where the training queries cannot be embedded.
+    train: what they learn from; without it each query is forecast from the other four fifths of them.
+    vectors: embeddings of the evaluated table.
+
+    Raises `ConfigError` where the training queries cannot be embedded.
     """
     contenders = [*published(), *same_arms()]
     data = EmbeddedTable(

@@ -43,9 +43,11 @@ class FixedSettings:
 class Played:
     """A table's answers, and what a router forecasts of them: everything that a cascade on it is played with.
 
-    quality, cost, tokens: (n, arms) forecasts. ratio: (n, arms) evidence of the answers. outcomes, used: what they were
-    worth, their tokens. usable: (n, arms) answers that are there, graded and priced. dollars: the values of a right
-    answer that are played.
+    quality, cost, tokens: (n, arms) forecasts.
+    ratio: (n, arms) evidence of the answers.
+    outcomes, used: what they were worth, their tokens.
+    usable: (n, arms) answers that are there, graded and priced.
+    dollars: the values of a right answer that are played.
     """
 
     evidence: Evidence
@@ -101,12 +103,17 @@ class Played:
 
 @dataclass(frozen=True, eq=False)
 class SettingLine:
-    """One setting of a cascade. usd: what a right answer is worth. cost, quality: means. calls: arms asked per query.
+    """One setting of a cascade.
 
+    usd: what a right answer is worth.
+    cost, quality: means.
+    calls: arms asked per query.
     first_s, all_s: mean seconds of the first call and of all calls together, late_s: what 95 % of the queries stay
-    below; NaN where the table has no times. wrong: share of queries whose accepted answer was not the best of what
-    could have been asked, though it might have asked on. needless: share on which it asked on after an answer that was
-    as good as the accepted one. worse: share on which it accepted a worse answer than one it had seen.
+        below; NaN where the table has no times.
+    wrong: share of queries whose accepted answer was not the best of what could have been asked, though it might have
+        asked on.
+    needless: share on which it asked on after an answer that was as good as the accepted one.
+    worse: share on which it accepted a worse answer than one it had seen.
     """
 
     usd: float
@@ -137,10 +144,13 @@ class TaskOfCascade:
 
 @dataclass(frozen=True, eq=False)
 class CascadeFigures:
-    """What was found of a cascade. comparison: its base is the cascade. calls: per query, over all settings, with its
-    interval.
+    """What was found of a cascade.
 
-    looks: false where the cascade is the router. settings: from cheap to good. tasks: empty where there is one only.
+    comparison: its base is the cascade.
+    calls: per query, over all settings, with its interval.
+    looks: false where the cascade is the router.
+    settings: from cheap to good.
+    tasks: empty where there is one only.
     """
 
     comparison: Comparison
@@ -204,9 +214,10 @@ def cascades(
 ) -> tuple[dict[str, Method], CascadeFigures | None, tuple[str, ...]]:
     """(methods by name, figures, notes) of a router's cascade on the queries of a table.
 
-    x: (n, d) their embeddings. beside: the same router without a look (`router`), and what it is shown beside. The
-    settings are twelve values of a right answer, spread by the forecast costs. Without evidence, or a table without
-    answers, there is no method, and the note says so.
+    x: (n, d) their embeddings.
+    beside: the same router without a look (`router`), and what it is shown beside. The settings are twelve values of a
+        right answer, spread by the forecast costs. Without evidence, or a table without answers, there is no method,
+        and the note says so.
     """
     from r2router.evaluation.cascade_rivals import chosen_rivals, played_rivals
 
@@ -235,7 +246,11 @@ def figures_of(
     resamples: int,
     seed: int,
 ) -> CascadeFigures:
-    """What was found. found: the cascade, routing alone, and others. runs: of the cascade."""
+    """What was found.
+
+    found: the cascade, routing alone, and others.
+    runs: of the cascade.
+    """
     comparison = compare(found, game.outcomes, resamples, seed, base=CASCADE)
     lines = tuple(_line(game, run, usd) for run, usd in zip(runs, game.dollars.tolist(), strict=True))
     calls = mean("calls", np.mean([run.calls for run in runs], axis=0), resamples, seed)

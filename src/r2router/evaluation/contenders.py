@@ -104,8 +104,11 @@ class EmbeddedTable:
 
 @dataclass(frozen=True, slots=True)
 class HoldOutPlan:
-    """How queries are held out. seeds: of the repetitions. folds: each query is held out once per seed. resamples:
-    bootstrap draws.
+    """How queries are held out.
+
+    seeds: of the repetitions.
+    folds: each query is held out once per seed.
+    resamples: bootstrap draws.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -148,10 +151,11 @@ class Contender:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tried:
-    """A contender's forecasts: one repetition a seed. views: the same forecasts from other embeddings of the same
-    queries.
+    """A contender's forecasts: one repetition a seed.
 
-    failed: why there is nothing, in words. seconds: of fitting and forecasting.
+    views: the same forecasts from other embeddings of the same queries.
+    failed: why there is nothing, in words.
+    seconds: of fitting and forecasting.
     """
 
     contender: Contender

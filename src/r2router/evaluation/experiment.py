@@ -24,8 +24,12 @@ _FEW = 100
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Study:
-    """A table under a plan. learner: ours. encoders: specs of more of them, for the experiment that compares some, and
-    load makes one of a spec. other: the same queries and arms scored by another judge. command: what was typed.
+    """A table under a plan.
+
+    learner: ours.
+    encoders: specs of more of them, for the experiment that compares some, and load makes one of a spec.
+    other: the same queries and arms scored by another judge.
+    command: what was typed.
     """
 
     data: EmbeddedTable

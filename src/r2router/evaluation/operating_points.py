@@ -25,9 +25,10 @@ SHARES = (0.9, 0.95, 1.0)
 class OperatingPoint:
     """One setting of the dial, averaged over the repetitions.
 
-    share: of the best fixed arm's quality that is kept. quality, used, forecast, asked: mean quality, and US dollars
-    per request by the tokens used, by those forecast, and by the budgets asked for (NaN where a chosen budget is no
-    number of tokens). regret: US dollars a request by which the oracle at the same value of an answer does better.
+    share: of the best fixed arm's quality that is kept.
+    quality, used, forecast, asked: mean quality, and US dollars per request by the tokens used, by those forecast, and
+        by the budgets asked for (NaN where a chosen budget is no number of tokens).
+    regret: US dollars a request by which the oracle at the same value of an answer does better.
     arms: (repetitions, n) what was chosen.
     """
 

@@ -22,9 +22,10 @@ class OwnDecisions:
     """Of the n queries that got an arm; the policy chooses among the cells that were observed, as only these can be
     scored.
 
-    rows: (n,) which of the evaluated queries they are. choices: (n,). quality, cost: (n,) what the chosen arms gave,
-    with the tokens used; between two budgets (a `Best` cap) what lies between the outcomes of both, as in the paper's
-    Eq. 9.
+    rows: (n,) which of the evaluated queries they are.
+    choices: (n,).
+    quality, cost: (n,) what the chosen arms gave, with the tokens used; between two budgets (a `Best` cap) what lies
+        between the outcomes of both, as in the paper's Eq. 9.
     """
 
     router: Router

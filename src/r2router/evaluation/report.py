@@ -51,8 +51,8 @@ class Report:
     accuracy: of the forecasts (`r2router.evaluation.accuracy`).
     compliance: for each budget in tokens the share of answers that keep to it.
     regret: US dollars per request to the oracle at the own policy's value.
-    noise: kind, share of decisions unchanged, change of area. cascade: where it was asked
-    for and could be judged.
+    noise: kind, share of decisions unchanged, change of area.
+    cascade: where it was asked for and could be judged.
     """
 
     queries: int

@@ -28,8 +28,10 @@ _DRAWS = 200
 class EvaluatedTable:
     """The queries of a table that a router can be tested on.
 
-    table: those queries on the router's arms and prices. rows: (n,) which of the table's queries they are.
-    input_tokens: (n, arms) estimates where none were recorded. notes: what a reader must know.
+    table: those queries on the router's arms and prices.
+    rows: (n,) which of the table's queries they are.
+    input_tokens: (n, arms) estimates where none were recorded.
+    notes: what a reader must know.
     """
 
     forecast: Forecast
@@ -97,7 +99,7 @@ class Calibration(msgspec.Struct, frozen=True):
 
     quality, cost: what it gives on the n queries that it was set on, mean quality and mean US dollars per request.
     expected: the same two on other queries of the kind, with 95 % intervals: each half is measured at what the other
-    half sets. None where a half cannot meet the target.
+        half sets. None where a half cannot meet the target.
     """
 
     policy: Value

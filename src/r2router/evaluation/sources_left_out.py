@@ -20,8 +20,11 @@ from r2router.types import FloatArray, Progress
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """One source. over_mixture: mean over its tasks of the router's mean quality over log cost, less that of the
-    mixture of fixed arms that all other sources choose. unfamiliar: share of its queries that got the safe choice.
+    """One source.
+
+    over_mixture: mean over its tasks of the router's mean quality over log cost, less that of the mixture of fixed arms
+        that all other sources choose.
+    unfamiliar: share of its queries that got the safe choice.
     """
 
     source: str
@@ -43,7 +46,8 @@ def sources_left_out(
 ) -> tuple[LeftOut, ...]:
     """Train on all other sources, decide on each; sources with too little to compare are not among them.
 
-    x: (n, d) embeddings of the table's queries. only: names of the sources that are left out in turn; by default all.
+    x: (n, d) embeddings of the table's queries.
+    only: names of the sources that are left out in turn; by default all.
     """
     found = list[LeftOut]()
     if table.source_of is None:

@@ -33,14 +33,14 @@ _COMPARED = (
 class SparseReport:
     """What `evaluate` found on a table where no arm was seen nearly everywhere.
 
-    gaps: the comparison of each task, see `r2router.metrics.by_task`. how: which answers chose the mixture that the
-    router is compared with.
+    gaps: the comparison of each task, see `r2router.metrics.by_task`.
+    how: which answers chose the mixture that the router is compared with.
     pooled: over the mixture of fixed arms by the router's training averages, on the queries of all tasks together, see
-    `pooled`.
+        `pooled`.
     error: mean squared error of the quality forecasts over that of the arm's mean on the task, known from the same
-    answers.
+        answers.
     left_out: what a router of the other files of the table is worth on each, see `sources_left_out`; empty where that
-    was not asked for.
+        was not asked for.
     sources, seed, resamples, notes, out_of_distribution, trained_on, trained_share: as in `Report`.
     """
 

@@ -26,8 +26,10 @@ _MAX_ERROR = 1 << 20
 
 @dataclass
 class BegunReply:
-    """A reply that has begun, and goes to the client from here on. first: what is to be sent of it. done: whether that
-    is all of it.
+    """A reply that has begun, and goes to the client from here on.
+
+    first: what is to be sent of it.
+    done: whether that is all of it.
     """
 
     exchange: Exchange
@@ -50,11 +52,13 @@ class WholeReply:
 
 @dataclass
 class FailedAttempt:
-    """An attempt that gave nothing. status: of HTTP, or of ours where none came. body, headers: the provider's, empty
-    where none came.
+    """An attempt that gave nothing.
 
+    status: of HTTP, or of ours where none came.
+    body, headers: the provider's, empty where none came.
     words: the provider's own, for the client alone.
-    maybe_billed: whether the provider may bill for it. ours: whether a key or an account of ours is the cause.
+    maybe_billed: whether the provider may bill for it.
+    ours: whether a key or an account of ours is the cause.
     """
 
     action: Action
@@ -85,8 +89,10 @@ class Attempts:
         """A reply that had begun when its client left."""
 
     async def make(self, step: PlannedStep, deadline: float, *, usage: bool) -> BegunReply | FailedAttempt:
-        """Ask the arm of a step. deadline: of the loop's clock, for the first byte. usage: whether a stream is to
-        report its own.
+        """Ask the arm of a step.
+
+        deadline: of the loop's clock, for the first byte.
+        usage: whether a stream is to report its own.
         """
         span = self.trace(step)
         try:

@@ -26,8 +26,10 @@ _CONVENTIONS: dict[str, Convention] = {"gemini": "gemini", "deepseek": "deepseek
 
 
 class Bill(msgspec.Struct):
-    """What all attempts of a request came to. cost: nano-dollars; None where a price is not known. estimated: partly by
-    our own count.
+    """What all attempts of a request came to.
+
+    cost: nano-dollars; None where a price is not known.
+    estimated: partly by our own count.
     """
 
     cost: int | None = 0
@@ -73,8 +75,10 @@ def reserve(
 ) -> tuple[int | None, int]:
     """(nano-dollars, tokens) of the worst case: the most expensive of the steps, as often as attempts may be billed.
 
-    ceiling: the caller's cap on output. answers: how many are asked for. billable: attempts. hourly: what is
-    written to a cache may be kept for an hour. None where a price is not known.
+    ceiling: the caller's cap on output.
+    answers: how many are asked for.
+    billable: attempts.
+    hourly: what is written to a cache may be kept for an hour. None where a price is not known.
     """
     given = math.ceil(plan.input_tokens * _MARGIN) + _TEMPLATE
     costs, again = list[int](), list[int]()

@@ -23,7 +23,8 @@ def under(
 ) -> tuple[Enforcement, Source]:
     """The arm's budget with the caller's values as ceilings, and whose settings those are.
 
-    levels: the efforts that the arm's model takes. room: tokens for the answer beside thinking.
+    levels: the efforts that the arm's model takes.
+    room: tokens for the answer beside thinking.
     """
     cap = minimum(sent.max_tokens, caller.max_tokens)
     effort, thinking = _effort(sent.effort, caller, levels), sent.thinking_tokens

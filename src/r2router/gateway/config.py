@@ -45,11 +45,12 @@ _OLLAMA_PORT = 11434
 class Served(Provider, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A provider as the gateway calls it.
 
-    speaks: the endpoints it has; by default what is known of it, else chat alone. stream_options: whether it takes that
-    field in chat completions. first_byte_s: the longest wait for the first byte of an answer. usage: how it counts
-    tokens, where that is not told by its names (`openai`: cached within the input, reasoning within the output;
-    `anthropic`: cache reads and writes beside the input; `gemini`, `xai`: reasoning beside the output; `deepseek`: hits
-    and misses of the cache).
+    speaks: the endpoints it has; by default what is known of it, else chat alone.
+    stream_options: whether it takes that field in chat completions.
+    first_byte_s: the longest wait for the first byte of an answer.
+    usage: how it counts tokens, where that is not told by its names (`openai`: cached within the input, reasoning
+        within the output; `anthropic`: cache reads and writes beside the input; `gemini`, `xai`: reasoning beside the
+        output; `deepseek`: hits and misses of the cache).
     """
 
     speaks: tuple[Speaks, ...] = ()
@@ -69,10 +70,11 @@ class Served(Provider, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Edits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What of a request a server wants otherwise. rename: field -> its name there; an empty one leaves it out.
+    """What of a request a server wants otherwise.
 
-    roles: role of a message -> its name there, as in `{ developer = "system" }`. one_system: all system messages as
-    one, before the others.
+    rename: field -> its name there; an empty one leaves it out.
+    roles: role of a message -> its name there, as in `{ developer = "system" }`.
+    one_system: all system messages as one, before the others.
     """
 
     rename: dict[str, str] = {}
@@ -87,8 +89,8 @@ class Overlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """One `[[model]]`: what is given replaces what the router's pool has; a model that the pool does not have can be
     asked for by name.
 
-    refuses: request fields that the model does not take; they are taken out of requests that it is routed. edits: what
-    else of a request its server wants otherwise.
+    refuses: request fields that the model does not take; they are taken out of requests that it is routed.
+    edits: what else of a request its server wants otherwise.
     """
 
     id: str
@@ -124,13 +126,16 @@ Mend = Literal["return", "continue", "again"]
 class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A named policy that clients ask for as a model, `auto:NAME`.
 
-    policy: by default the router's own. models: the only ones that are chosen from, ids or arms, with globs; empty for
-    all. exclude: those never chosen. effort: `ceiling` takes the smaller of the caller's length settings and the arm's;
-    `caller` takes the caller's where it sets any. switch_usd: what may be spent per conversation on leaving a prefix
-    that a provider has cached. cascade: whether a cheap answer is looked at before one is relayed, where the router has
-    learned that. cut: what becomes of an answer that the arm's budget cut, where it is neither streamed nor has tools:
-    it is returned, continued, or asked for again without that budget. target: the mean spend or quality that is held by
-    moving the value of a right answer; it starts from the policy's.
+    policy: by default the router's own.
+    models: the only ones that are chosen from, ids or arms, with globs; empty for all.
+    exclude: those never chosen.
+    effort: `ceiling` takes the smaller of the caller's length settings and the arm's; `caller` takes the caller's where
+        it sets any.
+    switch_usd: what may be spent per conversation on leaving a prefix that a provider has cached.
+    cascade: whether a cheap answer is looked at before one is relayed, where the router has learned that.
+    cut: what becomes of an answer that the arm's budget cut, where it is neither streamed nor has tools: it is
+        returned, continued, or asked for again without that budget.
+    target: the mean spend or quality that is held by moving the value of a right answer; it starts from the policy's.
     """
 
     policy: AnyPolicy | None = None
@@ -147,13 +152,15 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """`[server]`.
 
     key: the *name* of the environment variable with a key that clients must send; empty: none, and then on loopback
-    only. router: the folder of a saved router, relative to this file; empty: the starter router. default: what clients
-    get that name no model.
-    reply_model: which name replies show. baseline: the model or arm that reports compare with; by default the best
-    single one; or `none`.
+        only.
+    router: the folder of a saved router, relative to this file; empty: the starter router.
+    default: what clients get that name no model.
+    reply_model: which name replies show.
+    baseline: the model or arm that reports compare with; by default the best single one; or `none`.
     ledger: a file, relative to this one, a `postgresql://` address, or `none`; by default `default_ledger`.
-    logs: `text`, `json` or `none`, on stderr; never any text of a prompt. traces: whether OpenTelemetry traces are
-    made; by default where the environment names an endpoint for them (`OTEL_EXPORTER_OTLP_ENDPOINT`).
+    logs: `text`, `json` or `none`, on stderr; never any text of a prompt.
+    traces: whether OpenTelemetry traces are made; by default where the environment names an endpoint for them
+        (`OTEL_EXPORTER_OTLP_ENDPOINT`).
     """
 
     host: str = "127.0.0.1"

@@ -31,12 +31,15 @@ _IMAGE_HEAD = 87_384  # base64 characters: the first 64 KiB
 class Conversation:
     """Collected by a wire format from its own request.
 
-    first, last: what a person wrote first and last. system: the system prompt. needs: capabilities that a model must
-    have.
-    loop: whether the last item is the output of a tool, so that an answer is under way. state: what of a provider's own
-    the conversation carries (`signature`, `encrypted`, `previous`, ...). errors: outputs of tools that ended the
-    conversation with one and the same error, in a row. images: tokens of images and files, by their headers. binary:
-    bytes of the body that these take. turns: its items.
+    first, last: what a person wrote first and last.
+    system: the system prompt.
+    needs: capabilities that a model must have.
+    loop: whether the last item is the output of a tool, so that an answer is under way.
+    state: what of a provider's own the conversation carries (`signature`, `encrypted`, `previous`, ...).
+    errors: outputs of tools that ended the conversation with one and the same error, in a row.
+    images: tokens of images and files, by their headers.
+    binary: bytes of the body that these take.
+    turns: its items.
     """
 
     def __init__(self) -> None:
@@ -190,8 +193,9 @@ def dicts(value: Any) -> list[dict[str, Any]]:
 class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller allows at most; None: nothing said.
 
-    max_tokens: of output, thinking included where the format has it so. effort: its name. thinking: tokens; 0 switches
-    it off.
+    max_tokens: of output, thinking included where the format has it so.
+    effort: its name.
+    thinking: tokens; 0 switches it off.
     """
 
     max_tokens: int | None = None

@@ -36,7 +36,8 @@ class Exclusions:
     ) -> tuple[BoolArray, dict[str, str]]:
         """((arms,) true where an arm can take the request, model or arm -> why it cannot).
 
-        mask: those that the preset allows. tokens: of the prompt.
+        mask: those that the preset allows.
+        tokens: of the prompt.
         """
         speaks = call.dialect.name
         if speaks not in self._translated:

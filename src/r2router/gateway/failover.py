@@ -86,8 +86,10 @@ class Breaker:
         self._known: dict[tuple[str, str], _Trouble] = {}
 
     def failed(self, provider: str, model: str, *, wait: float | None = None, whole: bool = False) -> None:
-        """wait: what the provider asked for. whole: whether it is the provider that fails (its key, its network), not
-        the model.
+        """Record a failure.
+
+        wait: what the provider asked for.
+        whole: whether it is the provider that fails (its key, its network), not the model.
         """
         found = self._known.setdefault((provider, "" if whole else model), _Trouble())
         found.failures += 1

@@ -17,7 +17,11 @@ MAX_MB = 0.01
 
 
 class Feedback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """request_id: of the answer's header x-r2router-request-id. score: 0 (useless) to 1 (right)."""
+    """A client's score of an answer: the body of `POST /v1/feedback`.
+
+    request_id: of the answer's header x-r2router-request-id.
+    score: 0 (useless) to 1 (right).
+    """
 
     request_id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
     score: Annotated[float, msgspec.Meta(ge=0, le=1)]

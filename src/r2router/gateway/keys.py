@@ -29,9 +29,11 @@ _ANY = ("*",)
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """A key of a client. presets, models: globs of what it may ask for.
+    """A key of a client.
 
-    made, ended: microseconds since 1970. shadow: it counts, and refuses nothing.
+    presets, models: globs of what it may ask for.
+    made, ended: microseconds since 1970.
+    shadow: it counts, and refuses nothing.
     """
 
     id: str

@@ -30,7 +30,12 @@ class CascadeAnswer:
 
 @dataclass
 class CascadeOutcome:
-    """accepted: what goes to the client; None where nothing was answered. reason: why. lost: the last failure."""
+    """How a cascade ended.
+
+    accepted: what goes to the client; None where nothing was answered.
+    reason: why.
+    lost: the last failure.
+    """
 
     accepted: CascadeAnswer | None
     reason: str = ""

@@ -16,7 +16,12 @@ class Aborted(Exception):
 
 
 class Outgoing:
-    """started: whether the status has gone out. sent: bytes of the body. at: when the first of them went."""
+    """The response to one request.
+
+    started: whether the status has gone out.
+    sent: bytes of the body so far.
+    first_at: when the first of them was sent, by the loop's clock.
+    """
 
     def __init__(self, send: Send) -> None:
         self._send = send

@@ -55,9 +55,10 @@ _UNITS = {
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """What is held, and how far it is.
 
-    start: the calibrated value of a right answer, US dollars. pending: what is still to be spent (negative: to be
-    saved), in targets.
-    n, total: of what was observed. begun, last: of the first and the last of it, seconds since 1970; 0: there is none.
+    start: the calibrated value of a right answer, US dollars.
+    pending: what is still to be spent (negative: to be saved), in targets.
+    n, total: of what was observed.
+    begun, last: of the first and the last of it, seconds since 1970; 0: there is none.
     recent: how many in about the last week.
     """
 

@@ -32,8 +32,10 @@ _UNKNOWN_SPREAD = 0.29
 
 
 class Planner:
-    """Plans requests under one setting. vectors: made anew with each router. targets: how far presets are with what
-    they hold.
+    """Plans requests under one setting.
+
+    vectors: made anew with each router.
+    targets: how far presets are with what they hold.
     """
 
     def __init__(self, setting: Setting, vectors: Vectors | None = None, targets: Targets | None = None) -> None:
@@ -47,7 +49,10 @@ class Planner:
         self._prior = self.router.prior_quality[None, :], self.router.prior_tokens[None, :]
 
     async def plan(self, call: Call, session: Session | None = None) -> Plan:
-        """session: where the conversation stands. Raises `Refused` where nothing can be asked."""
+        """Plan how a request is answered. Raises `Refused` where no arm can be asked.
+
+        session: what is known of the conversation.
+        """
         asked = self.setting.config.resolve(call.asked)
         if asked == "auto" or asked.startswith("auto:"):
             return await self._routed(call, asked.partition(":")[2], session)

@@ -17,8 +17,10 @@ from r2router.gateway.splice import Members, NotJson
 class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body object `r2router`: what this one request wants. The provider never sees it.
 
-    policy: instead of the preset's. models, exclude, effort: as in a preset. require: capabilities. session: which
-    conversation it is of.
+    policy: instead of the preset's.
+    models, exclude, effort: as in a preset.
+    require: capabilities.
+    session: which conversation it is of.
     """
 
     policy: AnyPolicy | None = None
@@ -31,7 +33,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request as it was understood. body: without the object `r2router`. asked: the model that the client named."""
+    """A request as it was understood.
+
+    body: without the object `r2router`.
+    asked: the model that the client named.
+    """
 
     dialect: Dialect
     body: Members

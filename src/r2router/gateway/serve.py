@@ -95,8 +95,10 @@ def serve(
     again: Callable[[], Setting],
     ready: Callable[[str], None],
 ) -> None:
-    """Serve until SIGTERM or SIGINT. again: reads the setting once more, at SIGHUP and when its files change. ready:
-    told the address.
+    """Serve until SIGTERM or SIGINT.
+
+    again: reads the setting once more, at SIGHUP and when its files change.
+    ready: told the address.
 
     Raises `ConfigError` where the address cannot be had.
     """

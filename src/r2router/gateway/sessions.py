@@ -37,10 +37,13 @@ _LAST = (
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a conversation stands. arm: which answered last. at: when, in seconds since 1970. tokens: of that prompt,
-    which may be cached.
+    """Where a conversation stands.
 
-    turns: its items then. switched: nano-dollars that leaving cached prefixes has cost so far.
+    arm: which answered last.
+    at: when, in seconds since 1970.
+    tokens: of that prompt, which may be cached.
+    turns: its items then.
+    switched: nano-dollars that leaving cached prefixes has cost so far.
     """
 
     arm: str

@@ -32,12 +32,15 @@ REPLAY = "replay"
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """config: the file's. router: with the file's models laid over its pool, and those that cannot be called now not
-    available.
+    """A configuration with everything that is loaded for it.
 
-    providers: all that can be named. keys: provider -> its key, empty where it needs none. missing: model -> why it
-    cannot be called.
-    others: models that can be asked for by name alone. replay: whether every answer is a replay.
+    config: the file's.
+    router: with the file's models laid over its pool, and those that cannot be called now not available.
+    providers: all that can be named.
+    keys: provider -> its key, empty where it needs none.
+    missing: model -> why it cannot be called.
+    others: models that can be asked for by name alone.
+    replay: whether every answer is a replay.
     """
 
     config: Config
@@ -50,7 +53,10 @@ class Setting:
 
     @classmethod
     def of(cls, config: Config, folder: Path | None = None) -> Setting:
-        """folder: where the configuration lies. Raises `ConfigError` and `ArtifactError`."""
+        """Load what a configuration names.
+
+        folder: where the configuration lies. Raises `ConfigError` and `ArtifactError`.
+        """
         router = _router(config, folder)
         overlays = {overlay.id: overlay for overlay in config.model}
         models = [overlays[m.id].over(m) if m.id in overlays else m for m in router.pool.models]

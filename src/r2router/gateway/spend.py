@@ -43,9 +43,10 @@ _MAX_ROWS = 50_000  # of which intervals are made
 class SpendRow(msgspec.Struct):
     """Sums of some requests. Money in nano-dollars.
 
-    spent: of those that are over. in_flight: reserved for those that are not. estimated, unknown, unpriced, over: how
-    many requests were counted by ourselves; left open by a crash; at a price that is not known, which are in no sum;
-    and billed above their bound.
+    spent: of those that are over.
+    in_flight: reserved for those that are not.
+    estimated, unknown, unpriced, over: how many requests were counted by ourselves; left open by a crash; at a price
+        that is not known, which are in no sum; and billed above their bound.
     """
 
     name: str
@@ -77,11 +78,12 @@ _SELECT = """count(*), sum(CASE WHEN state = 'open' THEN 1 ELSE 0 END), sum(coal
 
 
 class Against(msgspec.Struct, frozen=True):
-    """The same requests with one model for all. saved: US dollars per request, with its 95 % interval; negative where
-    it cost more.
+    """The same requests with one model for all.
 
-    spent, instead: nano-dollars of the n requests that can be compared. how: what the comparison rests on. quality: the
-    forecast quality of what answered minus that of the model, where both were forecast.
+    saved: US dollars per request, with its 95 % interval; negative where it cost more.
+    spent, instead: nano-dollars of the n requests that can be compared.
+    how: what the comparison rests on.
+    quality: the forecast quality of what answered minus that of the model, where both were forecast.
     """
 
     model: str
@@ -96,10 +98,11 @@ class Against(msgspec.Struct, frozen=True):
 class TargetStatus(msgspec.Struct, frozen=True):
     """What a preset holds, and how well, since it holds it.
 
-    kind: `cost`, US dollars per 1,000 requests; `day`, US dollars per day; `quality`, a mean score. target, actual: in
-    that unit.
-    error: of the actual, as a share of the target. value: of a right answer now, US dollars. n: requests. None: nothing
-    to say yet.
+    kind: `cost`, US dollars per 1,000 requests; `day`, US dollars per day; `quality`, a mean score.
+    target, actual: in that unit.
+    error: of the actual, as a share of the target.
+    value: of a right answer now, US dollars.
+    n: requests. None: nothing to say yet.
     """
 
     preset: str
@@ -120,8 +123,11 @@ class TargetStatus(msgspec.Struct, frozen=True):
 
 
 class Spend(msgspec.Struct, frozen=True):
-    """A report. zone: in which days begin. lines: the largest first, days in their order. held: of presets with a
-    target.
+    """A report.
+
+    zone: in which days begin.
+    lines: the largest first, days in their order.
+    held: of presets with a target.
     """
 
     by: str
@@ -212,11 +218,12 @@ def spend(
     key: str | None = None,
     against: tuple[str, Prices | None] | None = None,
 ) -> Spend:
-    """Sums of the ledger's rows. since, until: days of the ledger's zone, both included. key: of one key alone (`-`:
-    without a key).
+    """Sums of the ledger's rows.
 
+    since, until: days of the ledger's zone, both included.
+    key: of one key alone (`-`: without a key).
     against: a model, and its prices where the requests' own tokens are to be billed at them; else what was forecast for
-    it is taken.
+        it is taken.
     """
     if by not in get_args(By):
         raise UsageError(f"cannot sum by {by!r}; give one of {', '.join(get_args(By))}")

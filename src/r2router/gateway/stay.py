@@ -27,11 +27,13 @@ _OWNERS = {"signature": "anthropic", "encrypted": "openai", "thought_signature":
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """mask: (arms,) which may be asked. extra: (arms,) US dollars that each costs more, or less. arm: the one to keep;
-    empty: none.
+    """Which arms a conversation may use now.
 
-    cold: (arms,) nano-dollars of the cached prefix that asking the arm leaves behind. reason: why; empty where nothing
-    holds it.
+    mask: (arms,) which may be asked.
+    extra: (arms,) US dollars that each costs more, or less.
+    arm: the one to keep; empty: none.
+    cold: (arms,) nano-dollars of the cached prefix that asking the arm leaves behind.
+    reason: why; empty where nothing holds it.
     escalate: whether the best is to be asked.
     """
 
@@ -60,8 +62,11 @@ class Staying:
     def decide(
         self, said: Conversation, session: Session | None, usable: BoolArray, tokens: int, switch_usd: float
     ) -> Stay:
-        """usable: (arms,) which can take the request. tokens: of its prompt. switch_usd: that may be spent on leaving
-        cached prefixes.
+        """Decide which arms a conversation may use now.
+
+        usable: (arms,) which can take the request.
+        tokens: of its prompt.
+        switch_usd: that may be spent on leaving cached prefixes.
 
         Raises `Refused` where the one provider that can go on is gone.
         """

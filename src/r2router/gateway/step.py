@@ -27,9 +27,12 @@ from r2router.upstream.controls import SAFETY_CAP, continuing
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """One arm that may be asked. sent: what enforces its budget. speaks: the endpoint of its provider that is asked.
+    """One arm that may be asked.
 
-    refuses: request fields that its model does not take. edits: what else of a request its server wants otherwise.
+    sent: what enforces its budget.
+    speaks: the endpoint of its provider that is asked.
+    refuses: request fields that its model does not take.
+    edits: what else of a request its server wants otherwise.
     said: the beginning of an answer, to be continued.
     """
 
@@ -50,8 +53,10 @@ class PlannedStep:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Looks:
-    """A cascade: answers are looked at before one is relayed. make: how the arm of a decision is asked. steps: of all
-    that may be.
+    """A cascade: answers are looked at before one is relayed.
+
+    make: how the arm of a decision is asked.
+    steps: of all that may be.
     """
 
     question: Question
@@ -69,12 +74,17 @@ class Baseline(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """steps: in the order in which they are asked. reason: why the first. decision: where a router chose. input_tokens:
-    an estimate.
+    """How a request is answered: which arms are asked, and in which order.
 
-    excluded: model or arm -> why it was left out. stay: what holds the conversation. looks: a cascade; None where the
-    first answer is relayed as it comes. cut: how an answer that our budget cut is mended, as the preset says. pace:
-    what its preset holds, as it begins.
+    steps: in the order in which they are asked.
+    reason: why the first.
+    decision: where a router chose.
+    input_tokens: an estimate.
+    excluded: model or arm -> why it was left out.
+    stay: what holds the conversation.
+    looks: a cascade; None where the first answer is relayed as it comes.
+    cut: how an answer that our budget cut is mended, as the preset says.
+    pace: what its preset holds, as it begins.
     baseline: what is forecast of the arm that reports compare with.
     """
 

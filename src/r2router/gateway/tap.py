@@ -20,16 +20,20 @@ _PACKED = ("gzip", "x-gzip", "deflate")
 
 
 class Tap:
-    """feed: what the provider sends; gives what goes to the client now.
+    """Reads one reply on its way to the client, and edits it where that is needed.
 
-    Nothing is held back, but where an event may have to be left out or edited: then each event waits for its end.
+    surplus: whether events that only the gateway asked for are left out.
+    shown: the model name that the client is to see; None leaves the provider's.
+    coding: the reply's Content-Encoding.
+    translator: makes a reply of the client's format (`outer`); None where the provider uses that format itself.
+    secret: the provider's key; it is masked should a provider send it back.
+    real: whether anything but comments has come.
+    at_end: whether what went to the client ends at the end of an event.
+    streamed: whether it is a stream of events; None while that is not known.
+    blind: whether the reply is compressed in a way that cannot be read.
+    span: the trace of the attempt.
 
-    surplus: whether events that only the gateway asked for are left out. shown: the name of the model that the client
-    is to see; None leaves what the provider says. coding: the reply's Content-Encoding. translator: into the format that
-    the client reads, where it is another one, that is outer. secret: bytes that no client may see, should a provider
-    send them. real: whether anything but comments has come. at_end: whether what went to the client ends with an event.
-    streamed: whether it is a stream of events; None while that is not known. blind: whether it cannot be observed.
-    span: of the attempt.
+    Bytes are passed on at once. Only where an event may have to be left out or edited, each event waits for its end.
     """
 
     def __init__(

@@ -24,8 +24,8 @@ _FRESH_S = 2.0
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`target` of a preset; one of these.
 
-    usd_per_1000_requests: the mean cost of its requests, US dollars per 1,000. usd_per_day: what all of them may cost
-    per day.
+    usd_per_1000_requests: the mean cost of its requests, US dollars per 1,000.
+    usd_per_day: what all of them may cost per day.
     quality: the mean score of its answers, 0 to 1, as clients report it (`POST /v1/feedback`), at the least cost.
     """
 

@@ -17,7 +17,11 @@ _MAX_WAITING = 256
 
 
 class Encoded(NamedTuple):
-    """vector: (1, dim). tokens: how many the text has, as the embedded tokenizer counts."""
+    """An encoded text.
+
+    vector: (1, dim).
+    tokens: how many the text has, as the embedded tokenizer counts.
+    """
 
     vector: FloatArray
     tokens: int

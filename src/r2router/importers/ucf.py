@@ -37,7 +37,8 @@ class UcfRelease:
     budgets: the order of the budget axis; numbers of tokens and `"unlimited"`.
     quality_coef, quality_intercept: (models, B, d), (models, B); quality is linear in the embedding, then cut to 0..1.
     token_coef, token_intercept: (models, d), (models,); output tokens of an unlimited answer, then cut to at least 0.
-    default_lambda: for cost in raw dollars. embedding_model: the encoder's name on Hugging Face.
+    default_lambda: for cost in raw dollars.
+    embedding_model: the encoder's name on Hugging Face.
     """
 
     models: tuple[Model, ...]

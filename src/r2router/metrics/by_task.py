@@ -25,10 +25,13 @@ MIN_QUERIES, MIN_ARMS = 25, 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskGap:
-    """One task. arms: how many were seen on nearly all its queries. best: the best fixed arm of them by other answers.
+    """One task.
 
-    area: the router's mean quality over log cost. over_mixture: that less the mixture's. over_best: the router's
-    quality less the best fixed arm's, at that arm's cost.
+    arms: how many were seen on nearly all its queries.
+    best: the best fixed arm of them by other answers.
+    area: the router's mean quality over log cost.
+    over_mixture: that less the mixture's.
+    over_best: the router's quality less the best fixed arm's, at that arm's cost.
     """
 
     task: str
@@ -89,8 +92,11 @@ def pooled(
     """Mixed traffic: the router's mean quality over log cost on all queries together, less that of the mixture of fixed
     arms by `means`.
 
-    Both choose for each query among the arms that were seen on it. quality, cost: (n, arms) forecasts. means: (arms,)
-    averages over all tasks, from answers that do not score it. The range of costs is the one that both reach.
+    Both choose for each query among the arms that were seen on it.
+
+    quality, cost: (n, arms) forecasts.
+    means: (arms,) averages over all tasks, from answers that do not score it. The range of costs is the one that both
+        reach.
     """
     mean_quality, mean_cost = (np.broadcast_to(a, quality.shape) for a in (means.quality, means.cost))
     known = (

@@ -24,7 +24,7 @@ class Sweep:
 
     start: (n,) the arm of each query at v = 0 (its cheapest).
     row, before, after, value: (steps,) sorted by value: above `value` the choice of query `row` is `after` and no
-    longer `before`.
+        longer `before`.
     """
 
     start: IntArray

@@ -102,11 +102,15 @@ class Band:
 class Comparison:
     """Figures of several methods on the same queries.
 
-    figures: method -> figure name -> Figure. differences: method -> figure name -> the base minus that method, paired;
-    see `NAMES`.
+    figures: method -> figure name -> Figure.
+    differences: method -> figure name -> the base minus that method, paired; see `NAMES`.
     best_of: group -> (its best member on the data, differences of the base to the best, which is found again in every
-    draw). points: method -> (cost, quality) of its settings, of the first repetition. bands: method -> its curve.
-    best_arm: the best fixed arm. best: its (cost, quality). low, high: the cost range of the areas.
+        draw).
+    points: method -> (cost, quality) of its settings, of the first repetition.
+    bands: method -> its curve.
+    best_arm: the best fixed arm.
+    best: its (cost, quality).
+    low, high: the cost range of the areas.
     """
 
     n: int
@@ -165,11 +169,14 @@ def compare(  # noqa: PLR0913 - what is compared, by name
     """Figures with 95 % percentile intervals from `resamples` bootstrap draws, the same draws for all methods.
 
     found: name -> a method, or several repetitions of it (one per seed), whose figures are averaged. A draw takes as
-    many queries, with replacement, and one of the seeds. cases: repetitions are no seeds but cases to average over, in
-    every draw. base: the method that the others are subtracted from. rows: the queries to score; all by default.
+        many queries, with replacement, and one of the seeds.
+    cases: repetitions are no seeds but cases to average over, in every draw.
+    base: the method that the others are subtracted from.
+    rows: the queries to score; all by default.
     groups: name -> methods, of which the one with the lowest cost at 95 % (by area where none reaches it) is compared
-    with the base; as the best fixed arm, it is found again in every draw. progress: called as draws are made. Where
-    `fixed known` is among the methods, its arms are those observed on nearly all of the rows.
+        with the base; as the best fixed arm, it is found again in every draw.
+    progress: called as draws are made. Where `fixed known` is among the methods, its arms are those observed on nearly
+        all of the rows.
 
     Raises `ValueError` where no arm was observed on nearly all queries, so that nothing can be compared with.
     """
@@ -219,8 +226,11 @@ def compare(  # noqa: PLR0913 - what is compared, by name
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _DrawFigures:
-    """One look at all methods. figures: as `NAMES`. less: the base less each other method, as `_LESS`. best: group ->
-    its best.
+    """One look at all methods.
+
+    figures: as `NAMES`.
+    less: the base less each other method, as `_LESS`.
+    best: group -> its best.
     """
 
     figures: dict[str, FloatArray]

@@ -79,8 +79,8 @@ class Pool:
 
         source: a path, several paths, a data frame, or a `Table`.
         prices: a CSV (see `read_prices`), a mapping from model id to `Prices`, or `"genai-prices"` for the list prices
-        of the genai-prices package (`[prices]` extra). Models absent from it raise `MissingPrice`; without `prices` the
-        models have none.
+            of the genai-prices package (`[prices]` extra). Models absent from it raise `MissingPrice`; without `prices`
+            the models have none.
         """
         from r2router.table.table import Table  # a table is made of a pool; only this door looks back
 
@@ -91,7 +91,7 @@ class Pool:
         """The same pool with other prices; every model must be among them, or `MissingPrice` names those that are not.
 
         prices: a CSV, "genai-prices", a mapping from model id, or several of them, which must not disagree
-        (`ConfigError`).
+            (`ConfigError`).
         partly: leave out the models that are not among them; `MissingPrice` where that is all.
         """
         found, details, where = _found_prices(prices, self.models)

@@ -31,9 +31,9 @@ NANOS_PER_TOKEN = 1000
 def charge(each: Sequence[Any] | FloatArray, tokens: Sequence[Any]) -> Any:
     """What a request costs, in numbers or arrays: the one formula. In US dollars where the prices are per token.
 
-    each: prices as `Rates.each` has them. tokens: input, output, cached input, reasoning, cache writes. Cached and
-    written tokens are part of the input, reasoning tokens part of the output; each is billed at its own price, and
-    once.
+    each: prices as `Rates.each` has them.
+    tokens: input, output, cached input, reasoning, cache writes. Cached and written tokens are part of the input,
+        reasoning tokens part of the output; each is billed at its own price, and once.
     """
     p_input, p_output, p_cached, p_reasoning, p_write = each
     n_input, n_output, n_cached, n_reasoning, n_write = tokens

@@ -73,10 +73,12 @@ class Blend(msgspec.Struct, frozen=True, tag="blend", tag_field="learner", forbi
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Blended:
-    """The blend of one outcome. weights: (2,) of linear heads and cluster means. means: (clusters, arms) less the arm's
-    mean.
-    left_out: (scored, arms) blended forecast less the arm's mean of queries that were left out. spread: (arms,)
-    standard error.
+    """The blend of one outcome.
+
+    weights: (2,) of linear heads and cluster means.
+    means: (clusters, arms) less the arm's mean.
+    left_out: (scored, arms) blended forecast less the arm's mean of queries that were left out.
+    spread: (arms,) standard error.
     """
 
     weights: FloatArray

@@ -25,7 +25,8 @@ _PRIOR_QUERIES = 5.0  # a cluster's mean is shrunk as if so many more queries at
 class SoftClusters:
     """Several partitions of the queries, each into the same number of clusters.
 
-    centres: (partitions, clusters, d) float32, norm 1. temperature: of the softmax over cosines, above 0.
+    centres: (partitions, clusters, d) float32, norm 1.
+    temperature: of the softmax over cosines, above 0.
     """
 
     centres: FloatArray
@@ -62,7 +63,9 @@ def cluster_means(
     """((clusters, arms) means of (n, arms) y in each cluster, (scored, arms) forecasts `share @ means` that leave the
     query itself out).
 
-    share: (n, clusters of all partitions) memberships. y: less the arm's mean. seen: the share of y that was measured.
+    share: (n, clusters of all partitions) memberships.
+    y: less the arm's mean.
+    seen: the share of y that was measured.
     """
     prior = _PRIOR_QUERIES / max(seen, 1e-9)
     member = share * partitions  # each partition's shares sum to 1

@@ -62,9 +62,10 @@ def held_out(
 ) -> dict[str, Forecast]:
     """For each view of the queries their forecasts, each by a predictor that was fitted on the other folds.
 
-    fit: from the rows to learn from to a predictor, and which of `arms` its columns are; other arms stay NaN. views:
-    name -> (n, d) embeddings of the same queries. fold: (n,) as by `fold_of`; a query of fold -1 is learned from, and
-    its own row is NaN. step: called after each fold.
+    fit: from the rows to learn from to a predictor, and which of `arms` its columns are; other arms stay NaN.
+    views: name -> (n, d) embeddings of the same queries.
+    fold: (n,) as by `fold_of`; a query of fold -1 is learned from, and its own row is NaN.
+    step: called after each fold.
     """
     parts = {name: [np.full((len(fold), len(arms)), np.nan) for _ in range(3)] for name in views}
     for number in range(int(fold.max(initial=-1)) + 1):

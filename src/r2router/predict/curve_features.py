@@ -48,10 +48,14 @@ class KnownArms:
 class CurveHeads:
     """Linear heads of k arms over A known arms: quality first, then log tokens.
 
-    on_quality: (A, 2k) weights on the known arms' forecasts. on_vector: (d, 2k) weights on the embedding. bias: (2k,).
-    spread: (k,) standard error of a forecast. low, high: (k,) bounds of log tokens. mean: (k,) quality over the queries
-    the known means are over.
-    tokens: (k,) mean tokens. left_out: (n, k) forecasts of each graded query's quality by the others.
+    on_quality: (A, 2k) weights on the known arms' forecasts.
+    on_vector: (d, 2k) weights on the embedding.
+    bias: (2k,).
+    spread: (k,) standard error of a forecast.
+    low, high: (k,) bounds of log tokens.
+    mean: (k,) quality over the queries the known means are over.
+    tokens: (k,) mean tokens.
+    left_out: (n, k) forecasts of each graded query's quality by the others.
     """
 
     on_quality: FloatArray
@@ -123,8 +127,13 @@ def _control_variate(known: KnownArms, quality: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Fit:
-    """A ridge of centred outcomes. mean: (k,). weight: (r, k) on the basis' coordinates. left_out: (n, k) forecasts of
-    each query by the others. noise: (k,) their mean squared error. parameters: how many the weights spend.
+    """A ridge of centred outcomes.
+
+    mean: (k,).
+    weight: (r, k) on the basis' coordinates.
+    left_out: (n, k) forecasts of each query by the others.
+    noise: (k,) their mean squared error.
+    parameters: how many the weights spend.
     """
 
     mean: FloatArray

@@ -32,8 +32,10 @@ _FACTORS = (0.1, 10.0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Doubt:
-    """of_net: how far the network is believed. factors: (len(BINS),) of the variances of arms that were seen about so
-    often in a domain.
+    """How uncertain the forecasts of a domain are.
+
+    of_net: how far the network is believed.
+    factors: (len(BINS),) of the variances of arms that were seen about so often in a domain.
     """
 
     of_net: float
@@ -116,7 +118,8 @@ def _factors(off: FloatArray, said: FloatArray, seen: BoolArray, cells: FloatArr
     """(len(BINS),) the products of two queries' errors over the variance that was said, of arms that were seen about so
     often.
 
-    off, said: (n, arms) errors and variances, 0 where not seen. cells: (n, arms) of the arm in the query's domain.
+    off, said: (n, arms) errors and variances, 0 where not seen.
+    cells: (n, arms) of the arm in the query's domain.
     place: (n,) queries of one place are alike.
     """
     order = np.argsort(place, kind="stable")

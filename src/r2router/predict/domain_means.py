@@ -38,9 +38,13 @@ _LEAST_VARIANCE = 0.001
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shrunk:
-    """One outcome. level: (domains + 1, arms) means. value: (groups + 1, arms). variance: of the values, or empty.
+    """One outcome.
 
-    cells: (domains + 1, arms) how many were seen. weight: (domains + 1, arms) of an arm among domains.
+    level: (domains + 1, arms) means.
+    value: (groups + 1, arms).
+    variance: of the values, or empty.
+    cells: (domains + 1, arms) how many were seen.
+    weight: (domains + 1, arms) of an arm among domains.
     """
 
     level: FloatArray
@@ -51,7 +55,12 @@ class Shrunk:
 
     @classmethod
     def of(cls, level: FloatArray, value: FloatArray, variance: FloatArray, cells: FloatArray) -> Self:
-        """level, cells: (domains, arms). value: (groups, arms). variance: (groups + 1, arms), or empty."""
+        """Add the row for texts of no known domain.
+
+        level, cells: (domains, arms).
+        value: (groups, arms).
+        variance: (groups + 1, arms), or empty.
+        """
         none, everywhere = np.zeros((1, cells.shape[1])), level.mean(axis=0)
         weight = np.vstack([cells / (cells + _SEEN) + UNSEEN, none + 1.0])
         return cls(

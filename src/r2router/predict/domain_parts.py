@@ -55,11 +55,13 @@ def domains_of(tasks: Sequence[str]) -> tuple[IntArray, int]:
 class Groups:
     """Groups of like queries, each within one domain, and the domain that a text is of.
 
-    basis: (d, r) principal directions, in which groups are told apart. centres: (groups, r) float32 of norm 1.
-    domain: (groups,) of each, rising. weight, bias: (d, domains), (domains,) a linear discriminant.
+    basis: (d, r) principal directions, in which groups are told apart.
+    centres: (groups, r) float32 of norm 1.
+    domain: (groups,) of each, rising.
+    weight, bias: (d, domains), (domains,) a linear discriminant.
     trust: (2,) how far the discriminant, and the nearness to groups, are believed in the odds of domains.
     cells: (c, r) float32 of norm 1, centres of groups that lie together; cell: (groups,) of each. A text has shares of
-    the groups of the cells nearest to it alone, so that a decision does not read all of them.
+        the groups of the cells nearest to it alone, so that a decision does not read all of them.
     """
 
     basis: FloatArray
@@ -165,8 +167,10 @@ class Groups:
         return odds, np.append(rows, len(self.domain)), np.append(share, odds[0, -1])[None]
 
     def _odds(self, linear: FloatArray, total: FloatArray, nearest: FloatArray, length: FloatArray) -> FloatArray:
-        """(n, domains + 1) odds. total: nearness to each domain; nearest: to the nearest group. length: of the
-        principal directions.
+        """(n, domains + 1) odds.
+
+        total: nearness to each domain; nearest: to the nearest group.
+        length: of the principal directions.
         """
         odds = np.empty((len(linear), len(self.bias) + 1), dtype=np.float32)
         # what of a text lies in no direction of the training texts is like none of the groups either

@@ -42,9 +42,11 @@ _ARRAYS = (
 
 
 class Spreads(msgspec.Struct, frozen=True):
-    """Standard deviations of quality. cell: of one outcome around its arm's mean. task: of an arm's mean on a task
-    around what the additive model says. domain: the same of an arm's mean on a domain, where no task of the domain saw
-    the arm.
+    """Standard deviations of quality.
+
+    cell: of one outcome around its arm's mean.
+    task: of an arm's mean on a task around what the additive model says.
+    domain: the same of an arm's mean on a domain, where no task of the domain saw the arm.
     """
 
     cell: float = 0.4
@@ -65,13 +67,17 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DomainStats:
-    """domains, tasks: their names. domain_of_task: (T,) int. queries: (T,) graded queries of each task. input_tokens:
-    (T,) their mean length as the embedded tokenizer counts.
+    """What was measured per domain and per task.
 
+    domains, tasks: their names.
+    domain_of_task: (T,) int.
+    queries: (T,) graded queries of each task.
+    input_tokens: (T,) their mean length as the embedded tokenizer counts.
     count, quality, deviation, tokens: (T, A) of each task and arm: graded queries, mean quality made comparable within
-    the task, standard deviation of single outcomes, mean output tokens; NaN where not observed.
-    centres: (k, d) float32 of norm 1. domain_of_centre: (k,) int. kinds: how many, the last ones, are prompts that
-    stand for a kind.
+        the task, standard deviation of single outcomes, mean output tokens; NaN where not observed.
+    centres: (k, d) float32 of norm 1.
+    domain_of_centre: (k,) int.
+    kinds: how many, the last ones, are prompts that stand for a kind.
     """
 
     domains: tuple[str, ...]
@@ -100,9 +106,13 @@ class DomainStats:
         others: Mapping[str, FloatArray] | None = None,
         seed: int = 0,
     ) -> DomainStats:
-        """What a table shows. x: (n, d) embeddings. tasks: (n,) names. quality, tokens: (n, A), NaN where not observed.
+        """What a table shows.
 
-        counts: (n,) input tokens as the embedded tokenizer counts them. domain_of: task -> domain, for all tasks.
+        x: (n, d) embeddings.
+        tasks: (n,) names.
+        quality, tokens: (n, A), NaN where not observed.
+        counts: (n,) input tokens as the embedded tokenizer counts them.
+        domain_of: task -> domain, for all tasks.
         others: domain -> (m, d) embeddings of prompts of its kind, for domains with few or no graded queries.
         """
         others = dict(others or {})

@@ -34,8 +34,10 @@ Parameters = dict[str, FloatArray]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FactorNet:
-    """level: (domains, arms) log odds. hidden: (d, h), shift: (h,), head: (h, arms): relu(x hidden + shift) head is
-    added to a level.
+    """A small network that moves the mean log odds of a domain by the query.
+
+    level: (domains, arms) log odds.
+    hidden: (d, h), shift: (h,), head: (h, arms): relu(x hidden + shift) head is added to a level.
     """
 
     level: FloatArray

@@ -16,7 +16,8 @@ _MAX_ARMS = 500  # beyond, the covariance of the arms costs more than it tells
 def impute(u: FloatArray, prior: FloatArray, y: FloatArray) -> FloatArray:
     """(n, arms) y with every missing cell replaced by what is expected there; the observed cells stay.
 
-    u: (n, r) orthonormal coordinates of the queries' embeddings. prior: (r,) prior variances of their weights.
+    u: (n, r) orthonormal coordinates of the queries' embeddings.
+    prior: (r,) prior variances of their weights.
 
     Starts from an additive model (arm + query). Then, in turn: a ridge forecast of all cells from the embeddings, and a
     joint normal of the arms' residuals, under which each missing residual moves towards its mean given the observed

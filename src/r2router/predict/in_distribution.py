@@ -39,10 +39,12 @@ def _no_background() -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class InDistribution:
-    """centres: (k, d) float32, rows of norm 1. threshold: the lowest score that counts as in distribution.
+    """Tells whether a query is like the training queries.
 
-    background: (m, d) float32 embeddings of prompts of other kinds, or none of them. temperature: of the kernel, above
-    0; without a background 0, and the score is then the cosine to the nearest centre.
+    centres: (k, d) float32, rows of norm 1.
+    threshold: the lowest score that counts as in distribution.
+    background: (m, d) float32 embeddings of prompts of other kinds, or none of them.
+    temperature: of the kernel, above 0; without a background 0, and the score is then the cosine to the nearest centre.
     """
 
     centres: FloatArray

@@ -17,8 +17,10 @@ from r2router.types import FloatArray, NumberArray
 
 
 class InputTokens(msgspec.Struct, frozen=True, dict=True):
-    """factor, overhead: one number per arm. typical: the mean count of the training queries, for requests without a
-    text.
+    """Estimates each arm's input tokens from the count of the embedded tokenizer: factor * count + overhead.
+
+    factor, overhead: one number per arm.
+    typical: the mean count of the training queries, for requests without a text.
     """
 
     factor: tuple[float, ...]

@@ -49,9 +49,10 @@ class Ridge(msgspec.Struct, frozen=True, tag="ridge", tag_field="learner", forbi
 class LinearPredictor:
     """Stacked linear heads; one product gives every forecast.
 
-    weight: (d, 2 arms) float32, quality heads first, then log-token heads. bias: (2 arms,) float64, NaN where never
-    observed.
-    spread: (arms,). low, high: (arms,) bounds of log tokens.
+    weight: (d, 2 arms) float32, quality heads first, then log-token heads.
+    bias: (2 arms,) float64, NaN where never observed.
+    spread: (arms,).
+    low, high: (arms,) bounds of log tokens.
     """
 
     kind: ClassVar[str] = "linear"

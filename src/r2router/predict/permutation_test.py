@@ -27,7 +27,7 @@ def passes_permutation_test(
     queries?
 
     shifts: (scored, arms) left-out forecasts of quality and log tokens, less the arms' means, of the table's rows
-    `scored`.
+        `scored`.
     outcomes: (n, arms) quality and log tokens without gaps. Better is a higher mean quality over log cost.
     """
     y, log_length = outcomes

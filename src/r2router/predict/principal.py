@@ -36,7 +36,7 @@ class PrincipalRidge(msgspec.Struct, frozen=True, tag="principal", tag_field="le
     """Ridge heads in the principal components of the outcomes, each with a strength of its own.
 
     power: the prior variance of a weight is the embeddings' variance along its direction, to this power less one; 1 is
-    plain ridge.
+        plain ridge.
     seed: of the shuffles that the forecasts must beat, see `passes_permutation_test`.
     """
 
@@ -66,7 +66,11 @@ class PrincipalRidge(msgspec.Struct, frozen=True, tag="principal", tag_field="le
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutcomeFit:
-    """One outcome, and its heads. y: (n, arms), gaps filled. seen: the share of it that was measured."""
+    """One outcome, and its heads.
+
+    y: (n, arms), gaps filled.
+    seen: the share of it that was measured.
+    """
 
     y: FloatArray
     seen: float
@@ -83,8 +87,9 @@ class OutcomeFit:
 class Parts:
     """What is fitted on a table before it is decided whether to trust it.
 
-    quality, length: the latter is log tokens. mean: (2 arms,) of both. never: (2 arms,) true where nothing was
-    observed.
+    quality, length: the latter is log tokens.
+    mean: (2 arms,) of both.
+    never: (2 arms,) true where nothing was observed.
     """
 
     basis: Basis
@@ -114,8 +119,9 @@ class Parts:
 class Basis:
     """Principal directions of the centred embeddings, in which every ridge is diagonal.
 
-    mean: (d,). v: (d, r) takes a centred embedding to its coordinates. u: (n, r) those of the training queries,
-    orthonormal columns.
+    mean: (d,).
+    v: (d, r) takes a centred embedding to its coordinates.
+    u: (n, r) those of the training queries, orthonormal columns.
     prior: (r,) prior variance of the coordinates' weights, of mean 1.
     """
 
@@ -142,9 +148,12 @@ class Basis:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Heads:
-    """One outcome's heads. mean: (arms,). weight: (r, arms) on the basis' coordinates. left_out: (scored, arms)
-    forecast less mean of queries that the fit did not see, for the queries `scored`. spread, spread_of_mean: (arms,)
-    standard error of a forecast.
+    """One outcome's heads.
+
+    mean: (arms,).
+    weight: (r, arms) on the basis' coordinates.
+    left_out: (scored, arms) forecast less mean of queries that the fit did not see, for the queries `scored`.
+    spread, spread_of_mean: (arms,) standard error of a forecast.
     scale: (arms,) what the outcomes were divided by.
     """
 
@@ -165,8 +174,8 @@ def choose_strength(
 
     z: (n, k) centred outcomes.
     scored: rows whose errors choose.
-    together: one strength for all columns, by their mean error; otherwise one per column.
-    The mean of the others (factors 0) is a candidate too, and equals go to the stronger ridge.
+    together: one strength for all columns, by their mean error; otherwise one per column. The mean of the others
+        (factors 0) is a candidate too, and equals go to the stronger ridge.
     """
     n = len(z)
     u, target, uz = basis.u[scored], z[scored], basis.u.T @ z

@@ -13,11 +13,12 @@ from r2router.types import Arm, FloatArray, Forecast, IntArray
 
 
 class ReleasedPredictor:
-    """weight: (d, arms + models) float32 and bias: (arms + models,), quality heads first, then one head of raw tokens
-    per model.
+    """The paper's released heads, in numpy.
 
-    budget_tokens: (arms,) tokens forecast for an arm, NaN for the unlimited ones. unlimited: (models,) columns of
-    those.
+    weight: (d, arms + models) float32 and bias: (arms + models,), quality heads first, then one head of raw tokens per
+        model.
+    budget_tokens: (arms,) tokens forecast for an arm, NaN for the unlimited ones.
+    unlimited: (models,) columns of those.
     least: (models,) the fewest tokens an unlimited answer is forecast at.
     """
 

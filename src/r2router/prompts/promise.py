@@ -27,7 +27,11 @@ _FILE = Path(__file__).parent / "promise.json"
 
 
 class Mix(msgspec.Struct, frozen=True):
-    """Prompts of several domains. n: how many. domains, shares: which, and how large a part of the prompts each is."""
+    """Prompts of several domains.
+
+    n: how many.
+    domains, shares: which, and how large a part of the prompts each is.
+    """
 
     n: int
     domains: tuple[str, ...]
@@ -41,9 +45,10 @@ class Mix(msgspec.Struct, frozen=True):
 
 
 class Off(msgspec.Struct, frozen=True):
-    """Real minus promised. bias: mean over tasks. deviation: domain -> standard deviation between tasks; "" is for all
-    others.
+    """Real minus promised.
 
+    bias: mean over tasks.
+    deviation: domain -> standard deviation between tasks; "" is for all others.
     z: deviations to either end of an interval that holds 95 % of promises on tasks that had no part in it.
     """
 
@@ -58,10 +63,12 @@ class Off(msgspec.Struct, frozen=True):
 
 
 class Promise(msgspec.Struct, frozen=True):
-    """How far promises of one kind of way are off. quality: in points. cost: of its natural logarithm.
+    """How far promises of one kind of way are off.
 
-    gain: of the difference of quality to the fixed arm that is used now. ratio: of the logarithm of the ratio of both
-    costs.
+    quality: in points.
+    cost: of its natural logarithm.
+    gain: of the difference of quality to the fixed arm that is used now.
+    ratio: of the logarithm of the ratio of both costs.
     """
 
     quality: Off
@@ -71,10 +78,12 @@ class Promise(msgspec.Struct, frozen=True):
 
 
 class Promises(msgspec.Struct, frozen=True):
-    """fixed: of one fixed arm. routed: of a router's choices among arms.
+    """How far promised figures were off on real tables, for each kind of way.
 
-    answer: standard deviation of the quality of single answers around the forecast. length: of the cost of single
-    answers, over its mean.
+    fixed: of one fixed arm.
+    routed: of a router's choices among arms.
+    answer: standard deviation of the quality of single answers around the forecast.
+    length: of the cost of single answers, over its mean.
     """
 
     fixed: Promise
@@ -90,8 +99,10 @@ def measured() -> Promises:
 
 
 def deviations(errors: FloatArray, noise: FloatArray, domains: Sequence[str], tasks: Sequence[str]) -> Off:
-    """What (n,) errors of promises show. noise: (n,) the variance that chance alone gives each. tasks: of each; every
-    task counts once.
+    """What (n,) errors of promises show.
+
+    noise: (n,) the variance that chance alone gives each.
+    tasks: of each; every task counts once.
     """
     label, names = np.array(tasks), sorted(set(tasks))
     own = [np.flatnonzero(label == name) for name in names]

@@ -26,11 +26,13 @@ _MAX_JSON = 256 << 20  # bytes of a .json file, which is read whole
 
 
 class Prompts(msgspec.Struct, frozen=True):
-    """Prompts to be judged. texts: what to route by. before: what else is sent with each (system prompt, earlier
-    turns), or "".
+    """Prompts to be judged.
 
-    left_out: (why, how many) rows that hold no prompt. source: (file, sha256), where they come from one. notes: what
-    was done.
+    texts: what to route by.
+    before: what else is sent with each (system prompt, earlier turns), or "".
+    left_out: (why, how many) rows that hold no prompt.
+    source: (file, sha256), where they come from one.
+    notes: what was done.
     """
 
     texts: tuple[str, ...]

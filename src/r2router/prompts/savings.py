@@ -50,9 +50,12 @@ _MIN_SHARE = 0.005  # of the prompts that an arm of a way, or a domain, must hav
 class WayFigures(msgspec.Struct, frozen=True):
     """What one way to answer the prompts comes to, all by forecast, with 95 % intervals.
 
-    arms: (arm, share of the prompts), the most used first. cost: US dollars per 1,000 requests. quality: mean, from 0
-    to 1. saving: share of today's cost, negative where it costs more. gain: quality minus today's. met: whether it
-    reaches what was aimed at: today's quality or, at today's cost, that cost.
+    arms: (arm, share of the prompts), the most used first.
+    cost: US dollars per 1,000 requests.
+    quality: mean, from 0 to 1.
+    saving: share of today's cost, negative where it costs more.
+    gain: quality minus today's.
+    met: whether it reaches what was aimed at: today's quality or, at today's cost, that cost.
     """
 
     name: str
@@ -65,8 +68,11 @@ class WayFigures(msgspec.Struct, frozen=True):
 
 
 class DomainFigures(msgspec.Struct, frozen=True):
-    """Prompts of one domain. share: of all prompts. graded: queries of it that were graded. routed: by the router of
-    the headline.
+    """Prompts of one domain.
+
+    share: of all prompts.
+    graded: queries of it that were graded.
+    routed: by the router of the headline.
     """
 
     domain: str
@@ -79,11 +85,15 @@ class DomainFigures(msgspec.Struct, frozen=True):
 class Savings(msgspec.Struct, frozen=True):
     """What prompts would cost and how good the answers would be, with what is used now and with a router.
 
-    prompts: how many were judged. read: how many there are. now: today's arm. ways: today's, the router over all models
-    and over one's own, and the best small pools, each at today's quality. at_cost: the routers at today's cost instead.
+    prompts: how many were judged.
+    read: how many there are.
+    now: today's arm.
+    ways: today's, the router over all models and over one's own, and the best small pools, each at today's quality.
+    at_cost: the routers at today's cost instead.
     domains: parts of the prompts.
-    unknown: share of prompts unlike anything graded. little: share of kinds of which little was graded. left_out: rows
-    without a prompt.
+    unknown: share of prompts unlike anything graded.
+    little: share of kinds of which little was graded.
+    left_out: rows without a prompt.
     """
 
     prompts: int
@@ -138,11 +148,14 @@ def savings(  # noqa: PLR0913 - whose models, and which prompts, by name
     """What these prompts would cost and how good the answers would be: with what is used now, and with a router.
     Nothing is called.
 
-    prompts: a file (see `read_prompts`), or a list of texts or chats. now: the model that is used now, by any of its
-    names, or one of its arms (`gpt-5-mini@high`). router: by default the starter router. models, providers, like: the
-    models that you have, see `Router.only`; small pools are then of these. sample: of more prompts so many are drawn.
-    vectors: (n, dim) embeddings of the prompts, where they exist. Raises `DataError`, `ConfigError` for an unknown
-    model, `MissingPrice`, `EncoderError`.
+    prompts: a file (see `read_prompts`), or a list of texts or chats.
+    now: the model that is used now, by any of its names, or one of its arms (`gpt-5-mini@high`).
+    router: by default the starter router.
+    models, providers, like: the models that you have, see `Router.only`; small pools are then of these.
+    sample: of more prompts so many are drawn.
+    vectors: (n, dim) embeddings of the prompts, where they exist.
+
+    Raises `DataError`, `ConfigError` for an unknown model, `MissingPrice`, `EncoderError`.
     """
     expect("now", now, str, "the name of the model that is used now, as in 'gpt-4o'")
     expect("sample", sample, int, "a whole number")
@@ -204,9 +217,11 @@ def _before(found: Prompts, rows: IntArray) -> NumberArray:
 class PromptForecasts:
     """Forecasts of n prompts, and the arms that may be chosen.
 
-    now: column of today's arm. columns: name -> (k,) arms that a router may choose. domains: (n,) the domain of each
-    prompt, `UNKNOWN` where nothing is known. graded: domain -> queries that were graded. too_long: prompts that fill
-    the context of today's model.
+    now: column of today's arm.
+    columns: name -> (k,) arms that a router may choose.
+    domains: (n,) the domain of each prompt, `UNKNOWN` where nothing is known.
+    graded: domain -> queries that were graded.
+    too_long: prompts that fill the context of today's model.
     """
 
     forecast: Forecast

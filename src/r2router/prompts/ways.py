@@ -18,8 +18,10 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Way:
-    """One way to answer n prompts. arm: (n,) the chosen arm of each. met: whether what was aimed at is reached by the
-    forecasts.
+    """One way to answer n prompts.
+
+    arm: (n,) the chosen arm of each.
+    met: whether what was aimed at is reached by the forecasts.
     """
 
     name: str

@@ -18,8 +18,11 @@ NEVER = "never"
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """text, and its 95 % interval in brackets. n: queries behind it, 0 if unknown. best: of its column. numeric: it is
-    a number.
+    """text, and its 95 % interval in brackets.
+
+    n: queries behind it, 0 if unknown.
+    best: of its column.
+    numeric: it is a number.
     """
 
     text: str

@@ -20,8 +20,12 @@ _FREE_STEP = 3.0  # how far left of the cheapest other point something that cost
 
 @dataclass(frozen=True, slots=True)
 class ChartPoint:
-    """x: most often US dollars, at least 0. y: quality. label: its name beside the line's. note: what a person reads on
-    hovering over it.
+    """A point of a line.
+
+    x: most often US dollars, at least 0.
+    y: quality.
+    label: its name beside the line's.
+    note: what a person reads on hovering over it.
 
     A y that is not finite is a gap in the line.
     """
@@ -62,10 +66,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over an axis of US dollars. mark: the point that was chosen. about: a sentence under the title.
+    """Lines over an axis of US dollars.
 
-    log: the x axis is logarithmic. money: its ticks are US dollars. stamp: written across the picture, where it must
-    not be missed.
+    mark: the point that was chosen.
+    about: a sentence under the title.
+    log: the x axis is logarithmic.
+    money: its ticks are US dollars.
+    stamp: written across the picture, where it must not be missed.
     """
 
     title: str
@@ -172,8 +179,10 @@ def tick_money(usd: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CurveRow:
-    """One arm in the table below the curves. best: it is the best for some trade-off. usable: it could have been
-    chosen.
+    """One arm in the table below the curves.
+
+    best: it is the best for some trade-off.
+    usable: it could have been chosen.
     """
 
     model: str

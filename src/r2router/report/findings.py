@@ -20,9 +20,12 @@ Better = Literal["more", "less", ""]
 class Series(msgspec.Struct, frozen=True):
     """A named line, or points.
 
-    x, y: equally long; a y that is NaN is a gap. low, high: a 95 % band around y, or empty. labels: a name a point, or
-    empty.
-    strong: the line to look at. Raises `ValueError` where the lengths differ.
+    x, y: equally long; a y that is NaN is a gap.
+    low, high: a 95 % band around y, or empty.
+    labels: a name a point, or empty.
+    strong: the line to look at.
+
+    Raises `ValueError` where the lengths differ.
     """
 
     name: str
@@ -55,7 +58,8 @@ class Plot(msgspec.Struct, frozen=True, tag="plot"):
 class GridRow(msgspec.Struct, frozen=True):
     """A line of a grid: figures, plain numbers, words, or None where something is not available.
 
-    strong: the line to look at. bound: not in the running for the best of a column, as an oracle is not.
+    strong: the line to look at.
+    bound: not in the running for the best of a column, as an oracle is not.
     """
 
     name: str
@@ -65,11 +69,13 @@ class GridRow(msgspec.Struct, frozen=True):
 
 
 class Grid(msgspec.Struct, frozen=True, tag="grid"):
-    """A table of figures. columns: heads of the cells, without the first one, which is the rows' name.
+    """A table of figures.
 
-    formats: for each column how its numbers are written: a format spec, `money`, or `share` (per cent). better: for
-    each column whether `more` or `less` is better, or neither. Both may be empty. Raises `ValueError` where the lengths
-    differ.
+    columns: heads of the cells, without the first one, which is the rows' name.
+    formats: for each column how its numbers are written: a format spec, `money`, or `share` (per cent).
+    better: for each column whether `more` or `less` is better, or neither. Both may be empty.
+
+    Raises `ValueError` where the lengths differ.
     """
 
     title: str
@@ -108,10 +114,14 @@ class Section(msgspec.Struct, frozen=True):
 class Findings(msgspec.Struct, frozen=True):
     """What a study found.
 
-    name: of the experiment. title, question: what was asked. answers: what came out, a sentence each, the most
-    important first.
-    sources: (file, sha256) of the data. settings: seeds, folds, versions: what a rerun needs. command: what was typed.
-    notes: what a reader must know. simulated: the data are made up, and nothing may be claimed from them.
+    name: of the experiment.
+    title, question: what was asked.
+    answers: what came out, a sentence each, the most important first.
+    sources: (file, sha256) of the data.
+    settings: seeds, folds, versions: what a rerun needs.
+    command: what was typed.
+    notes: what a reader must know.
+    simulated: the data are made up, and nothing may be claimed from them.
     """
 
     name: str

@@ -89,7 +89,7 @@ class Label:
 
     dx, dy: pixels from the point to where the text is anchored (start, end, middle of its base line).
     leader: pixels from the point to the end of a thin line that leads to the text; empty where it stands beside its
-    point.
+        point.
     """
 
     point: ChartPoint

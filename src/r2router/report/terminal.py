@@ -24,7 +24,12 @@ _LEFT = 7  # columns for the labels of the y axis
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """What the terminal can show. width: columns. colour: ANSI colours. unicode: more than ASCII."""
+    """What the terminal can show.
+
+    width: columns.
+    colour: ANSI colours.
+    unicode: more than ASCII.
+    """
 
     width: int = 80
     colour: bool = False

@@ -33,7 +33,10 @@ class RequestLimits(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class ArmControls:
-    """collected: (arms,) how each arm of the pool was collected; where that was not recorded, as the pool has it."""
+    """How the budget of each arm is enforced.
+
+    collected: (arms,) how each arm of the pool was collected; where that was not recorded, as the pool has it.
+    """
 
     pool: Pool
     collected: tuple[Collected, ...]
@@ -82,7 +85,7 @@ class ArmControls:
         at: the arm.
         wanted: the budget asked for, in tokens; None where it is no number.
         max_tokens: as `max_tokens` has it. Where a policy's cap pays for less than the arm was collected with, thinking
-        leaves the answer the same room, but takes up to half.
+            leaves the answer the same room, but takes up to half.
         """
         budget, collected = self.pool.budgets[at], self.collected[at]
         if wanted is not None and wanted != self.pool.budget_tokens[at]:

@@ -27,11 +27,14 @@ GoOn = Callable[[Decision, Answer], Answer | Awaitable[Answer]]
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What a cascade came to. answer: the accepted one. seen: all answers, in the order of asking. steps: as decided,
-    the last accepts.
+    """What a cascade came to.
 
-    failed: (arm, why) of calls that failed. notes: what was unusual: a check that could not tell, a deadline. seconds:
-    it all took.
+    answer: the accepted one.
+    seen: all answers, in the order of asking.
+    steps: as decided, the last accepts.
+    failed: (arm, why) of calls that failed.
+    notes: what was unusual: a check that could not tell, a deadline.
+    seconds: it all took.
     """
 
     answer: Answer

@@ -17,8 +17,9 @@ from r2router.text import code, markdown, money
 class Added(msgspec.Struct, frozen=True):
     """A model that arrived after the training.
 
-    added: the date. queries: how many it was graded on; tasks: (task, queries) of them. sources: (file name, sha256) of
-    the outcomes.
+    added: the date.
+    queries: how many it was graded on; tasks: (task, queries) of them.
+    sources: (file name, sha256) of the outcomes.
     figures: by leave-one-out on those queries.
     """
 
@@ -34,10 +35,14 @@ class Added(msgspec.Struct, frozen=True):
 class Facts(msgspec.Struct, frozen=True):
     """Where a router comes from.
 
-    sources: (file name, sha256) of its tables. tasks: (task, queries). learner: the learner's spec. figures:
-    cross-validated on the training queries. promise: what the own policy was set to keep. limits: what a user must
-    know, in sentences. added: models taken in since, without retraining. like: (model, the measured model that stands
-    in for it).
+    sources: (file name, sha256) of its tables.
+    tasks: (task, queries).
+    learner: the learner's spec.
+    figures: cross-validated on the training queries.
+    promise: what the own policy was set to keep.
+    limits: what a user must know, in sentences.
+    added: models taken in since, without retraining.
+    like: (model, the measured model that stands in for it).
     """
 
     title: str = "An r2router router"

@@ -55,11 +55,14 @@ class Cascading:
     ) -> Step:
         """The next step of a cascade: an arm to ask, or the answer to accept.
 
-        seen: the answers so far, in the order of asking; what they cost counts. policy, require, exclude: as in
-        `route`; `Best` is a cap on the whole, `Cheapest` a floor on the accepted answer. max_steps: the most answers;
-        by default the recipe's. Where the router has no cascade, or looking did not pay in training, the first step is
-        `route`'s choice, and its answer is accepted. Raises `QueryError` for an empty text or an answer of an arm that
-        the router does not have, and what `route` raises.
+        seen: the answers so far, in the order of asking; what they cost counts.
+        policy, require, exclude: as in `route`; `Best` is a cap on the whole, `Cheapest` a floor on the accepted
+            answer.
+        max_steps: the most answers; by default the recipe's. Where the router has no cascade, or looking did not pay in
+            training, the first step is `route`'s choice, and its answer is accepted.
+
+        Raises `QueryError` for an empty text or an answer of an arm that the router does not have, and what `route`
+        raises.
         """
         return Question.of(cast("Router", self), text, policy, require, exclude, max_steps).step(seen)
 
@@ -116,11 +119,15 @@ class Cascading:
         call)`.
 
         call: asks an arm: a `Decision` -> an `Answer` or its text, or an awaitable of one. A call that raises is one
-        arm less. check: see `r2router.cascade.checks`; where its reliability was not learned it is the truth, and the
-        cheapest that passes wins. go_on: asks an arm to continue an answer of the same model: a `Decision` and an
-        `Answer` -> the whole `Answer`; used where the router was trained with `Cascade(continue_answers=True)`; without
-        it every arm is asked afresh. deadline_s: seconds for all calls; then the best answer seen is accepted. The rest
-        is as in `step`. Raises `NoAnswer` where no arm answered, and what `step` raises.
+            arm less.
+        check: see `r2router.cascade.checks`; where its reliability was not learned it is the truth, and the cheapest
+            that passes wins.
+        go_on: asks an arm to continue an answer of the same model: a `Decision` and an `Answer` -> the whole `Answer`;
+            used where the router was trained with `Cascade(continue_answers=True)`; without it every arm is asked
+            afresh.
+        deadline_s: seconds for all calls; then the best answer seen is accepted. The rest is as in `step`.
+
+        Raises `NoAnswer` where no arm answered, and what `step` raises.
         """
         question = Question.of(cast("Router", self), text, policy, require, exclude, max_steps)
         question = question if check is None else question.checked()

@@ -14,7 +14,10 @@ from r2router.types import HUGE, Arm, BoolArray, FloatArray, Forecast, NumberArr
 
 
 def check_query(text: object, number: int | None) -> None:
-    """number: which of several queries it is; None for the only one."""
+    """Check that a query is text and not empty. Raises `QueryError`.
+
+    number: which of several queries it is; None for the only one.
+    """
     which = "the query" if number is None else f"query {number}"
     if not isinstance(text, str):
         raise QueryError(f"{which} is {type(text).__name__}, not text")

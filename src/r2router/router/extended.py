@@ -21,10 +21,12 @@ _BASE = "base."
 
 
 class ExtendedPredictor:
-    """base: the predictor of the first A arms. on_quality: (A, 2k) float32 weights of k arms more on its forecasts of
-    quality.
+    """A predictor with k arms that were added after the training.
 
-    on_vector: (d, 2k) float32, bias: (2k,), spread, low, high: (k,), as in `LinearPredictor`.
+    base: the predictor of the first A arms.
+    on_quality: (A, 2k) float32, weights of the new arms on the base's quality forecasts.
+    on_vector: (d, 2k) float32, weights on the embedding.
+    bias, spread, low, high: as in `LinearPredictor`; bias (2k,), the others (k,).
     """
 
     kind: ClassVar[str] = "extended"

@@ -29,9 +29,11 @@ class KnownArm(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of an arm on one domain, or on all that were graded.
 
     quality: as if it had answered every query of the domain, with its 95 % interval; n counts the queries that it
-    really answered. tokens: mean output tokens. cost: US dollars of 1,000 typical requests of the domain. value: US
-    dollars that 1,000 answers are worth beyond their cost, where a correct answer is worth `worth`. like: the measured
-    model that stands in for it. Not known: NaN.
+        really answered.
+    tokens: mean output tokens.
+    cost: US dollars of 1,000 typical requests of the domain.
+    value: US dollars that 1,000 answers are worth beyond their cost, where a correct answer is worth `worth`.
+    like: the measured model that stands in for it. Not known: NaN.
     """
 
     arm: str

@@ -33,8 +33,8 @@ LIKE = "NAME=MODEL:INPUT/OUTPUT"
 class SelectedPredictor:
     """Some arms of another predictor; one may stand twice.
 
-    columns: (k,) which arms of the base. doubt: (k,) standard deviation that is added to the spread of each (in
-    quadrature).
+    columns: (k,) which arms of the base.
+    doubt: (k,) standard deviation that is added to the spread of each (in quadrature).
     """
 
     kind: ClassVar[str] = "selected"

@@ -61,7 +61,11 @@ def plan_of(question: Question) -> CascadePlan:
 
 @dataclass(slots=True)
 class _Ways:
-    """Sums over the ways through a cascade. share: (steps + 1,) how likely so many calls are. second: arm -> chance."""
+    """Sums over the ways through a cascade.
+
+    share: (steps + 1,) how likely so many calls are.
+    second: arm -> chance.
+    """
 
     steps: int
     share: FloatArray = field(init=False)

@@ -107,7 +107,9 @@ class Recipe(msgspec.Struct, frozen=True):
         """Train on a table.
 
         vectors: (n, d) embeddings of its queries, where they exist already; rows are used as they are.
-        progress: called as work goes on. Raises `DataError`, `MissingPrice`, `EncoderError`.
+        progress: called as work goes on.
+
+        Raises `DataError`, `MissingPrice`, `EncoderError`.
         """
         expect("table", table, Table, "a Table, as Table.read(file, pool) makes one")
         check_table(table)

@@ -66,12 +66,13 @@ class Router(Cascading):
     """Chooses an arm for each request. Made by `Recipe.fit` or `Router.load`.
 
     pool: the models, their budgets and prices.
-    encoder: the spec of the encoder its predictor was trained on. dim: length of an embedding.
+    encoder: the spec of the encoder its predictor was trained on.
+    dim: length of an embedding.
     policy: the policy used where none is given.
     scale: US dollars, what `Tradeoff` divides cost by where it has no scale of its own.
     prior_quality, prior_tokens: (arms,) the means that stand in for forecasts out of distribution.
     controls: how the budget of each arm was enforced when its outcomes were collected (`Controls.signature`); empty
-    where not recorded.
+        where not recorded.
     trained: a digest of the training texts; None where none was kept.
     ties: what a `Tradeoff` does with equals (`"first"` only in a faithful import of the paper's release).
     evidence: of the cascade.
@@ -159,9 +160,12 @@ class Router(Cascading):
     ) -> Decision:
         """The arm for one request.
 
-        policy: by default the router's own. require: capabilities that the model must have. exclude: models or arms not
-        to use. Raises `QueryError` for an empty text, `PolicyError`, `NoFeasibleArm` where a cap or the exclusions
-        leave no arm.
+        policy: by default the router's own.
+        require: capabilities that the model must have.
+        exclude: models or arms not to use.
+
+        Raises `QueryError` for an empty text, `PolicyError`, `NoFeasibleArm` where a cap or the exclusions leave no
+        arm.
         """
         check_query(text, None)
         counts = count_tokens([text])
@@ -200,9 +204,11 @@ class Router(Cascading):
     def choose(self, forecast: Forecast, policy: Policy | None = None, usable: BoolArray | None = None) -> Choices:
         """The one place where a decision is made: the arms for n forecasts of this router, as arrays.
 
-        policy: by default the router's own. usable: (arms,) or (n, arms), false where an arm may not be chosen (see
-        `usable`); models that are not available are never chosen. `arm` is -1 (`NO_ARM`) where a cap or the mask leaves
-        no arm. Raises `PolicyError`, and `QueryError` where the forecast or the mask is not of this router's arms.
+        policy: by default the router's own.
+        usable: (arms,) or (n, arms), false where an arm may not be chosen (see `usable`); models that are not available
+            are never chosen. `arm` is -1 (`NO_ARM`) where a cap or the mask leaves no arm.
+
+        Raises `PolicyError`, and `QueryError` where the forecast or the mask is not of this router's arms.
         """
         return self._choose(forecast, self.resolve(policy), self._mask(usable, forecast))
 
@@ -225,10 +231,8 @@ class Router(Cascading):
         return named_arms(self.arms, self.pool.budget_tokens, choices)
 
     def neighbours(self, choices: Choices) -> tuple[IntArray, FloatArray]:
-        """What choices between two budgets lie between: (n,) the arm of the larger one, (n,) the share of the way to
-        it.
-
-        Elsewhere the chosen arm itself, and 0.
+        """For choices between two budgets: (n,) the arm of the larger one, (n,) the share of the way to it; else the
+        chosen arm itself, and 0.
         """
         return neighbours_of(self.pool.budget_tokens, self._anchors, choices)
 
@@ -269,9 +273,7 @@ class Router(Cascading):
     def limits(
         self, forecast: Forecast, choices: Choices, policy: Policy | None = None, usable: BoolArray | None = None
     ) -> RequestLimits:
-        """What goes with choices that `choose` made of the same forecast, policy and mask: as in `Decision`, for n
-        queries.
-        """
+        """The request limits of choices that `choose` made of the same forecast, policy and mask, for n queries."""
         policy = self.resolve(policy)
         order = ranked(policy, forecast, self._mask(usable, forecast), self.pool.model_of_arm, _MAX_FALLBACKS + 1)
         return self._arm_controls.limits(forecast, choices, policy, self._fallbacks(choices, order))
@@ -318,16 +320,15 @@ class Router(Cascading):
     ) -> BoolArray | None:
         """(arms,) or (n, arms) true where an arm may be chosen; None where every one may.
 
-        require, exclude: as in `route`. counts: as `input_tokens` in `decide`, but arrays only; a model whose context
-        the prompt alone would fill is then left out.
+        require, exclude: as in `route`.
+        counts: as `input_tokens` in `decide`, but arrays only; a model whose context the prompt alone would fill is
+            then left out.
         """
         mask = self.pool.usable(require, exclude) if require or exclude else self._always_usable
         return mask if counts is None else self._within_context(mask, counts)
 
     def resolve(self, policy: Policy | None) -> Policy:
-        """The policy to use: the router's own for None, and its own scale for a `Tradeoff` without one. Raises
-        `PolicyError`.
-        """
+        """The policy to use: the router's own for None; a `Tradeoff` gets its scale. Raises `PolicyError`."""
         policy = self.policy if policy is None else policy
         if isinstance(policy, (type, Router)) or not callable(getattr(policy, "choose", None)):
             raise PolicyError(
@@ -346,9 +347,7 @@ class Router(Cascading):
         return replace(self, policy=policy, facts=msgspec.structs.replace(self.facts, promise=""))
 
     def with_pool(self, pool: Pool) -> Router:
-        """The same router with other prices, capabilities or availability; the arms must be the same. Raises
-        `ArtifactError`.
-        """
+        """The same router with other prices or availability. Raises `ArtifactError` where the arms differ."""
         expect("pool", pool, Pool, "a Pool, as Pool.read(file) makes one")
         if pool.arms != self.arms:
             raise ArtifactError("the pool's arms are not the router's, in the same order: train a router on this pool")
@@ -359,10 +358,12 @@ class Router(Cascading):
     ) -> Router:
         """A router of the models that a person has: of their arms alone, in the same order.
 
-        models: names, patterns (`claude-*`) or arms (see `pool.names`). providers: only their models. like: a model
-        that nobody measured -> the one that stands in for it, with its prices: `{"my-llm": "qwen3-32b:0.1/0.4"}` (US
-        dollars per million tokens in / out). Raises `ConfigError` with the nearest known names, or where no model is
-        left that can be called.
+        models: names, patterns (`claude-*`) or arms (see `pool.names`).
+        providers: only their models.
+        like: a model that nobody measured -> the one that stands in for it, with its prices: `{"my-llm":
+            "qwen3-32b:0.1/0.4"}` (US dollars per million tokens in / out).
+
+        Raises `ConfigError` with the nearest known names, or where no model is left that can be called.
         """
         from r2router.router.only import only
 
@@ -371,11 +372,13 @@ class Router(Cascading):
     def add_model(self, model: Model | str, outcomes: Table, vectors: FloatArray | None = None) -> Router:
         """A router that has one LLM more, learned from graded queries without retraining and without the training data.
 
-        model: with its budgets and prices, or the id of a model in the outcomes' pool. outcomes: what its arms gave on
-        some queries, 100 to 500 or so; cells may be missing. Outcomes of arms that the router has, on the same queries,
-        make it more exact; those of others are left alone. vectors: (n, dim) embeddings of the outcomes' queries, where
-        they exist. The new arms stand behind the old ones; the policy, the cost scale and all forecasts of known arms
-        stay. Raises `ConfigError` where the router has the model, `DataError` where its outcomes are missing or too few
+        model: with its budgets and prices, or the id of a model in the outcomes' pool.
+        outcomes: what its arms gave on some queries, 100 to 500 or so; cells may be missing. Outcomes of arms that the
+            router has, on the same queries, make it more exact; those of others are left alone.
+        vectors: (n, dim) embeddings of the outcomes' queries, where they exist. The new arms stand behind the old ones;
+            the policy, the cost scale and all forecasts of known arms stay.
+
+        Raises `ConfigError` where the router has the model, `DataError` where its outcomes are missing or too few
         (`add_model.MIN_QUERIES`), `MissingPrice`, `EncoderError`.
         """
         from r2router.router.add_model import add_model
@@ -389,9 +392,7 @@ class Router(Cascading):
     # -- saving --------------------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
-        """Write router.json, weights.safetensors and card.md. Raises `SaveError`; an older router there then
-        survives.
-        """
+        """Write router.json, weights.safetensors and card.md. Raises `SaveError`, and then keeps an older router."""
         from r2router.router.folder import save
 
         expect("folder", folder, (str, Path), "the path of a folder")
@@ -399,10 +400,9 @@ class Router(Cascading):
 
     @classmethod
     def load(cls, folder: str | Path) -> Router:
-        """A saved router. Raises `ArtifactError` where it is damaged, altered, newer than this version, or not a
-        router.
+        """Load a saved router. Raises `ArtifactError` where it is damaged, altered, newer than this version, or none.
 
-        That its hashes are right shows that it arrived whole, not who made it.
+        Right hashes show that the files are complete, not who made them.
         """
         from r2router.router.folder import load
 

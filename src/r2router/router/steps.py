@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 class Question:
     """One question under one policy, with all that does not change while answers come in.
 
-    cost: (arms,) expected US dollars, infinite where an arm may not be asked. terms: None for a policy that cascades do
-    not know.
-    given_steps: the most arms, where the caller says so. resumes: which arms go on from answers of others; None where
-    none do.
+    cost: (arms,) expected US dollars, infinite where an arm may not be asked.
+    terms: None for a policy that cascades do not know.
+    given_steps: the most arms, where the caller says so.
+    resumes: which arms go on from answers of others; None where none do.
     """
 
     router: Router

@@ -26,7 +26,10 @@ _PERSON = b"r2router-trained"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedTexts:
-    """hashes: (m,) uint64, rising."""
+    """Hashes of the training texts.
+
+    hashes: (m,) uint64, rising.
+    """
 
     hashes: NDArray[np.uint64]
 

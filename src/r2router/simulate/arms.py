@@ -28,9 +28,12 @@ _LEVEL_SD, _PRICE_SD, _LENGTH_SD = 0.5, 0.5, 0.3  # of a copy's shifts: log odds
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _SimulatedModel:
-    """One model of the simulation. columns: the router's arms that it is made of, the shortest first. level: added to
-    the log odds of its quality. length: factor on its tokens. budgets: numbers of tokens, inf for unlimited; None keeps
-    the router's own.
+    """One model of the simulation.
+
+    columns: the router's arms that it is made of, the shortest first.
+    level: added to the log odds of its quality.
+    length: factor on its tokens.
+    budgets: numbers of tokens, inf for unlimited; None keeps the router's own.
     """
 
     columns: IntArray
@@ -41,8 +44,10 @@ class _SimulatedModel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class World:
-    """What is true in a simulation. pool: its models, budgets, prices. factor, overhead: (arms,) input tokens, see
-    `InputTokens`.
+    """What is true in a simulation.
+
+    pool: its models, budgets, prices.
+    factor, overhead: (arms,) input tokens, see `InputTokens`.
     """
 
     pool: Pool

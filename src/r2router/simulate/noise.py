@@ -26,9 +26,11 @@ _CDF = np.array([0.5 * math.erfc(-z / math.sqrt(2.0)) for z in _CDF_AT])  # line
 class Noise:
     """The defaults are typical of two real tables (one of 0 or 1, one of shares of 10 samples; `docs/decisions/0012`).
 
-    steps: quality is one of 0, 1/steps, ..., 1. dispersion: of the beta-binomial, from 0 (`steps` independent tries) to
-    1 (all tries go alike). shared: correlation of two arms on a query, on the normal scale. log_sd: standard deviation
-    of log tokens around their mean. shared_length: as `shared`, of log tokens.
+    steps: quality is one of 0, 1/steps, ..., 1.
+    dispersion: of the beta-binomial, from 0 (`steps` independent tries) to 1 (all tries go alike).
+    shared: correlation of two arms on a query, on the normal scale.
+    log_sd: standard deviation of log tokens around their mean.
+    shared_length: as `shared`, of log tokens.
     """
 
     steps: int = 10

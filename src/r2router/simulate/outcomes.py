@@ -31,8 +31,10 @@ _ORDERED_BY = 1_000  # queries by which the arms of a model are put in order
 class Simulated:
     """A simulated table and what is true in it.
 
-    table: the outcomes. vectors: (n, d) float32, the embeddings of its queries. quality, tokens: (n, arms) the expected
-    quality and the expected output tokens of every cell. noise: how the outcomes scatter around them.
+    table: the outcomes.
+    vectors: (n, d) float32, the embeddings of its queries.
+    quality, tokens: (n, arms) the expected quality and the expected output tokens of every cell.
+    noise: how the outcomes scatter around them.
     """
 
     table: Table
@@ -65,8 +67,8 @@ def simulate(
     table: a real one, whose tasks, lengths of queries and noise are taken (`Noise.measured`); without it, `Noise()`.
     vectors: (m, d) embeddings to draw around: of the table's queries, where there is one. Without any, the table's
         queries are embedded; without a table, new ones are drawn around what the router remembers of its training.
-    models: the router's first ones, or perturbed copies beyond them. budgets: of every model; by default the router's
-        own arms.
+    models: the router's first ones, or perturbed copies beyond them.
+    budgets: of every model; by default the router's own arms.
     progress: called as work goes on.
 
     Equal arguments give equal tables. Raises `UsageError` for numbers out of range, or where the router has no curves

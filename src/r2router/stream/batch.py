@@ -21,10 +21,13 @@ TEXT_CHARACTERS = 8 << 20  # of a batch of long texts, which then has fewer rows
 class QueryBatch:
     """Some rows of the input.
 
-    start: number of the first row, from 0. queries: m texts, or (m, d) embeddings. ids: the source's own names, None
-    where it has none. problems: row within the batch -> why it cannot be routed. done: the share of the input read so
-    far. input_tokens: (m,) where the source counts them. own: the source's columns, lists (or polars series) of m
-    values, without the embeddings.
+    start: number of the first row, from 0.
+    queries: m texts, or (m, d) embeddings.
+    ids: the source's own names, None where it has none.
+    problems: row within the batch -> why it cannot be routed.
+    done: the share of the input read so far.
+    input_tokens: (m,) where the source counts them.
+    own: the source's columns, lists (or polars series) of m values, without the embeddings.
     """
 
     start: int
@@ -41,9 +44,10 @@ class QueryBatch:
 
 @dataclass(frozen=True, slots=True)
 class QueryRow:
-    """One query as read: a text, or what is wrong. done: the share of the file before and with it. own: the source's
-    fields.
+    """One query as read: a text, or what is wrong.
 
+    done: the share of the file before and with it.
+    own: the source's fields.
     size: characters of all its fields, about.
     """
 

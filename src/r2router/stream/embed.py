@@ -25,8 +25,10 @@ _TEXTS = 32  # of a part where several threads share a batch
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A batch whose good rows have vectors. good: their numbers within the batch. counts: their tokens, where they are
-    known.
+    """A batch whose good rows have vectors.
+
+    good: their numbers within the batch.
+    counts: their tokens, where they are known.
     """
 
     batch: QueryBatch

@@ -32,9 +32,11 @@ READERS = {
 
 
 def batches(path: str | Path, dim: int, column: str | None = None) -> Iterator[QueryBatch]:
-    """The rows of a file, by its extension. dim: the length that an embedding must have.
+    """The rows of a file, by its extension.
 
+    dim: the length that an embedding must have.
     column: where the text or the embedding stands; by default the first of query, prompt, text, or vector, embedding.
+
     Raises `DataError` where the file as a whole is of no use.
     """
     if is_address(path):

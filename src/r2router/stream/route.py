@@ -31,10 +31,12 @@ _BLOCK = 512  # rows decided at once: their (row, arm) arrays stay in the proces
 class Summary:
     """What became of a file.
 
-    rows: of the input. failed: rows that could not be routed.
-    cost: US dollars forecast for all rows that were routed. quality: their mean forecast.
-    unmet: routed rows for which no arm is forecast to reach the quality that a `Cheapest` policy asks for.
-    unfamiliar: routed rows that are unlike the router's training data.
+    rows: of the input.
+    failed: rows that could not be routed.
+    cost: US dollars forecast for all rows that were routed.
+    quality: their mean forecast.
+    unmet: routed rows for which no arm is forecast to reach the quality that a `Cheapest` policy asks for. unfamiliar:
+        routed rows that are unlike the router's training data.
     left_out: columns of the source that first came when the header of a CSV output was written already.
     """
 

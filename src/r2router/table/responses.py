@@ -31,7 +31,11 @@ _ROWS = 8_192  # of a source that are in memory at once
 
 
 class RecordedReply(NamedTuple):
-    """One answer of a table. row, arm: its cell. logprob, latency_s: as `NUMBERS`, NaN where not recorded."""
+    """One answer of a table.
+
+    row, arm: its cell.
+    logprob, latency_s: as `NUMBERS`, NaN where not recorded.
+    """
 
     row: int
     arm: int
@@ -43,9 +47,10 @@ class RecordedReply(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnswerSource:
-    """Where answers stand. frame: a data frame of the caller's, or None for a file at `path`. columns: ours -> the
-    source's name.
+    """Where answers stand.
 
+    frame: a data frame of the caller's, or None for a file at `path`.
+    columns: ours -> the source's name.
     stamp: size and time of the file as it was read, so that another file of that name is noticed.
     """
 

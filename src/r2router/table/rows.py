@@ -67,9 +67,11 @@ _OTHER_NAMES = {
 class Reading:
     """How foreign tables are to be understood.
 
-    columns: our name -> the source's. judge: whose rows to take, where several judges scored. scale: the quality of a
-    correct answer there, which becomes 1. rename: name of a model or budget there -> its name here. keep: keep the
-    other columns of the sources too.
+    columns: our name -> the source's.
+    judge: whose rows to take, where several judges scored.
+    scale: the quality of a correct answer there, which becomes 1.
+    rename: name of a model or budget there -> its name here.
+    keep: keep the other columns of the sources too.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -86,7 +88,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Checked rows. files: (name, sha256) of each source that is a file. names: of every source, as `FILE` counts them.
+    """Checked rows.
+
+    files: (name, sha256) of each source that is a file.
+    names: of every source, as `FILE` counts them.
     answers: where they stand in each source.
     """
 

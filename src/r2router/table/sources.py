@@ -29,9 +29,12 @@ _LONGEST_HEADER = 1 << 20  # bytes of a CSV's first line
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file or frame that was read. name: for people. columns: all that it has; `frame` holds those that were wanted.
+    """A file or frame that was read.
 
-    path: empty for a data frame and for what is not on this machine. bytes: of the file, 0 where it is none.
+    name: for people.
+    columns: all that it has; `frame` holds those that were wanted.
+    path: empty for a data frame and for what is not on this machine.
+    bytes: of the file, 0 where it is none.
     """
 
     name: str

@@ -42,10 +42,10 @@ class Table:
     simulations: how its simulated rows were made; empty where all outcomes are real.
     controls: arm -> how its budget was enforced when it was collected (column `control`), where that is recorded.
     held_out: it is the test part of a `split`, so that a router of the other part has not seen it, though both are from
-    one file.
+        one file.
     responses: where the answers stand in the sources, which are read when they are needed; None where there are none.
     teaching: (n, others) quality of arms that are not in the pool, as their price is not known: they show how hard a
-    query is.
+        query is.
     source_of: (n,) the number in `sources` of the file that each query stands in first; None where that is not known.
     """
 

@@ -136,8 +136,9 @@ class _ChoiceText:
 class ReplyBuilder:
     """Collects a reply, whole or chunk by chunk. Of several choices the one with the lowest index counts.
 
-    maximum: characters that are kept of it. usage: the report as it came. seen: whether anything came that is a reply,
-    or a part of one.
+    maximum: characters that are kept of it.
+    usage: the report as it came.
+    seen: whether anything came that is a reply, or a part of one.
     """
 
     def __init__(self, maximum: int) -> None:

@@ -44,8 +44,8 @@ def _may_pass(error: BaseException) -> bool:
 class Upstream:
     """Calls the models of some providers from one event loop; an `async with` closes its connections.
 
-    attempts: of one call, in all; at most `BILLED_ATTEMPTS` that may be billed. backoff_s: before the second attempt;
-    it doubles, with as much again at random.
+    attempts: of one call, in all; at most `BILLED_ATTEMPTS` that may be billed.
+    backoff_s: before the second attempt; it doubles, with as much again at random.
     """
 
     def __init__(self, providers: Mapping[str, Provider], *, attempts: int = ATTEMPTS, backoff_s: float = 0.5) -> None:

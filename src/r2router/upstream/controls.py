@@ -55,9 +55,10 @@ class PromptText(Protocol):
 class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The choices behind the knobs; all of them are part of what identifies a call.
 
-    wording, place: of the length instruction. closing, answer_tokens: of the forced answer under prefix sharing.
+    wording, place: of the length instruction.
+    closing, answer_tokens: of the forced answer under prefix sharing.
     temperature: of the sampling; None leaves it to the endpoint, and reasoning controls always do. Prefix sharing is
-    greedy.
+        greedy.
     answer_room: tokens for the answer beside an allowance for thinking, where `max_tokens` is asked for too.
     """
 

@@ -15,8 +15,9 @@ BILLED_ATTEMPTS = 3
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One call to make. body: the JSON to send to `/chat/completions`, whole but for streaming.
+    """One call to make.
 
+    body: the JSON to send to `/chat/completions`, whole but for streaming.
     billable: how many attempts of it there may be that could be billed; none above `BILLED_ATTEMPTS`.
     """
 

@@ -19,8 +19,8 @@ from r2router.upstream.endpoint import LONGEST_ANSWER
 class Usage(msgspec.Struct, frozen=True):
     """Tokens of one call as the provider counted them; None: not reported.
 
-    cached, cache_write: parts of input that were read from the provider's prompt cache, and written to it. reasoning:
-    part of output.
+    cached, cache_write: parts of input that were read from the provider's prompt cache, and written to it.
+    reasoning: part of output.
     cache_write_1h: part of cache_write that is kept for an hour.
     """
 
@@ -103,10 +103,12 @@ def usage_of(
     """(usage, "") from a provider's report, or (None, what is wrong with it).
 
     More than the `max_tokens` that was sent (max_output) is what the provider bills, and no wrong count, up to what a
-    model can write at all. spoke: whether the reply holds any text. sent_bytes: of the request; it has no more tokens
-    than that, and what a template adds.
-    min_output: tokens that the text comes to at least. read_bytes: of the text; no count above it is possible without
-    thinking.
+    model can write at all.
+
+    spoke: whether the reply holds any text.
+    sent_bytes: of the request; it has no more tokens than that, and what a template adds.
+    min_output: tokens that the text comes to at least.
+    read_bytes: of the text; no count above it is possible without thinking.
     convention: how the provider counts, where that is known; else it is told from names and sums.
     """
     if not isinstance(reported, dict):

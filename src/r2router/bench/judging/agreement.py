@@ -27,8 +27,11 @@ Statistic = Callable[[FloatArray, FloatArray], float]
 
 
 class Agreement(msgspec.Struct, frozen=True):
-    """Two judges on the answers that both scored. n: answers. queries: different ones among them. difference: mean of a
-    minus b.
+    """Two judges on the answers that both scored.
+
+    n: answers.
+    queries: different ones among them.
+    difference: mean of a minus b.
     """
 
     a: str

@@ -53,9 +53,11 @@ def judge_plan(
 ) -> JudgePlan:
     """What is to be asked about the answers in a folder, each different answer to a question once.
 
-    judges: ids of models in the pool. tokens: the most of a verdict, thinking included. Raises `ConfigError` for a
-    judge that the pool does not have, `MissingPrice` for one without prices, `DataError` where there is no answer to
-    judge.
+    judges: ids of models in the pool.
+    tokens: the most of a verdict, thinking included.
+
+    Raises `ConfigError` for a judge that the pool does not have, `MissingPrice` for one without prices, `DataError`
+    where there is no answer to judge.
     """
     known = {m.id: m for m in pool.models}
     if strange := [j for j in judges if j not in known]:

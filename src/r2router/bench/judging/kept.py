@@ -28,9 +28,10 @@ def judge_name(model: str, prompt: str) -> str:
 
 
 class Kept:
-    """What judges have said so far. judges: their names. spent_usd: what was paid, as far as it is known, and charged
-    where it is not.
+    """What judges have said so far.
 
+    judges: their names.
+    spent_usd: what was paid, as far as it is known, and charged where it is not.
     unknown: prompts of another version of r2router, whose judgements cannot be assigned.
     """
 

@@ -20,7 +20,11 @@ GRID = tuple(i / 10 for i in range(11))
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """score: on the grid. reason: the judge's sentence."""
+    """What a judge said about one answer.
+
+    score: on the grid.
+    reason: the judge's sentence.
+    """
 
     score: float
     reason: str = ""

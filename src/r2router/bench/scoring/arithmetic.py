@@ -50,8 +50,11 @@ class NotNumber(Exception):
 
 
 class Computed(msgspec.Struct, frozen=True):
-    """end: where the expression ends in the text. exact: no root and no constant in it. operated: it is more than one
-    number.
+    """The value of an arithmetic expression.
+
+    end: where the expression ends in the text.
+    exact: no root and no constant in it.
+    operated: it is more than one number.
     """
 
     value: float

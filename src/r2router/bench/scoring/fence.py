@@ -78,8 +78,9 @@ class RunResources:
 class Fence:
     """One way to fence a process in.
 
-    name: of the package that does it. tools: its commands. own_processes: those that count as the program's, as they
-    are the same user's.
+    name: of the package that does it.
+    tools: its commands.
+    own_processes: those that count as the program's, as they are the same user's.
     """
 
     name: str

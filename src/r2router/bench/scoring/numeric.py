@@ -55,8 +55,10 @@ class Numeric(msgspec.Struct, frozen=True):
 
 
 class ParsedNumber(msgspec.Struct, frozen=True):
-    """A number. percent: it is written in percent. scale: of the word behind it, a part of the value (1e6 for
-    million).
+    """A number.
+
+    percent: it is written in percent.
+    scale: of the word behind it, a part of the value (1e6 for million).
     """
 
     value: float

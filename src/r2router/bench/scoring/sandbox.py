@@ -33,9 +33,11 @@ from r2router.errors import DataError
 class SandboxLimits(msgspec.Struct, frozen=True):
     """What a program may use.
 
-    seconds: CPU time of a process; the wall clock is twice that. memory_mb: of all processes together, and of one
-    address space.
-    file_mb: of one file, and of output. work_mb, files: of /tmp. processes: at once, threads counted.
+    seconds: CPU time of a process; the wall clock is twice that.
+    memory_mb: of all processes together, and of one address space.
+    file_mb: of one file, and of output.
+    work_mb, files: of /tmp.
+    processes: at once, threads counted.
     """
 
     seconds: int = 5
@@ -47,8 +49,11 @@ class SandboxLimits(msgspec.Struct, frozen=True):
 
 
 class Ran(msgspec.Struct, frozen=True):
-    """finished: it came to its end. found: there was code to run. why: in one line, where it did not come to its
-    end.
+    """How a run in the sandbox ended.
+
+    finished: it came to its end.
+    found: there was code to run.
+    why: in one line, where it did not come to its end.
     """
 
     finished: bool

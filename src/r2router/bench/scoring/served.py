@@ -43,11 +43,11 @@ class NotServed(DataError):
 class ServedFunction:
     """A function of ours in a sandbox, started at the first call and again where it was lost.
 
-    function: `module:name`; it takes bytes and gives bytes. preload: packages that are imported before the first call,
-    once for all.
+    function: `module:name`; it takes bytes and gives bytes.
+    preload: packages that are imported before the first call, once for all.
     prepare: the name of a function beside it that is called with the same bytes first, in the process that all calls
-    come from, to keep what later calls need too; it must hold against whatever the bytes are. limits: of one call;
-    `memory_mb` holds imports too.
+        come from, to keep what later calls need too; it must hold against whatever the bytes are.
+    limits: of one call; `memory_mb` holds imports too.
     """
 
     def __init__(

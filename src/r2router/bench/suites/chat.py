@@ -40,8 +40,10 @@ class ChatLog:
     are turns with pictures or sound. Nothing else of the line is copied: no headers, no user names, no answers. What
     looks like a key, a token or a password within a text becomes `[secret]`; that is a net with holes, not a guarantee.
     Requests of the same words are taken once.
-    left_out: lines without a user's text, after `queries` has run. hidden: secrets that were replaced. repeated: lines
-    taken once.
+
+    left_out: lines without a user's text, after `queries` has run.
+    hidden: secrets that were replaced.
+    repeated: lines taken once.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -31,10 +31,10 @@ class RowFile:
     """One query per row. Columns are the fields of `Query`; only the text must be there.
 
     columns: our name -> the file's. Without a mapping `query`, `question` and `prompt` are taken for the text and
-    `answer` for the reference. `options` (or `choices`), a list of texts, are put under the text with letters, and a
-    reference becomes the letter of its
-    option: see `r2router.bench.suites.options`. base: what numbers among the references are counted from, 0 or 1; None:
-    the file shows it. Columns that are nothing of ours go into `meta`, where scorers find them.
+        `answer` for the reference. `options` (or `choices`), a list of texts, are put under the text with letters, and
+        a reference becomes the letter of its option: see `r2router.bench.suites.options`.
+    base: what numbers among the references are counted from, 0 or 1; None: the file shows it. Columns that are nothing
+        of ours go into `meta`, where scorers find them.
     """
 
     def __init__(self, path: str | Path, columns: Mapping[str, str] | None = None, *, base: int | None = None) -> None:

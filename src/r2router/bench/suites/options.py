@@ -94,8 +94,10 @@ class ReferenceCell(msgspec.Struct, frozen=True):
 
 
 class ReferenceReading(msgspec.Struct, frozen=True):
-    """How the references of a file are read. base: what numbers are counted from, None where there are none. shown: the
-    file shows it.
+    """How the references of a file are read.
+
+    base: what numbers are counted from, None where there are none.
+    shown: the file shows it.
     """
 
     texts: bool

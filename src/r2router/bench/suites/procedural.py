@@ -30,8 +30,8 @@ _CALLS = re.compile(r"[()\[\]{}'\"`\\@:;=\n]|__")  # without these, no expressio
 class Task(msgspec.Struct, frozen=True):
     """How one generator is set.
 
-    config: its own fields. scorer: the generator's verifier, or one of ours where that reads answers within sentences
-    better.
+    config: its own fields.
+    scorer: the generator's verifier, or one of ours where that reads answers within sentences better.
     """
 
     config: dict[str, Any] = {}
@@ -97,9 +97,11 @@ class Maker(msgspec.Struct, frozen=True):
 class Procedural:
     """So many questions of each task, in turns, so that the first part is a smaller suite of the same kind.
 
-    tasks: generator -> how it is set. size: questions per task; fewer where a generator has no more that differ. seed:
-    of all of them. Raises `MissingExtra` without the package, `DataError` for a generator or a setting that it does not
-    have.
+    tasks: generator -> how it is set.
+    size: questions per task; fewer where a generator has no more that differ.
+    seed: of all of them.
+
+    Raises `MissingExtra` without the package, `DataError` for a generator or a setting that it does not have.
     """
 
     def __init__(

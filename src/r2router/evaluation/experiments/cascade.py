@@ -96,8 +96,10 @@ def _alone(study: Study, folds: Sequence[IntArray]) -> Findings:
 
 @dataclass(frozen=True, eq=False)
 class _Seed:
-    """One seed: the whole table as it was played in parts. game, runs: of the queries that are `kept`, (n,). trained,
-    active: cascades.
+    """One seed: the whole table as it was played in parts.
+
+    game, runs: of the queries that are `kept`, (n,).
+    trained, active: cascades.
     """
 
     game: _Game

@@ -55,10 +55,15 @@ def reproduce(  # noqa: PLR0913 - each is a setting of its own, by name
 ) -> Findings:
     """One experiment of the paper on a table.
 
-    plan: seeds, folds and bootstrap draws. vectors: (n, d) embeddings of the table's queries, instead of an encoder's.
-    learner: ours; by default the default one. encoders: more of them, for `encoder`. cache: a file that remembers
-    embeddings from one experiment to the next. other: the same queries by another judge, for `judge`. command: what was
-    typed, for the record. Raises `ConfigError` for an unknown name and `DataError` where the table cannot show it.
+    plan: seeds, folds and bootstrap draws.
+    vectors: (n, d) embeddings of the table's queries, instead of an encoder's.
+    learner: ours; by default the default one.
+    encoders: more of them, for `encoder`.
+    cache: a file that remembers embeddings from one experiment to the next.
+    other: the same queries by another judge, for `judge`.
+    command: what was typed, for the record.
+
+    Raises `ConfigError` for an unknown name and `DataError` where the table cannot show it.
     """
     check_name(name)
 

@@ -23,11 +23,15 @@ Speaks = Literal["chat", "responses", "messages", "completions", "embeddings"]
 class ReplyWatch:
     """Reads a reply beside its relay, and gives up rather than hold it up.
 
-    usage: the report as it came, of all events put together. finish: why the answer ended. error: what the provider
-    reported within a status of 200. begun: whether anything of the answer came. whole: whether its end came.
+    usage: the report as it came, of all events put together.
+    finish: why the answer ended.
+    error: what the provider reported within a status of 200.
+    begun: whether anything of the answer came.
+    whole: whether its end came.
     characters: of text that were relayed.
-    model: which one says that it answered. keeps: whether the words of the answer are kept, without thinking. calls:
-    whether it calls tools.
+    model: which one says that it answered.
+    keeps: whether the words of the answer are kept, without thinking.
+    calls: whether it calls tools.
     """
 
     def __init__(self) -> None:
@@ -85,9 +89,11 @@ class ReplyWatch:
 class Dialect(ABC):
     """One wire format. It has no state.
 
-    name: also what a provider `speaks`. path: of the gateway, behind `/v1`, and of the provider, behind its base URL.
-    cap: the field of the most output tokens. ping: what keeps a silent stream alive; empty where nothing can. routed:
-    whether `auto` may be asked for.
+    name: also what a provider `speaks`.
+    path: of the gateway, behind `/v1`, and of the provider, behind its base URL.
+    cap: the field of the most output tokens.
+    ping: what keeps a silent stream alive; empty where nothing can.
+    routed: whether `auto` may be asked for.
     """
 
     name: ClassVar[Speaks]

@@ -27,7 +27,11 @@ _MAX_KEYS = 10_000
 
 
 class Advance(msgspec.Struct):
-    """What is left of one, nano-dollars. checked: when its key was last looked at. taken: when it was last used."""
+    """What is left of one, nano-dollars.
+
+    checked: when its key was last looked at.
+    taken: when it was last used.
+    """
 
     left: int
     checked: float
@@ -93,8 +97,9 @@ class Advances:
 
 
 def wanted(limits: Limits, windows: dict[str, Window], period: Period, nanos: int, came: int) -> int:
-    """Nano-dollars to have ready for requests of so many each; 0: none. windows: by period, those of the scope.
+    """Nano-dollars to have ready for requests of so many each; 0: none.
 
+    windows: by period, those of the scope.
     came: requests that came while the last transaction was written: so many will come during the next one.
     """
     if not nanos or any(

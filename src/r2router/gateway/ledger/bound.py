@@ -15,9 +15,10 @@ from r2router.upstream.endpoint import LONGEST_ANSWER
 class TokenBounds(msgspec.Struct, frozen=True, kw_only=True):
     """What bounds the bill of one attempt.
 
-    input_tokens: at most so many, images, files and the provider's template included. output_tokens: at most so many
-    per answer, thinking included (`output_bound`). n: answers asked for. cache_writes: whether the provider may bill
-    the prompt as written to its cache, and for how long it keeps it.
+    input_tokens: at most so many, images, files and the provider's template included.
+    output_tokens: at most so many per answer, thinking included (`output_bound`).
+    n: answers asked for.
+    cache_writes: whether the provider may bill the prompt as written to its cache, and for how long it keeps it.
     """
 
     input_tokens: int

@@ -24,7 +24,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     day_nanos, month_nanos, total_nanos: nano-dollars, spent and in flight together.
     minute_requests, minute_tokens: of one minute of the clock; tokens are counted at their bound until the request is
-    over.
+        over.
     concurrent: requests at once.
     """
 
@@ -61,13 +61,17 @@ MAX_AMOUNT = 10**17
 class Opened(msgspec.Struct, frozen=True, kw_only=True):
     """A request that is about to be sent upstream.
 
-    id: of the request, unique. asked: the model that the client asked for. arm: the one that is asked first.
+    id: of the request, unique.
+    asked: the model that the client asked for.
+    arm: the one that is asked first.
     reserved: nano-dollars of its worst case, over every attempt that may be billed (`reserve`); None where a price is
-    not known, which a key with a budget is refused for. tokens: input and output tokens of that worst case.
+        not known, which a key with a budget is refused for.
+    tokens: input and output tokens of that worst case.
     price_version: which prices were used.
-    forecast_quality, forecast: what the router expects of the arm; nano-dollars. baseline, baseline_cost,
-    baseline_quality: the same of the arm that is compared with, as the best single one. pace: what the preset holds, as
-    it begins. time: seconds since 1970, by default now.
+    forecast_quality, forecast: what the router expects of the arm; nano-dollars.
+    baseline, baseline_cost, baseline_quality: the same of the arm that is compared with, as the best single one.
+    pace: what the preset holds, as it begins.
+    time: seconds since 1970, by default now.
     """
 
     id: str
@@ -90,9 +94,9 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """The right to call upstream, which is to be settled. recorded: false where the ledger was down and the request was
-    let through.
+    """The right to call upstream, which is to be settled.
 
+    recorded: false where the ledger was down and the request was let through.
     written: done when its row is on the disk; None: it is. Its client must not have the whole answer before that.
     """
 
@@ -106,9 +110,11 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a request.
 
     cost: nano-dollars of all attempts together; None where a price is not known: then it must not have been a budgeted
-    key.
-    usage: tokens of all of them. estimated: by our own count, as the provider reported none. latency_s, ttft_s: seconds
-    to the end and to the first byte. served: the arm that answered, where another did than the one asked first.
+        key.
+    usage: tokens of all of them.
+    estimated: by our own count, as the provider reported none.
+    latency_s, ttft_s: seconds to the end and to the first byte.
+    served: the arm that answered, where another did than the one asked first.
     attempts: calls upstream.
     """
 
@@ -124,18 +130,24 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScoreResult(msgspec.Struct, frozen=True):
-    """What a score did. preset: of the request. pace: what that holds, after it."""
+    """What a score did.
+
+    preset: of the request.
+    pace: what that holds, after it.
+    """
 
     preset: str | None
     pace: Pace | None = None
 
 
 class Charge(msgspec.Struct, frozen=True):
-    """What settling did. cost: nano-dollars that count now. over: nano-dollars above the reservation, which should be
-    0.
+    """What settling did.
 
-    repeated: the request had been settled before, and nothing changed. later: the database is down; it is written when
-    it is back, and until then the reservation counts. pace: what its preset holds, after this request.
+    cost: nano-dollars that count now.
+    over: nano-dollars above the reservation, which should be 0.
+    repeated: the request had been settled before, and nothing changed.
+    later: the database is down; it is written when it is back, and until then the reservation counts.
+    pace: what its preset holds, after this request.
     """
 
     cost: int

@@ -63,11 +63,14 @@ class Ledger:
         """The ledger in a file, which is made where there is none, or at a `postgresql://` address.
 
         zone: the time zone in which days, months and minutes begin, by default that of the ledger, or UTC for a new
-        one; it cannot be changed later, as what was counted is counted. limits: of requests without a key. lease_s:
-        seconds after which the requests of a process that died are charged at their reservations. longest_s: as that,
-        for one that lives and never settles.
+            one; it cannot be changed later, as what was counted is counted.
+        limits: of requests without a key.
+        lease_s: seconds after which the requests of a process that died are charged at their reservations.
+        longest_s: as that, for one that lives and never settles.
         when_down: `refuse` requests while the database is down; `allow` lets those through that have no key and no
-        limit. Raises `LedgerError`.
+            limit.
+
+        Raises `LedgerError`.
         """
         if when_down not in ("refuse", "allow"):
             raise ConfigError(f"when_down is {when_down!r}; give 'refuse' or 'allow'")
@@ -123,14 +126,17 @@ class Ledger:
         """Move the pace of a preset, which all gateways on this ledger share, by what a request cost (US dollars) or
         how good it was.
 
-        pace: as it begins, where there is none yet, or one with another target. observed: None only reads it.
+        pace: as it begins, where there is none yet, or one with another target.
+        observed: None only reads it.
         """
         return await asyncio.shield(self._job(Observe(name, pace, observed, self.clock())).future)  # type: ignore[arg-type]
 
     async def score(self, name: str, key: str | None, score: float, paces: Mapping[str, Pace]) -> ScoreResult:
         """Keep how good a client found the answer to a request, 0 to 1; again: in place of what it said before.
 
-        key: whose request it must be; None: anybody's. paces: of the presets that hold a quality.
+        key: whose request it must be; None: anybody's.
+        paces: of the presets that hold a quality.
+
         Raises `UsageError` where the key has no such request.
         """
         return await asyncio.shield(self._job(RecordScore(name, key, score, paces, self.clock())).future)  # type: ignore[arg-type]

@@ -47,8 +47,12 @@ _MAX_KEPT = 5_000
 
 
 class Snapshot:
-    """rows, windows, keys: by id. there: ids of windows that the database has. ahead: advances by id, as rows. paces:
-    by preset.
+    """The rows that a batch reads before it begins.
+
+    rows, windows, keys: by id.
+    there: ids of windows that the database has.
+    ahead: advances by id, as rows.
+    paces: by preset.
     """
 
     def __init__(self) -> None:

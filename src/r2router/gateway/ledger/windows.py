@@ -48,9 +48,11 @@ def _period(minute: int, zone: ZoneInfo) -> Period:
 
 
 class Window(msgspec.Struct):
-    """What one window has counted. spent, reserved: nano-dollars. requests: begun in it. open: of those, not settled
-    yet.
+    """What one window has counted.
 
+    spent, reserved: nano-dollars.
+    requests: begun in it.
+    open: of those, not settled yet.
     advanced: nano-dollars that gateways have set aside for requests to come.
     """
 
@@ -113,8 +115,10 @@ def refusal(
     zone: ZoneInfo,
     who: str,
 ) -> Refused | None:
-    """Why a request does not fit; None if it does. windows: by period, those of one scope. nanos, tokens: its worst
-    case.
+    """Why a request does not fit; None if it does.
+
+    windows: by period, those of one scope.
+    nanos, tokens: its worst case.
     """
     for name, limit, of in (
         ("day", limits.day_nanos, period.day),

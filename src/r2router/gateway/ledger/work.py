@@ -15,8 +15,10 @@ NO_KEY = "-"
 
 
 class Open(msgspec.Struct, frozen=True):
-    """Open a request. limits: of requests without a key; those of keys stand in the database. ahead: whether more are
-    expected.
+    """Open a request.
+
+    limits: of requests without a key; those of keys stand in the database.
+    ahead: whether more are expected.
     """
 
     opened: Opened
@@ -86,8 +88,9 @@ class Observe(msgspec.Struct, frozen=True):
 
 
 class RecordScore(msgspec.Struct, frozen=True):
-    """Keep how good a client found an answer, 0 to 1. key: whose request it must be; None: anybody's.
+    """Keep how good a client found an answer, 0 to 1.
 
+    key: whose request it must be; None: anybody's.
     paces: what presets hold, as it begins, of those that hold a quality.
     """
 

@@ -49,11 +49,14 @@ class Job(msgspec.Struct):
 
 
 class LedgerWriter(threading.Thread):
-    """opener: gives a connection whenever there is none. lease_s: seconds after which a process that is gone counts as
-    gone.
+    """The thread that runs all work on the database, in batches.
 
-    longest_s: seconds after which an open request is charged, whoever holds it. through: whether a request without a
-    budget is let through while the database is down; it is written when it settles. clock: seconds since 1970.
+    opener: gives a connection whenever there is none.
+    lease_s: seconds after which a process that is gone counts as gone.
+    longest_s: seconds after which an open request is charged, whoever holds it.
+    through: whether a request without a budget is let through while the database is down; it is written when it
+        settles.
+    clock: seconds since 1970.
     """
 
     def __init__(
