@@ -1,7 +1,7 @@
-"""Policies: from forecasts and costs to arms, as pure array functions.
+"""Policies: pure functions from arrays of forecasts and costs to arms.
 
-A policy sees (n, arms) forecasts of quality and of cost. An arm whose quality is NaN (never observed) or whose cost is
-not finite (excluded) cannot be chosen. Ties go to the cheaper arm, then to the pool's order.
+A policy sees (n, arms) forecasts of quality and of cost. An arm cannot be chosen where its quality is NaN (never
+observed) or its cost is not finite (excluded). Ties go to the cheaper arm, then to the pool's order.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Policy(Protocol):
     """What the user wants. Any object with this method is a policy."""
 
     def choose(self, forecast: Forecast, cost: FloatArray) -> IntArray:
-        """(n,) index of the chosen arm of each query, `NO_ARM` where a hard limit leaves none.
+        """Return (n,) the index of each query's arm, `NO_ARM` where a hard limit leaves none.
 
-        cost: (n, arms) US dollars, infinite where an arm may not be chosen. To choose such an arm, or one of unknown
-        quality (NaN), counts as `NO_ARM`.
+        cost: (n, arms) US dollars, infinite where an arm must not be chosen. Such a choice, or one of unknown quality
+            (NaN), counts as `NO_ARM`.
         """
         ...
 
@@ -35,12 +35,12 @@ class Policy(Protocol):
 class Tradeoff(msgspec.Struct, frozen=True, tag="tradeoff", tag_field="policy", forbid_unknown_fields=True):
     """Maximise (1 - lam) quality - lam cost / scale (the paper's objective, Section 3).
 
-    lam: 0 asks for quality only, 1 for cost only.
-    scale: the US dollars that weigh as much as a whole point of quality at lam = 0.5. By default the router's own (the
-        mean cost of its best fixed arm), so that 0.3 means something; 1.0 is the paper's raw dollars.
-    ties: which of several equally good arms; `"first"` in the pool's order is how the paper's released code has it.
+    lam: 0 counts quality only, 1 counts cost only.
+    scale: the US dollars that weigh as much as one full point of quality at lam = 0.5. By default the router's own
+        scale (the mean cost of its best fixed arm); 1.0 is the paper's raw dollars.
+    ties: how to choose among equal arms; `"first"`, in the pool's order, is how the paper's released code does it.
 
-    Raises `PolicyError` unless lam is in [0, 1] and scale a finite number above 0.
+    Raises `PolicyError` unless lam is in [0, 1] and scale is a finite number above 0.
     """
 
     lam: float
@@ -73,8 +73,7 @@ class Tradeoff(msgspec.Struct, frozen=True, tag="tradeoff", tag_field="policy", 
 class Value(msgspec.Struct, frozen=True, tag="value", tag_field="policy", forbid_unknown_fields=True):
     """Maximise usd * quality - cost: a correct answer is worth `usd` US dollars.
 
-    The same family as `Tradeoff`, with usd = scale (1 - lam) / lam. Raises `PolicyError` unless usd is finite and at
-    least 0.
+    This is `Tradeoff` with usd = scale (1 - lam) / lam. Raises `PolicyError` unless usd is finite and at least 0.
     """
 
     usd: float
@@ -87,7 +86,8 @@ class Value(msgspec.Struct, frozen=True, tag="value", tag_field="policy", forbid
 
 
 class Cheapest(msgspec.Struct, frozen=True, tag="cheapest", tag_field="policy", forbid_unknown_fields=True):
-    """The cheapest arm whose forecast quality is at least `min_quality`; where none is, the arm of the best forecast.
+    """Choose the cheapest arm whose forecast quality is at least `min_quality`; where there is none, the arm of the
+    best forecast.
 
     Raises `PolicyError` unless min_quality is in [0, 1].
     """
@@ -104,7 +104,7 @@ class Cheapest(msgspec.Struct, frozen=True, tag="cheapest", tag_field="policy", 
 
 
 class Best(msgspec.Struct, frozen=True, tag="best", tag_field="policy", forbid_unknown_fields=True):
-    """The best forecast quality among the arms that are forecast to cost at most `max_cost` US dollars for this
+    """Choose the best forecast quality among the arms with a forecast cost of at most `max_cost` US dollars for this
     request.
 
     Raises `PolicyError` unless max_cost is finite and at least 0.
@@ -128,14 +128,14 @@ _OURS: frozenset[type] = frozenset({Tradeoff, Value, Cheapest, Best})
 def decide(
     policy: Policy, forecast: Forecast, usable: BoolArray | None, budget_tokens: FloatArray, anchors: IntArray
 ) -> Choices:
-    """Decisions for n forecasts that carry their cost. `Router.choose` is the one caller: it knows the other arguments.
+    """Make decisions for n forecasts with their cost. Only `Router.choose` calls this; it knows the other arguments.
 
-    usable: (arms,) or (n, arms), false where an arm must not be chosen; None: all may.
-    budget_tokens: (arms,) the budgets asked for, NaN where they are not numbers.
-    anchors: (pairs, 2) arms that are neighbouring numeric budgets of one model, the smaller first; where a `Best` cap
-        falls between the two, the budget between them that just meets the cap is considered too (the paper's Eq. 9).
+    usable: (arms,) or (n, arms), false where an arm must not be chosen; None allows all.
+    budget_tokens: (arms,) budgets in tokens, NaN where a budget is not a number.
+    anchors: (pairs, 2) arms with neighbouring numeric budgets of one model, the smaller first. Where a `Best` cap falls
+        between the two, the budget between them that just meets the cap is considered too (the paper's Eq. 9).
 
-    Raises `PolicyError` where a policy of another kind answers something that is not one arm per query.
+    Raises `PolicyError` where a user's policy returns anything but one arm per query.
     """
     cost = forecast.cost if usable is None else np.where(usable, forecast.cost, np.inf)
     arm = _choice(policy, forecast, cost)
@@ -156,8 +156,9 @@ def decide(
 
 
 def anchor_pairs(model_of_arm: IntArray, budget_tokens: FloatArray) -> IntArray:
-    """(pairs, 2) neighbouring numeric budgets of one model, by size. A budget of 0 switches thinking off: nothing lies
-    next to it.
+    """Return (pairs, 2) neighbouring numeric budgets of each model, by size.
+
+    A budget of 0 switches thinking off, so it has no neighbour.
     """
     order = np.lexsort((budget_tokens, model_of_arm))
     low, high = order[:-1], order[1:]
@@ -168,10 +169,11 @@ def anchor_pairs(model_of_arm: IntArray, budget_tokens: FloatArray) -> IntArray:
 def ranked(
     policy: Policy, forecast: Forecast, usable: BoolArray | None, model_of_arm: IntArray, maximum: int
 ) -> IntArray:
-    """(n, up to `maximum`) the policy's choice, then its choice without that model, and so on: the order to fall back
-    in.
+    """Return (n, up to `maximum`) the policy's choice, then its choice without that model, and so on: the fallbacks.
 
-    `NO_ARM` behind the last. usable: as in `decide`.
+    usable: as in `decide`.
+
+    `NO_ARM` follows the last one.
     """
     cost = forecast.cost.copy() if usable is None else np.where(usable, forecast.cost, np.inf)
     order: list[IntArray] = []
@@ -220,7 +222,7 @@ def _between_anchors(
 
 
 def _choice(policy: Policy, forecast: Forecast, cost: FloatArray) -> IntArray:
-    """What a policy answers, checked where it is not one of ours."""
+    """Return a policy's choice; that of a user's own policy is checked."""
     if type(policy) in _OURS:
         return policy.choose(forecast, cost)
     name, (n, arms) = type(policy).__name__, cost.shape
@@ -244,12 +246,12 @@ def _choice(policy: Policy, forecast: Forecast, cost: FloatArray) -> IntArray:
 
 
 def _flat(arm: IntArray, arms: int) -> IntArray:
-    """(n,) indices of each query's arm in a flattened (n, arms) array."""
+    """Return (n,) indices of each query's arm in a flattened (n, arms) array."""
     return arm if len(arm) == 1 else arm + np.arange(len(arm)) * arms
 
 
 def _argmax(score: FloatArray, cost: FloatArray) -> IntArray:
-    """(n,) the best score; among equals the cheapest, then the first. `NO_ARM` where nothing can be chosen."""
+    """Return (n,) the best score; among equals the cheapest, then the first. `NO_ARM` where nothing can be chosen."""
     arm = score.argmax(axis=1)
     at = _flat(arm, score.shape[1])
     top = score.take(at)
@@ -263,9 +265,7 @@ def _argmax(score: FloatArray, cost: FloatArray) -> IntArray:
 
 
 def _check(policy: msgspec.Struct, field: str, name: str, low: float, high: float) -> None:
-    """Raise `PolicyError` unless the field is a number in range; one of another kind (of numpy, say) becomes a
-    float.
-    """
+    """Raise `PolicyError` unless the field is a number in range; other number types (numpy's, say) become floats."""
     value = getattr(policy, field)
     number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     if not (math.isfinite(number) and low <= number <= high):

@@ -1,7 +1,7 @@
-"""The words of r2router as small frozen values. See `docs/words.md` for how they hang together.
+"""The basic values of r2router, all frozen. `docs/words.md` explains how they belong together.
 
-Money is US dollars, prices are US dollars per million tokens, lengths are tokens. Three token counts are never
-mixed up: the budget *asked for*, the tokens *forecast*, and the tokens *used*.
+Money is US dollars, prices are US dollars per million tokens, lengths are tokens. Three token counts are never mixed
+up: the budget *asked for*, the tokens *forecast*, and the tokens *used*.
 """
 
 from __future__ import annotations
@@ -50,17 +50,19 @@ _Number = TypeVar("_Number", float, Fraction)
 
 
 def as_written(number: float) -> Fraction:
-    """A number as it was written in decimals: 0.1 is a tenth, which no float is."""
+    """A number exactly as its decimals were written: 0.1 is one tenth, which no float is."""
     return Fraction(repr(float(number)))
 
 
 class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """US dollars per million tokens of each kind.
 
-    cached_input: input read from the provider's prompt cache; where it is not given, the input price (never less).
-    reasoning: thinking tokens; where it is not given, the output price, as nearly every provider bills today.
-    cache_write: input written to the prompt cache, to be kept for minutes; where it is not given, `CACHE_WRITE` times
-        the input price.
+    input: input tokens.
+    output: output tokens.
+    cached_input: input read from the provider's prompt cache; by default the input price (never less).
+    reasoning: thinking tokens; by default the output price, as nearly every provider bills today.
+    cache_write: input written to the prompt cache, to be kept for minutes; by default `CACHE_WRITE` times the input
+        price.
     """
 
     input: float
@@ -71,12 +73,12 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def each(self) -> tuple[float, float, float, float, float]:
-        """Input, output, cached input, reasoning and cache write, with what stands in where one is not given."""
+        """Input, output, cached input, reasoning and cache write, with the defaults filled in."""
         return self._each(float)
 
     @property
     def exact(self) -> tuple[Fraction, Fraction, Fraction, Fraction, Fraction]:
-        """As `each`, as the decimal numbers that were written."""
+        """The numbers of `each`, as exact decimals."""
         return self._each(as_written)
 
     def _each(self, number: Callable[[float], _Number]) -> tuple[_Number, _Number, _Number, _Number, _Number]:
@@ -91,22 +93,22 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Tier(Rates, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The rates of a request with more than `above` input tokens: they hold for the whole request, all its tokens."""
+    """The rates of a request with more than `above` input tokens. They hold for all tokens of the request."""
 
     above: int
 
 
 class Prices(Rates, frozen=True, forbid_unknown_fields=True):
-    """What a model costs: rates, and other ones for long prompts.
+    """What a model costs: its rates, and other rates for long prompts.
 
-    tiers: by rising `above`. The last one whose `above` is less than a request's input tokens sets the rates of the
-    whole request, as Anthropic, Google and OpenAI bill (and as the genai-prices data is meant).
+    tiers: in rising order of `above`. The last tier whose `above` is less than a request's input tokens sets the rates
+        of the whole request, as Anthropic, Google and OpenAI bill (and as the genai-prices data is meant).
     """
 
     tiers: tuple[Tier, ...] = ()
 
     def at(self, input_tokens: float) -> Rates:
-        """The rates of a request with so many input tokens."""
+        """The rates of a request with that many input tokens."""
         return next((tier for tier in reversed(self.tiers) if input_tokens > tier.above), self)
 
     def scaled(self, factor: float) -> Prices:
@@ -125,9 +127,9 @@ class Prices(Rates, frozen=True, forbid_unknown_fields=True):
 class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How an output length is asked for, in the model's own way.
 
-    id: what stands behind the `@` of an arm: a number of tokens, an effort (`low`), `unlimited`, ...
-    tokens: the same as a number, where it is one; only such budgets can be interpolated between.
-    control: the knobs that enforce it; usually a length instruction together with `max_tokens`.
+    id: the part of an arm's name after the `@`: a number of tokens, an effort (`low`), `unlimited`, ...
+    tokens: the same as a number, where it is one; only such budgets can be interpolated.
+    control: the request controls that enforce it; usually a length instruction together with `max_tokens`.
     """
 
     id: str
@@ -136,11 +138,11 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def of(cls, value: float | str, control: tuple[Control, ...] = ()) -> Budget:
-        """A budget from the way people write it: `150`, `"150"`, `"low"`, `"unlimited"`.
+        """Make a budget from the way people write it: `150`, `"150"`, `"low"`, `"unlimited"`.
 
-        What looks like a number is that number of tokens, in one spelling: `1k`, `1,000`, `1_000`, `1e3`, `1000.0` and
-        `01000` are `1000`. Raises `ConfigError` where it looks like a number and is no whole one from 0 to 10^9, or may
-        be read in two ways (`1.000`, `1,5k`, `500 tokens`): other names begin with a letter.
+        `1k`, `1,000`, `1_000`, `1e3`, `1000.0` and `01000` are all `1000`. Raises `ConfigError` for a number that is
+        not a whole one from 0 to 10^9, or that can be read in two ways (`1.000`, `1,5k`, `500 tokens`). Names of other
+        budgets begin with a letter.
         """
         text = str(value)
         tokens = whole_tokens(text)
@@ -151,15 +153,15 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One LLM that can be called.
 
     id: the name used everywhere in r2router.
-    budgets: how long its answers may be; the order is the order of its arms.
-    provider: who serves it; the name of a `Provider`.
-    upstream: the name its provider knows it by.
-    openrouter: the name that it has at OpenRouter, where it can be called there too.
+    budgets: how long its answers may be; their order is the order of its arms.
+    provider: the name of the `Provider` that serves it.
+    upstream: the name by which its provider knows it.
+    openrouter: its name at OpenRouter, where it can be called there too.
     usd_per_million: its prices; `None` means unknown, and whatever needs a cost then raises `MissingPrice`.
     capabilities: what a request can require of it (`vision`, `tools`, `json`, ...).
-    context: the maximum of tokens of prompt and answer together; `None` means unknown, and unchecked.
-    max_output_tokens: the maximum of tokens of an answer, thinking included; collecting sends it as the cap where a
-        budget sets none.
+    context: the maximum number of tokens of prompt and answer together; `None` means unknown and unchecked.
+    max_output_tokens: the maximum number of tokens of an answer, thinking included; collecting sends it as the cap
+        where a budget sets none.
     available: false for a model that must not be chosen now (it stays in the pool and keeps its columns).
     """
 
@@ -182,9 +184,10 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     key: the *name* of the environment variable that holds the key; empty where none is needed. The key itself is never
         kept.
     dialect: whose request fields it understands, for thinking tokens and for continuing an answer.
-    concurrency: the maximum of concurrent calls; rate limits that it reports or enforces lower it by themselves.
-    timeout_s: the longest silence of the endpoint within a call.
-    stream: ask for answers piece by piece.
+    concurrency: the maximum number of concurrent calls; the rate limits that it reports or enforces lower it
+        automatically.
+    timeout_s: the longest silence of the endpoint within a call, seconds.
+    stream: whether answers are asked for piece by piece.
     """
 
     base_url: str
@@ -199,15 +202,15 @@ _NO_COST: FloatArray = np.full((0, 0), np.nan)
 
 
 class Forecast(msgspec.Struct, frozen=True, eq=False):
-    """What is expected of every arm on every query; arrays are (n queries, arms), NaN where an arm is unknown.
+    """What is expected of every arm on every query. Arrays are (n queries, arms), NaN where an arm is unknown.
 
-    quality: expected quality in [0, 1].
-    tokens: expected output tokens, thinking included.
-    spread: standard deviation of the *forecast of the expected quality*: how unsure the router is, not how much answers
-        vary.
-    familiar: (n,) false where a query is not in distribution: unlike everything the router was trained on.
-    cost: expected US dollars of the request; NaN until the router has put prices on it.
-    domain: (n,) number of the domain that each query is nearest to; empty where the router keeps no evidence.
+    quality: the expected quality in [0, 1].
+    tokens: the expected output tokens, thinking included.
+    spread: the standard deviation of the *forecast of the expected quality*: how unsure the router is, not how much
+        answers vary.
+    familiar: (n,) false where a query is out of distribution: unlike everything the router was trained on.
+    cost: the expected US dollars of the request; NaN until the router has applied prices.
+    domain: (n,) number of the domain that each query is nearest to; empty where the router keeps no domains.
     """
 
     arms: tuple[Arm, ...]
@@ -220,7 +223,7 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
 
     @classmethod
     def of(cls, arms: tuple[Arm, ...], quality: FloatArray, tokens: FloatArray, spread: FloatArray) -> Forecast:
-        """What a predictor knows; prices and the in-distribution check are the router's to add."""
+        """Make the part that a predictor knows; the router adds prices and the in-distribution check."""
         return cls(arms, quality, tokens, spread, np.ones(len(quality), dtype=np.bool_))
 
     def __len__(self) -> int:
@@ -249,14 +252,14 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
 
 
 class Curve(msgspec.Struct, frozen=True):
-    """The forecast of one model over its budgets, for one query: what a person looks at.
+    """The forecast of one model over its budgets, for one query.
 
     model: its id.
     budgets: in the pool's order; the other tuples have one entry per budget.
     quality: forecast, in [0, 1].
     tokens: output tokens, thinking included.
     cost: US dollars per request.
-    spread: standard deviation of the forecast of the quality.
+    spread: the standard deviation of the forecast of the quality.
     """
 
     model: str
@@ -267,18 +270,17 @@ class Curve(msgspec.Struct, frozen=True):
     spread: tuple[float, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields in types that JSON has; a number that is not known is None."""
+        """The fields as JSON types; a number that is not known is None."""
         return plain(self)
 
 
 class PathStep(msgspec.Struct, frozen=True):
     """One arm of the exact path over all trade-offs: the best arm from `lam` down to the next step's `lam`.
 
-    arm: the best one there.
-
-    lam: the lambda (with the path's cost scale) at which this arm takes over from the cheaper one before it; 1 for the
+    arm: the best arm there.
+    lam: the lambda (with the path's cost scale) from which this arm is better than the cheaper one before it; 1 for the
         first.
-    value: the same threshold in dollars: what a correct answer must be worth for this arm to be the best.
+    value: the same threshold in US dollars: what a correct answer must be worth for this arm to be the best.
     quality: forecast, in [0, 1].
     cost: US dollars per request.
     """
@@ -296,19 +298,19 @@ class PathStep(msgspec.Struct, frozen=True):
         msgspec.structs.force_setattr(self, "arm", self.arm)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields in types that JSON has."""
+        """The fields as JSON types."""
         return plain(self)
 
 
 class Enforcement(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request must carry so that an arm answers as it did when its curve was measured; None where nothing is to
-    be sent.
+    """What a request must carry so that an arm answers as it did when its curve was measured. None: nothing to send.
 
     max_tokens: the cap on output tokens, thinking included.
-    instruction: words to put behind the user's text, or behind the system prompt where `place` is `system`.
+    instruction: the text to add after the user's text, or after the system prompt where `place` is `system`.
+    place: where the instruction goes.
     effort: the value of `reasoning_effort`.
-    thinking_tokens: the allowance for thinking; 0 switches it off.
-    closing: where the answer was cut off at max_tokens, continue it with these words and take what follows (prefix
+    thinking_tokens: the maximum number of thinking tokens; 0 switches thinking off.
+    closing: where the answer was cut off at max_tokens, continue it with this text and take what follows (prefix
         sharing).
     """
 
@@ -321,24 +323,23 @@ class Enforcement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What a router chose for one request, and why. msgspec writes it as it is, `json` by `to_dict()`.
+    """What a router chose for one request, and why. msgspec can encode it; `json` can encode its `to_dict()`.
 
-    arm: the model under the budget.
-
+    arm: the chosen model and budget.
     model: the arm's model.
     budget: the arm's budget.
-    quality: forecast for the chosen arm, in [0, 1].
-    tokens: output tokens that are forecast for it.
-    cost: US dollars for the whole request, as forecast.
-    spread: standard deviation of the forecast of the quality.
-    max_tokens: the output length to enforce, where the budget or the policy sets one; room for the answer beside
-        thinking included.
-    enforcement: that, and what else a request must carry: an instruction, an effort, an allowance for thinking.
-        fallbacks: the next best arms, one per model, to try in this order if the chosen model fails.
+    quality: the forecast quality of the chosen arm, in [0, 1].
+    tokens: its forecast output tokens.
+    cost: its forecast US dollars for the whole request.
+    spread: the standard deviation of the forecast of the quality.
+    max_tokens: the output length to enforce, where the budget or the policy sets one; it includes room for the answer
+        beside thinking.
+    enforcement: everything that a request must carry: `max_tokens`, an instruction, an effort, thinking tokens.
+    fallbacks: the next best arms, one per model, to try in this order if the chosen model fails.
     reason: one or two sentences for a person.
-    met: whether the policy's wish (a quality floor) is forecast to be met.
-    familiar: false where the query is unlike the training data: quality and tokens are the arms' averages over it, the
-        choice is safe.
+    met: whether the policy's limit (a minimum quality) is forecast to be met.
+    familiar: false where the query is unlike the training data. Quality and tokens are then the arms' averages, and the
+        choice is a safe one.
     """
 
     if TYPE_CHECKING:
@@ -366,7 +367,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
             msgspec.structs.force_setattr(self, name, getattr(self, name))
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields in types that JSON has; a number that is not known is None."""
+        """The fields as JSON types; a number that is not known is None."""
         return plain(self)
 
 
@@ -378,10 +379,10 @@ class Choices(msgspec.Struct, frozen=True, eq=False):
     """Decisions of many requests as arrays of length n.
 
     arm: index into the router's arms.
-    budget_tokens: the budget asked for where it is a number (also between two anchors), else NaN.
-    quality: forecast of the chosen arm, in [0, 1].
-    tokens: its output tokens, as forecast.
-    cost: its US dollars per request, as forecast.
+    budget_tokens: the budget where it is a number (also between two anchors), else NaN.
+    quality: the forecast quality of the chosen arm, in [0, 1].
+    tokens: its forecast output tokens.
+    cost: its forecast US dollars per request.
     met: as in `Decision`.
     familiar: as in `Decision`.
     """

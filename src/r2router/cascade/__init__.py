@@ -1,9 +1,4 @@
-"""Look at an answer before paying for a better one: evidence from answers, the value of looking, and the steps that
-follow.
-
-`learn` fits `Evidence` from a table with answers; `value` decides, with arrays; `router.step` and `router.answer` are
-what is called. How it works, and what it measures: docs/cascade.md.
-"""
+"""Look at an answer before paying for a better one: evidence from answers, the value of another call, and the steps."""
 
 from __future__ import annotations
 

@@ -19,10 +19,10 @@ class Answer(msgspec.Struct, frozen=True):
     output_tokens: as the endpoint reported them; None takes the forecast.
     input_tokens: as the endpoint reported them; None takes the forecast.
     finish_reason: the endpoint's, such as `stop` or `length`.
-    logprobs: of the answer's tokens, natural logarithms.
-    check: the verdict of a check of the user's own: true, false, a share in [0, 1], or None where there is none.
-    usd: US dollars that were paid, where they are known better than from tokens and list prices.
-    continues: the place of the earlier answer of the same model that this one goes on from (`Step.continues`): its
+    logprobs: natural logarithms of the probabilities of the answer's tokens.
+    check: the verdict of the user's own check: true, false, a share in [0, 1], or None without a check.
+    usd: US dollars that were paid, where this is known better than from tokens and list prices.
+    continues: index into `seen` of the earlier answer of the same model that this one continues (`Step.continues`). Its
         tokens are counted as input, and not as output again.
     """
 
@@ -38,23 +38,24 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def logprob(self) -> float:
-        """Mean log-probability per token; NaN where it is not known."""
+        """The mean log-probability per token; NaN where it is not known."""
         known = [] if self.logprobs is None else [value for value in self.logprobs if math.isfinite(value)]
         return sum(known) / len(known) if known else math.nan
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """The next thing to do: ask an arm, or accept an answer. Exactly one of `call` and `accept` is not None.
+    """What to do next: ask an arm, or accept an answer. Exactly one of `call` and `accept` is not None.
 
-    call: the arm to ask, as `Router.route` describes it; its quality is what is expected with all answers known.
+    call: the arm to ask, as `Router.route` describes it; its quality is the expected one, given the answers so far.
     accept: index into `seen` of the best answer.
-    value: US dollars expected from here on, of the whole policy (`Value`, `Tradeoff`), less what is still to be paid;
-        for the other policies, the expected quality of the answer that is accepted in the end.
-    quality: how likely the best answer seen is right; NaN where none was seen.
-    paid: US dollars for the answers seen.
-    met: false where a floor is not reached, or more was paid than a cap allows.
-    continues: index into `seen` of the answer that the call is to go on from, so that only what is added is paid; None
-        where it is asked afresh. Only routers that were trained with `Cascade(continue_answers=True)` say so.
+    value: expected US dollars of the whole policy from here on, less the cost still to be paid (`Value`, `Tradeoff`);
+        for the other policies, the expected quality of the accepted answer.
+    quality: the probability that the best answer so far is right; NaN where there is none.
+    paid: US dollars for the answers so far.
+    met: false where a minimum quality is not reached, or where more was paid than a cap allows.
+    continues: index into `seen` of the answer that the call should continue, so that only what is added is paid; None
+        where the arm answers from the beginning. Set only where the router was trained with
+        `Cascade(continue_answers=True)`.
     reason: one or two sentences for a person.
     """
 
@@ -68,21 +69,21 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     continues: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields in types that JSON has; a number that is not known is None."""
+        """The fields as JSON types; a number that is not known is None."""
         return plain(self)
 
 
 class CascadePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a cascade is expected to do with a question, before anything was asked.
+    """What a cascade is expected to do with a question, before anything is asked.
 
     first: the arm that is asked first.
-    looks: whether its answer is looked at; where not, the first arm is the router's choice, and its answer is accepted.
-    accept_from: the first answer is accepted where it is at least that likely right; 0 where it is accepted whatever it
-        is, 1 where no answer is sure enough.
-    second: (arm, how likely it is asked second), the likeliest first.
-    calls: expected number of arms asked.
-    calls_share: how likely exactly one arm is asked, two, and so on.
-    cost, quality: US dollars for all calls, and how likely the accepted answer is right, both expected.
+    looks: whether its answer is looked at. If not, the first arm is the router's choice and its answer is accepted.
+    accept_from: the first answer is accepted where it is right with at least this probability; 0 accepts any answer, 1
+        accepts none.
+    second: (arm, probability that it is asked second), the most likely first.
+    calls: the expected number of calls.
+    calls_share: the probability of exactly one call, of two, and so on.
+    cost, quality: expected US dollars for all calls, and the probability that the accepted answer is right.
     reason: one or two sentences for a person.
     """
 
@@ -97,5 +98,5 @@ class CascadePlan(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields in types that JSON has; a number that is not known is None."""
+        """The fields as JSON types; a number that is not known is None."""
         return plain(self)

@@ -1,4 +1,4 @@
-"""How to make a cascade: a frozen spec."""
+"""The settings of a cascade."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ MAX_STEPS = 16
 
 
 class Cascade(msgspec.Struct, frozen=True):
-    """How answers are looked at.
+    """How a cascade looks at answers.
 
     max_steps: the maximum number of arms that are asked for one query.
-    check: a check of the user's own (see `r2router.cascade.checks`), whose reliability is learned from the table's
-        answers. Without one, a verdict that comes with an answer is the truth.
-    continue_answers: the caller continues answers: an arm of a larger budget of the same model costs only what it adds,
-        where the control of both is `prefix_sharing`. `Step.continues` then says which answer is to be continued.
-    seed: of what is drawn.
+    check: the user's own check (see `r2router.cascade.checks`); its reliability is learned from the table's answers.
+        Without it, a verdict that comes with an answer is taken as the truth.
+    continue_answers: the caller can continue answers. An arm with a larger budget of the same model then costs only
+        what it adds, where both are controlled by `prefix_sharing`; `Step.continues` says which answer to continue.
+    seed: the random seed.
     """
 
     max_steps: int = 4

@@ -44,29 +44,31 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Report | SparseReport:
-    """Score a router on outcomes it was not trained on.
+    """Score a router on outcomes that it was not trained on.
 
-    table: any arms. Arms that the router does not know are left out, with a note; arms that it knows and the table
-        lacks count as not observed.
+    router: the router.
+    table: any arms. Arms that the router does not know are left out, with a note; arms that only the router knows count
+        as not observed.
     vectors: (n, d) embeddings of the table's queries, where they exist.
-    baselines: fit the published routers too, on `train`, or else by five-fold cross-validation on the table itself.
-    train: outcomes of the same arms that the baselines learn from. On a sparse table it also chooses the mixtures.
-    noise: also count the decisions that stay the same when the queries are typed in another way; it embeds them four
-        times more.
-    cascade: also score the router's cascade, all calls paid, beside other ways to ask several arms and an oracle that
-        looks; the table must have answers.
-    leave_out: on a sparse table of several files, also leave each file out in turn: a router that is learned from the
-        others decides on it.
-    resamples: bootstrap draws.
-    seed: of the bootstrap.
-    progress: called as work goes on.
+    baselines: also fit the published routers, on `train`, or else by five-fold cross-validation on the table itself.
+    train: outcomes of the same arms, from which the baselines learn. On a sparse table it also chooses the mixtures.
+    noise: also count the decisions that stay the same when the queries are typed differently; embeds the queries four
+        more times.
+    cascade: also score the router's cascade with all calls paid, next to other ways to ask several arms and to an
+        oracle; the table must have answers.
+    leave_out: on a sparse table of several files, also leave out each file in turn: a router trained on the others is
+        tested on it.
+    resamples: number of bootstrap draws.
+    seed: random seed of the bootstrap.
+    progress: called as the work goes on.
 
-    The router, the best fixed arm, the mixture of fixed arms that the router's training outcomes choose and the one
-    that knows these outcomes, the same forecasts with one budget per LLM, and the oracle are scored on the same queries
-    with the tokens really used; see `r2router.metrics.score` for what each figure is. The verdict is against the
-    mixture that the training outcomes choose. A table where no arm was seen nearly everywhere is compared task by task
-    instead (`SparseReport`): `train`, where it is given, then chooses the mixture that knows each task. Raises
-    `DataError` where nothing can be compared.
+    All methods are scored on the same queries with the tokens really used: the router, the best fixed arm, the mixture
+    of fixed arms that the router's training outcomes choose, the mixture that these outcomes choose, the same forecasts
+    with one budget per LLM, and the oracle. `r2router.metrics.score` defines each figure. The verdict compares with the
+    mixture that the training outcomes choose.
+
+    A table where no arm was seen nearly everywhere is compared task by task instead (`SparseReport`); `train`, where
+    given, then chooses the mixture that knows each task. Raises `DataError` where nothing can be compared.
     """
     expect("router", router, Router, "a Router: evaluate(router, table)")
     expect("table", table, Table, "a Table: evaluate(router, table)")
@@ -142,7 +144,7 @@ def evaluate(  # noqa: PLR0913 - what is asked for, by name
 
 
 def _gain(comparison: Comparison) -> list[str]:
-    """What the cascade gains over routing alone, in words; the differences are the router's less the cascade's."""
+    """Say what the cascade gains over routing alone; the differences are the router's minus the cascade's."""
     if CASCADE not in comparison.differences:
         return []
     area, figures = comparison.differences[CASCADE]["area"], comparison.figures
@@ -160,9 +162,7 @@ def _gain(comparison: Comparison) -> list[str]:
 
 
 def _means(router: Router, evaluated: EvaluatedTable) -> Means | None:
-    """What the router's training outcomes say of each arm, whatever the query; None where it knows of none that could
-    be scored.
-    """
+    """The mean of each arm in the router's training outcomes; None where none of these arms can be scored."""
     cost = router.pool.cost(evaluated.input_tokens.mean(axis=0, keepdims=True), router.prior_tokens[None])[0]
     known = np.isfinite(router.prior_quality) & np.isfinite(cost)
     return Means(router.prior_quality, cost) if (evaluated.outcomes.seen & known).any(axis=1).all() else None

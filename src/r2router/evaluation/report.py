@@ -20,7 +20,7 @@ from r2router.text import money
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskLine:
-    """One task's comparison; None where it has too few queries, or no arm was observed on nearly all of them."""
+    """The comparison on one task; None where it has too few queries, or no arm was observed on nearly all of them."""
 
     task: str
     queries: int
@@ -31,28 +31,28 @@ class TaskLine:
 class Report:
     """What `evaluate` found.
 
-    queries: how many were scored.
-    arms: of the router, those that the table has.
-    fixed_arms: the arms behind `comparison.points["fixed"]`, in its order.
+    queries: number of scored queries.
+    arms: the router's arms that the table has.
+    fixed_arms: the arms of `comparison.points["fixed"]`, in its order.
     comparison: every figure of every method.
     own_policy: the router's own policy in words.
     own: mean (quality, cost in US dollars) under it.
     shares: how often it chose each arm, the most frequent first.
     tasks: the same comparison for each task.
-    out_of_distribution: share of the queries that are unlike the training data.
+    out_of_distribution: the share of queries that are unlike the training data.
     sources: (file, sha256) of the data.
-    seed: of the bootstrap.
-    resamples: draws of the bootstrap.
+    seed: the random seed of the bootstrap.
+    resamples: the number of bootstrap draws.
     notes: what a reader must know about the data.
     trained_on: those of the sources that the router was trained on.
-    trained_share: the share of the queries that it was trained on; None where that is not known.
-    simulated: the table is made up.
-    own_costs: the mean cost under its own policy as it was `forecast`, and if answers had the tokens `asked` for.
-    accuracy: of the forecasts (`r2router.evaluation.accuracy`).
-    compliance: for each budget in tokens the share of answers that keep to it.
-    regret: US dollars per request to the oracle at the own policy's value.
-    noise: kind, share of decisions unchanged, change of area.
-    cascade: where it was asked for and could be judged.
+    trained_share: the share of the queries that the router was trained on; None where that is not known.
+    simulated: whether the table is simulated.
+    own_costs: the mean cost under its own policy, by the tokens `forecast` and by the tokens `asked` for.
+    accuracy: how accurate the forecasts were (`r2router.evaluation.accuracy`).
+    compliance: for each budget in tokens, the share of answers that kept to it.
+    regret: US dollars per request that the oracle does better, at the value of the own policy.
+    noise: kind of typing noise, share of decisions unchanged, change of the area.
+    cascade: the figures of the cascade, where asked for and possible.
     """
 
     queries: int
@@ -90,21 +90,24 @@ class Report:
 
     @property
     def gap_closed(self) -> float:
-        """Share of the way from the best mixture of fixed arms to the oracle that the router goes, by area; NaN where
-        there is none.
+        """How much of the gap between the best mixture of fixed arms and the oracle the router closes, by area; NaN
+        where there is none.
         """
         return self.comparison.figures["router"]["gap_closed"].value
 
     def summary(self) -> Findings:
-        """The report in a screenful, for a terminal."""
+        """The report on one screen, for a terminal."""
         return summary_of(self)
 
     def findings(self, command: str = "") -> Findings:
-        """The report for drawing: a web page, plots. command: what was typed, for the reader who repeats it."""
+        """The report for drawing: a web page, plots.
+
+        command: the command line, for readers who want to repeat it.
+        """
         return findings_of(self, command)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, in types that JSON has; a figure that is not available is null."""
+        """Everything as JSON types; a figure that is not available is null."""
         c = self.comparison
         found: dict[str, Any] = jsonable(
             {

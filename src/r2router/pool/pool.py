@@ -53,7 +53,7 @@ class Pool:
 
     @classmethod
     def read(cls, path: str | Path) -> Pool:
-        """A pool from a TOML file. Raises `ConfigError` naming file, line and key.
+        """Read a pool from a TOML file. Raises `ConfigError` naming file, line and key.
 
         ::
 
@@ -75,12 +75,12 @@ class Pool:
 
     @classmethod
     def infer(cls, source: Any, prices: PriceSource | None = None) -> Pool:
-        """The pool that an outcome table shows: every model and budget in it, with prices.
+        """Make the pool of an outcome table: every model and budget in it, with prices.
 
         source: a path, several paths, a data frame, or a `Table`.
         prices: a CSV (see `read_prices`), a mapping from model id to `Prices`, or `"genai-prices"` for the list prices
-            of the genai-prices package (`[prices]` extra). Models absent from it raise `MissingPrice`; without `prices`
-            the models have none.
+            of the genai-prices package (`[prices]` extra). A model that is not among them raises `MissingPrice`;
+            without `prices` the models have none.
         """
         from r2router.table.table import Table  # a table is made of a pool; only this door looks back
 
@@ -88,11 +88,11 @@ class Pool:
         return table.pool if prices is None else table.pool.with_prices(prices)
 
     def with_prices(self, prices: PriceSource, *, partly: bool = False) -> Pool:
-        """The same pool with other prices; every model must be among them, or `MissingPrice` names those that are not.
+        """The same pool with other prices. Raises `MissingPrice` naming the models that are not among them.
 
-        prices: a CSV, "genai-prices", a mapping from model id, or several of them, which must not disagree
+        prices: a CSV, `"genai-prices"`, a mapping from model id, or several of these, which must not disagree
             (`ConfigError`).
-        partly: leave out the models that are not among them; `MissingPrice` where that is all.
+        partly: leave out the models that are not among them; `MissingPrice` only where none is left.
         """
         found, details, where = _found_prices(prices, self.models)
         missing = [m.id for m in self.models if m.id not in found]
@@ -265,8 +265,8 @@ class Pool:
 def _found_prices(
     prices: PriceSource, models: Sequence[Model]
 ) -> tuple[dict[str, Prices], dict[str, tuple[str, str]], str]:
-    """Prices and (provider, upstream name) by model id, and what to call where they are from. Raises `ConfigError`
-    where two disagree.
+    """Find prices and (provider, upstream name) by model id, and the name of their source. Raises `ConfigError` where
+    two sources disagree.
     """
     several = [prices] if isinstance(prices, (str, Path, Mapping)) else list(prices)
     found, details, origin = dict[str, Prices](), dict[str, tuple[str, str]](), dict[str, str]()
@@ -297,9 +297,7 @@ def _found_prices(
 
 
 def budget_order(budget: Budget) -> tuple[int, float]:
-    """Sort key that puts budgets as a person would: numbers by size, then efforts, then other names, `unlimited`
-    last.
-    """
+    """Sort key of budgets: numbers by size, then efforts, then other names, `unlimited` last."""
     if budget.tokens is not None:
         return 0, budget.tokens
     if budget.id in _EFFORTS:
@@ -308,13 +306,13 @@ def budget_order(budget: Budget) -> tuple[int, float]:
 
 
 def is_id(name: str) -> bool:
-    """Whether a model or budget may be called so: names of arms are shown everywhere, and come apart at their `@`."""
+    """Whether a model or budget may have this name: no `@`, no white space."""
     return 0 < len(name) <= 300 and name.isprintable() and not re.search(r"[\s@]", name)
 
 
 def _wrong(models: Sequence[Model]) -> tuple[int, str, str] | None:
-    """The first thing that a pool of these models must not have: (number of the model, its key, what is wrong); None if
-    all is well.
+    """Find the first error of a pool of these models: (number of the model, its key, the message); None if there is
+    none.
     """
     seen: set[str] = set()
     for number, model in enumerate(models):
@@ -371,7 +369,9 @@ def _wrong_budgets(model: Model) -> str:
 
 
 def _silent(models: Sequence[Model]) -> tuple[int, str, str] | None:
-    """The first budget for which its controls would send nothing: a name, where they need a number; as `_wrong`."""
+    """Find the first budget whose controls would send nothing: a name where they need a number. Returns as `_wrong`
+    does.
+    """
     for number, model in enumerate(models):
         for budget in model.budgets:
             if (

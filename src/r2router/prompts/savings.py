@@ -1,4 +1,4 @@
-"""What would a person save? Their prompts, what they use now, and what a router would do instead; nothing is called."""
+"""Estimates what a router would save on a user's own prompts. Nothing is called."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ _MIN_SHARE = 0.005  # of the prompts that an arm of a way, or a domain, must hav
 
 
 class WayFigures(msgspec.Struct, frozen=True):
-    """What one way to answer the prompts comes to, all by forecast, with 95 % intervals.
+    """The figures of one way to answer the prompts, all forecast, with 95 % intervals.
 
     arms: (arm, share of the prompts), the most used first.
     cost: US dollars per 1,000 requests.
-    quality: mean, from 0 to 1.
-    saving: share of today's cost, negative where it costs more.
+    quality: the mean, from 0 to 1.
+    saving: share of today's cost; negative where it costs more.
     gain: quality minus today's.
-    met: whether it reaches what was aimed at: today's quality or, at today's cost, that cost.
+    met: whether it reaches its aim: today's quality or, at today's cost, that cost.
     """
 
     name: str
@@ -71,8 +71,8 @@ class DomainFigures(msgspec.Struct, frozen=True):
     """Prompts of one domain.
 
     share: of all prompts.
-    graded: queries of it that were graded.
-    routed: by the router of the headline.
+    graded: how many graded queries the domain has.
+    routed: the figures of the router in the headline.
     """
 
     domain: str
@@ -83,16 +83,16 @@ class DomainFigures(msgspec.Struct, frozen=True):
 
 
 class Savings(msgspec.Struct, frozen=True):
-    """What prompts would cost and how good the answers would be, with what is used now and with a router.
+    """What prompts would cost and how good the answers would be, with today's model and with a router.
 
-    prompts: how many were judged.
+    prompts: how many were examined.
     read: how many there are.
     now: today's arm.
     ways: today's, the router over all models and over one's own, and the best small pools, each at today's quality.
     at_cost: the routers at today's cost instead.
     domains: parts of the prompts.
     unknown: share of prompts unlike anything graded.
-    little: share of kinds of which little was graded.
+    little: share of prompts of kinds with few graded queries.
     left_out: rows without a prompt.
     """
 
@@ -111,15 +111,18 @@ class Savings(msgspec.Struct, frozen=True):
 
     @property
     def routed(self) -> WayFigures:
-        """The router over one's own models, where those are fewer than all; else over all."""
+        """The router over one's own models where those are fewer than all, else over all."""
         return next((way for way in reversed(self.ways) if way.name in (ALL, MINE)), self.ways[0])
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, in types that JSON has; a number that is not known is null."""
+        """Everything as JSON types; a number that is not known is null."""
         return jsonable(self)
 
     def findings(self, command: str = "") -> Findings:
-        """The same for drawing: a web page, plots. command: what was typed."""
+        """The same for drawing: a web page, plots.
+
+        command: the command line.
+        """
         from r2router.prompts.page import findings_of
 
         return findings_of(self, command)
@@ -145,17 +148,16 @@ def savings(  # noqa: PLR0913 - whose models, and which prompts, by name
     vectors: FloatArray | None = None,
     progress: Progress | None = None,
 ) -> Savings:
-    """What these prompts would cost and how good the answers would be: with what is used now, and with a router.
-    Nothing is called.
+    """Estimate what these prompts would cost and how good the answers would be, with today's model and with a router.
 
     prompts: a file (see `read_prompts`), or a list of texts or chats.
-    now: the model that is used now, by any of its names, or one of its arms (`gpt-5-mini@high`).
+    now: the model that is used today, by any of its names, or one of its arms (`gpt-5-mini@high`).
     router: by default the starter router.
-    models, providers, like: the models that you have, see `Router.only`; small pools are then of these.
-    sample: of more prompts so many are drawn.
+    models, providers, like: the models that you have, see `Router.only`; small pools are then made of these.
+    sample: the maximum number of prompts; from more, so many are drawn at random.
     vectors: (n, dim) embeddings of the prompts, where they exist.
 
-    Raises `DataError`, `ConfigError` for an unknown model, `MissingPrice`, `EncoderError`.
+    Nothing is called. Raises `DataError`, `ConfigError` for an unknown model, `MissingPrice`, `EncoderError`.
     """
     expect("now", now, str, "the name of the model that is used now, as in 'gpt-4o'")
     expect("sample", sample, int, "a whole number")
@@ -182,8 +184,8 @@ def savings(  # noqa: PLR0913 - whose models, and which prompts, by name
 
 
 def arm_of_now(router: Router, now: str) -> tuple[Arm, list[str]]:
-    """(the arm that a name means, notes). Of several budgets the one that a request gets where nothing is asked. Raises
-    `ConfigError`.
+    """Return (the arm that a name means, notes). Among several budgets it is the one of a request without settings.
+    Raises `ConfigError`.
     """
     arms = find_arms(router.pool, now)
     models = sorted({arm.model for arm in arms})
@@ -205,7 +207,7 @@ def _drawn(n: int, maximum: int, seed: int) -> IntArray:
 
 
 def _before(found: Prompts, rows: IntArray) -> NumberArray:
-    """Tokens of what is sent before each prompt."""
+    """Count the tokens of what is sent before each prompt."""
     words = [found.before[i] for i in rows]
     counts = np.zeros(len(words))
     if some := [i for i, text in enumerate(words) if text]:
@@ -236,7 +238,7 @@ class PromptForecasts:
     def of(
         cls, router: Router, x: FloatArray, counts: NumberArray, now: Arm, mine: Router | None = None
     ) -> PromptForecasts:
-        """What a router forecasts for (n, dim) embeddings of prompts of so many input tokens."""
+        """Forecast (n, dim) embeddings of prompts with these token counts."""
         forecast = router.forecast_vectors(x, counts)
         fits = router.usable(counts=np.asarray(counts, dtype=np.float64))
         at = router.arms.index(now)
@@ -265,8 +267,8 @@ class PromptForecasts:
         return measured() if self.kept is None else self.kept
 
     def target(self, rows: IntArray | slice = slice(None)) -> float:
-        """The forecast quality at which a router's choices are as good as today's arm: what choosing flatters must be
-        made up for.
+        """The forecast quality at which a router's choices are as good as today's arm. It is higher than today's
+        forecast, as choosing the best forecast overstates quality.
         """
         flattery = self.promises.fixed.quality.bias - self.promises.routed.quality.bias
         return float(self.forecast.quality[rows, self.now].mean()) + flattery
@@ -286,13 +288,13 @@ class PromptForecasts:
         return [*found, *(cheapest(pool_name(len(pool)), q, c, pool, target) for pool in small)]
 
     def at_cost(self) -> list[Way]:
-        """The best quality at today's cost, of a router over each set of arms."""
+        """The best quality at today's cost, with a router over each set of arms."""
         q, c = self.forecast.quality, self.forecast.cost
         spent = float(c[:, self.now].mean())
         return [best_within(name, q, c, own, spent) for name, own in self.columns.items() if len(own)]
 
     def figures(self, way: Way, rows: IntArray | slice = slice(None)) -> WayFigures:
-        """What a way comes to on some of the prompts."""
+        """The figures of a way on some of the prompts."""
         arm = way.arm[rows]
         index = np.arange(len(self.domains))[rows]
         q, c = self.forecast.quality[index, arm], self.forecast.cost[index, arm]
@@ -317,7 +319,7 @@ class PromptForecasts:
         )
 
     def savings(self, found: Prompts, notes: Sequence[str], seed: int) -> Savings:
-        """All of it."""
+        """Compute everything."""
         ways = self.ways()
         shown = next(way for way in reversed(ways) if way.name in (ALL, MINE, NOW))
         parts = []
@@ -343,8 +345,8 @@ class PromptForecasts:
 
 
 def domains_of(router: Router, forecast: Forecast) -> tuple[list[str], dict[str, int]]:
-    """((n,) the domain of each prompt, domain -> graded queries). What is unlike everything, or of a kind never graded,
-    is `UNKNOWN`.
+    """Return ((n,) the domain of each prompt, domain -> graded queries). A prompt unlike everything, or of a kind never
+    graded, is `UNKNOWN`.
     """
     known = router.domain_stats
     if known is None or not len(forecast.domain):
@@ -356,5 +358,5 @@ def domains_of(router: Router, forecast: Forecast) -> tuple[list[str], dict[str,
 
 
 def pool_name(arms: int) -> str:
-    """What the best small pool is called."""
+    """The name of the best small pool."""
     return f"best pool of {arms}"

@@ -1,4 +1,4 @@
-"""What a `Router` does with answers: `step`, `answer`."""
+"""The part of `Router` that works with answers: `step` and `answer`."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ class Cascading:
 
     @cached_property
     def looks(self) -> Evidence | None:
-        """The evidence for the arms that the router has now; None where it has no cascade."""
+        """The evidence for the arms that the router has now; None without a cascade."""
         like = dict(cast("Router", self).facts.like)
         return None if self.evidence is None else self.evidence.aligned(self.arms, like)
 
     @cached_property
     def resumes(self) -> Resumes | None:
-        """Which arms go on from which; None where none do, or the cascade was not trained to continue answers."""
+        """Which arms can continue whose answer; None where none can, or the cascade was not trained to continue
+        answers.
+        """
         if self.evidence is None or not self.evidence.plan.continue_answers:
             return None
         router = cast("Router", self)
@@ -53,16 +55,16 @@ class Cascading:
         exclude: Iterable[str] = (),
         max_steps: int | None = None,
     ) -> Step:
-        """The next step of a cascade: an arm to ask, or the answer to accept.
+        """Return the next step of a cascade: an arm to ask, or the answer to accept.
 
-        seen: the answers so far, in the order of asking; what they cost counts.
-        policy, require, exclude: as in `route`; `Best` is a cap on the whole, `Cheapest` a floor on the accepted
-            answer.
-        max_steps: the most answers; by default the recipe's. Where the router has no cascade, or looking did not pay in
-            training, the first step is `route`'s choice, and its answer is accepted.
+        seen: the answers so far, in the order of asking; their cost is counted.
+        policy, require, exclude: as in `route`; `Best` caps the cost of all calls, `Cheapest` sets a minimum for the
+            accepted answer.
+        max_steps: the maximum number of answers; by default the recipe's.
 
-        Raises `QueryError` for an empty text or an answer of an arm that the router does not have, and what `route`
-        raises.
+        Where the router has no cascade, or looking at answers did not pay in training, the first step is `route`'s
+        choice, and its answer is accepted. Raises `QueryError` for an empty text or an answer of an unknown arm, and
+        what `route` raises.
         """
         return Question.of(cast("Router", self), text, policy, require, exclude, max_steps).step(seen)
 
@@ -75,10 +77,9 @@ class Cascading:
         exclude: Iterable[str] = (),
         max_steps: int | None = None,
     ) -> CascadePlan:
-        """What the cascade is expected to do with a text, before anything is asked: first arm, when it goes on, calls,
-        cost.
+        """What the cascade is expected to do with a text: the first arm, when it asks another, calls, cost.
 
-        The arguments are those of `step`. Raises as `step`.
+        Nothing is asked. The arguments are those of `step`. Raises as `step` does.
         """
         from r2router.router.planning import plan_of
 
@@ -93,10 +94,10 @@ class Cascading:
         require: Iterable[str] = (),
         exclude: Iterable[str] = (),
     ) -> Choices:
-        """The arms that `step` asks first, for (n, dim) embeddings, as arrays; the arguments are those of `decide`.
+        """The arms that `step` asks first, for (n, dim) embeddings, as arrays. The arguments are those of `decide`.
 
-        `Router.decide`'s choices where the router has no cascade, or a policy of another kind decides. Raises as
-        `decide`.
+        Where the router has no cascade, or the policy is of another kind, these are the choices of `Router.decide`.
+        Raises as `decide` does.
         """
         from r2router.router.planning import first_steps
 
@@ -118,16 +119,16 @@ class Cascading:
         """Run a cascade: `result = await router.answer(text, call)`, or `async for step, answer in router.answer(text,
         call)`.
 
-        call: asks an arm: a `Decision` -> an `Answer` or its text, or an awaitable of one. A call that raises is one
-            arm less.
-        check: see `r2router.cascade.checks`; where its reliability was not learned it is the truth, and the cheapest
-            that passes wins.
-        go_on: asks an arm to continue an answer of the same model: a `Decision` and an `Answer` -> the whole `Answer`;
-            used where the router was trained with `Cascade(continue_answers=True)`; without it every arm is asked
-            afresh.
-        deadline_s: seconds for all calls; then the best answer seen is accepted. The rest is as in `step`.
+        call: asks an arm: takes a `Decision`; returns an `Answer` or its text, or an awaitable of one. Where a call
+            raises, that arm is left out.
+        check: see `r2router.cascade.checks`. Where its reliability was not learned, its verdict is taken as the truth,
+            and the cheapest answer that passes wins.
+        go_on: asks an arm to continue an answer of the same model: takes a `Decision` and an `Answer`; returns the
+            whole `Answer`. Used where the router was trained with `Cascade(continue_answers=True)`; without it every
+            arm answers from the beginning.
+        deadline_s: seconds for all calls; then the best answer so far is accepted.
 
-        Raises `NoAnswer` where no arm answered, and what `step` raises.
+        The other arguments are those of `step`. Raises `NoAnswer` where no arm answered, and what `step` raises.
         """
         question = Question.of(cast("Router", self), text, policy, require, exclude, max_steps)
         question = question if check is None else question.checked()

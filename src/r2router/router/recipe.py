@@ -1,4 +1,4 @@
-"""The recipe: from an outcome table to a router that knows its own policy and its own figures."""
+"""The recipe: turns an outcome table into a router with its own policy and its own figures."""
 
 from __future__ import annotations
 
@@ -65,16 +65,16 @@ PROMISES = {
 class Recipe(msgspec.Struct, frozen=True):
     """How to make a router.
 
-    encoder: spec of the encoder (see `load_encoder`).
-    learner: what forecasts; by default `Automatic` chooses one for the table (`docs/experiments.md`).
-    folds: of the cross-validation behind the policy and the figures of the card. 0: none, and the policy is the best
-        fixed arm's.
+    encoder: the spec of the encoder (see `load_encoder`).
+    learner: makes the forecasts; by default `Automatic` chooses one for the table (`docs/experiments.md`).
+    folds: folds of the cross-validation for the policy and the card's figures. With 0 there is none, and the policy is
+        the best fixed arm's.
     keep: the share of the best fixed arm's quality that the router's own policy keeps.
-    seed: of the folds, the bootstrap and the in-distribution check.
+    seed: random seed of the folds, the bootstrap and the in-distribution check.
     resamples: bootstrap draws for the card's intervals.
-    digest: keep hashes of the training texts, by which `evaluate` knows its own training queries. Whoever has the
+    digest: keep hashes of the training texts, so that `evaluate` recognises training queries. Anybody who has the
         router can check a guessed text against them.
-    cascade: learn from the table's answers too, so that `Router.step` looks at them; a `Cascade` says how.
+    cascade: also learn from the table's answers, so that `Router.step` looks at answers; a `Cascade` sets how.
     """
 
     encoder: str = "minilm"
@@ -106,8 +106,8 @@ class Recipe(msgspec.Struct, frozen=True):
     def fit(self, table: Table, vectors: FloatArray | None = None, progress: Progress | None = None) -> Router:
         """Train on a table.
 
-        vectors: (n, d) embeddings of its queries, where they exist already; rows are used as they are.
-        progress: called as work goes on.
+        vectors: (n, d) embeddings of its queries, where they exist already; they are used as they are.
+        progress: called as the work goes on.
 
         Raises `DataError`, `MissingPrice`, `EncoderError`.
         """
@@ -182,10 +182,10 @@ class Recipe(msgspec.Struct, frozen=True):
         return x, self.encoder if fits else "given:vectors"
 
     def _background(self, encoder: str, embedding: bool) -> FloatArray | None:
-        """Embeddings of prompts of other kinds.
+        """Embed prompts of other kinds.
 
-        None where they cannot be had: vectors made elsewhere, an endpoint that training does not call, an encoder that
-        is not installed.
+        None where that is not possible: vectors made elsewhere, an endpoint that training does not call, an encoder
+        that is not installed.
         """
         if encoder.startswith("given:") or (encoder.startswith("openai:") and not embedding):
             return None
@@ -199,9 +199,9 @@ class Recipe(msgspec.Struct, frozen=True):
     def _judge(
         self, forecast: Forecast, outcomes: Outcomes, means: Means, best: int, fallback: Value, tasks: Sequence[str]
     ) -> tuple[Value, str, tuple[Figure, ...]]:
-        """The policy, what it promises, and the figures that out-of-fold forecasts (with their cost) support.
+        """The policy, what it promises, and the figures, from out-of-fold forecasts with their cost.
 
-        best: the fixed arm whose quality counts; on a sparse table it is the best arm of each of the tasks.
+        best: the fixed arm whose quality counts; on a sparse table the best arm of each task.
         """
         if is_sparse(outcomes):
             return *self._judge_by_task(forecast, outcomes, fallback, tasks), ()
@@ -291,13 +291,13 @@ def _card_figures(found: Comparison) -> tuple[Figure, ...]:
 
 
 def _finite(figure: Figure) -> Figure:
-    """A cost that is never reached is no number on a card."""
+    """Replace infinite values by NaN: a card cannot show a cost that is never reached."""
     ends = {name: getattr(figure, name) for name in ("value", "low", "high")}
     return msgspec.structs.replace(figure, **{name: end if np.isfinite(end) else np.nan for name, end in ends.items()})
 
 
 def without_folders(note: str, table: Table) -> str:
-    """A note of a table without the folders of its files: where they lay is nobody else's business."""
+    """Remove the folders of files from a note: where they lay is private."""
     for name, _ in table.sources:
         note = note.replace(name, Path(name).name)
     return note
@@ -309,7 +309,7 @@ def _spec(learner: Learner) -> dict[str, Any]:
 
 
 def _steady_value(quality: FloatArray, cost: FloatArray, best: int) -> float:
-    """A value at which the best fixed arm is the choice by the arms' means."""
+    """A value of an answer at which the arms' means choose the best fixed arm."""
     gain, price = quality[best] - quality, cost[best] - cost
     with np.errstate(invalid="ignore", divide="ignore"):
         rates = np.where(gain > 0, price / gain, 0.0)
@@ -317,7 +317,7 @@ def _steady_value(quality: FloatArray, cost: FloatArray, best: int) -> float:
 
 
 def check_table(table: Table) -> None:
-    """Raise `DataError` or `MissingPrice` where a table has nothing to learn from, saying what it lacks."""
+    """Raise `DataError` or `MissingPrice` where a table holds nothing to learn from; the message says what it lacks."""
     if not len(table):
         raise DataError("the table has no rows: there is nothing to learn from")
     if not np.isfinite(table.quality).any():

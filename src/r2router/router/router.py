@@ -1,4 +1,4 @@
-"""The router: a predictor with prices, a policy of its own, and a sense of what it does not know."""
+"""The router: a predictor with prices and a policy of its own; it knows when a query is unlike its training data."""
 
 from __future__ import annotations
 
@@ -66,17 +66,21 @@ class Router(Cascading):
     """Chooses an arm for each request. Made by `Recipe.fit` or `Router.load`.
 
     pool: the models, their budgets and prices.
-    encoder: the spec of the encoder its predictor was trained on.
-    dim: length of an embedding.
+    encoder: the spec of the encoder that the predictor was trained on.
+    dim: the length of an embedding.
+    predictor: forecasts quality and tokens of every arm from an embedding.
     policy: the policy used where none is given.
-    scale: US dollars, what `Tradeoff` divides cost by where it has no scale of its own.
-    prior_quality, prior_tokens: (arms,) the means that stand in for forecasts out of distribution.
-    controls: how the budget of each arm was enforced when its outcomes were collected (`Controls.signature`); empty
-        where not recorded.
-    trained: a digest of the training texts; None where none was kept.
-    ties: what a `Tradeoff` does with equals (`"first"` only in a faithful import of the paper's release).
-    evidence: of the cascade.
-    domain_stats: what was graded per domain; None where that was not kept.
+    scale: US dollars by which `Tradeoff` divides the cost where it has no scale of its own.
+    input_tokens: estimates each model's input tokens from our own count.
+    prior_quality, prior_tokens: (arms,) means that replace the forecasts of queries out of distribution.
+    in_distribution: the check for such queries; None where there is none.
+    facts: where the router comes from, as its card shows it.
+    controls: how each arm's budget was enforced when its outcomes were collected (`Controls.signature`); empty where
+        not recorded.
+    trained: hashes of the training texts; None where they were not kept.
+    ties: how `Tradeoff` breaks ties; `"first"` only in a faithful import of the paper's release.
+    evidence: what the cascade learned from answers; None without a cascade.
+    domain_stats: what was graded per domain; None where it was not kept.
     """
 
     pool: Pool
@@ -112,15 +116,15 @@ class Router(Cascading):
     # -- forecasts -----------------------------------------------------------------------------------------------
 
     def forecast(self, texts: str | Sequence[str]) -> Forecast:
-        """Forecasts for n queries, with their cost. Raises `QueryError` for an empty one and `EncoderError`."""
+        """Forecasts for n queries, with their cost. Raises `QueryError` for an empty one, and `EncoderError`."""
         checked = checked_texts(texts)
         return self.forecast_vectors(self._encoder.encode(checked), count_tokens(checked))
 
     def forecast_vectors(self, vectors: FloatArray, input_tokens: NumberArray | float | None = None) -> Forecast:
-        """Forecasts for (n, dim) embeddings; see `decide` for input_tokens.
+        """Forecasts for (n, dim) embeddings; for input_tokens see `decide`.
 
-        Queries out of distribution get the arms' means over the training queries, with the spread of a quality that is
-        not known (0.29).
+        Queries out of distribution get the arms' means over the training queries, and the spread of an unknown quality
+        (0.29).
         """
         x = checked_vectors(vectors, self.dim, self.encoder)
         return self._forecast(x, self._counts(input_tokens, len(x)))
@@ -130,7 +134,9 @@ class Router(Cascading):
         return msgspec.structs.replace(found, cost=self._cost(counts, found.tokens))
 
     def _cost(self, counts: NumberArray, tokens: FloatArray) -> FloatArray:
-        """(n, arms) US dollars. For counts: `pool.cost(input_tokens.estimate(counts), tokens)`, in fewer steps."""
+        """Compute (n, arms) US dollars. For counts this equals `pool.cost(input_tokens.estimate(counts), tokens)`,
+        faster.
+        """
         if counts.ndim == 2 or self.input_tokens.maximum(counts) > self.pool.lowest_tier:
             return self.pool.cost(counts if counts.ndim == 2 else self.input_tokens.estimate(counts), tokens)
         a_token, a_request, an_output_token = self._usd
@@ -144,12 +150,12 @@ class Router(Cascading):
         return factor * price, overhead * price, an_output_token
 
     def curves(self, text: str) -> list[Curve]:
-        """One curve per model for one query: forecast quality, tokens and cost over its budgets."""
+        """One curve per model for one query: its forecast quality, tokens and cost over the budgets."""
         check_query(text, None)
         return curves_of(self.pool, self.forecast(text))
 
     def path(self, text: str, *, require: Iterable[str] = (), exclude: Iterable[str] = ()) -> list[PathStep]:
-        """Every arm that is best for some trade-off, from the cheapest to the best, exactly (no grid of lambdas)."""
+        """Every arm that is the best for some trade-off, from the cheapest to the best. Exact: no grid of lambdas."""
         check_query(text, None)
         return path_of(self.arms, self.scale, self.forecast(text), self.usable(require, exclude, count_tokens([text])))
 
@@ -158,13 +164,13 @@ class Router(Cascading):
     def route(
         self, text: str, policy: Policy | None = None, *, require: Iterable[str] = (), exclude: Iterable[str] = ()
     ) -> Decision:
-        """The arm for one request.
+        """Choose the arm for one request.
 
         policy: by default the router's own.
         require: capabilities that the model must have.
-        exclude: models or arms not to use.
+        exclude: models or arms that must not be used.
 
-        Raises `QueryError` for an empty text, `PolicyError`, `NoFeasibleArm` where a cap or the exclusions leave no
+        Raises `QueryError` for an empty text, `PolicyError`, and `NoFeasibleArm` where a cap or the exclusions leave no
         arm.
         """
         check_query(text, None)
@@ -180,10 +186,10 @@ class Router(Cascading):
         require: Iterable[str] = (),
         exclude: Iterable[str] = (),
     ) -> list[Decision]:
-        """One decision per text, in order; see `route`. For files, and rows that may fail,
-        `r2router.stream.route_file`.
+        """Make one decision per text, in order; the arguments are those of `route`.
 
-        Raises as `route`; the message of `NoFeasibleArm` begins with the number of the text, from 0.
+        For files, and for rows that may fail, use `r2router.stream.route_file`. Raises as `route` does; the message of
+        `NoFeasibleArm` begins with the number of the text, from 0.
         """
         if isinstance(texts, str):
             raise QueryError("texts is one text; give a list of them, or use route(text)")
@@ -202,13 +208,14 @@ class Router(Cascading):
         return found
 
     def choose(self, forecast: Forecast, policy: Policy | None = None, usable: BoolArray | None = None) -> Choices:
-        """The one place where a decision is made: the arms for n forecasts of this router, as arrays.
+        """Choose the arms for n forecasts of this router, as arrays. Every decision is made here.
 
         policy: by default the router's own.
-        usable: (arms,) or (n, arms), false where an arm may not be chosen (see `usable`); models that are not available
-            are never chosen. `arm` is -1 (`NO_ARM`) where a cap or the mask leaves no arm.
+        usable: (arms,) or (n, arms), false where an arm must not be chosen (see `usable`). Models that are not
+            available are never chosen.
 
-        Raises `PolicyError`, and `QueryError` where the forecast or the mask is not of this router's arms.
+        `arm` is -1 (`NO_ARM`) where a cap or the mask leaves no arm. Raises `PolicyError`, and `QueryError` where the
+        forecast or the mask is not of this router's arms.
         """
         return self._choose(forecast, self.resolve(policy), self._mask(usable, forecast))
 
@@ -224,20 +231,20 @@ class Router(Cascading):
         return mask if self._always_usable is None else mask & self._always_usable
 
     def chosen_arms(self, choices: Choices) -> list[Arm]:
-        """The arms of choices by name; where a cap asks for a budget between two of a model's, the arm of that budget.
+        """Name the chosen arms. Where a cap falls between two budgets of a model, the name has the budget between them.
 
         Leave out the rows without an arm first.
         """
         return named_arms(self.arms, self.pool.budget_tokens, choices)
 
     def neighbours(self, choices: Choices) -> tuple[IntArray, FloatArray]:
-        """For choices between two budgets: (n,) the arm of the larger one, (n,) the share of the way to it; else the
-        chosen arm itself, and 0.
+        """For choices between two budgets: (n,) the arm of the larger one and (n,) the share of the way to it; else the
+        chosen arm itself and 0.
         """
         return neighbours_of(self.pool.budget_tokens, self._anchors, choices)
 
     def explain(self, forecast: Forecast, policy: Policy | None = None, usable: BoolArray | None = None) -> Decision:
-        """The decision in words: `choose` for a forecast of one query, with its reason and fallbacks.
+        """Make the decision for a forecast of one query, with its reason and fallbacks.
 
         Raises `NoFeasibleArm` where no arm may be chosen, and what `choose` raises.
         """
@@ -273,13 +280,13 @@ class Router(Cascading):
     def limits(
         self, forecast: Forecast, choices: Choices, policy: Policy | None = None, usable: BoolArray | None = None
     ) -> RequestLimits:
-        """The request limits of choices that `choose` made of the same forecast, policy and mask, for n queries."""
+        """Return the request limits of n choices that `choose` made of the same forecast, policy and mask."""
         policy = self.resolve(policy)
         order = ranked(policy, forecast, self._mask(usable, forecast), self.pool.model_of_arm, _MAX_FALLBACKS + 1)
         return self._arm_controls.limits(forecast, choices, policy, self._fallbacks(choices, order))
 
     def _fallbacks(self, choices: Choices, order: IntArray) -> list[tuple[Arm, ...]]:
-        """order: (n, k) as `ranked` gives it."""
+        """Name the fallbacks of n choices; order: (n, k) as `ranked` gives it."""
         model, arms = self.pool.model_of_arm.tolist(), self.arms
         return [
             tuple([arms[i] for i in row if i != NO_ARM and model[i] != model[at]][:_MAX_FALLBACKS])
@@ -295,11 +302,12 @@ class Router(Cascading):
         require: Iterable[str] = (),
         exclude: Iterable[str] = (),
     ) -> Choices:
-        """Decisions for (n, dim) embeddings, as arrays; `arm` indexes `router.arms` and is -1 where a cap leaves no
-        arm.
+        """Make decisions for (n, dim) embeddings, as arrays.
 
         input_tokens: counts of the embedded tokenizer, (n,) or one for all, or (n, arms) tokens as each model counts
             them; by default the mean of the training queries.
+
+        `arm` is an index into `router.arms`, and -1 where a cap leaves no arm.
         """
         policy, usable, x = (
             self.resolve(policy),
@@ -318,17 +326,17 @@ class Router(Cascading):
     def usable(
         self, require: Iterable[str] = (), exclude: Iterable[str] = (), counts: NumberArray | None = None
     ) -> BoolArray | None:
-        """(arms,) or (n, arms) true where an arm may be chosen; None where every one may.
+        """(arms,) or (n, arms), true where an arm may be chosen; None where all may.
 
         require, exclude: as in `route`.
-        counts: as `input_tokens` in `decide`, but arrays only; a model whose context the prompt alone would fill is
-            then left out.
+        counts: as `input_tokens` in `decide`, but only arrays; a model is left out where the prompt alone would fill
+            its context.
         """
         mask = self.pool.usable(require, exclude) if require or exclude else self._always_usable
         return mask if counts is None else self._within_context(mask, counts)
 
     def resolve(self, policy: Policy | None) -> Policy:
-        """The policy to use: the router's own for None; a `Tradeoff` gets its scale. Raises `PolicyError`."""
+        """Return the policy to use: the router's own for None; a `Tradeoff` gets its scale. Raises `PolicyError`."""
         policy = self.policy if policy is None else policy
         if isinstance(policy, (type, Router)) or not callable(getattr(policy, "choose", None)):
             raise PolicyError(
@@ -339,9 +347,9 @@ class Router(Cascading):
         return policy
 
     def with_policy(self, policy: Policy) -> Router:
-        """The same router with another policy of its own; what the one before was set to keep is no longer said of it.
+        """The same router with another policy of its own. What the card promised for the old policy is dropped.
 
-        Raises `PolicyError` where it is none.
+        Raises `PolicyError` where it is not a policy.
         """
         self.resolve(policy)
         return replace(self, policy=policy, facts=msgspec.structs.replace(self.facts, promise=""))
@@ -356,12 +364,12 @@ class Router(Cascading):
     def only(
         self, models: Names = None, providers: Names = None, like: Mapping[str, str | tuple[str, Prices]] | None = None
     ) -> Router:
-        """A router of the models that a person has: of their arms alone, in the same order.
+        """A router of the models that you have: their arms alone, in the same order.
 
         models: names, patterns (`claude-*`) or arms (see `pool.names`).
-        providers: only their models.
-        like: a model that nobody measured -> the one that stands in for it, with its prices: `{"my-llm":
-            "qwen3-32b:0.1/0.4"}` (US dollars per million tokens in / out).
+        providers: keep only the models of these providers.
+        like: stands a measured model in for one that nobody measured, with its own prices in US dollars per million
+            tokens (input / output): `{"my-llm": "qwen3-32b:0.1/0.4"}`.
 
         Raises `ConfigError` with the nearest known names, or where no model is left that can be called.
         """
@@ -370,16 +378,16 @@ class Router(Cascading):
         return only(self, models, providers, like)
 
     def add_model(self, model: Model | str, outcomes: Table, vectors: FloatArray | None = None) -> Router:
-        """A router that has one LLM more, learned from graded queries without retraining and without the training data.
+        """A router with one more LLM, learned from graded queries. It needs neither retraining nor the training data.
 
         model: with its budgets and prices, or the id of a model in the outcomes' pool.
         outcomes: what its arms gave on some queries, 100 to 500 or so; cells may be missing. Outcomes of arms that the
-            router has, on the same queries, make it more exact; those of others are left alone.
-        vectors: (n, dim) embeddings of the outcomes' queries, where they exist. The new arms stand behind the old ones;
-            the policy, the cost scale and all forecasts of known arms stay.
+            router has, on the same queries, make the forecasts more exact; other arms are ignored.
+        vectors: (n, dim) embeddings of the outcomes' queries, where they exist.
 
-        Raises `ConfigError` where the router has the model, `DataError` where its outcomes are missing or too few
-        (`add_model.MIN_QUERIES`), `MissingPrice`, `EncoderError`.
+        The new arms come after the old ones. The policy, the cost scale and the forecasts of the old arms stay as they
+        are. Raises `ConfigError` where the router has the model already, `DataError` where its outcomes are missing or
+        too few (`add_model.MIN_QUERIES`), `MissingPrice`, `EncoderError`.
         """
         from r2router.router.add_model import add_model
         from r2router.table.table import Table
@@ -438,7 +446,7 @@ class Router(Cascading):
         return float(self._contexts.min())
 
     def _within_context(self, usable: BoolArray | None, counts: NumberArray) -> BoolArray | None:
-        """The mask without the arms whose model's context the prompt alone would fill; mostly the mask itself."""
+        """Remove the arms whose model's context the prompt alone would fill."""
         if self._min_context == math.inf or not len(counts):
             return usable
         longest = counts if counts.ndim == 2 else self.input_tokens.estimate(counts.max()[None])

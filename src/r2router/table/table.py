@@ -28,25 +28,25 @@ class Table:
     """Outcomes of n queries on the arms of a pool.
 
     pool: the models, budgets and prices; its arms are the columns of every array.
-    query_ids: (n,) one per query.
+    query_ids: (n,) ids, each once.
     queries: (n,) the texts that were asked.
     tasks: (n,) labels for reporting; a router never sees them.
     quality: (n, arms) in [0, 1].
-    input_tokens: (n, arms) tokens used.
-    cached_tokens: (n, arms) of the input, those that the provider read from its cache.
-    output_tokens: (n, arms) tokens used, thinking included.
-    reasoning_tokens: (n, arms) of the output, those that were thinking.
+    input_tokens: (n, arms) input tokens used.
+    cached_tokens: (n, arms) input tokens that the provider read from its cache.
+    output_tokens: (n, arms) output tokens used, thinking included.
+    reasoning_tokens: (n, arms) output tokens that were thinking.
     cost_usd: (n, arms) US dollars that were really paid, where the source recorded them.
     sources: where the rows came from: (path, sha256) pairs.
     notes: what was unusual in them, in words.
-    simulations: how its simulated rows were made; empty where all outcomes are real.
+    simulations: how simulated rows were made; empty where all outcomes are real.
     controls: arm -> how its budget was enforced when it was collected (column `control`), where that is recorded.
-    held_out: it is the test part of a `split`, so that a router of the other part has not seen it, though both are from
-        one file.
-    responses: where the answers stand in the sources, which are read when they are needed; None where there are none.
+    held_out: whether this is the test part of a `split`: a router of the other part has not seen it, though both come
+        from one file.
+    responses: where the answers are in the sources; they are read when needed. None where there are none.
     teaching: (n, others) quality of arms that are not in the pool, as their price is not known: they show how hard a
         query is.
-    source_of: (n,) the number in `sources` of the file that each query stands in first; None where that is not known.
+    source_of: (n,) the index in `sources` of the file in which each query comes first; None where that is not known.
     """
 
     pool: Pool
@@ -82,17 +82,18 @@ class Table:
         scale: float = 1.0,
         rename: Mapping[str, str] | None = None,
     ) -> Table:
-        """A table from one or several files (Parquet, CSV, JSON lines, a wide R2-Bench CSV, `hf://`) or data frames.
+        """Read a table from one or several files (Parquet, CSV, JSON lines, a wide R2-Bench CSV, `hf://`) or data
+        frames.
 
-        pool: fixes the arms and their order; without one it is inferred: the union of the arms of all sources.
+        pool: fixes the arms and their order; without it the pool is inferred: the union of the arms of all sources.
         prices: for an inferred pool, as in `Pool.with_prices`.
-        columns: our name -> the source's name, for foreign layouts: `{"query": "prompt", "quality": "score"}`.
-        judge: whose rows to take, where several judges scored the same cells; `""` for rows that name none. See
+        columns: our name -> the source's name, for other layouts: `{"query": "prompt", "quality": "score"}`.
+        judge: the judge whose rows to take, where several scored the same cells; `""` for rows without a judge. See
             `judges`.
         drop_unknown: leave out rows whose arm is not in the pool, instead of raising.
-        unpriced: what becomes of models without a price (or outside the pool): "teach" learns how hard queries are from
-            them and keeps them out of the pool, "drop" leaves them out; without it they raise.
-        scale: the quality that a correct answer has in the source, where that is not 1: 100 for percentages.
+        unpriced: what to do with models without a price (or outside the pool): `"teach"` learns from them how hard
+            queries are but keeps them out of the pool, `"drop"` leaves them out; by default they raise.
+        scale: the quality of a correct answer in the source, where that is not 1: 100 for percentages.
         rename: name of a model or budget in the source -> its name here, for names that hold `@` or white space.
 
         Raises `DataError` naming source, row and column; `ConfigError` and `MissingPrice` as `Pool` does.
@@ -105,7 +106,7 @@ class Table:
 
     @staticmethod
     def judges(sources: Any, *, columns: Mapping[str, str] | None = None) -> dict[str, int]:
-        """Scored rows of each judge in the sources, the most first; `""` stands for rows that name none. Raises
+        """Count each judge's scored rows in the sources, most first; `""` stands for rows without a judge. Raises
         `DataError`.
         """
         from r2router.table.judges import count_judges
@@ -190,7 +191,7 @@ class Table:
 
     @property
     def simulated(self) -> bool:
-        """Whether any of the outcomes are made up; nothing may be claimed from such a table."""
+        """Whether any outcome is simulated; no result may be claimed from such a table."""
         return bool(self.simulations)
 
     def take(self, rows: IntArray | Sequence[int]) -> Table:
@@ -208,8 +209,8 @@ class Table:
         return replace(self, **columns | arrays, responses=responses, teaching=teaching, source_of=source_of)
 
     def check_vectors(self, vectors: FloatArray | None) -> None:
-        """Raise `DataError` unless embeddings are a row of finite numbers a query, or where texts are simulated and
-        there are none.
+        """Raise `DataError` unless there is a row of finite numbers per query, or where texts are simulated and vectors
+        are missing.
         """
         if vectors is None:
             if self.simulated:
@@ -249,11 +250,10 @@ class Table:
         return replace(self, pool=pool)
 
     def split(self, test: float = 0.2, seed: int = 42) -> tuple[Table, Table]:
-        """(train, test) by query, never by row; queries of the same text stay together, and so do near-duplicates
-        (`groups_of`).
+        """Split into (train, test) by query, never by row; equal texts and near-duplicates (`groups_of`) stay together.
 
-        A permutation by `numpy.random.default_rng(seed)`, as in the paper's released code. Raises `DataError` where one
-        of the two parts would be empty.
+        A permutation by `numpy.random.default_rng(seed)`, as in the paper's released code. Raises `DataError` where a
+        part would be empty.
         """
         expect("test", test, (int, float, np.integer, np.floating), "the share of queries held out, such as 0.2")
         expect("seed", seed, (int, np.integer), "a whole number of at least 0")
@@ -265,10 +265,12 @@ class Table:
     # -- money ---------------------------------------------------------------------------------------------------
 
     def cost(self, input_tokens: FloatArray | None = None) -> FloatArray:
-        """(n, arms) US dollars of each outcome, from the tokens used; what the source recorded as paid goes first.
+        """(n, arms) US dollars of each outcome, from the tokens used; a cost recorded as paid takes precedence.
 
-        input_tokens: (n,) or (n, arms) estimates for cells whose input tokens were not recorded; without it those cells
-            cost their output only. NaN where the output tokens are unknown. Raises `MissingPrice`.
+        input_tokens: (n,) or (n, arms) estimates for cells without recorded input tokens; without it those cells cost
+            their output only.
+
+        NaN where the output tokens are unknown. Raises `MissingPrice`.
         """
         estimate = 0.0 if input_tokens is None else input_tokens
         if isinstance(estimate, np.ndarray) and estimate.ndim == 1:
@@ -278,10 +280,9 @@ class Table:
         return np.where(np.isnan(self.cost_usd), cost, self.cost_usd)
 
     def write(self, path: str | Path) -> None:
-        """Write the observed cells in the long format: Parquet, CSV or JSON lines by the name's ending. What was there
-        survives a failure.
+        """Write the observed cells in the long format: Parquet, CSV or JSON lines by the file name's ending.
 
-        Raises `DataError` for another ending, `SaveError` where it cannot be written.
+        Raises `DataError` for another ending, and `SaveError` where it cannot be written; an older file is then kept.
         """
         from r2router.table.write import write_table
 
@@ -289,7 +290,7 @@ class Table:
 
 
 def _priced(pool: Pool, prices: PriceSource, *, partly: bool) -> Pool:
-    """The pool of the models that have a price. Raises `MissingPrice`, which tells what can be done with the others."""
+    """The pool of the models that have a price. Raises `MissingPrice`, which says what to do about the others."""
     try:
         return pool.with_prices(prices, partly=partly)
     except MissingPrice as error:
