@@ -1,8 +1,8 @@
-"""Checks of the user's own: what a callable, a pattern or a schema says of an answer.
+"""The user's own checks of an answer: a callable, a regular expression or a JSON schema.
 
-A check is called with the question and the answer, and says whether the answer is right: true, false, a share in [0,
-1], or None where it cannot tell; it may be an `async def`. What raises or does not end in time cannot tell. Checks that
-run programs in the sandbox, or score answers as the bench does, are in `r2router.bench.checks`.
+A check is called with the question and the answer. It says whether the answer is right: true, false, a share in [0, 1],
+or None where it cannot tell. It may be an `async def`. A check that raises, or does not end in time, counts as None.
+Checks that run programs in the sandbox, or score answers with the bench's scorers, are in `r2router.bench.checks`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ _PATTERN_SECONDS = 1.0
 
 
 def verdict(check: Check, question: str, answer: str, seconds: float = SECONDS) -> tuple[float, str]:
-    """(what the check says, in [0, 1], NaN where it cannot tell; why it cannot). A check that hangs is left behind in
-    its thread.
+    """Run a check. Returns (its verdict in [0, 1], NaN where it cannot tell; the reason for NaN).
+
+    A check that does not end in time is left behind in its thread.
     """
     said: list[Any] = []
 
@@ -56,7 +57,7 @@ async def _awaited(found: Awaitable[Any]) -> Any:
 
 
 def read_verdict(said: object) -> tuple[float, str]:
-    """A verdict as a number; NaN, and why, where it is none."""
+    """Read a verdict as a number. Returns (number, ""), or (NaN, why) for anything that is no verdict."""
     if said is None:
         return math.nan, ""
     if isinstance(said, BaseException):
@@ -68,10 +69,11 @@ def read_verdict(said: object) -> tuple[float, str]:
 
 
 class Matches(msgspec.Struct, frozen=True):
-    """The answer holds what a regular expression describes (`search`), in its first 20,000 characters.
+    """Checks that the answer matches a regular expression (`search`) within its first 20,000 characters.
 
-    By the regex package (`pip install 'r2router[checks]'`), which gives up after a second: the time of some patterns
-    grows exponentially with the answer, and Python's own `re` cannot be stopped. Raises `ConfigError`, `MissingExtra`.
+    It uses the regex package (`pip install 'r2router[checks]'`), which gives up after a second: the time of some
+    patterns grows exponentially with the answer, and Python's own `re` cannot be stopped. Raises `ConfigError`,
+    `MissingExtra`.
     """
 
     pattern: str
@@ -87,7 +89,7 @@ class Matches(msgspec.Struct, frozen=True):
 
 
 def _searched(pattern: str, text: str) -> bool | None:
-    """Whether a pattern is found; None where that takes too long. Raises `ValueError` for an invalid pattern,
+    """Whether a pattern is found; None where the search takes too long. Raises `ValueError` for an invalid pattern,
     `MissingExtra`.
     """
     try:
@@ -103,11 +105,10 @@ def _searched(pattern: str, text: str) -> bool | None:
 
 
 class JsonSchema(msgspec.Struct, frozen=True):
-    """The answer, or the code block in it, is JSON that a schema allows (by the jsonschema package: `pip install
-    'r2router[checks]'`).
+    """Checks that the answer, or the code block in it, is JSON that a schema allows (`pip install 'r2router[checks]'`).
 
-    Nothing is fetched: a reference to another file or address fails the check. A `pattern` of the schema that takes too
-    long is no match. Raises `ConfigError` for an invalid schema, `MissingExtra`.
+    Nothing is downloaded: a reference to another file or address fails the check. A `pattern` of the schema that takes
+    too long does not match. Raises `ConfigError` for an invalid schema, `MissingExtra`.
     """
 
     schema: Mapping[str, Any]

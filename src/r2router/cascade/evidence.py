@@ -1,9 +1,9 @@
-"""What an answer says: how likely it is right, and what every other arm would now be worth.
+"""What an answer shows: the probability that it is right, and what each other arm is now expected to give.
 
-Everything is in log odds. An answer of arm a moves the forecast of a by a log likelihood ratio, that a ridge head per
-arm (on the question's embedding and the answer's numbers) and one head for all arms give, calibrated on queries that
-were left out. What that changes in the odds of the other arms is linear in the surprise. Two answers of one query are
-compared, and agreement counts.
+Everything is in log odds. An answer of arm a moves the forecast for a by a log likelihood ratio. That ratio comes from
+a ridge head per arm (on the question's embedding and the answer's signals) and one head for all arms, calibrated on
+left-out queries. The odds of the other arms move linearly with the surprise. Two answers to one query are compared, and
+agreement counts.
 """
 
 from __future__ import annotations
@@ -36,26 +36,27 @@ _ARRAYS = ("mean", "scale", "weight", "bias", "calibration", "pooled", "beta", "
 
 
 def log_odds(p: FloatArray) -> FloatArray:
-    """Of probabilities, within `MIN_PROBABILITY` and `MAX_PROBABILITY`."""
+    """Return the log odds of probabilities, limited to those of `MIN_PROBABILITY` and `MAX_PROBABILITY`."""
     bounded = np.clip(p, MIN_PROBABILITY, MAX_PROBABILITY)
     odds: FloatArray = np.log(bounded / (1.0 - bounded))
     return odds
 
 
 def probability(z: FloatArray) -> FloatArray:
-    """Of log odds, within `MIN_PROBABILITY` and `MAX_PROBABILITY`."""
+    """Return the probabilities of log odds, limited to `MIN_PROBABILITY` and `MAX_PROBABILITY`."""
     p: FloatArray = np.clip(1.0 / (1.0 + np.exp(-np.clip(z, -30.0, 30.0))), MIN_PROBABILITY, MAX_PROBABILITY)
     return p
 
 
 class LookPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How looks are planned.
+    """The settings by which a cascade decides whether to ask another arm.
 
     max_steps: as in `Cascade`.
-    caution: the share of the evidence that plans count on.
-    ahead: the share of the value of a further look that plans count on.
-    active: false where looking did not pay on left-out queries: the cascade is the router then.
-    queries: that it was learned from.
+    caution: the share of the evidence that the decision counts on.
+    ahead: the share of the value of a further call that the decision counts on.
+    active: false where looking at answers did not pay on left-out queries; the cascade then only does what the router
+        does.
+    queries: how many queries it was learned from.
     continue_answers: as in `Cascade`.
     """
 
@@ -69,17 +70,19 @@ class LookPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """Learned from a table with answers; saved as arrays.
+    """What was learned from a table with answers; saved as arrays.
 
-    mean, scale: (arms, signals) of an arm's numbers.
-    weight: (arms, d + signals), bias: (arms,) NaN where an arm has no head of its own.
-    calibration: (arms, 4) of a constant, the forecast, its own head and the one for all, in log odds.
-    pooled: (2 + signals,) that one.
-    beta: (arms, arms) how much of the surprise about the first is one about the second.
-    right, wrong: (arms, `BINS`) chance of evidence of that size given a right and a wrong answer.
-    pair: (`PAIR`,).
-    verdict: (2,) how often a check of the user's own passes right and wrong answers; empty where none was learned.
-    plan: how looks are planned.
+    mean, scale: (arms, signals) by which an arm's signals are standardised.
+    weight: (arms, d + signals) of each arm's own head.
+    bias: (arms,) of each arm's own head; NaN where an arm has none.
+    calibration: (arms, 4) weights of a constant, the forecast, the arm's own head and the head for all arms, in log
+        odds.
+    pooled: (2 + signals,) the head for all arms.
+    beta: (arms, arms) how much of a surprise about the first arm is also one about the second.
+    right, wrong: (arms, `BINS`) probability of evidence of each size, given a right and a wrong answer.
+    pair: (`PAIR`,) weights of the comparison of two answers.
+    verdict: (2,) how often the user's check passes right and wrong answers; empty where this was not learned.
+    plan: the settings of the cascade.
     """
 
     arms: tuple[Arm, ...]
@@ -98,7 +101,7 @@ class Evidence:
 
     @classmethod
     def empty(cls, arms: tuple[Arm, ...], dim: int, signals: int = len(NAMES)) -> Evidence:
-        """That knows nothing: answers leave all odds as they are."""
+        """Make evidence that knows nothing: answers leave all odds as they are."""
         n = len(arms)
         even, pair, pooled = np.full((n, BINS), 1.0 / BINS), np.zeros(PAIR), np.zeros(2 + signals)
         pair[1] = pooled[1] = 1.0
@@ -109,11 +112,11 @@ class Evidence:
         )
 
     def ratio(self, x: FloatArray, arm: IntArray, numbers: FloatArray, prior: FloatArray) -> FloatArray:
-        """(n,) log likelihood ratios of n answers: how they move the log odds of being right.
+        """Return (n,) log likelihood ratios of n answers: how they move the log odds of being right.
 
         x: (n, d) embeddings of the questions.
-        arm: (n,).
-        numbers: (n, signals).
+        arm: (n,) the arm of each answer.
+        numbers: (n, signals) of the answers.
         prior: (n,) forecast quality of these arms.
         """
         offset = log_odds(prior)
@@ -129,9 +132,10 @@ class Evidence:
         return found
 
     def verdicts(self, check: FloatArray) -> FloatArray:
-        """(n,) log likelihood ratios of verdicts in [0, 1], 0 where there is none (NaN).
+        """Return (n,) log likelihood ratios of verdicts in [0, 1]; 0 where there is none (NaN).
 
-        Where no reliability was learned a verdict is the truth: true is infinite, and nothing is asked after it.
+        Where no reliability was learned, the verdict is taken as the truth: true gives infinity, and nothing more is
+        asked.
         """
         if not len(self.verdict):
             with np.errstate(divide="ignore"):
@@ -142,9 +146,11 @@ class Evidence:
         return np.where(np.isnan(check), 0.0, check * yes + (1 - check) * no)
 
     def aligned(self, arms: tuple[Arm, ...], like: Mapping[str, str] | None = None) -> Evidence:
-        """The same for a router with other arms: those that are not known have no head of their own, and their answers
-        tell nothing of the others. like: a model that nobody measured -> the one that stands in for it, whose evidence
-        is taken.
+        """Return the evidence for a router with other arms.
+
+        like: a model that nobody measured -> the measured model whose evidence it takes.
+
+        An unknown arm has no head of its own, and its answers do not change the odds of other arms.
         """
         if arms == self.arms:
             return self
@@ -172,12 +178,12 @@ class Evidence:
         return replace(self, arms=arms, beta=beta, **found)
 
     def arrays(self) -> dict[str, Any]:
-        """Everything but the numbers of the plan, as named arrays."""
+        """Everything but the settings, as named arrays."""
         return {name: getattr(self, name) for name in _ARRAYS}
 
     @classmethod
     def from_arrays(cls, arms: tuple[Arm, ...], dim: int, arrays: dict[str, Any], plan: LookPlan) -> Evidence:
-        """Raises `ArtifactError` where names, shapes or values cannot be."""
+        """Restore from named arrays. Raises `ArtifactError` where names, shapes or values are impossible."""
         n, s = len(arms), len(NAMES)
         shapes: dict[str, tuple[int | None, ...]] = {
             "mean": (n, s),
@@ -211,13 +217,15 @@ class Evidence:
 
 @dataclass(slots=True, eq=False)
 class Beliefs:
-    """What is believed of n queries while answers come in. The arrays change; a new one is made for every question that
-    is asked.
+    """The probabilities of n queries' answers being right, updated as answers come in.
 
-    prior, now: (n, arms) chance that an arm's answer is right: forecast, and with all that was seen.
-    asked: (n, arms).
-    chance: (n, steps) of the answers seen, NaN where there is none yet. ratio: their own evidence, as log odds.
-    words, value: of their texts (`signals`).
+    The arrays change in place; each question gets a new object.
+
+    prior: (n, arms) probability that an arm's answer is right, by the forecast alone.
+    now: (n, arms) the same with all answers seen.
+    asked: (n, arms) whether the arm was asked.
+    chance: (n, steps) probability that each answer seen is right, NaN where there is none yet.
+    words, value: the key words and values of the answers seen (`signals`).
     """
 
     evidence: Evidence
@@ -244,22 +252,23 @@ class Beliefs:
         )
 
     def take(self, rows: IntArray) -> Beliefs:
-        """A copy of some rows; a row may be taken several times."""
+        """Copy some rows; a row may be taken several times."""
         arrays = (getattr(self, name)[rows] for name in ("prior", "now", "asked", "chance", "words", "value"))
         return Beliefs(self.evidence, *arrays)
 
     def best(self, rows: IntArray) -> FloatArray:
-        """(n,) chance of the best answer seen; 0 where none was."""
+        """Return (n,) the probability of the best answer seen; 0 where none was."""
         found: FloatArray = np.nan_to_num(self.chance[rows], nan=0.0).max(axis=1, initial=0.0)
         return found
 
     def see(
         self, rows: IntArray, arm: IntArray, ratio: FloatArray, words: IntArray, value: IntArray, slot: int
     ) -> None:
-        """Take in one answer of each of some queries; `slot` is its place among the answers seen.
+        """Add one answer for each of some queries.
 
-        ratio: log likelihood ratios; infinity is an answer that is known to be right, minus infinity one that is surely
-        wrong and tells nothing of other arms.
+        slot: its place among the answers seen.
+        ratio: log likelihood ratios. Infinity marks an answer known to be right; minus infinity one known to be wrong,
+            which says nothing about other arms.
         """
         silent, sure = np.isneginf(ratio), np.isposinf(ratio)
         ratio = np.where(sure, -_SURELY_WRONG, np.where(silent, 0.0, ratio))
@@ -293,10 +302,10 @@ class Beliefs:
 def pair_features(
     mine: FloatArray, theirs: FloatArray, agreed: FloatArray, same: BoolArray, differ: BoolArray
 ) -> FloatArray:
-    """(n, `PAIR`) what moves the log odds `mine` of an answer, beside another one with log odds `theirs`.
+    """Return (n, `PAIR`) features of an answer with log odds `mine`, compared with one with log odds `theirs`.
 
-    agreed: (n,) share of words.
-    same, differ: (n,) whether the values that they give are the same, or not.
+    agreed: (n,) share of common words.
+    same, differ: (n,) whether the two give the same value, or different ones.
     """
     columns = (np.ones(len(mine)), mine, agreed, agreed * theirs, (1 - agreed) * theirs, agreed * mine)
     return np.column_stack([*columns, same, same * theirs, differ, differ * theirs])

@@ -1,7 +1,7 @@
-"""Learn what answers say, from a table with answers: on queries that the forecasts, and the evidence, have not seen.
+"""Learns what answers show from a table with answers, on queries that neither forecasts nor evidence have seen.
 
-The numbers of the plan (caution, look-ahead, whether to look at all) are chosen by what cascades over the training
-queries would have been worth, with left-out forecasts and left-out evidence.
+The settings (caution, look-ahead, whether to look at all) are those under which cascades over the training queries
+would have been worth the most, with left-out forecasts and left-out evidence.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ _SURE = 1.0  # standard errors that looking must be better by
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Training:
-    """What a cascade is learned from: n queries.
+    """The data that a cascade is learned from: n queries.
 
     x: (n, d) embeddings.
     quality, cost: (n, arms) outcomes, NaN where not observed.
-    forecast, price: (n, arms) left-out forecasts of them.
-    fold: (n,) twins share one.
+    forecast, price: (n, arms) left-out forecasts of quality and cost.
+    fold: (n,) fold of each query; near-duplicates share one.
     seen: the answers.
     tokens, expected_tokens: (n, arms) output tokens, used and forecast.
-    resumes: which arms go on from answers of others, where answers are continued.
+    resumes: which arms can continue an answer of another; None where answers are not continued.
     """
 
     arms: tuple[Arm, ...]
@@ -73,13 +73,16 @@ class Training:
 
     @property
     def known(self) -> np.ndarray:
-        """(n, arms) cells that can be learned from."""
+        """(n, arms) the cells that can be learned from."""
         known: np.ndarray = self.seen.there & np.isfinite(self.quality) & np.isfinite(self.forecast)
         return known
 
 
 def learn(spec: Cascade, data: Training) -> tuple[Evidence | None, str]:
-    """(the evidence, what is to be said of it); None where the answers are too few or too alike to tell anything."""
+    """Learn a cascade. Returns (the evidence, a sentence for the card).
+
+    The evidence is None where the answers are too few or all equally good.
+    """
     known = data.known
     outcomes = data.quality[known]
     if int(known.sum()) < MIN_ANSWERS:
@@ -114,8 +117,9 @@ def learn(spec: Cascade, data: Training) -> tuple[Evidence | None, str]:
 
 
 def _usual(numbers: FloatArray, known: np.ndarray) -> FloatArray:
-    """(arms, signals) mean numbers of each arm's answers; of all arms together where one has none, and 0 where nobody
-    has.
+    """Return (arms, signals) mean signals of each arm's answers.
+
+    An arm without answers gets the mean of all arms; a signal that no answer has is 0.
     """
     there = known[:, :, None] & ~np.isnan(numbers)
     total, count = np.where(there, numbers, 0.0).sum(axis=0), there.sum(axis=0)
@@ -126,7 +130,7 @@ def _usual(numbers: FloatArray, known: np.ndarray) -> FloatArray:
 def _heads(
     data: Training, known: np.ndarray, usual: FloatArray, rng: np.random.Generator
 ) -> tuple[Evidence, FloatArray]:
-    """The evidence of single answers, and the left-out log likelihood ratios of the table's own, (n, arms)."""
+    """Fit the heads for single answers. Returns (the evidence, (n, arms) left-out log likelihood ratios)."""
     arms, d, s = len(data.arms), data.x.shape[1], len(NAMES)
     prior = np.clip(data.forecast, MIN_PROBABILITY, MAX_PROBABILITY)
     rows, arm = np.nonzero(known)
@@ -161,8 +165,9 @@ def _heads(
 
 
 def ridge(f: FloatArray, y: FloatArray, fold: IntArray) -> tuple[FloatArray, float, FloatArray]:
-    """(weights, intercept, (n,) forecasts of left-out folds) of a ridge regression; its strength has the lowest
-    leave-one-out error.
+    """Fit a ridge regression. Returns (weights, intercept, (n,) forecasts of left-out folds).
+
+    Its strength is the one with the lowest leave-one-out error.
     """
     f = np.asarray(f, dtype=np.float64)
     centre, level = f.mean(axis=0), float(y.mean())
@@ -196,7 +201,9 @@ def ridge(f: FloatArray, y: FloatArray, fold: IntArray) -> tuple[FloatArray, flo
 
 
 def logistic(f: FloatArray, y: FloatArray, start: FloatArray, strength: float = 1.0) -> FloatArray:
-    """(k,) weights of a logistic regression of y in [0, 1] on (n, k) features, with a normal prior around `start`."""
+    """Fit (k,) weights of a logistic regression of y in [0, 1] on (n, k) features, with a normal prior around
+    `start`.
+    """
     w = start.copy()
     for _ in range(30):
         p = 1.0 / (1.0 + np.exp(-np.clip(f @ w, -30, 30)))
@@ -210,7 +217,9 @@ def logistic(f: FloatArray, y: FloatArray, start: FloatArray, strength: float = 
 
 
 def _verdict(data: Training, known: np.ndarray) -> FloatArray:
-    """How often the user's check passes right and wrong answers, one of each added; empty where there is none."""
+    """Measure how often the user's check passes right and wrong answers, adding one of each; empty where there is no
+    check.
+    """
     there = known & np.isfinite(data.seen.check)
     if not there.any():
         return np.zeros(0)
@@ -219,7 +228,9 @@ def _verdict(data: Training, known: np.ndarray) -> FloatArray:
 
 
 def _chances(evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndarray) -> Evidence:
-    """With the sizes of evidence of each arm and how often right and wrong answers give them, by calibrated chances."""
+    """Add the distribution of evidence sizes of right and of wrong answers, for each arm, by calibrated
+    probabilities.
+    """
     right, wrong = evidence.right.copy(), evidence.wrong.copy()
     for a in range(len(data.arms)):
         at = np.flatnonzero(known[:, a])
@@ -239,7 +250,7 @@ def _chances(evidence: Evidence, data: Training, ratio: FloatArray, known: np.nd
 
 
 def _links(evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndarray) -> Evidence:
-    """With what a surprise about one arm says of the others, through the origin, shrunk."""
+    """Add how a surprise about one arm moves the odds of the others: shrunk regressions through the origin."""
     prior = np.clip(data.forecast, MIN_PROBABILITY, MAX_PROBABILITY)
     spread = np.sqrt(prior * (1 - prior))
     chance = probability(log_odds(prior) + ratio)
@@ -256,7 +267,7 @@ def _links(evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndar
 def _pairs(
     evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndarray, rng: np.random.Generator
 ) -> Evidence:
-    """With what a second answer that agrees or not says of the first."""
+    """Add what the agreement of a second answer with the first one shows."""
     seen, parts, targets = data.seen, [], []
     for _ in range(_PAIRS):
         draw = np.where(known, rng.random(known.shape), np.inf)
@@ -284,7 +295,7 @@ def _pairs(
 def _plan(
     evidence: Evidence, data: Training, ratio: FloatArray, known: np.ndarray, rng: np.random.Generator
 ) -> tuple[Evidence, str]:
-    """With the plan that was worth most on the training queries; not active where that is no more than the router
+    """Add the settings that were worth most on the training queries; not active where they do no better than the router
     alone.
     """
     full = known & np.isfinite(data.cost) & np.isfinite(data.price)
@@ -300,7 +311,7 @@ def _plan(
     going_on: Any = {"resumes": data.resumes, "tokens": data.expected_tokens[rows]}
 
     def values(candidate: Evidence) -> FloatArray:
-        """(queries,) mean over settings of what was reached, in shares of what a correct answer is worth."""
+        """Mean value of each query over the settings, as a share of what a correct answer is worth."""
         total = np.zeros(len(rows))
         for usd in dollars:
             run = replay(

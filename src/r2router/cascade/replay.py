@@ -1,4 +1,4 @@
-"""Cascades over a table whose answers are known: what each query would have paid, and been given."""
+"""Replays cascades on a table of known answers: what each query would have cost, and which answer it would have got."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from r2router.types import FloatArray, IntArray, Progress
 class AnswerFeatures:
     """All answers of a table, as numbers.
 
-    there: (n, arms) whether there is one.
-    numbers: (n, arms, signals).
-    words: (n, arms, `WORDS`) and value: (n, arms), see `signals`.
+    there: (n, arms) whether there is an answer.
+    numbers: (n, arms, signals) its signals.
+    words: (n, arms, `WORDS`) hashes of its key words, see `signals`.
+    value: (n, arms) hash of the value that it gives, see `signals`.
     check: (n, arms) verdicts of the user's check, NaN where there is none.
     latency: (n, arms) seconds, NaN where not recorded.
     """
@@ -45,8 +46,9 @@ class AnswerFeatures:
         check: object = None,
         progress: Progress | None = None,
     ) -> AnswerFeatures:
-        """Of answers that are read one part after the other. tokens, expected: (n, arms) output tokens, used and
-        forecast.
+        """Read the answers of a table one part after the other.
+
+        tokens, expected: (n, arms) output tokens, used and forecast.
         """
         from r2router.cascade.signals import NAMES
 
@@ -78,7 +80,7 @@ class AnswerFeatures:
         return found
 
     def take(self, rows: IntArray) -> AnswerFeatures:
-        """Of some queries."""
+        """Take some queries."""
         return AnswerFeatures(*(getattr(self, f.name)[rows] for f in fields(self)))
 
 
@@ -86,9 +88,9 @@ class AnswerFeatures:
 class CascadeRuns:
     """What cascades did on n queries.
 
-    arms: (n, steps) asked, in order, -1 for none.
+    arms: (n, steps) the arms asked, in order; -1 for none.
     accepted: (n,) the arm whose answer was accepted.
-    chance: (n,) how likely it was held to be right.
+    chance: (n,) the probability of being right that the answer was accepted with.
     """
 
     arms: IntArray
@@ -97,14 +99,15 @@ class CascadeRuns:
 
     @property
     def calls(self) -> IntArray:
-        """(n,) arms asked."""
+        """(n,) number of arms asked."""
         found: IntArray = (self.arms >= 0).sum(axis=1)
         return found
 
     def paid(self, cost: FloatArray, resumes: Resumes | None = None, tokens: FloatArray | None = None) -> FloatArray:
-        """(n,) the sum of (n, arms) cost, or latency, over the arms asked; NaN where one is not known.
+        """Return (n,) the sum of (n, arms) cost, or latency, over the arms asked; NaN where one is not known.
 
-        resumes: with the (n, arms) output tokens used, arms go on from answers of the same model.
+        resumes: which arms continue answers; it needs `tokens`.
+        tokens: (n, arms) output tokens used.
         """
         each = np.take_along_axis(cost, np.maximum(self.arms, 0), axis=1)
         found: FloatArray = np.where(self.arms >= 0, each, 0.0).sum(axis=1)
@@ -133,13 +136,15 @@ def replay(  # noqa: PLR0913 - what a cascade knows, by name
     resumes: Resumes | None = None,
     tokens: FloatArray | None = None,
 ) -> CascadeRuns:
-    """The cascades of n queries.
+    """Run the cascades of n queries.
 
     quality, cost: (n, arms) forecasts.
     ratio: (n, arms) log likelihood ratios of the answers.
-    cap: most US dollars of the whole; with it paid: (n, arms) real cost.
+    cap: maximum US dollars of all calls of a query; it needs `paid`.
+    paid: (n, arms) real cost.
     usable: (n, arms) arms that can be scored.
-    resumes: with (n, arms) forecast tokens, arms go on from answers of the same model.
+    resumes: which arms can continue an answer; it needs `tokens`.
+    tokens: (n, arms) forecast output tokens.
     """
     steps = evidence.plan.max_steps if max_steps is None else max_steps
     steps = min(steps, quality.shape[1]) if evidence.plan.active else 1
@@ -169,7 +174,7 @@ def replay(  # noqa: PLR0913 - what a cascade knows, by name
 
 
 def ratios(evidence: Evidence, x: FloatArray, quality: FloatArray, seen: AnswerFeatures) -> FloatArray:
-    """(n, arms) log likelihood ratios of all answers; 0 where there is none."""
+    """Return (n, arms) log likelihood ratios of all answers; 0 where there is none."""
     rows, arm = np.nonzero(seen.there & ~np.isnan(quality))
     found = np.zeros(quality.shape)
     prior = np.clip(quality[rows, arm], 0.003, 0.997)

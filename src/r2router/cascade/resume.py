@@ -1,10 +1,9 @@
-"""Answers that go on: the same model under a larger budget writes on from what it has written, and only what is added
-is paid.
+"""Continued answers: a model under a larger budget continues its own answer, and only what is added is paid.
 
-That is so by construction under the control `prefix_sharing`: one long answer is cut at each budget and closed with a
-short forced one, so that the answer under a larger budget begins as the one under a smaller budget does, and the
-endpoint can continue an answer (or it could not be closed). Under other controls the answers of two budgets are two
-texts: what one of them would become if it were continued was never measured, and is not assumed.
+The control `prefix_sharing` makes that possible: one long answer is cut at each budget and closed with a short forced
+ending. The answer under a larger budget thus begins as the one under a smaller budget does, and the endpoint can
+continue an answer (it has to, for the forced ending). Under other controls the answers of two budgets are two different
+texts. How one of them would continue was never measured, so it is not assumed.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from r2router.upstream.controls import Collected
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resumes:
-    """Which arms go on from which, and what that saves.
+    """Which arms can continue the answer of which, and what that saves.
 
-    goes: (arms, arms) true where the second goes on from an answer of the first.
-    maximum: (arms,) tokens that an answer is cut at.
-    usd: (arms,) US dollars saved per token that is there already: it was output once, and is input now, at the price of
-        input that is in no cache.
+    goes: (arms, arms) true where the second arm can continue an answer of the first.
+    maximum: (arms,) tokens at which an answer is cut.
+    usd: (arms,) US dollars saved per token that exists already: it was output once and is now input, at the price of
+        uncached input.
     """
 
     goes: BoolArray
@@ -35,10 +34,9 @@ class Resumes:
 
     @classmethod
     def of(cls, pool: Pool, signatures: Sequence[str] = ()) -> Resumes | None:
-        """Find which arms can continue the answer of which.
+        """Find which arms can continue the answer of which; None where none can.
 
-        signatures: how each arm was collected, see `Controls.signature`; else as the pool has it. None where no arm
-        goes on.
+        signatures: how each arm was collected, see `Controls.signature`; where empty, as the pool has it.
         """
         known = [Collected.parse(text) for text in signatures] or [None] * len(pool)
         knobs = [budget.control if one is None else one.knobs for one, budget in zip(known, pool.budgets, strict=True)]
@@ -52,8 +50,10 @@ class Resumes:
         return cls(goes, np.nan_to_num(maximum), np.maximum(np.asarray(made) - np.asarray(given), 0.0))
 
     def saved(self, asked: BoolArray, tokens: FloatArray) -> FloatArray:
-        """(n, arms) US dollars that asking each arm costs less, where (n, arms) were `asked` and had so many output
-        tokens.
+        """Return (n, arms) US dollars that asking each arm costs less.
+
+        asked: (n, arms) which arms were asked.
+        tokens: (n, arms) their output tokens.
         """
         found: FloatArray = (
             np.where(asked, np.minimum(np.nan_to_num(tokens), self.maximum), 0.0)[:, :, None] * self.goes
@@ -61,8 +61,6 @@ class Resumes:
         return found.max(axis=1) * self.usd
 
     def source(self, arm: int, seen: Sequence[int]) -> int | None:
-        """The place in `seen`, arms by number, of the answer that `arm` goes on from: the longest; None where there is
-        none.
-        """
+        """Return the index in `seen` of the answer that `arm` continues, the longest one; None where there is none."""
         places = [at for at, other in enumerate(seen) if self.goes[other, arm]]
         return max(places, key=lambda at: float(self.maximum[seen[at]])) if places else None

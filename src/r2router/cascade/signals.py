@@ -1,6 +1,6 @@
-"""What an answer's text shows: numbers of fixed meaning, a few of its words, and the value that it gives as its answer.
+"""Signals of an answer's text: fixed numbers, some of its words, and the value that it gives as its answer.
 
-Everything looks at the beginning and the end of a text only, so that time is bounded whatever the length.
+Only the beginning and the end of a text are read, so that time is bounded for any length.
 """
 
 from __future__ import annotations
@@ -75,14 +75,12 @@ most endpoints do not give it.
 
 
 def ends(text: str) -> str:
-    """The beginning and the end of a long text."""
+    """Return the beginning and the end of a long text."""
     return text if len(text) <= _BEGIN + _END else f"{text[:_BEGIN]}\n{text[-_END:]}"
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text (its beginning and its end), in lower case; characters of scripts without spaces one by
-    one.
-    """
+    """Split a text (its beginning and its end) into lower-case words; scripts without spaces into characters."""
     found = _WORD.findall(unicodedata.normalize("NFKC", ends(text)).casefold())
     return [part for word in found for part in (word if len(word) > 1 and ord(word[0]) > _NO_SPACES else (word,))]
 
@@ -98,7 +96,10 @@ def numbers_of(
     finish_reason: str,
     logprob: float = math.nan,
 ) -> list[float]:
-    """The numbers of `NAMES`. tokens, expected: output tokens, used and forecast; NaN where not known, as `logprob`."""
+    """Return the numbers that `NAMES` lists; NaN for tokens or log-probabilities that are not known.
+
+    tokens, expected: output tokens, used and forecast.
+    """
     part = ends(text)
     words = words_of(text)
     new = sum(word not in question_words for word in words)
@@ -127,8 +128,8 @@ def numbers_of(
 
 
 def key_words(question_words: frozenset[str], text: str) -> IntArray:
-    """(WORDS,) uint32 hashes of the different words that the answer adds to the question, the last ones first kept; 0
-    where none.
+    """Return (WORDS,) uint32 hashes of words that the answer has and the question has not, the last ones first; 0 for
+    none.
     """
     words = dict.fromkeys(words_of(text))
     kept = [w for w in words if w not in question_words and w not in _COMMON] or list(words)
@@ -140,7 +141,9 @@ def key_words(question_words: frozenset[str], text: str) -> IntArray:
 
 
 def value_of(text: str) -> int:
-    """A hash of what the text gives as its answer; 0 where it marks none and is no short answer itself."""
+    """Return a hash of the value that the text gives as its answer; 0 where none is marked and the text is not
+    short.
+    """
     part = ends(text)
     found = next(final_answers(part), None)
     said = first_line(found or part)[:200]
@@ -158,13 +161,15 @@ def _hash(word: str) -> int:
 
 
 def question_words(text: str) -> frozenset[str]:
-    """The words of a question, which an answer that repeats them does not add."""
+    """Return the words of a question; repeating them in an answer does not count."""
     return frozenset(words_of(text))
 
 
 def agreement(mine: IntArray, others: IntArray) -> FloatArray:
-    """(n,) how much two answers' (n, WORDS) key words agree: the mean of the share of the shorter one's words that the
-    other has too, and of both ones' words that are shared.
+    """Return (n,) how much (n, WORDS) key words of two answers agree.
+
+    It is the mean of two shares: of the shorter answer's words those that the other has, and of all words the common
+    ones.
     """
     shared = ((mine[:, :, None] == others[:, None, :]) & (mine != 0)[:, :, None]).any(axis=2).sum(axis=1)
     a, b = (mine != 0).sum(axis=1), (others != 0).sum(axis=1)
@@ -173,5 +178,5 @@ def agreement(mine: IntArray, others: IntArray) -> FloatArray:
 
 
 def stacked(rows: Iterable[list[float]]) -> FloatArray:
-    """(n, signals) numbers of several answers."""
+    """Return (n, signals) the numbers of several answers."""
     return np.array(list(rows), dtype=np.float64).reshape(-1, len(NAMES))

@@ -1,9 +1,9 @@
-"""The value of looking: what it is worth to ask one arm more, against its price, as arrays.
+"""Whether another call is worth its price, as arrays.
 
-A look at an arm is summed over the sizes of evidence that its answers give (`BINS` of them, learned from left-out
-answers): after it, the better of its answer and the best one seen is accepted. Two steps are exact in that model; what
-a further look would add counts with a share that left-out queries chose (`LookPlan.ahead`), as the best of many
-uncertain plans promises more than it keeps.
+The value of asking an arm is summed over the sizes of evidence that its answer may give (`BINS` of them, learned from
+left-out answers); then the better of its answer and the best one so far is accepted. Two steps are exact in that model.
+A further call counts with a share that was chosen on left-out queries (`LookPlan.ahead`), as the best of many uncertain
+plans promises more than it gives.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ STOP = -1
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A policy as cascades read it.
+    """What a policy means for a cascade.
 
-    usd: what a correct answer is worth.
-    floor: accept what is that likely right; NaN for none.
-    truth: whether each answer is checked, and the check is right: then the cheapest that passes is to win.
+    usd: what a correct answer is worth, US dollars.
+    floor: accept an answer that is right with at least this probability; NaN for none.
+    truth: whether every answer is checked and the check is always right; then the cheapest answer that passes should
+        win.
     """
 
     usd: float
@@ -36,17 +37,16 @@ class Terms:
 
 
 def tempered(evidence: Evidence) -> tuple[FloatArray, FloatArray]:
-    """(arms, bins) chances of evidence given right and wrong answers, with the plan's caution."""
+    """Return (arms, bins) probabilities of evidence given right and wrong answers, weakened by the plan's caution."""
     share, middle = evidence.plan.caution, (evidence.right + evidence.wrong) / 2
     return share * evidence.right + (1 - share) * middle, share * evidence.wrong + (1 - share) * middle
 
 
 def expected_best(chance: FloatArray, best: FloatArray, right: FloatArray, wrong: FloatArray) -> FloatArray:
-    """(..., arms) expected chance of the better of two answers: the best seen, and that of each arm once it was looked
-    at.
+    """Return (..., arms) the expected probability of the better of two answers: the best so far, and that of each arm.
 
-    chance: (..., arms).
-    best: (..., 1).
+    chance: (..., arms) probability of each arm's answer being right.
+    best: (..., 1) that of the best answer so far.
     """
     joint = chance[..., None] * right
     found: FloatArray = np.maximum(joint, best[..., None] * (joint + (1 - chance)[..., None] * wrong)).sum(axis=-1)
@@ -54,8 +54,7 @@ def expected_best(chance: FloatArray, best: FloatArray, right: FloatArray, wrong
 
 
 def worth(beliefs: Beliefs, rows: IntArray, cost: FloatArray, usd: float, more: bool) -> FloatArray:
-    """(n, arms) US dollars expected after asking each arm: value of the answer accepted in the end, less the price of
-    asking.
+    """Return (n, arms) US dollars expected after asking each arm: the value of the accepted answer minus the cost.
 
     cost: (n, arms) expected US dollars, infinite where an arm must not be asked.
     more: whether a further arm may be asked after it.
@@ -90,8 +89,9 @@ def _second(
     usd: float,
     chances: tuple[FloatArray, FloatArray],
 ) -> FloatArray:
-    """(n, bins) US dollars expected after a look at `arm` that left it with the chances `after`: accept, or ask the
-    best other arm.
+    """Return (n, bins) US dollars expected after an answer of `arm` that left it with probability `after`.
+
+    The better of two choices counts: accept, or ask the best other arm.
     """
     each = np.arange(len(now))
     before = now[each, arm, None]
@@ -113,10 +113,11 @@ def _second(
 def next_arm(
     beliefs: Beliefs, rows: IntArray, cost: FloatArray, terms: Terms, more: int
 ) -> tuple[IntArray, FloatArray]:
-    """((n,) the arm to ask next or `STOP`, (n, arms) what asking each is worth), for some queries; see `worth`.
+    """Return ((n,) the arm to ask next or `STOP`, (n, arms) the value of asking each), for some queries; see `worth`.
 
     more: how many arms may be asked after it.
-    Where nothing was seen, an arm is asked as long as one may be; `STOP` then says that none may.
+
+    Where no answer was seen, an arm is asked if one may be; `STOP` then means that none may.
     """
     if terms.truth and more:
         return _until_it_passes(beliefs, rows, cost, terms, more)
@@ -131,11 +132,11 @@ def next_arm(
 
 
 def _to_floor(beliefs: Beliefs, rows: IntArray, cost: FloatArray, floor: float) -> tuple[IntArray, FloatArray]:
-    """Least cost until an answer is accepted that is `floor` likely right: ask where the chance to get there per US
-    dollar is largest.
+    """Reach an answer that is right with probability `floor` at the least cost: ask the arm with the largest chance of
+    that per US dollar.
 
-    That order is optimal where answers tell nothing of each other. Before anything was seen, arms whose forecast
-    reaches the floor go first, the cheapest of them: the router's own choice.
+    This order is optimal where answers say nothing about each other. Before the first answer, arms whose forecast
+    reaches the floor come first, the cheapest of them: this is the router's own choice.
     """
     right, wrong = tempered(beliefs.evidence)
     now = beliefs.now[rows]
@@ -160,11 +161,11 @@ def _to_floor(beliefs: Beliefs, rows: IntArray, cost: FloatArray, floor: float) 
 def _until_it_passes(
     beliefs: Beliefs, rows: IntArray, cost: FloatArray, terms: Terms, more: int
 ) -> tuple[IntArray, FloatArray]:
-    """Ask arms by rising cost per chance to pass, until one passes: of the arms that are worth most together, as many
-    as may be asked.
+    """Ask arms in rising order of cost per chance to pass, until one passes: the arms that are worth most together, up
+    to the maximum.
 
-    That order has the largest expected value where answers tell nothing of each other (the classical search of boxes;
-    Weitzman, Econometrica 1979). The arms are chosen one by one, each the one that adds most.
+    This order has the largest expected value where answers say nothing about each other (Weitzman, Econometrica 1979).
+    The arms are chosen one by one, each time the one that adds most.
     """
     now, best, each = beliefs.now[rows], beliefs.best(rows), np.arange(len(rows))
     gain = np.where(np.isfinite(cost), terms.usd * now - cost, -np.inf)
@@ -190,7 +191,9 @@ def _until_it_passes(
 
 
 def _together(now: FloatArray, cost: FloatArray, rate: FloatArray, chosen: BoolArray, usd: float) -> FloatArray:
-    """(n, arms) US dollars expected of asking the chosen arms and each other one, by falling rate, until one passes."""
+    """Return (n, arms) US dollars expected of asking the chosen arms and one other, in falling order of rate, until one
+    passes.
+    """
     price = np.where(np.isfinite(cost), cost, 0.0)
     before = rate[:, None, :] > rate[:, :, None]  # (n, arm, other): the other one is asked first
     fails = np.where(chosen, 1.0 - now, 1.0)
@@ -207,14 +210,14 @@ def _together(now: FloatArray, cost: FloatArray, rate: FloatArray, chosen: BoolA
 
 
 def _first_best(score: FloatArray, cost: FloatArray) -> IntArray:
-    """(n,) the best score; among equals the cheapest, then the first."""
+    """Return (n,) the best score; among equals the cheapest, then the first."""
     top = score.max(axis=1, keepdims=True)
     found: IntArray = np.where(score == top, cost, np.inf).argmin(axis=1)
     return found
 
 
 def may_ask(beliefs: Beliefs, rows: IntArray, cost: FloatArray, usable: BoolArray | None) -> FloatArray:
-    """(n, arms) the cost, infinite where an arm was asked already, is not to be used, or is not known."""
+    """Return (n, arms) the cost; infinite where an arm was asked already, must not be used, or has no known cost."""
     allowed = ~beliefs.asked[rows] & np.isfinite(cost)
     if usable is not None:
         allowed &= usable

@@ -1,4 +1,4 @@
-"""Running a cascade: its steps with a function of the caller's that asks an arm."""
+"""Runs a cascade with the caller's function that asks an arm."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ GoOn = Callable[[Decision, Answer], Answer | Awaitable[Answer]]
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What a cascade came to.
+    """The result of a cascade.
 
     answer: the accepted one.
     seen: all answers, in the order of asking.
-    steps: as decided, the last accepts.
+    steps: the decisions; the last one accepts.
     failed: (arm, why) of calls that failed.
-    notes: what was unusual: a check that could not tell, a deadline.
-    seconds: it all took.
+    notes: anything unusual: a check that could not tell, a deadline.
+    seconds: the duration of the whole cascade.
     """
 
     answer: Answer
@@ -52,10 +52,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(eq=False)
 class Answering:
-    """One run of a cascade: await it for its `Result`, or iterate over its steps (`async for step, answer in ...`) as
-    they happen.
+    """One run of a cascade: await it for its `Result`, or iterate over its steps (`async for step, answer in ...`).
 
-    A step that accepts comes with the accepted answer.
+    The step that accepts comes with the accepted answer.
     """
 
     question: Question
@@ -109,7 +108,7 @@ class Answering:
         )
 
     async def _ask(self, decision: Decision, continues: int | None, ends: float | None) -> Answer | None:
-        """The answer, checked; None where the call failed or did not end in time."""
+        """Ask an arm and check its answer; None where the call failed or did not end in time."""
         left = None if ends is None else max(ends - time.monotonic(), 0.0)
         try:
             said = (

@@ -1,5 +1,5 @@
-"""What a cascade is expected to do before anything was asked: for one question in words, for many their first arms as
-arrays.
+"""What a cascade is expected to do before anything is asked: in words for one question, as arrays of first arms for
+many.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _BLOCK = 128  # questions whose first arm is chosen at once
 
 
 def plan_of(question: Question) -> CascadePlan:
-    """The plan of a cascade: all sizes of evidence that answers may give, one after the other, as the evidence was
-    learned.
+    """Compute the plan of a cascade by summing over all sizes of evidence that the answers may give, one after the
+    other.
 
-    What agreement between answers would say is not known beforehand, and not counted.
+    Agreement between answers is not known beforehand, and not counted.
     """
     step = question.step(())
     first = step.call
@@ -61,10 +61,10 @@ def plan_of(question: Question) -> CascadePlan:
 
 @dataclass(slots=True)
 class _Ways:
-    """Sums over the ways through a cascade.
+    """Sums over the possible courses of a cascade.
 
-    share: (steps + 1,) how likely so many calls are.
-    second: arm -> chance.
+    share: (steps + 1,) the probability of that many calls.
+    second: arm -> the probability that it is asked second.
     """
 
     steps: int
@@ -77,7 +77,7 @@ class _Ways:
         self.share = np.zeros(self.steps + 1)
 
     def end(self, count: int, weight: FloatArray, best: FloatArray) -> None:
-        """Ways that accept their best answer after `count` calls."""
+        """Count courses that accept their best answer after `count` calls."""
         self.share[count] += float(weight.sum())
         self.quality += float(weight @ best)
 
@@ -114,7 +114,7 @@ def _follow(question: Question, beliefs: Beliefs, ways: _Ways) -> None:
 
 
 def _accept_from(question: Question, at: int) -> float:
-    """How likely right the first answer must be, so that nothing is asked after it."""
+    """The probability of being right from which the first answer is accepted."""
     rows = np.arange(len(_GRID))
     beliefs = Beliefs.of(question.evidence, np.repeat(question.forecast.quality, len(rows), axis=0), 1, WORDS)  # type: ignore[arg-type]
     ratio = log_odds(_GRID) - log_odds(beliefs.now[rows, at])
@@ -194,7 +194,7 @@ def first_steps(
 
 
 def _first_arms(beliefs: Beliefs, cost: FloatArray, policy: Policy) -> IntArray:
-    """(n,) the arm to ask first, -1 where none may be asked."""
+    """Return (n,) the arm to ask first, -1 where none may be asked."""
     from r2router.decide import Best
 
     rows = np.arange(len(cost))

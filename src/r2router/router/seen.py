@@ -1,4 +1,4 @@
-"""What a cascade is given: a policy as cascades read it, and the answers seen, checked."""
+"""The inputs of a cascade, checked: a policy as `Terms`, and the answers so far."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_SEEN = 64
 
 
 def terms_of(policy: Policy, cost: FloatArray) -> Terms | None:
-    """A policy as cascades read it; None for one of another kind."""
+    """Read a policy as `Terms`; None for a policy of another kind."""
     largest = float(cost[np.isfinite(cost)].max(initial=0.0)) or 1.0
     match policy:
         case Value(usd):
@@ -39,8 +39,8 @@ def terms_of(policy: Policy, cost: FloatArray) -> Terms | None:
 
 
 def check_seen(router: Router, seen: Sequence[Answer]) -> list[int]:
-    """The index of each answer's arm. Raises `QueryError` for anything but an `Answer`, and for an arm that the router
-    does not have.
+    """Return the index of each answer's arm. Raises `QueryError` for anything but an `Answer`, and for an
+    unknown arm.
     """
     if not isinstance(seen, (list, tuple)):
         raise QueryError(f"seen is {type(seen).__name__}; give a list of Answer")
@@ -73,5 +73,5 @@ def check_seen(router: Router, seen: Sequence[Answer]) -> list[int]:
 
 
 def verdict_of(answer: Answer) -> FloatArray:
-    """(1,) the verdict of a check that came with an answer; NaN where there is none."""
+    """Return (1,) the verdict that came with an answer; NaN where there is none."""
     return np.array([read_verdict(answer.check)[0]])

@@ -1,4 +1,4 @@
-"""The steps of a cascade: ask an arm, look at its answer, accept it or go on. What `Router` does with answers."""
+"""The steps of a cascade: ask an arm, look at its answer, accept it or ask another."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """One question under one policy, with all that does not change while answers come in.
+    """One question under one policy, with everything that does not change while answers come in.
 
-    cost: (arms,) expected US dollars, infinite where an arm may not be asked.
+    cost: (arms,) expected US dollars, infinite where an arm must not be asked.
     terms: None for a policy that cascades do not know.
-    given_steps: the most arms, where the caller says so.
-    resumes: which arms go on from answers of others; None where none do.
+    given_steps: the maximum number of arms, where the caller sets one.
+    resumes: which arms can continue answers; None where none can.
     """
 
     router: Router
@@ -60,7 +60,7 @@ class Question:
         exclude: Iterable[str] = (),
         max_steps: int | None = None,
     ) -> Question:
-        """Raises `QueryError` for an empty text, `PolicyError`."""
+        """Prepare a question. Raises `QueryError` for an empty text, `PolicyError`."""
         check_query(text, None)
         policy = router.resolve(policy)
         counts = count_tokens([text])
@@ -80,8 +80,9 @@ class Question:
         policy: Policy | None,
         max_steps: int | None = None,
     ) -> Question:
-        """As `of`, with an embedding (1, dim), a forecast and a mask, (arms,) or (1, arms), of the caller's, who asks
-        every arm afresh.
+        """Prepare a question from the caller's embedding (1, dim), forecast and mask, (arms,) or (1, arms).
+
+        Answers are then not continued.
         """
         if max_steps is not None and (isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1):
             raise PolicyError(f"max_steps is {max_steps!r}; it is a whole number of at least 1")
@@ -93,20 +94,20 @@ class Question:
 
     @property
     def max_steps(self) -> int:
-        """The most arms that are asked."""
+        """The maximum number of arms that are asked."""
         own = self.evidence.plan.max_steps if self.looking and self.evidence is not None else 1
         return own if self.given_steps is None else self.given_steps
 
     @property
     def truth(self) -> bool:
-        """Whether answers are checked, and the check is right."""
+        """Whether every answer is checked and the check is taken as the truth."""
         return self.terms is not None and self.terms.truth
 
     def checked(self) -> Question:
-        """The same question, where a check of the user's own says whether an answer is right: then the cheapest that
-        passes is to win.
+        """The same question where the user's check decides whether an answer is right: the cheapest answer that passes
+        wins.
 
-        A reliability that was learned from a table makes the verdict evidence, and changes nothing here.
+        Where the check's reliability was learned, its verdict is evidence, and nothing changes here.
         """
         if self.truth or self.terms is None or (self.evidence is not None and len(self.evidence.verdict)):
             return self
@@ -116,7 +117,7 @@ class Question:
 
     @property
     def looking(self) -> bool:
-        """Whether answers are looked at at all."""
+        """Whether the cascade looks at answers."""
         return self.evidence is not None and self.evidence.plan.active
 
     def step(self, seen: Sequence[Answer]) -> Step:
@@ -135,7 +136,7 @@ class Question:
         return self._accept(beliefs, paid) or self._next(beliefs, arms, paid)
 
     def believe(self, seen: Sequence[Answer], arms: Sequence[int]) -> Beliefs:
-        """What is believed with these answers."""
+        """Return the probabilities after these answers."""
         evidence = self.evidence or Evidence.empty(self.router.arms, self.x.shape[1])
         beliefs = Beliefs.of(evidence, self.forecast.quality, max(len(seen), 1), WORDS)
         asked, row = question_words(self.text), np.zeros(1, dtype=np.intp)
@@ -157,7 +158,7 @@ class Question:
         return beliefs
 
     def without(self, arm: str) -> Question:
-        """The same question, where an arm must not be asked (again)."""
+        """The same question without an arm."""
         keep = np.array([str(own) != arm for own in self.router.arms])
         usable: BoolArray = keep if self.usable is None else self.usable & keep
         return replace(self, usable=usable, cost=np.where(keep, self.cost, np.inf))
@@ -168,12 +169,12 @@ class Question:
         return bool(np.isfinite(self.cost).any())
 
     def accept_best(self, seen: Sequence[Answer], why: str) -> Step:
-        """Accept the best of these answers, whatever asking on would be worth."""
+        """Accept the best of these answers, whatever another call would be worth."""
         arms = check_seen(self.router, seen)
         return self._accepted(self.believe(seen, arms), self.paid(seen, arms), why)
 
     def paid(self, seen: Sequence[Answer], arms: Sequence[int]) -> float:
-        """US dollars of answers, by the tokens that they have, and the forecast ones where they have none."""
+        """US dollars of answers, by their tokens, or by the forecast tokens where those are not known."""
         return sum((self._paid(answer, arm, seen, arms) for answer, arm in zip(seen, arms, strict=True)), 0.0)
 
     def _paid(self, answer: Answer, arm: int, seen: Sequence[Answer], arms: Sequence[int]) -> float:
@@ -194,8 +195,12 @@ class Question:
         return cost if math.isfinite(cost) else 0.0
 
     def affordable(self, paid: FloatArray | float, asked: BoolArray) -> FloatArray:
-        """(n, arms) expected US dollars of asking each arm where (n,) were paid, and (n, arms) were asked; infinite
-        where it may not be asked, or a cap on the whole leaves no room.
+        """Return (n, arms) expected US dollars of asking each arm.
+
+        paid: (n,) US dollars paid so far.
+        asked: (n, arms) which arms were asked.
+
+        Infinite where an arm must not be asked, or where a cap on all calls leaves too little.
         """
         spent = np.atleast_1d(np.asarray(paid, dtype=np.float64))[:, None]
         cost = np.broadcast_to(self.cost, (len(spent), len(self.cost)))
@@ -206,7 +211,7 @@ class Question:
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _accept(self, beliefs: Beliefs, paid: float) -> Step | None:
-        """The best answer seen, where nothing more may be asked, or is worth it."""
+        """Accept the best answer, where no arm may be asked or none is worth it."""
         count = int((~np.isnan(beliefs.chance[0])).sum())
         if not count:
             return None
@@ -224,7 +229,7 @@ class Question:
         return self._accepted(beliefs, paid, why) if why else None
 
     def _next(self, beliefs: Beliefs, arms: Sequence[int], paid: float) -> Step:
-        """Ask on, or accept because that is worth more."""
+        """Ask another arm, or accept the best answer where that is worth more."""
         row, count = np.zeros(1, dtype=np.intp), len(arms)
         cost = may_ask(beliefs, row, self.affordable(paid, beliefs.asked), None)
         if self.terms is None:
@@ -247,9 +252,7 @@ class Question:
         return self._ask(beliefs, at, (worth, cost), arms, paid)
 
     def _by_policy(self, beliefs: Beliefs, cost: FloatArray, arms: Sequence[int], paid: float) -> Step:
-        """A policy of another kind: it chooses among the arms, of which the one that answered best costs nothing any
-        more.
-        """
+        """Decide by a user's own policy: it chooses among the arms, where the best answer so far costs nothing more."""
         quality, count, asking = beliefs.now.copy(), len(arms), cost
         best = int(np.nan_to_num(beliefs.chance[0], nan=-1.0).argmax()) if count else -1
         had = np.flatnonzero(beliefs.asked[0])
