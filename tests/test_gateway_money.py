@@ -19,7 +19,7 @@ import pytest
 pytest.importorskip("aiohttp", reason="the gateway needs the [serve] extra")
 
 from fake_provider import DONE, Answer, Asked, FakeProvider, as_json, chunk, event
-from gateway_rig import KEY, Rig, asking, rig
+from gateway_rig import KEY, PATHS, Rig, asking, rig
 from r2router.gateway.keys import Keys
 from r2router.gateway.ledger import Ledger, Limits
 
@@ -273,3 +273,118 @@ def test_what_a_provider_bills_above_the_bound_is_counted_and_alarmed(tmp_path: 
         shown = gate.request("GET", "/metrics", **headers)[2].decode()
         over = next(line for line in shown.splitlines() if line.startswith("r2router_over_bound_usd_total{"))
         assert float(over.split()[-1]) == pytest.approx((nanos - reserved) / 1e9)
+
+
+# -- what is set aside ------------------------------------------------------------------------------------------------
+
+DENSE = "~" * 3_000  # a token each, for some tokenizers
+MINE = {"id": "mine", "provider": "fake", "usd_per_million": PRICES, "context": 50_000, "max_output_tokens": 4_000}
+PNG = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
+# what was asked -> (endpoint, fields, input tokens, output tokens): the most that a provider may bill for it
+WORST: dict[str, tuple[str, dict[str, Any], int, int]] = {
+    "dense": ("chat", {"max_tokens": 50}, 3_000, 50),
+    "two caps": ("chat", {"max_tokens": 50, "max_completion_tokens": 400}, 3_000, 400),
+    "no cap": ("chat", {}, 3_000, 4_000),
+    "a cap as 400.0": ("chat", {"max_tokens": 400.0}, 3_000, 400),
+    'a cap as "400"': ("chat", {"max_tokens": "400"}, 3_000, 400),
+    "a cap of another kind": ("chat", {"max_tokens": True}, 3_000, 4_000),
+    "n": ("chat", {"max_tokens": 50, "n": 7}, 3_000, 350),
+    "n as 7.0": ("chat", {"max_tokens": 50, "n": 7.0}, 3_000, 350),
+    'n as "7"': ("chat", {"max_tokens": 50, "n": "7"}, 3_000, 350),
+    "a prediction that is not used": (
+        "chat",
+        {"max_tokens": 50, "prediction": {"type": "content", "content": "x y " * 500}},
+        3_000,
+        1_050,
+    ),
+    "an image elsewhere": (
+        "chat",
+        {
+            "max_tokens": 5,
+            "messages": [
+                {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://example.com/a"}}]}
+            ],
+        },
+        4_800,
+        5,
+    ),
+    "a file elsewhere": (
+        "chat",
+        {
+            "max_tokens": 5,
+            "messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]}],
+        },
+        49_000,
+        5,
+    ),
+    "turns elsewhere": ("responses", {"max_output_tokens": 5, "previous_response_id": "r"}, 49_000, 5),
+    "a conversation elsewhere": ("responses", {"max_output_tokens": 5, "conversation": {"id": "c"}}, 49_000, 5),
+    "a prompt elsewhere": ("responses", {"max_output_tokens": 5, "prompt": {"id": "p"}}, 49_000, 5),
+    "responses": ("responses", {"max_output_tokens": 50}, 3_000, 50),
+    "messages": ("messages", {"max_tokens": 50}, 3_000, 50),
+    "completions": ("/v1/completions", {"prompt": DENSE}, 3_000, 16),
+    "several prompts": ("/v1/completions", {"prompt": [DENSE, DENSE, "x"], "max_tokens": 20, "n": 2}, 6_001, 120),
+    "prompts as tokens": ("/v1/completions", {"prompt": [[1, 2], [3, 4]], "max_tokens": 20, "best_of": 3}, 4, 120),
+    "one prompt as tokens": ("/v1/completions", {"prompt": [1, 2, 3, 4], "max_tokens": 20}, 4, 20),
+    "embeddings": ("/v1/embeddings", {"input": DENSE}, 3_000, 0),
+}
+
+
+@pytest.mark.parametrize("case", WORST)
+def test_what_is_set_aside_is_never_less_than_what_may_be_billed(case: str) -> None:
+    endpoint, fields, given, wrote = WORST[case]
+    names = ("input_tokens", "output_tokens") if endpoint in ("responses", "messages") else (
+        "prompt_tokens",
+        "completion_tokens",
+    )  # fmt: skip
+
+    def provider(asked: Asked) -> Answer:
+        usage = dict(zip(names, (given, wrote), strict=True))
+        if endpoint == "responses":
+            return as_json({"id": "r", "object": "response", "status": "completed", "output": [], "usage": usage})
+        if endpoint == "messages":
+            return as_json({"id": "m", "type": "message", "role": "assistant", "content": [], "usage": usage})
+        text = {"message": {"role": "assistant", "content": "Goethe"}, "text": "Goethe"}
+        return as_json({"id": "c", "choices": [{"index": 0, "finish_reason": "stop", **text}], "usage": usage})
+
+    body = asking(endpoint, DENSE, "mine", **fields) if endpoint in PATHS else {"model": "mine", **fields}
+    how: Any = {"given": {"model": [MINE], "limits": {"attempts": 1}}}
+    with FakeProvider(provider) as fake, rig({"fake": fake}, **how) as gate:
+        status, _, reply = gate.post(endpoint, body)
+        assert status == 200, reply
+        settled = gate.settled()[0]
+    billed = given * 3_000 + wrote * 15_000  # by hand
+    opened = gate.books.opened[0]
+    assert settled.cost == billed <= opened.reserved
+    assert given + wrote <= opened.tokens
+
+
+def test_what_a_search_of_the_provider_reads_is_counted() -> None:
+    """It is not in the request's body: no reason to doubt the report."""
+    usage = {"input_tokens": 49_000, "output_tokens": 5}
+    reply = {"id": "r", "object": "response", "status": "completed", "output": [], "usage": usage}
+    body = asking("responses", model="mine", max_output_tokens=5, tools=[{"type": "web_search"}])
+    how: Any = {"given": {"model": [MINE]}}
+    with FakeProvider(lambda _: as_json(reply)) as fake, rig({"fake": fake}, **how) as gate:
+        assert gate.post("responses", body)[0] == 200
+        assert gate.settled()[0].cost == 49_000 * 3_000 + 5 * 15_000
+
+
+@pytest.mark.parametrize("fields", [{"service_tier": "priority"}, {"service_tier": "fast"}, {"speed": "fast"}])
+def test_a_service_tier_with_prices_of_its_own_has_no_known_price(gate: Rig, fields: dict[str, str]) -> None:
+    """It costs up to six times the usual price: a key with a budget is refused, and nothing is counted too low."""
+    _, secret = Keys(gate.books.where).make("k", Limits(day_nanos=10**12))
+    body = asking("chat", model="gpt-5-mini", max_tokens=5)
+    status, _, reply = gate.post("chat", {**body, **fields}, Authorization=f"Bearer {secret}")
+    assert (status, json.loads(reply)["error"]["code"]) == (402, "price_unknown")
+    usual = gate.post("chat", {**body, "service_tier": "flex"}, Authorization=f"Bearer {secret}")
+    assert usual[0] == 200
+    _, free = Keys(gate.books.where).make("free", Limits())
+    status, headers, _ = gate.post("chat", {**body, **fields}, Authorization=f"Bearer {free}")
+    assert status == 200 and "x-r2router-cost" not in headers
+
+
+@pytest.mark.parametrize("fields", [{"n": 10**18}, {"max_tokens": 10**19}, {"n": 10**9, "max_tokens": 10**9}])
+def test_a_request_beyond_all_numbers_is_refused(gate: Rig, fields: dict[str, int]) -> None:
+    status, _, reply = gate.post("chat", asking("chat", model="gpt-5-mini", **fields))
+    assert (status, json.loads(reply)["error"]["code"]) == (400, "too_large")

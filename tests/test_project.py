@@ -145,6 +145,13 @@ def test_nothing_that_is_loaded_is_run(path: Path) -> None:
     assert not found, "a file that is read must never be able to run code"
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_no_group_in_a_pattern_is_possessive(path: Path) -> None:
+    """Python 3.11.0 to 3.11.4 misread `(...)*+` (https://github.com/python/cpython/issues/106052)."""
+    found = re.findall(r"\)(?:[*+?]|\{[0-9,{}]+\})\+[^+ ]", path.read_text(encoding="utf-8"))
+    assert not found, "make the parts of the group possessive, and not the group"
+
+
 def test_what_runs_in_the_sandbox_is_imported_by_nothing_outside() -> None:
     for path in SOURCES:
         imported = [

@@ -9,18 +9,19 @@ import math
 import msgspec
 
 from r2router.gateway.dialects.dialect import ReplyWatch
-from r2router.gateway.ledger.bound import TokenBounds
+from r2router.gateway.ledger.bound import TokenBounds, output_bound
 from r2router.gateway.ledger.bound import reserve as worst_case
+from r2router.gateway.request import Call
 from r2router.gateway.setting import REPLAY
 from r2router.gateway.step import Plan, PlannedStep, output_ceiling
 from r2router.pool.prices import cost_nanos
 from r2router.types import Prices
-from r2router.upstream.controls import SAFETY_CAP
 from r2router.upstream.usage import Convention, Usage, sum_usage, usage_of
 
 _CHARACTERS_PER_TOKEN = 3.5
 _MARGIN = 1.3  # tokenizers differ by tens of per cent
 _TEMPLATE = 256
+_LONGEST_PROMPT = 2_000_000  # of a model whose context is not known
 _FREE = Prices(0.0, 0.0)
 _CONVENTIONS: dict[str, Convention] = {"gemini": "gemini", "deepseek": "deepseek"}  # others name what they mean
 
@@ -36,9 +37,10 @@ class Bill(msgspec.Struct):
     usage: Usage | None = None
     estimated: bool = False
 
-    def add(self, step: PlannedStep, usage: Usage, *, estimated: bool) -> None:
-        """Count an attempt. A replay costs nothing."""
-        prices = _FREE if step.model.provider == REPLAY else step.model.usd_per_million
+    def add(self, plan: Plan, step: PlannedStep, usage: Usage, *, estimated: bool) -> None:
+        """Count an attempt. A replay costs nothing; at a service tier with prices of its own no price is known."""
+        usual = None if plan.conversation.own_rates else step.model.usd_per_million
+        prices = _FREE if step.model.provider == REPLAY else usual
         self.cost = None if prices is None or self.cost is None else self.cost + cost_nanos(prices, usage)
         self.usage = sum_usage(self.usage, usage)
         self.estimated = self.estimated or estimated
@@ -56,7 +58,10 @@ def usage_from(plan: Plan, step: PlannedStep, watch: ReplyWatch, sent_bytes: int
     at least.
     """
     said = plan.conversation
-    maximum = None if said.images or said.state else sent_bytes
+    unseen = (
+        said.images or said.state or said.elsewhere or "custom_tools" in said.needs
+    )  # the provider's tools read more
+    maximum = None if unseen else sent_bytes
     whole = watch.begun and watch.whole
     convention = step.provider.usage or _CONVENTIONS.get(step.provider.dialect)
     reported, _ = usage_of(watch.usage, step.sent.max_tokens, spoke=whole, sent_bytes=maximum, convention=convention)
@@ -70,34 +75,41 @@ def usage_from(plan: Plan, step: PlannedStep, watch: ReplyWatch, sent_bytes: int
     return msgspec.structs.replace(reported, output=max(reported.output, own.output)), True
 
 
-def reserve(
-    plan: Plan, ceiling: int | None, answers: int, billable: int, *, hourly: bool = False
-) -> tuple[int | None, int]:
+def max_input(call: Call, step: PlannedStep) -> int:
+    """The most tokens that a provider may bill as the input of one attempt.
+
+    No tokenizer makes more tokens than there are bytes. What the body only names (earlier turns, a stored prompt, a
+    file) has no bytes here: then it is what the model can read.
+    """
+    said = call.conversation
+    words = len((step.sent.instruction or "").encode())
+    tokens = len(call.body.data) - said.binary + words + math.ceil(said.max_images * _MARGIN) + _TEMPLATE
+    return max(tokens, step.model.context or _LONGEST_PROMPT) if said.elsewhere else tokens
+
+
+def reserve(plan: Plan, call: Call, billable: int, *, hourly: bool = False) -> tuple[int | None, int]:
     """(nano-dollars, tokens) of the worst case: the most expensive of the steps, as often as attempts may be billed.
 
-    ceiling: the caller's cap on output.
-    answers: how many are asked for.
-    billable: attempts.
-    hourly: what is written to a cache may be kept for an hour. None where a price is not known.
+    billable: attempts. hourly: what is written to a cache may be kept for an hour. None where a price is not known.
     """
-    given = math.ceil(plan.input_tokens * _MARGIN) + _TEMPLATE
     costs, again = list[int](), list[int]()
     tokens = 0
     for step in plan.steps if plan.looks is None else plan.looks.steps:
-        cap = step.sent.max_tokens if step.sent.max_tokens is not None else ceiling
-        if cap is None:
-            cap = step.model.max_output_tokens or SAFETY_CAP
+        given = max_input(call, step)
+        cap = call.ceilings.largest if step.sent.max_tokens is None else step.sent.max_tokens
+        cap = output_bound(step.model, cap) + call.ceilings.beside
         facts = TokenBounds(
-            input_tokens=given, output_tokens=cap, n=max(1, answers), cache_writes="1h" if hourly else "5m"
+            input_tokens=given, output_tokens=cap, n=call.ceilings.answers, cache_writes="1h" if hourly else "5m"
         )
         tokens = max(tokens, facts.tokens)
-        if step.model.usd_per_million is None:
-            return None, tokens
         if step.model.provider == REPLAY:
             return 0, tokens
+        if step.model.usd_per_million is None or call.conversation.own_rates:
+            return None, tokens
         costs.append(worst_case(facts, step.model.usd_per_million))
         if plan.cut != "return":  # one more call, which may begin with the answer so far
-            more = msgspec.structs.replace(facts, input_tokens=given + cap, output_tokens=output_ceiling(step, ceiling))
+            longer = output_ceiling(step, call.ceilings.max_tokens)
+            more = msgspec.structs.replace(facts, input_tokens=given + cap, output_tokens=longer)
             again.append(worst_case(more, step.model.usd_per_million))
             tokens = max(tokens, facts.tokens + more.tokens)
     costs.sort(reverse=True)

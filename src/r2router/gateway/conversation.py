@@ -25,6 +25,8 @@ _KEPT = 32_768  # characters of a turn that are looked at
 _PART = 1_200  # characters of each of two turns: the encoder reads some hundred tokens, and must see both
 _URL_IMAGE_TOKENS = 1_600
 _MAX_IMAGE_TOKENS = 4_800
+_BASE64_PER_AUDIO_TOKEN = 1_000  # compressed speech: about 10 tokens and 10,000 characters per second
+_MIN_BASE64_PER_AUDIO_TOKEN = 25  # of the slowest speech codecs
 _IMAGE_HEAD = 87_384  # base64 characters: the first 64 KiB
 
 
@@ -37,9 +39,12 @@ class Conversation:
     loop: whether the last item is the output of a tool, so that an answer is under way.
     state: what of a provider's own the conversation carries (`signature`, `encrypted`, `previous`, ...).
     errors: outputs of tools that ended the conversation with one and the same error, in a row.
-    images: tokens of images and files, by their headers.
-    binary: bytes of the body that these take.
-    turns: its items.
+    images: tokens of images and files, by their headers; an estimate where they are not in the body.
+    max_images: the most tokens that they may be billed as.
+    binary: bytes of the body that images and files take.
+    elsewhere: whether the model reads what is not in the body: earlier turns, a stored prompt, a file by its name.
+    turns: the number of its items.
+    own_rates: whether a service tier with prices of its own is asked for.
     """
 
     def __init__(self) -> None:
@@ -48,7 +53,8 @@ class Conversation:
         self.state: set[str] = set()
         self.loop = False
         self.errors = 0
-        self.images = self.binary = self.turns = 0
+        self.images = self.max_images = self.binary = self.turns = 0
+        self.elsewhere = self.own_rates = False
         self._error = b""
 
     @property
@@ -93,16 +99,29 @@ class Conversation:
         text = source if isinstance(source, str) else ""
         if text.startswith("http") or not text:
             self.images += _URL_IMAGE_TOKENS
+            self.max_images += _MAX_IMAGE_TOKENS
             return
         self.binary += len(text)
-        self.images += image_tokens(text.partition(",")[2] if text.startswith("data:") else text)
+        tokens = image_tokens(text.partition(",")[2] if text.startswith("data:") else text)
+        self.images += tokens
+        self.max_images += tokens
 
     def file(self, data: Any) -> None:
-        """A document; its tokens are bounded by its size."""
+        """A document: its data, or anything else for one that lies elsewhere."""
         self.needs.add("files")
         size = len(data) if isinstance(data, str) and not data.startswith("http") else 0
+        self.elsewhere = self.elsewhere or not size
         self.binary += size
         self.images += max(1_500, size // 16)
+        self.max_images += max(1_500, size)  # what is packed in it may be read as more text than it seems
+
+    def audio(self, data: Any) -> None:
+        """Speech, as base64."""
+        self.needs.add("audio")
+        size = len(data) if isinstance(data, str) else 0
+        self.binary += size
+        self.images += size // _BASE64_PER_AUDIO_TOKEN
+        self.max_images += size // _MIN_BASE64_PER_AUDIO_TOKEN
 
 
 def image_tokens(base64_text: str) -> int:
@@ -193,11 +212,17 @@ def dicts(value: Any) -> list[dict[str, Any]]:
 class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller allows at most; None: nothing said.
 
-    max_tokens: of output, thinking included where the format has it so.
+    max_tokens: of output, thinking included where the format has it so; the smallest of several caps.
+    largest: the largest of them: which one counts is the provider's choice.
     effort: its name.
     thinking: tokens; 0 switches it off.
+    answers: how many are asked for, each as long as the cap allows.
+    beside: tokens that each may be billed as output beyond its cap.
     """
 
     max_tokens: int | None = None
+    largest: int | None = None
     effort: str | None = None
     thinking: int | None = None
+    answers: int = 1
+    beside: int = 0

@@ -98,6 +98,6 @@ class GatewayCascade:
     def _answer(self, step: PlannedStep, held: BegunReply) -> Answer:
         watch, bill = held.tap.watch, Bill()
         usage, estimated = usage_from(self._plan, step, watch, held.sent_bytes)
-        bill.add(step, usage, estimated=estimated)
+        bill.add(self._plan, step, usage, estimated=estimated)
         usd = None if bill.cost is None else bill.cost / 1e9
         return Answer(step.arm, watch.words, float(usage.output), float(usage.input), watch.finish, usd=usd)

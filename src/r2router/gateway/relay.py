@@ -31,6 +31,8 @@ from r2router.upstream.usage import Usage
 
 _STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
+_COUNTABLE = 2**60  # nano-dollars or tokens: what the ledger's columns of 64 bits hold, with room for their sums
+
 
 @dataclass
 class RequestSummary:
@@ -171,7 +173,7 @@ class Relay:
             both = Bill()
             for of, tap, sent in ((step, held.tap, held.sent_bytes), (again, found.tap, found.sent_bytes)):
                 usage, estimated = usage_from(self.plan, of, tap.watch, sent)
-                both.add(of, usage, estimated=estimated)
+                both.add(self.plan, of, usage, estimated=estimated)
             found.first = joined(held.first, found, both.usage or Usage(0, 0))
         except (NotJson, IndexError):
             self._bill(again, found.tap, found.sent_bytes)
@@ -267,7 +269,7 @@ class Relay:
             if held.done and not self.out.started and not tap.streamed:
                 usage, estimated = usage_from(self.plan, step, tap.watch, held.sent_bytes)
                 cost = Bill()
-                cost.add(step, usage, estimated=estimated)
+                cost.add(self.plan, step, usage, estimated=estimated)
                 await self._wait_for_row()
                 await self.out.whole(
                     held.exchange.status, headers + cost_headers(cost, self.told.bill) + given, held.first
@@ -356,10 +358,11 @@ class Relay:
 
     def _opened(self, key: str | None, session: str) -> Opened:
         plan, call = self.plan, self.call
-        many = call.body.get("n")
         hourly = any(b'"1h"' in (call.body.raw(name) or b"") for name in ("system", "messages", "tools"))
-        answers = many if type(many) is int else 1
-        worst, tokens = reserve(plan, call.ceilings.max_tokens, answers, self._bounds.attempts, hourly=hourly)
+        worst, tokens = reserve(plan, call, self._bounds.attempts, hourly=hourly)
+        if max(worst or 0, tokens) > _COUNTABLE:
+            words = "n or max_tokens is beyond what can be counted: lower it"
+            raise Refused(words, status=400, code="too_large", retry=False)
         decision = plan.decision
         return Opened(
             id=self.incoming.id,
@@ -383,7 +386,7 @@ class Relay:
 
     def _bill(self, step: PlannedStep, tap: Tap, sent_bytes: int) -> None:
         usage, estimated = usage_from(self.plan, step, tap.watch, sent_bytes)
-        self.told.bill.add(step, usage, estimated=estimated)
+        self.told.bill.add(self.plan, step, usage, estimated=estimated)
         tap.span.used(usage, tap.watch.model, tap.watch.finish)
         if tap.watch.error is not None or not tap.watch.whole:
             tap.span.failed("broken_off")

@@ -13,6 +13,9 @@ from r2router.gateway.conversation import Ceilings, Conversation
 from r2router.gateway.dialects.dialect import Dialect
 from r2router.gateway.splice import Members, NotJson
 
+_USUAL = (None, "auto", "default", "standard", "standard_only", "flex", "batch")
+"""Service tiers and speeds that cost no more than the usual price. Others (`priority`, `fast`) have prices of their own."""
+
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body object `r2router`: what this one request wants. The provider never sees it.
@@ -58,7 +61,9 @@ def read_call(dialect: Dialect, data: bytes, default: str) -> Call:
         body.remove("r2router")
         model, stream = _model_of(asked, default), _stream_of(body)
         options = Wanted() if wanted is None else msgspec.json.decode(wanted, type=Wanted)
-        return Call(dialect, body, model, options, stream, dialect.read(body), dialect.ceilings(body))
+        said = dialect.read(body)
+        said.own_rates = body.get("speed") not in _USUAL or body.get("service_tier") not in _USUAL
+        return Call(dialect, body, model, options, stream, said, dialect.ceilings(body))
     except Refused:
         raise
     except UnicodeDecodeError as error:

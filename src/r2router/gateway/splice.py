@@ -15,7 +15,7 @@ import msgspec
 from r2router.upstream.content import decoded
 
 _SPACE = b" \t\r\n"
-_MEMBER = re.compile(rb'[ \t\r\n]*[{,][ \t\r\n]*("(?:[^"\\]|\\.)*+")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
+_MEMBER = re.compile(rb'[ \t\r\n]*[{,][ \t\r\n]*("[^"\\]*+(?:\\.[^"\\]*+)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _ITEM = re.compile(rb"[ \t\r\n]*[\[,][ \t\r\n]*")
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _array = msgspec.json.Decoder(list[msgspec.Raw])

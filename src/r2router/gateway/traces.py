@@ -102,8 +102,9 @@ class NoTracer:
 
 
 class _RecordedSpan:
-    def __init__(self, span: Any, own: str, error: Any) -> None:
-        self.span, self._own, self._error = span, own, error
+    def __init__(self, span: Any, error: Any) -> None:
+        self.span = span
+        self._error = error
 
     def say(self, **told: Any) -> None:
         for name, value in told.items():
@@ -156,25 +157,29 @@ class OpenTelemetry:
             kind=self._trace.SpanKind.SERVER,
             attributes=given | {"r2router.endpoint": endpoint},
         )
-        return _RecordedSpan(span, endpoint, self._trace.StatusCode.ERROR)
+        return _RecordedSpan(span, self._trace.StatusCode.ERROR)
 
     def attempt(self, parent: Span, step: PlannedStep, *, stream: bool) -> Span:
         model, sent = step.model.upstream or step.model.id, step.sent
         operation = _OPERATIONS[step.speaks]
         _, host, port = origin(step.provider.base_url)
         given: dict[str, Any] = {
-            "gen_ai.operation.name": operation, "gen_ai.provider.name": _PROVIDERS.get(step.model.provider,
-            step.model.provider),
-            "gen_ai.request.model": model, "server.address": host, "server.port": port, "r2router.arm": step.arm,
-            "r2router.endpoint": step.speaks, "r2router.stream": stream,
-        }  # fmt: skip
+            "gen_ai.operation.name": operation,
+            "gen_ai.provider.name": _PROVIDERS.get(step.model.provider, step.model.provider),
+            "gen_ai.request.model": model,
+            "server.address": host,
+            "server.port": port,
+            "r2router.arm": step.arm,
+            "r2router.endpoint": step.speaks,
+            "r2router.stream": stream,
+        }
         if sent.max_tokens is not None:
             given["gen_ai.request.max_tokens"] = sent.max_tokens
         context = self._trace.set_span_in_context(parent.span) if isinstance(parent, _RecordedSpan) else None
         span = self._tracer.start_span(
             f"{operation} {model}", context=context, kind=self._trace.SpanKind.CLIENT, attributes=given
         )
-        return _RecordedSpan(span, step.speaks, self._trace.StatusCode.ERROR)
+        return _RecordedSpan(span, self._trace.StatusCode.ERROR)
 
     def close(self) -> None:
         self._provider.shutdown()

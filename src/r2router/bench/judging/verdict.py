@@ -86,9 +86,9 @@ def _strict(reply: str) -> Pairs | None:
     return found if isinstance(found, _Pairs) and not reply[end:].strip() else None
 
 
-_SPACE = re.compile(r"(?:\s++|//[^\n]*+|\#[^\n]*+|/\*(?:[^*]++|\*(?!/))*+\*/)*+")
+_SPACE = re.compile(r"(?:\s++|//[^\n]*+|\#[^\n]*+|/\*[^*]*+\*++(?:[^/*][^*]*+\*++)*/)*")
 _STRING = re.compile(
-    r"""  "([^"\\]*+(?:\\.[^"\\]*+)*+)"  |  '([^'\\]*+(?:\\.[^'\\]*+)*+)'  |  \u201c([^\u201c\u201d]*+)\u201d  """,
+    r"""  "([^"\\]*+(?:\\.[^"\\]*+)*)"  |  '([^'\\]*+(?:\\.[^'\\]*+)*)'  |  \u201c([^\u201c\u201d]*+)\u201d  """,
     re.VERBOSE | re.DOTALL,
 )
 _WORD = re.compile(r"[-+\w.]{1,40}")

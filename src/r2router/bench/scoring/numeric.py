@@ -276,7 +276,7 @@ def _with_unit(text: str, found: Computed, *, opened: bool) -> tuple[ParsedNumbe
 
 _ONLY_WORDS = re.compile(r"[^\d\\+*/=<>|^\[\]{}(]*")
 _WORDS_BEFORE = re.compile(
-    rf"(?:[^\W\d]{{2,}}+[.:]?|[#$\u20ac\u00a3\u00a5\u20b9{_WORD_MARK}*_\"'(]|\s|\b[aI]\b|-(?=[ $]))*+"
+    rf"(?:[^\W\d]{{2,}}+[.:]?|[#$\u20ac\u00a3\u00a5\u20b9{_WORD_MARK}*\"'(]|_(?![^\W\d])|\s|\b[aI]\b|-(?=[ $]))*"
 )
 _EXPONENT = re.compile(rf"(?<=[a-zA-Z{_WORD_MARK}])\s?\^\s?\{{?-?\d\}}?|[\u00b2\u00b3]|/(?=[a-z\ue000 ])")
 

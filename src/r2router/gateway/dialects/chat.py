@@ -8,7 +8,7 @@ import msgspec
 
 from r2router.errors import Refused
 from r2router.gateway.conversation import Ceilings, Conversation, dicts, texts_of
-from r2router.gateway.dialects.dialect import Dialect, ReplyWatch, Speaks, append_words, count, minimum
+from r2router.gateway.dialects.dialect import Dialect, ReplyWatch, Speaks, append_words, count, maximum, minimum
 from r2router.gateway.error_bodies import openai_error
 from r2router.gateway.splice import Items, Members
 from r2router.types import Enforcement, Provider
@@ -114,10 +114,14 @@ class Chat(Dialect):
                 for v in (reasoning.get("max_tokens"), thinking.get("budget_tokens"), body.get("thinking_budget"))
             )
         )
+        caps = count(body.get("max_tokens")), count(body.get("max_completion_tokens"))
         return Ceilings(
-            max_tokens=minimum(count(body.get("max_tokens")), count(body.get("max_completion_tokens"))),
+            max_tokens=minimum(*caps),
+            largest=maximum(*caps),
             effort=effort if isinstance(effort, str) else None,
             thinking=0 if off else allowed,
+            answers=max(1, count(body.get("n")) or 0),
+            beside=len(body.raw("prediction") or b""),  # what of it is not used is billed as output
         )
 
     def enforce(self, body: Members, sent: Enforcement, provider: Provider) -> None:
@@ -190,9 +194,8 @@ def _read_parts(found: Conversation, content: Any) -> None:
                 inner = part.get("image_url")
                 found.image(inner.get("url") if isinstance(inner, dict) else inner)
             case "input_audio":
-                found.needs.add("audio")
                 inner = part.get("input_audio")
-                found.binary += len(str(inner.get("data"))) if isinstance(inner, dict) else 0
+                found.audio(inner.get("data") if isinstance(inner, dict) else None)
             case "file":
                 inner = part.get("file")
                 found.file(inner.get("file_data") if isinstance(inner, dict) else None)
@@ -219,8 +222,7 @@ def _read_needs(found: Conversation, body: Members) -> None:
         found.needs.add("json")
     if body.get("logprobs") or body.get("top_logprobs"):
         found.needs.add("logprobs")
-    many = body.get("n")
-    if type(many) is int and many > 1:
+    if (count(body.get("n")) or 0) > 1:
         found.needs.add("n")
     if isinstance(body.get("audio"), dict):
         found.needs.add("audio")

@@ -168,11 +168,22 @@ def append_words(body: Members, key: str, words: str, *, role: str, kind: str) -
         return
 
 
+_DIGITS = 20
+
+
 def count(value: Any) -> int | None:
-    """A number of tokens that a caller gave; None for anything else."""
+    """A whole number that a caller gave; None for anything else. Some providers also take it as `3.0` or `"3"`."""
+    digits = isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= _DIGITS
+    if digits or (isinstance(value, float) and value.is_integer()):
+        value = int(value)
     return value if type(value) is int and value >= 0 else None
 
 
 def minimum(*values: int | None) -> int | None:
     """The smallest of those that are given."""
     return min((v for v in values if v is not None), default=None)
+
+
+def maximum(*values: int | None) -> int | None:
+    """The largest of those that are given."""
+    return max((v for v in values if v is not None), default=None)

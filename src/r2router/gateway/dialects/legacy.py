@@ -8,9 +8,11 @@ import msgspec
 
 from r2router.gateway.conversation import Ceilings, Conversation
 from r2router.gateway.dialects.chat import Chat, ChatWatch
-from r2router.gateway.dialects.dialect import ReplyWatch, Speaks
+from r2router.gateway.dialects.dialect import ReplyWatch, Speaks, count
 from r2router.gateway.splice import Members
 from r2router.types import Enforcement, Provider
+
+_DEFAULT_CAP = 16  # what their documentation has for none
 
 
 class Completions(Chat):
@@ -33,7 +35,13 @@ class Completions(Chat):
         return found
 
     def ceilings(self, body: Members) -> Ceilings:
-        return Ceilings(max_tokens=Chat.ceilings(self, body).max_tokens or 16)  # what their documentation has for none
+        said, prompt = Chat.ceilings(self, body), body.get("prompt")
+        many = isinstance(prompt, list) and prompt and not isinstance(prompt[0], int)  # texts, or lists of tokens
+        return Ceilings(
+            max_tokens=said.max_tokens or _DEFAULT_CAP,
+            largest=said.largest or _DEFAULT_CAP,
+            answers=max(said.answers, count(body.get("best_of")) or 0) * (len(prompt) if many else 1),
+        )
 
     def enforce(self, body: Members, sent: Enforcement, provider: Provider) -> None:
         """Nothing: no budget was ever collected here."""
@@ -75,7 +83,7 @@ class Embeddings(Completions):
         return Conversation()
 
     def ceilings(self, body: Members) -> Ceilings:
-        return Ceilings(max_tokens=0)
+        return Ceilings(max_tokens=0, largest=0)
 
     def watch(self) -> ReplyWatch:
         return EmbeddingsWatch()

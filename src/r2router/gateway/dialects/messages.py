@@ -149,8 +149,10 @@ class Messages(Dialect):
         thinking, config = body.get("thinking"), body.get("output_config")
         thinking = thinking if isinstance(thinking, dict) else {}
         effort = config.get("effort") if isinstance(config, dict) else None
+        cap = count(body.get("max_tokens"))
         return Ceilings(
-            max_tokens=count(body.get("max_tokens")),
+            max_tokens=cap,
+            largest=cap,
             effort=effort if isinstance(effort, str) else None,
             thinking=0 if thinking.get("type") == "disabled" else count(thinking.get("budget_tokens")),
         )

@@ -99,6 +99,8 @@ class Responses(Dialect):
         for key in ("previous_response_id", "conversation"):
             if body.get(key):
                 found.state.add("previous")
+                found.elsewhere = True
+        found.elsewhere = found.elsewhere or bool(body.get("prompt"))
         tools = dicts(body.get("tools"))
         if tools:
             found.needs.add("tools")
@@ -117,8 +119,10 @@ class Responses(Dialect):
     def ceilings(self, body: Members) -> Ceilings:
         reasoning = body.get("reasoning")
         effort = reasoning.get("effort") if isinstance(reasoning, dict) else None
+        cap = count(body.get("max_output_tokens"))
         return Ceilings(
-            max_tokens=count(body.get("max_output_tokens")),
+            max_tokens=cap,
+            largest=cap,
             effort=effort if isinstance(effort, str) else None,
             thinking=0 if effort == "none" else None,
         )
@@ -191,6 +195,7 @@ def _read_item(found: Conversation, item: dict[str, Any]) -> None:
         return
     if kind == "item_reference":
         found.state.add("previous")
+        found.elsewhere = True
     elif kind in _TOOL_OUTPUTS:
         found.tool_output(item.get("output"))
     elif kind != "message" or role == "assistant":
@@ -206,4 +211,5 @@ def _read_item(found: Conversation, item: dict[str, Any]) -> None:
             elif part.get("type") == "input_file":
                 found.file(part.get("file_data"))
             elif part.get("type") == "input_audio":
-                found.needs.add("audio")
+                inner = part.get("input_audio")
+                found.audio(inner.get("data") if isinstance(inner, dict) else None)

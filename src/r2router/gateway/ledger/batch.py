@@ -115,8 +115,8 @@ class Batch:
         who = "this gateway" if opened.key is None else f"key {opened.key}"
         if opened.reserved is None and limits.budgeted and not shadow:
             words = (
-                f"the price of {opened.arm} is not known, and {who} has a limit in dollars: give its price, or ask"
-                " another model"
+                f"the price of {opened.arm} is not known (of the model, or at the service tier that is asked for), and"
+                f" {who} has a limit in dollars: give its price, or ask for another model or tier"
             )
             raise OverBudget(words, code="price_unknown")
         period = Period.at(opened.time, self._zone)
