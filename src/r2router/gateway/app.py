@@ -1,5 +1,6 @@
-"""The ASGI application: which path does what. It has no framework under it: a relay must see disconnects, and cost
-little.
+"""The gateway as an ASGI application: which path does what.
+
+It uses no web framework: a relay must notice disconnects at once, and add little time.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ _BY_PATH = {f"/v1{dialect.path}": dialect for dialect in DIALECTS}
 
 
 class Gateway:
-    """An application for any ASGI server. setting: replaced at once by `reload`."""
+    """An ASGI application.
+
+    setting: the configuration in use; `reload` replaces it at once.
+    """
 
     def __init__(
         self,
@@ -80,7 +84,7 @@ class Gateway:
         return self.planner.setting
 
     def reload(self, setting: Setting) -> None:
-        """Plan what comes from now on under another setting; what is under way ends under the one it began with."""
+        """Use another setting for new requests; running requests finish under the one they began with."""
         old = self.planner
         same = old.router.encoder == setting.router.encoder
         self.planner = Planner(setting, old.vectors if same else None, self.targets)
@@ -150,10 +154,9 @@ class Gateway:
         raise Refused(f"there is no {method} {path[:200]}", status=404, code="not_found")
 
     async def _authorise(self, incoming: Incoming) -> Key | None:
-        """The key of the ledger that the request came with; None for the gateway's own, and on this machine where there
-        is none.
+        """Return the ledger's key that the request came with.
 
-        Raises a `Refused`.
+        None for the gateway's own key, and for local requests where no key is configured. Raises a `Refused`.
         """
         name, secret = self.setting.config.server.key, secret_of(incoming)
         if self.keys is not None and secret.startswith(PREFIX):
@@ -234,7 +237,7 @@ class Gateway:
             span.end()
 
     def _paced(self, relay: Relay) -> None:
-        """Decide from now on by what this request has cost its preset."""
+        """Update the preset's spend target with what this request cost."""
         name, begun, cost, charge = relay.plan.preset, relay.plan.pace, relay.told.bill.cost, relay.charge
         if charge is not None and charge.over:
             self.metrics.over.labels(relay.told.served or relay.plan.steps[0].arm).inc(charge.over / 1e9)
@@ -246,7 +249,10 @@ class Gateway:
             self.targets.spent(name, begun, cost / 1e9)
 
     def _tell_refused(self, incoming: Incoming, dialect: Dialect, asked: str | None, status: int, took: float) -> None:
-        """Of a request that no arm was asked for. status: 0 where the client left."""
+        """Report a request for which no arm was asked.
+
+        status: of the response; 0 where the client left.
+        """
         if status:
             self.metrics.errors.labels(dialect.name, status).inc()
         state = "refused" if status else "cancelled"
@@ -317,9 +323,7 @@ class Gateway:
         await out.whole(200, [_JSON], msgspec.json.encode(found))
 
     async def _route(self, incoming: Incoming, out: Outgoing) -> None:
-        """Decide only: any of the three formats, as its list of messages, items or its system prompt tells; or a plain
-        `text`.
-        """
+        """Decide without asking. Takes a body of any of the three formats, or a plain `text`."""
         data = await incoming.body(self.setting.config.limits)
         dialect, data = _format_of(data)
         call = read_call(dialect, data, self.setting.config.server.default)
@@ -344,7 +348,7 @@ class Gateway:
         await out.whole(refused.status, headers, dialect.error(refused, incoming.id))
 
     async def drain(self, seconds: float) -> bool:
-        """Take nothing new, and wait for what is under way; whether all of it ended in time."""
+        """Accept no new requests and wait for running ones. Returns whether all of them ended in time."""
         self.draining = True
         if not self.active:
             return True
@@ -356,7 +360,7 @@ class Gateway:
         return True
 
     async def close(self) -> None:
-        """Close connections and threads."""
+        """Close all connections and threads."""
         await self._network.close()
         self.planner.close()
         await asyncio.to_thread(self.tracer.close)
@@ -385,7 +389,7 @@ def _trace(span: Span, relay: Relay) -> None:
 
 
 def _format_of(data: bytes) -> tuple[Dialect, bytes]:
-    """Which wire format a body for `/v1/route` has; one with a `text` becomes a chat."""
+    """Tell the wire format of a body for `/v1/route`; a body with `text` becomes a chat."""
     chat, responses, messages = DIALECTS[:3]
     try:
         body = msgspec.json.decode(data, type=dict[str, msgspec.Raw])

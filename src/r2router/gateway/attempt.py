@@ -1,4 +1,4 @@
-"""One attempt: ask one arm, and hold its reply until it is known whether it is one."""
+"""One attempt: ask one arm, and hold its reply back until it is known whether it is an answer or an error."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _MAX_ERROR = 1 << 20
 
 @dataclass
 class BegunReply:
-    """A reply that has begun, and goes to the client from here on.
+    """A reply that has begun; from here on it goes to the client.
 
-    first: what is to be sent of it.
-    done: whether that is all of it.
+    first: the bytes to send first.
+    done: whether these are all of it.
     """
 
     exchange: Exchange
@@ -42,8 +42,9 @@ class BegunReply:
 
 @dataclass
 class WholeReply:
-    """A reply of which all came, as `held.first`. fits: false where it is too long to be kept, so that the rest is
-    still to come.
+    """A reply that has arrived completely, in `held.first`.
+
+    fits: false where it is too long to be kept, so that the rest is still to come.
     """
 
     held: BegunReply
@@ -52,13 +53,15 @@ class WholeReply:
 
 @dataclass
 class FailedAttempt:
-    """An attempt that gave nothing.
+    """An attempt that gave no answer.
 
-    status: of HTTP, or of ours where none came.
-    body, headers: the provider's, empty where none came.
-    words: the provider's own, for the client alone.
+    status: the HTTP status, or one of ours where none came.
+    body, headers: the provider's; empty where none came.
+    wait: seconds that the provider asks to wait; None where it asks for none.
     maybe_billed: whether the provider may bill for it.
-    ours: whether a key or an account of ours is the cause.
+    ours: whether our key or our account is the cause.
+    whole_provider: whether all models of the provider are affected.
+    words: the provider's message, for the client alone.
     """
 
     action: Action
@@ -91,8 +94,8 @@ class Attempts:
     async def make(self, step: PlannedStep, deadline: float, *, usage: bool) -> BegunReply | FailedAttempt:
         """Ask the arm of a step.
 
-        deadline: of the loop's clock, for the first byte.
-        usage: whether a stream is to report its own.
+        deadline: for the first byte, by the loop's clock.
+        usage: whether a stream should report token counts.
         """
         span = self.trace(step)
         try:
@@ -141,7 +144,7 @@ class Attempts:
             raise
 
     async def whole(self, step: PlannedStep, deadline: float) -> WholeReply | FailedAttempt:
-        """As `make`, with all of the reply before anything of it goes to the client."""
+        """Ask the arm of a step and read its whole reply before anything goes to the client."""
         found = await self.make(step, deadline, usage=True)
         if isinstance(found, FailedAttempt) and found.action == "plain":
             found = await self.make(step, deadline, usage=False)
@@ -267,7 +270,7 @@ class Attempts:
         asked_usage: bool,
         sent_bytes: int,
     ) -> FailedAttempt:
-        """An error that a provider reports with a status that says all is well."""
+        """Read an error that a provider reports under a successful status."""
         with suppress(BrokenOff, TimeoutError):  # the rest of it, so that it goes on whole
             async with asyncio.timeout(1.0):
                 async for chunk in chunks:

@@ -1,5 +1,6 @@
-"""What a request cost: the provider's report, or our own count where it made none. Never zero for what may have been
-billed.
+"""What a request cost: by the provider's report, or by our own count where there is none.
+
+What may have been billed never counts as zero.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ _CONVENTIONS: dict[str, Convention] = {"gemini": "gemini", "deepseek": "deepseek
 
 
 class Bill(msgspec.Struct):
-    """What all attempts of a request came to.
+    """The cost of all attempts of a request.
 
     cost: nano-dollars; None where a price is not known.
-    estimated: partly by our own count.
+    estimated: whether any part comes from our own count.
     """
 
     cost: int | None = 0
@@ -38,7 +39,7 @@ class Bill(msgspec.Struct):
     estimated: bool = False
 
     def add(self, plan: Plan, step: PlannedStep, usage: Usage, *, estimated: bool) -> None:
-        """Count an attempt. A replay costs nothing; at a service tier with prices of its own no price is known."""
+        """Add an attempt. A replay costs nothing."""
         usual = None if plan.conversation.own_rates else step.model.usd_per_million
         prices = _FREE if step.model.provider == REPLAY else usual
         self.cost = None if prices is None or self.cost is None else self.cost + cost_nanos(prices, usage)
@@ -47,15 +48,16 @@ class Bill(msgspec.Struct):
 
 
 def nanos(usd: float) -> int:
-    """US dollars in nano-dollars, the nearest."""
+    """Convert US dollars to the nearest whole nano-dollars."""
     return round(usd * 1e9)
 
 
 def usage_from(plan: Plan, step: PlannedStep, watch: ReplyWatch, sent_bytes: int) -> tuple[Usage, bool]:
-    """(tokens of a call, whether they are our own count).
+    """Return (tokens of a call, whether they are our own count).
 
-    sent_bytes: of the request. A report that cannot be true is none; one of an answer that broke off counts what it has
-    at least.
+    sent_bytes: size of the request.
+
+    An impossible report is ignored. A report of an answer that broke off counts at least what was received.
     """
     said = plan.conversation
     unseen = (
@@ -117,7 +119,7 @@ def reserve(plan: Plan, call: Call, billable: int, *, hourly: bool = False) -> t
 
 
 def cost_headers(bill: Bill, before: Bill) -> list[tuple[bytes, bytes]]:
-    """The headers that say what a request cost, with what was asked before; none where that is not known."""
+    """Make the headers with the cost of a request and of the calls before; none where it is not known."""
     if bill.cost is None or before.cost is None:
         return []
     source = b"estimate" if bill.estimated or before.estimated else b"usage"

@@ -1,4 +1,4 @@
-"""What the request path asks of a ledger; and one that keeps nothing."""
+"""What the request path needs of a ledger; and a stand-in that keeps nothing."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from r2router.gateway.ledger import Opened, Settled, Ticket
 
 
 class Books(Protocol):
-    """Where requests are written down: `Ledger` is one."""
+    """A record of requests; `Ledger` is one."""
 
     async def open(self, opened: Opened) -> Ticket:
-        """Before anything is sent upstream. Raises a `Refused`."""
+        """Record a request before anything is sent upstream. Raises a `Refused`."""
         ...
 
     async def settle(self, ticket: Ticket, settled: Settled) -> Any:
-        """When it is over, once."""
+        """Record the end of a request, once."""
         ...
 
 
 class NoBooks:
-    """Keeps nothing, and so holds no limit."""
+    """Keeps nothing, so no limit can hold."""
 
     async def open(self, opened: Opened) -> Ticket:
         return Ticket(opened.id, opened, recorded=False)

@@ -1,4 +1,4 @@
-"""Whose length settings count: the arm's, under what the caller allows at most."""
+"""Which length settings apply: the arm's, limited by the caller's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ANTHROPIC_MIN = 1_024  # tokens of thinking that it takes at least
 def under(
     sent: Enforcement, caller: Ceilings, levels: tuple[str, ...], room: int, dialect: Dialect
 ) -> tuple[Enforcement, Source]:
-    """The arm's budget with the caller's values as ceilings, and whose settings those are.
+    """Return the arm's budget limited by the caller's values, and whose settings those are.
 
     levels: the efforts that the arm's model takes.
     room: tokens for the answer beside thinking.
@@ -39,10 +39,11 @@ def under(
 
 
 def callers(sent: Enforcement, caller: Ceilings, room: int, dialect: Dialect) -> tuple[Enforcement, Source]:
-    """The caller's values exactly as they came, and the arm's only for what the caller says nothing of.
+    """Return the caller's values unchanged; the arm's fill in what the caller did not set.
 
-    An arm's thinking stays below the caller's cap: providers refuse more, and an answer must have room. room, dialect:
-    as in `under`.
+    room, dialect: as in `under`.
+
+    An arm's thinking stays below the caller's cap: providers refuse more, and an answer must have room.
     """
     thinks = caller.effort is not None or caller.thinking is not None
     thinking = sent.thinking_tokens
@@ -59,7 +60,7 @@ def callers(sent: Enforcement, caller: Ceilings, room: int, dialect: Dialect) ->
 
 
 def _effort(ours: str | None, caller: Ceilings, levels: tuple[str, ...]) -> str | None:
-    """The lower of two efforts, as one that the model takes: the highest at or below it, else its lowest."""
+    """Return the lower of two efforts, as one that the model takes: the highest at or below it, else its lowest."""
     if ours is None:
         return None
     asked = "none" if caller.thinking == 0 else caller.effort
@@ -70,9 +71,9 @@ def _effort(ours: str | None, caller: Ceilings, levels: tuple[str, ...]) -> str 
 
 
 def clamped(effort: str, levels: tuple[str, ...]) -> str:
-    """An effort as one of a model's levels: the highest level at or below it, else the lowest.
+    """Return an effort as one of a model's levels: the highest level at or below it, else the lowest.
 
-    Unchanged where the model's levels are not known, or where it is not an effort that has an order.
+    Unchanged where the model's levels are not known, or where the effort has no order.
     """
     limit = budget_order(Budget(effort))
     if not levels or limit[0] != 1:

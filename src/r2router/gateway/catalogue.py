@@ -1,7 +1,6 @@
 """`GET /v1/models` in the shapes that clients read: OpenAI's `data`, Anthropic's names and dates, Codex's `models`.
 
-For Codex a model is its slug alone: what else it would take from here, instructions above all, is left to its own
-settings.
+For Codex a model is only its name: its instructions and other settings stay Codex's own.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ _EPOCH = "1970-01-01T00:00:00Z"
 
 
 def listing(setting: Setting, limit: int | None = None) -> dict[str, Any]:
-    """All that can be asked for: `auto` and the presets, the models that can be called, aliases without a glob."""
+    """List everything that can be asked for: `auto` and the presets, the callable models, aliases without a glob."""
     entries = [_preset(setting, name) for name in ("auto", *(f"auto:{preset}" for preset in setting.config.presets()))]
     models = [
         m
@@ -36,7 +35,7 @@ def listing(setting: Setting, limit: int | None = None) -> dict[str, Any]:
 
 
 def one(setting: Setting, name: str) -> dict[str, Any] | None:
-    """A model by the name that clients give it; None where there is none."""
+    """Find a model by the name that clients use; None where there is none."""
     found = next((entry for entry in listing(setting)["data"] if entry["id"] == name), None)
     if found is not None:
         return found

@@ -1,4 +1,4 @@
-"""What is wrong or unwise in a configuration, and whether its providers can be reached."""
+"""Checks a configuration for doubtful settings, and whether its providers can be reached."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from r2router.upstream.client import Upstream
 
 
 def problems(setting: Setting) -> list[str]:
-    """What is no mistake, and may surprise."""
+    """List settings that are allowed but may surprise."""
     models = (*setting.router.pool.models, *setting.others.values())
     unpriced = "no price, so what it costs is not known, and keys with a budget cannot use it: add usd_per_million"
     found = [f"{model.id}: {unpriced}" for model in models if model.usd_per_million is None]
@@ -33,7 +33,7 @@ def problems(setting: Setting) -> list[str]:
 
 
 def reach(setting: Setting) -> list[str]:
-    """What keeps each provider that is used from being called; nothing where all answer."""
+    """List why providers in use cannot be called; empty where all answer."""
     used = {m.provider for m in setting.router.pool.models if m.available}
     used |= {m.provider for m in setting.others.values() if m.id not in setting.missing}
 

@@ -1,5 +1,5 @@
-"""The gateway's one TOML file: providers, models laid over the router's pool, presets, aliases, limits. It holds no
-secret.
+"""The gateway's TOML file: providers, models laid over the router's pool, presets, aliases, limits. It holds no
+secrets.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _OLLAMA_PORT = 11434
 class Served(Provider, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A provider as the gateway calls it.
 
-    speaks: the endpoints it has; by default what is known of it, else chat alone.
-    stream_options: whether it takes that field in chat completions.
-    first_byte_s: the longest wait for the first byte of an answer.
-    usage: how it counts tokens, where that is not told by its names (`openai`: cached within the input, reasoning
-        within the output; `anthropic`: cache reads and writes beside the input; `gemini`, `xai`: reasoning beside the
-        output; `deepseek`: hits and misses of the cache).
+    speaks: its endpoints; by default those that are known of it, else chat alone.
+    stream_options: whether it accepts that field in chat completions.
+    first_byte_s: the longest wait for the first byte of an answer, seconds.
+    usage: how it counts tokens, where its field names do not tell: `openai` (cached is part of input, reasoning part of
+        output), `anthropic` (cache reads and writes beside the input), `gemini` and `xai` (reasoning beside the
+        output), `deepseek` (cache hits and misses).
     """
 
     speaks: tuple[Speaks, ...] = ()
@@ -60,7 +60,7 @@ class Served(Provider, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @classmethod
     def of(cls, provider: Provider) -> Served:
-        """The same provider, with what the gateway knows of it."""
+        """The same provider, with what the gateway knows about it."""
         fields = {name: getattr(provider, name) for name in provider.__struct_fields__}
         if not fields.get("speaks"):
             _, host, port = origin(provider.base_url)
@@ -70,11 +70,11 @@ class Served(Provider, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Edits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What of a request a server wants otherwise.
+    """How requests must be changed for a server.
 
-    rename: field -> its name there; an empty one leaves it out.
+    rename: field -> its name there; an empty name removes the field.
     roles: role of a message -> its name there, as in `{ developer = "system" }`.
-    one_system: all system messages as one, before the others.
+    one_system: join all system messages into one, before the others.
     """
 
     rename: dict[str, str] = {}
@@ -86,11 +86,11 @@ NO_EDITS = Edits()
 
 
 class Overlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[model]]`: what is given replaces what the router's pool has; a model that the pool does not have can be
-    asked for by name.
+    """One `[[model]]`. What is given replaces the values of the router's pool. A model that the pool does not have can
+    be asked for by name.
 
-    refuses: request fields that the model does not take; they are taken out of requests that it is routed.
-    edits: what else of a request its server wants otherwise.
+    refuses: request fields that the model does not accept; they are removed from routed requests.
+    edits: how requests must be changed for its server.
     """
 
     id: str
@@ -107,7 +107,7 @@ class Overlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     edits: Edits = Edits()
 
     def over(self, model: Model) -> Model:
-        """The model with what is given."""
+        """The model with the given values replaced."""
         names = ("provider", "upstream", "usd_per_million", "capabilities", "context", "max_output_tokens", "available")
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         if self.provider is not None and self.upstream is None:
@@ -115,7 +115,7 @@ class Overlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return msgspec.structs.replace(model, **given)
 
     def model(self) -> Model:
-        """A model that no pool has."""
+        """Make a model that the pool does not have."""
         budgets = tuple(Budget.of(b, self.control) for b in self.budgets or ("default",))
         return self.over(Model(id=self.id, budgets=budgets, upstream=self.upstream or self.id))
 
@@ -124,18 +124,19 @@ Mend = Literal["return", "continue", "again"]
 
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A named policy that clients ask for as a model, `auto:NAME`.
+    """A named policy that clients ask for as the model `auto:NAME`.
 
     policy: by default the router's own.
-    models: the only ones that are chosen from, ids or arms, with globs; empty for all.
-    exclude: those never chosen.
+    models: choose only from these ids or arms (globs allowed); empty for all.
+    exclude: models or arms that are never chosen.
     effort: `ceiling` takes the smaller of the caller's length settings and the arm's; `caller` takes the caller's where
         it sets any.
-    switch_usd: what may be spent per conversation on leaving a prefix that a provider has cached.
-    cascade: whether a cheap answer is looked at before one is relayed, where the router has learned that.
-    cut: what becomes of an answer that the arm's budget cut, where it is neither streamed nor has tools: it is
-        returned, continued, or asked for again without that budget.
-    target: the mean spend or quality that is held by moving the value of a right answer; it starts from the policy's.
+    switch_usd: US dollars per conversation that may be spent on leaving a prefix that a provider has cached.
+    cascade: whether a cheap answer is checked before one is relayed, where the router has learned to.
+    cut: what to do with an answer that the arm's budget cut, if it is neither streamed nor has tools: return it,
+        continue it, or ask again without that budget.
+    target: the mean spend or quality to keep, by moving the value of a correct answer; it starts from the policy's
+        value.
     """
 
     policy: AnyPolicy | None = None
@@ -149,17 +150,17 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[server]`.
+    """The table `[server]`.
 
-    key: the *name* of the environment variable with a key that clients must send; empty: none, and then on loopback
-        only.
-    router: the folder of a saved router, relative to this file; empty: the starter router.
-    default: what clients get that name no model.
-    reply_model: which name replies show.
+    key: the *name* of the environment variable with the key that clients must send; empty means none, and then the
+        gateway listens on loopback only.
+    router: the folder of a saved router, relative to this file; empty means the starter router.
+    default: the model for clients that name none.
+    reply_model: which model name replies show.
     baseline: the model or arm that reports compare with; by default the best single one; or `none`.
     ledger: a file, relative to this one, a `postgresql://` address, or `none`; by default `default_ledger`.
     logs: `text`, `json` or `none`, on stderr; never any text of a prompt.
-    traces: whether OpenTelemetry traces are made; by default where the environment names an endpoint for them
+    traces: whether to make OpenTelemetry traces; by default where the environment names an endpoint for them
         (`OTEL_EXPORTER_OTLP_ENDPOINT`).
     """
 
@@ -176,17 +177,17 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[limits]`: sizes in megabytes, times in seconds.
+    """The table `[limits]`: sizes in megabytes, times in seconds.
 
-    body_mb: size of a request, unpacked.
-    body_s: for a request to arrive.
+    body_mb: the maximum size of a request, unpacked.
+    body_s: the maximum time for a request to arrive.
     deadline_s: for all attempts, up to the first byte of an answer.
     silence_s: how long a provider may send nothing within an answer.
     stall_s: how long a client may read nothing.
-    longest_s: length of one answer.
-    drain_s: for running answers to finish when the gateway stops.
-    attempts: calls per request, each to another model.
-    keepalive_s: between two keep-alives to a client that waits.
+    longest_s: the maximum duration of one answer.
+    drain_s: how long running answers may go on when the gateway stops.
+    attempts: the maximum number of calls per request, each to another model.
+    keepalive_s: time between two keep-alives to a client that waits.
     """
 
     body_mb: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 32.0
@@ -202,7 +203,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole file."""
+    """The whole configuration file."""
 
     server: Server = Server()
     provider: dict[str, Served] = {}
@@ -213,7 +214,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @classmethod
     def read(cls, path: str | Path) -> Config:
-        """From a TOML file. Raises `ConfigError` naming the file and the key."""
+        """Read a TOML file. Raises `ConfigError` naming the file and the key."""
         path = Path(path)
         check_text(path, ConfigError)
         try:
@@ -237,7 +238,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return config
 
     def check(self) -> None:
-        """Raise `ConfigError` for what cannot be right, whatever the router is."""
+        """Raise `ConfigError` for errors that do not depend on the router."""
         for name, provider in self.provider.items():
             check_provider(name, provider)
         seen: set[str] = set()
@@ -261,18 +262,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 )
 
     def providers(self) -> dict[str, Served]:
-        """All that can be called, ours first."""
+        """All providers that can be called, built-in ones first."""
         known = {name: Served.of(provider) for name, provider in KNOWN.items()}
         return known | {name: Served.of(provider) for name, provider in self.provider.items()}
 
     def presets(self) -> dict[str, Preset]:
-        """Those of the file, before those that always are."""
+        """The file's presets, before the built-in ones."""
         return PRESETS | self.preset
 
     def resolve(self, asked: str) -> str:
-        """The name that an alias stands for; the name itself where none matches. The first pattern that matches
-        counts.
-        """
+        """Return the name that an alias stands for, or the name itself. The first pattern that matches counts."""
         return next((target for pattern, target in self.alias.items() if fnmatchcase(asked, pattern)), asked)
 
 

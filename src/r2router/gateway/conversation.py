@@ -1,8 +1,7 @@
-"""What a request says, read once and for routing alone: the task, what a model must be able to do, and how long the
-prompt is.
+"""What routing needs to know about a request: the task, the capabilities that it needs, and the prompt's length.
 
-The bytes that go upstream are not made from this. Only what people wrote is routed by: never what tools put out, nor
-the blocks that clients put around it and change from call to call.
+The bytes that go upstream are not made from this. Routing uses only what people wrote: never the output of tools, nor
+the blocks that clients add and change from call to call.
 """
 
 from __future__ import annotations
@@ -31,20 +30,17 @@ _IMAGE_HEAD = 87_384  # base64 characters: the first 64 KiB
 
 
 class Conversation:
-    """Collected by a wire format from its own request.
+    """What a wire format found in one of its requests.
 
-    first, last: what a person wrote first and last.
+    first, last: the first and the last text that a person wrote.
     system: the system prompt.
-    needs: capabilities that a model must have.
+    needs: capabilities that the model must have.
     loop: whether the last item is the output of a tool, so that an answer is under way.
-    state: what of a provider's own the conversation carries (`signature`, `encrypted`, `previous`, ...).
-    errors: outputs of tools that ended the conversation with one and the same error, in a row.
-    images: tokens of images and files, by their headers; an estimate where they are not in the body.
-    max_images: the most tokens that they may be billed as.
-    binary: bytes of the body that images and files take.
-    elsewhere: whether the model reads what is not in the body: earlier turns, a stored prompt, a file by its name.
-    turns: the number of its items.
-    own_rates: whether a service tier with prices of its own is asked for.
+    state: kinds of provider-specific state that the conversation carries (`signature`, `encrypted`, `previous`, ...).
+    errors: how many tool outputs in a row, at the end, report one and the same error.
+    images: estimated tokens of images and files.
+    binary: bytes of the body that these take.
+    turns: the number of items.
     """
 
     def __init__(self) -> None:
@@ -65,7 +61,7 @@ class Conversation:
         return f"{self.first[:_PART]}\n\n{self.last[:_PART]}"
 
     def human(self, texts: list[str]) -> None:
-        """A turn of a person, as its texts."""
+        """Add a turn of a person."""
         self.turns += 1
         self.loop = False
         words = "\n".join(kept for text in texts if (kept := _own_words(text)))
@@ -74,17 +70,20 @@ class Conversation:
             self.last = words
 
     def instruct(self, text: str) -> None:
-        """A part of the system prompt."""
+        """Add a part of the system prompt."""
         if not text.startswith(_BILLING):  # it changes from call to call
             self.system += text[: max(0, _KEPT - len(self.system))]
 
     def answered(self) -> None:
-        """A turn of the model's."""
+        """Add a turn of the model."""
         self.turns += 1
         self.loop = False
 
     def tool_output(self, content: Any, failed: bool | None = None) -> None:
-        """The output of a tool. failed: where the format says so."""
+        """Add the output of a tool.
+
+        failed: whether it is an error, where the format says so.
+        """
         self.turns += 1
         self.loop = True
         text = "\n".join(texts_of(content))
@@ -94,7 +93,7 @@ class Conversation:
         self._error = digest
 
     def image(self, source: Any) -> None:
-        """An image: a `data:` URL, base64, or anything else for one that lies elsewhere."""
+        """Add an image: a `data:` URL, base64, or a web address."""
         self.needs.add("vision")
         text = source if isinstance(source, str) else ""
         if text.startswith("http") or not text:
@@ -107,7 +106,7 @@ class Conversation:
         self.max_images += tokens
 
     def file(self, data: Any) -> None:
-        """A document: its data, or anything else for one that lies elsewhere."""
+        """Add a document; its size limits its tokens."""
         self.needs.add("files")
         size = len(data) if isinstance(data, str) and not data.startswith("http") else 0
         self.elsewhere = self.elsewhere or not size
@@ -125,8 +124,8 @@ class Conversation:
 
 
 def image_tokens(base64_text: str) -> int:
-    """Tokens that an image is billed at, at most, by its width and height; as a large one where those cannot be
-    read.
+    """Estimate the maximum number of tokens billed for an image, by its width and height; where these cannot be read,
+    those of a large image.
     """
     try:
         head = base64.b64decode(base64_text[:_IMAGE_HEAD][: len(base64_text[:_IMAGE_HEAD]) // 4 * 4], validate=False)
@@ -173,7 +172,7 @@ def _jpeg(head: bytes) -> tuple[int, int] | None:
 
 
 def _own_words(text: str) -> str:
-    """A text without the blocks that clients put into it."""
+    """Remove the blocks that clients add to a text."""
     text = text[:_KEPT]
     for tag in _TAGS:
         begin, end = f"<{tag}", f"</{tag}>"
@@ -195,7 +194,7 @@ def _looks_failed(text: str) -> bool:
 
 
 def texts_of(content: Any, kinds: tuple[str, ...] = ("text", "input_text", "output_text")) -> list[str]:
-    """The texts of content that is a string or a list of parts."""
+    """Return the texts of content that is a string or a list of parts."""
     if isinstance(content, str):
         return [content]
     parts = content if isinstance(content, list) else ()
@@ -205,19 +204,16 @@ def texts_of(content: Any, kinds: tuple[str, ...] = ("text", "input_text", "outp
 
 
 def dicts(value: Any) -> list[dict[str, Any]]:
-    """The objects of a list."""
+    """Return the objects in a list."""
     return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
 
 
 class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller allows at most; None: nothing said.
+    """The limits that a caller sets; None where it sets none.
 
-    max_tokens: of output, thinking included where the format has it so; the smallest of several caps.
-    largest: the largest of them: which one counts is the provider's choice.
+    max_tokens: of output, including thinking where the format counts it so.
     effort: its name.
-    thinking: tokens; 0 switches it off.
-    answers: how many are asked for, each as long as the cap allows.
-    beside: tokens that each may be billed as output beyond its cap.
+    thinking: tokens; 0 switches thinking off.
     """
 
     max_tokens: int | None = None

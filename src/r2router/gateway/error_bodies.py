@@ -1,4 +1,4 @@
-"""What the gateway itself refuses, in the shape of each wire format."""
+"""The gateway's own errors, in the shape of each wire format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ANTHROPIC_TYPES = {
 
 
 def error_headers(refused: Refused) -> list[tuple[bytes, bytes]]:
-    """What goes beside the body."""
+    """Make the headers of an error."""
     found = []
     if refused.retry_after is not None:
         found.append((b"retry-after", str(max(1, math.ceil(refused.retry_after))).encode()))
@@ -31,7 +31,7 @@ def error_headers(refused: Refused) -> list[tuple[bytes, bytes]]:
 
 
 def openai_error(refused: Refused) -> dict[str, Any]:
-    """As OpenAI's endpoints report an error."""
+    """Write an error as OpenAI's endpoints do."""
     kind = _OPENAI_TYPES.get(refused.status, "invalid_request_error" if refused.status < 500 else "server_error")
     return {
         "error": {
@@ -45,7 +45,7 @@ def openai_error(refused: Refused) -> dict[str, Any]:
 
 
 def anthropic_error(refused: Refused, request_id: str) -> dict[str, Any]:
-    """As Anthropic's endpoints report an error."""
+    """Write an error as Anthropic's endpoints do."""
     kind = _ANTHROPIC_TYPES.get(refused.status, "invalid_request_error" if refused.status < 500 else "api_error")
     error = {"type": kind, "message": refused.message, "code": refused.code, **refused.details}
     return {"type": "error", "error": error, "request_id": request_id}

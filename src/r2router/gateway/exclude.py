@@ -21,7 +21,7 @@ _MAX_KEPT = 256
 
 
 class Exclusions:
-    """Knows for each arm of the router what it cannot do."""
+    """Knows what each arm of the router cannot do."""
 
     def __init__(self, setting: Setting, controls: ArmControls) -> None:
         self._setting, self._pool = setting, setting.router.pool
@@ -34,9 +34,9 @@ class Exclusions:
     def usable(
         self, call: Call, needs: frozenset[str], mask: BoolArray, tokens: int
     ) -> tuple[BoolArray, dict[str, str]]:
-        """((arms,) true where an arm can take the request, model or arm -> why it cannot).
+        """Return ((arms,) true where an arm can take the request, model or arm -> why it cannot).
 
-        mask: those that the preset allows.
+        mask: (arms,) those that the preset allows.
         tokens: of the prompt.
         """
         speaks = call.dialect.name
@@ -58,7 +58,7 @@ class Exclusions:
         return able & mask & fits, why
 
     def endpoint(self, call: Call, provider: Served) -> tuple[Speaks | None, str]:
-        """(the endpoint of a provider that a request can be asked at, why there is none)."""
+        """Return (the provider's endpoint for a request, or why there is none)."""
         speaks = call.dialect.name
         end = self.endpoint_of(speaks, provider)
         if end is None:
@@ -69,9 +69,7 @@ class Exclusions:
 
     @staticmethod
     def endpoint_of(speaks: Speaks, provider: Served) -> Speaks | None:
-        """The endpoint of a provider where requests of an endpoint of ours are asked: the same one, else one to
-        translate to.
-        """
+        """Find the provider's endpoint for requests to one of ours: the same one, else one to translate to."""
         if speaks in provider.speaks:
             return speaks
         return next((end for end in TRANSLATED if end in provider.speaks), None) if speaks in TRANSLATED else None

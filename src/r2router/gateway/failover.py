@@ -24,9 +24,9 @@ _MAX_ASKED_S = 600.0
 
 
 def action_of(status: int, body: bytes, *, asked_usage: bool) -> Action:
-    """What an error of a provider leads to.
+    """Decide what to do after an error of a provider.
 
-    Refusals, unknown models and malformed requests are the client's to see; a key or an account of ours is not.
+    Refusals, unknown models and malformed requests are shown to the client; problems of our key or account are not.
     """
     words = said(body)
     if status in (400, 422) and asked_usage and _STREAM_OPTIONS.search(words):
@@ -43,7 +43,7 @@ def action_of(status: int, body: bytes, *, asked_usage: bool) -> Action:
 
 
 def within_200(error: Any) -> int:
-    """The status that an error reported within 200 stands for."""
+    """Return the status that an error reported under status 200 stands for."""
     code = error.get("code") if isinstance(error, dict) else None
     if isinstance(code, str) and re.fullmatch("[45][0-9][0-9]", code):
         code = int(code)
@@ -59,8 +59,8 @@ def within_200(error: Any) -> int:
 
 
 def wait_of(headers: Mapping[str, str], body: bytes) -> float | None:
-    """Seconds that an error asks to wait: in its headers, or in its body as Google puts it (`retryDelay`) and OpenAI
-    (`try again in`).
+    """Read the seconds that an error asks to wait: from its headers, or from its body (Google's `retryDelay`, OpenAI's
+    `try again in`).
     """
     asked = retry_after(headers)
     if asked is None and (found := _DELAY.search(body[:65_536])):
@@ -78,8 +78,9 @@ class _Trouble(msgspec.Struct):
 
 
 class Breaker:
-    """Remembers what fails, by provider and model. What does is asked last, until its pause is over; one success clears
-    it.
+    """A circuit breaker: remembers failing providers and models.
+
+    A failing model is asked last until its pause is over. One success clears it.
     """
 
     def __init__(self) -> None:
@@ -88,8 +89,8 @@ class Breaker:
     def failed(self, provider: str, model: str, *, wait: float | None = None, whole: bool = False) -> None:
         """Record a failure.
 
-        wait: what the provider asked for.
-        whole: whether it is the provider that fails (its key, its network), not the model.
+        wait: seconds that the provider asks to wait.
+        whole: whether the whole provider fails (its key, its network), not only the model.
         """
         found = self._known.setdefault((provider, "" if whole else model), _Trouble())
         found.failures += 1
@@ -101,7 +102,7 @@ class Breaker:
             found.pause = min(2 * found.pause, _LONGEST_S)
 
     def succeeded(self, provider: str, model: str) -> None:
-        """It answers."""
+        """Record a success."""
         if self._known:
             self._known.pop((provider, model), None)
             self._known.pop((provider, ""), None)
@@ -114,6 +115,6 @@ class Breaker:
         return any(found.until > now for key in ((provider, model), (provider, "")) if (found := self._known.get(key)))
 
     def troubles(self) -> dict[str, float]:
-        """What fails now, and for how many seconds it is left alone."""
+        """What fails now, with the seconds until it is tried normally again."""
         now = time.monotonic()
         return {f"{p}/{m}" if m else p: found.until - now for (p, m), found in self._known.items() if found.until > now}

@@ -1,4 +1,4 @@
-"""`POST /v1/feedback`: how good a client found the answer to one of its requests. It is kept in that request's row."""
+"""`POST /v1/feedback`: a client's score of an answer. It is kept in that request's row."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ MAX_MB = 0.01
 
 
 class Feedback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A client's score of an answer: the body of `POST /v1/feedback`.
+    """The body of `POST /v1/feedback`.
 
-    request_id: of the answer's header x-r2router-request-id.
-    score: 0 (useless) to 1 (right).
+    request_id: from the answer's header x-r2router-request-id.
+    score: from 0 (useless) to 1 (right).
     """
 
     request_id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -28,8 +28,9 @@ class Feedback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def take(data: bytes, key: str | None, books: Books, setting: Setting, targets: Targets) -> bytes:
-    """Keep a score; the body to answer. key: whose request it must be; None: anybody's. Raises `Refused` and
-    `Refused`.
+    """Keep a score and return the response's body. Raises `Refused`.
+
+    key: the key that the request must belong to; None for any.
     """
     try:
         said = msgspec.json.decode(data, type=Feedback)

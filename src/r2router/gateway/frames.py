@@ -1,6 +1,6 @@
-"""Server-sent events as they are relayed: cut at their ends and nowhere else, in bounded memory, byte for byte.
+"""Server-sent events as they are relayed: split at their ends and nowhere else, in bounded memory, byte for byte.
 
-Parsing one is `upstream.events`; here is what must not lose or change a byte of it.
+`upstream.events` parses an event; nothing here loses or changes a byte.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ MAX_EVENT = 4 << 20
 
 
 class Frames:
-    """Cuts a stream into events, each with the empty line that ends it.
+    """Splits a stream into events, each with the empty line that ends it.
 
-    maximum: bytes of an event that is kept for its end. What a longer one has is given out in parts, marked as not
-    whole.
+    maximum: bytes of an unfinished event to keep. A longer event is passed on in parts, marked as incomplete.
     """
 
     def __init__(self, maximum: int = MAX_EVENT) -> None:
@@ -29,7 +28,7 @@ class Frames:
         self._overlong = False
 
     def feed(self, data: bytes) -> Iterator[tuple[bytes, bool]]:
-        """(bytes, whether they are a whole event) of all that is whole now."""
+        """Return (bytes, whether they are a complete event) for everything that is complete now."""
         if not self._kept and not self._overlong and (data.endswith((b"\n\n", b"\r\n\r\n"))):
             begin = 0  # nearly always: whole events
             for end in _END.finditer(data):
@@ -51,15 +50,16 @@ class Frames:
             yield part, False
 
     def end(self) -> bytes:
-        """What stands behind the last end of an event."""
+        """Return what follows the last complete event."""
         rest = bytes(self._kept)
         self._kept.clear()
         return rest
 
 
 def parse(event: bytes) -> tuple[bytes, bytes]:
-    """(name, data) of an event; both empty for a comment. Lines end in LF, CR or both; lines of data are put
-    together.
+    """Return (name, data) of an event; both are empty for a comment.
+
+    Lines end in LF, CR or both; several data lines are joined.
     """
     name, data = b"", []
     for line in event.removeprefix(BOM).splitlines():
@@ -74,5 +74,5 @@ def parse(event: bytes) -> tuple[bytes, bytes]:
 
 
 def with_data(event: bytes, old: bytes, new: bytes) -> bytes:
-    """An event with other data, where those stand in one line; else the event as it is."""
+    """Replace an event's data where it stands on one line; else return the event unchanged."""
     return event.replace(old, new, 1) if event.count(old) == 1 else event

@@ -1,4 +1,4 @@
-"""Requests as they come in: their headers, who sent them, and their bodies, bounded in size and time."""
+"""Incoming requests: their headers, their sender, and their bodies, limited in size and time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ class Gone(Exception):
 
 
 class Incoming:
-    """One request. id: made here, never taken from the client, as rows of the ledger are found by it."""
+    """One request.
+
+    id: made here, never taken from the client, as the ledger's rows are found by it.
+    """
 
     __slots__ = ("_headers", "id", "method", "path", "query", "receive", "scope")
 
@@ -42,7 +45,7 @@ class Incoming:
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
 
     def header(self, name: bytes) -> str:
-        """A header's value, empty where it is absent."""
+        """A header's value; empty where it is absent."""
         return self._headers.get(name, b"").decode("latin-1")
 
     @property
@@ -50,8 +53,8 @@ class Incoming:
         return self._headers
 
     async def body(self, bounds: Bounds) -> bytes:
-        """The whole body, unpacked. Raises `Refused` where it is too large, too slow or packed in another way;
-        `Gone`.
+        """Read the whole body, decompressed. Raises `Refused` where it is too large, too slow or in an unknown
+        encoding, and `Gone`.
         """
         maximum = int(bounds.body_mb * MB)
         declared = self.header(b"content-length")
@@ -96,7 +99,7 @@ def _too_large(maximum: int) -> Refused:
 
 
 def unpacked(data: bytes, coding: str, maximum: int) -> bytes:
-    """A body as it was before it was packed, of at most so many bytes. Raises `Refused`."""
+    """Decompress a body, up to a maximum size in bytes. Raises `Refused`."""
     try:
         if coding == "zstd":
             return _unzstd(data, maximum)
@@ -146,7 +149,7 @@ _STDLIB_ZSTD = "compression.zstd"
 
 
 def secret_of(incoming: Incoming) -> str:
-    """The key that a client sent, in either of the two ways."""
+    """Return the key that a client sent, in either of the two header fields."""
     bearer = incoming.header(b"authorization")
     if bearer[:7].lower() == "bearer ":
         return bearer[7:].strip()
@@ -154,7 +157,7 @@ def secret_of(incoming: Incoming) -> str:
 
 
 def same_secret(given: str, wanted: str) -> bool:
-    """Whether two keys are one, in a time that says nothing of where they differ."""
+    """Whether two keys are equal, in a time that does not show where they differ."""
     return hmac.compare_digest(hashlib.sha256(given.encode()).digest(), hashlib.sha256(wanted.encode()).digest())
 
 
@@ -168,9 +171,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_local(incoming: Incoming) -> None:
-    """Without keys only programs of this machine may ask: no web page, under whatever name it found the port. Raises
-    `Refused`.
-    """
+    """Without keys, allow only programs of this machine, and no web page under any host name. Raises `Refused`."""
     try:
         host = urlsplit(f"//{incoming.header(b'host')}").hostname or "localhost"
         source = incoming.header(b"origin")

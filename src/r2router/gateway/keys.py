@@ -1,4 +1,4 @@
-"""Keys of the gateway's clients: kept as hashes, with limits, and with the presets and models that they may ask for."""
+"""Clients' keys: stored as hashes, with their limits and the presets and models that they may ask for."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _ANY = ("*",)
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """A key of a client.
+    """A client's key.
 
     presets, models: globs of what it may ask for.
     made, ended: microseconds since 1970.
-    shadow: it counts, and refuses nothing.
+    shadow: it only counts, and refuses nothing.
     """
 
     id: str
@@ -46,7 +46,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
 
     def check(self, *, preset: str | None = None, model: str | None = None) -> None:
-        """Raise `KeyRefused` (403) for what it may not ask for."""
+        """Raise `KeyRefused` (403) for what the key may not ask for."""
         for kind, name, allowed in (("preset", preset, self.presets), ("model", model, self.models)):
             if name is not None and not any(fnmatch.fnmatchcase(name, glob) for glob in allowed):
                 words = f"key {self.id} may not ask for {kind} {name!r}; it may ask for {', '.join(allowed) or 'none'}"
@@ -54,7 +54,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Use(msgspec.Struct, frozen=True):
-    """What a key has used in all."""
+    """Everything that a key has used."""
 
     spent: int
     reserved: int
@@ -63,10 +63,9 @@ class Use(msgspec.Struct, frozen=True):
 
 
 class Keys:
-    """The keys in a ledger. Each method is one transaction; all may be called from any thread.
+    """The keys in a ledger. Each method is one transaction and may be called from any thread.
 
-    fresh_s: seconds for which `find` remembers a key. A key that has ended is refused at once all the same, by the
-    ledger.
+    fresh_s: seconds for which `find` remembers a key. The ledger still refuses an ended key at once.
     """
 
     def __init__(self, where: str | Path, *, fresh_s: float = 5.0, clock: Callable[[], float] = time.time) -> None:
@@ -88,7 +87,7 @@ class Keys:
         models: tuple[str, ...] = _ANY,
         shadow: bool = False,
     ) -> tuple[Key, str]:
-        """A new key and its secret, which is shown this once and kept nowhere."""
+        """Make a key. Returns it with its secret, which is shown only now and stored nowhere."""
         if not name.strip() or not name.isprintable() or len(name) > 200:
             raise ConfigError(f"name of the key is {name[:40]!r}; give 1 to 200 printable characters")
         if any(not glob for glob in (*presets, *models)):
@@ -131,7 +130,7 @@ class Keys:
         return {window.period: window for window in (Window(*row) for row in rows)}
 
     def change(self, name: str, limits: Limits, *, shadow: bool | None = None) -> Key:
-        """Give a key other limits; what it has used stays."""
+        """Change a key's limits; what it has used stays."""
         with self._open() as database:
             key = self._known(database, name)
             changes = ", ".join(f"{limit} = ?" for limit in _LIMITS)
@@ -140,8 +139,9 @@ class Keys:
             return self._known(database, name)
 
     def rotate(self, name: str, *, keep_s: float = 0.0) -> str:
-        """A new secret for a key, which keeps its limits and what it has used. keep_s: seconds for which the old ones
-        still work.
+        """Make a new secret for a key; its limits and what it has used stay.
+
+        keep_s: seconds for which the old secrets still work.
         """
         if not 0 <= keep_s <= 366 * 86400:
             raise ConfigError(f"the old secret cannot be kept for {keep_s:g} s; give 0 to {366 * 86400:,}")
@@ -159,7 +159,7 @@ class Keys:
         return secret
 
     def end(self, name: str) -> Key:
-        """End a key: nothing more is sent with it. What is under way is finished, and counted."""
+        """End a key: no further request may use it. Running requests finish, and are counted."""
         with self._open() as database:
             self._known(database, name)
             database.rows("UPDATE keys SET ended = ? WHERE id = ? AND ended IS NULL", (self._now(), name))
@@ -170,8 +170,8 @@ class Keys:
     # -- for the request path -----------------------------------------------------------------------------------------
 
     def any(self) -> bool:
-        """Whether a key was ever made: then a request needs one. Ending the last key locks the gateway; it does not
-        open it.
+        """Whether a key was ever made: then every request needs one. Ending the last key does not open the gateway
+        again.
         """
         with self._open() as database:
             found = bool(database.rows("SELECT 1 FROM keys LIMIT 1"))
@@ -179,18 +179,18 @@ class Keys:
         return found
 
     async def needed(self) -> bool:
-        """As `any`, as it was a few seconds ago."""
+        """The answer of `any`, at most a few seconds old."""
         until, found = self._any
         return found if self._clock() < until else await asyncio.to_thread(self.any)
 
     def remembered(self, secret: str) -> Key | None:
-        """As `find`, where it was looked up in the last few seconds."""
+        """The answer of `find`, if it was looked up in the last few seconds."""
         with self._lock:
             known = self._found.get(_hash(secret))
         return known[1] if known is not None and self._clock() < known[0] else None
 
     def find(self, secret: str) -> Key:
-        """The key of a secret. Raises `KeyRefused` (401), or `LedgerDown` (503) where it cannot be looked up."""
+        """Find the key of a secret. Raises `KeyRefused` (401), or `LedgerDown` (503) where it cannot be looked up."""
         digest = _hash(secret)
         now = self._clock()
         if (known := self.remembered(secret)) is not None:
@@ -237,7 +237,10 @@ class Keys:
 
     @contextmanager
     def _open(self, *, made: bool = False) -> Iterator[Database]:
-        """A transaction. made: bring the tables first."""
+        """Begin a transaction.
+
+        made: create the tables first.
+        """
         database = connect(self._where)
         try:
             if made:

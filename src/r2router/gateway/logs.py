@@ -12,13 +12,16 @@ from r2router.text import clean, money
 
 
 class Log:
-    """kind: `text`, `json` or `none`."""
+    """Writes log lines.
+
+    kind: `text`, `json` or `none`.
+    """
 
     def __init__(self, kind: Literal["text", "json", "none"], stream: TextIO | None = None) -> None:
         self._kind, self._stream = kind, stream
 
     def request(self, **said: Any) -> None:
-        """A request that is over."""
+        """Log a finished request."""
         if self._kind == "none":
             return
         if self._kind == "json":
@@ -33,7 +36,7 @@ class Log:
         self._write(" ".join((told, *(part for part in more if part))))
 
     def say(self, words: str, **more: Any) -> None:
-        """Something else that happened."""
+        """Log anything else."""
         if self._kind == "json":
             self._write(msgspec.json.encode({"time": time.time(), "event": "note", "message": words, **more}).decode())
         elif self._kind == "text":

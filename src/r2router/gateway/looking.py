@@ -1,6 +1,4 @@
-"""A cascade within one request: answers are asked for one by one and looked at, and the accepted one goes to the client
-as it came.
-"""
+"""A cascade within one request: arms are asked one by one, and the accepted answer goes to the client unchanged."""
 
 from __future__ import annotations
 
@@ -21,7 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class CascadeAnswer:
-    """An answer that was looked at. held: all of it."""
+    """An answer that was looked at.
+
+    held: the whole reply.
+    """
 
     step: PlannedStep
     held: BegunReply
@@ -32,8 +33,8 @@ class CascadeAnswer:
 class CascadeOutcome:
     """How a cascade ended.
 
-    accepted: what goes to the client; None where nothing was answered.
-    reason: why.
+    accepted: what goes to the client; None where no arm answered.
+    reason: why it was accepted.
     lost: the last failure.
     """
 
@@ -43,9 +44,11 @@ class CascadeOutcome:
 
 
 class GatewayCascade:
-    """One run of a cascade. maximum: calls at most. failed: told each failure. began: told each call.
+    """One run of a cascade.
 
-    Each call is billed as it ends, but for the accepted one, which is when it was relayed.
+    maximum: the maximum number of calls.
+
+    Each call is billed when it ends; the accepted one when it has been relayed.
     """
 
     def __init__(self, plan: Plan, looks: Looks, attempts: Attempts, maximum: int) -> None:
@@ -58,7 +61,12 @@ class GatewayCascade:
         began: Callable[[PlannedStep], None],
         failed: Callable[[FailedAttempt, PlannedStep], None],
     ) -> CascadeOutcome:
-        """Ask until an answer is accepted. deadline: of the loop's clock; then the best answer so far is taken."""
+        """Ask arms until an answer is accepted.
+
+        deadline: by the loop's clock; then the best answer so far is taken.
+        began: called with each step that is asked.
+        failed: called with each failure.
+        """
         question, lost, loop = self._looks.question, None, asyncio.get_running_loop()
         calls = 0
         while True:

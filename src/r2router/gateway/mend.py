@@ -1,4 +1,4 @@
-"""An answer that the arm's own budget cut, where the preset wants it whole: continued, or asked for again without that
+"""Answers that the arm's own budget cut, where the preset wants whole ones: continue them, or ask again without the
 budget.
 """
 
@@ -21,7 +21,7 @@ CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_win
 
 
 def cut_by_us(call: Call, plan: Plan, step: PlannedStep, held: BegunReply) -> bool:
-    """Whether an answer that is all there was cut by the arm's budget, which the preset wants mended."""
+    """Whether the arm's budget cut a whole reply, and the preset wants such answers repaired."""
     cap, theirs = step.sent.max_tokens, call.ceilings.max_tokens
     watch = held.tap.watch
     ours = cap is not None and (theirs is None or cap < theirs)
@@ -36,7 +36,7 @@ def cut_by_us(call: Call, plan: Plan, step: PlannedStep, held: BegunReply) -> bo
 
 
 def second(call: Call, plan: Plan, step: PlannedStep, held: BegunReply) -> PlannedStep | None:
-    """The call that mends an answer; None where there is no room for more than was written already."""
+    """Plan the call that repairs an answer; None where the limit leaves no room for more."""
     maximum, wrote = output_ceiling(step, call.ceilings.max_tokens), step.sent.max_tokens or 0
     if maximum <= wrote:
         return None
@@ -47,7 +47,10 @@ def second(call: Call, plan: Plan, step: PlannedStep, held: BegunReply) -> Plann
 
 
 def joined(first: bytes, held: BegunReply, usage: Usage) -> bytes:
-    """A chat completion with the words of its continuation behind its own. usage: of both. Raises `NotJson`."""
+    """Append a continuation to a chat completion. Raises `NotJson`.
+
+    usage: of both calls together.
+    """
     body = Members(first)
     choices = Items(body.raw("choices") or b"")
     choice = Members(choices[0])

@@ -1,5 +1,5 @@
-"""Prometheus metrics of one gateway, in a registry of its own. No label holds a key, a prompt or anything else that a
-client can choose.
+"""Prometheus metrics of one gateway, in its own registry. No label holds a key, a prompt or anything else that a client
+can choose.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _OVERHEAD = (0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 
 
 
 class Metrics:
-    """One attribute per metric."""
+    """The gateway's metrics, one attribute each."""
 
     def __init__(self) -> None:
         try:
@@ -55,7 +55,7 @@ class Metrics:
         self.vectors = Gauge("r2router_vectors", "Texts encoded, found in the cache, and refused", ["what"], **given)
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """(text, content type) as a scraper that accepts this wants it."""
+        """Return (text, content type) in the format that a scraper accepts."""
         from prometheus_client.exposition import choose_encoder
 
         encoder, kind = choose_encoder(accept)

@@ -1,4 +1,4 @@
-"""The answer to the client: its head sent once, its body at the client's pace, keep-alives while nothing comes."""
+"""The response to the client: sent at the client's pace, with keep-alives while nothing comes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Aborted(Exception):
-    """The answer cannot be ended as one that is whole: its connection is to be closed."""
+    """The response cannot be completed; its connection must be closed."""
 
 
 class Outgoing:
@@ -32,7 +32,7 @@ class Outgoing:
         self._idle_since = 0.0
 
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
-        """An answer in one piece."""
+        """Send a response in one piece."""
         self.started = True
         sized = [(k, v) for k, v in headers if k != b"content-length"]
         sized.append((b"content-length", str(len(body)).encode()))
@@ -42,13 +42,13 @@ class Outgoing:
         await self._send({"type": "http.response.body", "body": body})
 
     async def start(self, status: int, headers: Headers) -> None:
-        """The head of an answer that comes in pieces."""
+        """Send the head of a response whose body comes in pieces."""
         self.started = True
         self._idle_since = asyncio.get_running_loop().time()
         await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
 
     async def write(self, data: bytes) -> None:
-        """A piece; it waits while the client has not taken the ones before."""
+        """Send a piece; waits until the client has taken the earlier ones."""
         if not data:
             return
         loop = asyncio.get_running_loop()
@@ -63,11 +63,11 @@ class Outgoing:
             self._idle_since = loop.time()
 
     async def end(self) -> None:
-        """No piece comes behind this."""
+        """End the response."""
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def idle(self) -> float:
-        """Seconds since the last piece; 0 while one is on its way."""
+        """Seconds since the last piece; 0 while one is being sent."""
         return 0.0 if self._sending_since is not None else asyncio.get_running_loop().time() - self._idle_since
 
     def stalled(self) -> float:
@@ -76,9 +76,7 @@ class Outgoing:
 
 
 class Presence:
-    """Ends the work of the current task when its client leaves: `async with Presence(incoming): ...` raises `Gone`
-    then.
-    """
+    """Cancels the current task when its client leaves: `async with Presence(incoming): ...` then raises `Gone`."""
 
     def __init__(self, incoming: Incoming) -> None:
         self._incoming = incoming
@@ -106,7 +104,7 @@ class Presence:
         return False
 
     def leave(self, why: str) -> None:
-        """End the work as if the client had left."""
+        """Cancel the work as if the client had left."""
         if not self.gone and self._worker is not None:
             self.gone = why
             self._worker.cancel()

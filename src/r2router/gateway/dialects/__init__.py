@@ -1,4 +1,4 @@
-"""The wire formats that the gateway speaks, one class each."""
+"""The wire formats of the gateway, one class each."""
 
 from r2router.gateway.dialects.chat import Chat
 from r2router.gateway.dialects.dialect import Dialect, Speaks

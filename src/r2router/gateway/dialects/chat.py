@@ -28,7 +28,7 @@ class ChatWatch(ReplyWatch):
             super().event(name, data)
 
     def take(self, name: bytes, body: dict[str, Any]) -> None:
-        """Take in a chunk."""
+        """Read a chunk."""
         self._read(body, "delta")
         if name.startswith(b"error") and self.error is None:
             self.error = body
@@ -64,7 +64,7 @@ class ChatWatch(ReplyWatch):
                 self.finish = reason[:64]
 
     def surplus(self, data: bytes) -> bool:
-        """Whether the chunk reports usage, and its `choices` are empty."""
+        """Whether the chunk reports token counts and has no `choices`."""
         if b'"usage"' not in data:
             return False
         try:
@@ -76,7 +76,7 @@ class ChatWatch(ReplyWatch):
 
 
 class Chat(Dialect):
-    """Chat completions."""
+    """OpenAI's chat completions."""
 
     name: ClassVar[Speaks] = "chat"
     path = "/chat/completions"
@@ -168,7 +168,7 @@ class Chat(Dialect):
         return ChatWatch()
 
     def broken(self, refused: Refused, request_id: str, watch: ReplyWatch) -> bytes:
-        """An error, and no `[DONE]`."""
+        """An error event, without `[DONE]`."""
         return b"data: " + msgspec.json.encode(openai_error(refused)) + b"\n\n"
 
     def renamed(self, data: bytes, model: str) -> bytes:

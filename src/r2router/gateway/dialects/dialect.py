@@ -1,6 +1,4 @@
-"""What a wire format is to the gateway: how its requests are read and edited, how its replies are watched, how its
-errors look.
-"""
+"""A wire format: how its requests are read and edited, how its replies are read, and how its errors look."""
 
 from __future__ import annotations
 
@@ -21,17 +19,17 @@ Speaks = Literal["chat", "responses", "messages", "completions", "embeddings"]
 
 
 class ReplyWatch:
-    """Reads a reply beside its relay, and gives up rather than hold it up.
+    """Reads a reply while it is relayed. It skips what it cannot read rather than delay the reply.
 
-    usage: the report as it came, of all events put together.
+    usage: the provider's token report, merged from all events.
     finish: why the answer ended.
-    error: what the provider reported within a status of 200.
-    begun: whether anything of the answer came.
-    whole: whether its end came.
-    characters: of text that were relayed.
-    model: which one says that it answered.
-    keeps: whether the words of the answer are kept, without thinking.
-    calls: whether it calls tools.
+    error: the error that the provider reported under status 200.
+    begun: whether any part of the answer has come.
+    whole: whether its end has come.
+    characters: number of text characters relayed.
+    model: the model that the reply names.
+    keeps: whether to keep the answer's text, without thinking.
+    calls: whether the answer calls tools.
     """
 
     def __init__(self) -> None:
@@ -49,12 +47,12 @@ class ReplyWatch:
         return "".join(self._words)
 
     def heard(self, words: str) -> None:
-        """A piece of the answer."""
+        """Add a piece of the answer."""
         if self.keeps and words:
             self._words.append(words)
 
     def event(self, name: bytes, data: bytes) -> None:
-        """Take in an event of a stream."""
+        """Read an event of a stream."""
         if not data or data[:1] not in b"{[":
             return
         try:
@@ -65,13 +63,13 @@ class ReplyWatch:
             self.take(name, body)
 
     def take(self, name: bytes, body: dict[str, Any]) -> None:
-        """Take in the data of an event."""
+        """Read the data of an event."""
 
     def reply(self, body: dict[str, Any]) -> None:
-        """Take in a whole reply."""
+        """Read a whole reply."""
 
     def reply_bytes(self, data: bytes) -> None:
-        """Take in a whole reply as it came; nothing where it is not understood."""
+        """Read the bytes of a whole reply; do nothing where they cannot be read."""
         try:
             body = decoded(data)
         except ValueError:
@@ -82,18 +80,18 @@ class ReplyWatch:
             self.reply(body)
 
     def surplus(self, data: bytes) -> bool:
-        """Whether the event is there only because the gateway asked for it, so that the client must not see it."""
+        """Whether the event came only because the gateway asked for it, so that the client must not see it."""
         return False
 
 
 class Dialect(ABC):
     """One wire format. It has no state.
 
-    name: also what a provider `speaks`.
-    path: of the gateway, behind `/v1`, and of the provider, behind its base URL.
-    cap: the field of the most output tokens.
-    ping: what keeps a silent stream alive; empty where nothing can.
-    routed: whether `auto` may be asked for.
+    name: its name, also in a provider's `speaks`.
+    path: the path after `/v1` at the gateway, and after the provider's base URL.
+    cap: the field for the maximum number of output tokens.
+    ping: the bytes that keep a silent stream alive; empty where the format has none.
+    routed: whether clients may ask for `auto`.
     """
 
     name: ClassVar[Speaks]
@@ -105,44 +103,44 @@ class Dialect(ABC):
     """Whether replies show the model that was asked for where no setting says otherwise; else the one that served."""
 
     def error(self, refused: Refused, request_id: str) -> bytes:
-        """The body of an error."""
+        """Make the body of an error."""
         return msgspec.json.encode(openai_error(refused))
 
     @abstractmethod
     def read(self, body: Members) -> Conversation:
-        """What a request says. It never raises for content that is not understood: the provider is the judge of
-        that.
-        """
+        """Read what routing needs from a request. Content that cannot be read never raises: the provider judges it."""
 
     @abstractmethod
     def ceilings(self, body: Members) -> Ceilings:
-        """What the caller allows at most."""
+        """Read the limits that the caller sets."""
 
     @abstractmethod
     def enforce(self, body: Members, sent: Enforcement, provider: Provider) -> None:
-        """Write a budget into the request, in the names that the provider has for it."""
+        """Write a budget into the request, in the provider's field names."""
 
     @abstractmethod
     def watch(self) -> ReplyWatch:
-        """A new observer of one reply."""
+        """Make a reader for one reply."""
 
     @abstractmethod
     def broken(self, refused: Refused, request_id: str, watch: ReplyWatch) -> bytes:
-        """The events that end a stream which broke off, so that no client takes it for whole."""
+        """Make the events that end a broken stream, so that no client takes it for complete."""
 
     @abstractmethod
     def renamed(self, data: bytes, model: str) -> bytes:
-        """The data of an event, or a whole reply, with another name of the model; as they are where they have none."""
+        """Replace the model's name in an event or a whole reply; unchanged where there is none."""
 
     def ask_usage(self, body: Members) -> bool:
-        """Have a streamed reply report its usage; whether that adds an event that the client did not ask for."""
+        """Ask for token counts in a streamed reply. Returns whether that adds an event that the client did not
+        ask for.
+        """
         return False
 
 
 def append_words(body: Members, key: str, words: str, *, role: str, kind: str) -> None:
-    """Put words behind the text of the last message of that role in the list of messages; nothing where there is none.
+    """Append text to the last message of that role in a list of messages; do nothing where there is none.
 
-    kind: the type of a part of text.
+    kind: the type of a text part.
     """
     raw = body.raw(key)
     if raw is None or raw[:1] != b"[":
@@ -172,7 +170,7 @@ _DIGITS = 20
 
 
 def count(value: Any) -> int | None:
-    """A whole number that a caller gave; None for anything else. Some providers also take it as `3.0` or `"3"`."""
+    """Return the token count that a caller gave; None for anything else."""
     digits = isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= _DIGITS
     if digits or (isinstance(value, float) and value.is_integer()):
         value = int(value)
@@ -180,7 +178,7 @@ def count(value: Any) -> int | None:
 
 
 def minimum(*values: int | None) -> int | None:
-    """The smallest of those that are given."""
+    """Return the smallest of the given numbers; None counts as not given."""
     return min((v for v in values if v is not None), default=None)
 
 

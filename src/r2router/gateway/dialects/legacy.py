@@ -1,4 +1,4 @@
-"""`/v1/completions` and `/v1/embeddings`: metered, and passed through to the model that was asked for."""
+"""`/v1/completions` and `/v1/embeddings`: counted and billed, but never routed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DEFAULT_CAP = 16  # what their documentation has for none
 
 
 class Completions(Chat):
-    """Completions of old."""
+    """OpenAI's legacy text completions."""
 
     name: ClassVar[Speaks] = "completions"
     path = "/completions"
@@ -44,14 +44,14 @@ class Completions(Chat):
         )
 
     def enforce(self, body: Members, sent: Enforcement, provider: Provider) -> None:
-        """Nothing: no budget was ever collected here."""
+        """Do nothing: budgets were never measured for this endpoint."""
 
 
 class EmbeddingsWatch(ChatWatch):
-    """Reads replies that report input alone."""
+    """Reads replies that report only input tokens."""
 
     def reply_bytes(self, data: bytes) -> None:
-        """Take in a whole reply, without its vectors."""
+        """Read a whole reply, without its vectors."""
         try:
             found = _embeddings.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -74,7 +74,7 @@ _embeddings = msgspec.json.Decoder(_EmbeddingsReport)
 
 
 class Embeddings(Completions):
-    """Embeddings."""
+    """OpenAI's embeddings."""
 
     name: ClassVar[Speaks] = "embeddings"
     path = "/embeddings"

@@ -79,9 +79,7 @@ class MessagesWatch(ReplyWatch):
                 self.heard(text)
 
     def _merge(self, usage: Any) -> None:
-        """The counts are cumulative, and in whichever event a server likes: the largest of each one counts, and none is
-        added.
-        """
+        """Merge token counts. They are cumulative and may come in any event, so the largest of each counts."""
         if not isinstance(usage, dict):
             return
         known = self.usage if isinstance(self.usage, dict) else {}
@@ -94,7 +92,9 @@ class MessagesWatch(ReplyWatch):
 
 
 class Messages(Dialect):
-    """Anthropic's messages. Replies show the model that was asked for: its clients look their context up by it."""
+    """Anthropic's messages. Replies show the model that was asked for, as clients look up its context size by that
+    name.
+    """
 
     name = "messages"
     path = "/messages"
@@ -189,7 +189,7 @@ class Messages(Dialect):
         return MessagesWatch()
 
     def broken(self, refused: Refused, request_id: str, watch: ReplyWatch) -> bytes:
-        """An `error` event, and no `message_stop`."""
+        """An `error` event, without `message_stop`."""
         return b"event: error\ndata: " + msgspec.json.encode(anthropic_error(refused, request_id)) + b"\n\n"
 
     def renamed(self, data: bytes, model: str) -> bytes:

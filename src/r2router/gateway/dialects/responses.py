@@ -23,7 +23,10 @@ _TOOL_OUTPUTS = (
 
 
 class ResponsesWatch(ReplyWatch):
-    """Reads events and whole responses. sequence: the number of the last event."""
+    """Reads events and whole responses.
+
+    sequence: the number of the last event.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -167,7 +170,7 @@ class Responses(Dialect):
         return ResponsesWatch()
 
     def broken(self, refused: Refused, request_id: str, watch: ReplyWatch) -> bytes:
-        """A `response.failed` with the next number."""
+        """A `response.failed` event with the next number."""
         number = watch.sequence + 1 if isinstance(watch, ResponsesWatch) else 0
         known = watch.response if isinstance(watch, ResponsesWatch) else {}
         failed = {"id": request_id, **known, "object": "response", "status": "failed", "output": []}
