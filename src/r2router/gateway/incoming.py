@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
+import os
 import sys
-import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+_MAX_NAMES = 1024  # characters of `Host` and `Origin`: those of this machine are short
 _IN_LOOP = 256 * 1024  # packed bytes above which unpacking is done in a thread
 
 
@@ -38,7 +40,7 @@ class Incoming:
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope, self.receive = scope, receive
-        self.id = f"req_{uuid.uuid4().hex}"
+        self.id = f"req_{os.urandom(16).hex()}"
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.query: bytes = scope.get("query_string", b"")
@@ -170,15 +172,21 @@ def is_loopback(host: str) -> bool:
         return name == "localhost" or name.endswith(".localhost")
 
 
+@lru_cache(maxsize=1024)  # of one client they are the same each time
+def _is_local(host: str, origin: str) -> bool:
+    """Whether both headers name this machine; one that is empty says nothing."""
+    try:
+        named = urlsplit(f"//{host}").hostname or "localhost"
+        source = urlsplit(origin).hostname or "" if origin else "localhost"
+    except ValueError:
+        return False
+    return is_loopback(named) and is_loopback(source)
+
+
 def check_local(incoming: Incoming) -> None:
     """Without keys, allow only programs of this machine, and no web page under any host name. Raises `Refused`."""
-    try:
-        host = urlsplit(f"//{incoming.header(b'host')}").hostname or "localhost"
-        source = incoming.header(b"origin")
-        origin = urlsplit(source).hostname or "" if source else "localhost"
-    except ValueError:
-        host = origin = ""
-    if not (is_loopback(host) and is_loopback(origin)):
+    host, origin = incoming.header(b"host"), incoming.header(b"origin")
+    if len(host) + len(origin) > _MAX_NAMES or not _is_local(host, origin):
         raise Refused(
             "without a key only programs on this machine may send requests, to 127.0.0.1 or localhost; set server.key",
             status=403,

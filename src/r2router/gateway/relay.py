@@ -259,7 +259,7 @@ class Relay:
 
     async def _relay(self, held: BegunReply, step: PlannedStep, before: FailedAttempt | None) -> None:
         tap = self._tap = self._signs.tap = held.tap
-        whole = held.done
+        whole, counted = held.done, None
         try:
             headers = self._headers(step, before)
             given = reply_headers(held.exchange.headers)
@@ -267,9 +267,9 @@ class Relay:
                 given = [(k, v) for k, v in given if k != b"content-encoding"]
             self.told.status = held.exchange.status
             if held.done and not self.out.started and not tap.streamed:
-                usage, estimated = usage_from(self.plan, step, tap.watch, held.sent_bytes)
+                counted = usage_from(self.plan, step, tap.watch, held.sent_bytes)
                 cost = Bill()
-                cost.add(self.plan, step, usage, estimated=estimated)
+                cost.add(self.plan, step, counted[0], estimated=counted[1])
                 await self._wait_for_row()
                 await self.out.whole(
                     held.exchange.status, headers + cost_headers(cost, self.told.bill) + given, held.first
@@ -297,7 +297,7 @@ class Relay:
             await self._break(f"the provider {error}")
         finally:
             held.exchange.close(whole=whole)
-            self._bill(step, tap, held.sent_bytes)
+            self._bill(step, tap, held.sent_bytes, counted)
 
     async def _finish(self, tap: Tap) -> None:
         """End a stream; one that lacks its end is not passed off as whole."""
@@ -384,8 +384,9 @@ class Relay:
             time=time.time(),
         )
 
-    def _bill(self, step: PlannedStep, tap: Tap, sent_bytes: int) -> None:
-        usage, estimated = usage_from(self.plan, step, tap.watch, sent_bytes)
+    def _bill(self, step: PlannedStep, tap: Tap, sent_bytes: int, counted: tuple[Usage, bool] | None = None) -> None:
+        """counted: as `usage_from` has it, where that is known already."""
+        usage, estimated = counted or usage_from(self.plan, step, tap.watch, sent_bytes)
         self.told.bill.add(self.plan, step, usage, estimated=estimated)
         tap.span.used(usage, tap.watch.model, tap.watch.finish)
         if tap.watch.error is not None or not tap.watch.whole:

@@ -9,7 +9,6 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -43,39 +42,53 @@ def charge(each: Sequence[Any] | FloatArray, tokens: Sequence[Any]) -> Any:
 
 def cost_usd(prices: Prices, usage: Usage) -> float:
     """US dollars of one call. The whole request is billed at the rates of its tier (`Prices.at`)."""
-    return float(_billed(prices.at(usage.input).each, CACHE_WRITE_1H, usage)) / 1e6
+    each = prices.at(usage.input).each
+    return float(_billed(each, (CACHE_WRITE_1H - 1) * each[4], usage)) / 1e6
 
 
 def cost_nanos(prices: Prices, usage: Usage) -> int:
     """Nano-dollars (1e-9 US dollars) of one call, from the prices as they are written, exactly; what is left of one is
     rounded up.
     """
-    return math.ceil(_billed(_exact(prices.at(usage.input)), _WRITE_1H, usage) * NANOS_PER_TOKEN)
+    each, hourly, unit = _whole(prices.at(usage.input))
+    return _rounded_up(_billed(each, hourly, usage), unit)
 
 
 @lru_cache(maxsize=4096)
-def _exact(rates: Rates) -> tuple[Fraction, Fraction, Fraction, Fraction, Fraction]:
-    """As `Rates.exact`: a gateway needs those of few models, many times a second."""
-    return rates.exact
+def _whole(rates: Rates) -> tuple[tuple[int, ...], int, int]:
+    """(`Rates.exact` as whole numbers, what a token written for an hour costs above one written for minutes, what they
+    are parts of). A gateway needs those of few models, many times a second, and whole numbers are added quickly.
+    """
+    found = (*rates.exact, (_WRITE_1H - 1) * rates.exact[4])
+    unit = math.lcm(*(price.denominator for price in found))
+    *each, hourly = (int(price * unit) for price in found)
+    return tuple(each), hourly, unit
+
+
+def _rounded_up(amount: int, unit: int) -> int:
+    """Nano-dollars of tokens times US dollars per million tokens, in parts of `unit`."""
+    return -(-amount * NANOS_PER_TOKEN // unit)
 
 
 _WRITE_1H = as_written(CACHE_WRITE_1H)
 
 
-def _billed(each: Sequence[Any], write_1h: Any, usage: Usage) -> Any:
-    """Tokens times US dollars per million tokens."""
-    hourly = (write_1h - 1) * each[4] * (usage.cache_write_1h or 0)
+def _billed(each: Sequence[Any], hourly: Any, usage: Usage) -> Any:
+    """Tokens times US dollars per million tokens. hourly: what a token written for an hour costs above `each`."""
     tokens = (usage.input, usage.output, usage.cached or 0, usage.reasoning or 0, usage.cache_write or 0)
-    return charge(each, tokens) + hourly
+    return charge(each, tokens) + hourly * (usage.cache_write_1h or 0)
 
 
 def max_cost_nanos(
     prices: Prices, input_tokens: int, output_tokens: int, *, writes: bool = False, hourly: bool = False
 ) -> int:
     """As `max_cost_usd`, in nano-dollars, exactly and rounded up. hourly: what is written may be kept for an hour."""
-    factor = _WRITE_1H if hourly else Fraction(int(writes))
-    reached = (_max(_exact(rates), input_tokens, output_tokens, factor) for rates in _reached(prices, input_tokens))
-    return math.ceil(max(reached) * NANOS_PER_TOKEN)
+    found = 0
+    for rates in _reached(prices, input_tokens):
+        each, above, unit = _whole(rates)
+        write = each[4] + above if hourly else each[4] if writes else 0
+        found = max(found, _rounded_up(_max(each, input_tokens, output_tokens, write), unit))
+    return found
 
 
 def max_cost_usd(prices: Prices, input_tokens: float, output_tokens: float, *, writes: bool = False) -> float:
@@ -85,7 +98,10 @@ def max_cost_usd(prices: Prices, input_tokens: float, output_tokens: float, *, w
     writes: also where the endpoint writes the prompt to its cache by itself, and bills that.
     """
     return (
-        max(_max(rates.each, input_tokens, output_tokens, float(writes)) for rates in _reached(prices, input_tokens))
+        max(
+            _max(rates.each, input_tokens, output_tokens, rates.each[4] if writes else 0.0)
+            for rates in _reached(prices, input_tokens)
+        )
         / 1e6
     )
 
@@ -95,12 +111,10 @@ def _reached(prices: Prices, input_tokens: float) -> list[Rates]:
     return [prices, *(tier for tier in prices.tiers if input_tokens > tier.above)]
 
 
-def _max(each: Sequence[Any], input_tokens: float, output_tokens: float, write_factor: Any) -> Any:
-    """Tokens times the most US dollars per million tokens. write_factor: times the price of a cache write; 0 where none
-    can be.
-    """
-    p_input, p_output, p_cached, p_reasoning, p_write = each
-    return input_tokens * max(p_input, p_cached, write_factor * p_write) + output_tokens * max(p_output, p_reasoning)
+def _max(each: Sequence[Any], input_tokens: float, output_tokens: float, write: Any) -> Any:
+    """Tokens times the most US dollars per million tokens. write: of a cache write; 0 where none can be."""
+    p_input, p_output, p_cached, p_reasoning, _ = each
+    return input_tokens * max(p_input, p_cached, write) + output_tokens * max(p_output, p_reasoning)
 
 
 def wrong_prices(prices: Prices) -> tuple[str, str] | None:

@@ -37,7 +37,7 @@ def sum_usage(*usages: Usage | None) -> Usage | None:
     known = [u for u in usages if u is not None]
     if not known:
         return None
-    return Usage(*(sum(getattr(u, name) or 0 for u in known) for name in Usage.__struct_fields__))
+    return Usage(*(sum([n or 0 for n in each]) for each in zip(*map(msgspec.structs.astuple, known), strict=True)))
 
 
 # Each is looked for at the top of a report and in its details; where several are given, the largest counts.
@@ -306,7 +306,13 @@ def _first(where: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
 
 
 def _largest(places: list[dict[str, Any]], names: tuple[str, ...]) -> int | None:
-    return max((n for place in places for name in names if (n := _number(place.get(name))) is not None), default=None)
+    largest = None
+    for place in places:
+        for name in names:
+            if (value := place.get(name)) is not None:
+                count = _number(value)
+                largest = count if largest is None or (count or 0) > largest else largest
+    return largest
 
 
 def _details(where: Mapping[str, Any], names: tuple[str, ...]) -> list[dict[str, Any]]:
