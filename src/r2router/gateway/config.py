@@ -262,12 +262,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 )
 
     def providers(self) -> dict[str, Served]:
-        """All providers that can be called, built-in ones first."""
+        """The built-in providers and the file's; the file's replace built-in ones of the same name."""
         known = {name: Served.of(provider) for name, provider in KNOWN.items()}
         return known | {name: Served.of(provider) for name, provider in self.provider.items()}
 
     def presets(self) -> dict[str, Preset]:
-        """The file's presets, before the built-in ones."""
+        """The built-in presets and the file's; the file's replace built-in ones of the same name."""
         return PRESETS | self.preset
 
     def resolve(self, asked: str) -> str:

@@ -1,22 +1,20 @@
-"""A spend target: the mean cost of a preset's requests is held by moving its value of a right answer (a paced dual
-update).
+"""Spend targets: a preset keeps the mean cost of its requests at a target by changing the value of a correct answer.
 
-A router takes the arm with the most value * quality - cost. The value is the inverse of the multiplier of the
-constraint "mean cost at most the target"; after each request it takes a step against what the request cost too much
-(dual descent in the logarithm, as budget pacing in advertising: Balseiro & Gur, Management Science 2019). Three things
-make it hold from the start, and through a change of traffic:
+A router takes the arm with the largest value * quality - cost. The value is the inverse of the multiplier of the
+constraint "mean cost at most the target". After each request it moves against the amount by which the request cost too
+much (dual descent in the logarithm, as in budget pacing for advertising: Balseiro & Gur, Management Science 2019).
+Three things make the target hold from the start, and when the traffic changes:
 
-- The value moves by the sum of all errors, so it settles where the mean cost is the target, whatever the router's
-  forecasts are worth.
+- The value moves by the sum of all errors. So it settles where the mean cost is at the target, however good the
+  router's forecasts are.
 - What was spent too much or too little so far (`pending`) is made up for over the next `REPAY` requests. Without that
-  the mean would stay off by what the value had to move: |log(value / start)| / (RATE * n) of the target after n
-  requests. With it, the mean is off by |pending| / n, and pending goes to zero. REPAY makes the loop critically damped
-  where 1 % more value buys 0.4 % more cost (4 / (0.4 * RATE) requests); where it buys less, the mean swings a little
-  before it settles.
-- One expensive request moves the value by at most `STEP` times the rate; all of it is pending.
+  the mean would stay off by |log(value / start)| / (RATE * n) of the target after n requests. With it the mean is off
+  by |pending| / n, and pending goes to zero. REPAY makes the loop critically damped where a 1 % higher value raises the
+  cost by 0.4 % (4 / (0.4 * RATE) requests); where it raises it less, the mean swings a little before it settles.
+- One expensive request moves the value by at most `STEP` times the rate; all of it stays pending.
 
-Dollars per day are held through dollars per request: a day's target divided by the requests of a day, as the last week
-had them. A mean quality is held in the same way, where feedback on answers exists: below it the value rises, above it
+Dollars per day are kept through dollars per request: the day's target divided by the requests of a day, from the last
+week. A mean quality is kept in the same way, where clients score answers: below the target the value rises, above it
 falls.
 """
 
@@ -53,12 +51,14 @@ _UNITS = {
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """What is held, and how far it is.
+    """The state of a spend or quality target.
 
-    start: the calibrated value of a right answer, US dollars.
-    pending: what is still to be spent (negative: to be saved), in targets.
-    n, total: of what was observed.
-    begun, last: of the first and the last of it, seconds since 1970; 0: there is none.
+    kind: `cost` (US dollars per request), `day` (US dollars per day) or `quality` (mean score).
+    target: in the unit of the kind.
+    start: the calibrated value of a correct answer, US dollars.
+    pending: what is still to be spent (negative: saved), in multiples of the target.
+    n, total: number and sum of what was observed.
+    begun, last: times of the first and the last of it, seconds since 1970; 0 for none.
     recent: how many in about the last week.
     """
 
@@ -75,7 +75,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, kind: Kind, target: float, start: float) -> Pace:
-        """A pace at its beginning. Raises `ConfigError`."""
+        """Make the initial state. Raises `ConfigError`."""
         if kind not in _UNITS:
             raise ConfigError(f"cannot hold {kind!r}: give {', '.join(map(repr, _UNITS))}")
         if not (math.isfinite(target) and target > 0) or (kind == "quality" and target >= 1):
@@ -85,17 +85,17 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         return cls(kind=kind, target=target, start=start, log_value=math.log(start))
 
     def same(self, other: Pace) -> bool:
-        """Whether another one holds the same."""
+        """Whether another state has the same target."""
         return (self.kind, self.target) == (other.kind, other.target)
 
     @property
     def value(self) -> float:
-        """US dollars that a fully right answer is worth now."""
+        """US dollars that a correct answer is worth now."""
         return math.exp(self.log_value)
 
     @property
     def mean(self) -> float:
-        """What was held so far, in the unit of the target; NaN where there is nothing to say yet."""
+        """The mean so far, in the unit of the target; NaN where there is none yet."""
         if self.kind == "day":
             seconds = self.last - self.begun
             return self.total / seconds * DAY_S if seconds >= _FIRST_S else math.nan
@@ -103,14 +103,15 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def error(self) -> float:
-        """How far the mean is from the target, as a share of it."""
+        """The distance of the mean from the target, as a share of the target."""
         return self.mean / self.target - 1
 
     def after(self, observed: float, at: float = 0.0) -> Pace:
-        """The pace after a request that cost so many US dollars, or whose answer had this quality. What is not finite
-        says nothing.
+        """Return the state after a request of this cost in US dollars, or with an answer of this quality.
 
-        at: when, in seconds since 1970; a clock that was set back stands still.
+        at: when, in seconds since 1970; a clock that was set back counts as standing still.
+
+        Values that are not finite are ignored.
         """
         if not math.isfinite(observed) or observed < 0:
             return self
@@ -142,6 +143,6 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def instead(self, before: float, now: float) -> Pace:
-        """The pace where what was observed once is now known to be another number, such as a score that was changed."""
+        """Return the state after an observed number was corrected, such as a changed score."""
         moved = (now - before) / self.target
         return msgspec.structs.replace(self, total=self.total + now - before, pending=self.pending - moved)

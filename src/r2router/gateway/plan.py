@@ -1,4 +1,4 @@
-"""From a request to the arms that will be asked, in order."""
+"""Plans a request: which arms will be asked, in which order."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _UNKNOWN_SPREAD = 0.29
 class Planner:
     """Plans requests under one setting.
 
-    vectors: made anew with each router.
-    targets: how far presets are with what they hold.
+    vectors: the text encoder with its cache; a new one for each router.
+    targets: the states of the presets' targets.
     """
 
     def __init__(self, setting: Setting, vectors: Vectors | None = None, targets: Targets | None = None) -> None:
@@ -166,7 +166,7 @@ class Planner:
     def _looks(
         self, call: Call, vector: FloatArray, forecast: Forecast, preset: Preset, stay: Stay, effort: str
     ) -> Looks | None:
-        """How answers are looked at; None where the router has not learned it, or where looking did not pay."""
+        """Set up the cascade; None where the router has not learned one, or where it did not pay in training."""
         question = Question.on(self.router, call.conversation.task, vector, forecast, stay.mask, preset.policy)
         if not question.looking:
             return None
@@ -178,7 +178,7 @@ class Planner:
         return Looks(question, make, tuple(self._step(call, arm, None, effort) for arm in arms))
 
     def _decide(self, forecast: Forecast, preset: Preset, stay: Stay, excluded: dict[str, str]) -> Decision:
-        """Raises `Refused`."""
+        """Choose the arm. Raises `Refused`."""
         policy = Tradeoff(0.0) if stay.escalate else preset.policy
         try:
             free = self.router.explain(forecast, policy, stay.mask)
@@ -218,7 +218,10 @@ class Planner:
         return preset, mask
 
     def _step(self, call: Call, arm: str, sent: Enforcement | None, effort: str) -> PlannedStep:
-        """sent: where the policy has changed it; else as the arm was collected."""
+        """Plan one call.
+
+        sent: how the budget is enforced, where the policy has changed it; else as the arm was collected.
+        """
         name = Arm(arm)
         model = self.router.pool[name.model]
         at = self.router.pool.index.get(name)
@@ -241,7 +244,7 @@ class Planner:
         return next(i for i, arm in enumerate(self.router.arms) if arm.model == model)
 
     def _refuses(self, model: Model, provider: Served, sent: Enforcement) -> frozenset[str]:
-        """Request fields that a thinking model would refuse."""
+        """Return the request fields that a thinking model would refuse."""
         overlay = self.setting.overlays.get(model.id)
         if overlay is not None and overlay.refuses is not None:
             return overlay.refuses
@@ -256,8 +259,8 @@ class Planner:
         return NO_EDITS if overlay is None else overlay.edits
 
     def _input_tokens(self, call: Call, task_tokens: int) -> int:
-        """The prompt's tokens, about: exact where it is one text alone, else by its bytes, images and files by their
-        headers.
+        """Estimate the prompt's tokens: exactly for a single text, else from its bytes and the sizes of images and
+        files.
         """
         said = call.conversation
         alone = said.turns <= 1 and not said.system and not said.needs
@@ -267,9 +270,7 @@ class Planner:
         return max(task_tokens, by_size) + said.images
 
     def _prior_forecast(self, counts: FloatArray) -> Forecast:
-        """What is forecast of a request without a text, or whose text could not be encoded: the arms' averages, as of
-        unfamiliar ones.
-        """
+        """Make the forecast of a request without a text, or whose text could not be encoded: the arms' averages."""
         quality, tokens = self._prior
         cost = self.router.pool.cost(self.router.input_tokens.estimate(counts), tokens)
         return Forecast(
@@ -294,8 +295,8 @@ _REFUSED_REASONING = frozenset({"temperature", "top_p", "presence_penalty", "fre
 
 
 def _may_look(call: Call, needs: frozenset[str], stay: Stay) -> bool:
-    """Whether a cascade may look at answers: not in the middle of a tool's use, and not where the client reads along to
-    act on it.
+    """Whether a cascade may look at answers. Not within a tool loop, and not where the client reads the stream to act
+    on it.
     """
     return not (stay.arm or stay.escalate or {"n", "background"} & needs or (call.stream and "tools" in needs))
 

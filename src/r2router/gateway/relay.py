@@ -1,4 +1,4 @@
-"""One request from its plan to its end: opened in the ledger, asked of one arm after another, relayed, settled."""
+"""One request from its plan to its end: recorded in the ledger, sent to one arm after another, relayed, settled."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _COUNTABLE = 2**60  # nano-dollars or tokens: what the ledger's columns of 64 bi
 
 @dataclass
 class RequestSummary:
-    """What is known of a request when it is over: for the ledger, the metrics and the logs."""
+    """What is known of a request when it has ended: for the ledger, the metrics and the logs."""
 
     state: Literal["done", "cut", "cancelled", "failed"] = "failed"
     status: int = 0
@@ -49,7 +49,10 @@ class RequestSummary:
 
 
 class Relay:
-    """Serves one call. began: of the loop's clock, when the request came."""
+    """Serves one request.
+
+    began: when the request came, by the loop's clock.
+    """
 
     def __init__(
         self, call: Call, plan: Plan, setting: Setting, incoming: Incoming, out: Outgoing, began: float
@@ -150,7 +153,7 @@ class Relay:
         await self._fail(lost or FailedAttempt("return", 503, "no model can be asked now"))
 
     async def _mend(self, attempts: Attempts, held: BegunReply, step: PlannedStep, deadline: float) -> BegunReply:
-        """A cut answer continued, or another one in its place; both are paid. Where that fails, the answer as it is."""
+        """Continue a cut answer or ask again; both calls are paid. Where that fails, the answer stays as it is."""
         again = second(self.call, self.plan, step, held)
         if again is None:
             return held
@@ -182,7 +185,7 @@ class Relay:
         return found
 
     async def _look(self, attempts: Attempts, looks: Looks, deadline: float, breaker: Breaker) -> None:
-        """Relay the accepted answer of a cascade; all others are paid as well."""
+        """Run a cascade and relay the accepted answer; all others are paid as well."""
         looking = GatewayCascade(self.plan, _healthy(looks, breaker), attempts, self._bounds.attempts)
         asked: list[PlannedStep] = []
 
@@ -215,7 +218,7 @@ class Relay:
         await self._relay(outcome.accepted.held, outcome.accepted.step, None)
 
     def _order(self, breaker: Breaker) -> list[int]:
-        """The steps, those that are known to fail now behind the others."""
+        """Put the steps that are known to fail now last."""
         numbers = list(range(len(self.plan.steps)))
         if len(numbers) == 1:
             return numbers
@@ -230,7 +233,7 @@ class Relay:
             self._bill_unseen(step) if lost.tap is None else self._bill(step, lost.tap, lost.sent_bytes)
 
     async def _fail(self, lost: FailedAttempt) -> None:
-        """Tell the client: the provider's own words where there are any, byte for byte."""
+        """Send the error to the client: the provider's own body where there is one, byte for byte."""
         self.told.status = lost.status
         self.told.note = lost.message
         code = _CODES.get(lost.status, "provider_error")
@@ -300,7 +303,7 @@ class Relay:
             self._bill(step, tap, held.sent_bytes, counted)
 
     async def _finish(self, tap: Tap) -> None:
-        """End a stream; one that lacks its end is not passed off as whole."""
+        """End a stream; an incomplete one is not presented as complete."""
         watch = tap.watch
         if watch.error is not None and tap.translator is not None:
             await self._break("the provider reported an error within its answer")
@@ -319,7 +322,9 @@ class Relay:
         await self.out.end()
 
     async def _wait_for_row(self) -> None:
-        """No client has its whole answer before the request is on the ledger's disk; nearly always it is by now."""
+        """Wait until the request is on the ledger's disk: no client gets its complete answer before. Nearly always it
+        is there.
+        """
         if self._written is not None and not self._written.done():
             await asyncio.wait([self._written])
 
@@ -394,7 +399,7 @@ class Relay:
         tap.span.end()
 
     def _bill_unseen(self, step: PlannedStep) -> None:
-        """An attempt of which nothing came back, and that the provider may bill for all the same."""
+        """Bill an attempt that gave nothing back but that the provider may bill."""
         self._bill(step, Tap(step.dialect), 0)
 
     def _observed(self) -> Any:
@@ -408,7 +413,7 @@ _CODES: Mapping[int, str] = {502: "upstream_unavailable", 503: "no_model_availab
 
 
 def _healthy(looks: Looks, breaker: Breaker) -> Looks:
-    """A cascade without the models that are known to fail now, if any other is left."""
+    """Take the models that are known to fail now out of a cascade, if any other is left."""
     question = looks.question
     for step in looks.steps:
         if breaker.open(step.model.provider, step.model.id):
@@ -417,7 +422,7 @@ def _healthy(looks: Looks, breaker: Breaker) -> Looks:
 
 
 def header_text(value: str) -> bytes:
-    """A value as a header may have it: one line of printable ASCII, of at most 300 characters."""
+    """Make a value fit for a header: one line of printable ASCII, at most 300 characters."""
     text = " ".join(value.split())
     if not (text.isascii() and text.isprintable()):
         text = "".join(c if " " <= c <= "~" else "?" for c in text)

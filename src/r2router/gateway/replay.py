@@ -1,4 +1,4 @@
-"""The provider of a first look: it calls nobody, costs nobody anything, and says so in every answer."""
+"""The provider for a first look: it calls nobody, costs nothing, and says so in every answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TOKENS = 28
 
 
 class Replay:
-    """A `Caller` that answers every request with the same words."""
+    """A `Caller` that gives every request the same answer."""
 
     async def post(
         self, url: str, body: bytes, headers: Mapping[str, str], provider: Served, wait_s: float

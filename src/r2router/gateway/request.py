@@ -1,4 +1,4 @@
-"""A request as it was understood."""
+"""A request, parsed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _USUAL = (None, "auto", "default", "standard", "standard_only", "flex", "batch")
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body object `r2router`: what this one request wants. The provider never sees it.
+    """The body object `r2router`: options for this one request. The provider never sees it.
 
-    policy: instead of the preset's.
+    policy: replaces the preset's.
     models, exclude, effort: as in a preset.
-    require: capabilities.
-    session: which conversation it is of.
+    require: capabilities that the model must have.
+    session: the name of the conversation.
     """
 
     policy: AnyPolicy | None = None
@@ -36,7 +36,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request as it was understood.
+    """A request, parsed.
 
     body: without the object `r2router`.
     asked: the model that the client named.
@@ -52,7 +52,7 @@ class Call:
 
 
 def read_call(dialect: Dialect, data: bytes, default: str) -> Call:
-    """Raises `Refused`."""
+    """Parse the body of a request. Raises `Refused`."""
     try:
         if not data.isascii():
             data.decode()

@@ -1,4 +1,4 @@
-"""Running a gateway: the server around the application, its reloads and its end."""
+"""Runs a gateway: the server around the application, its reloads and its end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ _LOOK_EVERY_S = 2.0
 
 
 def read_setting(file: Path | None, **server: Any) -> Setting:
-    """The setting of a configuration file, or of none. server: fields of `[server]` that go before the file's.
+    """Load a configuration file, or the default where there is none.
+
+    server: fields of `[server]` that replace the file's.
 
     Raises `ConfigError`, `ArtifactError` and `MissingPrice`.
     """
@@ -43,7 +45,7 @@ def read_setting(file: Path | None, **server: Any) -> Setting:
 
 
 def open_ledger(setting: Setting, file: Path | None) -> Ledger | None:
-    """The ledger of a setting; None where it is to have none. Raises `LedgerError`."""
+    """Open the ledger of a setting; None where it has none. Raises `LedgerError`."""
     where = ledger_of(setting.config, file)
     if isinstance(where, Path):
         try:
@@ -54,7 +56,7 @@ def open_ledger(setting: Setting, file: Path | None) -> Ledger | None:
 
 
 def ledger_of(config: Config, file: Path | None) -> Path | str | None:
-    """Where the ledger of a configuration is: a file, or an address; None where it is to have none."""
+    """Return the path or address of a configuration's ledger; None where it has none."""
     where = config.server.ledger or default_ledger()
     if where == "none":
         return None
@@ -65,9 +67,7 @@ def ledger_of(config: Config, file: Path | None) -> Path | str | None:
 
 
 def check_open(config: Config, file: Path | None = None) -> None:
-    """Raise `ConfigError` where strangers could ask: without a key, in the environment or the ledger, only this machine
-    may.
-    """
+    """Raise `ConfigError` where other machines could use the gateway without a key in the environment or the ledger."""
     key = config.server.key
     if key:
         _, wrong = key_of(key)
@@ -97,10 +97,10 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    again: reads the setting once more, at SIGHUP and when its files change.
-    ready: told the address.
+    again: loads the setting again, at SIGHUP and when its files change.
+    ready: called with the address.
 
-    Raises `ConfigError` where the address cannot be had.
+    Raises `ConfigError` where the address cannot be used.
     """
     try:
         import uvicorn
@@ -142,9 +142,9 @@ def serve(
 
 
 def _ending(server: type[Any], gateway: Gateway) -> type[Any]:
-    """A server that ends by itself at SIGTERM and SIGINT.
+    """Make a server that ends by itself at SIGTERM and SIGINT.
 
-    uvicorn raises the signal once more behind its end; the process would be gone before the ledger is closed.
+    uvicorn raises the signal again after its end; the process would then be gone before the ledger is closed.
     """
 
     class Ending(server):  # type: ignore[misc,valid-type,unused-ignore]
@@ -177,7 +177,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def protocol() -> Any:
-    """uvicorn's protocol, with limits on the size and time of a request's head, which it has none of."""
+    """Make uvicorn's protocol with limits on the size and time of a request's head; uvicorn has none."""
     try:
         import httptools  # noqa: F401  what uvicorn parses with
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -233,7 +233,7 @@ def protocol() -> Any:
 
 
 async def _reloads(gateway: Gateway, file: Path | None, again: Callable[[], Setting]) -> None:
-    """Reload at SIGHUP, and when the configuration or the router is another file than before."""
+    """Reload at SIGHUP, and when the configuration or the router's files have changed."""
     asked = asyncio.Event()
     with contextlib.suppress(NotImplementedError, AttributeError):  # Windows
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
@@ -251,8 +251,8 @@ async def _reloads(gateway: Gateway, file: Path | None, again: Callable[[], Sett
 
 
 async def reload(gateway: Gateway, again: Callable[[], Setting]) -> bool:
-    """Put what the files say now in place of what they said; where that is wrong, say so and keep the old. Whether it
-    was replaced.
+    """Load the files again. Where they are wrong, report it and keep the old setting. Returns whether it was
+    replaced.
     """
     try:
         setting = await asyncio.to_thread(again)

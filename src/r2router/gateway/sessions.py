@@ -1,7 +1,7 @@
-"""Conversations: which one a request is of, and where it was answered last.
+"""Conversations: which one a request belongs to, and which arm answered it last.
 
-What is kept here is read again from the ledger's rows where this process does not know it, so that replicas agree and a
-restart forgets nothing that matters.
+Where this process does not know a conversation, it reads it from the ledger's rows. So replicas agree, and a restart
+forgets nothing important.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _LAST = (
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a conversation stands.
+    """The state of a conversation.
 
-    arm: which answered last.
+    arm: the arm that answered last.
     at: when, in seconds since 1970.
     tokens: of that prompt, which may be cached.
-    turns: its items then.
-    switched: nano-dollars that leaving cached prefixes has cost so far.
+    turns: its number of items then.
+    switched: nano-dollars spent so far on leaving cached prefixes.
     """
 
     arm: str
@@ -54,8 +54,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def session_of(incoming: Incoming, call: Call, key: str | None) -> str:
-    """The name of the conversation: what the client calls it, else a digest of key, system prompt and first turn; empty
-    for neither.
+    """Return the conversation's name: the client's, else a digest of key, system prompt and first turn; empty where
+    there is neither.
     """
     named = (
         call.wanted.session
@@ -103,14 +103,17 @@ def _digest(*parts: str) -> str:
 
 
 class Sessions:
-    """What is known of conversations, by key and name. where: a ledger to look others up in; None: none."""
+    """What is known of conversations, by key and name.
+
+    where: a ledger to look others up in; None for none.
+    """
 
     def __init__(self, where: str | Path | None = None) -> None:
         self._where = where
         self._kept: OrderedDict[tuple[str | None, str], Session] = OrderedDict()
 
     async def find(self, key: str | None, name: str) -> Session | None:
-        """The conversation of that name; None for a new one."""
+        """Find the conversation of that name; None for a new one."""
         if not name:
             return None
         found = self._kept.get((key, name))
@@ -121,9 +124,7 @@ class Sessions:
         return found
 
     def keep(self, key: str | None, name: str, session: Session) -> None:
-        """Remember where it stands now; but of a client's small calls beside a conversation, which have one turn,
-        nothing.
-        """
+        """Remember the state of a conversation. Small calls beside it, which have one turn, are ignored."""
         known = self._kept.get((key, name))
         if known is not None and session.turns <= 1 < known.turns and session.at - known.at < _BESIDE_S:
             return

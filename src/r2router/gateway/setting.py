@@ -1,6 +1,4 @@
-"""All that a configuration, a router and the environment come to: made whole, never changed, replaced at once when one
-is reloaded.
-"""
+"""A configuration together with its router and keys. It is never changed; a reload makes a new one."""
 
 from __future__ import annotations
 
@@ -34,12 +32,12 @@ REPLAY = "replay"
 class Setting:
     """A configuration with everything that is loaded for it.
 
-    config: the file's.
-    router: with the file's models laid over its pool, and those that cannot be called now not available.
+    config: the configuration file.
+    router: with the file's models laid over its pool; models that cannot be called now are not available.
     providers: all that can be named.
     keys: provider -> its key, empty where it needs none.
     missing: model -> why it cannot be called.
-    others: models that can be asked for by name alone.
+    others: models that can only be asked for by name.
     replay: whether every answer is a replay.
     """
 
@@ -55,7 +53,9 @@ class Setting:
     def of(cls, config: Config, folder: Path | None = None) -> Setting:
         """Load what a configuration names.
 
-        folder: where the configuration lies. Raises `ConfigError` and `ArtifactError`.
+        folder: the folder of the configuration.
+
+        Raises `ConfigError` and `ArtifactError`.
         """
         router = _router(config, folder)
         overlays = {overlay.id: overlay for overlay in config.model}
@@ -81,7 +81,7 @@ class Setting:
 
     @cached_property
     def version(self) -> str:
-        """Which prices are in force: a digest of all of them."""
+        """A digest of all prices in use."""
         prices = {m.id: m.usd_per_million for m in (*self.router.pool.models, *self.others.values())}
         return hashlib.sha256(msgspec.json.encode(prices)).hexdigest()[:12]
 
@@ -91,7 +91,9 @@ class Setting:
         return {name: self.mask_of(name, preset) for name, preset in self.config.presets().items()}
 
     def mask_of(self, name: str, preset: Preset) -> BoolArray:
-        """(arms,) which arms a preset may choose. Raises `ConfigError` where a pattern of it fits nothing."""
+        """Return (arms,) which arms a preset may choose. Raises `ConfigError` where one of its patterns matches
+        nothing.
+        """
         arms = self.router.arms
 
         def fitting(patterns: tuple[str, ...]) -> BoolArray:
@@ -109,8 +111,8 @@ class Setting:
 
     @cached_property
     def paces(self) -> dict[str, Pace]:
-        """What presets hold, as it begins, by the name that clients give them; none in a replay, where nothing is
-        spent.
+        """The initial states of the presets' targets, by the clients' name of the preset; none in a replay, which
+        spends nothing.
         """
         presets = {} if self.replay else self.config.presets()
         own, scale = self.router.policy, self.router.scale
@@ -122,8 +124,8 @@ class Setting:
 
     @cached_property
     def baseline(self) -> int | None:
-        """The index of the arm that reports compare with. Raises `ConfigError` where the configuration names none of
-        the router's.
+        """The index of the arm that reports compare with. Raises `ConfigError` where the configuration names an unknown
+        one.
         """
         wanted, arms, quality = self.config.server.baseline, self.router.arms, self.router.prior_quality
         if wanted == "none":
@@ -139,13 +141,14 @@ class Setting:
 
     @cached_property
     def names(self) -> dict[str, Model]:
-        """What a client may call a model -> the model: its id, or the name that its provider has for it."""
+        """Name that clients may use -> the model: its id, or its provider's name for it."""
         models = [*self.router.pool.models, *self.others.values()]
         return {m.upstream: m for m in reversed(models) if m.upstream} | {m.id: m for m in models}
 
     def concrete(self, asked: str) -> tuple[Model, Budget | None] | None:
-        """(model, budget) of a name with or without `@budget`; None where there is none. Raises `ConfigError` for a
-        budget it lacks.
+        """Return (model, budget) of a name with or without `@budget`; None where there is none.
+
+        Raises `ConfigError` for a budget that the model does not have.
         """
         if asked in self.names:
             return self.names[asked], None
@@ -161,7 +164,7 @@ class Setting:
 
     @cached_property
     def overlays(self) -> dict[str, Overlay]:
-        """Model -> what the configuration says of it."""
+        """Model -> what the configuration says about it."""
         return {overlay.id: overlay for overlay in self.config.model}
 
 
@@ -178,7 +181,7 @@ def _router(config: Config, folder: Path | None) -> Router:
 
 
 def _cannot(model: Model, providers: Mapping[str, Served], keys: dict[str, str]) -> str:
-    """Why a model cannot be called; empty where it can. Its provider's key is put to the others."""
+    """Return why a model cannot be called; empty where it can. Adds its provider's key to the others."""
     if not model.available:
         return "is not available"
     provider = providers.get(model.provider)

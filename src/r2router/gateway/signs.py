@@ -1,5 +1,6 @@
-"""Keep-alives to a client that waits for a stream; ends an answer that takes too long, or whose client does not
-read.
+"""Keep-alives for a client that waits for a stream.
+
+They also end an answer that takes too long, or whose client does not read.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from r2router.gateway.tap import Tap
 
 
 class KeepAlive:
-    """Keep-alives of one request.
+    """Sends the keep-alives of one request.
 
     ping: the bytes of a keep-alive.
     began: when the request began, by the loop's clock.
@@ -29,14 +30,14 @@ class KeepAlive:
         self.tap: Tap | None = None
 
     def begin(self, presence: Presence) -> None:
-        """Watch from here on."""
+        """Start watching."""
         self._presence = presence
         every = self._bounds.keepalive_s
         rest = every - self._out.idle() if self._out.started else every
         self._timer = asyncio.get_running_loop().call_later(max(rest, every / 10), self._tick)
 
     def end(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -1,4 +1,4 @@
-"""What was spent, by day, key, model, preset or session: sums of the ledger's rows and nothing else."""
+"""Reports of what was spent, by day, key, model, preset or session: sums of the ledger's rows."""
 
 from __future__ import annotations
 
@@ -43,10 +43,12 @@ _MAX_ROWS = 50_000  # of which intervals are made
 class SpendRow(msgspec.Struct):
     """Sums of some requests. Money in nano-dollars.
 
-    spent: of those that are over.
-    in_flight: reserved for those that are not.
-    estimated, unknown, unpriced, over: how many requests were counted by ourselves; left open by a crash; at a price
-        that is not known, which are in no sum; and billed above their bound.
+    spent: of requests that have ended.
+    in_flight: reserved for requests that have not.
+    estimated: number of requests whose tokens are our own count.
+    unknown: number of requests that a crash left open.
+    unpriced: number of requests at an unknown price; they are in no sum of money.
+    over: number of requests that were billed above their reservation.
     """
 
     name: str
@@ -64,7 +66,7 @@ class SpendRow(msgspec.Struct):
     over: int = 0
 
     def add(self, other: SpendRow) -> None:
-        """Count another line in this one."""
+        """Add another line to this one."""
         for name in SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -82,8 +84,8 @@ class Against(msgspec.Struct, frozen=True):
 
     saved: US dollars per request, with its 95 % interval; negative where it cost more.
     spent, instead: nano-dollars of the n requests that can be compared.
-    how: what the comparison rests on.
-    quality: the forecast quality of what answered minus that of the model, where both were forecast.
+    how: what the comparison is based on.
+    quality: forecast quality of the arm that answered minus that of the model, where both were forecast.
     """
 
     model: str
@@ -96,13 +98,15 @@ class Against(msgspec.Struct, frozen=True):
 
 
 class TargetStatus(msgspec.Struct, frozen=True):
-    """What a preset holds, and how well, since it holds it.
+    """A preset's target, and how well it has been kept.
 
     kind: `cost`, US dollars per 1,000 requests; `day`, US dollars per day; `quality`, a mean score.
     target, actual: in that unit.
     error: of the actual, as a share of the target.
-    value: of a right answer now, US dollars.
-    n: requests. None: nothing to say yet.
+    value: of a correct answer now, US dollars.
+    n: number of requests.
+
+    None where there is no figure yet.
     """
 
     preset: str
@@ -115,7 +119,7 @@ class TargetStatus(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, preset: str, pace: Pace) -> TargetStatus:
-        """From a pace."""
+        """Make it from the state of a target."""
         times = 1000.0 if pace.kind == "cost" else 1.0
         known = math.isfinite(pace.mean)
         actual, error = (pace.mean * times, pace.error) if known else (None, None)
@@ -123,10 +127,10 @@ class TargetStatus(msgspec.Struct, frozen=True):
 
 
 class Spend(msgspec.Struct, frozen=True):
-    """A report.
+    """A report of what was spent.
 
-    zone: in which days begin.
-    lines: the largest first, days in their order.
+    zone: the time zone in which days begin.
+    lines: the largest first; days in their order.
     held: of presets with a target.
     """
 
@@ -140,7 +144,7 @@ class Spend(msgspec.Struct, frozen=True):
     held: tuple[TargetStatus, ...] = ()
 
     def to_csv(self) -> str:
-        """One row per line, and no total: sums of columns are to be sums."""
+        """One row per line and no total, so that columns can be summed."""
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow((self.by, *(f"{name}_usd" if name in _MONEY else name for name in SUMS)))
@@ -151,7 +155,7 @@ class Spend(msgspec.Struct, frozen=True):
         return text.getvalue()
 
     def to_dict(self) -> dict[str, Any]:
-        """Types that JSON has; money in whole nano-dollars and in dollars."""
+        """Everything as JSON types; money in whole nano-dollars and in dollars."""
 
         def of(line: SpendRow) -> dict[str, Any]:
             return msgspec.to_builtins(line) | {f"{name}_usd": dollars(getattr(line, name)) for name in _MONEY}
@@ -184,7 +188,7 @@ def _figure(figure: Figure | None) -> dict[str, Any] | None:
 
 
 def read_only(where: str | Path) -> Database:
-    """A ledger to look at. Raises `LedgerError`."""
+    """Open a ledger for reading. Raises `LedgerError`."""
     database = connect(where, write=False)
     try:
         newest = migrations()[-1][0]
@@ -204,7 +208,7 @@ def read_only(where: str | Path) -> Database:
 
 
 def _zone(database: Database) -> str:
-    """The ledger's time zone; before the first gateway opens it there is none."""
+    """The ledger's time zone; UTC before the first gateway opens it."""
     rows = database.rows("SELECT value FROM settings WHERE name = 'zone'")
     return str(rows[0][0]) if rows else "UTC"
 
@@ -218,12 +222,12 @@ def spend(
     key: str | None = None,
     against: tuple[str, Prices | None] | None = None,
 ) -> Spend:
-    """Sums of the ledger's rows.
+    """Sum the ledger's rows.
 
-    since, until: days of the ledger's zone, both included.
-    key: of one key alone (`-`: without a key).
-    against: a model, and its prices where the requests' own tokens are to be billed at them; else what was forecast for
-        it is taken.
+    since, until: days in the ledger's zone, both included.
+    key: only of this key (`-`: requests without a key).
+    against: a model to compare with, and its prices to bill the requests' own tokens at; with prices None, the
+        forecasts for that model are used.
     """
     if by not in get_args(By):
         raise UsageError(f"cannot sum by {by!r}; give one of {', '.join(get_args(By))}")
@@ -260,7 +264,7 @@ def spend(
 
 
 def _usual(database: Database, clause: str, values: Sequence[Any]) -> tuple[str, None] | None:
-    """What most of the requests were compared with; None where none was."""
+    """Return what most of the requests were compared with; None where there is nothing."""
     where = (
         f"{clause} AND baseline_cost IS NOT NULL AND state <> 'open' AND cost IS NOT NULL AND input_tokens IS NOT NULL"
     )
@@ -311,7 +315,7 @@ def _against(database: Database, clause: str, values: Sequence[Any], model: str,
 
 
 def find_request(where: str | Path, name: str) -> tuple[Row, str]:
-    """A request, and the zone that its day is in. Raises `UsageError` where it is not there."""
+    """Return a request, and the time zone of its day. Raises `UsageError` where it is not there."""
     database = read_only(where)
     try:
         rows = database.rows(f"SELECT {', '.join(ROW)} FROM requests WHERE id = ?", (name,))  # noqa: S608
@@ -324,7 +328,7 @@ def find_request(where: str | Path, name: str) -> tuple[Row, str]:
 
 
 def left_open(where: str | Path) -> list[Row]:
-    """Requests under way, and those that a crash left and that are charged at their reservation, oldest first."""
+    """List running requests and those that a crash left, which are charged at their reservation, oldest first."""
     database = read_only(where)
     try:
         rows = database.rows(
@@ -336,7 +340,7 @@ def left_open(where: str | Path) -> list[Row]:
 
 
 def nanos_of(amount: str) -> int:
-    """Nano-dollars of an amount as people write it: `12.50`, `$0.003`. Raises `UsageError`."""
+    """Convert an amount as people write it to nano-dollars: `12.50`, `$0.003`. Raises `UsageError`."""
     text = amount.strip().removeprefix("$")
     if not re.fullmatch(r"\d{1,9}(\.\d{1,12})?", text):
         raise UsageError(f"{amount!r} is not an amount in US dollars: give 0 or more, as in 12.50")

@@ -1,7 +1,7 @@
-"""JSON that is edited in its bytes: what nobody asked to change reaches the provider as it came.
+"""Edits JSON in its bytes: what nobody asked to change reaches the provider exactly as it came.
 
-Numbers above 64 bits, the order of keys, spacing, escapes and fields that nobody here knows all survive. An object in
-which a key stands twice is refused: two readers could take two values for it.
+Numbers above 64 bits, the order of keys, spacing, escapes and unknown fields all survive. An object with a repeated key
+is refused: two readers could take two different values for it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _array = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class NotJson(ValueError):
-    """Bytes that are not the JSON object or array that they must be; the words say why."""
+    """Bytes that are not the required JSON object or array; the message says why."""
 
 
 class Members:
-    """The members of a JSON object, to be read one by one and replaced in place. Raises `NotJson`."""
+    """The members of a JSON object, which can be read one by one and replaced in place. Raises `NotJson`."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -57,7 +57,7 @@ class Members:
         return None if span is None else self.data[span[1] : span[2]]
 
     def get(self, key: str) -> Any:
-        """A value in Python's types, None where the key is absent. Raises `NotJson`."""
+        """A value as a Python object; None where the key is absent. Raises `NotJson`."""
         raw = self.raw(key)
         if raw is None:
             return None
@@ -67,20 +67,20 @@ class Members:
             raise NotJson(f"{key}: {error}") from None
 
     def object(self, key: str) -> Members | None:
-        """A value that is an object, to be edited and put back with `set`; None where it is none."""
+        """A value that is an object, to be edited and put back with `set`; None for any other value."""
         raw = self.raw(key)
         return Members(raw) if raw is not None and raw[:1] == b"{" else None
 
     def set(self, key: str, value: bytes) -> None:
-        """Put a value in the place of the old one, or behind all others."""
+        """Replace a value, or append the member."""
         self._edits[key] = value
 
     def put(self, key: str, value: Any) -> None:
-        """As `set`, of a value in Python's types."""
+        """Set a value given as a Python object."""
         self._edits[key] = encoded(value)
 
     def remove(self, key: str) -> None:
-        """Take a member out, if it is there."""
+        """Remove a member, if it is there."""
         if key in self._spans:
             self._edits[key] = None
         else:
@@ -91,7 +91,7 @@ class Members:
         return bool(self._edits)
 
     def copy(self) -> Members:
-        """The same members, whose edits do not touch these."""
+        """Return the same members; edits of the copy do not change these."""
         twin = object.__new__(Members)
         twin.data = self.data
         twin._spans = self._spans
@@ -100,7 +100,7 @@ class Members:
         return twin
 
     def render(self) -> bytes:
-        """The object with all edits; the very bytes that came where there are none."""
+        """Return the object with all edits; without edits, the very bytes that came."""
         if not self._edits:
             return self.data
         parts: list[bytes] = []
@@ -124,7 +124,7 @@ class Members:
 
 
 class Items:
-    """The items of a JSON array, to be read and replaced in place. Raises `NotJson`."""
+    """The items of a JSON array, which can be read and replaced in place. Raises `NotJson`."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._spans, at = data, [], 0
@@ -144,15 +144,18 @@ class Items:
         return self._edits.get(at % len(self._spans), self._data[start:end])
 
     def set(self, at: int, value: bytes) -> None:
-        """Put an item in the place of another. at: its number, from the end where it is below 0."""
+        """Replace an item.
+
+        at: its index; negative ones count from the end.
+        """
         self._edits[at % len(self._spans)] = value
 
     def insert_first(self, value: bytes) -> None:
-        """Put an item before all others."""
+        """Insert an item before all others."""
         self._before.insert(0, value)
 
     def append(self, value: bytes) -> None:
-        """Put an item behind all others."""
+        """Append an item."""
         if self._spans:
             last = len(self._spans) - 1
             self._edits[last] = self[last] + b"," + value
@@ -160,7 +163,7 @@ class Items:
             self._before.append(value)
 
     def render(self) -> bytes:
-        """The array with all edits."""
+        """Return the array with all edits."""
         if not self._spans:
             return b"[" + b",".join(self._before) + b"]"
         parts, at = [], 0
@@ -174,13 +177,13 @@ class Items:
 
 
 def with_words(raw: bytes, words: str) -> bytes:
-    """A JSON string with words behind its own, which stay as they were written."""
+    """Append text to a JSON string; the old text keeps its spelling."""
     return raw[:-1] + encoded(words)[1:]
 
 
 def encoded(value: Any) -> bytes:
-    """JSON, also of what only some encoders write (see `decoded`): half a character becomes a question mark, integers
-    have any size.
+    """Write JSON, also of values that only some encoders accept (see `decoded`): a lone surrogate becomes a question
+    mark, and integers may have any size.
     """
     try:
         return msgspec.json.encode(value)
@@ -200,7 +203,7 @@ def _split(decoder: Any, data: bytes, kind: str) -> Any:
 
 
 def _is_key(quoted: bytes, key: str) -> bool:
-    """Whether a key as it is written is the key as it was read."""
+    """Whether a key's bytes are those of the key that was read."""
     if b"\\" not in quoted:
         return quoted[1:-1] == key.encode()
     try:

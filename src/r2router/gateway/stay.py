@@ -1,7 +1,7 @@
-"""Whether a conversation stays with the model that answered it last.
+"""Decides whether a conversation stays with the model that answered last.
 
-It must where it carries what only one provider can read, and in the middle of a tool's use; it should while that model
-has its prefix in the cache, which is a price among others.
+It must stay where the conversation carries state that only one provider can read, and within a tool loop. It should
+stay while the model has the prefix in its cache, which counts as a lower price.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _OWNERS = {"signature": "anthropic", "encrypted": "openai", "thought_signature":
 class Stay:
     """Which arms a conversation may use now.
 
-    mask: (arms,) which may be asked.
-    extra: (arms,) US dollars that each costs more, or less.
-    arm: the one to keep; empty: none.
-    cold: (arms,) nano-dollars of the cached prefix that asking the arm leaves behind.
-    reason: why; empty where nothing holds it.
-    escalate: whether the best is to be asked.
+    mask: (arms,) which arms may be asked.
+    extra: (arms,) US dollars that each arm costs more, or (negative) less.
+    arm: the arm to keep; empty for none.
+    cold: (arms,) nano-dollars of the cached prefix that asking the arm gives up.
+    reason: why; empty where the conversation is free.
+    escalate: whether the best arm should be asked.
     """
 
     mask: BoolArray
@@ -46,7 +46,7 @@ class Stay:
 
 
 class Staying:
-    """Knows the router's arms by model and provider."""
+    """Makes that decision for one setting."""
 
     def __init__(self, setting: Setting) -> None:
         self._setting, self._pool = setting, setting.router.pool
@@ -66,9 +66,9 @@ class Staying:
 
         usable: (arms,) which can take the request.
         tokens: of its prompt.
-        switch_usd: that may be spent on leaving cached prefixes.
+        switch_usd: US dollars that may be spent on leaving cached prefixes.
 
-        Raises `Refused` where the one provider that can go on is gone.
+        Raises `Refused` where the only provider that can continue is not available.
         """
         none = np.zeros(len(usable))
         last = self._index(session)
@@ -90,7 +90,7 @@ class Staying:
         return self._priced(session, last, usable, tokens, switch_usd)
 
     def _index(self, session: Session | None) -> int | None:
-        """The arm that answered last; one of the same model where a policy had chosen a budget between two."""
+        """Find the arm that answered last, or one of the same model where its budget was between two arms."""
         if session is None:
             return None
         arm = Arm(session.arm)

@@ -1,4 +1,4 @@
-"""What is planned for a request: the arms that may be asked, and the bytes that each of them is sent."""
+"""The plan of a request: the arms that may be asked, and the bytes that each of them is sent."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ from r2router.upstream.controls import SAFETY_CAP, continuing
 class PlannedStep:
     """One arm that may be asked.
 
-    sent: what enforces its budget.
+    sent: how its budget is enforced.
+    source: whose length settings apply.
     speaks: the endpoint of its provider that is asked.
-    refuses: request fields that its model does not take.
-    edits: what else of a request its server wants otherwise.
-    said: the beginning of an answer, to be continued.
+    refuses: request fields that its model does not accept.
+    edits: how requests must be changed for its server.
+    said: the beginning of an answer that should be continued.
     """
 
     arm: str
@@ -53,10 +54,11 @@ class PlannedStep:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Looks:
-    """A cascade: answers are looked at before one is relayed.
+    """The cascade of a request: answers are checked before one is relayed.
 
-    make: how the arm of a decision is asked.
-    steps: of all that may be.
+    question: decides the next step.
+    make: plans the call of a decision.
+    steps: all calls that may be made.
     """
 
     question: Question
@@ -65,7 +67,10 @@ class Looks:
 
 
 class Baseline(NamedTuple):
-    """What an arm is forecast to be worth for a request. cost: US dollars."""
+    """The forecast for the arm that reports compare with.
+
+    cost: US dollars.
+    """
 
     arm: str
     cost: float
@@ -77,15 +82,15 @@ class Plan:
     """How a request is answered: which arms are asked, and in which order.
 
     steps: in the order in which they are asked.
-    reason: why the first.
-    decision: where a router chose.
+    reason: why the first one.
+    decision: the router's, where it chose.
     input_tokens: an estimate.
     excluded: model or arm -> why it was left out.
-    stay: what holds the conversation.
-    looks: a cascade; None where the first answer is relayed as it comes.
-    cut: how an answer that our budget cut is mended, as the preset says.
-    pace: what its preset holds, as it begins.
-    baseline: what is forecast of the arm that reports compare with.
+    stay: why the conversation stays with a model.
+    looks: the cascade; None where the first answer is relayed as it comes.
+    cut: how to repair an answer that our budget cut, as the preset says.
+    pace: the initial state of its preset's target.
+    baseline: the forecast for the arm that reports compare with.
     """
 
     steps: tuple[PlannedStep, ...]
@@ -103,7 +108,10 @@ class Plan:
 
 
 def moved(session: Session | None, plan: Plan, arm: str, at: int | None) -> Session:
-    """Where a conversation stands after an answer. at: the index of the arm; None where the router does not have it."""
+    """Return the state of a conversation after an answer.
+
+    at: the index of the arm; None where the router does not have it.
+    """
     before = session.switched if session is not None else 0
     left = int(plan.stay.cold[at]) if plan.stay is not None and at is not None else 0
     return Session(
@@ -112,18 +120,21 @@ def moved(session: Session | None, plan: Plan, arm: str, at: int | None) -> Sess
 
 
 def larger_context(plan: Plan, failed: PlannedStep) -> Plan:
-    """The plan with those steps alone whose model takes a longer prompt than the failed one."""
+    """Keep only the steps whose model takes a longer prompt than the failed one."""
     minimum = failed.model.context or 0
     return replace(plan, steps=tuple(s for s in plan.steps if s.model.context is None or s.model.context > minimum))
 
 
 def output_ceiling(step: PlannedStep, ceiling: int | None) -> int:
-    """What an answer may have at most where the arm's budget is left aside. ceiling: the caller's."""
+    """Return the maximum output tokens of an answer without the arm's budget.
+
+    ceiling: the caller's.
+    """
     return minimum(ceiling, step.model.max_output_tokens) or SAFETY_CAP
 
 
 def body_for(call: Call, step: PlannedStep, *, usage: bool) -> tuple[bytes, bool]:
-    """(the bytes to send for a step, whether the gateway itself asks its stream to report usage)."""
+    """Return (the bytes to send for a step, whether the gateway itself asks for token counts in the stream)."""
     dialect = step.dialect
     body = call.body.copy() if dialect is call.dialect else translated(call, dialect.name, step.model, step.provider)
     body.put("model", step.model.upstream or step.model.id)
@@ -147,8 +158,8 @@ def _continued(body: Members, step: PlannedStep) -> None:
 
 
 def edited(body: Members, edits: Edits) -> None:
-    """Put a request in the words of an older or stricter server: other names of fields and roles, one leading system
-    message.
+    """Change a request for an older or stricter server: other names of fields and roles, one system message at the
+    start.
     """
     for old, new in edits.rename.items():
         value = body.raw(old)
@@ -194,7 +205,7 @@ def _with_roles(raw: bytes, edits: Edits) -> bytes:
 
 
 def as_dict(plan: Plan) -> dict[str, Any]:
-    """For a person: what was decided, and why not otherwise."""
+    """Show the decision to a person, with what was excluded and why."""
     first = plan.steps[0]
     found: dict[str, Any] = {
         "arm": first.arm,

@@ -1,6 +1,4 @@
-"""A reply on its way to the client: the bytes that go on, and an observer beside them that may fail without a byte
-being lost.
-"""
+"""A reply on its way to the client: passes its bytes on, and reads them beside that without losing a byte."""
 
 from __future__ import annotations
 
@@ -65,7 +63,7 @@ class Tap:
         self.span: Span = NOTHING
 
     def feed(self, data: bytes) -> bytes:
-        """Take in what came; gives what goes on."""
+        """Take the bytes that came; return what goes to the client now."""
         if self.blind:
             return data
         if self._inflate is None:
@@ -79,7 +77,7 @@ class Tap:
         return out if self._mask is None else self._mask.feed(out)
 
     def end(self) -> bytes:
-        """Nothing more will come; gives what was held back."""
+        """End the reply; return what was held back."""
         rest = b""
         if self._start:
             rest, self._start = self._take(self._start), None
@@ -143,7 +141,7 @@ class Tap:
         return self._renamed_event(event, data)
 
     def _seen_outside(self, events: bytes) -> bytes:
-        """Events as the client reads them; what ends a stream that broke off must fit to them."""
+        """Read events as the client gets them, so that a broken stream can be ended in its format."""
         if self.outer is not self.watch:
             for event in events.split(b"\n\n"):
                 self.outer.event(*parse(event))
@@ -177,10 +175,10 @@ class Tap:
 
 
 class StreamMask:
-    """Puts asterisks in the place of a secret, wherever it is cut into pieces; the length stays the same.
+    """Replaces a secret by asterisks, also where it is split into pieces; the length stays the same.
 
-    Bytes are held back only where they may be the beginning of one. An event of a stream ends with an empty line, which
-    no key holds.
+    Only bytes that may begin the secret are held back. An event of a stream ends with an empty line, which no key
+    holds.
     """
 
     def __init__(self, secret: bytes) -> None:
@@ -188,7 +186,7 @@ class StreamMask:
         self._ends = frozenset(secret)
 
     def feed(self, data: bytes) -> bytes:
-        """Take in what goes out; gives what may go out now."""
+        """Take bytes; return those that may go out now."""
         data = self._kept + data if self._kept else data
         if self._secret in data:
             data = data.replace(self._secret, b"*" * len(self._secret))
@@ -201,6 +199,6 @@ class StreamMask:
         return data
 
     def end(self) -> bytes:
-        """What was held back."""
+        """Return what was held back."""
         kept, self._kept = self._kept, b""
         return kept

@@ -1,6 +1,4 @@
-"""What presets hold: a mean spend or a mean quality. Their state stands in the ledger; here is what this process knows
-of it.
-"""
+"""The presets' targets: a mean spend or a mean quality. Their state is in the ledger; this is this process's copy."""
 
 from __future__ import annotations
 
@@ -22,10 +20,10 @@ _FRESH_S = 2.0
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`target` of a preset; one of these.
+    """The table `target` of a preset; give one of these.
 
     usd_per_1000_requests: the mean cost of its requests, US dollars per 1,000.
-    usd_per_day: what all of them may cost per day.
+    usd_per_day: the cost of all its requests per day, US dollars.
     quality: the mean score of its answers, 0 to 1, as clients report it (`POST /v1/feedback`), at the least cost.
     """
 
@@ -34,7 +32,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     quality: float | None = None
 
     def pace(self, start: float) -> Pace:
-        """The pace at its beginning. start: the value of a right answer, US dollars. Raises `ConfigError`."""
+        """Make the initial state. Raises `ConfigError`.
+
+        start: the value of a correct answer, US dollars.
+        """
         given = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
         if len(given) != 1:
             raise ConfigError(f"target: give one of {', '.join(self.__struct_fields__)}, not {len(given)}")
@@ -48,10 +49,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def start_of(policy: AnyPolicy | None, own: Policy, scale: float) -> float:
-    """The value of a right answer that a policy stands for, US dollars.
+    """Return the value of a correct answer that a policy stands for, US dollars.
 
-    own, scale: the router's policy and scale, for where the preset names no policy. Raises `ConfigError` for a policy
-    that has no value.
+    own, scale: the router's policy and scale, for a preset without a policy.
+
+    Raises `ConfigError` for a policy that has no such value.
     """
     match own if policy is None else policy:
         case Value(usd=usd):
@@ -67,14 +69,15 @@ def start_of(policy: AnyPolicy | None, own: Policy, scale: float) -> float:
 
 
 class Paces(Protocol):
-    """What keeps paces: a `Ledger` does."""
+    """A store of the states of targets; `Ledger` is one."""
 
     async def observe(self, name: str, pace: Pace, observed: float | None = None) -> Pace: ...
 
 
 class Targets:
-    """What this process knows of the presets' paces. kept: where they stand; None: here alone, until the gateway
-    ends.
+    """This process's copy of the states of the presets' targets.
+
+    kept: the shared store; None keeps them only here, until the gateway ends.
     """
 
     def __init__(self, kept: Paces | None) -> None:
@@ -84,7 +87,10 @@ class Targets:
         self._asked: set[str] = set()
 
     async def current(self, name: str, begun: Pace) -> Pace:
-        """The pace of a preset as it stood a moment ago. begun: as it begins."""
+        """The state of a preset's target, at most a moment old.
+
+        begun: its initial state.
+        """
         known = self._known.get(name)
         if known is None or not known[0].same(begun):
             await self._read(name, begun)
@@ -104,15 +110,15 @@ class Targets:
             self._asked.discard(name)
 
     def put(self, name: str, pace: Pace) -> None:
-        """Another one is known now."""
+        """Replace the state of a target."""
         self._known[name] = pace, time.monotonic()
 
     def spent(self, name: str, begun: Pace, usd: float) -> None:
-        """Without a ledger: move a pace by what a request cost."""
+        """Without a ledger: update a target with what a request cost."""
         known = self._known.get(name)
         pace = known[0] if known is not None and known[0].same(begun) else begun
         self.put(name, pace if pace.kind == "quality" else pace.after(usd, time.time()))
 
     def known(self, held: Mapping[str, Pace]) -> dict[str, Pace]:
-        """Of these presets, how far each is."""
+        """Return the states of these presets' targets."""
         return {name: found[0] if (found := self._known.get(name)) else pace for name, pace in held.items()}

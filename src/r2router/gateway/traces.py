@@ -1,5 +1,5 @@
-"""OpenTelemetry: a span per request, and within it one per attempt, with the names of the GenAI conventions of one
-version.
+"""OpenTelemetry: a span per request, and within it one per attempt, with the names of one version of the GenAI
+conventions.
 
 Spans hold no text of prompts or answers, and no key. They go where the SDK's own variables say
 (`OTEL_EXPORTER_OTLP_ENDPOINT`, ...).
@@ -36,22 +36,22 @@ _PROVIDERS = {
 
 
 class Span(Protocol):
-    """What is told of a request or an attempt."""
+    """The trace of a request or an attempt."""
 
     def say(self, **told: Any) -> None:
-        """Attributes, by their last names; None is left out."""
+        """Set attributes, by the last part of their names; None is left out."""
         ...
 
     def used(self, usage: Usage | None, model: str | None, finish: str | None) -> None:
-        """What an answer came to."""
+        """Set what an answer used."""
         ...
 
     def failed(self, kind: str, message: str = "") -> None:
-        """Why it failed."""
+        """Set why it failed."""
         ...
 
     def end(self) -> None:
-        """It is over."""
+        """End the span."""
         ...
 
 
@@ -76,11 +76,11 @@ class Tracer(Protocol):
     """Makes spans."""
 
     def request(self, endpoint: str, asked: str, request_id: str, headers: Mapping[bytes, bytes]) -> Span:
-        """A request of a client; its trace goes on where its headers name one."""
+        """Begin the span of a request; it continues the client's trace where the headers name one."""
         ...
 
     def attempt(self, parent: Span, step: PlannedStep, *, stream: bool) -> Span:
-        """One call of a provider."""
+        """Begin the span of one call."""
         ...
 
     def close(self) -> None:
@@ -131,7 +131,10 @@ class _RecordedSpan:
 
 
 class OpenTelemetry:
-    """Spans of the OpenTelemetry SDK. provider: a tracer provider; by default one that exports over OTLP (HTTP)."""
+    """Makes spans with the OpenTelemetry SDK.
+
+    provider: a tracer provider; by default one that exports over OTLP (HTTP).
+    """
 
     def __init__(self, provider: Any = None) -> None:
         try:
@@ -190,8 +193,9 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 
 
 def tracer_of(wanted: bool | None) -> Tracer:
-    """The tracer of a setting. wanted: None where it says nothing; then there is one where the environment names an
-    endpoint.
+    """Make the tracer of a setting.
+
+    wanted: None makes one where the environment names an endpoint.
 
     Raises `MissingExtra` where traces are wanted and the packages are missing.
     """

@@ -1,4 +1,4 @@
-"""The connections to providers. One attempt, no retry, no redirect, no cookie; a reply is handed on as it comes."""
+"""Connections to providers. One attempt, no retry, no redirect, no cookie; a reply is passed on as it comes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ CONNECT_S = 10.0
 
 
 class Unreached(Exception):
-    """No reply came. timeout: because it took too long, so that the provider may bill for it."""
+    """No reply came.
+
+    timeout: whether it took too long, so that the provider may bill for it.
+    """
 
     def __init__(self, message: str, *, timeout: bool = False, sent: bool = False) -> None:
         super().__init__(message)
@@ -29,7 +32,7 @@ class BrokenOff(Exception):
 
 
 class Exchange(Protocol):
-    """A reply under way."""
+    """A reply that is being received."""
 
     status: int
 
@@ -37,21 +40,23 @@ class Exchange(Protocol):
     def headers(self) -> Mapping[str, str]: ...
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body in the pieces that arrive. Raises `BrokenOff`."""
+        """The body in pieces as they arrive. Raises `BrokenOff`."""
         ...
 
     def close(self, *, whole: bool) -> None:
-        """Give the connection back where the reply was read whole; else close it, so that the provider stops."""
+        """Return the connection to the pool where the reply was read completely; else close it, so that the provider
+        stops.
+        """
         ...
 
 
 class Caller(Protocol):
-    """What can be asked."""
+    """Sends requests to providers."""
 
     async def post(
         self, url: str, body: bytes, headers: Mapping[str, str], provider: Served, wait_s: float
     ) -> Exchange:
-        """Send a request and wait for the head of its reply, at most `wait_s` seconds. Raises `Unreached`."""
+        """Send a request and wait at most `wait_s` seconds for the head of its reply. Raises `Unreached`."""
         ...
 
     async def close(self) -> None:
@@ -60,7 +65,7 @@ class Caller(Protocol):
 
 
 class Network:
-    """Providers over HTTP."""
+    """Sends requests over HTTP."""
 
     def __init__(self, silence_s: float) -> None:
         try:
@@ -143,10 +148,9 @@ _ANTHROPIC_VERSION = "2023-06-01"
 
 
 def request_headers(client: Mapping[bytes, bytes], provider: Served, key: str, *, native: bool) -> dict[str, str]:
-    """What goes to a provider: its key, and of the client's headers those alone that are known to mean something to an
-    API.
+    """Make the headers for a provider: its key, and those of the client's headers that mean something to an API.
 
-    native: whether it is asked in Anthropic's format, whose key has a header of its own at Anthropic.
+    native: whether it is asked in Anthropic's format, which has its own header for the key.
     """
     sent = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": f"r2router/{__version__}"}
     for name, value in client.items():
@@ -180,7 +184,7 @@ _RETURNED_PREFIXES = (
 
 
 def reply_headers(upstream: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """Of a provider's headers those that clients use. Never cookies, redirects, or what belongs to the connection."""
+    """Select the provider's headers that clients use: never cookies, redirects, or those of the connection."""
     found = []
     for name, value in upstream.items():
         low = name.lower()

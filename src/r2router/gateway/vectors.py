@@ -1,4 +1,4 @@
-"""Texts to vectors beside the event loop: one thread, a bounded queue, and a cache."""
+"""Encodes texts beside the event loop: one thread, a bounded queue, and a cache."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ class Encoded(NamedTuple):
 
 
 class Vectors:
-    """Encodes each text once. cached, encoded, refused: how often that was so."""
+    """Encodes each text once.
+
+    cached, encoded, refused: counters of these cases.
+    """
 
     def __init__(self, encoder: Encoder, max_kept: int = _MAX_KEPT, max_waiting: int = _MAX_WAITING) -> None:
         self._encoder, self._max_kept, self._max_waiting = encoder, max_kept, max_waiting
@@ -38,8 +41,8 @@ class Vectors:
         self.cached = self.encoded = self.refused = 0
 
     async def of(self, text: str) -> Encoded | None:
-        """The vector of a text; None where too many wait already, or the encoder fails: the caller then takes the safe
-        choice.
+        """Return the vector of a text; None where too many wait already or the encoder fails: the caller then makes the
+        safe choice.
         """
         key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
         if (found := self._kept.get(key)) is not None:

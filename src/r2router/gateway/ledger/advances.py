@@ -1,13 +1,12 @@
-"""Money set aside ahead: a request that it covers need not wait until its own row is on the disk, as the money that it
-may spend is.
+"""Money set aside ahead, so that a request need not wait until its own row is on the disk.
 
-A process takes an advance for a key that many requests come from: in one transaction, against all of the key's limits,
-where it counts as spent. A request then takes its reservation out of the advance here, in memory, and is sent at once;
-its row follows in the next transaction, which moves the money from the advance to the row. So at every committed moment
-spent + reserved + advanced is at most the limit, and what a crash leaves of an advance is charged, like an open
-request.
+A process takes an advance for a key from which many requests come. It does so in one transaction, against all limits of
+the key, where the advance counts as spent. A request then takes its reservation out of the advance in memory and is
+sent at once. Its row follows in the next transaction, which moves the money from the advance to the row. So at every
+committed moment spent + reserved + advanced is at most the limit. What a crash leaves of an advance is charged, like an
+open request.
 
-Keys with a limit per minute or of requests at once get none: those count requests, not money.
+Keys with a limit per minute, or on concurrent requests, get no advance: such limits count requests, not money.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ _MAX_KEYS = 10_000
 
 
 class Advance(msgspec.Struct):
-    """What is left of one, nano-dollars.
+    """The rest of an advance, in nano-dollars.
 
-    checked: when its key was last looked at.
+    checked: when its key was last looked up.
     taken: when it was last used.
     """
 
@@ -39,7 +38,7 @@ class Advance(msgspec.Struct):
 
 
 class Advances:
-    """Those of this process, by scope and day. Safe to use from several threads."""
+    """The advances of this process, by scope and day. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], Advance] = {}
@@ -58,7 +57,7 @@ class Advances:
             return True
 
     def busy(self, scope: str) -> bool:
-        """Note that a request of a key came; whether the one before came a moment ago."""
+        """Note a request of a key. Returns whether the one before came a moment ago."""
         now = time.monotonic()
         with self._lock:
             before = self._came.get(scope, -_IDLE_S)
@@ -74,8 +73,9 @@ class Advances:
             return 0 if found is None else found.left
 
     def put(self, scope: str, day: str, nanos: int, *, usable: bool = True) -> None:
-        """Add what a transaction has set aside, 0 or more. usable: whether its key, which was looked at, may have
-        any.
+        """Add what a transaction has set aside, 0 or more.
+
+        usable: whether its key, which was looked up, may have any.
         """
         now = time.monotonic()
         with self._lock:
@@ -84,23 +84,23 @@ class Advances:
             found.checked = now if usable else 0.0
 
     def release(self, scope: str, day: str) -> int:
-        """What is left of one, which can no longer be taken."""
+        """Close an advance and return the rest of it."""
         with self._lock:
             found = self._known.pop((scope, day), None)
             return 0 if found is None else found.left
 
     def idle(self, *, every: bool = False) -> list[tuple[str, str]]:
-        """(scope, day) of those that nobody uses any more, or of every one."""
+        """Return the (scope, day) of advances that are no longer used, or of all of them."""
         now = time.monotonic()
         with self._lock:
             return [name for name, found in self._known.items() if every or now - found.taken > _IDLE_S]
 
 
 def wanted(limits: Limits, windows: dict[str, Window], period: Period, nanos: int, came: int) -> int:
-    """Nano-dollars to have ready for requests of so many each; 0: none.
+    """Return the nano-dollars to set aside for requests of this size; 0 for none.
 
-    windows: by period, those of the scope.
-    came: requests that came while the last transaction was written: so many will come during the next one.
+    windows: those of the scope, by period.
+    came: requests that came while the last transaction was written; as many are expected during the next one.
     """
     if not nanos or any(
         limit is not None for limit in (limits.minute_requests, limits.minute_tokens, limits.concurrent)
@@ -115,12 +115,14 @@ def wanted(limits: Limits, windows: dict[str, Window], period: Period, nanos: in
 
 
 def ahead_of(came: int) -> int:
-    """How many requests to be ready for where so many came during one transaction: a few transactions' worth."""
+    """Return how many requests to be ready for where so many came during one transaction: those of a few
+    transactions.
+    """
     return 4 * came + 4
 
 
 def advance_id(writer: str, scope: str, day: str) -> str:
-    """The name of an advance in the database."""
+    """Return the name of an advance in the database."""
     return f"{writer}/{scope}/{day}"
 
 

@@ -1,10 +1,10 @@
-"""One transaction of the ledger: several requests that open, settle or are corrected, decided under a lock and written
+"""One transaction of the ledger: requests that open, settle or are corrected, decided under a lock and written
 together.
 
-What a request may do depends on all windows of its key. So the transaction first takes the lock of each key that it is
-about (SQLite: of the file; PostgreSQL: the row of the key's window `total`), reads, decides here, and writes. No other
-process can have read what it then
-changes: at every committed moment spent + reserved is at most the limit, and the windows are the sums of the rows.
+What a request may do depends on all windows of its key. So the transaction first takes the lock of each key involved
+(SQLite: of the file; PostgreSQL: the row of the key's window `total`), then reads, decides and writes. No other process
+can have read what it changes. At every committed moment spent + reserved is at most the limit, and the windows are the
+sums of the rows.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SET_SCORE = "UPDATE requests SET score = ? WHERE id = ?"
 
 
 class Batch:
-    """Reads what some work is about, does it in memory, and writes what changed. To be run within a transaction."""
+    """Reads what some work needs, does the work in memory, and writes the changes. Run it within a transaction."""
 
     def __init__(
         self,
@@ -67,7 +67,9 @@ class Batch:
         self._came: Counter[str] = Counter()
 
     def run(self, work: Sequence[Work]) -> list[Any]:
-        """What each piece of work gave: a `Ticket`, a `Charge`, a `Pace`, a `ScoreResult`, or the `R2Error` to raise."""
+        """Return the result of each piece of work: a `Ticket`, a `Charge`, a `Pace`, a `ScoreResult`, or the `R2Error`
+        to raise.
+        """
         self._known.read(self._database, work, self._writer, self._zone)
         self._came = Counter(one.opened.key or NO_KEY for one in work if isinstance(one, (Open, Draw)))
         given = [self._do(one) for one in work]
@@ -136,7 +138,7 @@ class Batch:
     # -- money set aside ahead
 
     def _draw(self, work: Draw) -> Ticket:
-        """The request has been sent already: whatever stands in its way now, it is written down."""
+        """Write down a request that has been sent already, whatever its limits are."""
         opened, period = work.opened, Period.at(work.opened.time, self._zone)
         scope = opened.key or NO_KEY
         self._begin(opened, period)
@@ -151,7 +153,7 @@ class Batch:
         return Ticket(opened.id, opened)
 
     def _set_aside(self, opened: Opened, period: Period, limits: Limits) -> None:
-        """Have enough ready for the next requests of a key, if it may have any."""
+        """Set enough aside for the next requests of a key, if it may have any."""
         scope, day = opened.key or NO_KEY, period.day
         windows = {name: self._known.window(scope, name) for name in period.names}
         want = wanted(limits, windows, period, opened.reserved or 0, self._came[scope])
@@ -174,7 +176,7 @@ class Batch:
             self._counted.add(window.id)
 
     def _give_back(self, scope: str, day: str) -> int:
-        """Take what is left of this process's advance back into what the key may spend; how much."""
+        """Return the rest of this process's advance to the key. Returns how much it was."""
         nanos = self._advances.release(scope, day)
         row = self._known.ahead.get(advance_id(self._writer, scope, day))
         if row is None:
@@ -222,7 +224,7 @@ class Batch:
         return row
 
     def _of(self, row: Row) -> list[Window]:
-        """The windows that a row counts in, which now change."""
+        """Return the windows in which a row counts, marked as changed."""
         found = [self._known.window(row.scope, period) for period in row.periods]
         self._counted.update(window.id for window in found)
         return found
@@ -276,7 +278,7 @@ class Batch:
         return self._replace(before, row, work.now)
 
     def _replace(self, before: Row, row: Row, now: float) -> Charge:
-        """Count a row that has changed in its windows."""
+        """Count a changed row in its windows."""
         row.settled = us(now)
         cost = row.cost or 0
         self._changed.setdefault(row.id, False)
@@ -295,7 +297,7 @@ class Batch:
         return pace
 
     def _score(self, work: RecordScore) -> ScoreResult:
-        """Keep what a client says of an answer; a second time takes the place of the first."""
+        """Keep a client's score of an answer; a second score replaces the first."""
         row = self._known.rows.get(work.id)
         if row is None or (work.key is not None and row.key_id != work.key):
             raise UsageError(

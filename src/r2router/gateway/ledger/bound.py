@@ -1,4 +1,4 @@
-"""The most that a request may cost: what is set aside for it before it is sent."""
+"""The maximum cost of a request: what is set aside before it is sent."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from r2router.upstream.endpoint import LONGEST_ANSWER
 
 
 class TokenBounds(msgspec.Struct, frozen=True, kw_only=True):
-    """What bounds the bill of one attempt.
+    """What limits the bill of one attempt.
 
-    input_tokens: at most so many, images, files and the provider's template included.
-    output_tokens: at most so many per answer, thinking included (`output_bound`).
-    n: answers asked for.
+    input_tokens: the maximum, including images, files and the provider's template.
+    output_tokens: the maximum per answer, thinking included (`output_bound`).
+    n: the number of answers asked for.
     cache_writes: whether the provider may bill the prompt as written to its cache, and for how long it keeps it.
     """
 
@@ -34,7 +34,7 @@ class TokenBounds(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tokens(self) -> int:
-        """Input and output tokens of one attempt, at most."""
+        """The maximum of input and output tokens of one attempt."""
         return self.input_tokens + self.n * self.output_tokens
 
 
@@ -55,8 +55,10 @@ def reserve(bounds: TokenBounds, prices: Prices | None, attempts: int = 1) -> in
 
 
 def output_bound(model: Model, *caps: int | None) -> int:
-    """The longest answer, thinking included, in tokens: the smallest of the caps that are sent (None: none is); where
-    none is sent, what the model can write, its context, or what any model can write.
+    """Return the maximum length of an answer in tokens, thinking included: the smallest cap that is sent (None: not
+    sent).
+
+    Where none is sent: the model's maximum, its context, or the maximum of any model.
     """
     sent = [cap for cap in caps if cap is not None]
     if sent:

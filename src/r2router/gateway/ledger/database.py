@@ -1,6 +1,4 @@
-"""The database under a ledger: a few words of SQL that SQLite and PostgreSQL both know, and the migrations that make
-its tables.
-"""
+"""The database of a ledger: SQL that both SQLite and PostgreSQL know, and the migrations that make its tables."""
 
 from __future__ import annotations
 
@@ -19,8 +17,9 @@ Parameters = Sequence[Any]
 
 
 class Failed(Exception):
-    """The database did not do what it was asked. down: it may, later on (it cannot be reached, is locked, or its disk
-    is full).
+    """The database did not do what it was asked.
+
+    down: whether a later try may succeed (it cannot be reached, is locked, or its disk is full).
     """
 
     def __init__(self, message: str, *, down: bool) -> None:
@@ -29,7 +28,7 @@ class Failed(Exception):
 
 
 class Database(Protocol):
-    """A connection, used by one thread at a time. Statements have `?` for their parameters. Every method raises
+    """A connection, for one thread at a time. Statements have `?` for their parameters. Every method raises
     `Failed`.
     """
 
@@ -43,43 +42,45 @@ class Database(Protocol):
         ...
 
     def commit(self) -> None:
-        """End it: what was written is on the disk."""
+        """End the transaction; what was written is on the disk."""
         ...
 
     def rollback(self) -> None:
-        """End it as if nothing had been written. Never fails."""
+        """End the transaction as if nothing had been written. Never fails."""
         ...
 
     def rows(self, statement: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
-        """Run a statement; its rows, where it gives any."""
+        """Run a statement and return its rows."""
         ...
 
     def reads(self, queries: Sequence[tuple[str, Parameters]]) -> list[list[tuple[Any, ...]]]:
-        """The rows of several statements, in their order."""
+        """Run several statements and return the rows of each, in order."""
         ...
 
     def many(self, statement: str, parameters: Sequence[Parameters]) -> None:
-        """Run a statement for each of these."""
+        """Run a statement once for each set of parameters."""
         ...
 
     def writes(self, changes: Sequence[tuple[str, Sequence[Parameters]]]) -> None:
-        """`many` of several statements, in their order."""
+        """Run `many` for several statements, in order."""
         ...
 
     def version(self) -> int | None:
-        """Another number where another connection has written since; None where that is not known. Within a
-        transaction.
+        """Return a number that changes when another connection has written; None where that is not known.
+
+        Call it within a transaction.
         """
         ...
 
     def close(self) -> None:
-        """Close it. Never fails."""
+        """Close the connection. Never fails."""
         ...
 
 
 class SQLite:
-    """A file. Written with WAL and a full sync per commit; `BEGIN IMMEDIATE`, so that several processes may write to
-    one file.
+    """A SQLite file, written with WAL and a full sync per commit.
+
+    It uses `BEGIN IMMEDIATE`, so that several processes may write to one file.
     """
 
     kind: Literal["sqlite", "postgresql"] = "sqlite"
@@ -108,7 +109,7 @@ class SQLite:
             raise LedgerError(f"{path}: cannot be used as a ledger ({words}); {hint}") from None
 
     def _begin(self, write: bool) -> None:
-        """Set it up; a file that is no database, or cannot be written to, is to be known now."""
+        """Set the connection up, so that a file that is no database, or is read-only, is reported now."""
         if write:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
@@ -163,7 +164,7 @@ def _failed(error: sqlite3.Error) -> Failed:
 
 
 def connect(where: str | Path, *, write: bool = True) -> Database:
-    """The database at a path, or at a `postgresql://` address. Raises `LedgerError`."""
+    """Open the database at a path or a `postgresql://` address. Raises `LedgerError`."""
     address = str(where)
     if address.startswith(("postgresql://", "postgres://")):
         from r2router.gateway.ledger.postgres import PostgreSQL
@@ -176,7 +177,7 @@ def connect(where: str | Path, *, write: bool = True) -> Database:
 
 
 def migrations() -> list[tuple[int, str]]:
-    """(number, SQL) of every step, in order."""
+    """Return (number, SQL) of every migration, in order."""
     found = [
         file for file in files("r2router.gateway.ledger").joinpath("schema").iterdir() if file.name.endswith(".sql")
     ]
@@ -184,7 +185,7 @@ def migrations() -> list[tuple[int, str]]:
 
 
 def statements(script: str) -> list[str]:
-    """The statements of a script, one by one."""
+    """Split a script into its statements."""
     found, begun = [], ""
     for line in script.splitlines(keepends=True):
         begun += line
@@ -195,8 +196,9 @@ def statements(script: str) -> list[str]:
 
 
 def migrate(database: Database, steps: Iterable[tuple[int, str]] | None = None) -> int:
-    """Bring the tables to the newest version, in one transaction; the version. Raises `LedgerError` for a newer one,
-    and for no ledger.
+    """Bring the tables to the newest version in one transaction; returns the version.
+
+    Raises `LedgerError` for a newer version, and for a database that is not a ledger.
     """
     steps = migrations() if steps is None else list(steps)
     newest = steps[-1][0]
@@ -220,8 +222,9 @@ def migrate(database: Database, steps: Iterable[tuple[int, str]] | None = None) 
 
 
 def version(database: Database, newest: int) -> int:
-    """The version of the tables, 0 where there are none. Raises `LedgerError` for one above `newest`, and for no
-    ledger.
+    """Return the version of the tables, 0 where there are none.
+
+    Raises `LedgerError` for one above `newest`, and for a database that is not a ledger.
     """
     tables = {name for (name,) in database.rows(_TABLES[database.kind])}
     if tables and "schema_version" not in tables:

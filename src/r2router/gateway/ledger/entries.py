@@ -1,6 +1,6 @@
-"""What is written to the ledger: a request that opens, what came of it, and the limits of a key.
+"""What is written to the ledger: a request that opens, how it ended, and the limits of a key.
 
-Money is whole nano-dollars (1e-9 US dollars); `reserve` and `cost_nanos` count them.
+Money is whole nano-dollars (1e-9 US dollars); `reserve` and `cost_nanos` compute them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ State = Literal["done", "cut", "cancelled", "failed"]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a key may use; None: no limit. Zero refuses everything.
+    """What a key may use; None sets no limit, and zero refuses everything.
 
     day_nanos, month_nanos, total_nanos: nano-dollars, spent and in flight together.
-    minute_requests, minute_tokens: of one minute of the clock; tokens are counted at their bound until the request is
-        over.
-    concurrent: requests at once.
+    minute_requests, minute_tokens: per minute of the clock; a request counts its maximum tokens until it ends.
+    concurrent: concurrent requests.
     """
 
     day_nanos: int | None = None
@@ -45,12 +44,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def budgeted(self) -> bool:
-        """Whether money is limited."""
+        """Whether there is a limit on money."""
         return not (self.day_nanos is None and self.month_nanos is None and self.total_nanos is None)
 
     @property
     def limited(self) -> bool:
-        """Whether anything is."""
+        """Whether there is any limit."""
         return any(getattr(self, name) is not None for name in self.__struct_fields__)
 
 
@@ -61,16 +60,17 @@ MAX_AMOUNT = 10**17
 class Opened(msgspec.Struct, frozen=True, kw_only=True):
     """A request that is about to be sent upstream.
 
-    id: of the request, unique.
+    id: the unique id of the request.
     asked: the model that the client asked for.
-    arm: the one that is asked first.
-    reserved: nano-dollars of its worst case, over every attempt that may be billed (`reserve`); None where a price is
-        not known, which a key with a budget is refused for.
-    tokens: input and output tokens of that worst case.
+    arm: the arm that is asked first.
+    reserved: the maximum cost of all attempts that may be billed, nano-dollars (`reserve`); None where a price is not
+        known, which keys with a budget are refused for.
+    tokens: the maximum number of input and output tokens.
     price_version: which prices were used.
-    forecast_quality, forecast: what the router expects of the arm; nano-dollars.
-    baseline, baseline_cost, baseline_quality: the same of the arm that is compared with, as the best single one.
-    pace: what the preset holds, as it begins.
+    forecast_quality, forecast: the router's forecast for the arm: quality and nano-dollars.
+    baseline, baseline_cost, baseline_quality: the same for the arm that reports compare with, such as the best single
+        one.
+    pace: the initial state of the preset's target.
     time: seconds since 1970, by default now.
     """
 
@@ -94,10 +94,11 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """The right to call upstream, which is to be settled.
+    """The permission to call upstream; it must be settled.
 
-    recorded: false where the ledger was down and the request was let through.
-    written: done when its row is on the disk; None: it is. Its client must not have the whole answer before that.
+    recorded: false where the ledger was down and the request was allowed anyway.
+    written: done when the row is on the disk; None where it is already. The client must not get the complete answer
+        before.
     """
 
     id: str
@@ -107,15 +108,14 @@ class Ticket(msgspec.Struct, frozen=True):
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a request.
+    """How a request ended.
 
-    cost: nano-dollars of all attempts together; None where a price is not known: then it must not have been a budgeted
-        key.
-    usage: tokens of all of them.
-    estimated: by our own count, as the provider reported none.
+    cost: nano-dollars of all attempts together; None where a price is not known, which a key with a budget excludes.
+    usage: tokens of all attempts.
+    estimated: whether the tokens are our own count, as the provider reported none.
     latency_s, ttft_s: seconds to the end and to the first byte.
-    served: the arm that answered, where another did than the one asked first.
-    attempts: calls upstream.
+    served: the arm that answered, where it is not the one asked first.
+    attempts: the number of calls upstream.
     """
 
     state: State
@@ -130,10 +130,10 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScoreResult(msgspec.Struct, frozen=True):
-    """What a score did.
+    """The effect of a score.
 
-    preset: of the request.
-    pace: what that holds, after it.
+    preset: the request's preset.
+    pace: the state of the preset's target after it.
     """
 
     preset: str | None
@@ -141,13 +141,13 @@ class ScoreResult(msgspec.Struct, frozen=True):
 
 
 class Charge(msgspec.Struct, frozen=True):
-    """What settling did.
+    """The effect of settling.
 
     cost: nano-dollars that count now.
-    over: nano-dollars above the reservation, which should be 0.
+    over: nano-dollars above the reservation; should be 0.
     repeated: the request had been settled before, and nothing changed.
-    later: the database is down; it is written when it is back, and until then the reservation counts.
-    pace: what its preset holds, after this request.
+    later: the database is down; the cost is written when it is back, and until then the reservation counts.
+    pace: the state of the preset's target after this request.
     """
 
     cost: int

@@ -1,4 +1,4 @@
-"""The ledger as the gateway uses it: open a request before it is sent upstream, settle it when it is over."""
+"""The ledger as the gateway uses it: open a request before it is sent upstream, settle it when it has ended."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ UTC = "UTC"
 
 
 class Ledger:
-    """One row per request, and limits that hold: at every moment what is spent and reserved is at most the limit.
+    """One row per request, and limits that always hold: what is spent and reserved is never above the limit.
 
-    A request is opened before it is sent upstream, with the most that it may cost; it is then durable, and counts. It
-    is settled with what it did cost. Safe to use from several event loops and threads; several processes may write to
-    one ledger.
+    A request is opened before it is sent upstream, with its maximum cost; from then on it is on the disk and counts.
+    When it has ended it is settled with its real cost. Safe to use from several event loops and threads; several
+    processes may write to one ledger.
     """
 
     def __init__(self, writer: LedgerWriter, where: str, zone: ZoneInfo, limits: Limits) -> None:
@@ -60,15 +60,14 @@ class Ledger:
         when_down: str = "refuse",
         clock: Callable[[], float] = time.time,
     ) -> Ledger:
-        """The ledger in a file, which is made where there is none, or at a `postgresql://` address.
+        """Open the ledger in a file (created if missing) or at a `postgresql://` address.
 
-        zone: the time zone in which days, months and minutes begin, by default that of the ledger, or UTC for a new
-            one; it cannot be changed later, as what was counted is counted.
-        limits: of requests without a key.
-        lease_s: seconds after which the requests of a process that died are charged at their reservations.
-        longest_s: as that, for one that lives and never settles.
-        when_down: `refuse` requests while the database is down; `allow` lets those through that have no key and no
-            limit.
+        zone: the time zone in which days, months and minutes begin; by default the ledger's, or UTC for a new one. It
+            cannot be changed later, as sums already use it.
+        limits: for requests without a key.
+        lease_s: seconds after which the requests of a dead process are charged at their reservations.
+        longest_s: seconds after which a request that is never settled is charged at its reservation.
+        when_down: while the database is down, `refuse` requests, or `allow` those without a key and without a limit.
 
         Raises `LedgerError`.
         """
@@ -94,7 +93,7 @@ class Ledger:
     clock: Callable[[], float] = staticmethod(time.time)
 
     async def open(self, opened: Opened) -> Ticket:
-        """Write the request down and set aside the most it may cost; it is on the disk before this returns.
+        """Record a request and set its maximum cost aside; both are on the disk before this returns.
 
         Raises a `Refused`: `OverBudget`, `OverRate`, `KeyRefused` or `LedgerDown`. Then nothing must be sent upstream.
         """
@@ -102,10 +101,9 @@ class Ledger:
         return await self._open(Open(opened, self.limits))
 
     async def begin(self, opened: Opened) -> Ticket:
-        """As `open`; but where money for the request was set aside before, it does not wait for its row to be written
-        (`Ticket.written`).
+        """Open a request like `open`, but without waiting for its row where an advance covers it (`Ticket.written`).
 
-        For callers that have many requests: it sets money aside for the next ones, which counts against the limits.
+        For callers with many requests: it sets money aside for the next ones, which counts against the limits.
         """
         check_opened(opened)
         scope, day = opened.key or NO_KEY, Period.at(opened.time, self.zone).day
@@ -114,60 +112,59 @@ class Ledger:
         return await self._open(Open(opened, self.limits, ahead=True))
 
     async def settle(self, ticket: Ticket, settled: Settled) -> Charge:
-        """Put what the request cost in place of its reservation, in the windows that it was opened in. Once: a second
-        time changes nothing.
+        """Replace the reservation by the real cost, in the windows in which the request was opened.
 
-        While the database is down it is kept, and written when it is back; it never raises for that.
+        A second call changes nothing. While the database is down the cost is kept and written later; this never raises.
         """
         check_cost(ticket.id, settled.cost)
         return await asyncio.shield(self._job(Settle(ticket, settled, self.clock()), patient=True).future)  # type: ignore[arg-type]
 
     async def observe(self, name: str, pace: Pace, observed: float | None = None) -> Pace:
-        """Move the pace of a preset, which all gateways on this ledger share, by what a request cost (US dollars) or
-        how good it was.
+        """Update a preset's target, which all gateways on this ledger share, with a request's cost (US dollars) or
+        quality.
 
-        pace: as it begins, where there is none yet, or one with another target.
-        observed: None only reads it.
+        pace: the initial state, where there is none yet or the target has changed.
+        observed: None only reads the state.
         """
         return await asyncio.shield(self._job(Observe(name, pace, observed, self.clock())).future)  # type: ignore[arg-type]
 
     async def score(self, name: str, key: str | None, score: float, paces: Mapping[str, Pace]) -> ScoreResult:
-        """Keep how good a client found the answer to a request, 0 to 1; again: in place of what it said before.
+        """Keep a client's score of an answer, 0 to 1; a second score replaces the first.
 
-        key: whose request it must be; None: anybody's.
-        paces: of the presets that hold a quality.
+        key: the key that the request must belong to; None for any.
+        paces: initial states of the presets with a quality target.
 
         Raises `UsageError` where the key has no such request.
         """
         return await asyncio.shield(self._job(RecordScore(name, key, score, paces, self.clock())).future)  # type: ignore[arg-type]
 
     def observe_now(self, name: str, pace: Pace, observed: float | None = None) -> Pace:
-        """As `observe`, from a thread without an event loop."""
+        """Do `observe` from a thread without an event loop."""
         return self._now(Observe(name, pace, observed, self.clock()))
 
     def open_now(self, opened: Opened) -> Ticket:
-        """As `open`, from a thread without an event loop."""
+        """Do `open` from a thread without an event loop."""
         check_opened(opened)
         return self._now(Open(opened, self.limits))
 
     def settle_now(self, ticket: Ticket, settled: Settled) -> Charge:
-        """As `settle`, from a thread without an event loop."""
+        """Do `settle` from a thread without an event loop."""
         check_cost(ticket.id, settled.cost)
         return self._now(Settle(ticket, settled, self.clock()))
 
     def correct_now(self, name: str, key: str | None, cost: int, state: str = "done") -> Charge:
-        """Put what a request really cost, in nano-dollars, in place of what was charged for it."""
+        """Replace what was charged for a request by its real cost, in nano-dollars."""
         check_cost(name, cost)
         return self._now(Correct(name, key or NO_KEY, cost, state, self.clock()))
 
     @property
     def waiting(self) -> int:
-        """Requests that are settled, and wait for the database to come back."""
+        """Settled requests that wait until the database is back."""
         return self._writer.kept
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Write what waits and end; what is still open is charged at its reservation by whoever uses the ledger
-        next.
+        """Write everything that waits, and end. The next user of the ledger charges open requests at their
+        reservations.
         """
         self._writer.finish(timeout_s)
 
@@ -209,7 +206,7 @@ class Ledger:
 
 
 def _zone(database: Database, asked: str | None) -> str:
-    """The ledger's time zone, which a new one is given. Raises `LedgerError` where it is another than the one asked
+    """Return the ledger's time zone; a new ledger gets one. Raises `LedgerError` where it differs from the one asked
     for.
     """
     if asked is not None:

@@ -1,4 +1,4 @@
-"""Where a ledger lies that nobody places."""
+"""Where the ledger is by default."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ VARIABLE = "R2ROUTER_LEDGER"
 
 
 def default_ledger() -> str:
-    """The path or address in `R2ROUTER_LEDGER`; else a file in the user's state folder ($XDG_STATE_HOME)."""
+    """Return the path or address in `R2ROUTER_LEDGER`, else a file in the user's state folder ($XDG_STATE_HOME)."""
     if place := os.environ.get(VARIABLE):
         return place
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"

@@ -15,7 +15,7 @@ _OPTIONS = "-c statement_timeout=10000 -c lock_timeout=5000 -c synchronous_commi
 
 
 class PostgreSQL:
-    """A connection to a server, in a schema of our own. Commits wait for the server's disk."""
+    """A connection to a PostgreSQL server, in a schema of its own. Commits wait for the server's disk."""
 
     kind: Literal["sqlite", "postgresql"] = "postgresql"
     locking = " FOR UPDATE"
@@ -115,11 +115,11 @@ class PostgreSQL:
 
 @lru_cache(maxsize=256)
 def _theirs(statement: str) -> Any:
-    """A statement with psycopg's placeholders."""
+    """Write a statement with psycopg's placeholders."""
     return statement.replace("?", "%s")
 
 
 def _named(address: str) -> str:
-    """An address without its password."""
+    """Return an address without its password."""
     scheme, _, rest = address.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}"

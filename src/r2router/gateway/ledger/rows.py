@@ -9,7 +9,7 @@ from r2router.gateway.ledger.work import NO_KEY
 
 
 class Row(msgspec.Struct):
-    """A request as it stands in the table `requests`; times in microseconds, money in nano-dollars."""
+    """A request in the table `requests`; times in microseconds, money in nano-dollars."""
 
     id: str
     time: int
@@ -51,17 +51,17 @@ class Row(msgspec.Struct):
 
     @property
     def scope(self) -> str:
-        """Whose windows it counts in."""
+        """The scope whose windows it counts in."""
         return self.key_id or NO_KEY
 
     @property
     def periods(self) -> tuple[str, str, str, str]:
-        """The windows that it counts in: those of the moment it opened, whenever it is settled."""
+        """The windows that it counts in: those of the moment it was opened, whenever it is settled."""
         return self.day, self.month, self.minute, TOTAL
 
     @property
     def tokens(self) -> int:
-        """Tokens that count for it once it is settled."""
+        """The tokens that it counts once it is settled."""
         if self.state == "unknown":
             return self.reserved_tokens
         return (self.input_tokens or 0) + (self.output_tokens or 0)
@@ -76,12 +76,12 @@ ROWS = f"SELECT {', '.join(ROW)} FROM requests WHERE id IN "  # noqa: S608
 
 
 def text(words: str | None) -> str | None:
-    """Words of a client's or provider's as every database takes them: of bounded length, without NUL and lone
+    """Make a client's or provider's text safe for every database: limited in length, without NUL and lone
     surrogates.
     """
     return None if words is None else words[:LONGEST_NAME].encode("utf-8", "replace").decode().replace("\0", "?")
 
 
 def us(seconds: float) -> int:
-    """Microseconds; what is not finite or beyond every clock is no time."""
+    """Convert seconds to whole microseconds. Raises for values that are not finite."""
     return round(seconds * 1e6)

@@ -1,8 +1,7 @@
-"""What a transaction of the ledger has read: rows, windows, keys, advances and paces that some work is about, and no
-more.
+"""What a transaction of the ledger has read: the rows, windows, keys, advances and targets that its work needs.
 
-On SQLite it is kept for the next transaction where no other connection has written since (`PRAGMA data_version`); on
-PostgreSQL it is read each time, in one round trip, behind the locks.
+With SQLite it is kept for the next transaction if no other connection has written since (`PRAGMA data_version`). With
+PostgreSQL it is read each time, in one round trip, after the locks are taken.
 """
 
 from __future__ import annotations
@@ -47,12 +46,12 @@ _MAX_KEPT = 5_000
 
 
 class Snapshot:
-    """The rows that a batch reads before it begins.
+    """What a batch has read.
 
     rows, windows, keys: by id.
     there: ids of windows that the database has.
     ahead: advances by id, as rows.
-    paces: by preset.
+    paces: states of targets, by preset.
     """
 
     def __init__(self) -> None:
@@ -65,13 +64,13 @@ class Snapshot:
         self._version: int | None = None
 
     def forget(self) -> None:
-        """Know nothing: what was read may not be so."""
+        """Drop everything: it may be outdated."""
         for kept in (self.rows, self.windows, self.there, self.keys, self.ahead, self.paces):
             kept.clear()
         self._version = None
 
     def begin(self, database: Database) -> None:
-        """Keep what is known only where nobody else has written since. To be called within the transaction."""
+        """Keep what is known only if nobody else has written since. Call it within the transaction."""
         found = database.version()
         full = len(self.windows) + len(self.rows) > _MAX_KEPT
         if found is None or found != self._version or full:
@@ -79,12 +78,12 @@ class Snapshot:
         self._version = found
 
     def end(self) -> None:
-        """Drop what is over: a request that is settled is not asked for again."""
+        """Drop settled requests: they are not needed again."""
         for name in [name for name, row in self.rows.items() if row.state != "open"]:
             del self.rows[name]
 
     def window(self, scope: str, period: str) -> Window:
-        """A window, empty where there is none yet."""
+        """Return a window, an empty one where there is none yet."""
         name = window_id(scope, period)
         found = self.windows.get(name)
         if found is None:
@@ -92,7 +91,7 @@ class Snapshot:
         return found
 
     def read(self, database: Database, work: Sequence[Work], writer: str, zone: ZoneInfo) -> None:
-        """Read what the work is about, and keep others from it until the transaction ends."""
+        """Read what the work needs, and lock it until the transaction ends."""
         self.begin(database)
         scopes = sorted({scope for one in work if (scope := scope_of(one)) is not None})
         rows, keys, ahead = (
@@ -140,7 +139,7 @@ class Snapshot:
     def _behind_locks(
         self, database: Database, totals: list[str], queries: Sequence[tuple[str, Sequence[Any]]]
     ) -> list[list[Any]]:
-        """Read when others are kept from these keys' windows, which are locked in one order, so that no two wait for
+        """Read after locking these keys' windows. They are locked in one order, so that no two transactions wait for
         each other.
         """
         asked = [query for query in queries if query[1]]
@@ -154,7 +153,7 @@ class Snapshot:
         return [next(answers) if values else [] for _, values in queries]
 
     def _held(self, work: Work) -> tuple[str, Pace] | None:
-        """Which pace a piece of work may move, and how that begins."""
+        """Return which target a piece of work may move, and its initial state."""
         match work:
             case Observe(name=name, pace=pace):
                 return name, pace
@@ -165,7 +164,7 @@ class Snapshot:
         return None
 
     def _read_paces(self, database: Database, begun: dict[str, Pace]) -> None:
-        """The paces as they stand, and held until the end; one whose target is another now begins anew."""
+        """Read and lock the states of targets. A target that was changed begins anew."""
         names = sorted(
             name for name, pace in begun.items() if name not in self.paces or not self.paces[name].same(pace)
         )

@@ -1,4 +1,4 @@
-"""Windows: what has been counted for a key in a day, a month, a minute and in all, and whether a request still fits."""
+"""Windows: what a key has used in a day, a month, a minute and in all, and whether a request still fits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SOON = 1  # seconds: when money in flight may come back
 
 
 class Period(msgspec.Struct, frozen=True):
-    """The names of the windows that a moment lies in, in the ledger's time zone."""
+    """The names of the windows of a moment, in the ledger's time zone."""
 
     day: str
     month: str
@@ -30,8 +30,9 @@ class Period(msgspec.Struct, frozen=True):
 
     @classmethod
     def at(cls, seconds: float, zone: ZoneInfo) -> Period:
-        """Of a moment in seconds since 1970. A minute carries its distance from UTC, as clocks are set back once a
-        year.
+        """Return the windows of a moment in seconds since 1970.
+
+        A minute's name includes the distance from UTC, as clocks are set back once a year.
         """
         return _period(math.floor(seconds / 60), zone)
 
@@ -51,9 +52,9 @@ class Window(msgspec.Struct):
     """What one window has counted.
 
     spent, reserved: nano-dollars.
-    requests: begun in it.
-    open: of those, not settled yet.
-    advanced: nano-dollars that gateways have set aside for requests to come.
+    requests: requests opened in it.
+    open: those of them that are not settled yet.
+    advanced: nano-dollars that gateways have set aside for later requests.
     """
 
     scope: str
@@ -79,7 +80,7 @@ class Window(msgspec.Struct):
         self.reserved_tokens += tokens
 
     def end(self, reserved: int, reserved_tokens: int, cost: int, tokens: int) -> None:
-        """Count what it came to in place of what was set aside."""
+        """Replace a reservation by the real cost."""
         self.open -= 1
         self.reserved -= reserved
         self.reserved_tokens -= reserved_tokens
@@ -93,12 +94,12 @@ class Window(msgspec.Struct):
 
 
 def window_id(scope: str, period: str) -> str:
-    """The name of a window in the database."""
+    """Return the name of a window in the database."""
     return f"{scope}/{period}"
 
 
 def dollars(nanos: int) -> str:
-    """Nano-dollars as dollars, exactly: `0.0000375`, `12.00`."""
+    """Write nano-dollars as dollars, exactly: `0.0000375`, `12.00`."""
     text = f"{Decimal(nanos).scaleb(-9):f}"
     whole, _, rest = text.partition(".")
     return f"{whole}.{rest.rstrip('0').ljust(2, '0')}"
@@ -115,10 +116,10 @@ def refusal(
     zone: ZoneInfo,
     who: str,
 ) -> Refused | None:
-    """Why a request does not fit; None if it does.
+    """Return why a request does not fit; None if it fits.
 
-    windows: by period, those of one scope.
-    nanos, tokens: its worst case.
+    windows: those of one scope, by period.
+    nanos, tokens: its maximum.
     """
     for name, limit, of in (
         ("day", limits.day_nanos, period.day),
@@ -199,7 +200,7 @@ def _over_budget(
 
 
 def _next(name: str, now: float, zone: ZoneInfo) -> datetime:
-    """When the next day, month or minute begins."""
+    """Return when the next day, month or minute begins."""
     if name == "minute":
         return datetime.fromtimestamp((math.floor(now / 60) + 1) * 60, zone)
     moment = datetime.fromtimestamp(now, zone)

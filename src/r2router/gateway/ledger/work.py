@@ -1,4 +1,4 @@
-"""What is to be done in a ledger: each of these is one piece of a transaction."""
+"""The pieces of work that a transaction of the ledger can do."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ NO_KEY = "-"
 class Open(msgspec.Struct, frozen=True):
     """Open a request.
 
-    limits: of requests without a key; those of keys stand in the database.
-    ahead: whether more are expected.
+    limits: for requests without a key; those of keys are in the database.
+    ahead: whether more requests are expected.
     """
 
     opened: Opened
@@ -27,21 +27,27 @@ class Open(msgspec.Struct, frozen=True):
 
 
 class Draw(msgspec.Struct, frozen=True):
-    """Write down a request that has taken its reservation out of this process's advance. limits: as of `Open`."""
+    """Record a request that has taken its reservation out of this process's advance.
+
+    limits: as in `Open`.
+    """
 
     opened: Opened
     limits: Limits
 
 
 class Return(msgspec.Struct, frozen=True):
-    """Give back what is left of this process's advance."""
+    """Give back the rest of this process's advance."""
 
     scope: str
     day: str
 
 
 class Forfeit(msgspec.Struct, frozen=True):
-    """Charge an advance of a process that is gone, as nobody can say what it was used for. id: of the advance."""
+    """Charge the advance of a dead process, as nobody can say what it was used for.
+
+    id: the id of the advance.
+    """
 
     id: str
     scope: str
@@ -51,7 +57,9 @@ class Forfeit(msgspec.Struct, frozen=True):
 
 
 class Settle(msgspec.Struct, frozen=True):
-    """Settle a request. A ticket that was not recorded is opened first, whatever its limits are: it has been spent."""
+    """Settle a request. A ticket that was not recorded is opened first, whatever its limits are: the money has been
+    spent.
+    """
 
     ticket: Ticket
     settled: Settled
@@ -67,7 +75,10 @@ class Expire(msgspec.Struct, frozen=True):
 
 
 class Correct(msgspec.Struct, frozen=True):
-    """Put what a request really cost in place of what was charged. state: what it is called from now on."""
+    """Replace what was charged by the real cost.
+
+    state: the request's state from now on.
+    """
 
     id: str
     scope: str
@@ -77,8 +88,10 @@ class Correct(msgspec.Struct, frozen=True):
 
 
 class Observe(msgspec.Struct, frozen=True):
-    """Move a preset's pace by what a request cost, or how good it was. pace: as it begins; observed None: only read
-    it.
+    """Update a preset's target with a request's cost or quality.
+
+    pace: its initial state.
+    observed: None only reads it.
     """
 
     name: str
@@ -88,10 +101,10 @@ class Observe(msgspec.Struct, frozen=True):
 
 
 class RecordScore(msgspec.Struct, frozen=True):
-    """Keep how good a client found an answer, 0 to 1.
+    """Keep a client's score of an answer, 0 to 1.
 
-    key: whose request it must be; None: anybody's.
-    paces: what presets hold, as it begins, of those that hold a quality.
+    key: the key that the request must belong to; None for any.
+    paces: initial states of the presets with a quality target.
     """
 
     id: str
@@ -105,7 +118,7 @@ Work = Open | Draw | Return | Forfeit | Settle | Expire | Correct | Observe | Re
 
 
 def scope_of(work: Work) -> str | None:
-    """Whose windows are concerned, if any are."""
+    """Return the scope whose windows the work needs; None for none."""
     match work:
         case Open(opened=opened) | Draw(opened=opened) | Settle(ticket=Ticket(opened=opened)):
             return opened.key or NO_KEY
@@ -116,7 +129,7 @@ def scope_of(work: Work) -> str | None:
 
 
 def id_of(work: Work) -> str | None:
-    """The request that is concerned, if one is."""
+    """Return the id of the request that the work needs; None for none."""
     match work:
         case Open(opened=opened) | Draw(opened=opened):
             return opened.id
@@ -129,7 +142,7 @@ def id_of(work: Work) -> str | None:
 
 
 def check_opened(opened: Opened) -> None:
-    """Raise `UsageError` for what no request can be: such a row must not reach the books."""
+    """Raise `UsageError` for impossible values, which must not get into the ledger."""
     if not opened.id or len(opened.id) > 200 or not opened.id.isprintable():
         raise UsageError(f"request id {opened.id[:40]!r} must have 1 to 200 printable characters")
     for name in ("reserved", "tokens", "forecast", "baseline_cost"):
@@ -143,7 +156,7 @@ def check_opened(opened: Opened) -> None:
 
 
 def check_cost(name: str, cost: int | None) -> None:
-    """Raise `UsageError` for what no request can cost."""
+    """Raise `UsageError` for an impossible cost."""
     if cost is not None and not (type(cost) is int and 0 <= cost <= MAX_AMOUNT):
         raise UsageError(
             f"cost of request {name!r} is {cost!r}; it is a whole number of nano-dollars from 0 to {MAX_AMOUNT:,}"

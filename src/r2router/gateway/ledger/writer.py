@@ -1,6 +1,6 @@
-"""The one thread of a process that writes to its ledger: whatever waits is written in one transaction (group commit).
+"""The one thread of a process that writes to its ledger. Whatever waits is written in one transaction (group commit).
 
-It also keeps the process's lease, and charges requests that were left open by processes that are gone.
+It also renews the process's lease, and charges requests that dead processes left open.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ _RETRY_S = (0.1, 0.3, 1.0, 3.0)  # waits between tries while the database is dow
 
 
 class Job(msgspec.Struct):
-    """Work, and who waits for it: a task of an event loop, or a thread. patient: no client waits, so that it may wait
-    for company.
+    """Work, and who waits for it: a task of an event loop, or a thread.
+
+    patient: no client waits, so that the work may wait for a larger batch.
     """
 
     work: Work
@@ -51,11 +52,10 @@ class Job(msgspec.Struct):
 class LedgerWriter(threading.Thread):
     """The thread that runs all work on the database, in batches.
 
-    opener: gives a connection whenever there is none.
-    lease_s: seconds after which a process that is gone counts as gone.
-    longest_s: seconds after which an open request is charged, whoever holds it.
-    through: whether a request without a budget is let through while the database is down; it is written when it
-        settles.
+    opener: opens a connection whenever there is none.
+    lease_s: seconds after which a silent process counts as dead.
+    longest_s: seconds after which an open request is charged, whatever its process does.
+    through: while the database is down, whether to allow requests without a budget; they are written when they settle.
     clock: seconds since 1970.
     """
 
@@ -87,7 +87,7 @@ class LedgerWriter(threading.Thread):
     # -- from other threads -------------------------------------------------------------------------------------------
 
     def put(self, job: Job) -> None:
-        """Have some work done."""
+        """Add a job."""
         if self.stopped:
             raise LedgerDown("the ledger is closed")
         self._jobs.put(job)
@@ -100,13 +100,13 @@ class LedgerWriter(threading.Thread):
 
     @property
     def kept(self) -> int:
-        """Requests that wait for the database to come back."""
+        """Requests that wait until the database is back."""
         return len(self._kept)
 
     # -- the thread ---------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Until it is told to finish."""
+        """Work until `finish` is called."""
         last = False
         while not last:
             jobs, last = self._wait()
@@ -124,7 +124,7 @@ class LedgerWriter(threading.Thread):
             self._database.close()
 
     def _wait(self) -> tuple[list[Job], bool]:
-        """What there is to do; and whether that is all."""
+        """Return the jobs that wait, and whether the thread should end after them."""
         until = min(self._next_lease, self._next_try) if self._kept else self._next_lease
         if self.advances.idle(every=True):
             until = min(until, time.monotonic() + 1.0)
@@ -145,7 +145,7 @@ class LedgerWriter(threading.Thread):
         return jobs, True
 
     def _serve(self, jobs: list[Job]) -> None:
-        """Do jobs together; where that fails for a reason of one of them, each by itself."""
+        """Do jobs together; if one of them makes that fail, do each by itself."""
         try:
             given = self._run([job.work for job in jobs])
         except Failed as failed:
@@ -166,7 +166,7 @@ class LedgerWriter(threading.Thread):
         _answer(list(zip(jobs, given, strict=True)))
 
     def _without(self, work: Work, failed: Failed) -> Any:
-        """What is answered where the database is down."""
+        """Return the result of a job while the database is down."""
         match work:
             case Settle(settled=settled) if failed.down:
                 self._kept.append(work)
@@ -208,7 +208,7 @@ class LedgerWriter(threading.Thread):
         return given
 
     def _transaction(self, act: Callable[[Database], Any]) -> Any:
-        """Act within a transaction. Raises `Failed`; then nothing was written."""
+        """Do work within a transaction. Raises `Failed`; then nothing was written."""
         try:
             if self._database is None:
                 self._database = self._opener()
@@ -248,7 +248,7 @@ class LedgerWriter(threading.Thread):
         del self._kept[: len(waiting)]
 
     def _give_back(self, *, every: bool) -> None:
-        """Return advances that nobody uses any more."""
+        """Give back advances that are no longer used."""
         for scope, day in self.advances.idle(every=every):
             with suppress(Failed):
                 self._run([Return(scope, day)])
@@ -256,7 +256,7 @@ class LedgerWriter(threading.Thread):
     # -- leases -------------------------------------------------------------------------------------------------------
 
     def _renew(self) -> None:
-        """Say that this process lives, and charge what others left open."""
+        """Renew this process's lease, and charge what dead processes left open."""
         self._next_lease = time.monotonic() + self._lease_s / 3
         self._known.forget()  # as windows of minutes that are long over are deleted
         self._transaction(self._lease)
@@ -312,7 +312,7 @@ def _minute(seconds: float) -> str:
 
 
 def _answer(answers: list[tuple[Job, Any]]) -> None:
-    """Hand the results to whoever waits: one call per event loop."""
+    """Hand the results to those who wait, with one call per event loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Any, Any]]] = {}
     for job, given in answers:
         if job.loop is None:
