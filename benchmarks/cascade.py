@@ -160,7 +160,7 @@ def _paths(
 ) -> tuple[Floats, Floats, Floats]:
     """(settings, n) dollars paid per 1,000 requests and quality of the accepted answers; (settings,) calls per query.
 
-    scored_by: the rows, the values of a right answer, the arms that are not asked, and what each answer cost. An answer
+    scored_by: the rows, the values of a correct answer, the arms that are not asked, and what each answer cost. An answer
     that goes on from another one costs what it adds: what was written already is paid as input.
     """
     import numpy as np

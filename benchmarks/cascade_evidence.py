@@ -3,7 +3,7 @@ nothing.
 
 70 % of the queries of a table teach (two splits), 30 % are scored. `auc`: how well the chance that an answer is right,
 from question and answer, tells right answers from wrong ones, on average over the arms; `from the question` is the
-forecast alone. `worth`: mean over twelve values of a right answer of (quality x value - all that was paid) / value,
+forecast alone. `worth`: mean over twelve values of a correct answer of (quality x value - all that was paid) / value,
 less the same of routing alone; its interval is by bootstrap over the scored queries. The tables lie in `../shared/data`
 and are no part of the project.
 """
@@ -132,7 +132,7 @@ def _interval(draws: Floats) -> measure.Figures:
 
 
 def _auc(game: Any) -> float:
-    """Mean over the arms: how often a right answer has a higher chance than a wrong one."""
+    """Mean over the arms: how often a correct answer has a higher chance than a wrong one."""
     import numpy as np
 
     from r2router.cascade.evidence import log_odds

@@ -1,7 +1,7 @@
 """A cascade on real answers: ask an arm, check its answer, and pay for another one only where it does not pass.
 
 R2-Bench-mini comes with r2router, every answer included, so that nothing is called here: an arm is "asked" by looking
-its answer up. The check knows the right answer, as a program's tests would: where a check is the truth, the cheapest
+its answer up. The check knows the correct answer, as a program's tests would: where a check is the truth, the cheapest
 answer that passes wins, and no cascade must be learned from answers.
 
     python examples/cascade_with_a_check.py

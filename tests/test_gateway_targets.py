@@ -168,7 +168,7 @@ def test_a_policy_of_the_request_goes_before_the_target_and_is_not_counted_in_it
 
 
 def test_a_quality_is_held_by_what_clients_say(fake: FakeProvider, tmp_path: Path) -> None:
-    """Scores below the floor raise the value of a right answer, better ones lower it; one per request, which may be
+    """Scores below the floor raise the value of a correct answer, better ones lower it; one per request, which may be
     changed.
     """
     where = tmp_path / "l.db"
@@ -265,8 +265,8 @@ def test_what_it_would_have_cost_with_one_model_for_all(fake: FakeProvider, tmp_
         ("target = { usd_per_day = nan }", "above 0"),
         ("target = { quality = 1.0 }", "below 1"),
         ("target = { euro = 1 }", "euro"),
-        ('target = { quality = 0.5 }\npolicy = { policy = "best", max_cost = 1 }', "value of a right answer"),
-        ('target = { quality = 0.5 }\npolicy = { policy = "tradeoff", lam = 0 }', "value of a right answer"),
+        ('target = { quality = 0.5 }\npolicy = { policy = "best", max_cost = 1 }', "value of a correct answer"),
+        ('target = { quality = 0.5 }\npolicy = { policy = "tradeoff", lam = 0 }', "value of a correct answer"),
     ],
 )
 def test_a_target_that_cannot_be_held_is_refused(tmp_path: Path, text: str, words: str) -> None:

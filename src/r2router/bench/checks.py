@@ -63,7 +63,7 @@ class Scored(msgspec.Struct, frozen=True):
     def by_reference(cls, scorer: str, references: Mapping[str, str]) -> Scored:
         """Make the check from questions and their right answers.
 
-        references: question -> the right answer.
+        references: question -> the correct answer.
         """
         return cls(scorer, {text: Query(id=text, text=text, reference=right) for text, right in references.items()})
 

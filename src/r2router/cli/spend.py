@@ -181,7 +181,7 @@ def held_words(held: TargetStatus) -> str:
         return f"{words}; nothing observed yet."
     observed = f"{held.n:,} {'scores' if held.kind == 'quality' else 'requests'}"
     return (
-        f"{words}, actual {money}{held.actual:.4g} ({held.error:+.2%}) over {observed}; a right answer is worth"
+        f"{words}, actual {money}{held.actual:.4g} ({held.error:+.2%}) over {observed}; a correct answer is worth"
         f" ${held.value:.3g} now."
     )
 

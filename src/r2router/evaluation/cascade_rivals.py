@@ -44,7 +44,7 @@ Tried = tuple[FloatArray, FloatArray]
 
 
 def played_rivals(game: Played) -> dict[str, list[CascadeRuns]]:
-    """What cascade routing does, and an oracle that looks, for each value of a right answer."""
+    """What cascade routing does, and an oracle that looks, for each value of a correct answer."""
     evidence, ratio = truth_of(game)
     return {
         DEKONINCK: [cascade_routing(game, usd) for usd in game.dollars.tolist()],
@@ -83,7 +83,7 @@ def chosen_rivals(game: Played) -> tuple[dict[str, Method], tuple[str, ...]]:
 def crossfitted(
     game: Played, halves: Sequence[BoolArray], ways: Callable[[Played, BoolArray], Iterator[Tried]]
 ) -> FixedSettings:
-    """For each value of a right answer and each half of the queries the way that was worth most on the other half."""
+    """For each value of a correct answer and each half of the queries the way that was worth most on the other half."""
     shape = (len(game.dollars), len(game.usable))
     cost, quality = np.zeros(shape), np.zeros(shape)
     for own, other in (halves, halves[::-1]):
@@ -156,7 +156,7 @@ def _ladder(game: Played, chance: FloatArray, cost: FloatArray, rungs: Sequence[
 
 
 def _good_arms(game: Played, half: BoolArray) -> list[int]:
-    """The arms that are among the three best for some value of a right answer, on the half that chooses."""
+    """The arms that are among the three best for some value of a correct answer, on the half that chooses."""
     arms, paid, gained = _means(game, half)
     found = {int(at) for usd in game.dollars for at in np.argsort(-(usd * gained - paid), kind="stable")[:_PER_VALUE]}
     return [int(arms[at]) for at in sorted(found, key=lambda at: float(paid[at]))]

@@ -64,7 +64,7 @@ def _all(found: CascadeFigures) -> dict[str, dict[str, Figure]]:
 
 def _figures(found: CascadeFigures) -> Grid:
     about = (
-        "Twelve settings each. Ours are values of a right answer, fixed by forecast costs; lists, thresholds and voters"
+        "Twelve settings each. Ours are values of a correct answer, fixed by forecast costs; lists, thresholds and voters"
         " of the others are those that were worth most on the other half of the queries. The oracle that looks sees how"
         " good an answer is once it has asked for it."
     )
@@ -107,7 +107,7 @@ def _settings(found: CascadeFigures) -> Grid:
         cells += [line.first_s, line.all_s, line.late_s] if timed else []
         rows.append(GridRow(_usd(line.usd), tuple(None if math.isnan(c) else c for c in cells)))
     about = (
-        "One row per value of a right answer. Stopped too early: an arm that it might have asked had a better answer."
+        "One row per value of a correct answer. Stopped too early: an arm that it might have asked had a better answer."
         " Asked on needlessly: an answer that it had already was as good as the accepted one. Accepted a worse one:"
         " than the best it had seen."
         + (
@@ -125,7 +125,7 @@ def _settings(found: CascadeFigures) -> Grid:
 def _usd(usd: float) -> str:
     from r2router.text import money
 
-    return f"a right answer is worth {money(usd)}"
+    return f"a correct answer is worth {money(usd)}"
 
 
 def _tasks(found: CascadeFigures) -> Grid:

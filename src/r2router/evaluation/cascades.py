@@ -47,7 +47,7 @@ class Played:
     ratio: (n, arms) evidence of the answers.
     outcomes, used: what they were worth, their tokens.
     usable: (n, arms) answers that are there, graded and priced.
-    dollars: the values of a right answer that are played.
+    dollars: the values of a correct answer that are played.
     """
 
     evidence: Evidence
@@ -105,7 +105,7 @@ class Played:
 class SettingLine:
     """One setting of a cascade.
 
-    usd: what a right answer is worth.
+    usd: what a correct answer is worth.
     cost, quality: means.
     calls: arms asked per query.
     first_s, all_s: mean seconds of the first call and of all calls together, late_s: what 95 % of the queries stay
@@ -216,7 +216,7 @@ def cascades(
 
     x: (n, d) their embeddings.
     beside: the same router without a look (`router`), and what it is shown beside. The settings are twelve values of a
-        right answer, spread by the forecast costs. Without evidence, or a table without answers, there is no method,
+        correct answer, spread by the forecast costs. Without evidence, or a table without answers, there is no method,
         and the note says so.
     """
     from r2router.evaluation.cascade_rivals import chosen_rivals, played_rivals

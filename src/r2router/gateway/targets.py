@@ -63,7 +63,7 @@ def start_of(policy: AnyPolicy | None, own: Policy, scale: float) -> float:
     if policy is None:
         return max(scale, MIN_VALUE)
     raise ConfigError(
-        "target: it moves the value of a right answer, which this policy does not have: leave the policy out, or start"
+        "target: it moves the value of a correct answer, which this policy does not have: leave the policy out, or start"
         ' from { policy = "value", usd = 0.01 } or { policy = "tradeoff", lam = 0.5 }'
     )
 

@@ -65,13 +65,13 @@ def doubt_of(x: FloatArray, domain: IntArray, groups: Groups, y: FloatArray, see
     factors = where_seen(np.maximum(x[held] @ net.hidden + net.shift, 0) @ net.head, weight, odds[:, -1:])
     seen, y = observed(y[held])
     domain = domain[held]
-    best, forecast, least = 0.0, mean, np.inf
+    best, forecast, lowest = 0.0, mean, np.inf
     alike = np.where(seen & ~thin[domain], 1.0, 0.0)
     alike /= np.maximum(np.bincount(domain, alike.sum(axis=1), len(groups.bias)), 1.0)[domain][:, None]
     for of_net in _OF_NET:
         tried = blended(level, mean, np.float32(of_net) * factors)
-        if (loss := float((alike * np.square(np.where(seen, y - tried, 0.0))).sum())) < least - 1e-9:
-            best, forecast, least = of_net, tried, loss
+        if (loss := float((alike * np.square(np.where(seen, y - tried, 0.0))).sum())) < lowest - 1e-9:
+            best, forecast, lowest = of_net, tried, loss
     off, said = np.where(seen, y - forecast, 0.0), np.where(seen, share @ part.variance.astype(np.float32), 0.0)
     return Doubt(
         best, _factors(off, said, seen, part.cells[domain], domain * len(groups.domain) + share[:, :-1].argmax(axis=1))
@@ -109,8 +109,8 @@ def _thinned(y: FloatArray, domain: IntArray, count: int, rng: np.random.Generat
         rows = rows[np.argsort(order[rows])]
         own = y[rows]
         place = np.cumsum(np.isfinite(own), axis=0)
-        least = np.where(thin[number], rng.choice(_KEPT, y.shape[1]), len(y))
-        y[rows] = np.where(place > least, np.nan, own)
+        kept = np.where(thin[number], rng.choice(_KEPT, y.shape[1]), len(y))
+        y[rows] = np.where(place > kept, np.nan, own)
     return y, thin
 
 

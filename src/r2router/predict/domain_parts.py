@@ -100,12 +100,12 @@ class Groups:
         weight, bias = discriminant(x[~held], domain[~held], count)
         near = self.nearness(x[held] @ self.basis)
         linear, near = x[held] @ weight + bias, np.log(np.add.reduceat(near, self._first, axis=1) + self._least)
-        best, least = (1.0, 0.0), np.inf
+        best, lowest = (1.0, 0.0), np.inf
         for pair in ((a, b) for a in _TRUST for b in _NEAR):
             odds = softmax(pair[0] * linear + pair[1] * near)
             loss = -float(np.log(np.maximum(odds[np.arange(len(odds)), domain[held]], 1e-12)).mean())
-            if loss < least - 1e-9:
-                best, least = pair, loss
+            if loss < lowest - 1e-9:
+                best, lowest = pair, loss
         return replace(self, trust=np.array(best, dtype=np.float32))
 
     @cached_property
@@ -199,10 +199,10 @@ def _kernel(cosine: FloatArray) -> FloatArray:
     return np.asarray(np.exp((cosine - np.float32(1.0)) * np.float32(1.0 / _SHARPNESS)))
 
 
-def principal_directions(x: FloatArray, most: int) -> FloatArray:
-    """(d, r) orthonormal directions in which (n, d) rows have most of their length, the longest first."""
+def principal_directions(x: FloatArray, count: int) -> FloatArray:
+    """(d, r) orthonormal directions in which (n, d) rows have count of their length, the longest first."""
     length, directions = np.linalg.eigh((x.T @ x).astype(np.float64))
-    return np.asarray(directions[:, np.argsort(-length, kind="stable")[:most]])
+    return np.asarray(directions[:, np.argsort(-length, kind="stable")[:count]])
 
 
 def softmax(z: FloatArray) -> FloatArray:
@@ -288,9 +288,9 @@ def sensitivity(quality: FloatArray) -> FloatArray:
     return 4.0 * quality * (1.0 - quality) + 0.05
 
 
-def strongest(share: FloatArray, most: int) -> IntArray:
-    """(n, most) the columns of the largest shares of each row."""
-    return np.argpartition(share, share.shape[1] - most, axis=1)[:, share.shape[1] - most :]
+def strongest(share: FloatArray, count: int) -> IntArray:
+    """(n, count) the columns of the largest shares of each row."""
+    return np.argpartition(share, share.shape[1] - count, axis=1)[:, share.shape[1] - count :]
 
 
 def observed(values: FloatArray) -> tuple[BoolArray, FloatArray]:

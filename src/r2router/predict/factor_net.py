@@ -2,7 +2,7 @@
 by text.
 
 One hidden layer on the embedding gives a few factors of the query; each arm has a loading on every factor, and in each
-domain a level. Their sum is the log odds of a right answer. Trained by cross-entropy on the observed cells alone, with
+domain a level. Their sum is the log odds of a correct answer. Trained by cross-entropy on the observed cells alone, with
 Adam; the domain is known while training, and a second head that has to tell it keeps the hidden layer honest. Served as
 two products.
 """

@@ -18,7 +18,7 @@ from r2router.types import FloatArray
 if TYPE_CHECKING:
     from r2router.router.router import Router
 
-_MUCH = 1e6  # times the largest cost: what a right answer is worth where only quality counts
+_MUCH = 1e6  # times the largest cost: what a correct answer is worth where only quality counts
 _MAX_SEEN = 64
 
 

@@ -57,7 +57,7 @@ class Upstream:
         for name, provider in providers.items():
             check_provider(name, provider)
         self.providers = dict(providers)
-        self.gates = {name: ConcurrencyLimiter(p.concurrency) for name, p in providers.items()}
+        self.limiters = {name: ConcurrencyLimiter(p.concurrency) for name, p in providers.items()}
         self.attempts, self.backoff_s = max(1, attempts), backoff_s
         self._aiohttp, self._tenacity = aiohttp, tenacity
         self._session: aiohttp.ClientSession | None = None
@@ -82,8 +82,8 @@ class Upstream:
         `interrupted`.
         """
         self._stopped.set()
-        for gate in self.gates.values():
-            gate.close()
+        for limiter in self.limiters.values():
+            limiter.close()
 
     async def call(self, request: Request) -> Reply | Failure:
         """Make a call, with retries. It raises for nothing that an endpoint or a network does."""
@@ -158,29 +158,29 @@ class Upstream:
         return None
 
     async def _attempt(self, request: Request) -> Reply:
-        """One attempt, as soon as the provider's gate lets it through. Raises `AttemptFailed`."""
-        provider, gate = self.providers[request.provider], self.gates[request.provider]
+        """One attempt, as soon as the provider's limiter lets it through. Raises `AttemptFailed`."""
+        provider, limiter = self.providers[request.provider], self.limiters[request.provider]
         url = f"{provider.base_url.rstrip('/')}/chat/completions"
         key = _key(request.provider, provider)
         mask, body = Mask(key), request.body
         if provider.stream:
             body = {**body, "stream": True, "stream_options": {"include_usage": True}}
         try:
-            began = await gate.enter()
+            began = await limiter.enter()
         except LimiterClosed:
             raise AttemptFailed("interrupted", "was not called again: the run was interrupted") from None
         try:
-            return _masked(await self._send(url, headers(key), body, provider, gate), mask)
+            return _masked(await self._send(url, headers(key), body, provider, limiter), mask)
         except AttemptFailed as failed:
             failed.message = f"{url} {mask.error(failed.message)}"
             if failed.kind == "rate_limit":
-                gate.refused(began, self.backoff_s if failed.wait is None else failed.wait)
+                limiter.refused(began, self.backoff_s if failed.wait is None else failed.wait)
             raise
         finally:
-            gate.leave()
+            limiter.leave()
 
     async def _send(
-        self, url: str, sent: dict[str, str], body: dict[str, Any], provider: Provider, gate: ConcurrencyLimiter
+        self, url: str, sent: dict[str, str], body: dict[str, Any], provider: Provider, limiter: ConcurrencyLimiter
     ) -> Reply:
         http, data = self._aiohttp, msgspec.json.encode(body)
         cap = _cap(body)
@@ -195,7 +195,7 @@ class Upstream:
                 allow_redirects=False,
                 timeout=http.ClientTimeout(total=longest, sock_connect=CONNECT_S, sock_read=provider.timeout_s),
             ) as response:
-                gate.read(response.headers)
+                limiter.read(response.headers)
                 if response.status != 200:
                     raise await refusal(response)
                 begun = True
@@ -212,7 +212,7 @@ class Upstream:
         except (http.ClientError, OSError, ValueError) as error:
             what = str(error) or type(error).__name__
             raise AttemptFailed("cut" if begun else "connection", f"broke off: {one_line(what)}") from None
-        gate.succeeded()
+        limiter.succeeded()
         return reply
 
     def _open(self) -> aiohttp.ClientSession:

@@ -137,7 +137,7 @@ def _gpqa(row: Row, task: str, number: int) -> Fields:
     right = row["Correct Answer"].strip()
     texts = [right, *(row[f"Incorrect Answer {i}"].strip() for i in (1, 2, 3))]
     name = str(row["Record ID"] or number)
-    # the file has the right answer first; each question is shuffled by its own name, the same everywhere
+    # the file has the correct answer first; each question is shuffled by its own name, the same everywhere
     seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
     order = np.random.default_rng(seed).permutation(4)
     letter = string.ascii_uppercase[int(np.flatnonzero(order == 0)[0])]
