@@ -105,7 +105,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate
 lock: $(VENV)/.created
 	echo uv | $(COMPILE) - --output-file locks/uv.lock
 	$(COMPILE) pyproject.toml --group build --output-file locks/core.lock
-	$(COMPILE) pyproject.toml --extra serve --constraint locks/core.lock --output-file locks/serve.lock
+	$(COMPILE) pyproject.toml --extra serve --extra postgres --constraint locks/core.lock --output-file locks/serve.lock
 	$(COMPILE) pyproject.toml --group dev --extra bench --extra checks --extra gbdt --extra otel --extra plot --extra postgres --extra prices \
 		--extra serve --extra wordllama --constraint locks/core.lock --output-file locks/dev.lock
 

@@ -9,14 +9,16 @@ fifth of the questions' lengths). Of the rest, requests are drawn with replaceme
 The target is the geometric mean of the cheapest and the most expensive mean cost that any value of a correct answer
 reaches on the first half, by the forecasts. The starting value is the one that meets it on all tasks of the half set
 aside. Ways: `paced`, the dual update of r2router.gateway.pacing; `fixed`, the calibrated value and nothing else;
-`proportional`, value = start * (target / mean cost of the last 200 requests), the usual controller. Errors are those of
-the mean cost from the first request on; the worst of the seeds is shown too. The largest single request is in targets:
-one of 30 is 6 % of the mean of 500. The tables lie in `../shared/data` and are no part of the project.
+`proportional`, value = start * (target / mean cost of the last 200 requests), the usual controller. `30 under way`:
+each request is decided before the costs of the last thirty are known, as on live traffic. Errors are those of the mean
+cost from the first request on; the worst of the seeds is shown too. The largest single request is in targets: one of 30
+is 6 % of the mean of 500. The tables lie in `../shared/data` and are no part of the project.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.floating[Any]]
 
 TABLES = ("jhu_concise_cot", "tts_knowledge")
+UNDER_WAY = (0, 30, 100)
 WAYS = ("paced", "fixed", "proportional")
 REQUESTS, SEEDS, WINDOW = 5000, 10, 200
 AT = (500, 2500, 3000, 5000)
@@ -58,7 +61,9 @@ def hold(args: argparse.Namespace) -> measure.Figures:
         drawn = np.concatenate([rng.choice(rows, requests // 2) for rows in halves])
         target, start = calibrated(q, c, sum(k[0] in first for k in kinds))
         for way in WAYS:
-            spent, right = replay(way, drawn, index[drawn].tolist(), (q, c), (quality, cost), (target, start))
+            spent, right = replay(
+                way, drawn, index[drawn].tolist(), (q, c), (quality, cost), (target, start), args.under_way
+            )
             running = np.cumsum(spent) / np.arange(1, requests + 1) / target - 1
             errors[way].append([float(running[n - 1]) for n in at])
             quality_of[way].append(float(np.mean(right)))
@@ -122,61 +127,71 @@ def calibrated(q: Floats, c: Floats, first: int) -> tuple[float, float]:
 
 
 def replay(
-    way: str, drawn: Any, rows: list[int], forecast: Any, real: Any, aim: tuple[float, float]
+    way: str, drawn: Any, rows: list[int], forecast: Any, real: Any, aim: tuple[float, float], under_way: int
 ) -> tuple[list[float], list[float]]:
-    """US dollars and quality of each request."""
+    """US dollars and quality of each request; each is decided before the answers of the last `under_way` are there."""
     import numpy as np
 
     from r2router.gateway.pacing import Pace
+    from r2router.gateway.targets import Targets
 
     (q, c), (quality, cost), (target, start) = forecast, real, aim
-    pace = Pace.of("cost", target, start)
+    begun, targets = Pace.of("cost", target, start), Targets(None)
     recent: deque[float] = deque(maxlen=WINDOW)
+    waiting: deque[tuple[Any, float, float]] = deque()
     spent, right = [], []
+    loop = asyncio.new_event_loop()
     for query, row in zip(drawn, rows, strict=True):
         value = start
         if way == "paced":
-            value = pace.value
+            value = loop.run_until_complete(targets.value("x", begun))
         elif way == "proportional" and recent:
             value = start * target / max(float(np.mean(recent)), 1e-12)
         arm = int(np.argmax(value * q[row] - c[row]))
-        usd = float(cost[query, arm])
-        pace = pace.after(usd)
-        recent.append(usd)
+        expected, usd = float(c[row, arm]), float(cost[query, arm])
+        waiting.append((targets.begin("x", expected), expected, usd))
+        if len(waiting) > under_way:
+            counted, expected, paid = waiting.popleft()
+            targets.spent("x", begun, paid)
+            targets.end("x", counted, expected, paid)
+            recent.append(paid)
         spent.append(usd)
         right.append(float(quality[query, arm]))
+    loop.close()
     return spent, right
 
 
 def drive(run: measure.Run) -> measure.Figures:
-    found = {}
+    found: dict[str, Any] = {}
     for name in TABLES:
         if not (measure.SHARED / "data" / f"{name}.parquet").exists():
             print(f"{name}: ../shared/data is not there; left out")
             continue
-        found[name] = figures = run.case("hold", "--table", name)
-        if "failed" in figures:
-            print(f"{name}: {figures['failed']}")
-            continue
-        print(
-            f"\n{name}: {figures['requests']:,} requests, {figures['seeds']} seeds; error of the mean cost: mean"
-            " (worst)"
-        )
-        rows = [
-            (way, *(f"{m:.2%} ({w:.2%})" for m, w in zip(figures["mean_abs_error"][way],
-            figures["worst_abs_error"][way], strict=True)),
-             f"{figures['quality'][way]:.4f}", f"{figures['largest_request_in_targets'][way]:.1f}")
-            for way in WAYS
-        ]  # fmt: skip
-        measure.table(("", *(f"after {n:,}" for n in figures["at"]), "quality", "largest request"), rows)
+        found[name] = {}
+        for under_way in UNDER_WAY:
+            figures = run.case("hold", "--table", name, "--under-way", str(under_way))
+            found[name][f"{under_way} under way"] = figures
+            if "failed" in figures:
+                print(f"{name}: {figures['failed']}")
+                continue
+            print(
+                f"\n{name}, {under_way} under way: {figures['requests']:,} requests, {figures['seeds']} seeds; error of the"
+                " mean cost: mean (worst)"
+            )
+            rows = []
+            for way in WAYS:
+                errors = zip(figures["mean_abs_error"][way], figures["worst_abs_error"][way], strict=True)
+                largest = figures["largest_request_in_targets"][way]
+                shown = [f"{m:.2%} ({w:.2%})" for m, w in errors]
+                rows.append((way, *shown, f"{figures['quality'][way]:.4f}", f"{largest:.1f}"))
+            measure.table(("", *(f"after {n:,}" for n in figures["at"]), "quality", "largest request"), rows)
     return found
 
 
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--table", choices=TABLES, help=argparse.SUPPRESS)
+    parser.add_argument("--under-way", type=int, default=0, help=argparse.SUPPRESS)
+
+
 if __name__ == "__main__":
-    measure.run(
-        __file__,
-        __doc__,
-        {"hold": hold},
-        drive,
-        lambda p: p.add_argument("--table", choices=TABLES, help=argparse.SUPPRESS),
-    )
+    measure.run(__file__, __doc__, {"hold": hold}, drive, _options)

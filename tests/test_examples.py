@@ -151,6 +151,31 @@ CONTAINER = {
 }  # fmt: skip
 
 
+def test_the_manifest_runs_the_image_of_the_container_file(tmp_path: Path) -> None:
+    """What a cluster would run: the entry point with the manifest's `args`, as a user whose number it can check."""
+    yaml = pytest.importorskip("yaml", reason="pyyaml is not installed")
+    from click.testing import CliRunner
+
+    from r2router.cli.app import main
+
+    parts = list(yaml.safe_load_all((EXAMPLES / "kubernetes" / "gateway.yaml").read_text(encoding="utf-8")))
+    (pod,) = (part["spec"]["template"]["spec"] for part in parts if part["kind"] == "Deployment")
+    (container,) = pod["containers"]
+    lines = dict(
+        line.split(" ", 1)
+        for line in (EXAMPLES.parent / "Containerfile").read_text(encoding="utf-8").splitlines()
+        if " " in line
+    )
+    command, *words = [*json.loads(lines["ENTRYPOINT"]), *container["args"]]
+    mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+    at = words.index("--config") + 1
+    assert command == "r2router" and str(Path(words[at]).parent) in mounted
+    words[at] = str(tmp_path / "none.toml")
+    result = CliRunner().invoke(main, words)
+    assert "none.toml" in result.output and "Usage" not in result.output, "the command line is not understood"
+    assert lines["USER"].isdecimal(), "runAsNonRoot needs a number"
+
+
 def test_the_kubernetes_manifest_hangs_together() -> None:
     """No cluster has seen it: what a cluster would refuse by its schema, and what would start and never work."""
     yaml = pytest.importorskip("yaml", reason="pyyaml is not installed")

@@ -11,6 +11,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,30 @@ def test_a_spend_is_held_when_the_traffic_changes_half_way(fake: FakeProvider, t
     )  # what a fixed value makes of it
     assert shown["target"] == pytest.approx(HOLD / 1000) and shown["actual"] == pytest.approx(mean / 1000)
     assert shown["error"] == pytest.approx(held.error) and shown["value"] == pytest.approx(held.value)
+
+
+def test_a_spend_is_held_with_many_requests_at_once(tmp_path: Path) -> None:
+    """Each request is decided before the answers of some thirty others are there."""
+    where = tmp_path / "l.db"
+
+    def slow(asked: Asked) -> Answer:
+        time.sleep(0.1)
+        return answering(asked)
+
+    start = {"policy": "value", "usd": 0.01}
+    given = {"preset": {"held": {"policy": start, "target": {"usd_per_1000_requests": HOLD}}}}
+    with (
+        FakeProvider(slow) as fake,
+        Ledger.at(where) as ledger,
+        rig({"fake": fake}, ledger=ledger, given=given) as gate,
+        ThreadPoolExecutor(32) as clients,
+    ):
+        list(clients.map(lambda _: ask(gate, "auto:held", traffic(20, "today")), range(32)))
+        settled(where, 640)
+        here = gate.gateway.targets._traffic["auto:held"].here
+    (held,) = spend(where).held
+    assert held.n == 640 and held.actual is not None and abs(held.actual / HOLD - 1) < 0.1
+    assert here.n == 0 and here.usd == 0
 
 
 def test_each_preset_has_its_own_and_it_survives_restarts_and_is_shared(fake: FakeProvider, tmp_path: Path) -> None:

@@ -121,6 +121,17 @@ def test_a_request_is_reserved_then_charged_what_it_cost(ledger: Ledger, where: 
     check_books(lambda *q: ask(where, *q))
 
 
+def test_a_gateway_knows_what_is_under_way_in_others(ledger: Ledger, where: str) -> None:
+    tickets = [ledger.open_now(opened(name, preset="auto:x", forecast=CENT)) for name in ("a", "b")]
+    ledger.open_now(opened("c", preset="auto:y", forecast=CENT))
+    ledger.open_now(opened("d", preset="auto:x"))  # no forecast
+    with Ledger.at(where) as other:
+        assert asyncio.run(other.elsewhere("auto:x")) == (3, 0.02)
+        assert asyncio.run(ledger.elsewhere("auto:x")) == (0, 0.0)
+        ledger.settle_now(tickets[0], done(CENT))
+        assert asyncio.run(other.elsewhere("auto:x")) == (2, 0.01)
+
+
 def test_settling_twice_charges_once(ledger: Ledger, where: str) -> None:
     ticket = ledger.open_now(opened("a"))
     ledger.settle_now(ticket, done(7))

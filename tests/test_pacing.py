@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 
 from r2router.errors import ConfigError
 from r2router.gateway.ledger import Ledger
-from r2router.gateway.pacing import DAY_S, FURTHEST, RATE, REPAY, Pace
+from r2router.gateway.pacing import DAY_S, FURTHEST, NONE_IN_FLIGHT, RATE, REPAY, STEP, InFlight, Pace
+from r2router.gateway.targets import Targets
 
 QUALITY = np.array([0.3, 0.6, 0.8])
 COST = np.array([0.1, 1.0, 6.0])
@@ -33,6 +36,56 @@ def test_the_mean_is_held_when_the_mix_changes_half_way(seed: int) -> None:
     pace = serve(Pace.of("cost", 1.5, 5.0), rng, 2500, 1.0)
     pace = serve(pace, rng, 2500, 2.0)
     assert pace.n == 5000 and abs(pace.error) < 0.01
+
+
+def crowd(targets: Targets, begun: Pace, rng: np.random.Generator, n: int, scale: float, under_way: int) -> list[float]:
+    """As `serve`, with so many requests under way at any time, whose costs are forecast without the scale; the errors
+    after each.
+    """
+    waiting: deque[tuple[InFlight, float, float]] = deque()
+    errors = []
+    for _ in range(n):
+        value = asyncio.run(targets.value("auto:x", begun))
+        arm = int(np.argmax(value * QUALITY * rng.uniform(0.5, 1.0, 3) - COST))
+        forecast = float(COST[arm])
+        cost = forecast * scale * rng.lognormal(-0.5, 1.0)
+        waiting.append((targets.begin("auto:x", forecast), forecast, cost))
+        if len(waiting) > under_way:
+            counted, forecast, cost = waiting.popleft()
+            targets.spent("auto:x", begun, cost)
+            targets.end("auto:x", counted, forecast, cost)
+        errors.append(targets.known({"auto:x": begun})["auto:x"].error)
+    for counted, forecast, cost in waiting:
+        targets.spent("auto:x", begun, cost)
+        targets.end("auto:x", counted, forecast, cost)
+    return errors
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("under_way", [10, 50])
+def test_the_mean_is_held_with_many_requests_under_way(under_way: int, scale: float) -> None:
+    """Where costs are not what is forecast, and where half way they change."""
+    rng, targets, begun = np.random.default_rng(under_way), Targets(None), Pace.of("cost", 1.5, 5.0)
+    first = crowd(targets, begun, rng, 2500, 1.0, under_way)
+    second = crowd(targets, begun, rng, 2500, scale, under_way)
+    assert abs(first[1000]) < 0.1 and abs(first[-1]) < 0.03 and abs(second[-1]) < 0.02
+    assert asyncio.run(targets.value("auto:x", begun)) == targets.known({"auto:x": begun})["auto:x"].value
+
+
+@given(st.lists(st.floats(0, 20.0), max_size=60))
+def test_what_has_cost_its_forecast_moves_the_value_where_it_was_expected(costs: list[float]) -> None:
+    """The value with requests under way is the value after them, as long as what is pending changes evenly."""
+    for kind in ("cost", "day"):
+        pace = Pace.of(kind, 1.0, 1.0)  # type: ignore[arg-type]
+        assert pace.value_with(NONE_IN_FLIGHT) == pace.value
+    pace = Pace.of("cost", 1.0, 1.0)
+    under_way, after = NONE_IN_FLIGHT, pace
+    for usd in costs:
+        under_way += pace.forecast(usd)
+        after = after.after(usd)
+    assert under_way.n == len(costs)
+    apart = abs(math.log(pace.value_with(under_way) / after.value))
+    assert apart <= RATE * sum(abs(1 - usd) for usd in costs) * (len(costs) / REPAY + 1e-9) + 1e-9
 
 
 @given(st.lists(st.floats(0, 2.0), min_size=1, max_size=200))
@@ -55,9 +108,9 @@ def test_a_value_that_has_to_move_far_leaves_no_error_behind(factor: float) -> N
 
 
 def test_one_expensive_request_is_made_up_for_step_by_step() -> None:
-    pace = Pace.of("cost", 1.0, 1.0).after(41.0)
-    assert pace.value == pytest.approx(math.exp(-3 * RATE)) and pace.pending == pytest.approx(-40)
-    assert pace.after(1.0).value == pytest.approx(pace.value * math.exp(-RATE * 40 / REPAY))
+    pace = Pace.of("cost", 1.0, 1.0).after(21.0)
+    assert pace.value == pytest.approx(math.exp(-STEP * RATE)) and pace.pending == pytest.approx(-20)
+    assert pace.after(1.0).value == pytest.approx(pace.value * math.exp(-RATE * 20 / REPAY))
 
 
 def test_a_target_that_cannot_be_held_does_not_run_away() -> None:

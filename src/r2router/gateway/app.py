@@ -28,6 +28,7 @@ from r2router.gateway.ledger import Ledger
 from r2router.gateway.logs import Log
 from r2router.gateway.metrics import Metrics
 from r2router.gateway.outgoing import Aborted, Outgoing
+from r2router.gateway.pacing import InFlight
 from r2router.gateway.plan import Planner
 from r2router.gateway.relay import Relay, header_text
 from r2router.gateway.replay import Replay
@@ -193,6 +194,7 @@ class Gateway:
         self.active += 1
         self._idle.clear()
         planner, asked, relay, status = self.planner, None, None, 0
+        begun: tuple[str, InFlight, float] | None = None
         span: Span = NOTHING
         try:
             setting = planner.setting
@@ -204,6 +206,9 @@ class Gateway:
             name = session_of(incoming, call, owner)
             session = await self.sessions.find(owner, name) if call.conversation.turns > 1 else None
             plan = await planner.plan(call, session)
+            if plan.pace is not None and plan.preset is not None and plan.decision is not None:
+                expected = plan.decision.cost
+                begun = plan.preset, self.targets.begin(plan.preset, expected), expected
             if key is not None:
                 key.check(preset=plan.preset, model=None if plan.preset else plan.steps[0].model.id)
             relay = Relay(call, plan, setting, incoming, out, began)
@@ -224,6 +229,9 @@ class Gateway:
             span.failed(str(refused.status), refused.code)
             raise
         finally:
+            if begun is not None:
+                cost = None if relay is None else relay.told.bill.cost
+                self.targets.end(*begun, None if cost is None else cost / 1e9)
             self.active -= 1
             if not self.active:
                 self._idle.set()

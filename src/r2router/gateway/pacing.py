@@ -3,15 +3,18 @@
 A router takes the arm with the largest value * quality - cost. The value is the inverse of the multiplier of the
 constraint "mean cost at most the target". After each request it moves against the amount by which the request cost too
 much (dual descent in the logarithm, as in budget pacing for advertising: Balseiro & Gur, Management Science 2019).
-Three things make the target hold from the start, and when the traffic changes:
+Four things make the target hold from the start, and when the traffic changes:
 
 - The value moves by the sum of all errors. So it settles where the mean cost is at the target, however good the
   router's forecasts are.
 - What was spent too much or too little so far (`pending`) is made up for over the next `REPAY` requests. Without that
   the mean would stay off by |log(value / start)| / (RATE * n) of the target after n requests. With it the mean is off
-  by |pending| / n, and pending goes to zero. REPAY makes the loop critically damped where a 1 % higher value raises the
-  cost by 0.4 % (4 / (0.4 * RATE) requests); where it raises it less, the mean swings a little before it settles.
+  by |pending| / n, and pending goes to zero. Where a 1 % higher value raises the cost by k %, the loop's damping ratio
+  is sqrt(k * RATE * REPAY) / 2: 0.5 for k = 0.4.
 - One expensive request moves the value by at most `STEP` times the rate; all of it stays pending.
+- Requests that are under way count as what they are forecast to cost, until they have ended (`InFlight`). A loop that
+  hears of its decisions only when the answers are there swings ever wider: with 30 requests under way the mean would be
+  off by the whole target.
 
 Dollars per day are kept through dollars per request: the day's target divided by the requests of a day, from the last
 week. A mean quality is kept in the same way, where clients score answers: below the target the value rises, above it
@@ -21,16 +24,17 @@ falls.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
 
 from r2router.errors import ConfigError
 
-RATE = 0.1
-STEP = 3.0
+RATE = 0.05
+STEP = 6.0
 """The largest error, in targets, that moves the value at once."""
-REPAY = 100
+REPAY = 50
 """Requests over which what is pending is made up for."""
 FURTHEST = math.log(1e4)
 """How far the value may move from its start: beyond that no arm would change, and it must find its way back."""
@@ -48,6 +52,29 @@ _UNITS = {
     "day": "US dollars per day, above 0",
     "quality": "a mean quality above 0 and below 1",
 }
+
+
+class InFlight(msgspec.Struct, frozen=True):
+    """Requests that are under way, as what they are forecast to cost.
+
+    n: how many.
+    usd: their cost, US dollars.
+    steps: what they will move the logarithm of the value by, in units of `RATE`.
+    """
+
+    n: int = 0
+    usd: float = 0.0
+    steps: float = 0.0
+
+    def __add__(self, other: InFlight) -> InFlight:
+        return InFlight(self.n + other.n, self.usd + other.usd, self.steps + other.steps)
+
+    def __sub__(self, other: InFlight) -> InFlight:
+        left = self.n - other.n
+        return InFlight(left, self.usd - other.usd, self.steps - other.steps) if left > 0 else NONE_IN_FLIGHT
+
+
+NONE_IN_FLIGHT = InFlight()
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,22 +145,15 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         begun, last = self.begun or at, max(self.last, at)
         passed = min(last - self.last, DAY_S) if self.last else 0.0  # longer silence says nothing of a day's requests
         recent = self.recent * math.exp(-passed / _WEEK_S) + 1.0
-        if self.kind == "day":
-            per_day = recent / 7.0 / -math.expm1(-(last - begun + _FIRST_S) / _WEEK_S)
-            earned, aim, over = passed / DAY_S, self.target / per_day, max(per_day, REPAY) / per_day
-            low, high = -7.0, 1.0  # a day's money at most is spent later
-            max_repaid = 0.95
-        else:
-            earned, aim, over = 1.0, self.target, float(REPAY)
-            low, high = -_MAX_PENDING, _MAX_PENDING
-            max_repaid = _MAX_REPAID
-        repaid = min(max(self.pending / over, -max_repaid), max_repaid)
-        step = min(max(1.0 - observed / aim, -STEP), STEP) + repaid
+        earned = passed / DAY_S if self.kind == "day" else 1.0
+        low, high = (
+            (-7.0, 1.0) if self.kind == "day" else (-_MAX_PENDING, _MAX_PENDING)
+        )  # at most a day's money is kept
+        aim, repaid = self._aim(recent, last - begun)
         pending = min(max(self.pending + earned, low), high) - observed / self.target
-        centre = math.log(self.start)
         return msgspec.structs.replace(
             self,
-            log_value=min(max(self.log_value + RATE * step, centre - FURTHEST), centre + FURTHEST),
+            log_value=self._within(self.log_value + RATE * (_step(observed, aim) + repaid(self.pending))),
             pending=max(pending, low),
             n=self.n + 1,
             total=self.total + observed,
@@ -142,7 +162,46 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
             recent=recent,
         )
 
+    def forecast(self, usd: float) -> InFlight:
+        """Return what a request counts as while it is under way.
+
+        usd: what it is forecast to cost; what is not finite counts as nothing.
+        """
+        if self.kind == "quality" or not math.isfinite(usd) or usd < 0:
+            return NONE_IN_FLIGHT
+        return InFlight(1, usd, _step(usd, self._aim(self.recent, self.last - self.begun)[0]))
+
+    def value_with(self, under_way: InFlight) -> float:
+        """Return the value of a correct answer, US dollars, as it will be when what is under way has cost its forecast."""
+        if not under_way.n:
+            return self.value
+        earned = 0.0 if self.kind == "day" else float(under_way.n)
+        repaid = self._aim(self.recent, self.last - self.begun)[1]
+        after = self.pending + earned - under_way.usd / self.target
+        mean = (repaid(self.pending) + repaid(after)) / 2.0
+        return math.exp(self._within(self.log_value + RATE * (under_way.steps + under_way.n * mean)))
+
+    def _aim(self, recent: float, seconds: float) -> tuple[float, Callable[[float], float]]:
+        """Return (what a request may cost, a function from what is pending to the part that is made up for at once).
+
+        recent: requests in about the last week.
+        seconds: since the first request.
+        """
+        aim, over, most = self.target, float(REPAY), _MAX_REPAID
+        if self.kind == "day":
+            per_day = max(recent, 1.0) / 7.0 / -math.expm1(-(seconds + _FIRST_S) / _WEEK_S)
+            aim, over, most = self.target / per_day, max(per_day, REPAY) / per_day, 0.95
+        return aim, lambda pending: min(max(pending / over, -most), most)
+
+    def _within(self, log_value: float) -> float:
+        centre = math.log(self.start)
+        return min(max(log_value, centre - FURTHEST), centre + FURTHEST)
+
     def instead(self, before: float, now: float) -> Pace:
         """Return the state after an observed number was corrected, such as a changed score."""
         moved = (now - before) / self.target
         return msgspec.structs.replace(self, total=self.total + now - before, pending=self.pending - moved)
+
+
+def _step(observed: float, aim: float) -> float:
+    return min(max(1.0 - observed / aim, -STEP), STEP)

@@ -122,9 +122,7 @@ class Planner:
         baseline = self._baseline(forecast)
         pace = self.setting.paces.get(f"auto:{name}") if call.wanted.policy is None else None
         if pace is not None:
-            preset = msgspec.structs.replace(
-                preset, policy=Value((await self._targets.current(f"auto:{name}", pace)).value)
-            )
+            preset = msgspec.structs.replace(preset, policy=Value(await self._targets.value(f"auto:{name}", pace)))
         forecast = msgspec.structs.replace(forecast, cost=np.maximum(forecast.cost + stay.extra, 0.0))
         decision = self._decide(forecast, preset, stay, excluded)
         effort = call.wanted.effort or preset.effort

@@ -12,9 +12,10 @@ import msgspec
 
 from r2router.decide import AnyPolicy, Policy, Tradeoff, Value
 from r2router.errors import ConfigError, Refused
-from r2router.gateway.pacing import Pace
+from r2router.gateway.pacing import NONE_IN_FLIGHT, InFlight, Pace
 from r2router.metrics.calibrate import MIN_VALUE
 
+_REMEMBERED = 200.0  # requests: how many the ratio of costs to forecasts is about
 _FRESH_S = 2.0
 """How old what is known may be before it is read again, beside the requests."""
 
@@ -73,6 +74,26 @@ class Paces(Protocol):
 
     async def observe(self, name: str, pace: Pace, observed: float | None = None) -> Pace: ...
 
+    async def elsewhere(self, preset: str) -> tuple[int, float]: ...
+
+
+class _Traffic(msgspec.Struct):
+    """A preset's requests, as this process knows them.
+
+    here, elsewhere: those under way in this process, and in others.
+    paid, forecast: means of what requests cost and were forecast to cost of late, US dollars.
+    """
+
+    paid: float
+    forecast: float
+    here: InFlight = NONE_IN_FLIGHT
+    elsewhere: InFlight = NONE_IN_FLIGHT
+
+    @property
+    def ratio(self) -> float:
+        """What requests cost, as a multiple of their forecasts."""
+        return self.paid / self.forecast if self.forecast > 0 else 1.0
+
 
 class Targets:
     """This process's copy of the states of the presets' targets.
@@ -83,6 +104,7 @@ class Targets:
     def __init__(self, kept: Paces | None) -> None:
         self._kept = kept
         self._known: dict[str, tuple[Pace, float]] = {}
+        self._traffic: dict[str, _Traffic] = {}
         self._reading: set[asyncio.Task[None]] = set()
         self._asked: set[str] = set()
 
@@ -102,10 +124,56 @@ class Targets:
             task.add_done_callback(self._reading.discard)
         return begun if known is None else known[0]
 
+    async def value(self, name: str, begun: Pace) -> float:
+        """Return the value of a correct answer for the preset's next request, US dollars.
+
+        begun: the initial state of its target.
+        """
+        pace = await self.current(name, begun)
+        traffic = self._traffic.get(name)
+        return pace.value if traffic is None else pace.value_with(traffic.here + traffic.elsewhere)
+
+    def begin(self, name: str, usd: float) -> InFlight:
+        """Count a request as under way. Hand the result to `end` when it is over, however it ended.
+
+        usd: what it is forecast to cost.
+        """
+        known = self._known.get(name)
+        if known is None:
+            return NONE_IN_FLIGHT
+        pace = known[0]
+        traffic = self._traffic.setdefault(name, _Traffic(paid=pace.target, forecast=pace.target))
+        counted = pace.forecast(usd * traffic.ratio)
+        traffic.here += counted
+        return counted
+
+    def end(self, name: str, counted: InFlight, usd: float, paid: float | None) -> None:
+        """Count a request as over.
+
+        counted: what `begin` returned.
+        usd: what it was forecast to cost.
+        paid: what it cost; None where that is not known.
+        """
+        traffic = self._traffic.get(name)
+        if traffic is None or not counted.n:
+            return
+        traffic.here -= counted
+        if paid is not None:
+            traffic.paid += (paid - traffic.paid) / _REMEMBERED
+            traffic.forecast += (usd - traffic.forecast) / _REMEMBERED
+
     async def _read(self, name: str, begun: Pace) -> None:
         try:
             with suppress(Refused):  # the ledger is down: then nothing is sent either, but by those who say so
-                self.put(name, begun if self._kept is None else await self._kept.observe(name, begun))
+                if self._kept is None:
+                    self.put(name, begun)
+                    return
+                self.put(name, await self._kept.observe(name, begun))
+                if begun.kind == "cost":
+                    n, usd = await self._kept.elsewhere(name)
+                    traffic = self._traffic.setdefault(name, _Traffic(paid=begun.target, forecast=begun.target))
+                    usd *= traffic.ratio
+                    traffic.elsewhere = InFlight(n, usd, n - usd / begun.target)
         finally:
             self._asked.discard(name)
 

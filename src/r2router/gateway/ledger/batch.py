@@ -28,6 +28,7 @@ from r2router.gateway.ledger.work import (
     NO_KEY,
     Correct,
     Draw,
+    Elsewhere,
     Expire,
     Forfeit,
     Observe,
@@ -41,6 +42,9 @@ from r2router.gateway.pacing import Pace
 
 _SET_WINDOW = f"UPDATE windows SET {', '.join(f'{name} = ?' for name in WINDOW[2:])} WHERE id = ?"  # noqa: S608 - our own names
 _SET_PACE = f"UPDATE pacing SET {', '.join(f'{name} = ?' for name in PACE)} WHERE name = ?"  # noqa: S608
+_ELSEWHERE = (
+    "SELECT count(*), coalesce(sum(forecast), 0) FROM requests WHERE state = 'open' AND preset = ? AND writer <> ?"
+)
 _SET_SCORE = "UPDATE requests SET score = ? WHERE id = ?"
 
 
@@ -97,6 +101,8 @@ class Batch:
                     return self._correct(work)
                 case Observe():
                     return self._observe(work.name, work.observed, work.at)
+                case Elsewhere():
+                    return self._elsewhere(work.preset)
                 case RecordScore():
                     return self._score(work)
         except (Refused, UsageError) as refused:
@@ -295,6 +301,11 @@ class Batch:
             pace = self._known.paces[name] = pace.after(observed, at)
             self._moved.add(name)
         return pace
+
+    def _elsewhere(self, preset: str) -> tuple[int, float]:
+        """Return (number, forecast cost in US dollars) of a preset's requests under way in other gateways."""
+        ((n, nanos),) = self._database.rows(_ELSEWHERE, (preset, self._writer))
+        return int(n), int(nanos) / 1e9
 
     def _score(self, work: RecordScore) -> ScoreResult:
         """Keep a client's score of an answer; a second score replaces the first."""

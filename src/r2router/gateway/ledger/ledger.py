@@ -20,6 +20,7 @@ from r2router.gateway.ledger.work import (
     NO_KEY,
     Correct,
     Draw,
+    Elsewhere,
     Observe,
     Open,
     RecordScore,
@@ -127,6 +128,10 @@ class Ledger:
         observed: None only reads the state.
         """
         return await asyncio.shield(self._job(Observe(name, pace, observed, self.clock())).future)  # type: ignore[arg-type]
+
+    async def elsewhere(self, preset: str) -> tuple[int, float]:
+        """Return (number, forecast cost in US dollars) of a preset's requests under way in other gateways."""
+        return await asyncio.shield(self._job(Elsewhere(preset)).future)  # type: ignore[arg-type]
 
     async def score(self, name: str, key: str | None, score: float, paces: Mapping[str, Pace]) -> ScoreResult:
         """Keep a client's score of an answer, 0 to 1; a second score replaces the first.

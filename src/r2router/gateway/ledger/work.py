@@ -114,7 +114,13 @@ class RecordScore(msgspec.Struct, frozen=True):
     now: float
 
 
-Work = Open | Draw | Return | Forfeit | Settle | Expire | Correct | Observe | RecordScore
+class Elsewhere(msgspec.Struct, frozen=True):
+    """Count a preset's requests that are under way in other gateways on this ledger."""
+
+    preset: str
+
+
+Work = Open | Draw | Return | Forfeit | Settle | Expire | Correct | Observe | Elsewhere | RecordScore
 
 
 def scope_of(work: Work) -> str | None:
