@@ -233,6 +233,17 @@ def check_file(path: str | Path, kind: type[R2Error] = DataError, *, pipes: bool
         raise kind(f"{path}: cannot be read: it is {what}; save what it gives as a file, and name that")
 
 
+@contextmanager
+def readable(path: str | Path, kind: type[R2Error] = DataError) -> Iterator[None]:
+    """Raise an error of this kind, naming the file, where it cannot be read within the block."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise kind(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise kind(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+
+
 def open_file(path: str | Path) -> BinaryIO:
     """A file or pipe to read. Raises `DataError` where it is a device or the like, or a pipe that nothing comes from
     for a while.
@@ -254,8 +265,9 @@ PATIENCE_S = 10.0
 
 
 def check_text(path: str | Path, kind: type[R2Error] = DataError) -> None:
-    """As `check_file`; and raise where the file is packed, or text in UTF-16 or UTF-32, which would otherwise fail with
-    odd words.
+    """Check a text file like `check_file`; also raise where it is compressed, or text in UTF-16 or UTF-32.
+
+    Reading such a file would otherwise fail with an unclear message.
     """
     check_file(path, kind)
     try:

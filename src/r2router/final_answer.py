@@ -1,4 +1,4 @@
-"""Where the answer stands in a response: behind "the answer is", in a box, under a heading, behind ####, or at the end.
+"""Finds the final answer in a response: behind "the answer is", in a box, under a heading, behind ####, or at the end.
 
 Every pattern is bounded, so that time is linear in the length of a response.
 """
@@ -55,7 +55,7 @@ def final_answers(response: str) -> Iterator[str]:
 
 
 def marked_answers(response: str) -> Iterator[tuple[str, bool]]:
-    """As `final_answers`, each with whether it is all that a box or a tag holds, and nothing else."""
+    """Return the `final_answers`, each with whether it is all that a box or a tag holds."""
     length = len(response.rstrip())
     found: list[tuple[int, str]] = []
     for m in _MARK.finditer(response):
@@ -72,7 +72,7 @@ def marked_answers(response: str) -> Iterator[tuple[str, bool]]:
 
 
 def _begin(response: str, m: re.Match[str], length: int) -> int | None:
-    """Where the answer behind a mark begins; None where none follows, or the mark is none."""
+    """Find where the answer behind a mark begins; None where none follows, or the mark is none."""
     begin: int | None = m.end()
     if m["no"]:  # "is not A but B"
         other = _BUT.match(response, m.end())

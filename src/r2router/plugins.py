@@ -40,7 +40,7 @@ class Registry:
             raise ConfigError(f"{self.group} {name!r}: {entry and entry.value} cannot be loaded: {error}") from error
 
     def names(self) -> list[str]:
-        """All names: those built in, then those of other packages."""
+        """List all names: the built-in ones, then those of other packages."""
         from importlib.metadata import entry_points
 
         return [*self.built_in, *sorted({entry.name for entry in entry_points(group=self.group)} - set(self.built_in))]

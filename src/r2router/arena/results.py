@@ -21,11 +21,9 @@ from r2router.text import money
 from r2router.types import FloatArray
 
 _RESAMPLES = 1_000
-_MAX_COST, _MIN_COST, _BETA = (
-    200.0,
-    0.0044,
-    0.1,
-)  # of the arena score: US dollars per 1,000 queries, and the weight of cost
+# of the arena score
+_MAX_COST, _MIN_COST = 200.0, 0.0044  # US dollars per 1,000 queries
+_BETA = 0.1  # the weight of cost
 
 
 class Results(msgspec.Struct, frozen=True):
@@ -136,10 +134,13 @@ def _figures(accuracy: FloatArray, cost: FloatArray, seed: int) -> tuple[Figure,
     it.
     """
     n = len(accuracy)
-    right, seen, paid = np.nan_to_num(accuracy), (~np.isnan(accuracy)).astype(float), np.nan_to_num(cost)
+    right = np.nan_to_num(accuracy)
+    seen = (~np.isnan(accuracy)).astype(float)
+    paid = np.nan_to_num(cost)
 
     def figures(weight: FloatArray) -> tuple[float, float, float]:
-        mean, spent = float(weight @ right / max(weight @ seen, 1e-12)), float(weight @ paid / n * 1000)
+        mean = float(weight @ right / max(weight @ seen, 1e-12))
+        spent = float(weight @ paid / n * 1000)
         return mean, spent, arena_score(mean, spent)
 
     value, *draws = (figures(weight) for weight in weights(n, _RESAMPLES, seed))

@@ -59,10 +59,8 @@ def _by_cross_validation(x: FloatArray, table: Table) -> int:
     known = np.isfinite(table.quality).any(axis=1) & np.isfinite(table.output_tokens).any(axis=1)
     unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     for number in range(_FOLDS):
-        own, rest = (
-            np.flatnonzero(known & (fold == number) & (place < _SCORED)),
-            np.flatnonzero(known & (fold != number)),
-        )
+        own = np.flatnonzero(known & (fold == number) & (place < _SCORED))
+        rest = np.flatnonzero(known & (fold != number))
         if not len(own) or not len(rest):
             continue
         nearest = np.argsort(-(unit[own] @ unit[rest].T), axis=1, kind="stable")[:, : _NUMBERS[-1]]
@@ -81,8 +79,9 @@ def _by_cross_validation(x: FloatArray, table: Table) -> int:
 
 
 class CarrotKNNPredictor(KNNPredictor):
-    """As `KNNPredictor`, with tokens on their own scale instead of the log; `low` and `high` are the lowest and highest
-    seen.
+    """A `KNNPredictor` whose tokens are on their own scale instead of the log.
+
+    low, high: (arms,) the lowest and the highest tokens seen.
     """
 
     kind: ClassVar[str] = "carrot-knn"
@@ -117,8 +116,11 @@ class CarrotLinear(msgspec.Struct, frozen=True, tag="carrot-linear", tag_field="
 
 
 class CarrotLinearPredictor:
-    """weight: (d, 2 arms), bias: (2 arms,), quality first, then tokens; spread, low, high: (arms,). All float64, NaN
-    where unknown.
+    """Linear heads. All arrays are float64, NaN where unknown.
+
+    weight: (d, 2 arms), quality heads first, then token heads.
+    bias: (2 arms,), in the same order.
+    spread, low, high: (arms,).
     """
 
     kind: ClassVar[str] = "carrot-linear"

@@ -31,10 +31,8 @@ class Cells(NamedTuple):
 
     @classmethod
     def of(cls, x: FloatArray, table: Table) -> Cells:
-        rows, columns = (
-            np.argsort(np.array(table.query_ids), kind="stable"),
-            np.argsort(np.array(table.arms), kind="stable"),
-        )
+        rows = np.argsort(np.array(table.query_ids), kind="stable")
+        columns = np.argsort(np.array(table.arms), kind="stable")
         quality, tokens = (
             np.asarray(a[np.ix_(rows, columns)], dtype=np.float64) for a in (table.quality, table.output_tokens)
         )

@@ -38,7 +38,11 @@ class Random(msgspec.Struct, frozen=True, tag="random", tag_field="learner", for
 
 
 class RandomPredictor:
-    """means: (2, arms) of quality and of tokens, NaN where never observed. seed: (1,)."""
+    """Draws quality at random.
+
+    means: (2, arms) of quality and of tokens, NaN where never observed.
+    seed: (1,) the random seed.
+    """
 
     kind: ClassVar[str] = "random"
 
@@ -62,7 +66,8 @@ class RandomPredictor:
     def _draws(self, x: FloatArray) -> FloatArray:
         """(n, arms) uniform on [0, 1), from each embedding's bytes and the seed, the same whatever the arms' order."""
         rows = np.ascontiguousarray(x, dtype=np.float32) + np.float32(0)  # -0 and 0 are the same query
-        salt, by_name = str(int(self._arrays["seed"][0])).encode(), np.argsort(np.array(self.arms), kind="stable")
+        salt = str(int(self._arrays["seed"][0])).encode()
+        by_name = np.argsort(np.array(self.arms), kind="stable")
         draws = np.empty((len(rows), len(self.arms)))
         for i, row in enumerate(rows):
             digest = hashlib.blake2b(row.tobytes(), digest_size=16, salt=salt[-16:]).digest()

@@ -95,17 +95,25 @@ class MIRT(Descent, frozen=True, tag="mirt", tag_field="learner", forbid_unknown
         return _finish(MIRTPredictor, table.arms, fitted, inputs, cells)
 
     def _start(self, d: int, quality: FloatArray) -> Parameters:
-        rng, even, level = np.random.default_rng(self.seed), self.dim**-0.5, levels(quality)
+        rng = np.random.default_rng(self.seed)
+        even = self.dim**-0.5
+        level = levels(quality)
         ability = rng.normal(0, even, (len(level), self.dim))
         ability += even * (level - level.mean())[:, None] - ability.mean(axis=1, keepdims=True)
-        discrimination, difficulty = rng.uniform(-(d**-0.5), d**-0.5, (d, self.dim)), np.zeros(d)
+        discrimination = rng.uniform(-(d**-0.5), d**-0.5, (d, self.dim))
+        difficulty = np.zeros(d)
         discrimination[-1], difficulty[-1] = even, -level.mean()
         found = {"ability": ability, "discrimination": discrimination, "difficulty": difficulty}
         return {name: value.astype(np.float32) for name, value in found.items()}
 
 
 class MIRTPredictor(_IRTPredictor):
-    """ability: (arms, dim). discrimination: (d + 1, dim), difficulty: (d + 1,), the intercepts last. All float32."""
+    """Item response theory with several dimensions. All arrays are float32.
+
+    ability: (arms, dim).
+    discrimination: (d + 1, dim), the intercept last.
+    difficulty: (d + 1,), the intercept last.
+    """
 
     kind: ClassVar[str] = "mirt"
     shapes: ClassVar[dict[str, tuple[int | None, ...]]] = {"discrimination": (None, None), "difficulty": (None,)}
@@ -166,7 +174,8 @@ class NIRT(Descent, frozen=True, tag="nirt", tag_field="learner", forbid_unknown
         rng, level = np.random.default_rng(self.seed), levels(quality)
         share = 0.5 + (level - level.mean()) / self.dim**0.5  # of full ability, in every dimension
         ability = rng.normal(0, 0.1, (len(level), self.dim)) + _logit(share)[:, None]
-        discrimination, difficulty = np.zeros(d), rng.uniform(-(d**-0.5), d**-0.5, (d, self.dim))
+        discrimination = np.zeros(d)
+        difficulty = rng.uniform(-(d**-0.5), d**-0.5, (d, self.dim))
         discrimination[-1], difficulty[-1] = 1.0, 0.0
         layer = np.full(self.dim + 1, self.dim**-0.5)  # positive: more ability is more quality
         layer[-1] = level.mean()
@@ -175,8 +184,13 @@ class NIRT(Descent, frozen=True, tag="nirt", tag_field="learner", forbid_unknown
 
 
 class NIRTPredictor(_IRTPredictor):
-    """ability: (arms, dim), before its sigmoid. discrimination: (d + 1,), difficulty: (d + 1, dim), principal: (d + 1,
-    dim) the coordinates behind the relevance, the intercepts last. layer: (dim + 1,), its constant last. All float32.
+    """Neural item response theory. All arrays are float32.
+
+    ability: (arms, dim), before its sigmoid.
+    discrimination: (d + 1,), the intercept last.
+    difficulty: (d + 1, dim), the intercept last.
+    principal: (d + 1, dim) the coordinates behind the relevance, the intercept last.
+    layer: (dim + 1,), its constant last.
     """
 
     kind: ClassVar[str] = "nirt"
@@ -199,7 +213,9 @@ class NIRTPredictor(_IRTPredictor):
         p: Parameters, inputs: FloatArray, relevance: FloatArray, quality: FloatArray
     ) -> tuple[float, int, Parameters]:
         """(sum of the cross-entropy, cells, gradient of its mean); relevance is (n, dim)."""
-        a, b, theta = inputs @ p["discrimination"], sigmoid(inputs @ p["difficulty"]), sigmoid(p["ability"])
+        a = inputs @ p["discrimination"]
+        b = sigmoid(inputs @ p["difficulty"])
+        theta = sigmoid(p["ability"])
         weighted = relevance * p["layer"][:-1]
         inner = weighted @ theta.T - (weighted * b).sum(axis=1)[:, None]
         loss, cells, slope = cross_entropy(a[:, None] * inner + p["layer"][-1], quality)

@@ -155,7 +155,9 @@ def contention(quality: FloatArray, cost: FloatArray, spread: FloatArray, rng: n
 
 def _worth(known: RoundState, settings: Settings) -> FloatArray:
     """(units,) what the variance of a unit's outcomes counts."""
-    table, arms, units = known.table, len(known.unit), known.askable.shape[1]
+    table = known.table
+    arms = len(known.unit)
+    units = known.askable.shape[1]
     worth = np.ones(arms)
     seen = np.isfinite(table.quality) & np.isfinite(table.output_tokens)
     if settings.explore < 1 and seen.any():

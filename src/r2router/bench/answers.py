@@ -111,7 +111,7 @@ def find_answers(
 
 
 def _of_table(source: Path) -> pl.DataFrame:
-    """All rows of a table. Raises `DataError` where it has no responses."""
+    """Read all rows of a table. Raises `DataError` where it has no responses."""
     rows = read_all_rows(source, Reading(keep=True)).frame.drop(FILE, ROW)
     if "response" not in rows.columns:
         raise DataError(
@@ -174,7 +174,7 @@ def _of_run(folder: Path) -> tuple[Iterator[pl.DataFrame], tuple[str, ...]]:
 
 
 def why(row: dict[str, Any]) -> str:
-    """In a few words, what became of an answer: the error, the judge's reason, or how it ended."""
+    """Say in a few words what happened to an answer: the error, the judge's reason, or how it ended."""
     if row.get("error"):
         return f"the call failed: {row['error']}"
     parts = []

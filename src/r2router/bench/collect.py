@@ -202,7 +202,8 @@ class _Collection:
         key = self.plan.chain_key(work)
         if (known := self.journal.chain(key)) is not None:
             return known
-        provider, maximum = self.plan.providers[work.model.provider], max(1, chain_budget(work.budgets).tokens or 0)
+        provider = self.plan.providers[work.model.provider]
+        maximum = max(1, chain_budget(work.budgets).tokens or 0)
         result, held = await self._call(
             work, self.plan.controls.chain(work.model, provider, work.query, maximum), maximum
         )
@@ -261,7 +262,7 @@ class _Collection:
     async def _paid_call(
         self, work: Work, request: Request, cap: int, more_input: int
     ) -> tuple[Reply | Failure | None, Hold]:
-        """As `_call`, once the model's first calls let it."""
+        """Do `_call` once the model's first calls allow it."""
         if self.stop.is_set() or self._stopped(work):
             return None, Hold()
         maximum = nanos(self.plan.ceiling_usd(work, cap, more_input) * self._first[work.model.id].over_max)

@@ -1,6 +1,4 @@
-"""Where things are done, by name: an engine takes a request and gives a reply; a spread scores answers and embeds
-texts.
-"""
+"""Engines by name: what makes the calls, and what scores answers and embeds texts."""
 
 from __future__ import annotations
 
@@ -45,7 +43,7 @@ def open_engine(name: str, providers: Mapping[str, Provider]) -> Engine:
 
 
 def open_spread(name: str) -> AbstractContextManager[Executor]:
-    """Where the work beside the calls is done, by the engine's name. Raises as `open_engine`."""
+    """Open the executor for the work beside the calls, by the engine's name. Raises as `open_engine` does."""
     if name == "asyncio":
         return nullcontext(Here())
     if name == "ray":

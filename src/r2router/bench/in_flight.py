@@ -35,7 +35,7 @@ class InFlight:
         self._now = self.left = self._read()
 
     def put(self, nano: int) -> None:
-        """So much is under way now. Raises `SaveError`."""
+        """Write down how much money is under way now, in nano-dollars. Raises `SaveError`."""
         if nano == self._now:
             return
         try:

@@ -89,7 +89,7 @@ class CollectionPlan:
         return len(self.queries) * sum(len(m.budgets) for m in self.models) * self.samples
 
     def work(self, provider: str | None = None) -> Iterator[Work]:
-        """All work at a provider, query by query, so that a part of it is already a table of whole rows."""
+        """List all work for a provider query by query, so that an unfinished collection already has whole rows."""
         models = [m for m in self.models if provider is None or m.provider == provider]
         for query in self.queries:
             key = query_key(query)

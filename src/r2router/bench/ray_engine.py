@@ -69,12 +69,12 @@ class RayEngine:
         return _reply.decode(data) if fine else _failure.decode(data)
 
     async def probe(self, provider: str) -> Failure | None:
-        """As `Upstream.probe`, from one of the actors."""
+        """Do `Upstream.probe` in one of the actors."""
         data = await self._actors[0].probe.remote(provider)
         return None if data is None else _failure.decode(data)
 
     def stop(self) -> None:
-        """As `Upstream.stop`, of every actor."""
+        """Do `Upstream.stop` in every actor."""
         for actor in self._actors:
             actor.stop.remote()
 

@@ -102,7 +102,7 @@ def number_of(key: str) -> int:
 
 
 def read_summaries(path: Path) -> Iterator[RecordSummary]:
-    """As `read_records`, but only what is needed of each."""
+    """Read the records of a journal like `read_records`, but keep only a summary of each."""
     check_file(path, JournalError)
     try:
         with path.open("rb") as file:

@@ -104,7 +104,9 @@ def _adaptive(
     settings: Settings,
 ) -> list[Revealed]:
     askable, arms = ~np.isnan(cost), np.arange(len(table.arms))
-    seen, spent, order = np.zeros_like(askable), 0.0, asking_order(table.tasks, settings.seed)
+    seen = np.zeros_like(askable)
+    spent = 0.0
+    order = asking_order(table.tasks, settings.seed)
     found, under_way = list[Revealed](), cast(IntArray, np.empty((0, 2), dtype=np.intp))
     for budget in budgets_usd:
         while spent < _ENOUGH * budget:

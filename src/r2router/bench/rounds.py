@@ -99,7 +99,11 @@ async def collect_rounds(  # noqa: PLR0913 - what `collect` takes, and how to ch
 
 @dataclass(frozen=True, eq=False)
 class _Field:
-    """All that a plan could ask. arms: of each unit, as (model, budgets); unit: (arms,) of the pool's arms."""
+    """Everything that a plan could ask.
+
+    arms: (model, budgets) of each unit.
+    unit: (arms,) the unit of each of the pool's arms.
+    """
 
     plan: CollectionPlan
     units: list[tuple[Model, tuple[Budget, ...]]]

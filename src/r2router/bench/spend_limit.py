@@ -39,12 +39,12 @@ class Hold(msgspec.Struct, frozen=True):
 
 
 class SpendRecord(Protocol):
-    """Who knows what has been charged, and remembers through a kill what is under way."""
+    """A record of what has been charged; it also remembers money under way if the process is killed."""
 
     spent_nanos: int
 
     def in_flight(self, nano: int) -> None:
-        """So much is set aside for calls under way now: after a kill it counts as spent."""
+        """Write down how much is set aside for running calls; if the process is killed it counts as spent."""
         ...
 
 

@@ -44,7 +44,7 @@ class Status:
 
     @property
     def seconds_to_come(self) -> float | None:
-        """From the pace so far; None before there is one."""
+        """Seconds remaining at the pace so far; None where there is none yet."""
         fresh = self.done - self.there
         return None if fresh < PACE_FROM else (self.planned - self.done) * (time.monotonic() - self.began) / fresh
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
 from r2router.errors import DataError
-from r2router.files import check_text
+from r2router.files import check_text, readable
 
-BOM = b"\xef\xbb\xbf"
-"""What some editors write before the first line of a file."""
+_BOM = b"\xef\xbb\xbf"  # some editors write it before the first line of a file
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,35 +82,41 @@ class JsonLines:
     def queries(self) -> Iterable[Query]:
         """The queries in file order. Raises `DataError` naming file, line and field."""
         seen: dict[str, int] = {}
-        decoder = msgspec.json.Decoder(dict[str, Any])
-        check_text(self.path)
-        try:
-            with self.path.open("rb") as file:
-                for number, line in enumerate(file, 1):
-                    if not line.strip():
-                        continue
-                    where = f"{self.path}, line {number}"
-                    query = _query(decoder, line, str(number), where)
-                    if query.id in seen:
-                        raise DataError(
-                            f"{where}: id {query.id!r} is taken by line {seen[query.id]}; give each query an id of"
-                            " its own"
-                        )
-                    seen[query.id] = number
-                    yield query
-        except FileNotFoundError:
-            raise DataError(f"{self.path}: no such file") from None
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be read ({error.strerror or error})") from None
+        for number, fields in json_objects(self.path):
+            where = f"{self.path}, line {number}"
+            query = _query(fields, str(number), where)
+            if query.id in seen:
+                raise DataError(
+                    f"{where}: id {query.id!r} is taken by line {seen[query.id]}; give each query an id of its own"
+                )
+            seen[query.id] = number
+            yield query
         if not seen:
             raise DataError(f"{self.path}: no queries; a suite has one JSON object per line, with at least a text")
 
 
-def _query(decoder: msgspec.json.Decoder[dict[str, Any]], line: bytes, number: str, where: str) -> Query:
+def json_objects(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The JSON objects of a file in JSON lines, each with the number of its line; empty lines are skipped.
+
+    Raises `DataError` naming file and line.
+    """
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    check_text(path)
+    with readable(path), Path(path).open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                found = decoder.decode(line.removeprefix(_BOM))
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                raise DataError(f"{path}, line {number}: {error}") from None
+            yield number, found
+
+
+def _query(fields: dict[str, Any], number: str, where: str) -> Query:
     try:
-        fields = decoder.decode(line.removeprefix(BOM))
         query = msgspec.convert({"id": number, **fields}, Query)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.ValidationError, RecursionError) as error:
         raise DataError(f"{where}: {error}") from None
     if not query.text.strip() or not query.id:
         raise DataError(f"{where}: text and id must not be empty")

@@ -103,7 +103,9 @@ class Evidence:
     def empty(cls, arms: tuple[Arm, ...], dim: int, signals: int = len(NAMES)) -> Evidence:
         """Make evidence that knows nothing: answers leave all odds as they are."""
         n = len(arms)
-        even, pair, pooled = np.full((n, BINS), 1.0 / BINS), np.zeros(PAIR), np.zeros(2 + signals)
+        even = np.full((n, BINS), 1.0 / BINS)
+        pair = np.zeros(PAIR)
+        pooled = np.zeros(2 + signals)
         pair[1] = pooled[1] = 1.0
         weight, bias = np.zeros((n, dim + signals), dtype=np.float32), np.full(n, np.nan)
         numbers = np.zeros((n, signals)), np.ones((n, signals))
@@ -280,7 +282,8 @@ class Beliefs:
             seen = ~np.isnan(self.chance[rows, other]) & ~silent & (self.words[rows, other] != 0).any(axis=1)
             agreed = agreement(words, self.words[rows, other])
             both = (value != 0) & (self.value[rows, other] != 0)
-            same, differ = both & (value == self.value[rows, other]), both & (value != self.value[rows, other])
+            same = both & (value == self.value[rows, other])
+            differ = both & (value != self.value[rows, other])
             theirs = log_odds(self.chance[rows, other])
             mine = pair_features(own, theirs, agreed, same, differ) @ self.evidence.pair - own
             moved += np.where(seen, mine, 0.0)

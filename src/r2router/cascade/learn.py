@@ -146,7 +146,9 @@ def _heads(
     calibration, ratio = np.zeros((arms, 4)), np.zeros(known.shape)
     for a in range(arms):
         at = np.flatnonzero(known[:, a])
-        offset, y, other = log_odds(prior[at, a]), data.quality[at, a], of_pooled[at, a]
+        offset = log_odds(prior[at, a])
+        y = data.quality[at, a]
+        other = of_pooled[at, a]
         ratio[at, a] = other - offset
         if len(at) < _MIN_OWN or min((y > 0.5).sum(), (y <= 0.5).sum()) < _MIN_EACH:
             continue
@@ -277,7 +279,8 @@ def _pairs(
         beliefs = Beliefs.of(evidence, data.forecast[rows], 1, seen.words.shape[2])
         each = np.arange(len(rows))
         beliefs.see(each, a, ratio[rows, a], seen.words[rows, a], seen.value[rows, a], 0)
-        mine, theirs = log_odds(beliefs.now[each, b]) + ratio[rows, b], log_odds(beliefs.chance[:, 0])
+        mine = log_odds(beliefs.now[each, b]) + ratio[rows, b]
+        theirs = log_odds(beliefs.chance[:, 0])
         both = (seen.value[rows, a] != 0) & (seen.value[rows, b] != 0)
         same = both & (seen.value[rows, a] == seen.value[rows, b])
         parts.append(

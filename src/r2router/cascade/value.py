@@ -167,11 +167,15 @@ def _until_it_passes(
     This order has the largest expected value where answers say nothing about each other (Weitzman, Econometrica 1979).
     The arms are chosen one by one, each time the one that adds most.
     """
-    now, best, each = beliefs.now[rows], beliefs.best(rows), np.arange(len(rows))
+    now = beliefs.now[rows]
+    best = beliefs.best(rows)
+    each = np.arange(len(rows))
     gain = np.where(np.isfinite(cost), terms.usd * now - cost, -np.inf)
     with np.errstate(divide="ignore"):
         rate = np.where(np.isfinite(cost), now / np.maximum(cost, 1e-15), -np.inf)
-    chosen, worth, block = np.zeros(now.shape, dtype=np.bool_), np.zeros(len(rows)), max(_CELLS // now.shape[1] ** 2, 1)
+    chosen = np.zeros(now.shape, dtype=np.bool_)
+    worth = np.zeros(len(rows))
+    block = max(_CELLS // now.shape[1] ** 2, 1)
     for _ in range(min(more + 1, now.shape[1])):
         parts = (slice(at, at + block) for at in range(0, len(rows), block))
         added = np.concatenate([_together(now[p], cost[p], rate[p], chosen[p], terms.usd) for p in parts])

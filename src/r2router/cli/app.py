@@ -44,13 +44,13 @@ class App(click.Group):
     """A group of commands, in the order they are met with, whose errors end the process with the right exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """As they were added, not by the alphabet: what everybody uses first stands first."""
+        """List commands in the order in which they were added: the most used first."""
         return list(self.commands)
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """As ever; what was typed is kept, for reports that say how they were made."""
+        """Make the context; keep the command line for reports that show it."""
         typed = shlex.join(["r2router", *args])  # before click empties the list
         context = super().make_context(info_name, args, parent, **extra)
         context.meta[TYPED] = typed

@@ -195,7 +195,7 @@ def _remember(out: Path, plan: CollectionPlan) -> None:
 
 
 def _check_judgeable(queries: list[Query], unjudged: bool) -> None:
-    """Before anything is spent: somebody must be able to judge the answers."""
+    """Check, before anything is spent, that the answers can be judged."""
     from r2router.bench.scoring import NEED_REFERENCE, scorer_named
     from r2router.errors import DataError
 

@@ -11,7 +11,7 @@ from r2router.cli.mine import Mine, mine
 from r2router.cli.outputs import OutputFile
 from r2router.cli.route import as_json_text, decided, read_text
 from r2router.cli.screen import note, say, style
-from r2router.cli.wishes import Wish, wishes
+from r2router.cli.wishes import Wish, load, router_option, wishes
 
 
 @click.command(
@@ -89,13 +89,7 @@ Example:
   r2router path "Prove that sqrt(2) is irrational" """
 )
 @click.argument("text")
-@click.option(
-    "--router",
-    "folder",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The saved router; default: the bundled starter router.",
-)
+@router_option
 @click.option("--require", multiple=True, metavar="CAP", help="Only models with this capability. Repeatable.")
 @click.option("--exclude", multiple=True, metavar="MODEL", help="Exclude this model or arm. Repeatable.")
 @mine
@@ -108,7 +102,6 @@ def path(
     Each arm is optimal from its lambda down to the next row's. "worth" is the same threshold in dollars for a correct
     answer.
     """
-    from r2router.cli.wishes import load
     from r2router.report.terminal import grid
     from r2router.text import cost_column, money
 

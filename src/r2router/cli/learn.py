@@ -134,8 +134,8 @@ def train(  # noqa: PLR0913, PLR0917 - one an option
 
 
 def _check_kept(out: Path, sources: Sequence[str]) -> Path:
-    """Where the held-out part is kept: beside the router's folder, which may be given to others. Never one of the files
-    that are read.
+    """Check where the held-out part is written: beside the router's folder, which may be shared, and never over an
+    input.
     """
     from r2router.errors import DataError
 

@@ -11,7 +11,7 @@ import click
 from r2router.cli.mine import Mine, mine
 from r2router.cli.screen import note, say, style
 from r2router.cli.values import Number
-from r2router.cli.wishes import load
+from r2router.cli.wishes import load, router_option
 
 if TYPE_CHECKING:
     from r2router.router.known import KnownArm
@@ -29,13 +29,7 @@ Examples:
   r2router models --providers openai,anthropic --json"""
 )
 @click.argument("name", required=False)
-@click.option(
-    "--router",
-    "folder",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The saved router; default: the bundled starter router.",
-)
+@router_option
 @mine
 @click.option(
     "--domain", metavar="NAME", help="Figures of this domain only, one line per arm (code, facts, medicine, ...)."

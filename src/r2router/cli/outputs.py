@@ -34,7 +34,7 @@ class OutputFile(click.Path):
 
 
 class OutputAddress(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
-    """As `OutputFile`, as it was typed; or an address (s3://...), of which the ending alone can be checked."""
+    """An output file like `OutputFile`, as typed; or an address (s3://...), of which only the ending can be checked."""
 
     name = "file"
 

@@ -72,7 +72,7 @@ def show_estimate(left: list[Estimate], journal: Journal, planned: int, what: st
 
 
 def say_limit(plan: CollectionPlan, max_spend: float | None) -> None:
-    """Before spending: what a limit rests on where only a safety cap ends an answer."""
+    """Say, before spending, what a limit is based on where only a safety cap ends an answer."""
     arms = [(m, b) for m in plan.models for b in m.budgets if plan.controls.is_safety_cap(b)]
     if not arms:
         return
@@ -250,7 +250,7 @@ def _duration(seconds: float) -> str:
 
 
 def dollars(amount: float) -> str:
-    """As `r2router.bench.spend_limit.dollars`, which is loaded when it is needed."""
+    """Do `r2router.bench.spend_limit.dollars`, loaded when needed."""
     from r2router.bench.spend_limit import dollars as words
 
     return words(amount)

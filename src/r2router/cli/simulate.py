@@ -85,7 +85,9 @@ def simulate(  # noqa: PLR0913, PLR0917 - one argument an option
             router, queries, seed=seed, table=table, vectors=base, models=models, budgets=budgets, progress=shown
         )
     _write(found, out, truth)
-    n, arms, pool = len(found.table), len(found.table.arms), found.table.pool
+    n = len(found.table)
+    arms = len(found.table.arms)
+    pool = found.table.pool
     say(f"{out}: simulated, {n:,} queries x {arms} arms of {len(pool.models)} models ({n * arms:,} rows)")
     say(f"also written: {', '.join(path.name for path in _beside(out, truth))}")
 

@@ -66,11 +66,16 @@ def policy_of(
     return None if min_quality is None else Cheapest(min_quality)
 
 
-_FOLDER = click.Path(path_type=Path)
+router_option = click.option(
+    "--router",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The saved router; default: the bundled starter router.",
+)
+"""Gives a command `--router`, as the argument `folder`."""
 _ROUTER = (
-    click.option(
-        "--router", "folder", type=_FOLDER, metavar="DIR", help="The saved router; default: the bundled starter router."
-    ),
+    router_option,
     click.option(
         "--require",
         multiple=True,

@@ -182,8 +182,8 @@ def _checksum(key: bytes, blob: bytes) -> bytes:
 
 
 def _close(connection: sqlite3.Connection, pid: int) -> None:
-    """In the process that opened it; after a fork SQLite wants it left alone, so there it is kept from the garbage
-    collector.
+    """Close the connection in the process that opened it. After a fork SQLite must not be touched, so there it is only
+    kept from the garbage collector.
     """
     if os.getpid() == pid:
         connection.close()

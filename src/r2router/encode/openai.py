@@ -63,7 +63,7 @@ class OpenAIEmbeddings:
 
     @classmethod
     def of(cls, spec: str) -> OpenAIEmbeddings:
-        """From `MODEL` or `MODEL@URL`, which may stand in a file of somebody else's. Raises `ConfigError`."""
+        """Make it from `MODEL` or `MODEL@URL`, which may come from another person's file. Raises `ConfigError`."""
         model, at, url = spec.partition("@http")
         if not model:
             raise ConfigError(

@@ -68,7 +68,8 @@ def post_json(
 
 
 def _read(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
-    inflate, reply = Inflate(max_bytes, response.headers.get("Content-Encoding", "")), bytearray()
+    inflate = Inflate(max_bytes, response.headers.get("Content-Encoding", ""))
+    reply = bytearray()
     while data := response.read1(65_536):
         for part in inflate.feed(data):
             reply += part

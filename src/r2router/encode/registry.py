@@ -55,7 +55,7 @@ def load_encoder(spec: str) -> Encoder:
 
 
 class GivenVectors:
-    """Stands for vectors that r2router cannot make itself; a router trained on them has to be handed them."""
+    """Stands for vectors that r2router cannot make; a router trained on them needs vectors with every query."""
 
     dim = 0
 

@@ -59,11 +59,10 @@ def _figures(sums: tuple[FloatArray, ...], weight: FloatArray) -> list[float]:
 
 
 def compliance(table: Table) -> list[tuple[Arm, Figure]]:
-    """For each arm whose budget is a number of tokens: the share of answers that keep to it, with a Wilson 95 %
-    interval.
+    """Measure, for each arm with a budget in tokens, the share of answers that keep to it, with a Wilson 95 % interval.
 
-    An arm that was never observed has no figure. Thinking counts where the source's output tokens hold it. A cell with
-    fewer than one used token is no answer and does not count; `skipped` says how many there are.
+    An arm that was never observed has no figure. Thinking counts where the source's output tokens include it. A cell
+    with fewer than one used token is not an answer and does not count; `skipped` says how many there are.
     """
     found = []
     for column, (arm, budget) in enumerate(zip(table.arms, table.pool.budgets, strict=True)):

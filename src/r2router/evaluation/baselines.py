@@ -66,9 +66,7 @@ def fit_baselines(
 def noise_lines(
     router: Router, evaluated: EvaluatedTable, resamples: int, seed: int, progress: Progress | None = None
 ) -> list[tuple[str, Figure, Figure]]:
-    """For each kind of noise: (kind, share of decisions of the router's own policy that stay, change of area),
-    paired.
-    """
+    """Return, for each kind of noise, (kind, share of the own policy's decisions that stay, change of area), paired."""
     texts, outcomes = evaluated.table.queries, evaluated.outcomes
     own = _arms(router, evaluated, texts)
     plain = Routed.of(evaluated.forecast.quality, evaluated.forecast.cost, outcomes)

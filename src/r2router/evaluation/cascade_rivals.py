@@ -24,13 +24,11 @@ from r2router.metrics.frontier import upper_envelope
 from r2router.metrics.methods import Method
 from r2router.types import BoolArray, FloatArray, IntArray
 
-THRESHOLD, DEKONINCK, ONE_MODEL, MAJORITY, LOOKING = (
-    "threshold cascade",
-    "cascade routing",
-    "majority of one LLM",
-    "majority of three arms",
-    "looking oracle",
-)
+THRESHOLD = "threshold cascade"
+DEKONINCK = "cascade routing"
+ONE_MODEL = "majority of one LLM"
+MAJORITY = "majority of three arms"
+LOOKING = "looking oracle"
 _RUNGS, _LISTED = 3, 8  # of a list of the threshold cascade; arms that lists are made of
 _LEVELS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 0.95)
 _VOTERS = 3
@@ -83,7 +81,9 @@ def chosen_rivals(game: Played) -> tuple[dict[str, Method], tuple[str, ...]]:
 def crossfitted(
     game: Played, halves: Sequence[BoolArray], ways: Callable[[Played, BoolArray], Iterator[Tried]]
 ) -> FixedSettings:
-    """For each value of a correct answer and each half of the queries the way that was worth most on the other half."""
+    """Choose, for each value of a correct answer and each half of the queries, the way that was worth most on the other
+    half.
+    """
     shape = (len(game.dollars), len(game.usable))
     cost, quality = np.zeros(shape), np.zeros(shape)
     for own, other in (halves, halves[::-1]):
@@ -142,7 +142,9 @@ def _ladders(game: Played, half: BoolArray) -> Iterator[Tried]:
 
 def _ladder(game: Played, chance: FloatArray, cost: FloatArray, rungs: Sequence[int], levels: Sequence[float]) -> Tried:
     n = len(chance)
-    spent, got, open_ = np.zeros(n), np.zeros(n), np.ones(n, dtype=np.bool_)
+    spent = np.zeros(n)
+    got = np.zeros(n)
+    open_ = np.ones(n, dtype=np.bool_)
     for arm, level in zip(rungs, (*levels, 0.0), strict=True):
         now = open_ & game.usable[:, arm]
         spent += np.where(now, cost[:, arm], 0.0)
@@ -202,7 +204,9 @@ def cascade_routing(game: Played, usd: float) -> CascadeRuns:
     """
     n, steps = len(game.usable), game.evidence.plan.max_steps
     beliefs = Beliefs.of(game.evidence, game.quality, steps, WORDS)
-    spread, asked, active = _spreads(game), np.full((n, steps), -1, dtype=np.intp), np.arange(n)
+    spread = _spreads(game)
+    asked = np.full((n, steps), -1, dtype=np.intp)
+    active = np.arange(n)
     for step in range(steps):
         own = game.cost[active]
         if game.resumes is not None:

@@ -97,10 +97,8 @@ def _settings(found: CascadeFigures) -> Grid:
     ]
     forms = ["money", ".3f", ".2f", "share", "share", "share"]
     if timed:
-        heads, forms = (
-            [*heads, "seconds, first call", "seconds, all calls", "95 % below"],
-            [*forms, ".2f", ".2f", ".2f"],
-        )
+        heads = [*heads, "seconds, first call", "seconds, all calls", "95 % below"]
+        forms = [*forms, ".2f", ".2f", ".2f"]
     rows = []
     for line in found.settings:
         cells = [REQUESTS * line.cost, line.quality, line.calls, line.wrong, line.needless, line.worse]

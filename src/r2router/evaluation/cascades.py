@@ -187,11 +187,9 @@ def played(router: Router, evaluated: EvaluatedTable, x: FloatArray) -> tuple[Pl
     if not len(spend):
         return None, "no arm has answers on 90 % of the queries: the cascade is not evaluated on this table"
     dollars = np.geomspace(3 * max(float(spend.min()), 1e-12), 30 * float(spend.max()), SETTINGS)
-    ratio, used, given = (
-        ratios(evidence, x, forecast.quality, seen),
-        table.output_tokens,
-        (forecast.quality, forecast.cost, forecast.tokens),
-    )
+    ratio = ratios(evidence, x, forecast.quality, seen)
+    used = table.output_tokens
+    given = (forecast.quality, forecast.cost, forecast.tokens)
     return Played(evidence, *given, seen, ratio, outcomes, used, usable, dollars, router.resumes), ""
 
 
@@ -291,7 +289,9 @@ _SAME = 1e-9
 
 
 def _line(game: Played, run: CascadeRuns, usd: float) -> SettingLine:
-    each, marks, latency = np.arange(len(run.accepted)), _marks(game, run), game.seen.latency
+    each = np.arange(len(run.accepted))
+    marks = _marks(game, run)
+    latency = game.seen.latency
     whole = run.paid(latency)
     timed = np.isfinite(whole)
     known = bool(timed.mean() > _TIMED)
@@ -321,7 +321,9 @@ def _by_task(
 ) -> tuple[TaskOfCascade, ...]:
     if len(set(tasks)) < 2:
         return ()
-    names, marks, lines = np.array(tasks), [_marks(game, run) for run in runs], []
+    names = np.array(tasks)
+    marks = [_marks(game, run) for run in runs]
+    lines = []
     calls, wrong, needless = (
         np.mean(values, axis=0)
         for values in ([r.calls for r in runs], [m.wrong for m in marks], [m.needless for m in marks])

@@ -80,13 +80,13 @@ class EmbeddedTable:
         return len(self.table)
 
     def take(self, rows: IntArray) -> EmbeddedTable:
-        """Some queries, by row number."""
+        """Take some queries, by row number."""
         return EmbeddedTable(
             self.table.take(rows), self.x[rows], self.input_tokens[rows], self.outcomes.take(rows), self.encoder
         )
 
     def with_arms(self, arms: Sequence[str]) -> EmbeddedTable:
-        """Some arms only; queries on which none of them was observed are left out."""
+        """Take some arms; queries on which none of them was observed are left out."""
         table = self.table.with_arms(arms)
         keep = np.array([i for i, arm in enumerate(self.table.arms) if arm in table.pool.index], dtype=np.intp)
         found = self.outcomes
@@ -120,8 +120,8 @@ class HoldOutPlan:
             raise UsageError("an experiment needs at least one seed, two folds and one bootstrap draw")
 
     def folds_of(self, data: EmbeddedTable) -> list[IntArray]:
-        """For each seed the (n,) fold of every query. Raises `DataError` where there are fewer distinct queries than
-        folds.
+        """Assign the (n,) fold of every query, for each seed. Raises `DataError` where there are fewer distinct queries
+        than folds.
         """
         distinct = int(groups_of(data.table.queries).max(initial=-1)) + 1
         if distinct < self.folds:

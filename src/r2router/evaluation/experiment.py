@@ -15,7 +15,7 @@ from r2router.encode import Encoder, load_encoder
 from r2router.evaluation.contenders import Contender, EmbeddedTable, HoldOutPlan, Tried
 from r2router.pool.pool import Pool
 from r2router.predict import Learner
-from r2router.report.findings import Findings, Section
+from r2router.report.findings import Findings, Grid, GridRow, Section
 from r2router.router.recipe import Recipe, without_folders
 from r2router.types import Progress
 
@@ -103,6 +103,12 @@ def few(n: int) -> list[str]:
         if n < _FEW
         else []
     )
+
+
+def fitting_times(tried: Sequence[Tried]) -> Grid:
+    """A table of the seconds that each contender took for fitting and forecasting."""
+    rows = tuple(GridRow(t.contender.name, (t.seconds,)) for t in tried if not t.failed)
+    return Grid("Work", ("seconds",), rows, (".1f",), ("less",))
 
 
 def failures(tried: Sequence[Tried]) -> list[str]:

@@ -1,5 +1,5 @@
-"""Who is compared: our learner and the paper's baselines, each on one budget per LLM (as published) and on the same
-arms as ours.
+"""The methods that are compared: our learner and the paper's baselines, each with one budget per LLM (as published) and
+with the same arms as ours.
 """
 
 from __future__ import annotations
@@ -50,6 +50,6 @@ def same_arms() -> list[Contender]:
 
 
 def everybody(learner: Learner | None = None) -> list[Contender]:
-    """All of them, ours first."""
+    """List all methods, ours first."""
     mine = ours(learner)
     return [mine, Contender(ONE_BUDGET, mine.learner, "one budget"), *published(), *same_arms()]

@@ -19,12 +19,12 @@ from r2router.types import Choices, FloatArray, IntArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OwnDecisions:
-    """Of the n queries that got an arm; the policy chooses among the cells that were observed, as only these can be
-    scored.
+    """The own policy's decisions on the n queries that got an arm. It chooses among observed cells, as only these can
+    be scored.
 
     rows: (n,) which of the evaluated queries they are.
-    choices: (n,).
-    quality, cost: (n,) what the chosen arms gave, with the tokens used; between two budgets (a `Best` cap) what lies
+    choices: (n,) the decisions.
+    quality, cost: (n,) of the chosen arms, with the tokens used; for a budget between two (a `Best` cap), interpolated
         between the outcomes of both, as in the paper's Eq. 9.
     """
 
@@ -56,7 +56,7 @@ class OwnDecisions:
         return mean("quality", self.quality, resamples, seed), mean("cost", self.cost, resamples, seed)
 
     def notes(self) -> list[str]:
-        """Where the policy finds no arm."""
+        """Notes on queries where the policy finds no arm."""
         n, missing = len(self.evaluated.tasks), len(self.evaluated.tasks) - len(self.rows)
         if not missing:
             return []

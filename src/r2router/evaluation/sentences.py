@@ -42,7 +42,7 @@ def leak(names: tuple[str, ...], share: float | None) -> str:
 
 
 def _percent(share: float) -> str:
-    """Never 0 % of some, nor 100 % of nearly all."""
+    """Write a share; never 0 % of some, nor 100 % of nearly all."""
     if share < 0.01:
         return f"{100 * share:.1g} %"
     return f"{100 * share:.0f} %" if share < 0.99 or share == 1 else f"{100 * share:.4g} %"
@@ -69,7 +69,7 @@ def _verdict(c: Comparison) -> str:
 
 
 def _saving(c: Comparison) -> str:
-    """In dollars, at the same quality."""
+    """Write the saving in dollars at the same quality."""
     level = f"{100 * KEEP:.0f} % of the quality of the best fixed arm ({c.best_arm}, {c.best[1]:.3f})"
     router, mixture = (c.figures[m]["cost_at_keep"] for m in ("router", c.mixture))
     if not math.isfinite(router.value):
@@ -123,7 +123,8 @@ def _without_gain(c: Comparison) -> list[str]:
     at = np.geomspace(c.low, c.high, 400)
     gain = envelope_at(*c.points["router"], at) - envelope_at(*c.points[c.mixture], at)
     behind = np.concatenate([[False], ~(gain > _EQUAL), [False]])
-    starts, ends = np.flatnonzero(~behind[:-1] & behind[1:]), np.flatnonzero(behind[:-1] & ~behind[1:]) - 1
+    starts = np.flatnonzero(~behind[:-1] & behind[1:])
+    ends = np.flatnonzero(behind[:-1] & ~behind[1:]) - 1
     words = []
     for first, last in zip(starts.tolist(), ends.tolist(), strict=True):
         if last - first < _SLIVER * len(at):

@@ -68,7 +68,7 @@ def typos(text: str, rng: np.random.Generator) -> str:
 
 
 def case(text: str, rng: np.random.Generator) -> str:
-    """All small letters, or all capitals."""
+    """Write a text in lower case, or in capitals."""
     return text.lower() if rng.integers(2) else text.upper()
 
 

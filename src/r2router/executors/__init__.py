@@ -1,4 +1,4 @@
-"""Where work in parts is done: in this thread, on several threads, or on a Ray cluster."""
+"""Executors of work in parts: in this thread, on several threads, or on a Ray cluster."""
 
 from r2router.executors.executor import Executor, Here, Threads, batched
 

@@ -1,7 +1,7 @@
-"""Where work in parts is done: in this thread, on several threads, or on a Ray cluster.
+"""Executors of work in parts: in this thread, on several threads, or on a Ray cluster.
 
-Parts and results are bytes, and results come in the order of the parts, so that who did the work cannot change what
-comes out.
+Parts and results are bytes, and results come in the order of the parts, so the result does not depend on who did the
+work.
 """
 
 from __future__ import annotations

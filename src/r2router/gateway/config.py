@@ -13,7 +13,7 @@ import msgspec
 
 from r2router.decide import AnyPolicy, Value
 from r2router.errors import ConfigError, UsageError
-from r2router.files import check_text
+from r2router.files import check_text, readable
 from r2router.gateway.dialects.dialect import Speaks
 from r2router.gateway.targets import Target, start_of
 from r2router.text import suggest
@@ -217,14 +217,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Read a TOML file. Raises `ConfigError` naming the file and the key."""
         path = Path(path)
         check_text(path, ConfigError)
-        try:
+        with readable(path, ConfigError):
             if path.stat().st_size > _LARGEST:
                 raise ConfigError(f"{path}: is larger than any configuration ({_LARGEST:,} bytes)")
-            config = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8-sig")), cls)
-        except FileNotFoundError:
-            raise ConfigError(f"{path}: no such file") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+            text = path.read_text(encoding="utf-8-sig")
+        try:
+            config = msgspec.convert(tomllib.loads(text), cls)
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path}: not valid TOML: {error}") from None
         except RecursionError:

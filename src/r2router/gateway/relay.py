@@ -57,14 +57,12 @@ class Relay:
     def __init__(
         self, call: Call, plan: Plan, setting: Setting, incoming: Incoming, out: Outgoing, began: float
     ) -> None:
-        self.call, self.plan, self.setting, self.incoming, self.out, self.began = (
-            call,
-            plan,
-            setting,
-            incoming,
-            out,
-            began,
-        )
+        self.call = call
+        self.plan = plan
+        self.setting = setting
+        self.incoming = incoming
+        self.out = out
+        self.began = began
         self.told = RequestSummary()
         self._bounds = setting.config.limits
         wish = setting.config.server.reply_model

@@ -30,7 +30,7 @@ class Replay:
         return _ReplayExchange([msgspec.json.encode(_WHOLE[path](asked, given))], "application/json")
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
 
 class _ReplayExchange:
@@ -45,7 +45,7 @@ class _ReplayExchange:
             yield part
 
     def close(self, *, whole: bool) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
 
 def _event(data: Any, name: str = "") -> bytes:
@@ -133,7 +133,8 @@ def _item() -> dict[str, Any]:
 
 
 def _response_stream(asked: dict[str, Any], given: int) -> list[bytes]:
-    head, place = _response_head(asked), {"item_id": "msg_replay", "output_index": 0, "content_index": 0}
+    head = _response_head(asked)
+    place = {"item_id": "msg_replay", "output_index": 0, "content_index": 0}
     empty = {"type": "output_text", "text": "", "annotations": []}
     events: list[dict[str, Any]] = [
         {"type": "response.created", "response": head},

@@ -62,7 +62,9 @@ class Setting:
         models = [overlays[m.id].over(m) if m.id in overlays else m for m in router.pool.models]
         others = {o.id: o.model() for o in config.model if o.id not in {m.id for m in router.pool.models}}
         Pool([*models, *others.values()])  # for its checks
-        providers, keys, missing = config.providers(), dict[str, str](), dict[str, str]()
+        providers = config.providers()
+        keys = dict[str, str]()
+        missing = dict[str, str]()
         for model in (*models, *others.values()):
             if why := _cannot(model, providers, keys):
                 missing[model.id] = why

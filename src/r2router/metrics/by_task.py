@@ -45,8 +45,9 @@ class TaskGap:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gaps:
-    """All tasks that could be compared, and the mean over them (each counts the same). skipped: tasks with too little
-    to compare.
+    """All tasks that could be compared, and the mean over them (each with the same weight).
+
+    skipped: tasks with too little to compare.
     """
 
     tasks: tuple[TaskGap, ...]
@@ -107,10 +108,8 @@ def pooled(
     if len(rows) < MIN_QUERIES:
         return Figure(name)
     there = Outcomes(outcomes.arms, *(np.where(known, a, np.nan)[rows] for a in (outcomes.quality, outcomes.cost)))
-    router, mixture = (
-        Routed.of(quality[rows], cost[rows], there),
-        Routed.mixture(Means(mean_quality[rows], mean_cost[rows]), there),
-    )
+    router = Routed.of(quality[rows], cost[rows], there)
+    mixture = Routed.mixture(Means(mean_quality[rows], mean_cost[rows]), there)
     values = list[float]()
     low = high = 0.0
     for at, weight in enumerate(weights(len(rows), resamples, seed)):
@@ -166,7 +165,8 @@ def _gap(
         ours, theirs = router.points(weight), mixture.points(weight)
         area = area_over_log_cost(*ours, low, high)
         total = weight.sum()
-        price, level = float(weight @ there.cost[:, best] / total), float(weight @ there.quality[:, best] / total)
+        price = float(weight @ there.cost[:, best] / total)
+        level = float(weight @ there.quality[:, best] / total)
         values[:, at] = area, area - area_over_log_cost(*theirs, low, high), _at(*ours, price) - level
     names = ("area over log cost", "over mixture", "over best fixed arm")
     figures = [interval(name, float(row[0]), row[1:], len(rows)) for name, row in zip(names, values, strict=True)]
@@ -184,7 +184,9 @@ def task_means(values: FloatArray, tasks: Sequence[str], known: FloatArray, know
 
     values: (n, arms), only for its shape.
     """
-    found, labels, others = np.full(values.shape, np.nan), np.array(tasks), np.array(known_tasks)
+    found = np.full(values.shape, np.nan)
+    labels = np.array(tasks)
+    others = np.array(known_tasks)
     for task in set(tasks):
         there = known[others == task]
         seen = np.isfinite(there).sum(axis=0)

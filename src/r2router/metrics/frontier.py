@@ -94,7 +94,9 @@ def sweep(quality: FloatArray, cost: FloatArray) -> Sweep:
     quality, cost = np.where(barred, -np.inf, quality), np.where(barred, np.inf, cost)
     current = _first_of_best(-cost, quality)
     start, rows, steps = current.copy(), np.arange(n), []
-    q_now, c_now, last = quality[rows, current], cost[rows, current], np.zeros(n)
+    q_now = quality[rows, current]
+    c_now = cost[rows, current]
+    last = np.zeros(n)
     while len(rows):
         gain, price = quality - q_now[:, None], cost - c_now[:, None]
         rate = np.full(gain.shape, np.inf)

@@ -43,7 +43,8 @@ def interval(name: str, value: float, draws: FloatArray, n: int) -> Figure:
     if np.isfinite(known).all():
         low, high = np.quantile(known, LEVELS)
     else:
-        low, high = np.quantile(known, LEVELS[0], method="lower"), np.quantile(known, LEVELS[1], method="higher")
+        low = np.quantile(known, LEVELS[0], method="lower")
+        high = np.quantile(known, LEVELS[1], method="higher")
     return Figure(name, float(value), float(low), float(high), n)
 
 

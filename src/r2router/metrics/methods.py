@@ -203,9 +203,12 @@ def methods(outcomes: Outcomes, quality: FloatArray, cost: FloatArray, means: Me
 def one_budget_each(
     outcomes: Outcomes, choose: Literal["best", "cheapest", "cheap enough"] = "best", means: Means | None = None
 ) -> IntArray:
-    """For each LLM the arm of its highest mean quality (the cheaper one of equals), or its cheapest arm, or the
-    cheapest that keeps 95 % of that highest quality: what a router sees that knows points only. means: what to choose
-    by; by default the outcomes' own.
+    """Return one arm for each LLM, as a router that does not know budgets would see it.
+
+    means: what to choose by; by default the outcomes' own.
+
+    It is the arm of the LLM's highest mean quality (the cheaper one of equals), or its cheapest arm, or the cheapest
+    that keeps 95 % of that quality.
     """
     fixed = outcomes.fixed_arms()
     if means is None:

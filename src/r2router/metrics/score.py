@@ -262,7 +262,7 @@ class _DrawInputs:
         return max(len(several) for several in self.found.values())
 
     def at(self, weight: FloatArray, repetition: int | None = None) -> _DrawFigures:
-        """Where queries count `weight` times: one repetition, or the mean over all of them."""
+        """Compute the figures where queries count `weight` times: of one repetition, or the mean over all."""
         if repetition is not None or self.repetitions == 1:
             chosen = {m: several[(repetition or 0) % len(several)] for m, several in self.found.items()}
             return self._with_best(*self._one(chosen, weight))

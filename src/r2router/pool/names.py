@@ -129,7 +129,7 @@ def _named(pool: Pool, name: str) -> list[Model]:
 
 @lru_cache(maxsize=50_000)
 def _bare(name: str) -> str:
-    """Without provider, cloud and letter case."""
+    """Reduce a name: no provider, no cloud, no upper case."""
     plain = _PLACE.sub("", name.strip().casefold())
     while (shorter := _CLOUD.sub("", plain)) != plain:
         plain = shorter

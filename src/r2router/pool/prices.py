@@ -82,7 +82,10 @@ def _billed(each: Sequence[Any], hourly: Any, usage: Usage) -> Any:
 def max_cost_nanos(
     prices: Prices, input_tokens: int, output_tokens: int, *, writes: bool = False, hourly: bool = False
 ) -> int:
-    """As `max_cost_usd`, in nano-dollars, exactly and rounded up. hourly: what is written may be kept for an hour."""
+    """Return `max_cost_usd` in nano-dollars, exact and rounded up.
+
+    hourly: whether a cache write may be kept for an hour.
+    """
     found = 0
     for rates in _reached(prices, input_tokens):
         each, above, unit = _whole(rates)

@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 
 from r2router.errors import ConfigError
-from r2router.files import check_text
+from r2router.files import check_text, readable
 from r2router.text import suggest
 from r2router.types import Budget, Control, Model, Prices, Provider, Tier
 from r2router.upstream.endpoint import check_provider
@@ -89,14 +89,10 @@ def read_providers(path: str | Path) -> dict[str, Provider]:
 def _read(path: Path) -> tuple[_PoolFile, str]:
     """A pool file and its text."""
     check_text(path, ConfigError)
-    try:
+    with readable(path, ConfigError):
         if path.stat().st_size > _LARGEST:
             raise ConfigError(f"{path}: has {path.stat().st_size:,} bytes; a pool file has at most {_LARGEST:,}")
         text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     for number, line in enumerate(
         text.splitlines(), 1
     ):  # Python's parser takes time in the square of the parts of a dotted key

@@ -88,7 +88,10 @@ class _Blended:
 
     @classmethod
     def of(cls, share: FloatArray, outcome: OutcomeFit, partitions: int) -> Self:
-        """share: (n, clusters) memberships, in so many partitions."""
+        """Blend an outcome.
+
+        share: (n, clusters) memberships, in so many partitions.
+        """
         heads = outcome.heads
         deviation = outcome.y - heads.mean
         means, left_out = cluster_means(share, deviation, heads.scored, partitions, outcome.seen)
@@ -116,10 +119,13 @@ def blend_weights(one: FloatArray, other: FloatArray, target: FloatArray) -> Flo
 class BlendPredictor:
     """Linear heads plus cluster means.
 
-    weight: (d, 2 arms) float32, quality heads first, then log-token heads. bias: (2 arms,), NaN where never observed.
-    centres: (partitions, clusters, d) float32. temperature: (1,). values: (partitions x clusters, 2 arms) float32,
-    added by membership.
-    spread: (arms,). low, high: (arms,) bounds of log tokens.
+    weight: (d, 2 arms) float32, quality heads first, then log-token heads.
+    bias: (2 arms,), NaN where never observed.
+    centres: (partitions, clusters, d) float32.
+    temperature: (1,) of the membership.
+    values: (partitions x clusters, 2 arms) float32, added by membership.
+    spread: (arms,).
+    low, high: (arms,) bounds of log tokens.
     """
 
     kind: ClassVar[str] = "blend"

@@ -60,11 +60,11 @@ def held_out(
     arms: tuple[Arm, ...],
     step: Callable[[], object] = int,
 ) -> dict[str, Forecast]:
-    """For each view of the queries their forecasts, each by a predictor that was fitted on the other folds.
+    """Return, for each view of the queries, forecasts by predictors that were fitted on the other folds.
 
-    fit: from the rows to learn from to a predictor, and which of `arms` its columns are; other arms stay NaN.
+    fit: takes the rows to learn from; returns a predictor, and which of `arms` its columns are. Other arms stay NaN.
     views: name -> (n, d) embeddings of the same queries.
-    fold: (n,) as by `fold_of`; a query of fold -1 is learned from, and its own row is NaN.
+    fold: (n,) from `fold_of`; a query of fold -1 is always learned from, and its own row is NaN.
     step: called after each fold.
     """
     parts = {name: [np.full((len(fold), len(arms)), np.nan) for _ in range(3)] for name in views}

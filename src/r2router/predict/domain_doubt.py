@@ -72,7 +72,8 @@ def doubt_of(x: FloatArray, domain: IntArray, groups: Groups, y: FloatArray, see
         tried = blended(level, mean, np.float32(of_net) * factors)
         if (loss := float((alike * np.square(np.where(seen, y - tried, 0.0))).sum())) < lowest - 1e-9:
             best, forecast, lowest = of_net, tried, loss
-    off, said = np.where(seen, y - forecast, 0.0), np.where(seen, share @ part.variance.astype(np.float32), 0.0)
+    off = np.where(seen, y - forecast, 0.0)
+    said = np.where(seen, share @ part.variance.astype(np.float32), 0.0)
     return Doubt(
         best, _factors(off, said, seen, part.cells[domain], domain * len(groups.domain) + share[:, :-1].argmax(axis=1))
     )

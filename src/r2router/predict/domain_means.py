@@ -24,10 +24,8 @@ from r2router.predict.domain_parts import (
 from r2router.predict.variance import UNKNOWN_VARIANCE
 from r2router.types import FloatArray, IntArray
 
-_GROUP_CELLS, _LENGTH_CELLS = (
-    6.0,
-    10.0,
-)  # as `DOMAIN_CELLS`, for what is peculiar to an arm in a group, and for its lengths there
+_GROUP_CELLS = 6.0  # as `DOMAIN_CELLS`, for an arm's own deviation in a group
+_LENGTH_CELLS = 10.0  # as `DOMAIN_CELLS`, for its lengths there
 _GROUP_QUERIES = 2.0  # and for how hard a group is
 _QUERY_NOISE = 1.5  # how little one query tells of its own difficulty, in cells of full sensitivity
 _SEEN = 20.0
@@ -69,7 +67,7 @@ class Shrunk:
 
 
 def quality_means(x: FloatArray, domain: IntArray, groups: Groups, y: FloatArray) -> Shrunk:
-    """Of (n, arms) qualities; NaN is not observed."""
+    """Shrink (n, arms) qualities; NaN is not observed."""
     count = len(groups.bias)
     total, cells = sums_by_domain(y, domain, count)
     expected = level_of(total, cells)
@@ -98,8 +96,9 @@ def quality_means(x: FloatArray, domain: IntArray, groups: Groups, y: FloatArray
 
 
 def length_means(x: FloatArray, domain: IntArray, groups: Groups, tokens: FloatArray) -> Shrunk:
-    """Of (n, arms) tokens, without variances. Where an arm was not measured, half-way between its mean elsewhere and
-    that with the domain's effect.
+    """Shrink (n, arms) tokens, without variances.
+
+    Where an arm was not measured: half-way between its mean elsewhere and that with the domain's effect.
     """
     count = len(groups.bias)
     total, cells = sums_by_domain(tokens, domain, count)

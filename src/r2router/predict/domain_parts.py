@@ -76,7 +76,9 @@ class Groups:
     @classmethod
     def of(cls, x: FloatArray, domain: IntArray, count: int, seed: int) -> Groups:
         """Groups of (n, d) float32 embeddings of norm 1."""
-        centres, owner, rng = list[FloatArray](), list[int](), np.random.default_rng(seed)
+        centres = list[FloatArray]()
+        owner = list[int]()
+        rng = np.random.default_rng(seed)
         basis = principal_directions(x, _DIRECTIONS).astype(np.float32)
         u = unit_rows(x @ basis)
         for number in range(count):
@@ -99,7 +101,8 @@ class Groups:
             return self
         weight, bias = discriminant(x[~held], domain[~held], count)
         near = self.nearness(x[held] @ self.basis)
-        linear, near = x[held] @ weight + bias, np.log(np.add.reduceat(near, self._first, axis=1) + self._least)
+        linear = x[held] @ weight + bias
+        near = np.log(np.add.reduceat(near, self._first, axis=1) + self._least)
         best, lowest = (1.0, 0.0), np.inf
         for pair in ((a, b) for a in _TRUST for b in _NEAR):
             odds = softmax(pair[0] * linear + pair[1] * near)

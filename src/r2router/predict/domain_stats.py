@@ -55,8 +55,12 @@ class Spreads(msgspec.Struct, frozen=True):
 
 
 class Known(NamedTuple):
-    """Of one domain, (arms,) each: quality with its standard deviation, output tokens, graded queries; NaN where no
-    task saw the arm.
+    """What is known of the arms on one domain. Arrays are (arms,), NaN where no task saw the arm.
+
+    quality: mean, made comparable.
+    deviation: its standard deviation.
+    tokens: output tokens.
+    queries: number of graded queries.
     """
 
     quality: FloatArray

@@ -55,7 +55,8 @@ class Domains(msgspec.Struct, frozen=True, tag="domains", tag_field="learner", f
         unit = unit_rows(np.asarray(x, dtype=np.float32)[order])
         groups = Groups.of(unit, domain, count, self.seed)
         doubt = doubt_of(unit, domain, groups, quality, self.seed)
-        answers, lengths = quality_means(unit, domain, groups, quality), length_means(unit, domain, groups, tokens)
+        answers = quality_means(unit, domain, groups, quality)
+        lengths = length_means(unit, domain, groups, tokens)
         net = FactorNet.of_several(unit, quality, domain, answers.level[:-1], self.seed)
         low, high = log_bounds(tokens)
         arrays = {

@@ -94,7 +94,7 @@ class FactorNet:
 
 
 def log_odds(mean: FloatArray) -> FloatArray:
-    """Of mean qualities, held within those of 0.005 and 0.995."""
+    """Return the log odds of mean qualities, limited to those of 0.005 and 0.995."""
     return np.clip(np.log(mean / (1 - mean + 1e-9) + 1e-9), -_MOST_LOGIT, _MOST_LOGIT).astype(np.float32)
 
 

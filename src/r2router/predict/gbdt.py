@@ -73,11 +73,9 @@ class GBDT(msgspec.Struct, frozen=True, tag="gbdt", tag_field="learner", forbid_
         """Raises `MissingExtra` without lightgbm. Arms with fewer than 5 held-out answers are forecast by their mean."""
         lightgbm = _import_lightgbm()
         order = np.argsort(np.array(table.query_ids), kind="stable")  # so that the order of the rows does not matter
-        x, quality, tokens = (
-            np.ascontiguousarray(x, dtype=np.float32)[order],
-            table.quality[order],
-            table.output_tokens[order],
-        )
+        x = np.ascontiguousarray(x, dtype=np.float32)[order]
+        quality = table.quality[order]
+        tokens = table.output_tokens[order]
         held = np.zeros(len(x), dtype=np.bool_)
         held[np.random.default_rng(self.seed).permutation(len(x))[: int(self.validation * len(x))]] = True
         arms, targets = len(table.arms), np.concatenate([quality, log_tokens(tokens)], axis=1)
@@ -143,9 +141,12 @@ class GBDT(msgspec.Struct, frozen=True, tag="gbdt", tag_field="learner", forbid_
 class GBDTPredictor:
     """All trees of all heads as full binary trees of one depth D: the children of node i are 2i + 1 and 2i + 2.
 
-    feature: (trees, 2^D - 1) int32; a query goes to the second child where x[feature] > threshold, float32. leaf:
-    (trees, 2^D) float64. count: (2 arms,) int32 trees of each head, quality heads first, then log-token heads. bias: (2
-    arms,) what the trees are added to, NaN where never observed. spread, low, high: (arms,) as in `LinearPredictor`.
+    feature: (trees, 2^D - 1) int32.
+    threshold: float32; a query goes to the second child where x[feature] > threshold.
+    leaf: (trees, 2^D) float64.
+    count: (2 arms,) int32 trees of each head, quality heads first, then log-token heads.
+    bias: (2 arms,) what the trees are added to, NaN where never observed.
+    spread, low, high: (arms,) as in `LinearPredictor`.
     """
 
     kind: ClassVar[str] = "gbdt"
@@ -186,7 +187,9 @@ class GBDTPredictor:
         if not len(grown):
             return y
         first = np.cumsum(a["count"][grown]) - a["count"][grown]  # of each head's trees
-        feature, threshold, root = a["feature"].ravel(), a["threshold"].ravel(), np.arange(trees) * nodes
+        feature = a["feature"].ravel()
+        threshold = a["threshold"].ravel()
+        root = np.arange(trees) * nodes
         block = max(1, _CELLS // trees)
         for start in range(0, len(x), block):
             part = x[start : start + block]

@@ -21,10 +21,8 @@ from r2router.types import BoolArray, FloatArray
 _CENTRES, _MAX_CENTRES = 64, 256  # of a table of some thousand queries, and of a large one of many kinds
 _MAX_QUERIES = 20_000  # more do not move the centres
 _FEW_QUERIES = 2_000  # up to here one tenth is too few to tell where the last percents begin
-_ODD_SHARE, _ODD_SHARE_OF_MANY = (
-    0.02,
-    0.003,
-)  # of a large table each kind is a small part, and 2 % of all may be the whole of a kind
+_ODD_SHARE = 0.02  # of the training queries that count as out of distribution
+_ODD_SHARE_OF_MANY = 0.003  # in a large table each kind is a small part: 2 % may be the whole of a kind
 _MANY = 4_800
 _SOFTNESS = 0.06  # of the kernel, as a share of the variance of the embeddings
 _TINY = 1e-30  # a density of nothing

@@ -73,10 +73,12 @@ class KNN(msgspec.Struct, frozen=True, tag="knn", tag_field="learner", forbid_un
 class KNNPredictor:
     """The training queries with their outcomes, and what is known of each arm as a whole.
 
-    unit: (n, d) float32, rows of norm 1. quality, log_tokens: (n, arms) float32, less the arm's mean; NaN where not
-    observed.
-    mean, variance: (arms,) of quality. log_mean: (arms,) mean of log tokens, moved so that the mean of tokens is right.
-    low, high: (arms,) bounds of log tokens. settings: (3,) k, 1 for weights by similarity, shrink.
+    unit: (n, d) float32, rows of norm 1.
+    quality, log_tokens: (n, arms) float32, minus the arm's mean; NaN where not observed.
+    mean, variance: (arms,) of quality.
+    log_mean: (arms,) mean of log tokens, moved so that the mean of tokens is right.
+    low, high: (arms,) bounds of log tokens.
+    settings: (3,) k, 1 for weights by similarity, shrink.
     """
 
     kind: ClassVar[str] = "knn"
@@ -97,7 +99,7 @@ class KNNPredictor:
 
     @classmethod
     def of(cls, x: FloatArray, table: Table, lengths: FloatArray, settings: tuple[float, float, float]) -> Self:
-        """From (n, d) embeddings, their outcomes and their tokens as they are to be averaged."""
+        """Make it from (n, d) embeddings, their outcomes, and their tokens on the scale on which they are averaged."""
         seen = ~np.isnan(lengths)
         arrays = {
             "unit": unit_rows(x),

@@ -78,7 +78,9 @@ class MLP(msgspec.Struct, frozen=True, tag="mlp", tag_field="learner", forbid_un
         core.
         """
         order = np.argsort(np.array(table.query_ids), kind="stable")  # so that the order of the rows does not matter
-        x, quality, tokens = np.asarray(x, dtype=np.float32)[order], table.quality[order], table.output_tokens[order]
+        x = np.asarray(x, dtype=np.float32)[order]
+        quality = table.quality[order]
+        tokens = table.output_tokens[order]
         held = np.zeros(len(x), dtype=np.bool_)
         held[np.random.default_rng(self.seed).permutation(len(x))[: int(self.validation * len(x))]] = (
             self.early_stopping
@@ -95,12 +97,19 @@ class MLP(msgspec.Struct, frozen=True, tag="mlp", tag_field="learner", forbid_un
 
 
 class MLPPredictor:
-    """Stacked networks; every array is float32 unless noted.
+    """Stacked networks. Arrays are float32 unless noted.
 
-    w1: (d, 256 arms), b1: (256 arms,), w2: (arms, 256, 128), b2: (arms, 128), w3: (arms, 128, 64), b3: (arms, 64),
-    w4: (arms, 64), b4: (arms,) NaN where never observed. root: (arms, 65, 65) inverse Cholesky factors that give the
-    spread.
-    token_weight: (d, arms); token_bias, token_low, token_high: (arms,) float64, in log tokens.
+    w1: (d, 256 arms).
+    b1: (256 arms,).
+    w2: (arms, 256, 128).
+    b2: (arms, 128).
+    w3: (arms, 128, 64).
+    b3: (arms, 64).
+    w4: (arms, 64).
+    b4: (arms,) NaN where never observed.
+    root: (arms, 65, 65) inverse Cholesky factors that give the spread.
+    token_weight: (d, arms).
+    token_bias, token_low, token_high: (arms,) float64, in log tokens.
     """
 
     kind: ClassVar[str] = "mlp"
@@ -208,7 +217,8 @@ def _train_group(
     layers = [torch.from_numpy(value).requires_grad_() for value in _start(rng, xs.shape[1], mean)]
     best = [p.detach().clone() for p in layers]
     adam = torch.optim.Adam(layers, lr=spec.learning_rate, fused=True)
-    seen, y = torch.from_numpy(~np.isnan(quality)).float(), torch.from_numpy(np.nan_to_num(quality)).float()
+    seen = torch.from_numpy(~np.isnan(quality)).float()
+    y = torch.from_numpy(np.nan_to_num(quality)).float()
     train, test = np.flatnonzero(~held), torch.from_numpy(np.flatnonzero(held))
     size = spec.batch_size or min(256, max(32, 1 << max(1, len(train) // 32).bit_length() - 1))
 

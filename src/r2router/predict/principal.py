@@ -54,7 +54,8 @@ class PrincipalRidge(msgspec.Struct, frozen=True, tag="principal", tag_field="le
         """
         parts = Parts.of(x, table, self.power)
         quality, arms = parts.quality.heads, len(table.arms)
-        shifts, outcomes = (quality.left_out, parts.length.heads.left_out), (parts.quality.y, parts.length.y)
+        shifts = (quality.left_out, parts.length.heads.left_out)
+        outcomes = (parts.quality.y, parts.length.y)
         trusted = passes_permutation_test(shifts, quality.scored, outcomes, table, self.seed)
         weight, bias = parts.linear(np.full(2 * arms, float(trusted)))
         low, high = log_bounds(table.output_tokens)
@@ -79,7 +80,8 @@ class OutcomeFit:
     @classmethod
     def of(cls, basis: Basis, cells: FloatArray, low: float = -np.inf, high: float = np.inf) -> Self:
         """Fill the gaps of (n, arms) cells, within bounds, and fit the heads."""
-        y, seen = np.clip(impute(basis.u, basis.prior, cells), low, high), float(np.isfinite(cells).mean())
+        y = np.clip(impute(basis.u, basis.prior, cells), low, high)
+        seen = float(np.isfinite(cells).mean())
         return cls(y, seen, fit_heads(basis, y, seen))
 
 
@@ -101,7 +103,8 @@ class Parts:
     @classmethod
     def of(cls, x: FloatArray, table: Table, power: float) -> Self:
         """Fit on (n, d) embeddings."""
-        basis, logs = Basis.of(np.asarray(x, dtype=np.float64), power), log_tokens(table.output_tokens)
+        basis = Basis.of(np.asarray(x, dtype=np.float64), power)
+        logs = log_tokens(table.output_tokens)
         quality, length = OutcomeFit.of(basis, table.quality, 0.0, 1.0), OutcomeFit.of(basis, logs)
         never = np.concatenate([np.isnan(cells).all(axis=0) for cells in (table.quality, logs)])
         return cls(basis, quality, length, np.concatenate([quality.heads.mean, length.heads.mean]), never)

@@ -205,7 +205,8 @@ def _plot(found: Savings) -> Plot:
 
 
 def _series(name: str, ways: list[WayFigures], strong: bool = False) -> Series:
-    costs, qualities = tuple(way.cost.value for way in ways), tuple(way.quality.value for way in ways)
+    costs = tuple(way.cost.value for way in ways)
+    qualities = tuple(way.quality.value for way in ways)
     return Series(name, costs, qualities, labels=tuple(way.name for way in ways), style="points", strong=strong)
 
 

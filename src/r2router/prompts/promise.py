@@ -128,13 +128,15 @@ def half_of(kind: str, promise: Promise, mix: Mix, moved: float, kept: Promises)
 
 def quality_figure(name: str, promised: float, promise: Promise, mix: Mix, kept: Promises) -> Figure:
     """A mean quality with the interval in which the real one is expected; what is known of the bias is taken off."""
-    value, half = float(np.clip(promised + promise.quality.bias, 0.0, 1.0)), half_of("quality", promise, mix, 1.0, kept)
+    value = float(np.clip(promised + promise.quality.bias, 0.0, 1.0))
+    half = half_of("quality", promise, mix, 1.0, kept)
     return Figure(name, value, max(value - half, 0.0), min(value + half, 1.0), mix.n)
 
 
 def cost_figure(name: str, promised: float, promise: Promise, mix: Mix, kept: Promises) -> Figure:
     """US dollars with their interval, a factor to either side."""
-    value, half = promised * float(np.exp(promise.cost.bias)), half_of("cost", promise, mix, 1.0, kept)
+    value = promised * float(np.exp(promise.cost.bias))
+    half = half_of("cost", promise, mix, 1.0, kept)
     return Figure(name, value, value * float(np.exp(-half)), value * float(np.exp(half)), mix.n)
 
 
@@ -142,7 +144,8 @@ def gain_figure(name: str, promised: float, moved: float, promise: Promise, mix:
     """Quality minus that of today's arm. moved: share of the prompts that go to another arm than today's: the others
     change nothing.
     """
-    value, half = promised + moved * promise.gain.bias, half_of("gain", promise, mix, moved, kept)
+    value = promised + moved * promise.gain.bias
+    half = half_of("gain", promise, mix, moved, kept)
     return Figure(name, value, max(value - half, -1.0), min(value + half, 1.0), mix.n)
 
 
@@ -150,14 +153,12 @@ def saving_figure(name: str, ratio: float, moved: float, promise: Promise, mix: 
     """The share of today's cost that is saved, where promised costs have this ratio; negative where it would cost
     more.
     """
-    log, half = (
-        float(np.log(max(ratio, 1e-12))) + moved * promise.ratio.bias,
-        half_of("ratio", promise, mix, moved, kept),
-    )
+    log = float(np.log(max(ratio, 1e-12))) + moved * promise.ratio.bias
+    half = half_of("ratio", promise, mix, moved, kept)
     low, value, high = (1.0 - float(np.exp(log + shift)) for shift in (half, 0.0, -half))
     return Figure(name, value, low, high, mix.n)
 
 
 def promise_of(kept: Promises, moved: float, routed: bool) -> Promise:
-    """Of a router, or of one fixed arm."""
+    """Return the promise of a router, or of one fixed arm."""
     return kept.routed if routed and moved > 0 else kept.fixed

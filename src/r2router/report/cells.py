@@ -106,7 +106,7 @@ def _per_cent(share: float) -> str:
 
 
 def _best(grid: Grid, forms: tuple[str, ...]) -> list[set[int]]:
-    """For each column the rows of its best value; none where there is nothing to choose between."""
+    """Find the rows of the best value in each column; none where there is nothing to choose between."""
     found: list[set[int]] = []
     for column, form in enumerate(forms):
         wanted = grid.better[column] if grid.better else ""

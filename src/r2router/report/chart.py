@@ -120,9 +120,7 @@ class Chart:
         return low - room, high + room, floor, top + air if top > 1 else min(top + air, 1.0)
 
     def across(self, x: float) -> float:
-        """Where an x stands on its axis (log10 on a log axis); there, what costs nothing stands left of everything
-        else.
-        """
+        """Place an x on its axis (log10 on a log axis); there, a cost of zero is left of everything else."""
         if not self.log:
             return x
         if x > 0:

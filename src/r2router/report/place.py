@@ -1,4 +1,4 @@
-"""Where things stand in a picture, in pixels: points, and the names beside them."""
+"""Positions in a picture, in pixels: of points, and of the names beside them."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ NARROW = Size(420, 340, 4, 5, hover=False)
 
 
 def shorten(text: str, maximum: int) -> str:
-    """At most so many characters, on one line."""
+    """Cut a text to a maximum number of characters, on one line."""
     text = " ".join(text.split())
     return text if len(text) <= maximum else text[: maximum - 1] + "…"
 
 
 class Place:
-    """Where a point of the chart stands in the picture."""
+    """Converts points of the chart to positions in the picture."""
 
     def __init__(self, chart: Chart, size: Size) -> None:
         self.chart, self.size = chart, size
@@ -125,7 +125,10 @@ def labels(chart: Chart, size: Size = WIDE) -> list[Label]:
 
 
 def _spots(point: ChartPoint, *, leaders: bool) -> Iterator[Label]:
-    """Where a point's name may stand, the best place first. leaders: further away too, with a line to the point."""
+    """Where a point's name may be, the best position first.
+
+    leaders: positions further away too, with a line to the point.
+    """
     text = shorten(point.label, 32)
     if not text:
         return

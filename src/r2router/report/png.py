@@ -96,7 +96,8 @@ def _draw(axes: Any, line: Line, number: int, chart: Chart) -> None:
     """A line with its dots and its band."""
     colour = GREY if line.faint else PALETTE[number % len(PALETTE)]
     style = _STYLES[number // len(PALETTE) % len(DASHES)] if line.joined else ""
-    x, y = [chart.across(p.x) for p in line.points], [p.y if p.known else math.nan for p in line.points]
+    x = [chart.across(p.x) for p in line.points]
+    y = [p.y if p.known else math.nan for p in line.points]
     marker, wide = "o" if line.dots else "", 2.8 if line.strong else 1.6
     name = _literal(shorten(line.name, 40))
     axes.plot(
@@ -122,5 +123,5 @@ def _draw(axes: Any, line: Line, number: int, chart: Chart) -> None:
 
 
 def _literal(text: str) -> str:
-    """Without mathematics: matplotlib reads what stands between two dollar signs as a formula."""
+    """Escape a text for matplotlib, which reads text between two dollar signs as a formula."""
     return legible(text).replace("$", r"\$")

@@ -213,7 +213,7 @@ def _spot(point: ChartPoint, number: int, place: Place) -> Markup:
 
 
 def _spread(points: Sequence[ChartPoint], place: Place) -> list[ChartPoint]:
-    """Some of the points, evenly over the picture."""
+    """Choose some of the points, evenly over the picture."""
     step = (place.size.width - LEFT - RIGHT) / _SPOTS
     return list({int(place.x(p.x) // step): p for p in points}.values())
 
@@ -228,7 +228,8 @@ def _band(line: Line, number: int, place: Place) -> Markup:
             runs.append([])
     parts = []
     for run in filter(None, runs):
-        above, below = place.path((x, high) for x, _, high in run), place.path((x, low) for x, low, _ in reversed(run))
+        above = place.path((x, high) for x, _, high in run)
+        below = place.path((x, low) for x, low, _ in reversed(run))
         band = '<polygon class="band" fill="{colour}" points="{above} {below}"/>'
         parts.append(fill(band, colour=_colour(number), above=above, below=below))
     return Markup("").join(parts)

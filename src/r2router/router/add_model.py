@@ -125,7 +125,9 @@ def _vectors(router: Router, outcomes: Table, vectors: FloatArray | None, rows: 
 
 
 def _input_tokens(router: Router, counts: IntArray, own: Table) -> InputTokens:
-    """Of the new arms: from their records, or as the known arms have them on average."""
+    """Estimate input tokens for the new arms, too: from their records, or else as the known arms have them on
+    average.
+    """
     if np.isfinite(own.input_tokens).any():
         return InputTokens.fit(counts, own)
     factor, overhead = (float(values.mean()) for values in router.input_tokens.arrays)

@@ -43,7 +43,10 @@ class ArmControls:
 
     @classmethod
     def of(cls, pool: Pool, signatures: Sequence[str]) -> ArmControls:
-        """signatures: of `Controls.signature`, one per arm or none; empty where an arm's is not known."""
+        """Read how each arm was collected.
+
+        signatures: of `Controls.signature`, one per arm or none; empty where an arm's is not known.
+        """
         known = [Collected.parse(text) for text in signatures] or [None] * len(pool)
         return cls(pool, tuple(c or Collected(Controls(), b.control) for c, b in zip(known, pool.budgets, strict=True)))
 

@@ -81,7 +81,7 @@ def checked_vectors(vectors: FloatArray, dim: int, encoder: str) -> FloatArray:
 
 
 def check_forecast(forecast: Forecast, arms: tuple[Arm, ...]) -> None:
-    """It must be of these arms, with prices put on it."""
+    """Check that a forecast is of these arms and has prices. Raises `QueryError`."""
     if forecast.arms is not arms and forecast.arms != arms:
         raise QueryError(
             "the forecast has other arms than the router: take it from router.forecast or forecast_vectors"

@@ -53,7 +53,7 @@ class SelectedPredictor:
 
     @classmethod
     def of(cls, arms: tuple[Arm, ...], predictor: Predictor, columns: IntArray, doubt: FloatArray) -> SelectedPredictor:
-        """Of a predictor that may be such a selection itself."""
+        """Select arms of a predictor that may be a selection itself."""
         if isinstance(predictor, SelectedPredictor):
             return cls(arms, predictor.base, predictor.columns[columns], np.hypot(predictor.doubt[columns], doubt))
         return cls(arms, predictor, columns, doubt)
@@ -133,7 +133,9 @@ def _names(what: str, given: str | Iterable[str]) -> list[str]:
 
 def _with_stand_ins(router: Router, like: Mapping[str, str | tuple[str, Prices]]) -> Router:
     """The router with models behind its own that take over another one's forecasts."""
-    added, columns, pairs = [], list(range(len(router.arms))), dict(router.facts.like)
+    added = []
+    columns = list(range(len(router.arms)))
+    pairs = dict(router.facts.like)
     for name, given in like.items():
         stand_in, prices = stand_in_of(name, given)
         if any(m.id == name for m in router.pool.models):

@@ -36,10 +36,8 @@ def reason(
         )
     if others := [i for i in order if i not in (at, NO_ARM)]:
         other = others[0]
-        gap, ratio = (
-            float(forecast.quality[0, other]) - quality,
-            float(forecast.cost[0, other]) / cost if cost > 0 else np.inf,
-        )
+        gap = float(forecast.quality[0, other]) - quality
+        ratio = float(forecast.cost[0, other]) / cost if cost > 0 else np.inf
         price = f"{ratio:.2g}x the cost" if np.isfinite(ratio) else request_cost(float(forecast.cost[0, other]))
         words.append(f"Next best is {arms[other]}: {round(gap, 2) + 0.0:+.2f} quality at {price}.")  # no -0.00
     return " ".join(words)

@@ -36,10 +36,8 @@ from r2router.table.table import Table
 from r2router.table.twins import groups_of
 from r2router.types import FloatArray, Forecast, Progress
 
-_MANY, _FOLDS_OF_MANY = (
-    10_000,
-    3,
-)  # of so many queries of a sparse table three folds tell as much as five, in two thirds of the time
+_MANY = 10_000  # queries of a sparse table from which on three folds tell as much as five, in less time
+_FOLDS_OF_MANY = 3
 PROMISES = {
     "sure": (
         "it is set to keep {:.0%} of the best fixed arm's quality with 95 % confidence, by the lower limit of"
@@ -208,7 +206,9 @@ class Recipe(msgspec.Struct, frozen=True):
         scored = np.flatnonzero((outcomes.seen & ~np.isnan(forecast.quality) & ~np.isnan(forecast.cost)).any(axis=1))
         if not len(scored):
             return fallback, PROMISES["best"], ()
-        seen, quality, cost = outcomes.take(scored), forecast.quality[scored], forecast.cost[scored]
+        seen = outcomes.take(scored)
+        quality = forecast.quality[scored]
+        cost = forecast.cost[scored]
         means = Means(means.quality[scored], means.cost[scored])
         routed = Routed.of(quality, cost, seen)
         reference = np.where(seen.seen[:, best], seen.quality[:, best], np.nanmean(outcomes.quality[:, best]))

@@ -40,9 +40,7 @@ class TrainedTexts:
 
     @classmethod
     def of_all(cls, texts: Iterable[str]) -> TrainedTexts:
-        """All hashes of some texts, however many: to look for texts in a table that is at hand, not to be kept in a
-        router.
-        """
+        """Hash all of some texts: to look them up in a table at hand, not to keep in a router."""
         return cls(np.unique(_hashes(texts)))
 
     def joined(self, other: TrainedTexts) -> TrainedTexts:

@@ -115,7 +115,7 @@ def world(router: Router, x: FloatArray, models: int | None, budgets: int | None
 
 
 def _grid(budgets: int) -> FloatArray:
-    """So many budgets: numbers of tokens in equal steps of their logarithm, and unlimited."""
+    """Make budgets: numbers of tokens in equal steps of their logarithm, and unlimited."""
     return np.append(np.rint(np.geomspace(_SHORTEST, _LONGEST, budgets - 1)), np.inf)
 
 

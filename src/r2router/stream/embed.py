@@ -81,8 +81,10 @@ def _ready(batch: QueryBatch) -> Embedded:
 def _over(
     batches: Iterator[QueryBatch], spec: str, executor: Executor, work: Callable[[bytes], bytes], size: int | None
 ) -> Iterator[Embedded]:
-    """size: texts of a part; None: a batch is a part, so that an encoder that looks at many texts at once sees the same
-    ones.
+    """Split into parts.
+
+    size: texts of a part; None makes each batch a part, so that an encoder that looks at many texts at once sees the
+        same ones.
     """
     waiting: deque[tuple[QueryBatch, IntArray, int]] = deque()
 
@@ -107,6 +109,6 @@ def _over(
 
 
 def _embed_here(encoder: Encoder, part: bytes) -> bytes:
-    """As `embed_part`, by an encoder that is loaded."""
+    """Do `embed_part` with an encoder that is loaded."""
     _, texts = msgspec.msgpack.decode(part, type=tuple[str, list[str]])
     return embedded(encoder, texts)

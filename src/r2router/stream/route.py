@@ -82,7 +82,9 @@ def route_file(  # noqa: PLR0913 - all but three are optional, and given by name
     Raises `DataError` where the source is of no use, `SaveError`, `EncoderError`, `NoFeasibleArm` where no arm is left
     at all.
     """
-    policy, required, excluded = router.resolve(policy), tuple(require), tuple(exclude)
+    policy = router.resolve(policy)
+    required = tuple(require)
+    excluded = tuple(exclude)
     if engine not in ("threads", "ray"):
         raise UsageError(f"no engine {engine!r}; there are: threads, ray")
     if not router.pool.usable(required, excluded).any():
@@ -121,7 +123,8 @@ def _decided(
         vectors, block = item.vectors[at : at + _BLOCK], counts[at : at + _BLOCK]
         if not len(vectors):
             vectors = np.empty((0, router.dim), dtype=np.float32)
-        forecast, usable = router.forecast_vectors(vectors, block), router.usable(require, exclude, block)
+        forecast = router.forecast_vectors(vectors, block)
+        usable = router.usable(require, exclude, block)
         choices = router.choose(forecast, policy, usable)
         limits = router.limits(forecast, choices, policy, usable)
         parts.append(choices)

@@ -50,7 +50,7 @@ class RowWriter(Protocol):
 
 
 def listed(columns: Columns) -> dict[str, list[Any]]:
-    """All columns in the order of the output, as lists."""
+    """Return all columns in the order of the output, as lists."""
     own = [name for name in columns if name not in COLUMNS]
     found = ((name, columns[name]) for name in (*FIRST, *own, *DECIDED))
     return {name: values if isinstance(values, list) else list(values) for name, values in found}
@@ -74,7 +74,9 @@ class JsonLinesWriter:
     """One JSON object per row, without the fields that it has no value for."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._encoder, self.left_out = file, msgspec.json.Encoder(enc_hook=str), set[str]()
+        self._file = file
+        self._encoder = msgspec.json.Encoder(enc_hook=str)
+        self.left_out = set[str]()
 
     def write(self, columns: Columns) -> None:
         plain = listed(columns)

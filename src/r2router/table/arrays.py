@@ -92,8 +92,9 @@ def pivot(
 def responses_of(
     rows: pl.DataFrame, pool: Pool, sources: Sequence[AnswerSource | None], queries: Sequence[str]
 ) -> ResponseIndex | None:
-    """Where the answer of each cell stands, of its first sample; None where no source has answers. queries: the ids of
-    the table's.
+    """Find the answer of each cell, of its first sample; None where no source has answers.
+
+    queries: the ids of the table's queries.
     """
     if not any(sources):
         return None

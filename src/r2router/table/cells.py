@@ -37,7 +37,7 @@ def without_nothing(column: pl.Expr, but: frozenset[str] = frozenset()) -> pl.Ex
 
 
 def _text(column: pl.Series) -> pl.Series:
-    """As text; 150.0 is 150, as whole numbers become fractions wherever a column has a gap."""
+    """Read a column as text; 150.0 is 150, as whole numbers become fractions wherever a column has a gap."""
     if column.dtype.is_float():
         column = column.fill_nan(None)
         if (column.drop_nulls() == column.drop_nulls().round()).all() and not column.is_infinite().any():
@@ -46,8 +46,9 @@ def _text(column: pl.Series) -> pl.Series:
 
 
 def _numbers(column: pl.Series, ours: str, name: str, scale: float) -> pl.Series:
-    """As numbers; NaN is null, as nothing was observed either way. Raises `DataError` naming the first row that is no
-    number.
+    """Read a column as numbers; NaN is null, as nothing was observed either way.
+
+    Raises `DataError` naming the first row that is no number.
     """
     numbers = column.cast(pl.Float64, strict=False)
     if numbers.null_count() > column.null_count():

@@ -50,7 +50,7 @@ def check_unpacked(path: str | Path, columns: Collection[str] | None = None, *, 
 
 
 class _DamagedError(Exception):
-    """Not what the format says."""
+    """The file does not follow its format."""
 
 
 def _memory() -> int:

@@ -47,11 +47,11 @@ class RecordedReply(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnswerSource:
-    """Where answers stand.
+    """Where the answers of a source are.
 
-    frame: a data frame of the caller's, or None for a file at `path`.
-    columns: ours -> the source's name.
-    stamp: size and time of the file as it was read, so that another file of that name is noticed.
+    frame: the caller's data frame, or None for a file at `path`.
+    columns: our name -> the source's name.
+    stamp: size and time of the file when it was read, so that a changed file is noticed.
     """
 
     name: str
@@ -64,7 +64,7 @@ class AnswerSource:
     def of(
         cls, name: str, path: str, there: Sequence[str], columns: dict[str, str], frame: pl.DataFrame | None
     ) -> AnswerSource | None:
-        """None where the source has no answers, or is not on this machine."""
+        """Find the answers of a source; None where it has none, or is not on this machine."""
         found = {ours: theirs for ours in (*TEXTS, *NUMBERS) if (theirs := columns.get(ours, ours)) in there}
         if "response" not in found or (frame is None and not path):
             return None
@@ -94,11 +94,11 @@ class ResponseIndex:
     at: IntArray
 
     def take(self, rows: IntArray) -> ResponseIndex:
-        """Of some queries."""
+        """Take some queries."""
         return replace(self, at=self.at[rows])
 
     def with_arms(self, arms: IntArray) -> ResponseIndex:
-        """Of some arms, by their numbers; a number below 0 stands for an arm without answers."""
+        """Take some arms, by their numbers; a number below 0 stands for an arm without answers."""
         return replace(self, at=np.where(arms >= 0, self.at[:, arms], NOWHERE))
 
     def cells(self) -> Iterator[tuple[int, int, str, str]]:
@@ -108,7 +108,7 @@ class ResponseIndex:
         return (reply[:4] for reply in self.replies())
 
     def replies(self) -> Iterator[RecordedReply]:
-        """As `cells`, with the numbers that go with each answer."""
+        """Read the answers of `cells`, with the numbers that go with each."""
         rows, arms = np.nonzero(self.at >= 0)
         places = self.at[rows, arms]
         order = np.argsort(places, kind="stable")

@@ -118,7 +118,7 @@ def read_rows(source: Any, reading: Reading) -> Rows:
 
 
 def read_all_rows(source: Any, reading: Reading) -> Rows:
-    """As `read_rows`, of all judges; a cell may then stand there more than once."""
+    """Read rows like `read_rows`, but of all judges; a cell may then occur more than once."""
     columns = reading.columns
     if unknown := set(columns) - {*COLUMNS, *TEXTS, *NUMBERS}:
         raise DataError(
@@ -192,7 +192,7 @@ def _named(read: Source, reading: Reading) -> pl.DataFrame:
 
 
 def _missing(ours: str, columns: Sequence[str]) -> str:
-    """That a column is not there, and how to say which it is."""
+    """Say that a column is missing, and how to name it."""
     if len(columns) == 1 and (mark := next((m for m in (";", "\t", "|") if m in columns[0]), None)):
         return f"no column {ours!r}: the columns seem to stand apart by {mark!r}; save it with commas"
     guess = next((c for c in columns if c.lower() in _OTHER_NAMES[ours]), "NAME")

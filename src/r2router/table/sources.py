@@ -121,7 +121,7 @@ def _parquet(path: str, wanted: Wanted) -> _Read:
 
 
 def _csv(path: str, wanted: Wanted) -> _Read:
-    """As text: a query "1.10" stays what it is, and numbers are read once."""
+    """Read a CSV as text: a query "1.10" stays what it is, and numbers are read once."""
     if "://" in path:
         return _chosen(pl.scan_csv(path, infer_schema=False), wanted, ())
     check_text(path)

@@ -46,7 +46,7 @@ def _shingles(text: str) -> set[int]:
 
 
 def _joined(shingles: Sequence[set[int]]) -> list[int]:
-    """For each text the first one of its group."""
+    """Return, for each text, the first one of its group."""
     holders: dict[int, list[int]] = defaultdict(list)
     for text, own in enumerate(shingles):
         for shingle in own:

@@ -1,6 +1,4 @@
-"""For the tests of other packages: the contracts that every learner and every encoder keeps, and an endpoint to
-call.
-"""
+"""Tests for other packages: the contracts of learners and encoders, and a fake endpoint."""
 
 from typing import TYPE_CHECKING
 

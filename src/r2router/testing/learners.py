@@ -209,7 +209,7 @@ def check_few_queries(learner: Learner) -> None:
 
 
 def check_constant_outcomes(learner: Learner) -> None:
-    """Where every answer was the same, so is every forecast; all right and all wrong included."""
+    """Where all answers are equal, the forecasts must be equal, too; also where all are right or all are wrong."""
     x, table = made_up(120)
     for score in (0.7, 1.0, 0.0):
         constant = replace(

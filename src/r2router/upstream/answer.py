@@ -112,7 +112,7 @@ class _Said:
         return len(words) + len(thought)
 
     def repeat(self, words: str, thought: str) -> int:
-        """As `add`, where each message may repeat all that was said before it, as Perplexity's do."""
+        """Add a message like `add`, where each message may repeat everything before it, as Perplexity's do."""
         grown = 0
         for kept, said in ((self.pieces, words), (self.reasoning, thought)):
             if len(kept) == 1 and said.startswith(kept[0]):

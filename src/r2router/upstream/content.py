@@ -55,7 +55,8 @@ def joined_pieces(pieces: list[str]) -> list[str]:
 
 def words_of(said: dict[str, Any]) -> tuple[str, str]:
     """(text, thinking) of a message or a delta."""
-    content, thoughts = said.get("content"), [said[name] for name in _REASONING if said.get(name)]
+    content = said.get("content")
+    thoughts = [said[name] for name in _REASONING if said.get(name)]
     words, thought = (content, "") if isinstance(content, str) else _parts(content, thinks=False, depth=_DEPTH)
     if not words and isinstance(refusal := said.get("refusal"), str):
         words = refusal

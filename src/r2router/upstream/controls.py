@@ -248,7 +248,7 @@ class Collected(msgspec.Struct, frozen=True):
             return None
 
     def enforcement(self, model: Model, budget: Budget) -> Enforcement:
-        """As `Controls.enforcement`, of a budget of the arm's model; without a cap where neither the budget nor the
+        """Return the enforcement of a budget, as `Controls.enforcement`; without a cap where neither the budget nor the
         record has one.
         """
         own = msgspec.structs.replace(budget, control=self.knobs)

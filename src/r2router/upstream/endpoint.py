@@ -116,7 +116,7 @@ def key_of(variable: str) -> tuple[str, str]:
 
 
 class Mask:
-    """Takes a key out of what an endpoint sends, also where a large part of it is quoted, or is spread over several
+    """Removes a key from what an endpoint sends, also where only a large part of it is quoted, or it is split into
     pieces.
     """
 
@@ -165,8 +165,8 @@ class Mask:
         return f"{words[: -cut - 3]}***..." if cut else words
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
-        """Where parts of the key stand, in order and apart. Any 11 characters of it hold one of the grams that are
-        looked for.
+        """Find the parts of the key, in order and apart. Any 11 characters of it hold one of the grams that are
+        searched.
         """
         found: list[tuple[int, int]] = []
         for key in self._forms:

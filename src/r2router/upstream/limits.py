@@ -23,7 +23,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class LimiterClosed(Exception):
-    """Nothing is let through any more."""
+    """The limiter is closed: no further call may begin."""
 
 
 class ConcurrencyLimiter:

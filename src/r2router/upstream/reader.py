@@ -137,7 +137,7 @@ class _ReplyParser:
             self.first = time.perf_counter() - self.begin
 
     def end(self) -> None:
-        """Nothing more will come. Raises `AttemptFailed` where that is too early."""
+        """End the reply. Raises `AttemptFailed` where it is incomplete."""
         self.ended_at = time.perf_counter()
         if self._whole is not None:
             self._end_of_json(bytes(self._whole))

@@ -65,9 +65,7 @@ class _Impossible(Exception):
 
 
 def reports_in(chunk: Mapping[str, Any]) -> Iterator[Any]:
-    """Where a reply or a chunk of a stream may report its usage: at the top, in a choice (Moonshot), in `x_groq`
-    (Groq).
-    """
+    """Find the usage reports of a reply or a chunk: at the top, in a choice (Moonshot), in `x_groq` (Groq)."""
     yield chunk.get("usage")
     for beside in (chunk.get("x_groq"), *_dicts(chunk.get("choices"))):
         if isinstance(beside, dict):
@@ -84,7 +82,7 @@ def reports_in(chunk: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def larger(known: Any, reported: Any) -> Any:
-    """Of two reports of one call the later one, unless it counts less: some endpoints end with a report of zeros."""
+    """Return the later of two reports of one call, unless it counts less: some endpoints end with a report of zeros."""
     if not isinstance(reported, dict):
         return known
     return reported if known is None or _size(reported) >= _size(known) else known

@@ -141,7 +141,9 @@ def kappa(a: FloatArray, b: FloatArray, *, quadratic: bool = False) -> float:
 
 def _agreement(ratings: pl.DataFrame, a: str, b: str, resamples: int, seed: int) -> Agreement:
     both = _both(ratings, a, b)
-    x, y, groups = both[a].to_numpy(), both[b].to_numpy(), group_numbers(both)
+    x = both[a].to_numpy()
+    y = both[b].to_numpy()
+    groups = group_numbers(both)
 
     def figure(name: str, statistic: Statistic) -> Figure:
         return of_rows(name, lambda rows: statistic(x[rows], y[rows]), groups, resamples, seed)

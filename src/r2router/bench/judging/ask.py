@@ -117,7 +117,8 @@ class JudgeEngine:
         while (
             isinstance(first, Failure) and first.kind == "context" and (shorter := shortened(asked, share)) is not None
         ):
-            note, share = f"{SHORTENED} {shorter[1]:,} characters, as the judge's context holds no more", share / 2
+            note = f"{SHORTENED} {shorter[1]:,} characters, as the judge's context holds no more"
+            share = share / 2
             request = _with_content(request, shorter[0])
             first = await self._ask(
                 _with_content(request, marked_anew(shorter[0])), max(1, request.billable - 1 - first.maybe_billed)
@@ -168,15 +169,15 @@ class JudgeEngine:
         return result
 
     async def probe(self, provider: str) -> Failure | None:
-        """As the engine's own."""
+        """Probe with the inner engine."""
         return await self.engine.probe(provider)
 
     def stop(self) -> None:
-        """As the engine's own."""
+        """Stop the inner engine."""
         self.engine.stop()
 
     async def close(self) -> None:
-        """As the engine's own."""
+        """Close the inner engine."""
         await self.engine.close()
 
 
@@ -198,15 +199,14 @@ def _repair(request: Request, first: Reply) -> Request:
 
 
 def _no_verdict(first: Reply, second: Reply | Failure | None, why: str) -> Failure:
-    """Of kind malformed, except for an interrupt, so that calls that were paid for are counted, each at its maximum
-    cost.
+    """Make the failure of a reply without a verdict. Each paid call counts at its maximum cost.
+
+    Its kind is malformed, except after an interrupt.
     """
     attempts, maybe_billed = first.attempts, first.maybe_billed + 1
     if second is not None:
-        attempts, maybe_billed = (
-            attempts + second.attempts,
-            maybe_billed + second.maybe_billed + isinstance(second, Reply),
-        )
+        attempts = attempts + second.attempts
+        maybe_billed = maybe_billed + second.maybe_billed + isinstance(second, Reply)
     reported = [
         first.usage,
         first.lost,

@@ -40,8 +40,9 @@ class Code:
 
 
 class TrustedCode(Code):
-    """As `Code`, with limits alone where no sandbox works. Only for code that you trust, or on a machine that holds
-    nothing of worth.
+    """Scores like `Code`, but where no sandbox works it runs the code with resource limits only.
+
+    Use it only for code that you trust, or on a machine that holds nothing of value.
     """
 
     name = "code-trusted"

@@ -71,7 +71,7 @@ class RunResources:
         return file.fileno()
 
     def folder(self) -> str:
-        """Where the fence is started: nothing is there to be found, or read."""
+        """The folder in which the fence is started; it holds nothing that could be found or read."""
         return "/"
 
 

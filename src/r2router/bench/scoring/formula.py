@@ -71,7 +71,7 @@ def _limited(work: Callable[[], T], otherwise: T) -> T:
 
 
 class _TookTooLong(BaseException):
-    """Not an `Exception`: sympy and math-verify catch those and go on."""
+    """The formula took too long. Not an `Exception`, as sympy and math-verify catch those and go on."""
 
 
 def _stop(*_: object) -> None:

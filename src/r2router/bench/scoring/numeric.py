@@ -241,7 +241,7 @@ def _read(text: str, m: re.Match[str], *, spaced: bool) -> tuple[ParsedNumber, b
 
 
 def _begin(text: str, m: re.Match[str]) -> int:
-    """Where an expression begins that was found: at its sign, or at the brackets before it."""
+    """Find the start of an expression: its sign, or the brackets before it."""
     if m["sign"]:
         return m.start("sign")
     at = m.start("first")

@@ -49,9 +49,7 @@ def check_choice(queries: Iterable[Query], *, trust_code: bool = False) -> None:
 
 
 def sandbox_in_force(names: Iterable[str]) -> str | None:
-    """In words, which sandbox scorers of these names run answers in, or why they do not; None where none of them needs
-    one.
-    """
+    """Say which sandbox these scorers run answers in, or why they do not; None where none of them needs one."""
     used = sorted((SANDBOXED | TRUSTING) & set(names))
     if not used:
         return None

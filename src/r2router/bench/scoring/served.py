@@ -131,7 +131,9 @@ def _exchange(process: subprocess.Popen[bytes], data: bytes, seconds: float) -> 
     assert process.stdin is not None and process.stdout is not None  # noqa: S101  they are pipes
     out, back = process.stdin.fileno(), process.stdout.fileno()
     os.set_blocking(out, False)
-    deadline, left, got = time.monotonic() + seconds, memoryview(data), b""
+    deadline = time.monotonic() + seconds
+    left = memoryview(data)
+    got = b""
     while True:
         ready: Any = select.select([back], [out] if left else [], [], max(0.0, deadline - time.monotonic()))
         if not (ready[0] or ready[1]):

@@ -56,7 +56,9 @@ class Verifier:
         )
 
     def score(self, query: Query, response: str) -> Score:
-        """In [0, 1]; no quality where no sandbox works, the entry cannot be made again, or the verifier fails on it."""
+        """Score in [0, 1]; without a quality where no sandbox works, the entry cannot be made again, or the verifier
+        fails.
+        """
         try:
             Maker.of(query)
         except ValueError as error:

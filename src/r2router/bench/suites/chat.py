@@ -8,12 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from r2router.bench.suite import BOM, Query, Suite
+from r2router.bench.suite import Query, Suite, json_objects
 from r2router.bench.suites.registry import check_options
 from r2router.errors import DataError
-from r2router.files import check_text
 from r2router.text import normalised
 
 _SECRET = re.compile(
@@ -65,38 +62,24 @@ class ChatLog:
         """The queries in the order of the log. Raises `DataError` naming file and line."""
         self.left_out = self.hidden = self.repeated = 0
         seen: set[tuple[str, str]] = set()
-        decoder = msgspec.json.Decoder(dict[str, Any])
-        check_text(self.path)
-        try:
-            with self.path.open("rb") as file:
-                for number, line in enumerate(file, 1):
-                    if not line.strip():
-                        continue
-                    query = self._query(decoder, line, number)
-                    if query is None:
-                        self.left_out += 1
-                        continue
-                    words = (normalised(query.text), normalised(query.system or ""))
-                    if words in seen:
-                        self.repeated += 1
-                        continue
-                    seen.add(words)
-                    yield query
-        except FileNotFoundError:
-            raise DataError(f"{self.path}: no such file") from None
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be read ({error.strerror or error})") from None
+        for number, entry in json_objects(self.path):
+            query = self._query(entry, number)
+            if query is None:
+                self.left_out += 1
+                continue
+            words = (normalised(query.text), normalised(query.system or ""))
+            if words in seen:
+                self.repeated += 1
+                continue
+            seen.add(words)
+            yield query
         if not seen:
             raise DataError(
                 f"{self.path}: no user's text in {self.left_out} lines; a chat log has one request with messages per"
                 " line"
             )
 
-    def _query(self, decoder: msgspec.json.Decoder[dict[str, Any]], line: bytes, number: int) -> Query | None:
-        try:
-            entry = decoder.decode(line.removeprefix(BOM))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise DataError(f"{self.path}, line {number}: {error}") from None
+    def _query(self, entry: dict[str, Any], number: int) -> Query | None:
         messages = messages_of(entry)
         if messages is None:
             raise DataError(

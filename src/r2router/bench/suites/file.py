@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from r2router.bench.suite import BOM, Query, Suite
+from r2router.bench.suite import Query, Suite, json_objects
 from r2router.bench.suites.options import ReferenceCell, ReferenceReading, options_of, reading_of
 from r2router.bench.suites.registry import check_options, whole_number
 from r2router.errors import DataError
@@ -135,20 +135,8 @@ class RowFile:
         if suffix in (".csv", ".parquet"):
             yield from self._frame(suffix)
             return
-        decoder = msgspec.json.Decoder(dict[str, Any])
-        check_text(self.path)
-        try:
-            with Path(self.path).open("rb") as file:
-                for number, line in enumerate(file, 1):
-                    if line.strip():
-                        try:
-                            yield f"line {number}", number, decoder.decode(line.removeprefix(BOM))
-                        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                            raise DataError(f"{self.path}, line {number}: {error}") from None
-        except FileNotFoundError:
-            raise DataError(f"{self.path}: no such file") from None
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be read ({error.strerror or error})") from None
+        for number, fields in json_objects(self.path):
+            yield f"line {number}", number, fields
 
     def _frame(self, suffix: str) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
         import polars as pl

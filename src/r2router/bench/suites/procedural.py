@@ -85,7 +85,7 @@ class Maker(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, query: Query) -> Maker:
-        """From a query's meta. Raises `ValueError` where that is not one."""
+        """Read it from a query's meta. Raises `ValueError` where that is not one."""
         return msgspec.convert(query.meta, cls)
 
     @property
@@ -95,13 +95,14 @@ class Maker(msgspec.Struct, frozen=True):
 
 
 class Procedural:
-    """So many questions of each task, in turns, so that the first part is a smaller suite of the same kind.
+    """Generated questions, the same number for each task, in turns, so that any first part is a smaller suite of the
+    same kind.
 
-    tasks: generator -> how it is set.
-    size: questions per task; fewer where a generator has no more that differ.
-    seed: of all of them.
+    tasks: generator -> its settings.
+    size: questions per task; fewer where a generator has no more distinct ones.
+    seed: random seed of all tasks.
 
-    Raises `MissingExtra` without the package, `DataError` for a generator or a setting that it does not have.
+    Raises `MissingExtra` without the package, `DataError` for an unknown generator or setting.
     """
 
     def __init__(

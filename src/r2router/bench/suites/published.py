@@ -47,11 +47,11 @@ Fields = dict[str, Any]
 
 
 class Benchmark(msgspec.Struct, frozen=True):
-    """Where a benchmark is and how a row of it becomes a query.
+    """Where a benchmark is, and how a row of it becomes a query.
 
     files: task -> path below the root; `{split}` is the split.
-    columns: those that are read; `make` takes a row of them, the task and the row's number, and gives a query's fields,
-        or None for a row that is no question.
+    columns: the columns to read.
+    make: turns a row, the task and the row's number into a query's fields; None for a row that is not a question.
     """
 
     files: dict[str, str]

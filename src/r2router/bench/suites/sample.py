@@ -26,10 +26,10 @@ def distinct(queries: Iterable[Query]) -> tuple[list[Query], list[tuple[str, str
 
 
 def sample(queries: Sequence[Query], size: int, *, seed: int) -> list[Query]:
-    """So many queries at random, each task with its share, in the order of the suite.
+    """Sample queries at random, each task in proportion, in the order of the suite.
 
-    Shares are rounded by largest remainders, and no task goes without while there is room for all. Raises `DataError`
-    where there are fewer queries, or the size is not positive.
+    Shares are rounded by largest remainders, and every task gets at least one query while there is room. Raises
+    `DataError` where there are fewer queries, or the size is not positive.
     """
     if size < 1:
         raise DataError(f"a sample of {size} queries: give a number from 1 on")

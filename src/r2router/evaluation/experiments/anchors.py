@@ -74,13 +74,15 @@ def anchor_arms(pool: Pool, anchors: int) -> IntArray:
 
 
 def neighbours(pool: Pool, anchors: IntArray) -> tuple[IntArray, IntArray, FloatArray]:
-    """For each arm the anchors below and above it, as positions among the anchors, and how near it is to the upper one
-    (0 to 1).
+    """Find, for each arm, the anchors below and above it (indices of the anchors), and its position between them (0 to
+    1).
 
-    Where all budgets of a model are numbers of tokens, near is meant in tokens (Eq. 9); else budgets are as far apart
-    as they are in order.
+    Where all budgets of a model are numbers of tokens, the position is in tokens (Eq. 9); otherwise budgets are equally
+    far apart in their order.
     """
-    lower, upper, share = np.zeros(len(pool), np.intp), np.zeros(len(pool), np.intp), np.zeros(len(pool))
+    lower = np.zeros(len(pool), np.intp)
+    upper = np.zeros(len(pool), np.intp)
+    share = np.zeros(len(pool))
     for model in range(len(pool.models)):
         arms = np.flatnonzero(pool.model_of_arm == model)
         tokens = pool.budget_tokens[arms]

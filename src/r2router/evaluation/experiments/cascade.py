@@ -113,7 +113,7 @@ class _Game(Played):
     """Several parts as one: it plays nothing itself any more."""
 
     def take(self, rows: IntArray) -> _Game:
-        """Of some queries."""
+        """Take some queries."""
         arrays = {name: getattr(self, name)[rows] for name in ("quality", "cost", "tokens", "ratio", "used", "usable")}
         return replace(self, **arrays, seen=self.seen.take(rows), outcomes=self.outcomes.take(rows))
 

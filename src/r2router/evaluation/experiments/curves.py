@@ -120,7 +120,9 @@ def _comparable(data: EmbeddedTable, curves: dict[str, list[int]]) -> tuple[dict
     Of each model the arm with the most queries stays, and every arm that was observed on nearly all of those: means of
     other queries say which queries those are before they say what a budget is worth.
     """
-    seen, kept, apart = data.outcomes.seen, dict[str, list[int]](), list[int]()
+    seen = data.outcomes.seen
+    kept = dict[str, list[int]]()
+    apart = list[int]()
     for model, arms in curves.items():
         fullest = max(arms, key=lambda a: int(seen[:, a].sum()))
         shared = {a: float(seen[seen[:, fullest], a].mean()) for a in arms}

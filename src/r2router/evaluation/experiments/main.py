@@ -1,4 +1,4 @@
-"""All methods on equal terms: the paper's main comparison (its Table 5 and Figure 4), with what its critics asked
+"""Compares all methods on equal terms: the paper's main comparison (Table 5 and Figure 4), with what its critics asked
 for.
 """
 
@@ -14,7 +14,7 @@ from r2router.encode import embed
 from r2router.encode.registry import GivenVectors
 from r2router.evaluation.accuracy import accuracy, compliance, skipped
 from r2router.evaluation.contenders import EmbeddedTable, Form, Tried, attempt, comparable, needed
-from r2router.evaluation.experiment import Study, failures
+from r2router.evaluation.experiment import Study, failures, fitting_times
 from r2router.evaluation.methods import BASELINES, GROUPS, ONE_BUDGET, OURS, PUBLISHED, SAME_ARMS, everybody, published
 from r2router.evaluation.operating_points import SHARES, OperatingPoint, operating_point, points_grid, shares_grid
 from r2router.evaluation.robustness import noisy_views, robustness_grid
@@ -235,7 +235,7 @@ _MIXTURES = {"fixed": "chosen on the other folds", "fixed known": "chosen with t
 
 
 def _above(result: Comparison) -> str:
-    """Where its curve lies."""
+    """Say where its curve is."""
     gaps = {m: result.differences[m]["area"] for m in _MIXTURES if m in result.differences}
     words = [f"{signed(gap)} against the one {_MIXTURES[m]}" for m, gap in gaps.items()]
     same = all(abs(v) <= _EQUAL for gap in gaps.values() for v in (gap.value, gap.low, gap.high) if not math.isnan(v))
@@ -331,13 +331,14 @@ def _usd(cost: float) -> str:
 
 
 def by_task(study: Study, found: Mapping[str, Sequence[Method]]) -> list[tuple[str, Comparison | None]]:
-    """For each task ours beside the mixture and the oracle; None where it has too few queries, or no arm seen on nearly
-    all of them.
+    """Compare ours with the mixture and the oracle for each task; None where it has too few queries, or no arm seen on
+    nearly all of them.
     """
     names = sorted(set(study.data.table.tasks))
     if len(names) < 2:
         return []
-    tasks, few = np.array(study.data.table.tasks), {m: found[m] for m in (OURS, *_MIXTURES, "oracle") if m in found}
+    tasks = np.array(study.data.table.tasks)
+    few = {m: found[m] for m in (OURS, *_MIXTURES, "oracle") if m in found}
     lines: list[tuple[str, Comparison | None]] = []
     for task in names:
         rows = np.flatnonzero(tasks == task)
@@ -431,14 +432,7 @@ def reviewers(study: Study, tried: Sequence[Tried]) -> list[Section]:
         parts.append(
             Paragraph("No budget of this table is a number of tokens, so whether answers keep to it cannot be said.")
         )
-    spent = Grid(
-        "Work",
-        ("seconds",),
-        tuple(GridRow(t.contender.name, (t.seconds,)) for t in tried if not t.failed),
-        (".1f",),
-        ("less",),
-    )
-    return [Section("For reviewers", (*parts, spent), folded=True)]
+    return [Section("For reviewers", (*parts, fitting_times(tried)), folded=True)]
 
 
 def compared(

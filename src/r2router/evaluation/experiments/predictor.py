@@ -6,12 +6,12 @@ import math
 
 from r2router.evaluation.accuracy import accuracy
 from r2router.evaluation.contenders import Contender, Form, attempt, comparable, needed
-from r2router.evaluation.experiment import Study, failures
+from r2router.evaluation.experiment import Study, failures, fitting_times
 from r2router.evaluation.methods import OURS
 from r2router.evaluation.tables_and_plots import MEANINGS, deferral_plot, grid, signed
 from r2router.metrics.score import compare
 from r2router.predict import Learner
-from r2router.report.findings import Findings, Grid, GridRow, Section
+from r2router.report.findings import Findings, Section
 
 QUESTION = "Which learner should forecast the curves?"
 
@@ -55,13 +55,7 @@ def run(study: Study) -> Findings:
         for t in tried
         if not t.failed and t.contender.form == "arms"
     }
-    spent = Grid(
-        "Work",
-        ("seconds",),
-        tuple(GridRow(t.contender.name, (t.seconds,)) for t in tried if not t.failed),
-        (".1f",),
-        ("less",),
-    )
+
     shown = [n for n in names if n in found]
     answers = [f"Ours minus {n}: area {signed(result.differences[n]['area'])}." for n in shown if n != OURS]
     for n in shown:
@@ -79,7 +73,10 @@ def run(study: Study) -> Findings:
         ),
         Section(
             "Forecasts",
-            (grid("Forecasts on all arms", exact, ("ece", "rmse", "token_factor", "token_bias"), [OURS]), spent),
+            (
+                grid("Forecasts on all arms", exact, ("ece", "rmse", "token_factor", "token_bias"), [OURS]),
+                fitting_times(tried),
+            ),
         ),
     )
     return study.findings("predictor", "Which learner", QUESTION, answers, sections, notes=failures(tried))

@@ -98,7 +98,8 @@ def _few(study: Study, data: EmbeddedTable, fold: IntArray, size: int, seed: int
     ones.
     """
     order = np.random.default_rng(seed).permutation(len(data))
-    quality, cost = np.full(data.outcomes.quality.shape, np.nan), np.full(data.outcomes.quality.shape, np.nan)
+    quality = np.full(data.outcomes.quality.shape, np.nan)
+    cost = np.full(data.outcomes.quality.shape, np.nan)
     for number in range(int(fold.max()) + 1):
         own, rest = np.flatnonzero(fold == number), order[fold[order] != number][:size]
         role = np.concatenate([np.zeros(len(own), np.intp), np.full(len(rest), -1)])

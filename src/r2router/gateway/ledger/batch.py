@@ -252,7 +252,9 @@ class Batch:
             row.input_tokens, row.cached_tokens, row.output_tokens = usage.input, usage.cached, usage.output
             row.cache_write_tokens, row.cache_write_1h_tokens = usage.cache_write, usage.cache_write_1h
             row.reasoning_tokens = usage.reasoning
-        row.served, row.attempts, row.note = text(settled.served), settled.attempts, text(settled.note or None)
+        row.served = text(settled.served)
+        row.attempts = settled.attempts
+        row.note = text(settled.note or None)
         row.latency_us, row.ttft_us = (None if s is None else us(s) for s in (settled.latency_s, settled.ttft_s))
         charge = self._replace(before, row, work.now)
         if held is None:

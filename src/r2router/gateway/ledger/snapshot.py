@@ -94,11 +94,9 @@ class Snapshot:
         """Read what the work needs, and lock it until the transaction ends."""
         self.begin(database)
         scopes = sorted({scope for one in work if (scope := scope_of(one)) is not None})
-        rows, keys, ahead = (
-            {name for one in work if (name := id_of(one)) is not None},
-            set(scopes) - {NO_KEY},
-            set[str](),
-        )
+        rows = {name for one in work if (name := id_of(one)) is not None}
+        keys = set(scopes) - {NO_KEY}
+        ahead = set[str]()
         windows = {window_id(scope, TOTAL) for scope in scopes}
         for one in work:
             match one:

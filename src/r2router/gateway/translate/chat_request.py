@@ -20,6 +20,7 @@ from r2router.gateway.translate.common_request import (
     ToolOutput,
     TranslationLoss,
     Turn,
+    check_fields,
     dumped,
     each,
     leading_system,
@@ -48,9 +49,7 @@ _AS_USUAL: dict[str, tuple[Any, ...]] = {
 def read_chat(body: Members) -> CommonRequest:
     """What a chat completion asks for. Raises `TranslationLoss`."""
     asked = object_in(body)
-    for key, value in asked.items():
-        if value is not None and key not in _READ and key not in _NO_MATTER and value not in _AS_USUAL.get(key, ()):
-            raise TranslationLoss(f"the field {key[:60]!r}")
+    check_fields(asked, _READ, _NO_MATTER, _AS_USUAL)
     effort, stop = asked.get("reasoning_effort"), asked.get("stop")
     return CommonRequest(
         turns=[_turn(message) for message in each(asked.get("messages"), "messages")],

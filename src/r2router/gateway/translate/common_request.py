@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -124,6 +124,20 @@ def only(where: Any, known: Iterable[str], what: str) -> dict[str, Any]:
         if key not in known and value is not None:
             raise TranslationLoss(f"{what} has {key[:60]!r}")
     return where
+
+
+def check_fields(
+    asked: Mapping[str, Any], read: Collection[str], ignored: Collection[str], usual: Mapping[str, tuple[Any, ...]]
+) -> None:
+    """Check that a request has no field that would be lost. Raises `TranslationLoss`.
+
+    read: fields that are translated.
+    ignored: fields that do not change the answer.
+    usual: fields that may be dropped where they have one of these values.
+    """
+    for key, value in asked.items():
+        if value is not None and key not in read and key not in ignored and value not in usual.get(key, ()):
+            raise TranslationLoss(f"the field {key[:60]!r}")
 
 
 def each(value: Any, what: str) -> list[Any]:

@@ -21,6 +21,7 @@ from r2router.gateway.translate.common_request import (
     ToolOutput,
     TranslationLoss,
     Turn,
+    check_fields,
     dumped,
     each,
     only,
@@ -51,9 +52,7 @@ _AS_USUAL: dict[str, tuple[Any, ...]] = {"truncation": ("disabled",), "backgroun
 def read_responses(body: Members) -> CommonRequest:
     """What a request for a response asks for. Raises `TranslationLoss`."""
     asked = object_in(body)
-    for key, value in asked.items():
-        if value is not None and key not in _READ and key not in _NO_MATTER and value not in _AS_USUAL.get(key, ()):
-            raise TranslationLoss(f"the field {key[:60]!r}")
+    check_fields(asked, _READ, _NO_MATTER, _AS_USUAL)
     reasoning = only(asked.get("reasoning") or {}, ("effort", "summary", "generate_summary"), "reasoning")
     text = only(asked.get("text") or {}, ("format", "verbosity"), "text")
     effort, given, said = reasoning.get("effort"), asked.get("input"), asked.get("instructions")
