@@ -20,13 +20,11 @@ def _write_at_begin(fd: int, data: bytes) -> None:
     os.write(fd, data)
 
 
-class InFlight:
-    """A file `NAME.in-flight` of one number, nano-dollars, beside a journal whose lock the caller has; there only while
-    it is above 0.
+class InFlightFile:
+    """A file `NAME.in-flight` beside a journal: one number, the nano-dollars under way. The caller holds the journal's
+    lock.
 
-    It is written without waiting for the disk: a killed process loses nothing of it, a power cut may lose the last
-    seconds.
-    left: what an earlier run left. Raises `JournalError` where the file was not written by r2router.
+    The file exists only while the number is above 0.
     """
 
     def __init__(self, journal: Path) -> None:

@@ -24,7 +24,7 @@ from typing import IO
 import msgspec
 import numpy as np
 
-from r2router.bench.in_flight import InFlight
+from r2router.bench.in_flight import InFlightFile
 from r2router.bench.record import (
     FORMAT,
     VERSION,
@@ -71,7 +71,7 @@ class Journal:
         self._file = _open(self.path) if write else _look(self.path)
         self._mends = write
         self._retry = frozenset(retry)
-        self._in_flight = InFlight(self.path) if write else None
+        self._in_flight = InFlightFile(self.path) if write else None
         self._old = np.empty(0, dtype=np.uint64)
         self._new: set[int] = set()
         self._failed: set[int] = set()
