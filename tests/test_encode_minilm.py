@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -139,15 +140,23 @@ def test_the_id_names_the_weights() -> None:
     assert MiniLM().dim == 384
 
 
-def test_altered_and_missing_files_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _opened(name: str) -> None:
+    with bundle.bundled_file(name):
+        pytest.fail("it was given out")
+
+
+@pytest.mark.parametrize("read", [bundle.read_bundled, _opened])
+def test_altered_and_missing_files_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, read: Callable[[str], object]
+) -> None:
     monkeypatch.setattr(bundle.resources, "files", lambda package: tmp_path)
     with pytest.raises(ArtifactError, match="cannot be read") as missing:
-        bundle.read_bundled("model.onnx")
+        read("model.onnx")
     assert "reinstall r2router" in str(missing.value)
     (tmp_path / "minilm").mkdir()
     (tmp_path / "minilm" / "model.onnx").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(ArtifactError, match="altered or incomplete") as altered:
-        bundle.read_bundled("model.onnx")
+        read("model.onnx")
     assert "model.onnx" in str(altered.value)
     assert "\n" not in str(altered.value)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from r2router.encode.bundle import SHA256, read_bundled
+from r2router.encode.bundle import SHA256, bundled_file
 from r2router.encode.tokens import first_pieces
 from r2router.types import FloatArray
 
@@ -96,7 +96,8 @@ def _load() -> InferenceSession:
     options.inter_op_num_threads = 1
     # The graph is written in its fastest form; the optimiser would fuse Add and LayerNormalization into a slower node.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(read_bundled("model.onnx"), options, providers=["CPUExecutionProvider"])
+    with bundled_file("model.onnx") as path:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _processors() -> int:
