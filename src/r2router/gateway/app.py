@@ -281,7 +281,8 @@ class Gateway:
         usage, cost = told.bill.usage, told.bill.cost
         if usage is not None:
             for kind in ("input", "output", "cached", "reasoning", "cache_write"):
-                metrics.tokens.labels(arm, kind).inc(getattr(usage, kind) or 0)
+                if number := getattr(usage, kind):
+                    metrics.tokens.labels(arm, kind).inc(number)
         if cost is not None:
             metrics.cost.labels(arm).inc(cost / 1e9)
         self.log.request(

@@ -174,7 +174,7 @@ def _jpeg(head: bytes) -> tuple[int, int] | None:
 def _own_words(text: str) -> str:
     """Remove the blocks that clients add to a text."""
     text = text[:_KEPT]
-    for tag in _TAGS:
+    for tag in _TAGS if "<" in text else ():
         begin, end = f"<{tag}", f"</{tag}>"
         at = text.find(begin)
         while at >= 0:

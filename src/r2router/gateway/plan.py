@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import OrderedDict
 
 import msgspec
 import numpy as np
@@ -20,7 +21,7 @@ from r2router.gateway.setting import Setting
 from r2router.gateway.stay import Stay, Staying
 from r2router.gateway.step import Baseline, Looks, Plan, PlannedStep
 from r2router.gateway.targets import Targets
-from r2router.gateway.vectors import Vectors
+from r2router.gateway.vectors import Encoded, Vectors
 from r2router.router.arm_controls import ArmControls
 from r2router.router.steps import Question
 from r2router.text import suggest
@@ -28,6 +29,7 @@ from r2router.types import Arm, BoolArray, Budget, Decision, Enforcement, FloatA
 from r2router.upstream.controls import Controls
 
 _BYTES_PER_TOKEN = 4
+_MAX_FORECASTS = 512
 _UNKNOWN_SPREAD = 0.29
 
 
@@ -46,6 +48,7 @@ class Planner:
         self._controls = ArmControls.of(self.router.pool, self.router.controls)
         self.exclusions = Exclusions(setting, self._controls)
         self._staying = Staying(setting)
+        self._forecasts: OrderedDict[bytes, Forecast] = OrderedDict()
         self._prior = self.router.prior_quality[None, :], self.router.prior_tokens[None, :]
 
     async def plan(self, call: Call, session: Session | None = None) -> Plan:
@@ -113,9 +116,7 @@ class Planner:
         encoded = await self.vectors.of(task) if task else None
         tokens = self._input_tokens(call, encoded.tokens if encoded else 0)
         counts = np.array([float(tokens)])
-        forecast = (
-            self._prior_forecast(counts) if encoded is None else self.router.forecast_vectors(encoded.vector, counts)
-        )
+        forecast = self._prior_forecast(counts) if encoded is None else self._forecast(encoded, counts)
         needs = frozenset(call.conversation.needs | set(call.wanted.require))
         usable, excluded = self.exclusions.usable(call, needs, mask, tokens)
         stay = self._staying.decide(call.conversation, session, usable, tokens, preset.switch_usd)
@@ -266,6 +267,18 @@ class Planner:
             return task_tokens
         by_size = max(0, len(call.body.data) - said.binary) // _BYTES_PER_TOKEN
         return max(task_tokens, by_size) + said.images
+
+    def _forecast(self, encoded: Encoded, counts: FloatArray) -> Forecast:
+        """The forecast for a text; of one that comes again, as in each turn of a tool loop, only the cost is new."""
+        found = self._forecasts.get(encoded.key)
+        if found is None:
+            found = self._forecasts[encoded.key] = self.router.forecast_vectors(encoded.vector, counts)
+            if len(self._forecasts) > _MAX_FORECASTS:
+                self._forecasts.popitem(last=False)
+            return found
+        self._forecasts.move_to_end(encoded.key)
+        cost = self.router.pool.cost(self.router.input_tokens.estimate(counts), found.tokens)
+        return msgspec.structs.replace(found, cost=cost)
 
     def _prior_forecast(self, counts: FloatArray) -> Forecast:
         """Make the forecast of a request without a text, or whose text could not be encoded: the arms' averages."""

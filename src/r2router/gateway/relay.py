@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from r2router.errors import Refused
@@ -419,6 +420,7 @@ def _healthy(looks: Looks, breaker: Breaker) -> Looks:
     return replace(looks, question=question) if question.left else looks
 
 
+@lru_cache(maxsize=1024)  # arms and reasons come again and again
 def header_text(value: str) -> bytes:
     """Make a value fit for a header: one line of printable ASCII, at most 300 characters."""
     text = " ".join(value.split())

@@ -58,6 +58,8 @@ class Members:
 
     def get(self, key: str) -> Any:
         """A value as a Python object; None where the key is absent. Raises `NotJson`."""
+        if key not in self._spans and key not in self._edits:  # most of what is looked for
+            return None
         raw = self.raw(key)
         if raw is None:
             return None

@@ -21,10 +21,12 @@ class Encoded(NamedTuple):
 
     vector: (1, dim).
     tokens: how many the text has, as the embedded tokenizer counts.
+    key: a digest of the text.
     """
 
     vector: FloatArray
     tokens: int
+    key: bytes
 
 
 class Vectors:
@@ -54,7 +56,7 @@ class Vectors:
             if len(self._waiting) >= self._max_waiting:
                 self.refused += 1
                 return None
-            future = asyncio.get_running_loop().run_in_executor(self._thread, self._encode, text)
+            future = asyncio.get_running_loop().run_in_executor(self._thread, self._encode, text, key)
             self._waiting[key] = future
             future.add_done_callback(lambda done: self._keep(key, done))
         try:
@@ -67,8 +69,8 @@ class Vectors:
         """End the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _encode(self, text: str) -> Encoded:
-        return Encoded(self._encoder.encode([text]), int(count_tokens([text])[0]))
+    def _encode(self, text: str, key: bytes) -> Encoded:
+        return Encoded(self._encoder.encode([text]), int(count_tokens([text])[0]), key)
 
     def _keep(self, key: bytes, done: asyncio.Future[Encoded]) -> None:
         self._waiting.pop(key, None)

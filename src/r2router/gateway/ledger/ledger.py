@@ -109,7 +109,8 @@ class Ledger:
         check_opened(opened)
         scope, day = opened.key or NO_KEY, Period.at(opened.time, self.zone).day
         if opened.reserved is not None and self._writer.advances.take(scope, day, opened.reserved):
-            return Ticket(opened.id, opened, written=self._job(Draw(opened, self.limits), patient=True).future)  # type: ignore[arg-type]
+            job = self._job(Draw(opened, self.limits), patient=self._writer.busy)
+            return Ticket(opened.id, opened, written=job.future)  # type: ignore[arg-type]
         return await self._open(Open(opened, self.limits, ahead=True))
 
     async def settle(self, ticket: Ticket, settled: Settled) -> Charge:

@@ -34,6 +34,8 @@ log = logging.getLogger("r2router.ledger")
 
 MAX_AT_ONCE = 500
 _GATHER_S = 0.003  # for which work that no client waits for is gathered: one transaction costs less than many
+_LOOK_S = 0.001
+_BUSY = 8  # pieces of work in one transaction
 _RETRY_S = (0.1, 0.3, 1.0, 3.0)  # waits between tries while the database is down; the last one again and again
 
 
@@ -81,7 +83,7 @@ class LedgerWriter(threading.Thread):
         self._failures = 0
         self._next_try = 0.0
         self._next_lease = 0.0
-        self.batches = self.written = 0
+        self.batches = self.written = self._together = 0
         self.stopped = False
 
     # -- from other threads -------------------------------------------------------------------------------------------
@@ -99,6 +101,11 @@ class LedgerWriter(threading.Thread):
         self.join(timeout_s)
 
     @property
+    def busy(self) -> bool:
+        """Whether much comes at once, so that it is cheaper to gather it than to write each piece when it comes."""
+        return self._together >= _BUSY
+
+    @property
     def kept(self) -> int:
         """Requests that wait until the database is back."""
         return len(self._kept)
@@ -111,6 +118,7 @@ class LedgerWriter(threading.Thread):
         while not last:
             jobs, last = self._wait()
             if jobs:
+                self._together = len(jobs)
                 self._serve(jobs)
             self._give_back(every=last)
             with suppress(Failed):
@@ -128,21 +136,25 @@ class LedgerWriter(threading.Thread):
         until = min(self._next_lease, self._next_try) if self._kept else self._next_lease
         if self.advances.idle(every=True):
             until = min(until, time.monotonic() + 1.0)
+        wait, gathered = max(0.0, until - time.monotonic()), 0.0
         jobs: list[Job] = []
-        try:
-            job = self._jobs.get(timeout=max(0.0, until - time.monotonic()))
-            gathered = time.monotonic() + _GATHER_S
-            while job is not None:
-                jobs.append(job)
-                if len(jobs) >= MAX_AT_ONCE:
+        while True:
+            try:
+                job = self._jobs.get_nowait() if jobs else self._jobs.get(timeout=wait)
+            except queue.Empty:
+                if not jobs or time.monotonic() >= gathered:
                     return jobs, False
-                if not job.patient:
-                    gathered = 0.0
-                rest = gathered - time.monotonic()
-                job = self._jobs.get(timeout=rest) if rest > 0 else self._jobs.get_nowait()
-        except queue.Empty:
-            return jobs, False
-        return jobs, True
+                time.sleep(_LOOK_S)  # to wait in the queue would cost both threads more: it wakes up for each piece
+                continue
+            if job is None:
+                return jobs, True
+            if not job.patient:
+                gathered = 0.0
+            elif not jobs:
+                gathered = time.monotonic() + _GATHER_S
+            jobs.append(job)
+            if len(jobs) >= MAX_AT_ONCE:
+                return jobs, False
 
     def _serve(self, jobs: list[Job]) -> None:
         """Do jobs together; if one of them makes that fail, do each by itself."""
