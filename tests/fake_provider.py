@@ -200,7 +200,10 @@ ANSWERS: dict[str, Callable[[Asked], Answer]] = {
 
 
 class FakeProvider:
-    """script: what to answer instead of what is right; None there falls back to that. asked: all requests, in order."""
+    """script: what to answer instead of what is right; None there falls back to that. asked: all requests, in order.
+
+    connections: how many have been made.
+    """
 
     def __init__(self, script: Callable[[Asked], Answer | None] | None = None) -> None:
         self.script = script
@@ -209,6 +212,18 @@ class FakeProvider:
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self._open: set[asyncio.StreamWriter] = set()
+        self.connections = 0
+
+    def hang_up(self) -> None:
+        """Close all connections, as a server does with those that are not used for a while."""
+
+        async def close() -> None:
+            for writer in list(self._open):
+                writer.close()
+                await writer.wait_closed()
+
+        asyncio.run_coroutine_threadsafe(close(), self._loop).result(20)
 
     @property
     def url(self) -> str:
@@ -238,12 +253,15 @@ class FakeProvider:
         self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        self.connections += 1
         try:
             while await self._one(reader, writer):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
+            self._open.discard(writer)
             writer.close()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:

@@ -30,6 +30,21 @@ class Gone(Exception):
     """The client has left."""
 
 
+_IDS: list[str] = []
+"""Random ids that nobody has yet: a system call per request would be a chance for other threads to hold up the loop."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_IDS.clear)
+
+
+def _random_id() -> str:
+    while True:
+        try:
+            return _IDS.pop()
+        except IndexError:
+            drawn = os.urandom(16 * 256).hex()
+            _IDS.extend([drawn[at : at + 32] for at in range(0, len(drawn), 32)])
+
+
 class Incoming:
     """One request.
 
@@ -40,7 +55,7 @@ class Incoming:
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope, self.receive = scope, receive
-        self.id = f"req_{os.urandom(16).hex()}"
+        self.id = f"req_{_random_id()}"
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.query: bytes = scope.get("query_string", b"")
@@ -48,7 +63,8 @@ class Incoming:
 
     def header(self, name: bytes) -> str:
         """A header's value; empty where it is absent."""
-        return self._headers.get(name, b"").decode("latin-1")
+        value = self._headers.get(name)
+        return value.decode("latin-1") if value else ""
 
     @property
     def headers(self) -> dict[bytes, bytes]:
@@ -105,7 +121,8 @@ def unpacked(data: bytes, coding: str, maximum: int) -> bytes:
     try:
         if coding == "zstd":
             return _unzstd(data, maximum)
-        return b"".join(Inflate(maximum, coding).feed(data))
+        inflate = Inflate(maximum, coding)
+        found = b"".join(inflate.feed(data))
     except TooMuch:
         raise _too_large(maximum) from None
     except ValueError as error:
@@ -114,6 +131,9 @@ def unpacked(data: bytes, coding: str, maximum: int) -> bytes:
         raise Refused(
             "Content-Encoding must be zstd, gzip, deflate or identity", status=415, code="unsupported_encoding"
         ) from None
+    if data and not inflate.ended:
+        raise Refused(f"the body is no {coding[:20]}: it ends too early", status=400, code="invalid_body")
+    return found
 
 
 def _unzstd(data: bytes, maximum: int) -> bytes:
@@ -175,6 +195,8 @@ def is_loopback(host: str) -> bool:
 @lru_cache(maxsize=1024)  # of one client they are the same each time
 def _is_local(host: str, origin: str) -> bool:
     """Whether both headers name this machine; one that is empty says nothing."""
+    if "@" in host + origin:  # no browser writes a user there, and readers differ about what stands behind one
+        return False
     try:
         named = urlsplit(f"//{host}").hostname or "localhost"
         source = urlsplit(origin).hostname or "" if origin else "localhost"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import re
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -28,6 +30,8 @@ _HEAD_S = 20.0
 _MAX_HEAD = 64 * 1024
 _KEEP_ALIVE_S = 75
 _LOOK_EVERY_S = 2.0
+_COLLECT_AFTER = 5_000
+"""Objects after which garbage is looked for; a request makes some hundred, nearly all without cycles."""
 
 
 def read_setting(file: Path | None, **server: Any) -> Setting:
@@ -155,6 +159,12 @@ def _ending(server: type[Any], gateway: Gateway) -> type[Any]:
                 loop.add_signal_handler(number, self.leave, number)
             yield
 
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets=sockets)
+            gc.collect()
+            gc.freeze()  # the router and the libraries stay until the end: no collection has to look at them again
+            gc.set_threshold(_COLLECT_AFTER, 20, 20)
+
         def leave(self, number: int) -> None:
             gateway.draining = True
             self.handle_exit(number, None)
@@ -176,6 +186,19 @@ def _listen(host: str, port: int) -> socket.socket:
     return found
 
 
+_UPGRADE = re.compile(rb"(\A|\r\n)upgrade:(?![ \t]*websocket)[^\r\n]*\r\n", re.IGNORECASE)
+
+
+def without_upgrade(data: bytes) -> bytes:
+    """Take the offer of another protocol out of a request's head.
+
+    Java's client offers HTTP/2 with each first request. A server may ignore that; but the parser takes what comes
+    behind such a head for the other protocol, so that the request would have no body. A WebSocket is refused elsewhere.
+    """
+    head, end, body = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(rb"\1", head + end) + body if b"pgrade" in head.lower() else data
+
+
 def protocol() -> Any:
     """Make uvicorn's protocol with limits on the size and time of a request's head; uvicorn has none."""
     try:
@@ -187,6 +210,7 @@ def protocol() -> Any:
     class Bounded(HttpToolsProtocol):  # type: ignore[misc,unused-ignore]
         head_bytes = 0
         head_timer: asyncio.TimerHandle | None = None
+        in_head = True
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -199,7 +223,7 @@ def protocol() -> Any:
         def data_received(self, data: bytes) -> None:
             if self.head_timer is not None:
                 self.head_bytes += len(data)
-            super().data_received(data)
+            super().data_received(without_upgrade(data) if self.in_head else data)
             if self.head_timer is not None and self.head_bytes > _MAX_HEAD:
                 self._close_late()
 
@@ -209,7 +233,12 @@ def protocol() -> Any:
 
         def on_headers_complete(self) -> None:
             self._head_came()
+            self.in_head = False
             super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            self.in_head = True
+            super().on_message_complete()
 
         def _wait_for_head(self) -> None:
             self._head_came()

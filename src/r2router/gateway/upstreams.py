@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Protocol
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
 
 from r2router._version import __version__
 from r2router.errors import MissingExtra
@@ -14,6 +16,12 @@ if TYPE_CHECKING:
     import aiohttp
 
 CONNECT_S = 10.0
+_IDLE_S = 4.0
+"""Seconds after which an unused connection is closed: before a server closes it, of which 5 s is the usual first
+setting (uvicorn, Node). A request on a connection that is closed meanwhile has no answer, and nobody knows whether it
+was read, so that it cannot be sent again.
+"""
+_ENDED = getattr(select, "POLLRDHUP", 0) | getattr(select, "POLLHUP", 0)
 
 
 class Unreached(Exception):
@@ -74,14 +82,15 @@ class Network:
             raise MissingExtra("the gateway needs the [serve] extra: pip install 'r2router[serve]'") from None
         self._http, self._silence_s = aiohttp, silence_s
         self._session: aiohttp.ClientSession | None = None
+        self._timeout = lru_cache(maxsize=64)(
+            lambda connect, read: aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
+        )
 
     async def post(
         self, url: str, body: bytes, headers: Mapping[str, str], provider: Served, wait_s: float
     ) -> Exchange:
         http = self._http
-        timeout = http.ClientTimeout(
-            total=None, sock_connect=min(CONNECT_S, wait_s), sock_read=min(self._silence_s, provider.timeout_s)
-        )
+        timeout = self._timeout(min(CONNECT_S, wait_s), min(self._silence_s, provider.timeout_s))
         try:
             async with asyncio.timeout(wait_s):
                 response = await self._open().post(
@@ -105,7 +114,7 @@ class Network:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             http = self._http
-            connector = http.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=15)
+            connector = _checked(http.TCPConnector)(limit=0, ttl_dns_cache=300, keepalive_timeout=_IDLE_S)
             self._session = http.ClientSession(
                 connector=connector,
                 cookie_jar=http.DummyCookieJar(),
@@ -114,6 +123,37 @@ class Network:
                 skip_auto_headers=("User-Agent",),
             )
         return self._session
+
+
+def _checked(connector: type[Any]) -> type[Any]:
+    """A connector that looks at a connection before a request is sent on it.
+
+    aiohttp learns from the event loop that a server has closed a connection; under load the request may come first.
+    """
+
+    class Checked(connector):  # type: ignore[misc,valid-type,unused-ignore]
+        async def connect(self, *asked: Any, **more: Any) -> Any:
+            for _ in range(_MAX_ENDED):
+                found = await super().connect(*asked, **more)
+                if not _ended(found.transport):
+                    break
+                found.close()
+            return found
+
+    return Checked
+
+
+_MAX_ENDED = 256
+
+
+def _ended(transport: asyncio.Transport | None) -> bool:
+    """Whether the other side has closed a connection, as the operating system knows it; false where it cannot say."""
+    wire = None if transport is None else transport.get_extra_info("socket")
+    if wire is None or not _ENDED:
+        return False
+    poll = select.poll()
+    poll.register(wire, _ENDED)
+    return bool(poll.poll(0))
 
 
 class _Response:
@@ -185,9 +225,11 @@ _RETURNED_PREFIXES = (
 
 def reply_headers(upstream: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     """Select the provider's headers that clients use: never cookies, redirects, or those of the connection."""
-    found = []
-    for name, value in upstream.items():
-        low = name.lower()
-        if low in _RETURNED or low.startswith(_RETURNED_PREFIXES):
-            found.append((low.encode("latin-1"), value.encode("latin-1", "replace")))
-    return found
+    return [(low, value.encode("latin-1", "replace")) for name, value in upstream.items() if (low := _returned(name))]
+
+
+@lru_cache(maxsize=512)  # a provider sends the same ones each time
+def _returned(name: str) -> bytes:
+    """The name under which a provider's header goes to the client; empty where it does not."""
+    low = name.lower()
+    return low.encode("latin-1") if low in _RETURNED or low.startswith(_RETURNED_PREFIXES) else b""

@@ -204,6 +204,9 @@ class TooMuch(Exception):
     """An endpoint sent more than what was asked for can be."""
 
 
+_GZIP = b"\x1f\x8b"
+
+
 class Inflate:
     """Hands on what an endpoint sends in parts of at most 64 KiB, unpacked, and no more than `maximum` bytes of it in
     all.
@@ -228,11 +231,25 @@ class Inflate:
             yield self._count(data)
             return
         try:
-            while part := self._unpack.decompress(data, self._PART):
-                yield self._count(part)
+            while True:
+                if self._unpack.eof:
+                    data = self._unpack.unused_data + data
+                    if not data.startswith(_GZIP):  # the end; what servers put behind it counts for nothing
+                        return
+                    self._unpack = zlib.decompressobj(47)  # another one, as gzip allows
+                part = self._unpack.decompress(data, self._PART)
                 data = self._unpack.unconsumed_tail
+                if part:
+                    yield self._count(part)
+                elif not self._unpack.eof:
+                    return
         except zlib.error:
             raise ValueError("damaged in its compressed form") from None
+
+    @property
+    def ended(self) -> bool:
+        """Whether what was packed has come to its end; always true of what was not."""
+        return self._unpack is None or self._unpack.eof
 
     def _count(self, part: bytes) -> bytes:
         self.left -= len(part)
