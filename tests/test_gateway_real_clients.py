@@ -1,4 +1,6 @@
-"""More real clients through the gateway: the npm packages of OpenAI and Anthropic, simonw's `llm`, LangChain, curl."""
+"""More real clients through the gateway: the npm packages of OpenAI and Anthropic, simonw's `llm`, LangChain, Continue,
+aider, Codex, curl.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +23,21 @@ from gateway_rig import KEY, Rig, rig
 TEXT = "Faust was written by Goethe."
 QUESTION = "Who wrote Faust?"
 ROOT = Path(__file__).parent.parent
+
+
+_SILENT = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1,localhost"}
+"""Keeps a client from asking anything but the gateway."""
+
+
+def _npm(command: str, package: str) -> str:
+    """The command of an npm package; skips the test where it is not here."""
+    own = os.environ.get("R2ROUTER_NPM")
+    folders = [Path(own)] if own else [ROOT / "build" / "npm", ROOT / "build" / "codex"]
+    places = [folder / "node_modules" / ".bin" / command for folder in folders]
+    found = shutil.which(command) or next((str(place) for place in places if place.is_file()), None)
+    if found is None:
+        pytest.skip(f"{command} is not here: npm install {package}, and name its folder in R2ROUTER_NPM")
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +105,43 @@ def test_langchain(gate: Rig, endpoint: str) -> None:
     assert [s.usage and s.usage.output for s in settled] == [7, 7] and all(s.state == "done" for s in settled)
 
 
+@pytest.mark.slow
+def test_continue(gate: Rig, tmp_path: Path) -> None:
+    """Continue's command line (npm @continuedev/cli) without an account."""
+    found = _npm("cn", "@continuedev/cli")
+    model = {"name": "gate", "provider": "openai", "model": "auto", "apiBase": f"{gate.url}/v1", "apiKey": "none"}
+    config = {"name": "own", "version": "0.0.1", "schema": "v1", "models": [model | {"roles": ["chat"]}]}
+    (tmp_path / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "CONTINUE_GLOBAL_DIR": str(tmp_path / "c")}
+    command = [found, "-p", "--config", str(tmp_path / "config.yaml"), QUESTION]
+    run = subprocess.run(
+        command, env=environment | _SILENT, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=180, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0 and TEXT in run.stdout, run.stderr + run.stdout
+    settled = gate.settled()
+    assert settled and all(s.usage and s.usage.output == 7 and not s.estimated for s in settled)
+
+
+@pytest.mark.slow
+def test_aider(gate: Rig, tmp_path: Path) -> None:
+    """aider (PyPI aider-chat), from an environment of its own."""
+    found = os.environ.get("R2ROUTER_AIDER") or shutil.which("aider")
+    if found is None:
+        pytest.skip("aider is not here: install aider-chat, and name its command in R2ROUTER_AIDER")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "OPENAI_API_KEY": "none"}
+    environment |= {"OPENAI_API_BASE": f"{gate.url}/v1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    how = ["--no-git", "--yes-always", "--analytics-disable", "--no-check-update", "--no-show-release-notes"]
+    how += ["--no-show-model-warnings", "--no-browser", "--no-pretty", "--map-tokens", "0", "--no-gitignore"]
+    run = subprocess.run(
+        [found, "--model", "openai/auto", *how, "--message", QUESTION], env=environment | _SILENT, cwd=tmp_path,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0 and TEXT in run.stdout, run.stderr + run.stdout
+    settled = gate.settled()
+    assert settled and all(s.usage and s.usage.output == 7 and not s.estimated for s in settled)
+
+
 def test_curl(gate: Rig) -> None:
     curl = shutil.which("curl")
     if curl is None:
@@ -116,9 +170,7 @@ def test_curl(gate: Rig) -> None:
 @pytest.mark.slow
 def test_codex_writes_a_file_in_a_loop_of_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Codex CLI (npm i @openai/codex) with a configuration folder of its own, against a script of ours."""
-    found = shutil.which("codex") or str(Path(os.environ.get("R2ROUTER_NPM", "")) / "node_modules" / ".bin" / "codex")
-    if not Path(found).is_file():
-        pytest.skip("the Codex CLI is not here: npm install @openai/codex, and name its folder in R2ROUTER_NPM")
+    found = _npm("codex", "@openai/codex")
     command = {"cmd": "printf 'from the gateway' > hello.txt"}
     item = {
         "type": "function_call",
