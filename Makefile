@@ -29,7 +29,7 @@ DEV := $(VENV)/.installed-dev
 WHEEL := build/wheel/.built
 TESTED := $(TEST_VENV)/.installed-wheel
 SOURCES := $(shell find src -name __pycache__ -prune -o -print)
-BENCHMARKS := $(filter-out %/measure.py %/summary.py,$(wildcard benchmarks/*.py))
+BENCHMARKS := $(filter-out %/measure.py %/summary.py %/gateway_servers.py,$(wildcard benchmarks/*.py))
 CODE := src tests $(wildcard scripts benchmarks examples docs/conf.py)
 
 # only what is installed is imported, whatever the caller's environment says
