@@ -37,7 +37,9 @@ def request_cost(usd: float, short: bool = False) -> str:
 
 
 def cost_column(costs: Iterable[float]) -> tuple[str, list[str]]:
-    """(head, cells) of a column of costs of a request, all in one unit: that in which most of them can be read."""
+    """Return (head, cells) of a column of costs of a request, all in one unit: that in which most of them can
+    be read.
+    """
     costs = list(costs)
     paid = sorted(abs(c) for c in costs if math.isfinite(c) and c) or [1.0]
     requests = 1 if paid[0] >= _READABLE else 1_000 if paid[len(paid) // 2] >= _READABLE / 1_000 else 1_000_000

@@ -43,7 +43,7 @@ def check_models(models: Collection[str], folder: str | Path) -> None:
 
 
 def _names(path: Path) -> tuple[frozenset[str], dict[str, str]]:
-    """(the names, other names -> names), read as literals."""
+    """Return (the names, other names -> names), read as literals."""
     try:
         tree = ast.parse(path.read_bytes())
     except OSError as error:

@@ -40,7 +40,7 @@ class Cells(NamedTuple):
 
 
 def column_means(y: FloatArray) -> FloatArray:
-    """(arms,) mean of the observed cells of (n, arms); NaN without any."""
+    """Return (arms,) mean of the observed cells of (n, arms); NaN without any."""
     seen = ~np.isnan(y)
     return np.asarray(
         np.divide(np.nansum(y, axis=0), seen.sum(axis=0), out=np.full(y.shape[1], np.nan), where=seen.any(axis=0))
@@ -48,8 +48,8 @@ def column_means(y: FloatArray) -> FloatArray:
 
 
 def standard_error(residual: FloatArray, parameters: int) -> FloatArray:
-    """(arms,) standard error of forecasts that spend so many parameters per arm, from (n, arms) training residuals; NaN
-    without any.
+    """Return (arms,) standard error of forecasts that spend so many parameters per arm, from (n, arms) training
+    residuals; NaN without any.
 
     One answer more than was seen, of variance 1/12, keeps a few lucky ones from claiming certainty.
     """
@@ -59,7 +59,7 @@ def standard_error(residual: FloatArray, parameters: int) -> FloatArray:
 
 
 def with_ones(x: FloatArray) -> FloatArray:
-    """(n, d + 1) float32: x and a column of ones, whose weights are the intercepts."""
+    """Return (n, d + 1) float32: x and a column of ones, whose weights are the intercepts."""
     return np.concatenate([np.asarray(x, dtype=np.float32), np.ones((len(x), 1), np.float32)], axis=1)
 
 
@@ -69,8 +69,8 @@ def sigmoid(z: FloatArray) -> FloatArray:
 
 
 def cross_entropy(z: FloatArray, target: FloatArray) -> tuple[float, int, FloatArray]:
-    """(sum, cells, slope of their mean by z) of the binary cross-entropy of logits z and targets in [0, 1]; NaN targets
-    do not count.
+    """Return (sum, cells, slope of their mean by z) of the binary cross-entropy of logits z and targets in [0, 1]; NaN
+    targets do not count.
     """
     seen = ~np.isnan(target)
     y, cells = np.where(seen, target, 0.0).astype(z.dtype), int(seen.sum())
@@ -79,6 +79,6 @@ def cross_entropy(z: FloatArray, target: FloatArray) -> tuple[float, int, FloatA
 
 
 def levels(quality: FloatArray) -> FloatArray:
-    """(arms,) logits of the arms' mean quality, where training starts; 0 for an arm that was never observed."""
+    """Return (arms,) logits of the arms' mean quality, where training starts; 0 for an arm that was never observed."""
     mean = np.clip(column_means(quality), 1e-3, 1 - 1e-3)
     return np.nan_to_num(np.log(mean / (1 - mean)))

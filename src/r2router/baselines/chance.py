@@ -64,7 +64,9 @@ class RandomPredictor:
         )
 
     def _draws(self, x: FloatArray) -> FloatArray:
-        """(n, arms) uniform on [0, 1), from each embedding's bytes and the seed, the same whatever the arms' order."""
+        """Return (n, arms) uniform on [0, 1), from each embedding's bytes and the seed, the same whatever the arms'
+        order.
+        """
         rows = np.ascontiguousarray(x, dtype=np.float32) + np.float32(0)  # -0 and 0 are the same query
         salt = str(int(self._arrays["seed"][0])).encode()
         by_name = np.argsort(np.array(self.arms), kind="stable")

@@ -124,7 +124,7 @@ class ClusterPredictor:
         return Forecast.of(self.arms, quality, weight @ a["tokens"], np.sqrt(np.square(weight) @ a["error"]))
 
     def assign(self, x: FloatArray) -> FloatArray:
-        """(n, k) float64 weight of each cluster for each query; rows sum to 1."""
+        """Return (n, k) float64 weight of each cluster for each query; rows sum to 1."""
         sharpness, top = float(self._arrays["settings"][0]), int(self._arrays["settings"][1])
         power = sharpness * (unit_rows(x) @ self._arrays["centres"].T).astype(np.float64)
         if top < power.shape[1]:
@@ -142,8 +142,8 @@ class ClusterPredictor:
 
 
 def cluster_means(member: IntArray, cells: FloatArray, k: int, otherwise: FloatArray) -> FloatArray:
-    """(k, arms) mean of the observed cells of (n, arms) in each of k clusters; `otherwise` (arms,) where a cluster saw
-    none of an arm.
+    """Return (k, arms) mean of the observed cells of (n, arms) in each of k clusters; `otherwise` (arms,) where a
+    cluster saw none of an arm.
     """
     seen = ~np.isnan(cells)
     count, total = (_sums(member, values, k) for values in (seen.astype(np.float64), np.where(seen, cells, 0.0)))
@@ -151,7 +151,7 @@ def cluster_means(member: IntArray, cells: FloatArray, k: int, otherwise: FloatA
 
 
 def mean_errors(member: IntArray, cells: FloatArray, means: FloatArray) -> FloatArray:
-    """(k, arms) variance of those means of quality: the arm's variance within clusters, over the answers and one
+    """Return (k, arms) variance of those means of quality: the arm's variance within clusters, over the answers and one
     more.
     """
     seen = ~np.isnan(cells)

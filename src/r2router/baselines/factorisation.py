@@ -68,14 +68,14 @@ class MatrixFactorisation(Descent, frozen=True, tag="mf", tag_field="learner", f
 
 
 def score_weights(p: Parameters) -> FloatArray:
-    """(d + 1, arms) the weights of the scores on the embedding, intercepts last."""
+    """Return (d + 1, arms) the weights of the scores on the embedding, intercepts last."""
     unit = p["arm"] / np.linalg.norm(p["arm"], axis=1, keepdims=True)
     return np.asarray(p["projection"] @ (p["output"] * unit).T)
 
 
 def pairwise(p: Parameters, inputs: FloatArray, quality: FloatArray, order: IntArray) -> tuple[float, int, Parameters]:
-    """(sum of the cross-entropy of who wins, pairs, gradient of its mean), the arms paired in this order; an odd one is
-    left out.
+    """Return (sum of the cross-entropy of who wins, pairs, gradient of its mean), the arms paired in this order; an odd
+    one is left out.
     """
     norm = np.linalg.norm(p["arm"], axis=1, keepdims=True)
     unit = p["arm"] / norm
@@ -101,8 +101,8 @@ def pairwise(p: Parameters, inputs: FloatArray, quality: FloatArray, order: IntA
 
 
 def _calibrated(weight: FloatArray, inputs: FloatArray, quality: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(weights of quality, (n, arms) residuals): the least-squares line through all observed cells, from score to
-    quality.
+    """Return (weights of quality, (n, arms) residuals): the least-squares line through all observed cells, from score
+    to quality.
     """
     score, seen = inputs @ weight, ~np.isnan(quality)
     if not seen.any():

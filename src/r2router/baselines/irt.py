@@ -41,7 +41,7 @@ class _IRTPredictor:
     @staticmethod
     @abstractmethod
     def logits(p: Parameters, inputs: FloatArray) -> FloatArray:
-        """(n, arms) logits of (n, d + 1) embeddings with a column of ones."""
+        """Return (n, arms) logits of (n, d + 1) embeddings with a column of ones."""
 
     def predict(self, x: FloatArray) -> Forecast:
         spread, tokens = (rows_of(self._arrays[name], len(x)) for name in ("spread", "tokens"))
@@ -125,7 +125,7 @@ class MIRTPredictor(_IRTPredictor):
 
     @staticmethod
     def gradient(p: Parameters, inputs: FloatArray, quality: FloatArray) -> tuple[float, int, Parameters]:
-        """(sum of the cross-entropy, cells, gradient of its mean)."""
+        """Return (sum of the cross-entropy, cells, gradient of its mean)."""
         a = inputs @ p["discrimination"]
         z = a @ p["ability"].T - (inputs @ p["difficulty"])[:, None]
         loss, cells, slope = cross_entropy(z, quality)
@@ -212,7 +212,7 @@ class NIRTPredictor(_IRTPredictor):
     def gradient(
         p: Parameters, inputs: FloatArray, relevance: FloatArray, quality: FloatArray
     ) -> tuple[float, int, Parameters]:
-        """(sum of the cross-entropy, cells, gradient of its mean); relevance is (n, dim)."""
+        """Return (sum of the cross-entropy, cells, gradient of its mean); relevance is (n, dim)."""
         a = inputs @ p["discrimination"]
         b = sigmoid(inputs @ p["difficulty"])
         theta = sigmoid(p["ability"])
@@ -240,8 +240,8 @@ def _logit(share: FloatArray) -> FloatArray:
 
 
 def _principal(x: FloatArray, dim: int) -> FloatArray:
-    """(d + 1, dim) the map from x with a column of ones to its leading principal coordinates, of standard deviation 1;
-    0 if too few.
+    """Return (d + 1, dim) the map from x with a column of ones to its leading principal coordinates, of standard
+    deviation 1; 0 if too few.
     """
     mean = x.mean(axis=0, dtype=np.float64)
     centred = x - mean
@@ -255,6 +255,6 @@ def _principal(x: FloatArray, dim: int) -> FloatArray:
 
 
 def _relevance(coordinates: FloatArray) -> FloatArray:
-    """(n, dim) softmax of the coordinates, times dim, so that its mean is 1."""
+    """Return (n, dim) softmax of the coordinates, times dim, so that its mean is 1."""
     power = np.exp(coordinates - coordinates.max(axis=1, keepdims=True, initial=-np.inf))
     return np.asarray(power * np.float32(coordinates.shape[1]) / power.sum(axis=1, keepdims=True))

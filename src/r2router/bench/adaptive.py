@@ -85,8 +85,8 @@ class RoundState:
 
 
 def asking_order(tasks: Sequence[str], seed: int) -> IntArray:
-    """(n,) a random order of the queries in which every task is spread evenly, so that any beginning is a stratified
-    sample.
+    """Return (n,) a random order of the queries in which every task is spread evenly, so that any beginning is a
+    stratified sample.
     """
     rng = np.random.default_rng(seed)
     labels = np.unique(np.asarray(tasks), return_inverse=True)[1].ravel()
@@ -98,7 +98,7 @@ def asking_order(tasks: Sequence[str], seed: int) -> IntArray:
 
 
 def next_round(known: RoundState, spent: float, limit: float, settings: Settings) -> IntArray:
-    """(k, 2) the (query, unit) pairs to ask next, query by query; empty when nothing more fits.
+    """Return (k, 2) the (query, unit) pairs to ask next, query by query; empty when nothing more fits.
 
     spent, limit: US dollars, so far and in all. By expected costs they stay within `limit`, but for the first round,
     whose costs are not known: whoever asks stops at the limit.
@@ -114,7 +114,7 @@ def next_round(known: RoundState, spent: float, limit: float, settings: Settings
 
 
 def allocate(worth: FloatArray, usd: FloatArray, minimum: IntArray, maximum: IntArray, spend: float) -> IntArray:
-    """(units,) numbers n from `minimum` to `maximum` that minimise sum(worth / n).
+    """Return (units,) numbers n from `minimum` to `maximum` that minimise sum(worth / n).
 
     spend: US dollars that those beyond `minimum` may cost at most.
     """
@@ -129,7 +129,7 @@ def allocate(worth: FloatArray, usd: FloatArray, minimum: IntArray, maximum: Int
 
 
 def contention(quality: FloatArray, cost: FloatArray, spread: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """(arms,) the share of the deferral curve, over log cost, on which each arm is chosen; they sum to 1.
+    """Return (arms,) the share of the deferral curve, over log cost, on which each arm is chosen; they sum to 1.
 
     quality, cost: (n, arms) forecasts, NaN for an arm that is not known.
     spread: (arms,) their standard error: the curve is drawn again and again with all of an arm's forecasts shifted by
@@ -154,7 +154,7 @@ def contention(quality: FloatArray, cost: FloatArray, spread: FloatArray, rng: n
 
 
 def _worth(known: RoundState, settings: Settings) -> FloatArray:
-    """(units,) what the variance of a unit's outcomes counts."""
+    """Return (units,) what the variance of a unit's outcomes counts."""
     table = known.table
     arms = len(known.unit)
     units = known.askable.shape[1]

@@ -249,8 +249,8 @@ class _Collection:
     async def _call(
         self, work: Work, request: Request, cap: int, more_input: int = 0
     ) -> tuple[Reply | Failure | None, Hold]:
-        """(what came of it, money set aside for it until it is kept); None where it was not made, or its failure is not
-        the cell's.
+        """Return (what came of it, money set aside for it until it is kept); None where it was not made, or its failure
+        is not the cell's.
         """
         first = self._first[work.model.id]
         await first.enter()

@@ -24,7 +24,11 @@ class InFlightFile:
     """A file `NAME.in-flight` beside a journal: one number, the nano-dollars under way. The caller holds the journal's
     lock.
 
-    The file exists only while the number is above 0.
+    left: what an earlier run left.
+
+    The file exists only while the number is above 0. It is written without waiting for the disk: a killed process loses
+    nothing of it, a power cut may lose the last seconds. Raises `JournalError` where the file was not written by
+    r2router.
     """
 
     def __init__(self, journal: Path) -> None:

@@ -136,8 +136,8 @@ class CollectionPlan:
 
 
 def refused(pool: Pool, given: Mapping[str, Provider]) -> tuple[list[str], list[str]]:
-    """(mistakes, what is missing): why the models of a pool could not be asked under the usual controls, each in a
-    line.
+    """Return (mistakes, what is missing): why the models of a pool could not be asked under the usual controls, each in
+    a line.
 
     A provider that nobody knows is missing and no mistake, as a model can be routed to without one.
     """

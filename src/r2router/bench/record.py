@@ -130,7 +130,7 @@ def read_records(path: str | Path) -> Iterator[Record]:
 
 
 def whole_lines(path: Path, file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """(offset, line) of every whole record. A tail that is torn is left out; what is damaged before that is an
+    """Return (offset, line) of every whole record. A tail that is torn is left out; what is damaged before that is an
     error.
     """
     file.seek(0)

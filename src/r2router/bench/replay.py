@@ -76,7 +76,7 @@ def hide(table: Table, seen: BoolArray) -> Table:
 
 
 def _cells(table: Table, cost: FloatArray, strategy: Simple, seed: int) -> IntArray:
-    """(cells, 2) all (query, arm) that there are, in the order of a simple strategy."""
+    """Return (cells, 2) all (query, arm) that there are, in the order of a simple strategy."""
     rng = np.random.default_rng(seed)
     cells = np.argwhere(~np.isnan(cost))
     if strategy == "cells":
@@ -87,7 +87,7 @@ def _cells(table: Table, cost: FloatArray, strategy: Simple, seed: int) -> IntAr
 
 
 def _coarse(table: Table) -> BoolArray:
-    """(arms,) the first, the middle and the last budget of each model."""
+    """Return (arms,) the first, the middle and the last budget of each model."""
     keep = np.zeros(len(table.arms), dtype=np.bool_)
     for model in range(len(table.pool.models)):
         arms = np.flatnonzero(table.pool.model_of_arm == model)
@@ -125,7 +125,7 @@ def _adaptive(
 
 
 def _mean_cost(cost: FloatArray) -> FloatArray:
-    """(arms,) the mean of what was paid; for an arm not asked yet, that of the most expensive."""
+    """Return (arms,) the mean of what was paid; for an arm not asked yet, that of the most expensive."""
     known = ~np.isnan(cost)
     mean = np.where(known, cost, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     return np.where(known.any(axis=0), mean, mean.max(initial=0.0))

@@ -114,7 +114,7 @@ def _marked(text: str) -> Split:
 
 
 def _kind(m: re.Match[str]) -> tuple[bool, str]:
-    """(whether it closes, its name) of a mark."""
+    """Return (whether it closes, its name) of a mark."""
     name = m["name"] or m["bracketed"] or m["kimi"] or m["sided"] or ("inner" if m["fix"] else "gemma")
     closes = m["angle"] or m["late"] or m["square"] or m["triangle"] or m["ended"]
     return bool(closes) or (m["side"] or "").lower() == "end" or (m["fix"] or "").lower() == "suffix", name.lower()

@@ -56,8 +56,8 @@ class Mine:
         )
 
     def chosen(self, router: Router, *, starter: bool) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
-        """(models, providers) that `Router.only` takes; None for both where all count. Where keys choose them, it says
-        so.
+        """Return (models, providers) that `Router.only` takes; None for both where all count. Where keys choose them,
+        it says so.
         """
         if self.models is not None or self.providers is not None:
             return self.models, None if self.providers == (ALL,) else self.providers

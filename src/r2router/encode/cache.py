@@ -65,7 +65,7 @@ class CachedEncoder:
         return self.encoder.dim
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
-        """(n, dim) float32 rows of norm 1, bit for bit what the encoder gave when it first saw the text."""
+        """Return (n, dim) float32 rows of norm 1, bit for bit what the encoder gave when it first saw the text."""
         parts = [self._encode_chunk(texts[start : start + CHUNK]) for start in range(0, len(texts), CHUNK)]
         return np.concatenate(parts) if parts else self.encoder.encode([])
 

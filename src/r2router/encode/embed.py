@@ -18,7 +18,7 @@ BATCH = 256
 
 
 def embed(encoder: Encoder, texts: Sequence[str], progress: Progress | None = None) -> FloatArray:
-    """(n, d) float32 rows of norm 1 for n texts. Raises `EncoderError`."""
+    """Return (n, d) float32 rows of norm 1 for n texts. Raises `EncoderError`."""
     parts = []
     for at in range(0, len(texts), BATCH):
         parts.append(encoder.encode(texts[at : at + BATCH]))
@@ -28,7 +28,7 @@ def embed(encoder: Encoder, texts: Sequence[str], progress: Progress | None = No
 
 
 def embed_texts(spec: str, texts: Sequence[str], executor: Executor) -> FloatArray:
-    """(n, d) float32 embeddings by the encoder of a spec, the same wherever it is done."""
+    """Return (n, d) float32 embeddings by the encoder of a spec, the same wherever it is done."""
     parts = (part_of(spec, part) for part in batched(texts, BATCH))
     found = [read_part(done)[1] for done in executor.map(embed_part, parts)]
     return np.concatenate(found) if found else np.empty((0, load_encoder(spec).dim), dtype=np.float32)
@@ -57,7 +57,7 @@ def embedded(encoder: Encoder, texts: Sequence[str]) -> bytes:
 
 
 def read_part(done: bytes) -> tuple[IntArray, FloatArray]:
-    """((n,) token counts, (n, d) vectors) of a part that was embedded."""
+    """Return ((n,) token counts, (n, d) vectors) of a part that was embedded."""
     n = int(np.frombuffer(done, dtype=np.int64, count=1)[0])
     counts = np.frombuffer(done, dtype=np.int64, count=n, offset=8)
     vectors = np.frombuffer(done, dtype=np.float32, offset=8 * (1 + n)) if n else np.empty(0, dtype=np.float32)
@@ -65,7 +65,7 @@ def read_part(done: bytes) -> tuple[IntArray, FloatArray]:
 
 
 def alone(encoder: Encoder) -> tuple[Encoder, int | None]:
-    """(the encoder on one thread, how many threads may call that at the same time); None where only one may."""
+    """Return (the encoder on one thread, how many threads may call that at the same time); None where only one may."""
     from r2router.encode.embedded import MiniLM
 
     return (MiniLM(threads=1), encoder.threads) if isinstance(encoder, MiniLM) else (encoder, None)
@@ -78,7 +78,7 @@ def _encoder(spec: str) -> Encoder:
 
 @lru_cache(maxsize=256)
 def vector_of(spec: str, text: str) -> FloatArray:
-    """(1, d) embedding of one text, read-only. The last 256 are kept, so that the steps of a cascade embed their
+    """Return (1, d) embedding of one text, read-only. The last 256 are kept, so that the steps of a cascade embed their
     question once.
 
     Nothing else depends on what is kept: a text has one vector per encoder.

@@ -49,7 +49,8 @@ class MiniLM:
         return f"MiniLM(threads={self.threads})"
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
-        """(n, 384) float32 rows of norm 1, from the first 256 tokens of each text; any string works, also an empty one.
+        """Return (n, 384) float32 rows of norm 1, from the first 256 tokens of each text; any string works, also an
+        empty one.
 
         Raises `ArtifactError` where the bundled model is missing or altered.
         """
@@ -80,7 +81,7 @@ class MiniLM:
 
 
 def _encode_one(session: InferenceSession, text: str) -> FloatArray:
-    """(384,) for one text."""
+    """Return (384,) for one text."""
     ids = np.array([[CLS, *first_pieces(text, MAX_TOKENS - 2), SEP]], dtype=np.int64)
     (vector,) = session.run(None, {"ids": ids})
     row: FloatArray = vector[0]

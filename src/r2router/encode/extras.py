@@ -39,7 +39,7 @@ class SentenceTransformers:
         return f"SentenceTransformers({self.id.removeprefix('st:')!r})"
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
-        """(n, dim) float32 rows of norm 1; the model's own length limit applies. Raises `EncoderError`."""
+        """Return (n, dim) float32 rows of norm 1; the model's own length limit applies. Raises `EncoderError`."""
         if len(texts) == 0:
             return np.empty((0, self.dim), dtype=np.float32)
         sent = [well_formed(bounded(text)) or " " for text in texts]
@@ -80,7 +80,7 @@ class WordLlama:
         return "WordLlama()"
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
-        """(n, 256) float32 rows of norm 1."""
+        """Return (n, 256) float32 rows of norm 1."""
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         for row, text in enumerate(
             texts

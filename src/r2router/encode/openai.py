@@ -84,8 +84,8 @@ class OpenAIEmbeddings:
         return self._dim
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
-        """(n, dim) float32 rows of norm 1. Raises `EncoderError`: one line with the endpoint, what it said, and how to
-        fix it.
+        """Return (n, dim) float32 rows of norm 1. Raises `EncoderError`: one line with the endpoint, what it said, and
+        how to fix it.
         """
         parts = [self._ask(chunk) for chunk in self._chunks(texts)]
         return np.concatenate(parts) if parts else np.empty((0, self._dim), dtype=np.float32)

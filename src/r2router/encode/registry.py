@@ -28,7 +28,7 @@ class Encoder(Protocol):
     def dim(self) -> int: ...
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
-        """(n, dim) float32 for n texts, finite rows of norm 1. Raises `EncoderError`."""
+        """Return (n, dim) float32 for n texts, finite rows of norm 1. Raises `EncoderError`."""
         ...
 
 

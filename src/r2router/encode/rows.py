@@ -12,13 +12,13 @@ from r2router.types import FloatArray
 
 
 def unit_rows(x: FloatArray) -> FloatArray:
-    """(n, d) rows scaled to norm 1; a row of zeros stays. The type of float stays too."""
+    """Return (n, d) rows scaled to norm 1; a row of zeros stays. The type of float stays too."""
     norm = np.sqrt(np.vecdot(x, x))
     return np.asarray(x / np.maximum(norm, 1e-12)[:, None])
 
 
 def checked_unit_rows(values: ArrayLike, count: int, source: str) -> FloatArray:
-    """(count, d) float32 rows of norm 1. source: who made them, for the message.
+    """Return (count, d) float32 rows of norm 1. source: who made them, for the message.
 
     Raises `EncoderError` for another shape, values that are not finite, and rows of zeros (they point nowhere).
     """

@@ -30,7 +30,7 @@ _loading = threading.Lock()
 
 
 def count_tokens(texts: Sequence[str]) -> IntArray:
-    """(n,) int64: about how many tokens each text is to an LLM, whatever the encoder. Nothing is truncated.
+    """Return (n,) int64: about how many tokens each text is to an LLM, whatever the encoder. Nothing is truncated.
 
     It is the number of word pieces of the embedded tokenizer (no special tokens), and at least one per 8 bytes of
     UTF-8: word pieces drop emoji, control characters and words above 100 letters, which an LLM is nevertheless billed

@@ -84,6 +84,6 @@ def noise_lines(
 
 
 def _arms(router: Router, evaluated: EvaluatedTable, texts: Sequence[str]) -> FloatArray:
-    """(n,) the arm of each text by the router's own policy."""
+    """Return (n,) the arm of each text by the router's own policy."""
     choice = router.decide(embed(load_encoder(router.encoder), list(texts)), None, count_tokens(list(texts)))
     return np.asarray(choice.arm)

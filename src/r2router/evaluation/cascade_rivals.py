@@ -51,7 +51,7 @@ def played_rivals(game: Played) -> dict[str, list[CascadeRuns]]:
 
 
 def chosen_rivals(game: Played) -> tuple[dict[str, Method], tuple[str, ...]]:
-    """(the methods that choose on the other half of the queries, notes)."""
+    """Return (the methods that choose on the other half of the queries, notes)."""
     found: dict[str, Method] = {}
     halves = halves_of(game.outcomes, np.arange(len(game.usable)))[:2]
     if not halves or min(half.sum() for half in halves) < _MIN or not len(_everywhere(game)):
@@ -109,7 +109,7 @@ def _models(game: Played) -> dict[str, list[int]]:
 
 
 def _means(game: Played, half: BoolArray) -> tuple[IntArray, FloatArray, FloatArray]:
-    """(arms, mean cost, mean quality) on one half."""
+    """Return (arms, mean cost, mean quality) on one half."""
     arms = _everywhere(game)
     seen = game.usable[half][:, arms]
     count = np.maximum(seen.sum(axis=0), 1)
@@ -183,7 +183,9 @@ def _votes(game: Played, groups: Sequence[Sequence[int]]) -> Iterator[Tried]:
 
 
 def _alike(game: Played, one: int, other: int) -> FloatArray:
-    """(n,) how much two arms' answers agree: by the values that they give, and by their words where one gives none."""
+    """Return (n,) how much two arms' answers agree: by the values that they give, and by their words where one gives
+    none.
+    """
     a, b = game.seen.value[:, one], game.seen.value[:, other]
     both = (a != 0) & (b != 0)
     found = np.where(both, (a == b).astype(np.float64), agreement(game.seen.words[:, one], game.seen.words[:, other]))
@@ -227,7 +229,7 @@ def cascade_routing(game: Played, usd: float) -> CascadeRuns:
 
 
 def _spreads(game: Played) -> FloatArray:
-    """(arms,) standard deviation of the chance after a look, by the sizes of evidence that were learned."""
+    """Return (arms,) standard deviation of the chance after a look, by the sizes of evidence that were learned."""
     known = game.usable & np.isfinite(game.quality)
     prior = np.where(known, game.quality, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     prior = np.clip(prior, 0.01, 0.99)[:, None]
@@ -241,7 +243,7 @@ def _spreads(game: Played) -> FloatArray:
 def _next(
     now: FloatArray, price: FloatArray, spread: FloatArray, best: FloatArray, usd: float, *, must: bool
 ) -> IntArray:
-    """(n,) the arm to ask, -1 where the set that was asked is the best one."""
+    """Return (n,) the arm to ask, -1 where the set that was asked is the best one."""
     each = np.arange(len(now))[:, None]
     single = np.where(np.isfinite(price), usd * now - price, -np.inf)
     top = np.argsort(-single, axis=1, kind="stable")[:, :_CANDIDATES]  # (n, k)

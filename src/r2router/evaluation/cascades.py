@@ -161,7 +161,7 @@ class CascadeFigures:
 
 
 def played(router: Router, evaluated: EvaluatedTable, x: FloatArray) -> tuple[Played | None, str]:
-    """(what a cascade is played with, or why it cannot be). x: (n, d) embeddings of the queries."""
+    """Return (what a cascade is played with, or why it cannot be). x: (n, d) embeddings of the queries."""
     evidence, table = router.looks, evaluated.table
     if evidence is None:
         return None, "the router has no cascade: train it with one (--cascade) on a table with answers"
@@ -194,7 +194,7 @@ def played(router: Router, evaluated: EvaluatedTable, x: FloatArray) -> tuple[Pl
 
 
 def spend_of(expected: FloatArray) -> FloatArray:
-    """(arms,) mean forecast cost; infinite where an arm has none."""
+    """Return (arms,) mean forecast cost; infinite where an arm has none."""
     known = np.isfinite(expected)
     count = known.sum(axis=0)
     return np.where(
@@ -210,7 +210,7 @@ def cascades(
     resamples: int,
     seed: int,
 ) -> tuple[dict[str, Method], CascadeFigures | None, tuple[str, ...]]:
-    """(methods by name, figures, notes) of a router's cascade on the queries of a table.
+    """Return (methods by name, figures, notes) of a router's cascade on the queries of a table.
 
     x: (n, d) their embeddings.
     beside: the same router without a look (`router`), and what it is shown beside. The settings are twelve values of a
@@ -352,8 +352,8 @@ def _words(lines: tuple[SettingLine, ...]) -> str:
 
 
 def truth_of(game: Played) -> tuple[Evidence, FloatArray]:
-    """(evidence, ratios) of somebody who sees how good every answer is that was asked for, and infers from it what
-    others may be.
+    """Return (evidence, ratios) of somebody who sees how good every answer is that was asked for, and infers from it
+    what others may be.
     """
     plan = msgspec.structs.replace(game.evidence.plan, active=True)
     sure = np.where(

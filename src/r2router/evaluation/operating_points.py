@@ -72,8 +72,8 @@ def operating_point(
 
 
 def asked_cost(pool: Pool, input_tokens: FloatArray) -> FloatArray:
-    """(n, arms) US dollars if every answer had the tokens its budget asks for; NaN where a budget is no number of
-    tokens.
+    """Return (n, arms) US dollars if every answer had the tokens its budget asks for; NaN where a budget is no number
+    of tokens.
     """
     tokens = np.array([np.nan if not b.tokens else float(b.tokens) for b in pool.budgets])
     return pool.cost(input_tokens, np.broadcast_to(tokens, input_tokens.shape))

@@ -79,7 +79,9 @@ class OwnDecisions:
         return {name: mean(name, cost, resamples, seed) for name, cost in costs.items()}
 
     def shares(self) -> tuple[tuple[str, float], ...]:
-        """(arm, share of decisions), the most used first; all budgets between the same two of a model count as one."""
+        """Return (arm, share of decisions), the most used first; all budgets between the same two of a model count as
+        one.
+        """
         arms, (high, share) = self.router.arms, self.router.neighbours(self.choices)
         names = [
             f"{arms[low]} to {arms[above].budget}" if part else str(arms[low])

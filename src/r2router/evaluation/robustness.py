@@ -19,7 +19,7 @@ Embed = Callable[[Sequence[str]], FloatArray]
 
 
 def noisy_views(data: EmbeddedTable, encode: Embed, seed: int) -> dict[str, FloatArray]:
-    """(n, d) embeddings of every query under each kind of noise."""
+    """Return (n, d) embeddings of every query under each kind of noise."""
     return {kind: encode(noisy(data.table.queries, kind, seed)) for kind in NOISES}
 
 

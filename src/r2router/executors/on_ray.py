@@ -11,7 +11,7 @@ from r2router.errors import MissingExtra, R2Error
 
 
 def join_ray() -> tuple[Any, bool]:
-    """(the module, whether Ray was started here): the cluster that RAY_ADDRESS names, or one on this machine."""
+    """Return (the module, whether Ray was started here): the cluster that RAY_ADDRESS names, or one on this machine."""
     try:
         import ray
     except ImportError:

@@ -90,7 +90,8 @@ def max_input(call: Call, step: PlannedStep) -> int:
 
 
 def reserve(plan: Plan, call: Call, billable: int, *, hourly: bool = False) -> tuple[int | None, int]:
-    """(nano-dollars, tokens) of the worst case: the most expensive of the steps, as often as attempts may be billed.
+    """Return (nano-dollars, tokens) of the worst case: the most expensive of the steps, as often as attempts may be
+    billed.
 
     billable: attempts. hourly: what is written to a cache may be kept for an hour. None where a price is not known.
     """

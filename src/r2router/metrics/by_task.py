@@ -132,8 +132,8 @@ def _gap(
     resamples: int,
     seed: int,
 ) -> tuple[TaskGap, FloatArray] | None:
-    """(the comparison, (2, 1 + resamples) its two differences and their draws); None where there is too little to
-    compare.
+    """Return (the comparison, (2, 1 + resamples) its two differences and their draws); None where there is too little
+    to compare.
     """
     part = outcomes.take(rows)
     known = (
@@ -179,8 +179,8 @@ def _at(cost: FloatArray, quality: FloatArray, price: float) -> float:
 
 
 def task_means(values: FloatArray, tasks: Sequence[str], known: FloatArray, known_tasks: Sequence[str]) -> FloatArray:
-    """(n, arms) the mean of each arm on each query's task, over (m, arms) `known` values of other queries; NaN where it
-    has none.
+    """Return (n, arms) the mean of each arm on each query's task, over (m, arms) `known` values of other queries; NaN
+    where it has none.
 
     values: (n, arms), only for its shape.
     """
@@ -195,7 +195,9 @@ def task_means(values: FloatArray, tasks: Sequence[str], known: FloatArray, know
 
 
 def means_of_other_half(values: FloatArray, tasks: Sequence[str], half: IntArray) -> FloatArray:
-    """(n, arms) the mean of each arm on each query's task over the queries of the other half; half: (n,) 0 or 1."""
+    """Return (n, arms) the mean of each arm on each query's task over the queries of the other half; half:
+    (n,) 0 or 1.
+    """
     found, labels = np.full(values.shape, np.nan), np.array(tasks)
     for number in (0, 1):
         own, rest = half == number, half != number

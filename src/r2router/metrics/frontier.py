@@ -44,7 +44,7 @@ class Sweep:
         )
 
     def totals(self, outcome: FloatArray, weight: FloatArray | None = None) -> FloatArray:
-        """(steps + 1,) weighted mean over queries of an (n, arms) outcome, before the first step and after each.
+        """Return (steps + 1,) weighted mean over queries of an (n, arms) outcome, before the first step and after each.
 
         weight: (n,) how often each query counts (for a bootstrap); by default once.
         """
@@ -64,14 +64,14 @@ class Sweep:
         return np.concatenate([[total], total + np.cumsum(change * weight[self.row])]) / weight.sum()
 
     def at(self, value: float) -> IntArray:
-        """(n,) the arm of each query at one value; at a step itself the cheaper arm still holds."""
+        """Return (n,) the arm of each query at one value; at a step itself the cheaper arm still holds."""
         arm = self.start.copy()
         upto = int(np.searchsorted(self.value, value, side="left"))
         arm[self.row[:upto]] = self.after[:upto]  # a query's steps come in order, so its last assignment stands
         return arm
 
     def after_steps(self, steps: IntArray) -> IntArray:
-        """(n, k) the arm of each query after so many steps each; `steps` rises."""
+        """Return (n, k) the arm of each query after so many steps each; `steps` rises."""
         arm, done = self.start.copy(), 0
         found = np.empty((len(arm), len(steps)), dtype=np.intp)
         for column, upto in enumerate(steps.tolist()):

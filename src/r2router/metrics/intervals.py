@@ -21,12 +21,12 @@ _KNOWN = 0.5  # a value that fewer draws have gets no interval
 
 
 def draw(rng: np.random.Generator, n: int) -> FloatArray:
-    """(n,) how often one draw of n queries, with replacement, takes each of them."""
+    """Return (n,) how often one draw of n queries, with replacement, takes each of them."""
     return rng.multinomial(n, np.full(n, 1 / n)).astype(np.float64)
 
 
 def weights(n: int, resamples: int, seed: int) -> FloatArray:
-    """(1 + resamples, n) weights: all ones, that is the data as they are, then the draws."""
+    """Return (1 + resamples, n) weights: all ones, that is the data as they are, then the draws."""
     rng = np.random.default_rng(seed)
     return np.array([np.ones(n), *(draw(rng, n) for _ in range(resamples))])
 

@@ -167,14 +167,14 @@ class Means:
     cost: FloatArray
 
     def mean(self) -> tuple[FloatArray, FloatArray]:
-        """(arms,) quality and cost, averaged over queries where they differ."""
+        """Return (arms,) quality and cost, averaged over queries where they differ."""
         one, other = (a if a.ndim == 1 else a.mean(axis=0) for a in (self.quality, self.cost))
         return one, other
 
 
 def settings_of(steps: Sweep, cost: FloatArray) -> IntArray:
-    """(k,) numbers of steps at which a curve has its settings, chosen by the (n, arms) forecast cost: see the head of
-    this module.
+    """Return (k,) numbers of steps at which a curve has its settings, chosen by the (n, arms) forecast cost: see the
+    head of this module.
     """
     spend = steps.totals(cost)[steps.stops]
     minimum = float(spend[spend > 0].min(initial=np.inf))

@@ -291,7 +291,7 @@ class _DrawInputs:
     def _one(
         self, methods: Mapping[str, Method], weight: FloatArray
     ) -> tuple[dict[str, FloatArray], dict[str, FloatArray], dict[str, FloatArray]]:
-        """(figures, differences, curves on the grid) of one repetition."""
+        """Return (figures, differences, curves on the grid) of one repetition."""
         points = {m: method.points(weight) for m, method in methods.items()}
         fixed_cost, fixed_quality = self.fixed.points(weight)
         best = _best(fixed_cost, fixed_quality)
@@ -380,7 +380,7 @@ def _trapezoids(cost: FloatArray, quality: FloatArray, low: float, high: float) 
 
 
 def _spread_out(weight: FloatArray, rows: IntArray, n: int) -> FloatArray:
-    """(n,) weights of all queries from those of some."""
+    """Return (n,) weights of all queries from those of some."""
     full = np.zeros(n)
     full[rows] = weight
     return full

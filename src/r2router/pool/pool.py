@@ -170,7 +170,8 @@ class Pool:
         return np.array([math.nan if b.tokens is None else float(b.tokens) for b in self.budgets])
 
     def usable(self, require: Iterable[str] = (), exclude: Iterable[str] = ()) -> BoolArray:
-        """(arms,) true where the arm's model is available, has every capability in `require` and is not in `exclude`.
+        """Return (arms,) true where the arm's model is available, has every capability in `require` and is not in
+        `exclude`.
 
         exclude: model ids or arms. Raises `ConfigError` for one that the pool does not have.
         """
@@ -237,7 +238,7 @@ class Pool:
         return [m.usd_per_million for m in self.models if m.usd_per_million is not None]
 
     def _of_arms(self, each: Sequence[tuple[float, ...]]) -> FloatArray:
-        """(5, arms) US dollars per token, from US dollars per million tokens of each model."""
+        """Return (5, arms) US dollars per token, from US dollars per million tokens of each model."""
         return np.array(each, dtype=np.float64).T[:, self.model_of_arm] / 1e6
 
     def cost(

@@ -56,8 +56,9 @@ def cost_nanos(prices: Prices, usage: Usage) -> int:
 
 @lru_cache(maxsize=4096)
 def _whole(rates: Rates) -> tuple[tuple[int, ...], int, int]:
-    """(`Rates.exact` as whole numbers, what a token written for an hour costs above one written for minutes, what they
-    are parts of). A gateway needs those of few models, many times a second, and whole numbers are added quickly.
+    """Return (`Rates.exact` as whole numbers, what a token written for an hour costs above one written for minutes,
+    what they are parts of). A gateway needs those of few models, many times a second, and whole numbers are added
+    quickly.
     """
     found = (*rates.exact, (_WRITE_1H - 1) * rates.exact[4])
     unit = math.lcm(*(price.denominator for price in found))

@@ -106,7 +106,8 @@ class _Blended:
 
 
 def blend_weights(one: FloatArray, other: FloatArray, target: FloatArray) -> FloatArray:
-    """(2,) weights, at least 0, of two left-out forecasts of target, all (scored, arms) in units of each arm's scale.
+    """Return (2,) weights, at least 0, of two left-out forecasts of target, all (scored, arms) in units of each arm's
+    scale.
 
     Least squares with a normal prior around equal weights. Where forecasts tell little beside the noise the prior
     holds; where they tell much, their errors decide.

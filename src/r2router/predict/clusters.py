@@ -46,8 +46,8 @@ class SoftClusters:
         return cls(centres, _SOFTNESS * max(variance, 1e-3))
 
     def membership(self, x: FloatArray) -> FloatArray:
-        """(n, partitions x clusters) shares of (n, d) embeddings; each row sums to 1, each partition has the same part
-        of it.
+        """Return (n, partitions x clusters) shares of (n, d) embeddings; each row sums to 1, each partition has the
+        same part of it.
         """
         partitions, clusters, d = self.centres.shape
         cosine = unit_rows(x) @ self.centres.reshape(-1, d).T
@@ -60,8 +60,8 @@ class SoftClusters:
 def cluster_means(
     share: FloatArray, y: FloatArray, scored: IntArray, partitions: int, seen: float
 ) -> tuple[FloatArray, FloatArray]:
-    """((clusters, arms) means of (n, arms) y in each cluster, (scored, arms) forecasts `share @ means` that leave the
-    query itself out).
+    """Return ((clusters, arms) means of (n, arms) y in each cluster, (scored, arms) forecasts `share @ means` that
+    leave the query itself out).
 
     share: (n, clusters of all partitions) memberships.
     y: less the arm's mean.

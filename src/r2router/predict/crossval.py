@@ -14,8 +14,8 @@ from r2router.types import Arm, FloatArray, Forecast, IntArray, Progress
 
 
 def fold_of(texts: Sequence[str], folds: int, seed: int) -> IntArray:
-    """(n,) the fold of each query, seeded; near-duplicates share one (`groups_of`), so that no query is forecast from
-    its own twin.
+    """Return (n,) the fold of each query, seeded; near-duplicates share one (`groups_of`), so that no query is forecast
+    from its own twin.
     """
     group = groups_of(texts)
     fold = np.arange(int(group.max(initial=-1)) + 1) % folds
@@ -23,8 +23,8 @@ def fold_of(texts: Sequence[str], folds: int, seed: int) -> IntArray:
 
 
 def fold_means(values: FloatArray, fold: IntArray) -> FloatArray:
-    """(n, arms) mean of each arm over the queries of the other folds, made comparable (see `fair_means`); NaN where it
-    has none.
+    """Return (n, arms) mean of each arm over the queries of the other folds, made comparable (see `fair_means`); NaN
+    where it has none.
 
     fold: (n,) as by `fold_of`; a query of fold -1 is learned from, and its own row is NaN.
     """

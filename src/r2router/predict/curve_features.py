@@ -107,7 +107,7 @@ def learn_heads(x: FloatArray, table: Table, known: KnownArms) -> CurveHeads:
 
 
 def _scale(features: FloatArray, known: int) -> FloatArray:
-    """(A + d,) factors that give both blocks the same variance in all; 0 for a block that does not vary."""
+    """Return (A + d,) factors that give both blocks the same variance in all; 0 for a block that does not vary."""
     variance = features.var(axis=0)
     blocks = [float(part.sum()) for part in (variance[:known], variance[known:])]
     factors = [total**-0.5 if total > 1e-12 else 0.0 for total in blocks]
@@ -115,7 +115,8 @@ def _scale(features: FloatArray, known: int) -> FloatArray:
 
 
 def _control_variate(known: KnownArms, quality: FloatArray) -> FloatArray:
-    """(n, k) what the outcomes owe to the draw of queries, as far as outcomes of known arms on the same ones tell.
+    """Return (n, k) what the outcomes owe to the draw of queries, as far as outcomes of known arms on the same ones
+    tell.
 
     Where known arms did better than forecast, a new one did too. The surprises are zero on average, so a forecast
     leaves them out; but what they explain is taken off the noise, and off the mean of queries that happened to be easy.

@@ -42,7 +42,7 @@ class Doubt:
     factors: FloatArray
 
     def scaled(self, part: Shrunk, groups: Groups) -> FloatArray:
-        """(groups + 1, arms) the variances of a part, scaled."""
+        """Return (groups + 1, arms) the variances of a part, scaled."""
         factor = np.exp(np.interp(np.log1p(part.cells), np.log1p(BINS), np.log(self.factors)))
         return np.asarray(part.variance * factor[np.append(groups.domain, len(groups.bias))])
 
@@ -80,8 +80,8 @@ def doubt_of(x: FloatArray, domain: IntArray, groups: Groups, y: FloatArray, see
 
 
 def where_seen(net: FloatArray, weight: FloatArray, unknown: FloatArray) -> FloatArray:
-    """(n, arms) what a network adds: of what is peculiar to an arm as much as it was seen in the likely domains, by its
-    weight there.
+    """Return (n, arms) what a network adds: of what is peculiar to an arm as much as it was seen in the likely domains,
+    by its weight there.
 
     What it says of an arm that was not seen on such queries is guessed from others, and ranks arms worse than their
     means do. unknown: (n, 1) how likely a text is of no known domain, of which a network knows nothing.
@@ -93,8 +93,8 @@ def where_seen(net: FloatArray, weight: FloatArray, unknown: FloatArray) -> Floa
 
 
 def blended(level: FloatArray, mean: FloatArray, net: FloatArray) -> FloatArray:
-    """(n, arms) forecasts from the log odds of the domain's level, the mean of groups, and what a network adds in log
-    odds.
+    """Return (n, arms) forecasts from the log odds of the domain's level, the mean of groups, and what a network adds
+    in log odds.
     """
     held = np.minimum(np.maximum(mean, _LEAST_QUALITY), np.float32(1.0) - _LEAST_QUALITY)
     right = level + _OF_GROUPS * (np.log(held / (np.float32(1.0) - held)) - level) + net
@@ -102,7 +102,7 @@ def blended(level: FloatArray, mean: FloatArray, net: FloatArray) -> FloatArray:
 
 
 def _thinned(y: FloatArray, domain: IntArray, count: int, rng: np.random.Generator) -> tuple[FloatArray, BoolArray]:
-    """(y with most cells of some (domain, arm) pairs left out, (domains, arms) which pairs)."""
+    """Return (y with most cells of some (domain, arm) pairs left out, (domains, arms) which pairs)."""
     y, thin = y.copy(), rng.random((count, y.shape[1])) < _THINNED
     order = rng.random(len(y))
     for number in range(count):
@@ -116,8 +116,8 @@ def _thinned(y: FloatArray, domain: IntArray, count: int, rng: np.random.Generat
 
 
 def _factors(off: FloatArray, said: FloatArray, seen: BoolArray, cells: FloatArray, place: IntArray) -> FloatArray:
-    """(len(BINS),) the products of two queries' errors over the variance that was said, of arms that were seen about so
-    often.
+    """Return (len(BINS),) the products of two queries' errors over the variance that was said, of arms that were seen
+    about so often.
 
     off, said: (n, arms) errors and variances, 0 where not seen.
     cells: (n, arms) of the arm in the query's domain.

@@ -40,7 +40,7 @@ _ROUNDS = 50
 
 
 def domains_of(tasks: Sequence[str]) -> tuple[IntArray, int]:
-    """((n,) the domain of each query, how many domains there are). Tasks of very few queries are one domain
+    """Return ((n,) the domain of each query, how many domains there are). Tasks of very few queries are one domain
     together.
     """
     counts = Counter(tasks)
@@ -127,15 +127,15 @@ class Groups:
         return [np.flatnonzero(self.cell == number) for number in range(len(self.cells))]
 
     def nearness(self, directions: FloatArray) -> FloatArray:
-        """(n, groups) nearness of texts by their (n, r) principal directions; 0 to the groups of far cells."""
+        """Return (n, groups) nearness of texts by their (n, r) principal directions; 0 to the groups of far cells."""
         u = unit_rows(directions)
         counts = np.zeros((len(u), len(self.cells)), dtype=np.bool_)
         np.put_along_axis(counts, strongest(u @ self.cells.T, min(_CELLS, len(self.cells))), values=True, axis=1)
         return np.where(counts.take(self.cell, axis=1), _kernel(u @ self.centres.T), np.float32(0.0))
 
     def membership(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """((n, domains + 1) odds of the domains, (n, groups + 1) shares of the groups) of (n, d) float32; rows of each
-        sum to 1.
+        """Return ((n, domains + 1) odds of the domains, (n, groups + 1) shares of the groups) of (n, d) float32; rows
+        of each sum to 1.
 
         The last of both is for a text that is of no known domain.
         """
@@ -150,8 +150,8 @@ class Groups:
         return odds, np.concatenate([near, odds[:, -1:]], axis=1)
 
     def shares_of_one(self, linear: FloatArray, directions: FloatArray) -> tuple[FloatArray, IntArray, FloatArray]:
-        """((1, domains + 1) odds, (k,) numbers of groups, (1, k) shares) of one text: `shares` without those that are
-        next to nothing.
+        """Return ((1, domains + 1) odds, (k,) numbers of groups, (1, k) shares) of one text: `shares` without those
+        that are next to nothing.
         """
         u = directions[0]
         length = np.sqrt(np.vdot(u, u))
@@ -170,7 +170,7 @@ class Groups:
         return odds, np.append(rows, len(self.domain)), np.append(share, odds[0, -1])[None]
 
     def _odds(self, linear: FloatArray, total: FloatArray, nearest: FloatArray, length: FloatArray) -> FloatArray:
-        """(n, domains + 1) odds.
+        """Return (n, domains + 1) odds.
 
         total: nearness to each domain; nearest: to the nearest group.
         length: of the principal directions.
@@ -192,7 +192,7 @@ class Groups:
         return odds
 
     def within(self, x: FloatArray, number: int) -> FloatArray:
-        """(n, groups of the domain) shares where the domain is known."""
+        """Return (n, groups of the domain) shares where the domain is known."""
         near = _kernel(unit_rows(x @ self.basis) @ self.centres[self.domain == number].T) + np.float32(_LEAST_NEAR)
         return np.asarray(near / near.sum(axis=1, keepdims=True))
 
@@ -203,7 +203,7 @@ def _kernel(cosine: FloatArray) -> FloatArray:
 
 
 def principal_directions(x: FloatArray, count: int) -> FloatArray:
-    """(d, r) orthonormal directions in which (n, d) rows have count of their length, the longest first."""
+    """Return (d, r) orthonormal directions in which (n, d) rows have count of their length, the longest first."""
     length, directions = np.linalg.eigh((x.T @ x).astype(np.float64))
     return np.asarray(directions[:, np.argsort(-length, kind="stable")[:count]])
 
@@ -215,7 +215,9 @@ def softmax(z: FloatArray) -> FloatArray:
 
 
 def discriminant(x: FloatArray, domain: IntArray, count: int) -> tuple[FloatArray, FloatArray]:
-    """(weight (d, domains), bias (domains,)) of a linear discriminant: one normal per domain, all of one covariance."""
+    """Return (weight (d, domains), bias (domains,)) of a linear discriminant: one normal per domain, all of one
+    covariance.
+    """
     n = np.bincount(domain, minlength=count)
     sums = np.zeros((count, x.shape[1]))
     np.add.at(sums, domain, x)
@@ -229,7 +231,7 @@ def discriminant(x: FloatArray, domain: IntArray, count: int) -> tuple[FloatArra
 
 
 def sums_by_domain(values: FloatArray, domain: IntArray, count: int) -> tuple[FloatArray, FloatArray]:
-    """((domains, arms) sums, (domains, arms) numbers of cells) of (n, arms) values; NaN is not observed."""
+    """Return ((domains, arms) sums, (domains, arms) numbers of cells) of (n, arms) values; NaN is not observed."""
     total, cells = np.zeros((count, values.shape[1])), np.zeros((count, values.shape[1]))
     for number in range(count):
         own = values[domain == number]
@@ -238,8 +240,8 @@ def sums_by_domain(values: FloatArray, domain: IntArray, count: int) -> tuple[Fl
 
 
 def common(values: FloatArray, cells: FloatArray) -> FloatArray:
-    """(domains, arms) effect of the arm plus effect of the domain, fitted to (domains, arms) values of so many cells
-    each.
+    """Return (domains, arms) effect of the arm plus effect of the domain, fitted to (domains, arms) values of so many
+    cells each.
 
     Many cells count little more than some: a file of many rows does not decide for all.
     """
@@ -256,15 +258,15 @@ def common(values: FloatArray, cells: FloatArray) -> FloatArray:
 
 
 def level_of(total: FloatArray, cells: FloatArray) -> FloatArray:
-    """(domains, arms) expected mean quality by what is common to domains, from sums of qualities and numbers of
+    """Return (domains, arms) expected mean quality by what is common to domains, from sums of qualities and numbers of
     cells.
     """
     return np.asarray(1.0 / (1.0 + np.exp(-common(np.log((total + 0.5) / (cells - total + 0.5)), cells))))
 
 
 def length_of(total: FloatArray, cells: FloatArray) -> FloatArray:
-    """(domains, arms) expected mean tokens: half-way, in logs, between the arm's mean elsewhere and that with the
-    domain's effect.
+    """Return (domains, arms) expected mean tokens: half-way, in logs, between the arm's mean elsewhere and that with
+    the domain's effect.
     """
     logs = np.log(np.maximum(total, 1.0) / np.maximum(cells, 1.0))
     usual = np.log(np.maximum(total.sum(axis=0), 1.0) / np.maximum(cells.sum(axis=0), 1.0))
@@ -272,8 +274,8 @@ def length_of(total: FloatArray, cells: FloatArray) -> FloatArray:
 
 
 def balanced_means(quality: FloatArray, tokens: FloatArray, tasks: Sequence[str]) -> tuple[FloatArray, FloatArray]:
-    """((arms,) quality, (arms,) tokens) that each arm would have on average over the domains, all domains alike; NaN
-    where never seen.
+    """Return ((arms,) quality, (arms,) tokens) that each arm would have on average over the domains, all domains alike;
+    NaN where never seen.
     """
     domain, count = domains_of(tasks)
     found = []
@@ -292,11 +294,11 @@ def sensitivity(quality: FloatArray) -> FloatArray:
 
 
 def strongest(share: FloatArray, count: int) -> IntArray:
-    """(n, count) the columns of the largest shares of each row."""
+    """Return (n, count) the columns of the largest shares of each row."""
     return np.argpartition(share, share.shape[1] - count, axis=1)[:, share.shape[1] - count :]
 
 
 def observed(values: FloatArray) -> tuple[BoolArray, FloatArray]:
-    """(where there is a value, the values with 0 elsewhere)."""
+    """Return (where there is a value, the values with 0 elsewhere)."""
     seen = np.isfinite(values)
     return seen, np.where(seen, values, 0.0)

@@ -158,12 +158,12 @@ class DomainStats:
     # -- of queries ----------------------------------------------------------------------------------------------
 
     def domain(self, x: FloatArray) -> IntArray:
-        """(n,) the domain of each of (n, d) embeddings."""
+        """Return (n,) the domain of each of (n, d) embeddings."""
         return self.domain_and_kind(x)[0]
 
     def domain_and_kind(self, x: FloatArray) -> tuple[IntArray, BoolArray]:
-        """((n,) the domain of each of (n, d) embeddings, (n,) whether it is like a prompt that stands for a kind of
-        which much was graded).
+        """Return ((n,) the domain of each of (n, d) embeddings, (n,) whether it is like a prompt that stands for a kind
+        of which much was graded).
 
         The latter are asked in other words than what was graded, but for the same things.
         """
@@ -343,7 +343,7 @@ class DomainStatsNames(msgspec.Struct, frozen=True):
 
 
 def deviations(y: FloatArray) -> FloatArray:
-    """(A,) standard deviations over the rows; NaN below two."""
+    """Return (A,) standard deviations over the rows; NaN below two."""
     count = np.isfinite(y).sum(axis=0)
     mean = np.nansum(y, axis=0) / np.maximum(count, 1)
     squares = np.nansum(np.square(y - mean), axis=0)
@@ -351,7 +351,9 @@ def deviations(y: FloatArray) -> FloatArray:
 
 
 def _convexity(tokens: FloatArray) -> FloatArray:
-    """(A,) arithmetic over geometric mean of each arm's lengths, so that a mean of logarithms becomes one of tokens."""
+    """Return (A,) arithmetic over geometric mean of each arm's lengths, so that a mean of logarithms becomes one of
+    tokens.
+    """
     logs = np.log(np.maximum(tokens, 1.0))
     count = np.isfinite(tokens).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -362,7 +364,7 @@ def _convexity(tokens: FloatArray) -> FloatArray:
 
 
 def _model(y: FloatArray) -> FloatArray:
-    """(T, A) task + arm of the additive model; NaN for an arm that no task saw."""
+    """Return (T, A) task + arm of the additive model; NaN for an arm that no task saw."""
     if not np.isfinite(y).any():
         return np.full(y.shape, np.nan)
     arm, task = additive(y)

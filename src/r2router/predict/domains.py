@@ -155,7 +155,7 @@ class DomainsPredictor:
         return quality, tokens, np.where(np.isnan(quality), np.nan, spread)
 
     def groups_of(self, x: FloatArray) -> IntArray:
-        """(n,) the number of the group that each of (n, d) embeddings most likely belongs to."""
+        """Return (n,) the number of the group that each of (n, d) embeddings most likely belongs to."""
         share = self._groups.membership(unit_rows(np.asarray(x, dtype=np.float32)))[1]
         return np.asarray(share[:, :-1].argmax(axis=1))
 

@@ -177,8 +177,8 @@ class GBDTPredictor:
         return Forecast.of(self.arms, quality, tokens, np.broadcast_to(a["spread"], quality.shape))
 
     def raw(self, x: FloatArray) -> FloatArray:
-        """(n, 2 arms) sums of trees for (n, d) float32, before bounds. All trees are walked together, a level at a
-        time.
+        """Return (n, 2 arms) sums of trees for (n, d) float32, before bounds. All trees are walked together, a level at
+        a time.
         """
         a = self._arrays
         trees, nodes = a["feature"].shape
@@ -244,7 +244,8 @@ def _not_above(threshold: float) -> np.float32:
 
 
 def _spread(forecast: FloatArray, quality: FloatArray, held: BoolArray) -> FloatArray:
-    """(arms,) standard error of a head's quality; both (n, arms) less the arm's mean, quality NaN where not observed.
+    """Return (arms,) standard error of a head's quality; both (n, arms) less the arm's mean, quality NaN where not
+    observed.
 
     A fit that spends p parameters on n answers errs by noise (1 + p / n) on new answers and noise (1 - p / n) on its
     own, and its own variance is noise p / n (Mallows' argument); trees spend less evenly, so this is an upper estimate,

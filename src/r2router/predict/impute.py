@@ -14,7 +14,7 @@ _MAX_ARMS = 500  # beyond, the covariance of the arms costs more than it tells
 
 
 def impute(u: FloatArray, prior: FloatArray, y: FloatArray) -> FloatArray:
-    """(n, arms) y with every missing cell replaced by what is expected there; the observed cells stay.
+    """Return (n, arms) y with every missing cell replaced by what is expected there; the observed cells stay.
 
     u: (n, r) orthonormal coordinates of the queries' embeddings.
     prior: (r,) prior variances of their weights.

@@ -51,7 +51,7 @@ class InDistribution:
     temperature: float = 0.0
 
     def score(self, x: FloatArray) -> FloatArray:
-        """(n,) how much (n, d) embeddings of norm 1 are like the training queries."""
+        """Return (n,) how much (n, d) embeddings of norm 1 are like the training queries."""
         if not len(self.background):
             return np.asarray(np.maximum.reduce(x @ self.centres.T, axis=1))
         cosine = x @ self._both.T  # one product and one exponential for both: this stands in the way of every decision
@@ -65,7 +65,7 @@ class InDistribution:
         return np.concatenate([self.centres, self.background])
 
     def knows(self, x: FloatArray) -> BoolArray:
-        """(n,) true where in distribution."""
+        """Return (n,) true where in distribution."""
         return np.asarray(self.score(x) >= self.threshold)
 
     @classmethod

@@ -28,7 +28,7 @@ class InputTokens(msgspec.Struct, frozen=True, dict=True):
     typical: float
 
     def estimate(self, counts: NumberArray) -> FloatArray:
-        """(n, arms) input tokens from (n,) counts."""
+        """Return (n, arms) input tokens from (n,) counts."""
         factor, overhead = self.arrays
         return np.asarray(counts, dtype=np.float64)[:, None] * factor + overhead
 

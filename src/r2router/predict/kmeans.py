@@ -14,8 +14,8 @@ _FLOATS = 1 << 23  # numbers of the widest block held at once: 32 MB
 
 
 def kmeans(x: FloatArray, k: int, seed: int, restarts: int = 1) -> tuple[FloatArray, IntArray]:
-    """((k, d) float32 centres, (n,) the nearest of each row) of the least squared distances among so many starts; k is
-    at most n.
+    """Return ((k, d) float32 centres, (n,) the nearest of each row) of the least squared distances among so many
+    starts; k is at most n.
 
     Of a large table the centres are those of 10,000 rows, drawn at random.
     """
@@ -28,7 +28,7 @@ def kmeans(x: FloatArray, k: int, seed: int, restarts: int = 1) -> tuple[FloatAr
 
 
 def nearest(x: FloatArray, centres: FloatArray) -> tuple[IntArray, FloatArray]:
-    """((n,) the nearest centre of each row, (n,) squared distance to it)."""
+    """Return ((n,) the nearest centre of each row, (n,) squared distance to it)."""
     member, distance = np.empty(len(x), dtype=np.intp), np.empty(len(x), dtype=np.float32)
     half = 0.5 * np.square(centres).sum(axis=1)
     block = max(1, _FLOATS // max(len(centres), 1))
@@ -41,7 +41,7 @@ def nearest(x: FloatArray, centres: FloatArray) -> tuple[IntArray, FloatArray]:
 
 
 def spherical_centres(x: FloatArray, k: int, rng: np.random.Generator) -> FloatArray:
-    """(k, d) float32 centres of norm 1 of (n, d) embeddings of norm 1; at most k distinct ones.
+    """Return (k, d) float32 centres of norm 1 of (n, d) embeddings of norm 1; at most k distinct ones.
 
     Spherical k-means (Dhillon and Modha, Machine Learning 42, 2001) from randomly drawn rows.
     """
@@ -55,8 +55,8 @@ def spherical_centres(x: FloatArray, k: int, rng: np.random.Generator) -> FloatA
 
 
 def _plus_plus(x: FloatArray, k: int, rng: np.random.Generator) -> FloatArray:
-    """(k, d) rows of x, each drawn with a chance proportional to its squared distance to those before it; the best of a
-    few draws.
+    """Return (k, d) rows of x, each drawn with a chance proportional to its squared distance to those before it; the
+    best of a few draws.
     """
     draws = 2 + int(np.log(k))
     chosen = [int(rng.integers(len(x)))]
@@ -76,7 +76,8 @@ def _plus_plus(x: FloatArray, k: int, rng: np.random.Generator) -> FloatArray:
 
 
 def _lloyd(x: FloatArray, centres: FloatArray) -> tuple[FloatArray, float]:
-    """(centres, sum of squared distances) after centres moved to the means of their members until they stand still.
+    """Return (centres, sum of squared distances) after centres moved to the means of their members until they stand
+    still.
 
     A centre without members goes to the row that is farthest from its own.
     """

@@ -137,8 +137,8 @@ class KNNPredictor:
     def neighbours(
         self, unit: FloatArray, k: int, own: IntArray | None = None
     ) -> Iterator[tuple[slice, IntArray, FloatArray]]:
-        """(rows, neighbours (m, k), weights (m, k)), nearest first, block by block; fewer than k where there are fewer
-        queries.
+        """Return (rows, neighbours (m, k), weights (m, k)), nearest first, block by block; fewer than k where there are
+        fewer queries.
 
         own: where in the training set the queries of `unit` themselves are, none of which is to be its own neighbour.
         """
@@ -167,8 +167,8 @@ class KNNPredictor:
             yield rows, near, weight
 
     def average(self, cells: FloatArray, weight: FloatArray) -> FloatArray:
-        """(m, arms) shrunk mean of (m, k, arms) deviations from the arm's mean, where they were observed; weights are
-        (m, k).
+        """Return (m, arms) shrunk mean of (m, k, arms) deviations from the arm's mean, where they were observed;
+        weights are (m, k).
         """
         total = _weighted(weight, ~np.isnan(cells)) + self._arrays["settings"][2]
         return np.asarray(
@@ -196,7 +196,7 @@ def _best_k(predictor: KNNPredictor, scored: IntArray) -> int:
 
 
 def _spread(cells: FloatArray, weight: FloatArray, variance: FloatArray) -> FloatArray:
-    """(m, arms) standard error of the mean of the observed neighbours; see `KNNPredictor.predict`."""
+    """Return (m, arms) standard error of the mean of the observed neighbours; see `KNNPredictor.predict`."""
     seen, filled = ~np.isnan(cells), np.nan_to_num(cells)
     total, squares = _weighted(weight, seen), _weighted(weight**2, seen)
     some = total > 0
@@ -215,7 +215,7 @@ def _weighted(weight: FloatArray, cells: Any) -> FloatArray:
 
 
 def _means(y: FloatArray) -> FloatArray:
-    """(arms,) mean of the observed cells; NaN without any."""
+    """Return (arms,) mean of the observed cells; NaN without any."""
     seen = ~np.isnan(y)
     return np.asarray(
         np.divide(np.nansum(y, axis=0), seen.sum(axis=0), out=np.full(y.shape[1], np.nan), where=seen.any(axis=0))
@@ -223,7 +223,7 @@ def _means(y: FloatArray) -> FloatArray:
 
 
 def _variance(quality: FloatArray) -> FloatArray:
-    """(arms,) variance of the observed cells, with one pseudo-answer of variance 1/12 so that one answer is not
+    """Return (arms,) variance of the observed cells, with one pseudo-answer of variance 1/12 so that one answer is not
     certainty.
     """
     seen = (~np.isnan(quality)).sum(axis=0)

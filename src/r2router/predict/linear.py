@@ -96,13 +96,15 @@ class LinearPredictor:
 
 
 def rows_of(values: FloatArray, n: int) -> FloatArray:
-    """(n, k) view that repeats (k,) values; like `np.broadcast_to`, which takes a tenth of a whole decision's time."""
+    """Return (n, k) view that repeats (k,) values; like `np.broadcast_to`, which takes a tenth of a whole decision's
+    time.
+    """
     return np.ndarray((n, len(values)), values.dtype, values, strides=(0, values.strides[0]))
 
 
 def solve_ridge(x: FloatArray, y: FloatArray, alpha: float) -> tuple[FloatArray, FloatArray]:
-    """(weights (d, k) float64, intercepts (k,)) of ridge regressions of each column of y (n, k) on x (n, d); NaN cells
-    are left out.
+    """Return (weights (d, k) float64, intercepts (k,)) of ridge regressions of each column of y (n, k) on x (n, d); NaN
+    cells are left out.
 
     A column without any value gets weights 0 and intercept NaN.
     """

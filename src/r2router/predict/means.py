@@ -11,10 +11,10 @@ _PRIOR_CELLS = 1.0  # a query's level is shrunk as if one more cell of it had be
 
 
 def fair_means(y: FloatArray) -> FloatArray:
-    """(arms,) the mean each arm would have over all queries; NaN for an arm that was never observed.
+    """Return (arms,) the mean each arm would have over all queries; NaN for an arm that was never observed.
 
-    Takes arm + mean(query) of the additive model, fitted by alternating least squares. For an arm
-    that was observed everywhere this is its plain mean; one that only saw easy queries is not flattered by them.
+    Takes arm + mean(query) of the additive model, fitted by alternating least squares. For an arm that was observed
+    everywhere this is its plain mean; one that only saw easy queries is not flattered by them.
     """
     if not np.isnan(y).any():
         return np.asarray(y.mean(axis=0))
@@ -23,8 +23,8 @@ def fair_means(y: FloatArray) -> FloatArray:
 
 
 def additive(y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """((arms,), (n,)) effects of y = arm + query over the observed cells of (n, arms) y; NaN for an arm that was never
-    observed.
+    """Return ((arms,), (n,)) effects of y = arm + query over the observed cells of (n, arms) y; NaN for an arm that was
+    never observed.
     """
     seen = ~np.isnan(y)
     observed, filled = seen.astype(np.float64), np.where(seen, y, 0.0)

@@ -130,8 +130,8 @@ class MLPPredictor:
         return Forecast.of(self.arms, quality, tokens, spread)
 
     def _blocks(self, x: FloatArray) -> Iterator[tuple[slice, slice, FloatArray, FloatArray]]:
-        """(rows, heads, quality (heads, rows), its derivative by the output layer's 64 weights and bias (heads, rows,
-        65)).
+        """Return (rows, heads, quality (heads, rows), its derivative by the output layer's 64 weights and bias (heads,
+        rows, 65)).
         """
         a, wide = self._arrays, _HIDDEN[0]
         step = max(1, _FLOATS // (wide * min(max(len(x), 1), _ROWS)))
@@ -282,7 +282,7 @@ def _start(rng: np.random.Generator, d: int, mean: FloatArray) -> list[Any]:
 
 
 def _roots(predictor: MLPPredictor, x: FloatArray, quality: FloatArray, held: BoolArray) -> FloatArray:
-    """(arms, 65, 65) roots of the output layers' posterior covariance (a Laplace approximation): spread is |root
+    """Return (arms, 65, 65) roots of the output layers' posterior covariance (a Laplace approximation): spread is |root
     derivative|.
 
     Noise is the squared residual on held-out answers, where there are enough, with one pseudo-answer of variance 1/12;

@@ -110,7 +110,7 @@ class Parts:
         return cls(basis, quality, length, np.concatenate([quality.heads.mean, length.heads.mean]), never)
 
     def linear(self, share: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """(weights (d, 2 arms), intercepts (2 arms,)), quality heads first, on the embeddings themselves.
+        """Return (weights (d, 2 arms), intercepts (2 arms,)), quality heads first, on the embeddings themselves.
 
         share: (2 arms,) what to multiply the heads with; 0 leaves the arms' means.
         """

@@ -18,8 +18,8 @@ def log_tokens(tokens: FloatArray) -> FloatArray:
 
 
 def log_smearing(log_forecast: FloatArray, tokens: FloatArray) -> FloatArray:
-    """(arms,) what to add to (n, arms) forecasts of log tokens so that the means of tokens agree; 0 where nothing was
-    observed.
+    """Return (arms,) what to add to (n, arms) forecasts of log tokens so that the means of tokens agree; 0 where
+    nothing was observed.
     """
     seen = ~np.isnan(tokens)
     used = np.where(seen, np.maximum(tokens, 1.0), 0.0).sum(axis=0)
@@ -29,7 +29,7 @@ def log_smearing(log_forecast: FloatArray, tokens: FloatArray) -> FloatArray:
 
 
 def log_bounds(tokens: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """((arms,), (arms,)) log of the fewest and most tokens seen of each arm; forecasts are held between them."""
+    """Return ((arms,), (arms,)) log of the fewest and most tokens seen of each arm; forecasts are held between them."""
     seen = ~np.isnan(tokens)
     low = np.min(np.where(seen, np.maximum(tokens, 1.0), np.inf), axis=0, initial=np.inf)
     high = np.max(np.where(seen, np.maximum(tokens, 1.0), 1.0), axis=0, initial=1.0)

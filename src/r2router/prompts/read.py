@@ -107,7 +107,7 @@ class _Unreadable(str):
 
 
 def _prompt(row: Any, column: str | None) -> tuple[str, str, str]:
-    """(the prompt, what is sent before it, why there is none)."""
+    """Return (the prompt, what is sent before it, why there is none)."""
     if isinstance(row, _Unreadable):
         return "", "", str(row)
     if isinstance(row, Mapping):

@@ -86,8 +86,8 @@ def _everywhere(quality: FloatArray, cost: FloatArray, arm: int) -> bool:
 
 
 def _worth(quality: FloatArray, cost: FloatArray, pool: list[int], target: float) -> tuple[float, float]:
-    """(0, mean cost) where the pool's router reaches the target, else (1, how far it stays below): the least is the
-    best.
+    """Return (0, mean cost) where the pool's router reaches the target, else (1, how far it stays below): the least is
+    the best.
     """
     found = sweep(quality[:, pool], cost[:, pool])
     stops, reached = _totals(found, quality[:, pool])
@@ -98,5 +98,5 @@ def _worth(quality: FloatArray, cost: FloatArray, pool: list[int], target: float
 
 
 def _totals(found: Sweep, values: FloatArray) -> tuple[IntArray, FloatArray]:
-    """(numbers of steps after which it can stop, the mean of (n, k) values there)."""
+    """Return (numbers of steps after which it can stop, the mean of (n, k) values there)."""
     return found.stops, found.totals(values)[found.stops]

@@ -86,7 +86,7 @@ class Chart:
     stamp: str = ""
 
     def layers(self) -> list[tuple[int, Line]]:
-        """(number, line) in the order of drawing: what is faint lies beneath."""
+        """Return (number, line) in the order of drawing: what is faint lies beneath."""
         return sorted(enumerate(self.lines), key=lambda numbered: not numbered[1].faint)
 
     @cached_property
@@ -99,7 +99,7 @@ class Chart:
         ]
 
     def span(self) -> tuple[float, float, float, float]:
-        """(lowest place on the x axis, highest, lowest y, highest), with some room around the points."""
+        """Return (lowest place on the x axis, highest, lowest y, highest), with some room around the points."""
         return self._span
 
     @cached_property
@@ -129,7 +129,9 @@ class Chart:
         return low + max(0.04 * (high - low) / 1.08, 0.05)
 
     def x_ticks(self, maximum: int) -> list[tuple[float, str]]:
-        """(place on the axis, label) of at most so many ticks, on a log axis at 1, 2 and 5 times powers of ten."""
+        """Return (place on the axis, label) of at most so many ticks, on a log axis at 1, 2 and 5 times powers
+        of ten.
+        """
         low, high, _, _ = self._span
         if not self.log:
             return [(x, tick_money(x) if self.money else label) for x, label in linear_ticks(low, high, maximum)]
@@ -140,7 +142,7 @@ class Chart:
         return [(self.across(0.0), write(0.0)), *ticks] if free else ticks
 
     def y_ticks(self, maximum: int) -> list[tuple[float, str]]:
-        """(y, label) of at most so many ticks."""
+        """Return (y, label) of at most so many ticks."""
         _, _, low, high = self._span
         return linear_ticks(low, high, maximum)
 

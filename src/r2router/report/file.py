@@ -61,7 +61,7 @@ def check_report(path: str | Path) -> None:
 
 
 def _contents(every: list[Findings], path: Path) -> list[tuple[Path, bytes]]:
-    """(file, what stands in it), all of it made before anything is written."""
+    """Return (file, what stands in it), all of it made before anything is written."""
     match path.suffix.lower():
         case ".html":
             return [(path, report_page(every).encode())]

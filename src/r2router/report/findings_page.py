@@ -96,7 +96,7 @@ def _width(shown: list[list[Cell]]) -> int:
 
 
 def _made(found: Findings) -> list[tuple[str, str, str]]:
-    """(name, text, code) of what a rerun needs, and of what a reader must know."""
+    """Return (name, text, code) of what a rerun needs, and of what a reader must know."""
     items = [("command", "", found.command)] if found.command else []
     items += [(name, plain(value), "") for name, value in found.settings.items()]
     items += [("data", file, f"sha256 {digest or NOTHING}") for file, digest in found.sources]

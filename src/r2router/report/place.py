@@ -141,7 +141,9 @@ def _spots(point: ChartPoint, *, leaders: bool) -> Iterator[Label]:
 
 
 def _ink(chart: Chart, place: Place) -> FloatArray:
-    """(points, 2) places in pixels all along the drawn lines, close enough that no letter fits between two of them."""
+    """Return (points, 2) places in pixels all along the drawn lines, close enough that no letter fits between two of
+    them.
+    """
     parts = [np.empty((0, 2))]
     for line in chart.lines:
         for run in line.runs() if line.joined else ():

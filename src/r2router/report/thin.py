@@ -27,8 +27,8 @@ def thin(x: FloatArray, y: FloatArray, tolerance: float = 0.3, maximum: int = 40
 
 
 def _furthest(x: FloatArray, y: FloatArray, first: int, last: int) -> tuple[float, int, int, int]:
-    """(minus the distance, first, index, last) of the point of a stretch that is furthest from the chord between its
-    ends.
+    """Return (minus the distance, first, index, last) of the point of a stretch that is furthest from the chord between
+    its ends.
     """
     if last - first < 2:
         return 0.0, first, first, last

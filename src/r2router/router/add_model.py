@@ -86,7 +86,7 @@ def _spec(router: Router, model: Model | str, outcomes: Table) -> Model:
 
 
 def _graded(spec: Model, outcomes: Table) -> tuple[IntArray, Table]:
-    """(rows, the model's own columns of them) of the queries that it was graded on. Raises `DataError`."""
+    """Return (rows, the model's own columns of them) of the queries that it was graded on. Raises `DataError`."""
     pool = Pool([spec])
     column = outcomes.pool.index
     source = np.array([column.get(arm, -1) for arm in pool.arms])
@@ -112,7 +112,7 @@ def _graded(spec: Model, outcomes: Table) -> tuple[IntArray, Table]:
 
 
 def _vectors(router: Router, outcomes: Table, vectors: FloatArray | None, rows: IntArray) -> FloatArray:
-    """(n, dim) embeddings of some rows of the outcomes."""
+    """Return (n, dim) embeddings of some rows of the outcomes."""
     if vectors is None:
         return embed(load_encoder(router.encoder), [outcomes.queries[i] for i in rows])
     x = np.asarray(vectors, dtype=np.float32)

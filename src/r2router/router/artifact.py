@@ -90,7 +90,7 @@ def save(folder: str | Path, router: Any, arrays: dict[str, np.ndarray], card: s
 
 
 def load(folder: str | Path, kind: type[T]) -> tuple[T, dict[str, np.ndarray]]:
-    """(the router struct, its arrays). Raises `ArtifactError` naming the file and what is wrong with it."""
+    """Return (the router struct, its arrays). Raises `ArtifactError` naming the file and what is wrong with it."""
     while True:
         whole = _whole(Path(folder))
         seen = _identity(whole)

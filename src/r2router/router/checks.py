@@ -36,7 +36,7 @@ def checked_texts(texts: object) -> list[str]:
 
 
 def checked_counts(given: NumberArray | float, n: int, arms: int) -> FloatArray:
-    """(n,) counts of the embedded tokenizer, or (n, arms) tokens as each model counts them."""
+    """Return (n,) counts of the embedded tokenizer, or (n, arms) tokens as each model counts them."""
     if isinstance(given, (int, float)):
         if not 0 <= given < math.inf:
             raise QueryError(f"input_tokens is {given}; it must be finite and at least 0")
@@ -55,7 +55,7 @@ def checked_counts(given: NumberArray | float, n: int, arms: int) -> FloatArray:
 
 
 def checked_vectors(vectors: FloatArray, dim: int, encoder: str) -> FloatArray:
-    """(n, dim) float32 embeddings of n queries, or of one."""
+    """Return (n, dim) float32 embeddings of n queries, or of one."""
     x = vectors
     if not (isinstance(x, np.ndarray) and x.dtype == np.float32):
         try:
@@ -93,7 +93,7 @@ def check_forecast(forecast: Forecast, arms: tuple[Arm, ...]) -> None:
 
 
 def checked_mask(usable: BoolArray, shape: tuple[int, ...]) -> BoolArray:
-    """(arms,) or (n, arms) booleans. shape: (n, arms)."""
+    """Return (arms,) or (n, arms) booleans. shape: (n, arms)."""
     mask = np.asarray(usable)
     if mask.dtype != np.bool_ or mask.shape not in (shape, shape[1:]):
         raise QueryError(

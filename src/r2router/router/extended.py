@@ -74,8 +74,8 @@ class ExtendedPredictor:
 
 
 def known_quality(predictor: Predictor, x: FloatArray) -> FloatArray:
-    """(n, A) forecasts that added heads stand on: of all arms of a linear predictor, before they are held within [0,
-    1]; of the base of an extended one; 0 for an arm that was never observed.
+    """Return (n, A) forecasts that added heads stand on: of all arms of a linear predictor, before they are held within
+    [0, 1]; of the base of an extended one; 0 for an arm that was never observed.
     """
     base = predictor.base if isinstance(predictor, ExtendedPredictor) else predictor
     if isinstance(base, LinearPredictor):

@@ -98,8 +98,8 @@ def known_arms(
 def compared(
     router: Router, one: Sequence[str], other: Sequence[str], worth: float | None = None
 ) -> list[tuple[str, KnownArm, KnownArm]]:
-    """(domain, what is known of one arm, of the other) on the tasks that both were seen on, for every two arms of two
-    lists that were.
+    """Return (domain, what is known of one arm, of the other) on the tasks that both were seen on, for every two arms
+    of two lists that were.
 
     Nothing stands here of domains in which no task saw both: figures of different tasks must not be compared.
     """

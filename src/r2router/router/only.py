@@ -158,7 +158,7 @@ def _with_stand_ins(router: Router, like: Mapping[str, str | tuple[str, Prices]]
 
 
 def stand_in_of(name: str, given: str | tuple[str, Prices]) -> tuple[str, Prices]:
-    """(the model that stands in, prices of the one it stands in for). Raises `ConfigError`, `MissingPrice`."""
+    """Return (the model that stands in, prices of the one it stands in for). Raises `ConfigError`, `MissingPrice`."""
     if not isinstance(given, str):
         model, prices = given
         expect("like", prices, Prices, "Prices(input=..., output=...)")

@@ -23,7 +23,7 @@ def is_sparse(outcomes: Outcomes) -> bool:
 
 
 def task_references(tasks: Sequence[str], outcomes: Outcomes, seed: int) -> tuple[IntArray, FloatArray, float]:
-    """((m,) queries that have a reference, (m,) its quality on each, its mean cost in US dollars).
+    """Return ((m,) queries that have a reference, (m,) its quality on each, its mean cost in US dollars).
 
     tasks: (n,) of the outcomes' queries; at most 300 of each are taken.
     """

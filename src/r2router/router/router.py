@@ -326,7 +326,7 @@ class Router(Cascading):
     def usable(
         self, require: Iterable[str] = (), exclude: Iterable[str] = (), counts: NumberArray | None = None
     ) -> BoolArray | None:
-        """(arms,) or (n, arms), true where an arm may be chosen; None where all may.
+        """Return (arms,) or (n, arms), true where an arm may be chosen; None where all may.
 
         require, exclude: as in `route`.
         counts: as `input_tokens` in `decide`, but only arrays; a model is left out where the prompt alone would fill

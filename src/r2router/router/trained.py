@@ -64,7 +64,7 @@ class TrainedTexts:
         return float(self._holds(found).mean()) if len(found) else np.nan
 
     def holds(self, texts: Sequence[str]) -> BoolArray:
-        """(n,) which of the texts are known to be trained on. Of a sample some that were are not known."""
+        """Return (n,) which of the texts are known to be trained on. Of a sample some that were are not known."""
         return self._holds(_hashes(texts))
 
     def _holds(self, found: NDArray[np.uint64]) -> BoolArray:

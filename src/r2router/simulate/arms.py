@@ -57,7 +57,7 @@ class World:
     _sources: tuple[_SimulatedModel, ...]
 
     def expected(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """(quality, output tokens), each (n, arms), expected on the queries of (n, d) embeddings."""
+        """Return (quality, output tokens), each (n, arms), expected on the queries of (n, d) embeddings."""
         forecast = self._predictor.predict(x)
         qualities, lengths = [], []
         for source in self._sources:
@@ -126,8 +126,8 @@ def _budget(tokens: float) -> Budget:
 
 
 def _along(quality: FloatArray, tokens: FloatArray, budgets: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(n, K) quality and tokens at the budgets, of (n, arms) on a curve; no answer gets longer than the longest of
-    them.
+    """Return (n, K) quality and tokens at the budgets, of (n, arms) on a curve; no answer gets longer than the longest
+    of them.
     """
     log_length = np.maximum.accumulate(np.log(np.maximum(tokens, 1.0)), axis=1)
     longest = np.exp(log_length[:, -1:])

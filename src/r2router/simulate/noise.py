@@ -84,8 +84,8 @@ class Noise:
         return (low + high) / 2
 
     def quality(self, expected: FloatArray, common: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """(n, arms) outcomes of which `expected` is the mean. common: (n,) standard normal, what the arms share on a
-        query.
+        """Return (n, arms) outcomes of which `expected` is the mean. common: (n,) standard normal, what the arms share
+        on a query.
         """
         own = rng.standard_normal(expected.shape)
         u = np.interp(math.sqrt(self.shared) * common[:, None] + math.sqrt(1 - self.shared) * own, _CDF_AT, _CDF)
@@ -103,7 +103,9 @@ class Noise:
         return right / self.steps
 
     def tokens(self, expected: FloatArray, common: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """(n, arms) whole tokens, at least 1, of mean `expected` before they are rounded. common: as in `quality`."""
+        """Return (n, arms) whole tokens, at least 1, of mean `expected` before they are rounded. common: as in
+        `quality`.
+        """
         own = rng.standard_normal(expected.shape)
         z = math.sqrt(self.shared_length) * common[:, None] + math.sqrt(1 - self.shared_length) * own
         return np.maximum(np.rint(expected * np.exp(self.log_sd * z - self.log_sd**2 / 2)), 1.0)

@@ -124,7 +124,9 @@ def _check_numbers(queries: int, seed: int, models: int | None, budgets: int | N
 
 
 def _real_vectors(router: Router, table: Table | None, vectors: FloatArray | None) -> FloatArray | None:
-    """(m, d) embeddings to draw around, of the table's queries where there is one; None where nothing real is given."""
+    """Return (m, d) embeddings to draw around, of the table's queries where there is one; None where nothing real is
+    given.
+    """
     if vectors is None:
         if table is None:
             return None
@@ -176,7 +178,7 @@ def _noise(router: Router, base: FloatArray, table: Table) -> Noise:
 def _counts(
     router: Router, table: Table | None, parent: IntArray | None, n: int, rng: np.random.Generator
 ) -> FloatArray:
-    """(n,) tokens that the queries would have, were they real."""
+    """Return (n,) tokens that the queries would have, were they real."""
     if table is not None and parent is not None:
         return count_tokens(table.queries)[parent].astype(np.float64)
     return np.maximum(

@@ -17,7 +17,7 @@ _BLOCK = 1_024
 
 
 def among(base: FloatArray, n: int, rng: np.random.Generator) -> tuple[FloatArray, IntArray]:
-    """((n, d) float32, (n,) row of `base` that each comes from).
+    """Return ((n, d) float32, (n,) row of `base` that each comes from).
 
     Up to as many as there are: a random choice of them. Beyond, also mixtures of one with one of its 5 nearest
     neighbours, nearer to the first, and as long as the two are (embeddings of norm 1 stay of norm 1).
@@ -38,8 +38,8 @@ def among(base: FloatArray, n: int, rng: np.random.Generator) -> tuple[FloatArra
 
 
 def remembered(in_distribution: InDistribution, n: int, rng: np.random.Generator) -> FloatArray:
-    """(n, d) float32 of norm 1, all familiar: around a router's centres, as far off as the queries that it was trained
-    on.
+    """Return (n, d) float32 of norm 1, all familiar: around a router's centres, as far off as the queries that it was
+    trained on.
 
     A router keeps no queries. Half of the way off a centre is along the differences between centres, where queries
     really differ.

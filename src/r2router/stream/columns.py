@@ -138,7 +138,7 @@ def _frames(scan: Any, step: int, total: int) -> Iterator[Any]:
 
 
 def _matrix(column: Any, dim: int, path: str) -> tuple[FloatArray, dict[int, str]]:
-    """((m, dim) float32, problems) of a list or array column."""
+    """Return ((m, dim) float32, problems) of a list or array column."""
     import polars as pl
 
     lists = column.arr.to_list() if isinstance(column.dtype, pl.Array) else column

@@ -115,7 +115,7 @@ def route_file(  # noqa: PLR0913 - all but three are optional, and given by name
 def _decided(
     router: Router, item: Embedded, policy: Policy, require: tuple[str, ...], exclude: tuple[str, ...]
 ) -> tuple[Columns, Choices]:
-    """(rows to write, choices of the good rows) of a batch."""
+    """Return (rows to write, choices of the good rows) of a batch."""
     counts = item.counts if item.counts is not None else np.full(len(item.good), router.input_tokens.typical)
     parts: list[Choices] = []
     details: dict[str, list[Any]] = {"spread": [], "max_tokens": [], "enforcement": [], "fallbacks": []}

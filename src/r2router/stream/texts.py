@@ -104,7 +104,7 @@ def _counted(lines: Iterator[str], position: list[int]) -> Iterator[str]:
 
 
 def _raw_lines(path: Path) -> Iterator[tuple[bytes | None, float]]:
-    """(each line without its end, the share read); None for a line that is too long to be kept."""
+    """Return (each line without its end, the share read); None for a line that is too long to be kept."""
     size, read = _size(path), 0
     with open_file(path) as file:
         while raw := file.readline(_LONGEST):
@@ -135,7 +135,7 @@ def _skip_line(file: BinaryIO) -> int:
 
 
 def _decoded(raw: bytes | None) -> tuple[str, str | None]:
-    """(text, problem) of a line."""
+    """Return (text, problem) of a line."""
     if raw is None:
         return "", f"the line is longer than {_LONGEST >> 20} MiB"
     try:

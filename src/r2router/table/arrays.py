@@ -31,7 +31,7 @@ def arms_of(rows: pl.DataFrame) -> list[Model]:
 def fit_to_pool(
     rows: pl.DataFrame, pool: Pool, *, drop: bool, teach: bool = False
 ) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
-    """(the rows whose arm is in the pool, those that only teach, a note on the others).
+    """Return (the rows whose arm is in the pool, those that only teach, a note on the others).
 
     drop, teach: what becomes of rows whose arm is not in the pool; where neither is said they raise `DataError`.
     """
@@ -113,7 +113,9 @@ def responses_of(
 
 
 def controls_of(rows: pl.DataFrame) -> tuple[dict[str, str], list[str]]:
-    """(arm -> how its budget was enforced, notes on arms with several ways, of which the most frequent counts)."""
+    """Return (arm -> how its budget was enforced, notes on arms with several ways, of which the most frequent
+    counts).
+    """
     known = rows.filter(pl.col("control").is_not_null() & pl.col("error").is_null())
     arm = pl.concat_str("model", "budget", separator="@").alias("arm")
     counts = known.group_by(arm, "control", maintain_order=True).len().sort("len", descending=True, maintain_order=True)
@@ -128,7 +130,7 @@ def controls_of(rows: pl.DataFrame) -> tuple[dict[str, str], list[str]]:
 
 
 def simulations_of(rows: pl.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(how the simulated rows were made, the note that says so); both empty where all rows are real."""
+    """Return (how the simulated rows were made, the note that says so); both empty where all rows are real."""
     made = rows["simulated"].drop_nulls()
     if not len(made):
         return (), ()

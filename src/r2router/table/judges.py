@@ -22,8 +22,8 @@ def count_judges(rows: pl.DataFrame) -> dict[str, int]:
 
 
 def rows_of_judge(rows: pl.DataFrame, judge: str, name: str) -> tuple[pl.DataFrame, list[str]]:
-    """(the rows of one judge, a note on the others). `""` is for rows that name none. Raises `DataError` for one who
-    scored nothing.
+    """Return (the rows of one judge, a note on the others). `""` is for rows that name none. Raises `DataError` for one
+    who scored nothing.
     """
     there = count_judges(rows)
     if judge not in there:

@@ -104,7 +104,7 @@ def _of_chunk(file: BinaryIO, size: int, meta: dict[int, Any], group_rows: int) 
 
 
 def _page(file: BinaryIO, at: int) -> tuple[dict[int, Any], int]:
-    """(the header of the page at an offset, its length)."""
+    """Return (the header of the page at an offset, its length)."""
     for maximum in (512, _LONGEST_HEADER):
         file.seek(at)
         header = _Compact(file.read(maximum))

@@ -71,7 +71,7 @@ class AnswerSource:
         return cls(name, path, found, frame, _stamp(path))
 
     def parts(self) -> Iterator[tuple[int, pl.DataFrame]]:
-        """(number of its first row, rows) of one part after the other, with our names and as text."""
+        """Return (number of its first row, rows) of one part after the other, with our names and as text."""
         kinds = {ours: pl.Float64 if ours in NUMBERS else pl.String for ours in self.columns}
         wanted = [pl.col(theirs).cast(kinds[ours], strict=False).alias(ours) for ours, theirs in self.columns.items()]
         if self.frame is not None:
@@ -102,8 +102,8 @@ class ResponseIndex:
         return replace(self, at=np.where(arms >= 0, self.at[:, arms], NOWHERE))
 
     def cells(self) -> Iterator[tuple[int, int, str, str]]:
-        """(query, arm, answer, finish reason) of every answer that is not empty, in the order of the sources. Raises
-        `DataError`.
+        """Return (query, arm, answer, finish reason) of every answer that is not empty, in the order of the sources.
+        Raises `DataError`.
         """
         return (reply[:4] for reply in self.replies())
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def split_queries(queries: Sequence[str], test: float, seed: int) -> tuple[IntArray, IntArray]:
-    """(train, test) numbers of queries; near-duplicates stay together (`groups_of`).
+    """Return (train, test) numbers of queries; near-duplicates stay together (`groups_of`).
 
     A permutation by `numpy.random.default_rng(seed)`, as in the paper's released code. Raises `DataError` where a part
     would be empty.

@@ -265,7 +265,7 @@ class Table:
     # -- money ---------------------------------------------------------------------------------------------------
 
     def cost(self, input_tokens: FloatArray | None = None) -> FloatArray:
-        """(n, arms) US dollars of each outcome, from the tokens used; a cost recorded as paid takes precedence.
+        """Return (n, arms) US dollars of each outcome, from the tokens used; a cost recorded as paid takes precedence.
 
         input_tokens: (n,) or (n, arms) estimates for cells without recorded input tokens; without it those cells cost
             their output only.

@@ -21,7 +21,8 @@ _LONGEST = 2_000  # words of a text that are looked at
 
 
 def groups_of(texts: Sequence[str]) -> IntArray:
-    """(n,) the group of each text, numbered by first appearance: texts in one group are the same or near-duplicates.
+    """Return (n,) the group of each text, numbered by first appearance: texts in one group are the same or
+    near-duplicates.
 
     Near-duplicates share half of the runs of six words of the shorter text (at least twelve such runs), such as two
     questions about one long passage; runs that stand in many texts are templates and do not count. So do chains of such

@@ -51,7 +51,7 @@ def vector(text: str) -> list[float]:
 
 
 def answer(body: Any) -> tuple[str, int]:
-    """(text, tokens) of the answer: `word-0 word-1 ...`, as many as a hash of the request says, at most
+    """Return (text, tokens) of the answer: `word-0 word-1 ...`, as many as a hash of the request says, at most
     `max_tokens`.
     """
     maximum = body.get("max_completion_tokens") or body.get("max_tokens") or 40

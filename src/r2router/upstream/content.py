@@ -54,7 +54,7 @@ def joined_pieces(pieces: list[str]) -> list[str]:
 
 
 def words_of(said: dict[str, Any]) -> tuple[str, str]:
-    """(text, thinking) of a message or a delta."""
+    """Return (text, thinking) of a message or a delta."""
     content = said.get("content")
     thoughts = [said[name] for name in _REASONING if said.get(name)]
     words, thought = (content, "") if isinstance(content, str) else _parts(content, thinks=False, depth=_DEPTH)
@@ -67,7 +67,7 @@ def words_of(said: dict[str, Any]) -> tuple[str, str]:
 
 
 def _parts(content: Any, *, thinks: bool, depth: int) -> tuple[str, str]:
-    """(text, thinking) of content in parts, as Mistral, Cohere, Databricks and others give it."""
+    """Return (text, thinking) of content in parts, as Mistral, Cohere, Databricks and others give it."""
     if isinstance(content, str):
         return ("", content) if thinks else (content, "")
     words, thoughts = [], []

@@ -309,7 +309,7 @@ def continues(provider: Provider) -> bool:
 
 
 def continuing(provider: Provider, said: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(the last message, other request fields) with which an endpoint goes on with an answer that has begun."""
+    """Return (the last message, other request fields) with which an endpoint goes on with an answer that has begun."""
     message: dict[str, Any] = {"role": "assistant", "content": said}
     if provider.dialect == "deepseek":
         message["prefix"] = True

@@ -106,7 +106,9 @@ def check_provider(name: str, provider: Provider) -> None:
 
 
 def key_of(variable: str) -> tuple[str, str]:
-    """(the key that an environment variable holds, "") or ("", what is wrong with it, which holds no part of it)."""
+    """Return (the key that an environment variable holds, "") or ("", what is wrong with it, which holds no part of
+    it).
+    """
     key = os.environ.get(variable, "").strip()
     if not key:
         return "", f"set the environment variable {variable}"

@@ -46,8 +46,8 @@ class Lines:
 
 
 def field(line: bytes) -> tuple[bytes, bytes]:
-    """(name, value) of a line: `data`, `event`, `error`, or an empty name for what says nothing. A line of bare JSON is
-    data.
+    """Return (name, value) of a line: `data`, `event`, `error`, or an empty name for what says nothing. A line of bare
+    JSON is data.
     """
     line = line.removeprefix(BOM).strip()
     if line[:1] in (b"{", b"["):

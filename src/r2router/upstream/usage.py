@@ -98,7 +98,7 @@ def usage_of(
     read_bytes: int = 0,
     convention: Convention | None = None,
 ) -> tuple[Usage | None, str]:
-    """(usage, "") from a provider's report, or (None, what is wrong with it).
+    """Return (usage, "") from a provider's report, or (None, what is wrong with it).
 
     More than the `max_tokens` that was sent (max_output) is what the provider bills, and no wrong count, up to what a
     model can write at all.

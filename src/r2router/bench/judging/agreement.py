@@ -162,7 +162,7 @@ def _agreement(ratings: pl.DataFrame, a: str, b: str, resamples: int, seed: int)
 
 
 def group_numbers(ratings: pl.DataFrame) -> IntArray:
-    """(n,) the query of each row, as numbers from 0 on."""
+    """Return (n,) the query of each row, as numbers from 0 on."""
     return np.unique(ratings["query_id"].to_numpy(), return_inverse=True)[1]
 
 

@@ -109,8 +109,8 @@ def marked_anew(asked: str) -> str:
 
 
 def shortened(asked: str, share: float) -> tuple[str, int] | None:
-    """(the text of a `JudgePrompt.query` with the middle of its response left out, characters of the response that are
-    left).
+    """Return (the text of a `JudgePrompt.query` with the middle of its response left out, characters of the response
+    that are left).
 
     share: of the response, to be kept. None where too little would be left to grade.
     """

@@ -99,7 +99,7 @@ class Fence:
     def command(
         self, own: list[str], held: RunResources, work_mb: int, more: tuple[str, ...]
     ) -> tuple[list[str], tuple[int, ...]]:
-        """(the command that runs `own` behind the fence, descriptors that it is given)."""
+        """Return (the command that runs `own` behind the fence, descriptors that it is given)."""
         raise NotImplementedError
 
     def job(self, work_mb: int, files: int, more: tuple[str, ...]) -> dict[str, Any]:
@@ -219,15 +219,15 @@ def package_folders() -> list[str]:
 
 @cache
 def links() -> list[tuple[str, str]]:
-    """(path, target) of the links in the root: /bin, /lib and so on where they are links here; and shared memory is a
-    part of /tmp.
+    """Return (path, target) of the links in the root: /bin, /lib and so on where they are links here; and shared memory
+    is a part of /tmp.
     """
     return [(str(p), str(p.readlink())) for p in _SYSTEM if p.is_symlink()] + [(_SHARED, _WORK)]
 
 
 @cache
 def binds(more: tuple[str, ...] = ()) -> list[tuple[str, str]]:
-    """(path here, path inside) of what is seen, and can be read only: the system's programs, Python, installed
+    """Return (path here, path inside) of what is seen, and can be read only: the system's programs, Python, installed
     packages, a few devices.
     """
     wanted = [p for p in _SYSTEM if p.exists() and not p.is_symlink()]

@@ -214,8 +214,8 @@ _GOES_ON = re.compile(
 
 
 def _leading(text: str, *, spaced: bool = False) -> tuple[ParsedNumber, bool] | None:
-    """(the first number of a text, whether it is exact); None where it belongs to a formula, or to several that are
-    offered.
+    """Return (the first number of a text, whether it is exact); None where it belongs to a formula, or to several that
+    are offered.
     """
     for m in _BEGIN.finditer(text):
         before = text[: m.start()].rstrip(" $*_\"'" + NARROW)
@@ -282,8 +282,8 @@ _EXPONENT = re.compile(rf"(?<=[a-zA-Z{_WORD_MARK}])\s?\^\s?\{{?-?\d\}}?|[\u00b2\
 
 
 def _whole(text: str, *, spaced: bool = True, factorial: bool = False) -> tuple[ParsedNumber, bool] | None:
-    """(the number that a text is, whether it is exact), with words and a unit around it; None where it is anything
-    more.
+    """Return (the number that a text is, whether it is exact), with words and a unit around it; None where it is
+    anything more.
     """
     text = text.strip(" $*_\n\t" + NARROW)
     if _SEVERAL.search(text):

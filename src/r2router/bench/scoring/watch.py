@@ -18,7 +18,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 def wait(process: subprocess.Popen[bytes], seconds: float, limits: Any) -> tuple[bool, str]:
-    """(whether it ended by itself, else why it was ended). Nothing that it started is left."""
+    """Return (whether it ended by itself, else why it was ended). Nothing that it started is left."""
     deadline = time.monotonic() + seconds
     why = ""
     with _noticed(process) as ended:

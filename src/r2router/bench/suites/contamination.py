@@ -83,7 +83,7 @@ def contamination(
 
 
 def _nearest(grams: set[str], index: dict[str, list[int]]) -> tuple[int, float] | None:
-    """(row, share) of the training query that has the most of these n-grams."""
+    """Return (row, share) of the training query that has the most of these n-grams."""
     telling = [index.get(g, []) for g in grams]
     telling = [holders for holders in telling if len(holders) <= _COMMON]
     counts = Counter(row for holders in telling for row in holders)

@@ -137,7 +137,7 @@ def reading_of(cells: Iterable[ReferenceCell], base: int | None = None) -> Refer
 
 
 def _base(cells: Sequence[ReferenceCell], told: int | None) -> tuple[int | None, bool]:
-    """(what the numbers are counted from, whether they show it)."""
+    """Return (what the numbers are counted from, whether they show it)."""
     if not cells:
         return None, True
     first = next((c for c in cells if c.index == 0), None)

@@ -144,7 +144,7 @@ class Procedural:
         )
 
     def _distinct(self, task: str) -> list[tuple[int, Mapping[str, Any]]]:
-        """(index, entry) of the first questions that are not the same, out of twice as many."""
+        """Return (index, entry) of the first questions that are not the same, out of twice as many."""
         dataset = made(task, json.dumps(self.tasks[task].config, sort_keys=True), self.seed)
         first: dict[str, tuple[int, Mapping[str, Any]]] = {}
         for index in range(2 * self.size):

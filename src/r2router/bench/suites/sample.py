@@ -12,7 +12,9 @@ from r2router.text import normalised
 
 
 def distinct(queries: Iterable[Query]) -> tuple[list[Query], list[tuple[str, str]]]:
-    """(the first of all queries of the same normalised words, (id left out, id it repeats) of the others), in order."""
+    """Return (the first of all queries of the same normalised words, (id left out, id it repeats) of the others), in
+    order.
+    """
     first: dict[tuple[str, str], str] = {}
     kept, repeats = [], []
     for query in queries:

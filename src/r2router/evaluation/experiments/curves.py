@@ -85,7 +85,7 @@ _BANDS = (
 
 
 def _means(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """(draws, arms) means over the queries that were observed; NaN where none was."""
+    """Return (draws, arms) means over the queries that were observed; NaN where none was."""
     seen = ~np.isnan(values)
     count = weights @ seen.astype(np.float64)
     total = weights @ np.where(seen, values, 0.0)
@@ -93,8 +93,8 @@ def _means(values: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def _gain(halves: Sequence[FloatArray], arms: Sequence[int]) -> FloatArray:
-    """(draws,) by how much the best of some arms is better than the first: chosen on one half of the queries, measured
-    on the other.
+    """Return (draws,) by how much the best of some arms is better than the first: chosen on one half of the queries,
+    measured on the other.
 
     halves: (draws, arms) means of each half, as `halves_of` orders them: each beside its counterpart.
     """
@@ -115,7 +115,7 @@ def _curves(data: EmbeddedTable, cost: FloatArray) -> dict[str, list[int]]:
 
 
 def _comparable(data: EmbeddedTable, curves: dict[str, list[int]]) -> tuple[dict[str, list[int]], list[int]]:
-    """(curves of the arms that were observed on the same queries, the other arms).
+    """Return (curves of the arms that were observed on the same queries, the other arms).
 
     Of each model the arm with the most queries stays, and every arm that was observed on nearly all of those: means of
     other queries say which queries those are before they say what a budget is worth.

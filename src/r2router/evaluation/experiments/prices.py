@@ -100,7 +100,7 @@ def _still_above(ahead: int, moves: int) -> str:
 
 
 def _moves(pool: Pool) -> list[tuple[str, FloatArray]]:
-    """(label, (models,) factors of the prices)."""
+    """Return (label, (models,) factors of the prices)."""
     moves: list[tuple[str, FloatArray]] = []
     for number, model in enumerate(pool.models):
         for sign in (1 - _STEP, 1 + _STEP):

@@ -231,7 +231,7 @@ def _plain(text: str) -> str:
 
 
 def _blocks(text: str) -> tuple[list[tuple[str, str]], str]:
-    """((language, code) of each fenced block, what stands outside of them). A fence may open and close within a
+    """Return ((language, code) of each fenced block, what stands outside of them). A fence may open and close within a
     line.
     """
     blocks: list[tuple[str, str]] = []
@@ -247,7 +247,7 @@ def _blocks(text: str) -> tuple[list[tuple[str, str]], str]:
 
 
 def _fence(text: str, at: int) -> tuple[int, str] | None:
-    """(where, which marks) the next fence is: three or more backticks anywhere, or tildes that begin a line."""
+    """Return (where, which marks) the next fence is: three or more backticks anywhere, or tildes that begin a line."""
     ticks = text.find("```", at)
     tildes = text.find("~~~", at)
     while tildes >= 0 and text[text.rfind("\n", 0, tildes) + 1 : tildes].strip(" \t>"):
@@ -262,7 +262,7 @@ def _fence(text: str, at: int) -> tuple[int, str] | None:
 
 
 def _block(text: str, start: int, mark: str) -> tuple[str, str, int]:
-    """(language, code, where the text goes on) of the block whose opening fence ends at `start`.
+    """Return (language, code, where the text goes on) of the block whose opening fence ends at `start`.
 
     Of several fences that may close it, the first behind which the code can be parsed: docstrings hold fences too.
     """
@@ -290,7 +290,7 @@ def _block(text: str, start: int, mark: str) -> tuple[str, str, int]:
 
 
 def _labelled(text: str, line: int) -> tuple[str, str]:
-    """(language, code) of what stands behind an opening fence; `line` is the length of the rest of its line."""
+    """Return (language, code) of what stands behind an opening fence; `line` is the length of the rest of its line."""
     label, code = text[:line], text[line + 1 :]
     words = label.split(None, 1)
     if line >= len(text):  # all in one line
@@ -361,7 +361,9 @@ def _without_margins(text: str) -> str:
 
 
 def _longest(lines: list[str]) -> tuple[_ast.Module | None, int]:
-    """(the tree, the number of lines) of the longest beginning that can be parsed, going back from error to error."""
+    """Return (the tree, the number of lines) of the longest beginning that can be parsed, going back from error to
+    error.
+    """
     end = len(lines)
     for _ in range(200):
         if not end:
