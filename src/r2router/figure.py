@@ -6,6 +6,8 @@ import math
 
 import msgspec
 
+from r2router.text import written
+
 
 class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
     """A measured number with its 95 % interval (by bootstrap over queries) and the number of queries behind it.
@@ -32,4 +34,5 @@ class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
         return msgspec.structs.replace(self, value=value, low=low, high=high)
 
     def __str__(self) -> str:
-        return f"{self.value:.3g}{self.unit} [{self.low:.3g}, {self.high:.3g}]"
+        value, low, high = (written(v, ".3g") for v in (self.value, self.low, self.high))
+        return f"{value}{self.unit} [{low}, {high}]"

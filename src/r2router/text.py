@@ -15,8 +15,23 @@ from decimal import Decimal
 from r2router.errors import ConfigError
 
 
+def settled(value: float) -> float:
+    """0 where a value, of dollars or of a share, is what the rounding of sums leaves of zero."""
+    return 0.0 if abs(value) < _NOISE else value
+
+
+def written(value: float, form: str) -> str:
+    """A number in a format; what it shows as zero has no minus sign."""
+    text = format(settled(value), form)
+    return text if not text.startswith("-") or re.search("[1-9a-z]", text) else format(0.0, form)
+
+
+_NOISE = 5e-13  # the least amount that `money` shows; sums of shares and of dollars are right to some 1e-15
+
+
 def money(usd: float, up: bool = False) -> str:
     """US dollars with three significant digits and no exponent: $0.00132, $12.3, $45,678. up: never less than it is."""
+    usd = usd if up else settled(usd)
     if usd == 0 or not math.isfinite(usd):
         return f"${usd:g}"
     places = min(max(2 - math.floor(math.log10(abs(usd))), 0), 12)
@@ -66,6 +81,11 @@ def normalised(text: str) -> str:
 
 
 _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-"})
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a reader sees nothing of a text: it is empty, or white space and characters that are not shown."""
+    return not any(c.isprintable() and not c.isspace() for c in text)
 
 
 def listing(names: Iterable[str], maximum: int = 6) -> str:

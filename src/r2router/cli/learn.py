@@ -204,12 +204,12 @@ def _introduce(router: Router, out: Path) -> None:
 
 def _written(figure: Figure) -> tuple[str, str]:
     """A figure and its interval, for a person."""
-    from r2router.text import money
+    from r2router.text import money, written
 
     def form(value: float) -> str:
         if math.isnan(value):
             return "never"
-        return money(value) if figure.name.startswith("USD") else f"{value:.3g}{figure.unit}"
+        return money(value) if figure.name.startswith("USD") else f"{written(value, '.3g')}{figure.unit}"
 
     return form(figure.value), f"{form(figure.low)} to {form(figure.high)}"
 

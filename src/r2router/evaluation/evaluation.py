@@ -20,13 +20,14 @@ from r2router.evaluation.report import Report, TaskLine
 from r2router.evaluation.router_forecasts import EvaluatedTable, forecast_table
 from r2router.evaluation.sources_left_out import LeftOut, sources_left_out
 from r2router.evaluation.sparse import SparseReport, sparse_report
-from r2router.evaluation.tables_and_plots import MIN_QUERIES
+from r2router.evaluation.tables_and_plots import MIN_QUERIES, turned
 from r2router.evaluation.training_queries import trained_on, trained_share
 from r2router.metrics.score import Comparison, Means, Method, compare, methods
 from r2router.router.card import policy_words
 from r2router.router.learners import learner_of
 from r2router.router.router import Router
 from r2router.table.table import Table
+from r2router.text import written
 from r2router.types import FloatArray, Progress
 
 
@@ -147,16 +148,17 @@ def _gain(comparison: Comparison) -> list[str]:
     """Say what the cascade gains over routing alone; the differences are the router's minus the cascade's."""
     if CASCADE not in comparison.differences:
         return []
-    area, figures = comparison.differences[CASCADE]["area"], comparison.figures
+    area, figures = turned(comparison.differences[CASCADE]["area"]), comparison.figures
+    value, low, high = (written(v, "+.4f") for v in (area.value, area.low, area.high))
     gaps = [
-        f"{figures[m]['gap_closed'].value:.1%} ({name})"
+        f"{written(figures[m]['gap_closed'].value, '.1%')} ({name})"
         for m, name in ((CASCADE, "cascade"), ("router", "alone"))
         if m in figures
     ]
     return [
         (
-            f"cascade less routing alone, all calls paid: mean quality over log cost {-area.value:+.4f} "
-            f"({-area.high:+.4f} to {-area.low:+.4f}, n = {area.n:,}); of the gap to the oracle closed: {', '.join(gaps)}"
+            f"cascade less routing alone, all calls paid: mean quality over log cost {value} "
+            f"({low} to {high}, n = {area.n:,}); of the gap to the oracle closed: {', '.join(gaps)}"
         )
     ]
 

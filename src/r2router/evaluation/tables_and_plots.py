@@ -11,6 +11,7 @@ import numpy as np
 from r2router.figure import Figure
 from r2router.metrics.score import Band, Comparison, Outcomes
 from r2router.report.findings import Better, Grid, GridRow, Plot, Series
+from r2router.text import written
 
 MIN_QUERIES = 10
 """A task with fewer has no figures of its own: they would be noise with an interval."""
@@ -174,8 +175,8 @@ def signed(figure: Figure, form: str = "+.3f") -> str:
     if math.isnan(figure.value):
         return "not available"
     if math.isnan(figure.low):
-        return f"{figure.value:{form}} (no interval)"
-    return f"{figure.value:{form}} [{figure.low:{form}}, {figure.high:{form}}]"
+        return f"{written(figure.value, form)} (no interval)"
+    return f"{written(figure.value, form)} [{written(figure.low, form)}, {written(figure.high, form)}]"
 
 
 def turned(figure: Figure) -> Figure:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from r2router.figure import Figure
 from r2router.report.findings import Grid
-from r2router.text import money
+from r2router.text import money, settled, written
 
 NOTHING = "\u2013"
 """An en dash: what is written where something is not available."""
@@ -42,6 +42,7 @@ def number(value: float, form: str = "") -> str:
     """
     if not math.isfinite(value):
         return NOTHING
+    value = settled(value)
     match form:
         case "money":
             return money(value)
@@ -50,7 +51,7 @@ def number(value: float, form: str = "") -> str:
         case "":
             return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
         case _:
-            return format(value, form)
+            return written(value, form)
 
 
 def cells(grid: Grid) -> list[list[Cell]]:
@@ -101,8 +102,8 @@ def _end(value: float, form: str) -> str:
 
 def _per_cent(share: float) -> str:
     """One decimal, or two significant digits below one per cent."""
-    per_cent = 100 * share
-    return f"{per_cent:.2g}" if 0 < abs(per_cent) < 1 else f"{per_cent:,.1f}"
+    per_cent = 100 * settled(share)
+    return f"{per_cent:.2g}" if 0 < abs(per_cent) < 1 else written(per_cent, ",.1f")
 
 
 def _best(grid: Grid, forms: tuple[str, ...]) -> list[set[int]]:

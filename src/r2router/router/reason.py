@@ -9,7 +9,7 @@ import numpy as np
 from r2router.decide import NO_ARM, Best, Cheapest, Policy, Tradeoff, Value
 from r2router.errors import NoFeasibleArm
 from r2router.predict.domain_stats import THIN
-from r2router.text import money, request_cost
+from r2router.text import money, request_cost, written
 from r2router.types import Arm, BoolArray, Choices, Forecast
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def reason(
         gap = float(forecast.quality[0, other]) - quality
         ratio = float(forecast.cost[0, other]) / cost if cost > 0 else np.inf
         price = f"{ratio:.2g}x the cost" if np.isfinite(ratio) else request_cost(float(forecast.cost[0, other]))
-        words.append(f"Next best is {arms[other]}: {round(gap, 2) + 0.0:+.2f} quality at {price}.")  # no -0.00
+        words.append(f"Next best is {arms[other]}: {written(gap, '+.2f')} quality at {price}.")
     return " ".join(words)
 
 

@@ -241,7 +241,7 @@ def _above(result: Comparison) -> str:
     same = all(abs(v) <= _EQUAL for gap in gaps.values() for v in (gap.value, gap.low, gap.high) if not math.isnan(v))
     side = "as high as" if same else VERDICTS[result.verdict].side
     closed = result.figures[OURS]["gap_closed"]
-    gap = f" It closes {closed.value:.1%} [{closed.low:.1%}, {closed.high:.1%}] of the gap from there to the oracle."
+    gap = f" It closes {signed(closed, '.1%')} of the gap from there to the oracle."
     return (
         f"Its curve is {side} the best mixture of fixed arms (area"
         f" {', '.join(words)}).{gap if math.isfinite(closed.value) else ''}"
