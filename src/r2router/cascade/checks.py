@@ -41,7 +41,7 @@ def verdict(check: Check, question: str, answer: str, seconds: float = SECONDS) 
         try:
             found = check(question, answer)
             said.append(asyncio.run(_awaited(found)) if inspect.isawaitable(found) else found)
-        except Exception as error:  # noqa: BLE001 - whatever the user's code raises
+        except BaseException as error:  # noqa: BLE001 - whatever the user's code raises, SystemExit too: it ends a thread only
             said.append(error)
 
     thread = threading.Thread(target=run, daemon=True, name="check")

@@ -24,22 +24,38 @@ _HEDGE = re.compile(
     r"""\b(?:not\ (?:sure|certain|aware|available|specified|publicly|enough)|unsure|uncertain|unclear|might|may\ have|possibly|probably
     |perhaps|likely|appears?|seems?|i\ (?:think|believe|guess)|approximately|around|as\ of\ my|verify|would\ need|however
     |vielleicht|vermutlich|wahrscheinlich|möglicherweise|unsicher|nicht\ sicher|ich\ (?:glaube|denke)
-    |peut-être|probablement|sans\ doute|incertain|pas\ s[ûu]re?|je\ (?:crois|pense)
+    |nicht\ (?:ganz|völlig)\ sicher
+    |peut-être|probablement|sans\ doute|incertain|pas\ (?:s[ûu]re?|certaine?)|je\ (?:crois|pense)
     |quizás?|tal\ vez|probablemente|posiblemente|no\ estoy\ segur[oa]|creo\ que
-    |forse|probabilmente|non\ sono\ sicur[oa]|credo\ che|talvez|provavelmente|não\ tenho\ certeza|acho\ que
-    |возможно|вероятно|наверное|не\ уверена?|misschien|waarschijnlijk)\b
-    |可能|也许|大概|不确定|不清楚|かもしれ|おそらく|たぶん|아마|확실하지""",
+    |forse|probabilmente|non\ (?:ne\ )?sono\ (?:sicur|cert)[oa]|credo\ che|talvez|provavelmente|não\ tenho\ certeza|acho\ que
+    |возможно|вероятно|наверное|не\ уверена?|мабуть|можливо|не\ впевнен(?:ий|а)
+    |misschien|waarschijnlijk|niet\ (?:helemaal\ )?zeker|kanske|förmodligen|osäker|kanskje|måske|sannsynligvis|usikker
+    |prawdopodobnie|być\ może|nie\ jestem\ pew(?:ien|na)|pravděpodobně|nejsem\ si\ jist[ýá]
+    |belki|muhtemelen|sanırım|emin\ değilim|mungkin|tidak\ yakin|có\ lẽ|không\ chắc)\b
+    |可能|也许|也許|大概|不确定|不確定|不清楚|不太清楚|かもしれ|おそらく|たぶん|아마|확실하지
+    |ربما|لست\ متأكد|غير\ متأكد|शायद|संभवतः|यकीन\ नहीं|อาจจะ|ไม่แน่ใจ|אולי|לא\ בטוח|ίσως|δεν\ είμαι\ σίγουρ""",  # noqa: RUF001 - other languages' letters look like ours
     re.IGNORECASE | re.VERBOSE,
 )
 _REFUSAL = re.compile(
-    r"""\b(?:cannot|can(?:'|\u2019)t|unable|could\ ?n(?:o|'|\u2019)t|(?:don|didn)(?:'|\u2019)t\ (?:have|know|find)|do\ not\ (?:have|know)
-    |no\ (?:information|record|records|data|reliable|specific|evidence)|unknown|insufficient|sorry|apolog\w{1,6}
-    |not\ (?:known|found|possible)
-    |kann\ (?:ich\ )?nicht|weiß\ nicht|keine\ (?:informationen|angaben|daten)|unbekannt|leider
-    |ne\ (?:sais|peux|dispose)\b.{0,12}pas|aucune\ information|inconnu|désolée?
-    |no\ (?:sé|puedo|tengo|dispongo)|desconocid[oa]|lo\ siento|non\ (?:so|posso|ho\ informazioni)|sconosciut[oa]|mi\ dispiace
-    |não\ (?:sei|posso|tenho)|desconhecid[oa]|desculpe|не\ (?:знаю|могу)|нет\ (?:данных|информации)|неизвестно|извините)\b
-    |不知道|无法|沒有|没有(?:信息|相关|找到)|抱歉|わかりません|できません|不明|申し訳|모르|알\ 수\ 없|죄송""",
+    r"""\b(?:cannot|can(?:'|\u2019)t|unable|could\ ?n(?:o|'|\u2019)t|(?:don|didn)(?:'|\u2019)t\ (?:have|know|find|recall|remember)
+    |do\ not\ (?:have|know|recall|remember)|won(?:'|\u2019)t\ (?:answer|guess|speculate)|must\ decline
+    |no\ (?:idea|information|record|records|data|reliable|specific|evidence)|unknown|insufficient|sorry|apolog\w{1,6}
+    |not\ (?:known|found|possible|able|familiar)
+    |kann\ (?:[\w]{1,20}\ ){0,4}nicht|wei(?:ß|ss)\ (?:ich\ )?(?:es\ )?nicht|nicht\ bekannt|tut\ mir\ leid
+    |keine\ (?:informationen|angaben|daten)|unbekannt|leider
+    |ne\ (?:sais|peux|dispose)\b.{0,12}pas|n'ai\ (?:pas|aucune)|l'ignore|aucune\ information|inconnu|désolée?
+    |no\ (?:lo\ )?(?:sé|puedo|tengo|dispongo)|desconocid[oa]|lo\ siento
+    |non\ (?:lo\ )?(?:so|saprei|posso|ho\ informazioni)|sconosciut[oa]|mi\ dispiace
+    |não\ (?:o\ )?(?:sei|posso|tenho)|desconhecid[oa]|desculpe|lamento
+    |не\ (?:знаю|могу|можу)|нет\ (?:данных|информации)|немає\ (?:даних|інформації)|неизвестно|невідомо|извините|вибачте
+    |weet\ (?:ik\ )?(?:het\ )?niet|kan\ (?:ik\ )?(?:[\w]{1,20}\ ){0,3}niet|geen\ (?:informatie|gegevens)|onbekend|het\ spijt\ me
+    |nie\ (?:wiem|mogę|potrafię)|brak\ (?:informacji|danych)|przepraszam|nevím|nemohu|omlouvám
+    |(?:vet|kan)\ inte|ved\ ikke|vet\ ikke|kan\ ikke|tyvärr|dessverre|desværre
+    |bilmiyorum|bilgim\ yok|üzgünüm|tidak\ (?:tahu|bisa|dapat)|maaf|không\ (?:biết|thể)|xin\ lỗi)\b
+    |不知道|无法|無法|沒有|没有(?:信息|相关|找到)|抱歉|わかりません|分かりません|知りません|できません|情報がありません|不明|申し訳
+    |모르|알\ 수\ 없|할\ 수\ 없|죄송
+    |لا\ (?:أعرف|أعلم|أستطيع|يمكنني)|ليس\ لدي|عذر|आसف|नहीं\ (?:पता|जानता|जानती|बता|मालूम)|माफ़|क्षमा
+    |ไม่ทราบ|ไม่รู้|ขออภัย|לא\ יודע|מצטער|δεν\ (?:γνωρίζω|ξέρω|μπορώ)|λυπάμαι""",
     re.IGNORECASE | re.VERBOSE,
 )
 _MIN_LOGPROB = -10.0  # of a token, on average
@@ -149,11 +165,19 @@ def value_of(text: str) -> int:
     said = first_line(found or part)[:200]
     if not found and (len(said.split()) > _SHORT or len(part.strip()) > len(said) + 2):
         return 0
+    if number := _NUMBER.fullmatch(said.strip().strip("*_").rstrip(".")):
+        whole, rest = re.sub("[{},]", "", number["whole"]).lstrip("0"), (number["rest"] or "").rstrip("0").rstrip(".")
+        return _hash(f"{number['sign']}{whole or '0'}{rest}".replace("\u2212", "-"))
     forms = bare_forms(said)
     return _hash(min(forms, key=lambda form: (len(form), form))) if said else 0
 
 
 _SHORT = 8  # words
+_NUMBER = re.compile(
+    r"(?:[^\W\d_][^\d:\uff1a=]{0,30}[:\uff1a=]\s{0,4})?[*_]{0,2}\$?(?:\\\()?(?P<sign>[-\u2212]?)"
+    r"(?P<whole>\d{1,3}(?:(?:,|\{,\})\d{3})+|\d{1,40})(?P<rest>\.\d{1,40})?(?:\\\))?\$?"
+)
+"""A number, alone or behind the name of what it is, as it is written in one language or another."""
 
 
 def _hash(word: str) -> int:

@@ -15,8 +15,9 @@ import msgspec
 from r2router.cascade.answers import Answer, Step
 from r2router.cascade.checks import SECONDS, verdict
 from r2router.cascade.spec import Check
-from r2router.errors import NoAnswer, QueryError
+from r2router.errors import NoAnswer, QueryError, UsageError, expect
 from r2router.router.steps import Question
+from r2router.text import says_nothing
 from r2router.types import Decision
 
 Call = Callable[[Decision], Answer | str | Awaitable[Answer | str]]
@@ -24,6 +25,12 @@ Call = Callable[[Decision], Answer | str | Awaitable[Answer | str]]
 
 GoOn = Callable[[Decision, Answer], Answer | Awaitable[Answer]]
 """Asks an arm to continue an answer of the same model: a decision and that answer -> the whole answer."""
+
+
+def expect_function(what: str, value: object) -> None:
+    """Raise `UsageError` where an argument cannot be called."""
+    if not callable(value):
+        raise UsageError(f"{what} is {value!r:.60}, of type {type(value).__name__}; give a function")
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +61,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 class Answering:
     """One run of a cascade: await it for its `Result`, or iterate over its steps (`async for step, answer in ...`).
 
-    The step that accepts comes with the accepted answer.
+    The step that accepts comes with the accepted answer. It runs once: whoever awaits it again gets the
+    same result.
     """
 
     question: Question
@@ -71,7 +79,22 @@ class Answering:
     def __await__(self) -> Generator[Any, None, Result]:
         return self._run().__await__()
 
+    def __post_init__(self) -> None:
+        """Raises `UsageError`: before anything was asked, and paid."""
+        expect_function("call", self.call)
+        for name in ("check", "go_on"):
+            if getattr(self, name) is not None:
+                expect_function(name, getattr(self, name))
+        if self.deadline_s is not None:
+            expect("deadline_s", self.deadline_s, (int, float), "seconds, or None")
+            if not self.deadline_s >= 0:
+                raise UsageError(f"deadline_s is {self.deadline_s!r}; give seconds, at least 0")
+
     async def __aiter__(self) -> AsyncIterator[tuple[Step, Answer]]:
+        if self._steps and self._steps[-1].call is None:  # it has run: nothing is asked and paid a second time
+            for taken, said in zip(self._steps, [*self._seen, self._accepted], strict=True):
+                yield taken, said
+            return
         ends = None if self.deadline_s is None else time.monotonic() + self.deadline_s
         question = self.question
         while True:
@@ -81,7 +104,7 @@ class Answering:
                 step = self._stop(question, "the deadline has passed")
             if step.call is None:
                 self._steps.append(step)
-                yield step, self._seen[step.accept or 0]
+                yield step, self._accepted
                 return
             answer = await self._ask(step.call, step.continues, ends)
             if answer is None:
@@ -97,15 +120,18 @@ class Answering:
         began = time.monotonic()
         async for _ in self:
             pass
-        accepted = self._seen[self._steps[-1].accept or 0]
         return Result(
-            answer=accepted,
+            answer=self._accepted,
             seen=tuple(self._seen),
             steps=tuple(self._steps),
             failed=tuple(self._failed),
             notes=tuple(self._notes),
             seconds=time.monotonic() - began,
         )
+
+    @property
+    def _accepted(self) -> Answer:
+        return self._seen[self._steps[-1].accept or 0]
 
     async def _ask(self, decision: Decision, continues: int | None, ends: float | None) -> Answer | None:
         """Ask an arm and check its answer; None where the call failed or did not end in time."""
@@ -129,9 +155,10 @@ class Answering:
             raise QueryError(f"call({decision.arm}) gave {type(answer).__name__}; it must give an Answer or its text")
         if continues is not None:
             answer = msgspec.structs.replace(answer, continues=continues)
-        if self.check is None or answer.check is not None or not answer.text.strip():
+        if self.check is None or answer.check is not None or says_nothing(answer.text):
             return answer
-        found, why = await asyncio.to_thread(verdict, self.check, self.question.text, answer.text, self.check_seconds)
+        left = self.check_seconds if ends is None else min(self.check_seconds, max(ends - time.monotonic(), 0.0))
+        found, why = await asyncio.to_thread(verdict, self.check, self.question.text, answer.text, left)
         if why:
             self._notes.append(f"{answer.arm}: {why}")
         return answer if math.isnan(found) else msgspec.structs.replace(answer, check=found)

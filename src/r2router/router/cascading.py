@@ -126,9 +126,11 @@ class Cascading:
         go_on: asks an arm to continue an answer of the same model: takes a `Decision` and an `Answer`; returns the
             whole `Answer`. Used where the router was trained with `Cascade(continue_answers=True)`; without it every
             arm answers from the beginning.
-        deadline_s: seconds for all calls; then the best answer so far is accepted.
+        deadline_s: seconds for all calls and checks; then the best answer so far is accepted. A call that is no
+            coroutine blocks, and the deadline is looked at after it.
 
-        The other arguments are those of `step`. Raises `NoAnswer` where no arm answered, and what `step` raises.
+        The other arguments are those of `step`. Raises `UsageError` where an argument is of another kind,
+        `NoAnswer` where no arm answered, and what `step` raises.
         """
         question = Question.of(cast("Router", self), text, policy, require, exclude, max_steps)
         question = question if check is None else question.checked()

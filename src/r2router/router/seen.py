@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _MUCH = 1e6  # times the largest cost: what a correct answer is worth where only quality counts
 _MAX_SEEN = 64
+_MAX_AMOUNT = 1e12  # of tokens or US dollars: more is a mistake
 
 
 def terms_of(policy: Policy, cost: FloatArray) -> Terms | None:
@@ -55,21 +56,29 @@ def check_seen(router: Router, seen: Sequence[Answer]) -> list[int]:
         if arm is None:
             hint = suggest(str(answer.arm), list(router.arms))
             raise QueryError(f"seen[{number}]: the router does not have the arm {answer.arm!r:.80}{hint}")
-        known = answer.logprobs is None or (
-            isinstance(answer.logprobs, (list, tuple))
-            and all(isinstance(v, (int, float, np.number)) for v in answer.logprobs)
-        )
-        if not known:
-            raise QueryError(f"seen[{number}]: logprobs are numbers, one per token")
+        _check_fields(answer, f"seen[{number}]")
         back = answer.continues
         if back is not None and (isinstance(back, bool) or not isinstance(back, int) or not 0 <= back < number):
             raise QueryError(f"seen[{number}]: continues is {back!r:.40}; it is the place of an earlier answer")
-        for name in ("output_tokens", "input_tokens", "usd"):
-            amount = getattr(answer, name)
-            if amount is not None and not (isinstance(amount, (int, float, np.number)) and 0 <= float(amount) < 1e12):
-                raise QueryError(f"seen[{number}]: {name} is {amount!r:.40}; it is a finite number of at least 0")
         found.append(arm)
     return found
+
+
+def _check_fields(answer: Answer, place: str) -> None:
+    """Raise `QueryError` where a field of an answer is of another kind: structs do not look at what they are given."""
+    logs, why = answer.logprobs, answer.finish_reason
+    if logs is not None and not (isinstance(logs, (list, tuple, np.ndarray)) and all(map(_is_number, logs))):
+        raise QueryError(f"{place}: logprobs are numbers, one per token")
+    if why is not None and not isinstance(why, str):
+        raise QueryError(f"{place}: finish_reason is {why!r:.40}; it is text, such as 'stop', or None")
+    for name in ("output_tokens", "input_tokens", "usd"):
+        amount = getattr(answer, name)
+        if amount is not None and not (_is_number(amount) and 0 <= float(amount) < _MAX_AMOUNT):
+            raise QueryError(f"{place}: {name} is {amount!r:.40}; it is a finite number of at least 0")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 
 
 def verdict_of(answer: Answer) -> FloatArray:

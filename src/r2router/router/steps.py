@@ -21,7 +21,7 @@ from r2router.encode.tokens import count_tokens
 from r2router.errors import PolicyError
 from r2router.router.checks import check_query
 from r2router.router.seen import check_seen, terms_of, verdict_of
-from r2router.text import money
+from r2router.text import money, says_nothing
 from r2router.types import BoolArray, Decision, FloatArray, Forecast
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Question:
         for slot, (answer, arm) in enumerate(zip(seen, arms, strict=True)):
             used = np.nan if answer.output_tokens is None else float(answer.output_tokens)
             at = np.array([arm])
-            if not answer.text.strip():
+            if says_nothing(answer.text):
                 ratio = np.array([-np.inf])
             elif self.evidence is None:
                 ratio = evidence.verdicts(verdict_of(answer))
@@ -221,7 +221,7 @@ class Question:
         elif not self.looking and count >= self.max_steps:
             why = "No further arm is asked" + self._alone
         elif count >= self.max_steps:
-            why = f"{count} arms were asked, and {self.max_steps} is the most"
+            why = f"{count} arm{'' if count == 1 else 's'} asked, and {self.max_steps} is the most"
         elif not np.isfinite(
             may_ask(beliefs, np.zeros(1, dtype=np.intp), self.affordable(paid, beliefs.asked), None)
         ).any():

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from r2router.errors import DataError
+from r2router.text import says_nothing
 from r2router.types import IntArray
 
 TEXTS = ("response", "finish_reason")
@@ -128,7 +129,7 @@ class ResponseIndex:
                 for row, arm, text, why, logprob, seconds in zip(
                     rows[low:high].tolist(), arms[low:high].tolist(), *columns, strict=True
                 ):
-                    if text and text.strip():
+                    if text and not says_nothing(text):
                         yield RecordedReply(row, arm, text, why or "", _number(logprob), _number(seconds))
 
     def __len__(self) -> int:
