@@ -39,7 +39,7 @@ def scored(args: argparse.Namespace) -> measure.Figures:
 
     import r2router as r2
 
-    table = _table(args.table)
+    table = table_of(args.table)
     train, test = table.split(test=0.3, seed=args.seed)
     begin = time.perf_counter()
     router = r2.Recipe(cascade=_spec(args.table), resamples=0).fit(train)
@@ -88,7 +88,7 @@ def rivals(args: argparse.Namespace) -> measure.Figures:
     import r2router as r2
     from r2router.evaluation.report import Report
 
-    train, test = _table(args.table).split(test=0.3, seed=args.seed)
+    train, test = table_of(args.table).split(test=0.3, seed=args.seed)
     router = r2.Recipe(cascade=_spec(args.table), resamples=0).fit(train)
     report = r2.evaluate(router, test, cascade=True, resamples=10 if args.small else DRAWS)
     if not isinstance(report, Report) or report.cascade is None:
@@ -120,7 +120,7 @@ def step(args: argparse.Namespace) -> measure.Figures:
 
     import r2router as r2
 
-    train, test = _table(args.table).split(test=0.3, seed=0)
+    train, test = table_of(args.table).split(test=0.3, seed=0)
     router = r2.Recipe(cascade=True, resamples=0).fit(train)
     times: dict[str, list[float]] = {"new": [], "seen": []}
     for found in times.values():
@@ -134,7 +134,8 @@ def step(args: argparse.Namespace) -> measure.Figures:
     }
 
 
-def _table(name: str) -> r2.Table:
+def table_of(name: str) -> r2.Table:
+    """A table of `TABLES`."""
     import numpy as np
 
     import r2router as r2

@@ -30,7 +30,6 @@ EXPERIMENTS = (
     "new-llms",
     "concise",
     "predictor",
-    "cascade",
 )
 REPORTS = measure.ROOT / "docs" / "reports"
 CACHE = measure.ROOT / "build" / "benchmarks" / "embeddings.cache"

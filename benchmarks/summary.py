@@ -427,9 +427,11 @@ def _quality(records: dict[str, Any]) -> Iterator[str]:
 def answers(records: dict[str, Any]) -> str:
     """What each experiment answers on each table, and the report it is from."""
     parts = []
-    for table, experiments in records.get("reproduce", {}).get("figures", {}).items():
-        if not isinstance(experiments, dict):
-            continue
+    tables = {t: found for t, found in _figures(records, "reproduce").items() if isinstance(found, dict)}
+    for table, found in _figures(records, "reproduce_cascade").items():
+        if isinstance(found, dict):
+            tables[table] = tables.get(table, {}) | {"cascade": found}
+    for table, experiments in tables.items():
         parts.append(f"### {table}")
         for name, found in experiments.items():
             file, _, task = name.partition(", ")
@@ -438,6 +440,11 @@ def answers(records: dict[str, Any]) -> str:
             title = f"[**`{file}`**{' on ' + task.upper() if task else ''}]({report})"
             parts.append("\n".join([title, "", *(f"- {line}" for line in lines)]))
     return "\n\n".join(parts)
+
+
+def _figures(records: dict[str, Any], script: str) -> dict[str, Any]:
+    found: dict[str, Any] = records.get(script, {}).get("figures", {})
+    return found
 
 
 def write(path: Path, text: str) -> None:

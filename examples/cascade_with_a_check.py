@@ -2,8 +2,8 @@
 
 R2-Bench-mini comes with r2router, every answer included, so that nothing is called here: an arm is "asked" by looking
 its answer up. The check knows the correct answer, as a program's tests would: where a check is the truth, the cheapest
-answer that passes wins, and no cascade must be learned from answers. The value of a correct answer is that of the router's
-own policy: it keeps 95 % of the best arm's quality, by cross-validation of the queries that teach. The arm
+answer that passes wins, and no cascade must be learned from answers. The value of a correct answer is that of the
+router's own policy, which keeps 95 % of the best arm's quality by cross-validation on the training queries. The arm
 beside it is the best one on those queries too, so that nothing is chosen on the queries that score it.
 
     python examples/cascade_with_a_check.py

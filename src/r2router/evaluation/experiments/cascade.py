@@ -55,8 +55,8 @@ def run(study: Study) -> Findings:
     found |= beside(data, [fold[kept] for fold in folds[:_SEEDS]])
     figures = figures_of(games[0], runs[0][CASCADE], found, data.table.tasks, study.plan.resamples, 0)
     active, trained = (sum(getattr(one, name) for one in made) for name in ("active", "trained"))
-    looks = (
-        f"In {active} of {trained} trainings looking paid on left-out queries; in the others the cascade is the router."
+    looks = f"In {active} of {trained} trainings looking paid on left-out queries" + (
+        "." if active == trained else "; in the others the cascade is the router."
     )
     return study.findings(
         "cascade",
@@ -76,10 +76,13 @@ def run(study: Study) -> Findings:
     )
 
 
+_ARTICLES = {"cascade routing": "", "threshold cascade": "a "}
+
+
 def _against(differences: Mapping[str, Mapping[str, object]]) -> list[str]:
     """Ours against each other way, in one sentence."""
     names = [m for m in differences if m not in {ROUTING, "fixed", "fixed known", "oracle", "looking oracle"}]
-    words = [f"{signed(differences[m]['area'])} against the {m}" for m in names]  # type: ignore[arg-type]
+    words = [f"{signed(differences[m]['area'])} against {_ARTICLES.get(m, 'the ')}{m}" for m in names]  # type: ignore[arg-type]
     return [f"The cascade's area over log cost: {'; '.join(words)}."] if words else []
 
 
