@@ -13,16 +13,16 @@ from r2router.errors import Refused
 from r2router.gateway.attempt import Attempts, BegunReply, FailedAttempt
 from r2router.gateway.billing import Bill, cost_headers, nanos, reserve, usage_from
 from r2router.gateway.books import Books
+from r2router.gateway.cascade import CascadeOutcome, GatewayCascade
+from r2router.gateway.cut_answers import CUT, cut_by_us, joined, second
 from r2router.gateway.error_bodies import error_headers
 from r2router.gateway.failover import Breaker
 from r2router.gateway.incoming import Gone, Incoming
+from r2router.gateway.keep_alive import KeepAlive
 from r2router.gateway.ledger import Charge, Ledger, Opened, Settled
-from r2router.gateway.looking import CascadeOutcome, GatewayCascade
-from r2router.gateway.mend import CUT, cut_by_us, joined, second
 from r2router.gateway.outgoing import Aborted, Headers, Outgoing, Presence
 from r2router.gateway.request import Call
 from r2router.gateway.setting import REPLAY, Setting
-from r2router.gateway.signs import KeepAlive
 from r2router.gateway.splice import NotJson
 from r2router.gateway.step import Looks, Plan, PlannedStep, larger_context
 from r2router.gateway.tap import Tap
@@ -185,7 +185,7 @@ class Relay:
 
     async def _look(self, attempts: Attempts, looks: Looks, deadline: float, breaker: Breaker) -> None:
         """Run a cascade and relay the accepted answer; all others are paid as well."""
-        looking = GatewayCascade(self.plan, _healthy(looks, breaker), attempts, self._bounds.attempts)
+        cascade = GatewayCascade(self.plan, _healthy(looks, breaker), attempts, self._bounds.attempts)
         asked: list[PlannedStep] = []
 
         def began(step: PlannedStep) -> None:
@@ -198,15 +198,15 @@ class Relay:
 
         outcome = CascadeOutcome(None)
         try:
-            outcome = await looking.run(deadline, began, failed)
+            outcome = await cascade.run(deadline, began, failed)
         except asyncio.CancelledError:
             if attempts.abandoned is not None:
                 self._bill(attempts.abandoned[1], attempts.abandoned[0].tap, attempts.abandoned[0].sent_bytes)
-            elif asked and (not looking.seen or looking.seen[-1].step is not asked[-1]):
+            elif asked and (not cascade.seen or cascade.seen[-1].step is not asked[-1]):
                 self._bill_unseen(asked[-1])
             raise
         finally:
-            for seen in looking.seen:
+            for seen in cascade.seen:
                 breaker.succeeded(seen.step.model.provider, seen.step.model.id)
                 if seen is not outcome.accepted:
                     self._bill(seen.step, seen.held.tap, seen.held.sent_bytes)
