@@ -171,9 +171,8 @@ def one(args: argparse.Namespace) -> measure.Figures:
         spent["cold"] += _cold(routers["released"], x, few)
     figures: measure.Figures = {name: measure.percentiles(s) for name, s in spent.items()}
     slow = figures["head_by_head"]
-    for (
-        name
-    ) in routers:  # by the medians or by the least times, whichever says less: long calls are interrupted more often
+    # by the medians or by the least times, whichever says less: long calls are interrupted more often
+    for name in routers:
         figures[name]["times_faster"] = min(slow[key] / figures[name][key] for key in ("p50_ms", "min_ms"))
     figures["head_by_head"]["heads"] = heads.count
     return figures | _agreement(routers["released"], heads, x[: 8 if args.small else 40])

@@ -141,9 +141,8 @@ def _kept(clean: Routed, noisy: Routed, outcomes: Outcomes) -> Any:
 
     values = np.quantile(clean.sweep.value, np.linspace(0.1, 0.9, 9))
     best = float(np.nanmean(outcomes.quality[:, outcomes.fixed_arms()], axis=0).max())
-    reached = float(
-        clean.points(np.ones(len(outcomes.quality)))[1].max()
-    )  # on few queries less than what is to be kept
+    # on few queries less than what is to be kept
+    reached = float(clean.points(np.ones(len(outcomes.quality)))[1].max())
     own = for_quality(clean.sweep, np.nan_to_num(outcomes.quality), min(KEEP * best, reached)).usd
     same = [clean.sweep.at(v) == noisy.sweep.at(v) for v in (*values, own)]
     return np.stack([np.mean(same[:-1], axis=0), same[-1]], axis=1)

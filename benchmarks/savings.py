@@ -211,9 +211,8 @@ def kept_of(rows: list[dict[str, Any]]) -> Any:
                 ratios[key].append(off / half)
                 weights[key].append(1 / len(own))
 
-    level = min(
-        0.95 * (1 + 1 / max(len({row["task"] for row in used}), 1)), 1.0
-    )  # so many tasks say no more of the last percents
+    # so many tasks say no more of the last percents
+    level = min(0.95 * (1 + 1 / max(len({row["task"] for row in used}), 1)), 1.0)
 
     def with_z(way: str) -> Any:
         promise = getattr(found, way)

@@ -56,9 +56,8 @@ def steps(args: argparse.Namespace) -> measure.Figures:
     def fit(epochs: int) -> object:
         return MLP(epochs=epochs, early_stopping=False, batch_size=BATCH).fit(x, table)
 
-    MLP(epochs=1, early_stopping=False, batch_size=BATCH).fit(
-        x[:512], table.take(range(512))
-    )  # threads and allocator are warm
+    # threads and allocator are warm
+    MLP(epochs=1, early_stopping=False, batch_size=BATCH).fit(x[:512], table.take(range(512)))
     before = _product_rate(size, repeats)
     one = measure.once(lambda: fit(1))
     three = measure.once(lambda: fit(3))

@@ -134,9 +134,8 @@ ling-2.6-flash | openrouter | inclusionai/ling-2.6-flash | inclusionai/ling-2.6-
 
 _CAPABILITIES = {"t": "tools", "v": "vision", "j": "json"}
 _EFFORTS = frozenset({"minimal", "low", "medium", "high", "xhigh"})
-_NOT_ASKED = frozenset(
-    {"default", "none"}
-)  # what an API does when nothing is asked; Claude does not think unless it is told to
+# what an API does when nothing is asked; Claude does not think unless it is told to
+_NOT_ASKED = frozenset({"default", "none"})
 
 
 def starter_pool(arms: Sequence[str]) -> tuple[Pool, str]:

@@ -90,9 +90,8 @@ def test_an_allocation_is_as_good_as_the_best_of_all(seed: int) -> None:
     assert (counts >= least).all() and (counts <= most).all() and usd @ (counts - least) <= spend + 1e-9
     every = (np.array(n) for n in itertools.product(*(range(a, b + 1) for a, b in zip(least, most, strict=True))))
     best = min((worth / n).sum() for n in every if usd @ (n - least) <= spend)
-    assert (
-        worth / np.minimum(counts + 1, most)
-    ).sum() <= best + 1e-9  # what rounding down loses is less than one query an arm
+    # what rounding down loses is less than one query an arm
+    assert (worth / np.minimum(counts + 1, most)).sum() <= best + 1e-9
 
 
 def test_an_allocation_goes_with_the_root_of_worth_over_price() -> None:

@@ -312,9 +312,8 @@ def test_input_tokens_that_were_not_recorded_are_those_of_the_known(base: Router
 def test_known_outcomes_may_be_there_too(base: Router, graded: Graded) -> None:
     table, x = graded[0].take(range(60)), graded[1][:60]
     quality = table.quality.copy()
-    quality[:, -2:] = quality[
-        :, :2
-    ]  # so that they tell something: by itself every arm of this world has luck of its own
+    # so that they tell something: by itself every arm of this world has luck of its own
+    quality[:, -2:] = quality[:, :2]
     table = replace(table, quality=quality)
     alone, beside = base.add_model(NEW, only(table), x), base.add_model(NEW, table, x)
     assert alone.arms == beside.arms

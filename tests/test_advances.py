@@ -61,9 +61,8 @@ def test_the_third_request_does_not_wait_and_is_written_all_the_same(where: str)
     with Ledger.at(where) as ledger:
         asyncio.run(run(ledger))
         assert ask(where, "SELECT reserved, advanced FROM windows WHERE period = 'total'")[0][0] == 0
-    assert ask(where, "SELECT spent, reserved, advanced, open FROM windows WHERE period = 'total'") == [
-        (28, 0, 0, 0)
-    ]  # given back at the end
+    # given back at the end
+    assert ask(where, "SELECT spent, reserved, advanced, open FROM windows WHERE period = 'total'") == [(28, 0, 0, 0)]
 
 
 def test_it_is_given_back_when_nobody_uses_it(where: str) -> None:

@@ -329,9 +329,8 @@ def test_robustness_is_the_share_that_stays(tmp_path: Path) -> None:
         mine, write(tmp_path / "reworded.json", [*reworded, {"global_index": "Else_1", "prediction": "a"}])
     ).robustness
     assert (figure.value, figure.n) == (0.5, 6)
-    assert figure.low == pytest.approx(0.1876, abs=1e-4) and figure.high == pytest.approx(
-        0.8124, abs=1e-4
-    )  # Wilson, by R's prop.test
+    # Wilson, by R's prop.test
+    assert figure.low == pytest.approx(0.1876, abs=1e-4) and figure.high == pytest.approx(0.8124, abs=1e-4)
     with pytest.raises(DataError, match="none of the prompts"):
         read_results(mine, write(tmp_path / "else.json", [{"global index": "Else_1", "prediction": "a"}]))
 

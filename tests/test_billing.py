@@ -223,9 +223,8 @@ def tiered(base: Prices, tier: Any) -> Prices:
 
 def test_what_is_set_aside_by_hand() -> None:
     facts = TokenBounds(input_tokens=250_000, output_tokens=1000, n=2, cache_writes="1h")
-    assert reserve(facts, CLAUDE, attempts=3) == 3 * (
-        250_000 * 12_000 + 2000 * 22_500
-    )  # long-context tier, written for an hour, x 3
+    # long-context tier, written for an hour, x 3
+    assert reserve(facts, CLAUDE, attempts=3) == 3 * (250_000 * 12_000 + 2000 * 22_500)
     assert reserve(TokenBounds(input_tokens=100, output_tokens=10), GPT) == 100 * 1250 + 10 * 10_000
     assert reserve(TokenBounds(input_tokens=100, output_tokens=0), Prices(1, 1, cache_write=1.25)) == 125_000
     assert reserve(TokenBounds(input_tokens=0, output_tokens=10), Prices(1, 1, reasoning=4)) == 40_000

@@ -271,9 +271,8 @@ def test_what_is_written_already_is_paid_as_input(going_on: r2.Router) -> None:
     long = r2.Answer("qwen2.5-coder-1.5b@150", "x = 8", output_tokens=160, input_tokens=50)
     afresh = going_on.step(text, [short, long], r2.Value(1e-9)).paid
     on = going_on.step(text, [short, r2.Answer(long.arm, long.text, 160, 50, continues=0)], r2.Value(1e-9)).paid
-    assert afresh - on == pytest.approx(
-        30e-6 * (prices.output - prices.input)
-    )  # thirty tokens of the chain, and not the closing words
+    # thirty tokens of the chain, and not the closing words
+    assert afresh - on == pytest.approx(30e-6 * (prices.output - prices.input))
     other = r2.Answer("smollm2-135m@30", "x", 40, 50)
     assert going_on.step(
         text, [other, r2.Answer(long.arm, "x", 160, 50, continues=0)], r2.Value(1e-9)

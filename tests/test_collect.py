@@ -349,9 +349,8 @@ def fields(
 )  # fmt: skip
 def test_each_dialect_gets_the_fields_that_it_documents(dialect: Any, budget: Budget, expected: dict[str, Any]) -> None:
     thinking = (budget.tokens or 0) if "thinking_tokens" in budget.control else 0
-    assert (
-        fields(dialect, budget) == {"max_tokens": thinking + SAFETY_CAP} | expected
-    )  # where no budget caps it, a safety cap does
+    # where no budget caps it, a safety cap does
+    assert fields(dialect, budget) == {"max_tokens": thinking + SAFETY_CAP} | expected
 
 
 def test_openai_itself_takes_the_newer_name_of_the_cap() -> None:
@@ -455,9 +454,8 @@ def test_every_fault_ends_as_a_result_and_the_table_is_that_of_a_quiet_day(
     records = list(read_records(tmp_path / "loud" / JOURNAL))
     lost = sum(fake.faulted[f] for f in ("timeout", "malformed", "empty", "cut"))
     assert sum(r.paid_usd is None for r in records) == fake.faulted["usage"] + lost
-    assert all(
-        r.charged_usd > (r.cost_usd or 0) for r in records if r.paid_usd is None
-    )  # what may be billed counts against the limit
+    # what may be billed counts against the limit
+    assert all(r.charged_usd > (r.cost_usd or 0) for r in records if r.paid_usd is None)
 
 
 def test_lasting_faults_are_recorded_errors_and_never_a_quality(tmp_path: Path) -> None:
@@ -642,9 +640,8 @@ def test_money_of_many_calls_comes_back_whole() -> None:
             assert hold is not None
             limit.give_back(hold)
         assert book.flying == 0
-        assert (
-            await asyncio.wait_for(limit.take(nanos(2e6)), 1) is None
-        )  # what rounding leaves over is no call under way
+        # what rounding leaves over is no call under way
+        assert await asyncio.wait_for(limit.take(nanos(2e6)), 1) is None
         whole = nanos(1e6)
         assert await limit.take(whole, 3) == Hold(whole, 1) and await SpendLimit(None, Book()).take(whole, 3) == Hold(
             whole, 3
@@ -907,9 +904,8 @@ def _killed_and_resumed(tmp_path: Path, kills: int, n: int) -> None:
         records = list(read_records(tmp_path / "run" / JOURNAL))
         assert len({r.key for r in records}) == len(records)  # nothing is counted twice
         called = sum(r.kind == "chain" or r.paid_usd != 0.0 for r in records)
-        assert (
-            billed_before > 0 and fake.billed.total() <= called + kills * 4
-        )  # lost: at most what was in flight at each kill
+        # lost: at most what was in flight at each kill
+        assert billed_before > 0 and fake.billed.total() <= called + kills * 4
     with FakeEndpoint() as quiet:
         assert cli(*files(tmp_path / "quiet", quiet.url, n), "--yes").exit_code == 0
     assert table(tmp_path / "run").equals(table(tmp_path / "quiet" / "run"))

@@ -491,8 +491,7 @@ def test_differences_between_learners_and_forms_are_paired_and_have_intervals() 
     for name, row in rows(grid(late, "Area, ours minus the other")).items():
         for other, cell in zip(("Uni-R2Router", "UniRouter"), row.cells, strict=True):
             gap = value(areas[f"ours, {name}"].cells[0]) - value(areas[f"{other}, {name}"].cells[0])
-            if (
-                other == "Uni-R2Router"
-            ):  # which has all arms; the other begins at a higher cost, and is compared from there on
+            # which has all arms; the other begins at a higher cost, and is compared from there on
+            if other == "Uni-R2Router":
                 assert value(cell) == pytest.approx(gap, abs=0.05)
             assert cell.low <= cell.high  # type: ignore[union-attr]

@@ -27,10 +27,8 @@ COARSE = (
     st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0, math.nan]),
     st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.5, 2.0, math.inf, math.nan]),
 )
-LINE = (
-    st.integers(0, 10).map(lambda k: k / 10),
-    st.integers(0, 10).map(lambda k: k / 10 * 0.007),
-)  # many points on one line, up to rounding
+# many points on one line, up to rounding
+LINE = st.integers(0, 10).map(lambda k: k / 10), st.integers(0, 10).map(lambda k: k / 10 * 0.007)
 
 
 @st.composite
@@ -118,9 +116,8 @@ def test_the_path_is_the_upper_concave_hull(grid: Grid) -> None:
     hull = brute_force_hull(cost[0], quality[0])
     size = 1e-12 * float(np.nanmax(np.where(np.isfinite(cost), cost, 0.0)) + 1)
     ours = [(cost[0, a], quality[0, a]) for a in path]
-    for (
-        point
-    ) in hull:  # every corner lies on the path, up to rounding: within `size` of the line between two of its points
+    # every corner lies on the path, up to rounding: within `size` of the line between two of its points
+    for point in hull:
         assert distance_below(ours, point) >= -size and distance_below([*ours, (math.inf, ours[-1][1])], point) <= size
     for point in ours:
         assert abs(distance_below([*hull, (math.inf, hull[-1][1])], point)) <= size
@@ -276,9 +273,8 @@ def test_areas_agree_with_numeric_integration(points: list[tuple[float, float]],
         (area_over_cost, np.linspace(low, high, 20_001)),
     ):
         middle = np.sqrt(grid[1:] * grid[:-1]) if area is area_over_log_cost else (grid[1:] + grid[:-1]) / 2
-        numeric = float(
-            np.nan_to_num(envelope_at(cost, quality, middle)).mean()
-        )  # below the cheapest point nothing can be had
+        # below the cheapest point nothing can be had
+        numeric = float(np.nan_to_num(envelope_at(cost, quality, middle)).mean())
         assert area(cost, quality, low, high) == pytest.approx(numeric, abs=2e-4)
 
 

@@ -93,9 +93,8 @@ def test_it_goes_to_the_next_model(gate: Rig, fakes: Any, failing: Any, how: str
     )
     settled = gate.settled()[0]
     assert settled.attempts == 2 and settled.state == "done" and settled.served == headers["x-r2router-arm"]
-    assert settled.estimated == (
-        how in ("reset", "silence", "error within 200")
-    )  # what may have been billed is charged
+    # what may have been billed is charged
+    assert settled.estimated == (how in ("reset", "silence", "error within 200"))
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)

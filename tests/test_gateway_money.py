@@ -24,11 +24,8 @@ from r2router.gateway.keys import Keys
 from r2router.gateway.ledger import Ledger, Limits
 
 LONG = "Who wrote Faust? " * 500  # longer than what is said to have been read of it
-PRICES = {
-    "input": 3.0,
-    "cached_input": 0.3,
-    "output": 15.0,
-}  # US dollars per million: 3,000, 300 and 15,000 nano-dollars per token
+# US dollars per million: 3,000, 300 and 15,000 nano-dollars per token
+PRICES = {"input": 3.0, "cached_input": 0.3, "output": 15.0}
 # convention -> (endpoint, the provider's report, nano-dollars by hand)
 REPORTS: dict[str, tuple[str, dict[str, Any], int]] = {
     # 600 x 3,000 + 400 x 300 + 200 x 15,000: reasoning is within the 200

@@ -145,9 +145,8 @@ def test_the_command_serves_and_drains(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()
         assert process.wait(60) == 0 and time.monotonic() - began < 60
-    with contextlib.closing(
-        sqlite3.connect(tmp_path / "ledger.sqlite")
-    ) as ledger:  # it was closed, and did not just end
+    # it was closed, and did not just end
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as ledger:
         assert ledger.execute("SELECT count(*) FROM writers").fetchone() == (0,)
 
 

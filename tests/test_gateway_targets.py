@@ -116,9 +116,8 @@ def test_a_spend_is_held_when_the_traffic_changes_half_way(fake: FakeProvider, t
         cost = dict(connection.execute("SELECT id, cost FROM requests WHERE preset = 'auto:loose'").fetchall())
     assert held.n == 260 and held.actual == pytest.approx(mean) and held.target == pytest.approx(HOLD)
     assert abs(mean / HOLD - 1) < 0.05
-    assert sum(cost[name] for name in after) > 1.5 * sum(
-        cost[name] for name in before
-    )  # what a fixed value makes of it
+    # what a fixed value makes of it
+    assert sum(cost[name] for name in after) > 1.5 * sum(cost[name] for name in before)
     assert shown["target"] == pytest.approx(HOLD / 1000) and shown["actual"] == pytest.approx(mean / 1000)
     assert shown["error"] == pytest.approx(held.error) and shown["value"] == pytest.approx(held.value)
 
@@ -207,9 +206,8 @@ def test_a_quality_is_held_by_what_clients_say(fake: FakeProvider, tmp_path: Pat
         low = spend(where).held[0]
         assert (low.kind, low.n, low.actual) == ("quality", 6, pytest.approx(0.2)) and low.value > 0.01
         assert gauge(gate, "auto:good", "value") == pytest.approx(low.value)
-        assert (
-            gate.post("/v1/feedback", {"request_id": names[0], "score": 1})[0] == 200
-        )  # the person thinks better of it
+        # the person thinks better of it
+        assert gate.post("/v1/feedback", {"request_id": names[0], "score": 1})[0] == 200
         changed = spend(where).held[0]
         assert (changed.n, changed.actual) == (6, pytest.approx(2 / 6))
     with contextlib.closing(sqlite3.connect(where)) as connection, connection:

@@ -369,9 +369,8 @@ def test_thinking_and_two_tools_in_a_stream_over_chat(over_chat: Rig, fake: Fake
         again = claude.messages.with_raw_response.create(
             model="auto:cheap", max_tokens=100, messages=[*history, {"role": "user", "content": outputs}], tools=tools
         )
-        assert (
-            again.headers["x-r2router-reason"] == "pinned:state"
-        )  # the thinking is its provider's, and goes back to it (trap 15)
+        # the thinking is its provider's, and goes back to it (trap 15)
+        assert again.headers["x-r2router-reason"] == "pinned:state"
     sent = fake.asked[-1].body["messages"]
     assert sent[1]["reasoning_content"] == "Hm" and [c["function"]["arguments"] for c in sent[1]["tool_calls"]] == [
         '{"a":1}',

@@ -205,9 +205,8 @@ def test_trap_29_an_empty_answer_is_an_answer(gate: Rig, fake: FakeProvider, mes
     settled = gate.settled()[0]
     assert status == 200 and json.loads(said)["choices"] == [choice] and len(fake.asked) == 1
     assert settled.state == "cut" and settled.usage is not None and settled.usage.output == 1 and not settled.estimated
-    fake.script = lambda asked: Answer(
-        [], headers={"Content-Type": "application/json"}
-    )  # no bytes at all are no answer
+    # no bytes at all are no answer
+    fake.script = lambda asked: Answer([], headers={"Content-Type": "application/json"})
     assert gate.post("chat", asking("chat", model="gpt-5-mini"))[0] == 502
 
 
@@ -302,9 +301,8 @@ def test_trap_31_a_client_that_leaves_while_it_is_asked_again(
 
     def script(asked: Asked) -> Answer:
         first.append(asked.body["model"])
-        return (
-            as_json({"error": "busy"}, 503) if len(first) == 1 else Answer([60.0])
-        )  # which ends early only where the caller closes
+        # which ends early only where the caller closes
+        return as_json({"error": "busy"}, 503) if len(first) == 1 else Answer([60.0])
 
     fake.script = script
     body = json.dumps(asking(endpoint, model="auto:cheap", stream=stream)).encode()
@@ -318,9 +316,8 @@ def test_trap_31_a_client_that_leaves_while_it_is_asked_again(
     settled = gate.settled()
     while fake.asked[1].closed_after is None and time.monotonic() < deadline:
         time.sleep(0.005)
-    assert (
-        fake.asked[1].closed_after is not None and len(fake.asked) == 2
-    )  # it was told at once, and no third model was asked
+    # it was told at once, and no third model was asked
+    assert fake.asked[1].closed_after is not None and len(fake.asked) == 2
     assert len(settled) == 1 and settled[0].state == "cancelled" and settled[0].attempts == 2 and settled[0].cost > 0  # type: ignore[operator]
     assert gate.gateway.active == 0
 

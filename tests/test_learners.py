@@ -145,9 +145,8 @@ def with_gaps(table: Table, share: float = 0.3) -> Table:
 # -- ridge ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("n", "d"), [(60, 8), (20, 45)]
-)  # more queries than dimensions, and fewer: both systems are solved
+# more queries than dimensions, and fewer: both systems are solved
+@pytest.mark.parametrize(("n", "d"), [(60, 8), (20, 45)])
 def test_ridge_is_the_closed_form_of_each_arm(n: int, d: int) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(n, d)), rng.random((n, 6))
@@ -286,9 +285,8 @@ def test_gbdt_trees_answer_as_lightgbm_does(depth: int) -> None:
         table.arms, {**arrays, "bias": np.zeros(10), **{k: np.zeros(5) for k in ("spread", "low", "high")}}
     )
     edges = arrays["threshold"][np.isfinite(arrays["threshold"])]
-    edges = edges[np.abs(edges) > 1e-30][
-        :200
-    ]  # lightgbm takes anything up to 1e-35 for 0, and so does not know the edges of 0
+    # lightgbm takes anything up to 1e-35 for 0, and so does not know the edges of 0
+    edges = edges[np.abs(edges) > 1e-30][:200]
     near = np.concatenate([edges, np.nextafter(edges, np.float32(9)), np.nextafter(edges, np.float32(-9))])
     for points in (x, np.random.default_rng(0).choice(near, (400, x.shape[1])).astype(np.float32)):
         got = predictor.raw(points)

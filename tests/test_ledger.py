@@ -387,9 +387,8 @@ def test_a_full_disk_refuses_and_loses_no_settlement(file: str, monkeypatch: pyt
         wide = "x" * 5000
         with pytest.raises(LedgerDown, match=r"full.*nothing was sent upstream"):
             ledger.open_now(opened("b", session=wide))
-        charges = [
-            ledger.settle_now(ticket, done(5, note=wide)) for ticket in tickets
-        ]  # rows grow, until they need a page more
+        # rows grow, until they need a page more
+        charges = [ledger.settle_now(ticket, done(5, note=wide)) for ticket in tickets]
         later = sum(charge.later for charge in charges)
         assert 0 < later == ledger.waiting
         assert ask(file, "SELECT reserved FROM windows WHERE id = '-/total'") == [(later * CENT,)]
@@ -634,10 +633,8 @@ def kill_again_and_again(
             for side in "ab"
         ]
         begun = calls.stat().st_size if calls.exists() else 0
-        until, late = (
-            None,
-            time.monotonic() + 30.0,
-        )  # they take their time to start; once the money is spent no call comes any more
+        # they take their time to start; once the money is spent no call comes any more
+        until, late = None, time.monotonic() + 30.0
         while until is None or time.monotonic() < until:
             if until is None and ((calls.exists() and calls.stat().st_size > begun) or time.monotonic() > late):
                 until = time.monotonic() + 2.0

@@ -142,10 +142,8 @@ def test_without_a_background_the_score_is_the_cosine_to_the_nearest_centre() ->
 def test_a_background_tells_near_strangers_apart() -> None:
     rng = np.random.default_rng(4)
     eye = np.eye(64)
-    ours, near = (
-        eye[:4],
-        0.87 * eye[:4] + 0.5 * eye[10:14],
-    )  # strangers that share most of a direction with the training queries
+    # strangers that share most of a direction with the training queries
+    ours, near = eye[:4], 0.87 * eye[:4] + 0.5 * eye[10:14]
     train = np.concatenate([sphere(rng, 400, c, noise=1.0) for c in ours])
     strangers = np.concatenate([sphere(rng, 200, c, noise=1.0) for c in near])
     background = np.concatenate([sphere(rng, 10, c, noise=1.0) for c in near])

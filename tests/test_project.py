@@ -137,9 +137,8 @@ def test_a_file_is_short_and_has_a_name(path: Path) -> None:
 def test_nothing_that_is_loaded_is_run(path: Path) -> None:
     if path.parent.name == "inside":
         return  # it runs in the sandbox, and nothing of ours imports it: see the next test
-    allowed = (
-        {"compile", "marshal"} if path.name == "sandbox.py" else set()
-    )  # our own sources, for the sandbox's interpreter to read
+    # our own sources, for the sandbox's interpreter to read
+    allowed = {"compile", "marshal"} if path.name == "sandbox.py" else set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = [f"{name_of(path)}:{line}: {what}" for line, what in executions(tree) if what not in allowed]
     assert not found, "a file that is read must never be able to run code"
@@ -219,9 +218,8 @@ def test_whatever_is_installed_is_known_by_its_hash(script: str) -> None:
     ]
     assert installs
     for line in installs:
-        ours = "--no-deps" in line and re.search(
-            r"--editable \.|build/wheel/\*\.whl", line
-        )  # what was built from this tree
+        # what was built from this tree
+        ours = "--no-deps" in line and re.search(r"--editable \.|build/wheel/\*\.whl", line)
         assert ours or "--require-hashes" in line, line
 
 

@@ -690,9 +690,8 @@ def test_raising_the_cap_to_what_the_message_says_is_enough(tokens: float, price
 
 def test_a_cap_between_two_budgets_is_answered_with_a_budget_between_them(plain: r2.Router) -> None:
     free = replace(plain, input_tokens=InputTokens((0.0,) * 4, (0.0,) * 4, 0.0))
-    decision = free.route(
-        "why?", r2.Best(0.00025)
-    )  # half of the way from $0.0001 for 100 tokens to $0.0003 for 300... and a half again
+    # half of the way from $0.0001 for 100 tokens to $0.0003 for 300... and a half again
+    decision = free.route("why?", r2.Best(0.00025))
     assert (decision.arm, decision.model, decision.budget) == ("a@250", "a", "250")
     assert (
         decision.quality == pytest.approx(0.45)

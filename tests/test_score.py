@@ -170,10 +170,8 @@ def test_draws_in_which_only_the_router_never_gets_there_count_against_it() -> N
     quality = np.column_stack([np.zeros(n), np.linspace(0.2, 1.0, n)])
     found = outcomes(quality.tolist(), [1.0, 2.0])
     forecast = np.tile([0.0, 1.0], (n, 1))
-    forecast[0] = [
-        1.0,
-        0.0,
-    ]  # a query that it never gets right: within 5 % on the data, but not in a draw that has it three times
+    # a query that it never gets right: within 5 % on the data, but not in a draw that has it three times
+    forecast[0] = [1.0, 0.0]
     result = compare(
         {"router": Routed.of(forecast, found.cost, found), "fixed known": FixedArms(found, found.fixed_arms())},
         found,

@@ -131,9 +131,8 @@ def test_batches_of_any_size_give_the_same(
     assert len(list(batches(tmp_path / "x.npy", DIM))) == -(-len(world.vectors) // 7)
     for now, before in ((routed(router, tmp_path / "x.npy"), whole), (routed(router, text), texts)):
         assert [(r["row"], r["arm"]) for r in now] == [(r["row"], r["arm"]) for r in before]
-        assert [r["cost"] for r in now] == pytest.approx(
-            [r["cost"] for r in before], rel=1e-5
-        )  # sums in another order differ a little
+        # sums in another order differ a little
+        assert [r["cost"] for r in now] == pytest.approx([r["cost"] for r in before], rel=1e-5)
 
 
 def test_counts_of_input_tokens_are_used(tmp_path: Path, world: Any, router: Router) -> None:

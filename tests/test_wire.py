@@ -156,9 +156,8 @@ def test_mended_text_can_be_written_down(pieces: list[str]) -> None:
             {**says("7", "stop"), "usage": USAGE},
             {"choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0}},
         ),
-        sse(
-            {**says("7"), "usage": {**USAGE, "completion_tokens": 1}}, {**says("", "stop"), "usage": USAGE}
-        ),  # running counts
+        # running counts
+        sse({**says("7"), "usage": {**USAGE, "completion_tokens": 1}}, {**says("", "stop"), "usage": USAGE}),
         sse({"choices": [], "prompt_filter_results": [{}]}, says("7", "stop", content_filter_results={}), END),  # Azure
         json.dumps({"choices": [{"message": {"content": "7"}, "finish_reason": "stop"}], "usage": USAGE}).encode(),
         b"\n\n \n"
@@ -167,9 +166,8 @@ def test_mended_text_can_be_written_down(pieces: list[str]) -> None:
         ).encode(),
         b"\xef\xbb\xbf" + json.dumps({"choices": {"message": {"content": "7"}}, "usage": USAGE}).encode(),
         b"\n".join(json.dumps(c).encode() for c in (says("7"), says("", "stop"), END)),  # a JSON in every line
-        sse(
-            {"choices": [{"index": 0, "text": "7", "delta": {"content": "7"}, "finish_reason": "eos"}]}, END
-        ),  # Together
+        # Together
+        sse({"choices": [{"index": 0, "text": "7", "delta": {"content": "7"}, "finish_reason": "eos"}]}, END),
         sse({"choices": [{"text": "7", "finish_reason": "stop"}]}, END),
         sse(says("7", "stop"), {"choices": [], "timings": {"prompt_n": 4, "cache_n": 6, "predicted_n": 5}}),
     ],

@@ -150,9 +150,8 @@ class _Collection:
     async def worker(self, queue: Iterator[Work]) -> None:
         """Do work until there is none, or none that can be done."""
         for work in queue:
-            if (
-                self.stop.is_set() or {"", _provider(work.model.provider)} & self.status.stopped.keys()
-            ):  # a queue is of one provider
+            # a queue is of one provider
+            if self.stop.is_set() or {"", _provider(work.model.provider)} & self.status.stopped.keys():
                 self.count_there([work])
                 return
             if self._stopped(work):
@@ -185,9 +184,8 @@ class _Collection:
     async def _shared(self, work: Work) -> None:
         """Several budgets of a query: one long answer, cut at each of them."""
         keys = {b: self.plan.key(work, b) for b in work.budgets}
-        longest = sorted(
-            work.budgets, key=lambda b: b.tokens or 0, reverse=True
-        )  # each cut is then a prefix of what was read last
+        # each cut is then a prefix of what was read last
+        longest = sorted(work.budgets, key=lambda b: b.tokens or 0, reverse=True)
         missing = [b for b in longest if self._claim(keys[b])]
         if not missing or (chain := await self._chain(work)) is None:
             return
@@ -290,9 +288,8 @@ class _Collection:
         if whose is not None:
             self._stop(whose, result.message)
         if (whose is not None or result.kind == "interrupted") and not result.maybe_billed:
-            self.limit.give_back(
-                held
-            )  # else an attempt before may have been billed: that is recorded, as an error of the cell
+            # else an attempt before may have been billed: that is recorded, as an error of the cell
+            self.limit.give_back(held)
             return None, Hold()
         return result, held
 
@@ -307,9 +304,8 @@ class _Collection:
             return provider
         if failure.kind not in _TELLS_NOTHING and model not in self._answered:
             self._failed[model] = self._failed.get(model, 0) + 1
-            return (
-                model if self._failed[model] >= FIRST else None
-            )  # those before it are recorded: --retry-failed asks them again
+            # those before it are recorded: --retry-failed asks them again
+            return model if self._failed[model] >= FIRST else None
         return None
 
     def _about_safety_cap(self, failure: Failure, work: Work, cap: int) -> Failure:

@@ -65,9 +65,8 @@ def _of_arm(plan: CollectionPlan, journal: Journal, model: Model, budget: Budget
             model.id, budget.id, calls, max(0.0, calls * mean - half), calls * mean, calls * mean + half, int(n)
         )
     factors, more = (1 - INPUT_SPREAD, 1.0, 1 + INPUT_SPREAD), 0
-    if (
-        "prefix_sharing" in budget.control
-    ):  # prompt and cut again, and a short answer; nothing at all where the chain has ended before
+    # prompt and cut again, and a short answer; nothing at all where the chain has ended before
+    if "prefix_sharing" in budget.control:
         factors, more = (0.0, *factors[1:]), budget.tokens or 0
     sums = np.zeros(3)
     for tokens, count in Counter(inputs).items():  # call by call: a long prompt may have other prices

@@ -65,9 +65,8 @@ class Journal:
         self.spent_nanos = 0
         self.records = 0
         self.notes: list[str] = []
-        self.charged: dict[
-            tuple[str, str], list[float]
-        ] = {}  # (model, budget) -> n, sum and sum of squares of the dollars
+        # (model, budget) -> n, sum and sum of squares of the dollars
+        self.charged: dict[tuple[str, str], list[float]] = {}
         self._file = _open(self.path) if write else _look(self.path)
         self._mends = write
         self._retry = frozenset(retry)

@@ -42,9 +42,8 @@ def answer_record(plan: CollectionPlan, work: Work, budget: Budget, key: str, re
     said = split_thinking(reply.text)
     thought = said.thought or bool(reply.reasoning) or bool(usage and usage.reasoning)
     notes = [text for text in (reply.note, reply.usage_error) if text]
-    starved = (
-        thought and not said.answer.strip() and (cut or said.cut)
-    )  # some endpoints call an answer whole that was cut
+    # some endpoints call an answer whole that was cut
+    starved = thought and not said.answer.strip() and (cut or said.cut)
     if starved:
         notes.append("the whole allowance went into thinking")
     if "thinking_tokens" in budget.control and usage and (usage.reasoning or 0) > 1.1 * (budget.tokens or 0) + 32:
@@ -130,9 +129,8 @@ def forced_record(
     """
     closing = CLOSINGS[plan.controls.closing]
     answer = reply.text.removeprefix(cut + closing)  # some servers give back what they continue
-    end = (
-        "\n</think>" if split_thinking(cut).cut else ""
-    )  # the closing words end the thinking, too: what follows is the answer
+    # the closing words end the thinking, too: what follows is the answer
+    end = "\n</think>" if split_thinking(cut).cut else ""
     k = min(budget.tokens or 0, len(chain.pieces or []))
     usage = Usage(max(reply.usage.input - k, 0), k + reply.usage.output) if reply.usage else None
     share = k / max(chain.output_tokens or 1, 1)

@@ -74,9 +74,8 @@ class App(click.Group):
 def _report(error: Exception) -> int:
     """Say on stderr what went wrong; the exit code."""
     match error:
-        case click.UsageError() if (
-            type(error).__name__ == "NoArgsIsHelpError"
-        ):  # from click 8.2 on; its message is the help
+        # from click 8.2 on; its message is the help
+        case click.UsageError() if type(error).__name__ == "NoArgsIsHelpError":
             error.show()
             return 2
         case click.UsageError():

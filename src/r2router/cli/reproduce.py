@@ -79,9 +79,8 @@ def reproduce(
     without it. A rerun gives the same numbers.
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # before numpy is loaded
-        os.environ.setdefault(
-            name, "1"
-        )  # its arrays are small: threads that wait for each other take several times as long
+        # its arrays are small: threads that wait for each other take several times as long
+        os.environ.setdefault(name, "1")
     from r2router.evaluation.contenders import HoldOutPlan
     from r2router.evaluation.experiments import check_name
     from r2router.evaluation.experiments import reproduce as run

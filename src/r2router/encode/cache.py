@@ -154,9 +154,8 @@ class CachedEncoder:
         if mark != APPLICATION_ID and (mark or tables):
             raise EncoderError(f"{self.path} is a database of something else; choose another path for the vector cache")
         _use_wal(connection)
-        connection.execute(
-            "PRAGMA synchronous = NORMAL"
-        )  # a power cut may lose the last vectors, never damage the file
+        # a power cut may lose the last vectors, never damage the file
+        connection.execute("PRAGMA synchronous = NORMAL")
         if mark != APPLICATION_ID:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         with connection:

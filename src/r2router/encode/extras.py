@@ -82,9 +82,8 @@ class WordLlama:
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """Return (n, 256) float32 rows of norm 1."""
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
-        for row, text in enumerate(
-            texts
-        ):  # one at a time: it pads a batch to its longest text, whatever memory that takes
+        # one at a time: it pads a batch to its longest text, whatever memory that takes
+        for row, text in enumerate(texts):
             # Texts without any token have no average; one constant vector stands for them all.
             ids = self._model.tokenizer.encode(well_formed(bounded(text)), add_special_tokens=False).ids or [0]
             vectors[row] = self._model.embedding[np.minimum(ids, len(self._model.embedding) - 1)].mean(axis=0)

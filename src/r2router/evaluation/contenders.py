@@ -301,9 +301,8 @@ def beside(data: EmbeddedTable, folds: Sequence[IntArray]) -> dict[str, Sequence
     outcomes, mixtures = data.outcomes.take(rows), list[Method]()
     for fold in folds:
         quality, cost = (fold_means(a, fold)[rows] for a in (data.outcomes.quality, data.outcomes.cost))
-        with contextlib.suppress(
-            ValueError
-        ):  # a query whose arms nobody saw in the other folds: there is no such mixture
+        # a query whose arms nobody saw in the other folds: there is no such mixture
+        with contextlib.suppress(ValueError):
             mixtures.append(Routed.mixture(Means(quality, cost), outcomes))
     chosen: dict[str, Sequence[Method]] = {"fixed": mixtures} if len(mixtures) == len(folds) else {}
     return chosen | {"fixed known": [FixedArms(outcomes, outcomes.fixed_arms())], "oracle": [Routed.oracle(outcomes)]}

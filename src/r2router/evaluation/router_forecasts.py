@@ -73,9 +73,8 @@ def forecast_table(
     arrays = {
         k: np.concatenate([getattr(p, k) for p in parts]) for k in ("quality", "tokens", "spread", "familiar", "cost")
     }
-    if (
-        usable := router.usable(counts=estimates)
-    ) is not None:  # what may not be chosen costs infinitely much, here as in `decide`
+    # what may not be chosen costs infinitely much, here as in `decide`
+    if (usable := router.usable(counts=estimates)) is not None:
         arrays["cost"] = np.where(usable, arrays["cost"], np.inf)
     kept = np.flatnonzero((outcomes.seen & np.isfinite(arrays["quality"]) & np.isfinite(arrays["cost"])).any(axis=1))
     if not len(kept):

@@ -60,9 +60,8 @@ def usage_from(plan: Plan, step: PlannedStep, watch: ReplyWatch, sent_bytes: int
     An impossible report is ignored. A report of an answer that broke off counts at least what was received.
     """
     said = plan.conversation
-    unseen = (
-        said.images or said.state or said.elsewhere or "custom_tools" in said.needs
-    )  # the provider's tools read more
+    # the provider's tools read more
+    unseen = said.images or said.state or said.elsewhere or "custom_tools" in said.needs
     maximum = None if unseen else sent_bytes
     whole = watch.begun and watch.whole
     convention = step.provider.usage or _CONVENTIONS.get(step.provider.dialect)

@@ -88,9 +88,8 @@ class GatewayCascade:
                 question = question.without(step.arm)
                 continue
             self.seen.append(CascadeAnswer(step, held.held, self._answer(step, held.held)))
-            if (
-                not held.fits or held.held.tap.watch.calls
-            ):  # too long to look at, or calls of tools, which only the client can judge
+            # too long to look at, or calls of tools, which only the client can judge
+            if not held.fits or held.held.tap.watch.calls:
                 return CascadeOutcome(self.seen[-1], "cascade: it is relayed unseen", lost)
 
     async def _next(self, question: Question, *, stop: bool) -> Next:

@@ -146,9 +146,8 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         passed = min(last - self.last, DAY_S) if self.last else 0.0  # longer silence says nothing of a day's requests
         recent = self.recent * math.exp(-passed / _WEEK_S) + 1.0
         earned = passed / DAY_S if self.kind == "day" else 1.0
-        low, high = (
-            (-7.0, 1.0) if self.kind == "day" else (-_MAX_PENDING, _MAX_PENDING)
-        )  # at most a day's money is kept
+        # at most a day's money is kept
+        low, high = (-7.0, 1.0) if self.kind == "day" else (-_MAX_PENDING, _MAX_PENDING)
         aim, repaid = self._aim(recent, last - begun)
         pending = min(max(self.pending + earned, low), high) - observed / self.target
         return msgspec.structs.replace(

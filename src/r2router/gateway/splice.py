@@ -30,9 +30,8 @@ class Members:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self._spans: dict[
-            str, tuple[int, int, int]
-        ] = {}  # key: where its member begins, its value begins, and its value ends
+        # key: where its member begins, its value begins, and its value ends
+        self._spans: dict[str, tuple[int, int, int]] = {}
         self._edits: dict[str, bytes | None] = {}
         at = 0
         for key, raw in _split(_object, data, "object").items():

@@ -75,9 +75,8 @@ class Sweep:
         arm, done = self.start.copy(), 0
         found = np.empty((len(arm), len(steps)), dtype=np.intp)
         for column, upto in enumerate(steps.tolist()):
-            arm[self.row[done:upto]] = self.after[
-                done:upto
-            ]  # a query's steps come in order, so its last assignment stands
+            # a query's steps come in order, so its last assignment stands
+            arm[self.row[done:upto]] = self.after[done:upto]
             found[:, column], done = arm, upto
         return found
 

@@ -270,9 +270,8 @@ class _DrawInputs:
             self._one({m: several[i % len(several)] for m, several in self.found.items()}, weight)
             for i in range(self.repetitions)
         ]
-        with np.errstate(
-            invalid="ignore"
-        ):  # ours never gets there with one seed, the other with another: no mean difference
+        # ours never gets there with one seed, the other with another: no mean difference
+        with np.errstate(invalid="ignore"):
             figures, less, curves = (
                 {m: np.mean([part[k][m] for part in parts], axis=0) for m in parts[0][k]} for k in range(3)
             )
@@ -417,8 +416,7 @@ def _band(grid: FloatArray, curve: FloatArray, draws: Sequence[FloatArray]) -> B
     if not draws:
         nothing = np.full(len(grid), np.nan)
         return Band(grid, curve, nothing, nothing)
-    drawn = np.where(
-        np.isnan(draws), curve, np.array(draws)
-    )  # what a draw does not reach tells nothing of the band there
+    # what a draw does not reach tells nothing of the band there
+    drawn = np.where(np.isnan(draws), curve, np.array(draws))
     low, high = np.quantile(drawn, LEVELS, axis=0)
     return Band(grid, curve, np.where(np.isnan(curve), np.nan, low), np.where(np.isnan(curve), np.nan, high))

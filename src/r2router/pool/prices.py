@@ -264,9 +264,8 @@ def genai_prices(models: Iterable[Model]) -> dict[str, Prices]:
             listed = calc_price(Asked(input_tokens=1, output_tokens=1), name, provider_id=provider).model_price
         except LookupError:
             continue
-        if (
-            listed.input_mtok is not None and listed.output_mtok is not None
-        ):  # else it is billed by the minute, the page, ...
+        # else it is billed by the minute, the page, ...
+        if listed.input_mtok is not None and listed.output_mtok is not None:
             found[model.id] = _listed_prices(listed)
     return found
 

@@ -93,9 +93,8 @@ def _read(path: Path) -> tuple[_PoolFile, str]:
         if path.stat().st_size > _LARGEST:
             raise ConfigError(f"{path}: has {path.stat().st_size:,} bytes; a pool file has at most {_LARGEST:,}")
         text = path.read_text(encoding="utf-8-sig")
-    for number, line in enumerate(
-        text.splitlines(), 1
-    ):  # Python's parser takes time in the square of the parts of a dotted key
+    # Python's parser takes time in the square of the parts of a dotted key
+    for number, line in enumerate(text.splitlines(), 1):
         if len(line) > _LONGEST_LINE or len(_DOTTED.findall(line)) > _MAX_DOTS:
             raise ConfigError(f"{path}, line {number}: is longer or nested deeper than any line of a pool file")
     try:

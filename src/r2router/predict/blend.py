@@ -158,9 +158,8 @@ class BlendPredictor:
         a, n = self._arrays, len(self.arms)
         x = np.asarray(x, dtype=np.float32)
         y = x @ a["weight"] + self._clusters.membership(x) @ a["values"]
-        quality = np.minimum(
-            np.maximum(y[:, :n] + a["bias"][:n], 0.0), 1.0
-        )  # np.clip costs several times as much on one row
+        # np.clip costs several times as much on one row
+        quality = np.minimum(np.maximum(y[:, :n] + a["bias"][:n], 0.0), 1.0)
         tokens = np.exp(np.minimum(np.maximum(y[:, n:] + self._length_bias, self._low), self._high))
         return Forecast.of(self.arms, quality, tokens, rows_of(a["spread"], len(y)))
 

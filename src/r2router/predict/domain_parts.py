@@ -184,9 +184,8 @@ class Groups:
             np.float32(0.5) * _STRANGE_SHARPNESS * (_STRANGE - cosine)
         )
         reached = total + self._least
-        known = softmax(self.trust[0] * linear + self.trust[1] * np.log(reached)) * (
-            total / reached
-        )  # not where no group is near
+        # not where no group is near
+        known = softmax(self.trust[0] * linear + self.trust[1] * np.log(reached)) * (total / reached)
         known *= (np.float32(1.0) - odds[:, -1:]) / np.add.reduce(known, axis=1)[:, None]
         odds[:, :-1] = known
         return odds

@@ -180,9 +180,8 @@ class DomainStats:
         """
         n = self.seen.astype(np.float64)
         known = np.bincount(self.domain_of_task, self.queries, len(self.domains))
-        prior = np.where(
-            known[:, None] > 0, self.spreads.domain, np.sqrt(1 / 12)
-        )  # nothing is known: uniform on [0, 1]
+        # nothing is known: uniform on [0, 1]
+        prior = np.where(known[:, None] > 0, self.spreads.domain, np.sqrt(1 / 12))
         return 1.0 / np.sqrt(1.0 / prior**2 + n / self.spreads.cell**2)
 
     @cached_property
@@ -223,9 +222,8 @@ class DomainStats:
                 count > 0, variance * (prior * alone + np.nan_to_num(self.quality[rows]) * precision), prior
             )
         sampled = weight[:, None] * np.sqrt(np.where(count > 0, variance, 0.0))
-        guessed = (weight[:, None] * np.where(count > 0, 0.0, self.spreads.task)).sum(
-            axis=0
-        )  # one arm's errors go together
+        # one arm's errors go together
+        guessed = (weight[:, None] * np.where(count > 0, 0.0, self.spreads.task)).sum(axis=0)
         queries = count.sum(axis=0)
         never = queries == 0
         tokens = np.exp(np.einsum("t,ta->a", weight, np.nan_to_num(_model(np.log(self.tokens[rows])))))

@@ -69,16 +69,13 @@ class FactorNet:
             "hidden": rng.normal(0, 1, (x.shape[1], _HIDDEN)).astype(np.float32),
             "shift": np.zeros(_HIDDEN, dtype=np.float32),
             "factor": rng.normal(0, 0.05, (_HIDDEN, _FACTORS)).astype(np.float32),
-            "loading": np.zeros(
-                (_FACTORS, y.shape[1]), dtype=np.float32
-            ),  # the same for all arms, so that their order does not matter
+            # the same for all arms, so that their order does not matter
+            "loading": np.zeros((_FACTORS, y.shape[1]), dtype=np.float32),
             "level": start.copy(),
             "tell": np.zeros((_HIDDEN, len(mean)), dtype=np.float32),
         }
-        now["loading"][0], now["factor"][:, 0] = (
-            1.0,
-            0.0,
-        )  # the first factor becomes what is hard for all, and begins as nothing
+        # the first factor becomes what is hard for all, and begins as nothing
+        now["loading"][0], now["factor"][:, 0] = 1.0, 0.0
         if cells:
             weight = np.float32(_CELLS * len(y) / cells) * seen.astype(np.float32)
             _train(

@@ -119,9 +119,8 @@ class GBDT(msgspec.Struct, frozen=True, tag="gbdt", tag_field="learner", forbid_
             "max_bin": 63,  # embeddings need no finer steps, and this is twice as fast as 255
             "seed": self.seed,
             "deterministic": True,
-            "force_col_wise": (
-                True
-            ),  # one of the two is needed to be deterministic; with dense features this one is 2.5 times as fast
+            # one of the two is needed to be deterministic; with dense features this one is 2.5 times as fast
+            "force_col_wise": (True),
             "num_threads": self.threads,
             "verbose": -1,
         }

@@ -58,9 +58,8 @@ class KNN(msgspec.Struct, frozen=True, tag="knn", tag_field="learner", forbid_un
         arrays = predictor.arrays()
         settings, low, high = arrays["settings"], arrays["low"], arrays["high"]
         if self.k is None:
-            by_id = np.argsort(
-                np.array(table.query_ids), kind="stable"
-            )  # so that the order of the rows does not matter
+            # so that the order of the rows does not matter
+            by_id = np.argsort(np.array(table.query_ids), kind="stable")
             settings[0] = _best_k(predictor, by_id[:: 1 + len(x) // _SCORED])
         # Each arm's mean of tokens is set on forecasts that a query's own answer is no part of.
         others = np.empty(logs.shape)
@@ -203,9 +202,8 @@ def _spread(cells: FloatArray, weight: FloatArray, variance: FloatArray) -> Floa
     first, second = (
         np.divide(_weighted(weight, v), total, out=np.zeros(total.shape), where=some) for v in (filled, filled**2)
     )
-    number = np.divide(
-        total**2, squares, out=np.zeros(total.shape), where=some
-    )  # of neighbours, were they weighted alike
+    # of neighbours, were they weighted alike
+    number = np.divide(total**2, squares, out=np.zeros(total.shape), where=some)
     within = np.maximum(second - first**2, 0)
     return np.asarray(np.sqrt((number * within + variance) / (number + 1) / (number + 1)))
 

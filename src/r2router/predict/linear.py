@@ -78,9 +78,8 @@ class LinearPredictor:
     def predict(self, x: FloatArray) -> Forecast:
         arms = len(self.arms)
         y = x @ self.weight
-        quality = np.minimum(
-            np.maximum(y[:, :arms] + self.bias[:arms], 0.0), 1.0
-        )  # np.clip costs several times as much on one row
+        # np.clip costs several times as much on one row
+        quality = np.minimum(np.maximum(y[:, :arms] + self.bias[:arms], 0.0), 1.0)
         tokens = np.exp(np.minimum(np.maximum(y[:, arms:] + self._length_bias, self._low), self._high))
         return Forecast.of(self.arms, quality, tokens, rows_of(self.spread, len(y)))
 

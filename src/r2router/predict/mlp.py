@@ -271,10 +271,8 @@ def _start(rng: np.random.Generator, d: int, mean: FloatArray) -> list[Any]:
     """
     heads, layers = len(mean), []
     for i, (fan_in, fan_out) in enumerate(pairwise((d, *_HIDDEN))):
-        for rows in (
-            fan_in,
-            1,
-        ):  # weights, then bias; the first layer is one product for all heads, so they are its second axis
+        # weights, then bias; the first layer is one product for all heads, so they are its second axis
+        for rows in fan_in, 1:
             value = rng.uniform(-(fan_in**-0.5), fan_in**-0.5, (rows, fan_out)).astype(np.float32)
             layers.append(np.stack([value] * heads, axis=int(i == 0)))
     bias = -np.log(1 / np.clip(mean, 1e-3, 1 - 1e-3) - 1).astype(np.float32)[:, None, None]

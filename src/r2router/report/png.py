@@ -85,9 +85,8 @@ def image(chart: Chart) -> bytes:
         figure.legend(loc="outside lower center", ncols=min(len(chart.lines), 4), fontsize=8, frameon=False)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="Glyph"
-        )  # a query in a script that the font lacks shows boxes, no more
+        # a query in a script that the font lacks shows boxes, no more
+        warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(buffer, format="png", dpi=130)
     return buffer.getvalue()
 

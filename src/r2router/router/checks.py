@@ -72,9 +72,8 @@ def checked_vectors(vectors: FloatArray, dim: int, encoder: str) -> FloatArray:
         doubtful = not np.vdot(x, x) <= HUGE
     if doubtful and not np.isfinite(x).all():
         raise QueryError("embeddings hold NaN or infinite values; check the encoder that made them")
-    if (
-        doubtful and (odd := np.abs(x).max(axis=1) > HUGE).any()
-    ):  # the direction is what counts, and squares must not overflow
+    # the direction is what counts, and squares must not overflow
+    if doubtful and (odd := np.abs(x).max(axis=1) > HUGE).any():
         x, large = x.copy(), x[odd].astype(np.float64)
         x[odd] = large / np.linalg.norm(large, axis=1, keepdims=True)
     return x

@@ -45,9 +45,8 @@ def remembered(in_distribution: InDistribution, n: int, rng: np.random.Generator
     really differ.
     """
     centres = in_distribution.centres.astype(np.float64)
-    low = (
-        0.0 if len(in_distribution.background) else max(in_distribution.threshold, 0.0)
-    )  # with a background, the threshold is no cosine
+    # with a background, the threshold is no cosine
+    low = 0.0 if len(in_distribution.background) else max(in_distribution.threshold, 0.0)
     cosine = rng.uniform(low, (2 + low) / 3, (n, 1))
     centre = centres[rng.integers(len(centres), size=n)]
     along = rng.standard_normal((n, len(centres))) @ (centres - centres.mean(axis=0))

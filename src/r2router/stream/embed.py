@@ -93,9 +93,8 @@ def _over(
             good = _good(batch)
             texts = [batch.queries[i] for i in good]
             step = max(size or len(texts), 1)
-            starts = range(
-                0, max(len(texts), 1), step
-            )  # at least one part, so that a batch without a good row keeps its turn
+            # at least one part, so that a batch without a good row keeps its turn
+            starts = range(0, max(len(texts), 1), step)
             waiting.append((batch, good, len(starts)))
             for at in starts:
                 yield part_of(spec, texts[at : at + step])

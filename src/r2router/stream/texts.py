@@ -55,9 +55,8 @@ def csv_lines(path: Path, dim: int, column: str | None) -> Iterator[QueryBatch]:
 
 
 def _csv_rows(path: Path, column: str | None) -> Iterator[QueryRow]:
-    csv.field_size_limit(
-        _LONGEST
-    )  # the limit is the csv module's, for the whole process; its 128 kB are less than a long prompt
+    # the limit is the csv module's, for the whole process; its 128 kB are less than a long prompt
+    csv.field_size_limit(_LONGEST)
     size = _size(path)
     with io.TextIOWrapper(open_file(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(_counted(file, position := [0]))

@@ -64,9 +64,8 @@ def as_text(value: Any) -> str:
 def enforcement_text(values: Iterable[Mapping[str, Any] | None]) -> list[str | None]:
     """The column `enforcement` where a field is text: JSON objects."""
     values = list(values)
-    known = {
-        id(v): None if v is None else as_text(v) for v in {id(v): v for v in values}.values()
-    }  # few different ones recur
+    # few different ones recur
+    known = {id(v): None if v is None else as_text(v) for v in {id(v): v for v in values}.values()}
     return [known[id(v)] for v in values]
 
 

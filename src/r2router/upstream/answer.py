@@ -251,9 +251,8 @@ class ReplyBuilder:
         text = joined_pieces(choice.deltas.pieces or choice.messages.pieces or choice.plain.pieces)
         if not choice.tokens or b"".join(choice.tokens).decode("utf-8", "replace") != "".join(text):
             return text
-        decoder = codecs.getincrementaldecoder("utf-8")(
-            "replace"
-        )  # a character of several tokens is there with the last of them
+        # a character of several tokens is there with the last of them
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         return [decoder.decode(token) for token in choice.tokens]
 
     def reasoning(self) -> str:

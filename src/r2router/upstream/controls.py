@@ -183,9 +183,8 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 else {"reasoning_effort": sent.effort}
             )
         if sent.thinking_tokens is not None:
-            body |= thinking_fields(
-                provider.dialect, sent.thinking_tokens
-            )  # which lie below the cap, so that thinking cannot eat it all
+            # which lie below the cap, so that thinking cannot eat it all
+            body |= thinking_fields(provider.dialect, sent.thinking_tokens)
         body[cap_field(provider)] = sent.max_tokens
         if (temperature := _temperature(self, budget)) is not None:
             body["temperature"] = temperature
@@ -199,9 +198,8 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "temperature": 0.0,
         }
         body[cap_field(provider)] = max(1, tokens)
-        if (
-            provider.dialect != "llama.cpp"
-        ):  # that one streams token by token, and sorts its vocabulary for every log-probability
+        # that one streams token by token, and sorts its vocabulary for every log-probability
+        if provider.dialect != "llama.cpp":
             body |= {"logprobs": True, "top_logprobs": 0}
         return Request(provider=model.provider, body=body)
 
@@ -344,9 +342,8 @@ def _temperature(controls: Controls, budget: Budget) -> float | None:
 
 def cap_field(provider: Provider) -> str:
     """The field of a chat completion that caps the output tokens at this provider."""
-    return (
-        "max_completion_tokens" if _is_openai(provider) else "max_tokens"
-    )  # OpenAI's reasoning models refuse the older name
+    # OpenAI's reasoning models refuse the older name
+    return "max_completion_tokens" if _is_openai(provider) else "max_tokens"
 
 
 def _is_openai(provider: Provider) -> bool:

@@ -221,9 +221,8 @@ class Inflate:
         coding = encoding.strip().lower()
         if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
             raise ValueError(f"compressed as {coding[:20]!r}, which was not asked for")
-        self._unpack = (
-            None if coding in ("", "identity") else zlib.decompressobj(47)
-        )  # finds out which of the two it is
+        # finds out which of the two it is
+        self._unpack = None if coding in ("", "identity") else zlib.decompressobj(47)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The parts that some bytes of the wire come to. Raises `TooMuch`, and ValueError for what is not packed as it

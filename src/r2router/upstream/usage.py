@@ -148,10 +148,8 @@ def _read(reported: dict[str, Any]) -> Usage:
         given, beside = given + write, max(beside - write, 0)
     elif beside and beside == read:
         given, beside = given + read, 0
-    if beside > 0 and (reasoning or 0) in (
-        0,
-        beside,
-    ):  # Gemini and xAI count thinking in the total alone, and bill it as output
+    # Gemini and xAI count thinking in the total alone, and bill it as output
+    if beside > 0 and (reasoning or 0) in (0, beside):
         made, reasoning = made + beside, beside
     elif reasoning is not None and reasoning > made:  # others do not say a total that tells
         made += reasoning
@@ -288,9 +286,8 @@ def _number(value: Any) -> int | None:
         return None
     if isinstance(value, float) and value.is_integer():  # JSON has one kind of number
         value = int(value)
-    if (
-        isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20
-    ):  # some gateways write all as text
+    # some gateways write all as text
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
     if type(value) is not int:
         raise _Impossible("a count that is no whole number")

@@ -70,9 +70,8 @@ class _Pairs(list[tuple[str, Any]]):
     """The fields of an object, twice where they stand twice."""
 
 
-_JSON = json.JSONDecoder(
-    strict=False, object_pairs_hook=_Pairs
-)  # a raw line break within a reason is no reason to lose a verdict
+# a raw line break within a reason is no reason to lose a verdict
+_JSON = json.JSONDecoder(strict=False, object_pairs_hook=_Pairs)
 
 
 def _strict(reply: str) -> Pairs | None:

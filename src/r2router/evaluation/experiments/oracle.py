@@ -25,9 +25,8 @@ def run(study: Study) -> Findings:
     best, brief = one_budget_each(outcomes), one_budget_each(outcomes, "cheapest")
     everywhere = outcomes.seen[:, best].any(axis=1) & outcomes.seen[:, brief].any(axis=1)
     left = int((~everywhere).sum())
-    outcomes = (
-        outcomes.take(np.flatnonzero(everywhere)) if left else outcomes
-    )  # an oracle on models must have one of each query
+    # an oracle on models must have one of each query
+    outcomes = outcomes.take(np.flatnonzero(everywhere)) if left else outcomes
     if not len(best):
         raise DataError("no arm was observed on 95 % of the queries: one budget per LLM cannot be chosen")
     found: dict[str, Method] = {

@@ -128,9 +128,8 @@ class Messages(Dialect):
                     texts = texts_of(content)
                     if texts or not results:
                         found.human(texts)
-                    for (
-                        result
-                    ) in results:  # behind what else stands in the turn: it is the tools' output that is answered
+                    # behind what else stands in the turn: it is the tools' output that is answered
+                    for result in results:
                         failed = result.get("is_error")
                         found.tool_output(result.get("content"), failed if isinstance(failed, bool) else None)
                         _read_parts(found, dicts(result.get("content")))
@@ -168,9 +167,8 @@ class Messages(Dialect):
             for key, value in thinking_fields("anthropic", sent.thinking_tokens).items():
                 body.put(key, value)
             if sent.max_tokens is None and (count(body.get("max_tokens")) or 0) <= sent.thinking_tokens:
-                body.put(
-                    "max_tokens", sent.thinking_tokens + Controls().answer_room
-                )  # else it is refused, or thinking eats the answer
+                # else it is refused, or thinking eats the answer
+                body.put("max_tokens", sent.thinking_tokens + Controls().answer_room)
         if sent.instruction is None:
             return
         if sent.place == "user":

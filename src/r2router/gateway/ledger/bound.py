@@ -45,9 +45,8 @@ def reserve(bounds: TokenBounds, prices: Prices | None, attempts: int = 1) -> in
     """
     if prices is None:
         raise MissingPrice("the price is not known: give usd_per_million in the pool (an unknown price is never zero)")
-    writes = (
-        bounds.cache_writes != "none" or prices.cache_write is not None
-    )  # where it has a price, the provider may write by itself
+    # where it has a price, the provider may write by itself
+    writes = bounds.cache_writes != "none" or prices.cache_write is not None
     hourly = bounds.cache_writes == "1h"
     return attempts * max_cost_nanos(
         prices, bounds.input_tokens, bounds.n * bounds.output_tokens, writes=writes, hourly=hourly

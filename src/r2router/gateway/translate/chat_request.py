@@ -176,9 +176,8 @@ def _shape(given: Any) -> ResponseFormat | None:
 def write_chat(asked: CommonRequest, model: Model | None, provider: Provider | None) -> bytes:
     """A chat completion. Raises `TranslationLoss`."""
     system, turns = leading_system(asked.turns)
-    messages: list[dict[str, Any]] = (
-        [{"role": "system", "content": system}] if system else []
-    )  # strict servers take one alone
+    # strict servers take one alone
+    messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
     for turn in turns:
         messages += _messages(turn)
     body: dict[str, Any] = {"model": "", "messages": messages}
@@ -205,9 +204,8 @@ def write_chat(asked: CommonRequest, model: Model | None, provider: Provider | N
     if asked.max_tokens is not None:
         body["max_tokens" if provider is None else cap_field(provider)] = asked.max_tokens
     if asked.thinking is not None and asked.effort is None and provider is not None:
-        with contextlib.suppress(
-            ConfigError
-        ):  # a server without a field for it: a model that does not think is no loss
+        # a server without a field for it: a model that does not think is no loss
+        with contextlib.suppress(ConfigError):
             body |= thinking_fields(provider.dialect, asked.thinking)
     return dumped(body, {"temperature": asked.temperature, "top_p": asked.top_p})
 
