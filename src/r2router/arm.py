@@ -48,6 +48,6 @@ class ArmField:
 
 
 def plain(value: msgspec.Struct) -> dict[str, Any]:
-    """The fields of a struct in types that JSON has: numbers that are NaN or infinite become None."""
+    """Return the fields of a struct in types that JSON has: numbers that are NaN or infinite become None."""
     found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(value, enc_hook=str))
     return found

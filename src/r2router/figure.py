@@ -29,7 +29,7 @@ class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
                 msgspec.structs.force_setattr(self, name, math.nan)  # the very object, by which msgspec knows a default
 
     def scaled(self, factor: float) -> Figure:
-        """The figure and its interval times a positive factor."""
+        """Return the figure and its interval times a positive factor."""
         value, low, high = (factor * v for v in (self.value, self.low, self.high))
         return msgspec.structs.replace(self, value=value, low=low, high=high)
 

@@ -85,8 +85,8 @@ def scratch_folder(path: str | Path) -> Iterator[Path]:
 
 
 def leftovers(path: str | Path) -> list[Path]:
-    """The partial files and folders that killed writers of `path` left behind; also those of a writer that is still at
-    work.
+    """Return the partial files and folders that killed writers of `path` left behind; also those of a writer that is
+    still at work.
     """
     path = Path(os.path.realpath(path))
     name = re.compile(re.escape(_prefix(path)) + r"[0-9a-f]{16}\.partial")
@@ -94,7 +94,7 @@ def leftovers(path: str | Path) -> list[Path]:
 
 
 def _partial(path: Path) -> Path:
-    """A name for a partial file or folder; what killed writers left under such names is cleared away first."""
+    """Return a name for a partial file or folder; what killed writers left under such names is cleared away first."""
     for left in leftovers(path):
         with contextlib.suppress(OSError):
             _clear(left)
@@ -177,7 +177,7 @@ def _same(a: str | Path, b: str | Path) -> bool:
 
 
 def _owner(path: Path) -> str:
-    """What a file belongs to, of what cannot be made again; nothing where it may be replaced."""
+    """Return what a file belongs to, of what cannot be made again; nothing where it may be replaced."""
     collected = any((path.parent / name).exists() for name in _COLLECTION)
     if collected and path.name in _OF_COLLECTION:
         return f"the collection {path.parent}"
@@ -245,8 +245,8 @@ def readable(path: str | Path, kind: type[R2Error] = DataError) -> Iterator[None
 
 
 def open_file(path: str | Path) -> BinaryIO:
-    """A file or pipe to read. Raises `DataError` where it is a device or the like, or a pipe that nothing comes from
-    for a while.
+    """Return a file or pipe to read. Raises `DataError` where it is a device or the like, or a pipe that nothing comes
+    from for a while.
     """
     check_file(path, pipes=True)
     file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")

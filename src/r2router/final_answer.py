@@ -43,14 +43,14 @@ _LINE = re.compile(r"[^\n]*")
 
 
 def final_answer(response: str) -> str | None:
-    """What the response gives as its answer: in its last box, or behind its last "(final) answer is"; None without
-    either.
+    """Return what the response gives as its answer: in its last box, or behind its last "(final) answer is"; None
+    without either.
     """
     return next(final_answers(response), None)
 
 
 def final_answers(response: str) -> Iterator[str]:
-    """What stands behind the marks of an answer, from the last mark to the first of the last `MARKS`."""
+    """Return what stands behind the marks of an answer, from the last mark to the first of the last `MARKS`."""
     return (answer for answer, _ in marked_answers(response))
 
 
@@ -87,8 +87,8 @@ def _begin(response: str, m: re.Match[str], length: int) -> int | None:
 
 
 def reference_answer(reference: str) -> str:
-    """What of a reference is compared with: behind #### (GSM8K holds the working too) or in a box, without LaTeX's
-    wrapping of words.
+    """Return what of a reference is compared with: behind #### (GSM8K holds the working too) or in a box, without
+    LaTeX's wrapping of words.
     """
     if "####" in reference:
         reference = reference.rpartition("####")[2]
@@ -98,7 +98,7 @@ def reference_answer(reference: str) -> str:
 
 
 def first_line(text: str) -> str:
-    """The first line that says something."""
+    """Return the first line that says something."""
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
@@ -127,8 +127,8 @@ _PAIRS = (
 
 
 def plain(text: str) -> str:
-    """A short text without case, LaTeX wrapping, forms of Unicode and quotes, and runs of white space. Marks stay: C++
-    is not C.
+    """Return a short text without case, LaTeX wrapping, forms of Unicode and quotes, and runs of white space. Marks
+    stay: C++ is not C.
     """
     return " ".join(unicodedata.normalize("NFC", _WRAPPED.sub(r"\1", text)).translate(_SAME).casefold().split())
 

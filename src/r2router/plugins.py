@@ -22,8 +22,8 @@ class Registry:
     built_in: Mapping[str, Any]
 
     def find(self, name: str) -> Any | None:
-        """The object of that name; None where there is none. Raises `ConfigError` where another package's cannot be
-        loaded.
+        """Return the object of that name; None where there is none. Raises `ConfigError` where another package's cannot
+        be loaded.
         """
         if name in self.built_in:
             found = self.built_in[name]

@@ -21,7 +21,7 @@ def settled(value: float) -> float:
 
 
 def written(value: float, form: str) -> str:
-    """A number in a format; what it shows as zero has no minus sign."""
+    """Return a number in a format; what it shows as zero has no minus sign."""
     text = format(settled(value), form)
     return text if not text.startswith("-") or re.search("[1-9a-z]", text) else format(0.0, form)
 
@@ -30,7 +30,10 @@ _NOISE = 5e-13  # the least amount that `money` shows; sums of shares and of dol
 
 
 def money(usd: float, up: bool = False) -> str:
-    """US dollars with three significant digits and no exponent: $0.00132, $12.3, $45,678. up: never less than it is."""
+    """US dollars with three significant digits and no exponent: $0.00132, $12.3, $45,678.
+
+    up: never less than it is.
+    """
     usd = usd if up else settled(usd)
     if usd == 0 or not math.isfinite(usd):
         return f"${usd:g}"
@@ -41,8 +44,9 @@ def money(usd: float, up: bool = False) -> str:
 
 
 def request_cost(usd: float, short: bool = False) -> str:
-    """What a request costs, in the unit in which it is read: $0.00132, $0.214 per 1,000 requests. short:
-    $0.214/1,000.
+    """Return what a request costs, in the unit in which it is read: $0.00132, $0.214 per 1,000 requests.
+
+    short: $0.214/1,000.
     """
     plain = usd == 0 or not math.isfinite(usd)
     units = ((1, ""), (1_000, "1,000"), (1_000_000, "million"))
@@ -66,15 +70,15 @@ _READABLE = 0.001  # US dollars; what is less has zeros that must be counted
 
 
 def html_table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A small table for a notebook, everything escaped."""
+    """Return a small table for a notebook, everything escaped."""
     cells = "".join(f"<th>{html.escape(name)}</th>" for name in head)
     body = "".join(f"<tr>{''.join(f'<td>{html.escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
     return f"<p>{html.escape(title)}</p><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def normalised(text: str) -> str:
-    """A text without what does not change its meaning to a reader: Unicode form, letter case, runs of white space,
-    quotes' shapes.
+    """Return a text without what does not change its meaning to a reader: Unicode form, letter case, runs of white
+    space, quotes' shapes.
     """
     plain = unicodedata.normalize("NFKC", text).translate(_QUOTES)
     return " ".join(plain.casefold().split())
@@ -84,12 +88,12 @@ _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": 
 
 
 def says_nothing(text: str) -> bool:
-    """Whether a reader sees nothing of a text: it is empty, or white space and characters that are not shown."""
+    """Return whether a reader sees nothing of a text: it is empty, or white space and characters that are not shown."""
     return not any(c.isprintable() and not c.isspace() for c in text)
 
 
 def listing(names: Iterable[str], maximum: int = 6) -> str:
-    """The first names in quotes, and how many more there are."""
+    """Return the first names in quotes, and how many more there are."""
     names = list(names)
     shown = ", ".join(repr(n) for n in names[:maximum])
     return shown if len(names) <= maximum else f"{shown} and {len(names) - maximum} more"
@@ -127,8 +131,9 @@ def markdown(text: str) -> str:
 
 
 def code(text: str, *, cell: bool = False) -> str:
-    """Foreign words as a code span of Markdown that they cannot end. cell: in a table, whose columns they cannot end
-    either.
+    """Foreign words as a code span of Markdown that they cannot end.
+
+    cell: in a table, whose columns they cannot end either.
     """
     plain = clean(" ".join(text.split())) or " "
     fence = "`" * (max(map(len, re.findall("`+", plain)), default=0) + 1)
@@ -151,7 +156,7 @@ _NO_NUMBER = (
 
 
 def whole_tokens(text: str) -> int | None:
-    """The tokens that a budget's text stands for; None where it is a name. The one rule for tables, pools and
+    """Return the tokens that a budget's text stands for; None where it is a name. The one rule for tables, pools and
     everything else.
 
     Raises `ConfigError` where it looks like a number and is not a whole one, or may be read in two ways.

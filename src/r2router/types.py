@@ -50,7 +50,7 @@ _Number = TypeVar("_Number", float, Fraction)
 
 
 def as_written(number: float) -> Fraction:
-    """A number exactly as its decimals were written: 0.1 is one tenth, which no float is."""
+    """Return a number exactly as its decimals were written: 0.1 is one tenth, which no float is."""
     return Fraction(repr(float(number)))
 
 
@@ -108,11 +108,11 @@ class Prices(Rates, frozen=True, forbid_unknown_fields=True):
     tiers: tuple[Tier, ...] = ()
 
     def at(self, input_tokens: float) -> Rates:
-        """The rates of a request with that many input tokens."""
+        """Return the rates of a request with that many input tokens."""
         return next((tier for tier in reversed(self.tiers) if input_tokens > tier.above), self)
 
     def scaled(self, factor: float) -> Prices:
-        """The same prices times a factor."""
+        """Return the same prices times a factor."""
 
         def times(rates: Any) -> Any:
             moved = {
@@ -230,7 +230,7 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
         return len(self.quality)
 
     def __getitem__(self, rows: slice | IntArray) -> Forecast:
-        """The forecasts of some of the queries."""
+        """Return the forecasts of some of the queries."""
         cost = self.cost if self.cost is _NO_COST else self.cost[rows]
         domain = self.domain[rows] if len(self.domain) else self.domain
         return Forecast(
@@ -270,7 +270,7 @@ class Curve(msgspec.Struct, frozen=True):
     spread: tuple[float, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON types; a number that is not known is None."""
+        """Return the fields as JSON types; a number that is not known is None."""
         return plain(self)
 
 
@@ -298,7 +298,7 @@ class PathStep(msgspec.Struct, frozen=True):
         msgspec.structs.force_setattr(self, "arm", self.arm)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON types."""
+        """Return the fields as JSON types."""
         return plain(self)
 
 
@@ -367,7 +367,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
             msgspec.structs.force_setattr(self, name, getattr(self, name))
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON types; a number that is not known is None."""
+        """Return the fields as JSON types; a number that is not known is None."""
         return plain(self)
 
 
@@ -397,11 +397,11 @@ class Choices(msgspec.Struct, frozen=True, eq=False):
 
     @classmethod
     def join(cls, parts: Sequence[Choices]) -> Choices:
-        """The decisions of several batches as one."""
+        """Return the decisions of several batches as one."""
         return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in cls.__struct_fields__))
 
     def take(self, rows: IntArray) -> Choices:
-        """The decisions of some requests."""
+        """Return the decisions of some requests."""
         return Choices(*(getattr(self, name)[rows] for name in self.__struct_fields__))
 
     def __len__(self) -> int:

@@ -79,7 +79,7 @@ def export(  # noqa: PLR0913 - all but two are optional, and given by name
     arena: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Export:
-    """The router's decision on every prompt of a file.
+    """Return the router's decision on every prompt of a file.
 
     policy: by default the router's own.
     names: our model's id -> RouterArena's name; others keep their id.
@@ -164,12 +164,13 @@ def _provenance(
 
 
 def _met(prompts: Sequence[ArenaPrompt], trained: TrainedTexts) -> list[str]:
-    """The indices of the prompts that hold a training text."""
+    """Return the indices of the prompts that hold a training text."""
     return [p.index for p in prompts if trained.holds(_parts(p.text)).any()]
 
 
 def _parts(prompt: str) -> list[str]:
-    """The prompt and its paragraphs, without labels such as `Question:`: a template stands around what was asked.
+    """Return the prompt and its paragraphs, without labels such as `Question:`: a template stands around what was
+    asked.
 
     Short ones are left out.
     """

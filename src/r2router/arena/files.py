@@ -14,15 +14,18 @@ from r2router.files import check_file
 
 
 class ArenaPrompt(msgspec.Struct, frozen=True):
-    """One prompt. index: its `global index`, which begins with the data set that it comes from."""
+    """One prompt.
+
+    index: its `global index`, which begins with the data set that it comes from.
+    """
 
     index: str
     text: str
 
 
 def read_prompts(path: str | Path) -> tuple[ArenaPrompt, ...]:
-    """The prompts of a file as RouterArena's `prep_datasets.py` writes it. Raises `DataError` naming file, entry and
-    field.
+    """Return the prompts of a file as RouterArena's `prep_datasets.py` writes it. Raises `DataError` naming file, entry
+    and field.
     """
     prompts, seen = [], set[str]()
     for number, entry in enumerate(entries_of(path)):
@@ -36,7 +39,7 @@ def read_prompts(path: str | Path) -> tuple[ArenaPrompt, ...]:
 
 
 def read_json(path: str | Path) -> Any:
-    """The content of a JSON file. Raises `DataError`."""
+    """Return the content of a JSON file. Raises `DataError`."""
     check_file(path)
     try:
         return msgspec.json.decode(Path(path).read_bytes())
@@ -47,7 +50,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def entries_of(path: str | Path, content: Any = None) -> list[dict[str, Any]]:
-    """The list of objects that RouterArena's files are, read from `path` unless it is there already. Raises
+    """Return the list of objects that RouterArena's files are, read from `path` unless it is there already. Raises
     `DataError`.
     """
     found = read_json(path) if content is None else content
@@ -59,7 +62,7 @@ def entries_of(path: str | Path, content: Any = None) -> list[dict[str, Any]]:
 
 
 def text_of(entry: Mapping[str, Any], names: Sequence[str], where: str) -> str:
-    """The text under the first of the names that has one. Raises `DataError`."""
+    """Return the text under the first of the names that has one. Raises `DataError`."""
     value = next((entry[name] for name in names if entry.get(name)), None)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{where}: {names[0]!r} is {value!r}; it must be a text")
@@ -67,7 +70,12 @@ def text_of(entry: Mapping[str, Any], names: Sequence[str], where: str) -> str:
 
 
 def number_of(entry: Mapping[str, Any], name: str, maximum: float, where: str, *, flags: bool = False) -> float:
-    """A number from 0 to `maximum`; NaN where there is none. flags: true and false are 1 and 0. Raises `DataError`."""
+    """Return a number from 0 to `maximum`; NaN where there is none.
+
+    flags: true and false are 1 and 0.
+
+    Raises `DataError`.
+    """
     value = entry.get(name)
     if value is None:
         return math.nan

@@ -60,7 +60,7 @@ class Results(msgspec.Struct, frozen=True):
         }
 
     def __str__(self) -> str:
-        """A few lines for a terminal."""
+        """Return a few lines for a terminal."""
         lines = [f"{self.source}: {self.queries:,} queries, {self.scored:,} scored", ""]
         lines += [_line("accuracy", self.accuracy), _line("cost", self.cost), _line("arena score", self.score)]
         lines += [] if self.robustness is None else [_line("robustness", self.robustness)]
@@ -78,7 +78,7 @@ def _line(name: str, figure: Figure) -> str:
 
 
 def read_results(path: str | Path, robustness: str | Path | None = None, *, seed: int = 0) -> Results:
-    """The figures of a scored prediction file, or of a `metrics.json`.
+    """Return the figures of a scored prediction file, or of a `metrics.json`.
 
     robustness: the predictions on the reworded prompts.
     seed: of the bootstrap.
@@ -121,8 +121,8 @@ def read_results(path: str | Path, robustness: str | Path | None = None, *, seed
 
 
 def arena_score(accuracy: float, cost: float) -> float:
-    """The arena score of an accuracy in [0, 1] and US dollars per 1,000 queries: their weighted harmonic mean, with
-    cost on a log scale from 1 at $0.0044 to 0 at $200 (arXiv 2510.00202; beta 0.1).
+    """Return the arena score of an accuracy in [0, 1] and US dollars per 1,000 queries: their weighted harmonic mean,
+    with cost on a log scale from 1 at $0.0044 to 0 at $200 (arXiv 2510.00202; beta 0.1).
     """
     cheapness = math.log(_MAX_COST / min(max(cost, _MIN_COST), _MAX_COST)) / math.log(_MAX_COST / _MIN_COST)
     below = _BETA * accuracy + cheapness
@@ -151,7 +151,7 @@ def _figures(accuracy: FloatArray, cost: FloatArray, seed: int) -> tuple[Figure,
 
 
 def _robustness(entries: Sequence[dict[str, Any]], names: Sequence[str], path: str | Path) -> Figure:
-    """The share of predictions that are the same on the reworded prompts."""
+    """Return the share of predictions that are the same on the reworded prompts."""
     first = {
         text_of(e, ("global index", "global_index"), "a prediction"): name
         for e, name in zip(entries, names, strict=True)
@@ -168,7 +168,7 @@ def _robustness(entries: Sequence[dict[str, Any]], names: Sequence[str], path: s
 
 
 def _metrics(content: dict[str, Any], path: str | Path) -> Results:
-    """A `metrics.json`: means without intervals."""
+    """Return a `metrics.json`: means without intervals."""
     where = str(path)
     values = {
         name: number_of(content, name, maximum, where)

@@ -54,7 +54,7 @@ class Descent(msgspec.Struct, frozen=True):
                 )
 
     def minimise(self, gradient: Gradient, start: Parameters, n: int) -> Parameters:
-        """The parameters, from float32 `start`, that fit n queries, whose row numbers `gradient` is given."""
+        """Return the parameters, from float32 `start`, that fit n queries, whose row numbers `gradient` is given."""
         rng = np.random.default_rng(self.seed)
         order = rng.permutation(n)
         cut = int(self.validation * n) if self.early_stopping else 0
@@ -96,7 +96,9 @@ class Descent(msgspec.Struct, frozen=True):
 
 
 def _views(flat: FloatArray, like: Parameters) -> Parameters:
-    """The parameters as parts of one flat array, so that a step of Adam is a few operations whatever their number."""
+    """Return the parameters as parts of one flat array, so that a step of Adam is a few operations whatever their
+    number.
+    """
     views, at = {}, 0
     for name, value in like.items():
         views[name] = flat[at : at + value.size].reshape(value.shape)

@@ -28,8 +28,8 @@ class CarrotKNN(msgspec.Struct, frozen=True, tag="carrot-knn", tag_field="learne
     """Plain means of quality and of tokens over the k training queries of highest cosine.
 
     k: how many; with fewer training queries all of them. The R2-Router paper says 5, its code 256; 0 is by
-    cross-validation, as in CARROT's own code: of eight numbers from 5 to 512 the one of least squared error of quality
-    in five folds. An arm that none of them saw gets its own mean.
+        cross-validation, as in CARROT's own code: of eight numbers from 5 to 512 the one of least squared error of
+        quality in five folds. An arm that none of them saw gets its own mean.
     """
 
     k: int = 256
@@ -52,7 +52,7 @@ def _neighbours(x: FloatArray, table: Table, k: int) -> CarrotKNNPredictor:
 
 
 def _by_cross_validation(x: FloatArray, table: Table) -> int:
-    """The number of neighbours with the lowest squared error of quality; the smallest of equals."""
+    """Return the number of neighbours with the lowest squared error of quality; the smallest of equals."""
     place = np.empty(len(table), dtype=np.intp)
     place[np.argsort(np.array(table.query_ids), kind="stable")] = np.random.default_rng(0).permutation(len(table))
     fold, error = place % _FOLDS, np.zeros(len(_NUMBERS))

@@ -59,7 +59,7 @@ class _IRTPredictor:
 def _finish(
     kind: type[_IRTPredictor], arms: tuple[Arm, ...], fitted: Parameters, inputs: FloatArray, cells: Cells
 ) -> Any:
-    """The predictor, with its arms in the table's order and its errors on the training queries."""
+    """Return the predictor, with its arms in the table's order and its errors on the training queries."""
     residual = cells.quality - sigmoid(kind.logits(fitted, inputs))
     columns = {
         "ability": fitted["ability"],

@@ -69,7 +69,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     continues: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON types; a number that is not known is None."""
+        """Return the fields as JSON types; a number that is not known is None."""
         return plain(self)
 
 
@@ -98,5 +98,5 @@ class CascadePlan(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON types; a number that is not known is None."""
+        """Return the fields as JSON types; a number that is not known is None."""
         return plain(self)

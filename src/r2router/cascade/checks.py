@@ -89,8 +89,8 @@ class Matches(msgspec.Struct, frozen=True):
 
 
 def _searched(pattern: str, text: str) -> bool | None:
-    """Whether a pattern is found; None where the search takes too long. Raises `ValueError` for an invalid pattern,
-    `MissingExtra`.
+    """Return whether a pattern is found; None where the search takes too long. Raises `ValueError` for an invalid
+    pattern, `MissingExtra`.
     """
     try:
         import regex  # type: ignore[import-untyped]

@@ -34,7 +34,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The classes, imported on demand."""
+    """Return the classes, imported on demand."""
     if name == "CachedEncoder":
         from r2router.encode.cache import CachedEncoder
 

@@ -19,8 +19,8 @@ SHA256 = {
 
 
 def read_bundled(name: str) -> bytes:
-    """The bytes of a bundled file. Raises `ArtifactError` where it is missing or not the one this version was made
-    with.
+    """Return the bytes of a bundled file. Raises `ArtifactError` where it is missing or not the one this version was
+    made with.
     """
     path = _place(name)
     try:

@@ -128,7 +128,7 @@ class CachedEncoder:
                 raise self._unusable(error) from error
 
     def _connect(self) -> sqlite3.Connection:
-        """The connection of this process: one must not be carried over a fork. Called with the lock held."""
+        """Return the connection of this process: one must not be carried over a fork. Called with the lock held."""
         if self._connection is not None and self._pid == os.getpid():
             return self._connection
         if self._close is not None:

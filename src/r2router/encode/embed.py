@@ -48,7 +48,7 @@ def embed_part(part: bytes) -> bytes:
 
 
 def embedded(encoder: Encoder, texts: Sequence[str]) -> bytes:
-    """The counts and vectors of texts, as `read_part` reads them."""
+    """Return the counts and vectors of texts, as `read_part` reads them."""
     if not texts:
         return np.int64(0).tobytes()
     counts = count_tokens(texts)

@@ -36,7 +36,7 @@ class MiniLM:
     """The default encoder: (n, 384). Instances share one session, which is loaded at the first use and is thread-safe.
 
     threads: how many texts of one call are encoded at the same time; by default one for each processor this process may
-    use. A single text always takes one thread.
+        use. A single text always takes one thread.
     """
 
     id = f"minilm-int8-{SHA256['model.onnx'][:8]}"

@@ -134,7 +134,9 @@ class OpenAIEmbeddings:
 
 
 def named_url() -> str:
-    """The embeddings endpoint that the environment names, for which its key is: OPENAI_BASE_URL, else OpenAI's own."""
+    """Return the embeddings endpoint that the environment names, for which its key is: OPENAI_BASE_URL, else OpenAI's
+    own.
+    """
     return os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
 
 
@@ -170,7 +172,7 @@ _decoder = msgspec.json.Decoder(_EmbeddingsReply)
 
 
 def _ordered(reply: bytes, count: int, url: str) -> list[Any]:
-    """The vectors of a reply in the order of the texts: rows may come in any order, each with its index."""
+    """Return the vectors of a reply in the order of the texts: rows may come in any order, each with its index."""
     try:
         rows = {row.index: row.embedding for row in _decoder.decode(reply).data}
     except (msgspec.DecodeError, ValueError, RecursionError):

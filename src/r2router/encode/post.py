@@ -26,7 +26,7 @@ _MAX_ERROR_BYTES = 65_536
 def post_json(
     url: str, body: Any, key: str, *, timeout_s: float, attempts: int, backoff_s: float, max_bytes: int
 ) -> bytes:
-    """The reply of a successful request, of at most `max_bytes`.
+    """Return the reply of a successful request, of at most `max_bytes`.
 
     key: sent as a bearer token unless empty.
     timeout_s: of one attempt.
@@ -111,7 +111,7 @@ class _Deadline:
                 connected.shutdown(socket.SHUT_RDWR)
 
     def opener(self) -> urllib.request.OpenerDirector:
-        """An opener that follows no redirect: urllib would send the key on to wherever the endpoint points."""
+        """Return an opener that follows no redirect: urllib would send the key on to wherever the endpoint points."""
         return urllib.request.build_opener(_NoRedirect, _http(self._sockets), _https(self._sockets))
 
 
@@ -147,7 +147,7 @@ def _https(sockets: list[socket.socket]) -> urllib.request.HTTPSHandler:
 
 
 def _explain_status(error: urllib.error.HTTPError, url: str, *, keyed: bool) -> str:
-    """One line for an HTTP error. What the endpoint says about a key is not repeated: some quote it."""
+    """Return one line for an HTTP error. What the endpoint says about a key is not repeated: some quote it."""
     if error.code in (401, 403):
         if keyed:
             return f"{url} refused the key in OPENAI_API_KEY ({error.code}); check that it is for this endpoint"

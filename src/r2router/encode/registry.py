@@ -33,15 +33,14 @@ class Encoder(Protocol):
 
 
 def load_encoder(spec: str) -> Encoder:
-    """The encoder that a spec names; weights are loaded at the first use.
+    """Return the encoder that a spec names; weights are loaded at the first use.
 
-    minilm                                the embedded default: all-MiniLM-L6-v2, no network
-    openai:MODEL, openai:MODEL@URL        an OpenAI-compatible /v1/embeddings endpoint (OPENAI_BASE_URL,
-                                          OPENAI_API_KEY); a URL of its own is only used where OPENAI_BASE_URL or
-                                          R2ROUTER_EMBEDDINGS_URL names it too
-    st:NAME_OR_FOLDER                     a sentence-transformers model (extra `st`)
-    wordllama                             static word vectors, the fastest and least exact (package `wordllama`)
-    given:NAME                            vectors made elsewhere; they have to be supplied with the queries
+    minilm                                the embedded default: all-MiniLM-L6-v2, no network openai:MODEL,
+    openai:MODEL@URL        an OpenAI-compatible /v1/embeddings endpoint (OPENAI_BASE_URL, OPENAI_API_KEY); a URL of its
+    own is only used where OPENAI_BASE_URL or R2ROUTER_EMBEDDINGS_URL names it too st:NAME_OR_FOLDER
+    a sentence-transformers model (extra `st`) wordllama                             static word vectors, the fastest
+    and least exact (package `wordllama`) given:NAME                            vectors made elsewhere; they have to be
+    supplied with the queries
 
     Raises `ConfigError` for a spec that names nothing, `MissingExtra` where an optional package is needed.
     """

@@ -18,7 +18,9 @@ def unit_rows(x: FloatArray) -> FloatArray:
 
 
 def checked_unit_rows(values: ArrayLike, count: int, source: str) -> FloatArray:
-    """Return (count, d) float32 rows of norm 1. source: who made them, for the message.
+    """Return (count, d) float32 rows of norm 1.
+
+    source: who made them, for the message.
 
     Raises `EncoderError` for another shape, values that are not finite, and rows of zeros (they point nowhere).
     """

@@ -55,12 +55,14 @@ def _counted(text: str) -> int:
 
 
 def bounded(text: str) -> str:
-    """The part of a text that an encoder is given: its first `MAX_CHARACTERS`."""
+    """Return the part of a text that an encoder is given: its first `MAX_CHARACTERS`."""
     return text if len(text) <= MAX_CHARACTERS else text[:MAX_CHARACTERS]
 
 
 def first_pieces(text: str, maximum: int) -> tuple[int, ...]:
-    """The first word pieces of a text, of no more of it than that takes (and never of more than `bounded` leaves)."""
+    """Return the first word pieces of a text, of no more of it than that takes (and never of more than `bounded`
+    leaves).
+    """
     if len(text) > MAX_CHARACTERS:
         for size in (_HEAD, 8 * _HEAD):
             ids = piece_ids(text[:size])
@@ -70,7 +72,7 @@ def first_pieces(text: str, maximum: int) -> tuple[int, ...]:
 
 
 def well_formed(text: str) -> str:
-    """The text as valid Unicode: surrogate pairs joined, lone surrogates replaced by U+FFFD (they cannot be
+    """Return the text as valid Unicode: surrogate pairs joined, lone surrogates replaced by U+FFFD (they cannot be
     encoded).
     """
     try:
@@ -82,7 +84,7 @@ def well_formed(text: str) -> str:
 
 @lru_cache(maxsize=16)  # a route counts and encodes the same text, and a long one costs more to tokenize than to encode
 def piece_ids(text: str) -> tuple[int, ...]:
-    """The word pieces of the whole text, without [CLS] and [SEP]."""
+    """Return the word pieces of the whole text, without [CLS] and [SEP]."""
     # One text at a time: the library's batch calls start threads of their own, and then warn at every fork.
     with _loading:  # two threads must not both load it
         tokenizer = _load()

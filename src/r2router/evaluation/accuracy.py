@@ -28,7 +28,7 @@ COMPLIES = 1.1
 def accuracy(
     forecasts: Sequence[Forecast], outcomes: Outcomes, tokens: FloatArray, resamples: int, seed: int
 ) -> dict[str, Figure]:
-    """The figures of `NAMES`, averaged over repeated forecasts, with 95 % intervals by bootstrap over queries.
+    """Return the figures of `NAMES`, averaged over repeated forecasts, with 95 % intervals by bootstrap over queries.
 
     tokens: (n, arms) output tokens used. Cells that were not observed, or that a forecast leaves out, do not count.
     """
@@ -39,7 +39,7 @@ def accuracy(
 
 
 def _sums(forecast: Forecast, quality: FloatArray, tokens: FloatArray) -> tuple[FloatArray, ...]:
-    """What the figures are made of, summed for each query, so that a bootstrap need not look at cells again."""
+    """Return what the figures are made of, summed for each query, so that a bootstrap need not look at cells again."""
     seen = ~np.isnan(forecast.quality) & ~np.isnan(quality)
     edges = np.quantile(forecast.quality[seen], np.linspace(0, 1, BINS + 1)[1:-1]) if seen.any() else np.empty(0)
     cell = np.searchsorted(edges, np.where(seen, forecast.quality, 0.0), side="right")
@@ -75,7 +75,9 @@ def compliance(table: Table) -> list[tuple[Arm, Figure]]:
 
 
 def skipped(table: Table) -> list[str]:
-    """A note on cells with fewer than one used token, which count neither in compliance nor in the error of tokens."""
+    """Return a note on cells with fewer than one used token, which count neither in compliance nor in the error of
+    tokens.
+    """
     few = int((table.output_tokens < 1).sum())
     return (
         [f"{few:,} cells with fewer than one used token are left out of compliance and of the error of tokens"]

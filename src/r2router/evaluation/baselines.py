@@ -32,7 +32,7 @@ def fit_baselines(
     seed: int,
     progress: Progress | None = None,
 ) -> list[Tried]:
-    """Every baseline in both forms on the queries that a router is tested on.
+    """Return every baseline in both forms on the queries that a router is tested on.
 
     train: what they learn from; without it each query is forecast from the other four fifths of them.
     vectors: embeddings of the evaluated table.

@@ -42,7 +42,7 @@ Tried = tuple[FloatArray, FloatArray]
 
 
 def played_rivals(game: Played) -> dict[str, list[CascadeRuns]]:
-    """What cascade routing does, and an oracle that looks, for each value of a correct answer."""
+    """Return what cascade routing does, and an oracle that looks, for each value of a correct answer."""
     evidence, ratio = truth_of(game)
     return {
         DEKONINCK: [cascade_routing(game, usd) for usd in game.dollars.tolist()],
@@ -97,7 +97,7 @@ def crossfitted(
 
 
 def _everywhere(game: Played) -> IntArray:
-    """The arms that have answers on nearly all queries."""
+    """Return the arms that have answers on nearly all queries."""
     return np.flatnonzero(np.isfinite(game.spend) & (game.usable.mean(axis=0) >= 0.95))
 
 
@@ -158,15 +158,15 @@ def _ladder(game: Played, chance: FloatArray, cost: FloatArray, rungs: Sequence[
 
 
 def _good_arms(game: Played, half: BoolArray) -> list[int]:
-    """The arms that are among the three best for some value of a correct answer, on the half that chooses."""
+    """Return the arms that are among the three best for some value of a correct answer, on the half that chooses."""
     arms, paid, gained = _means(game, half)
     found = {int(at) for usd in game.dollars for at in np.argsort(-(usd * gained - paid), kind="stable")[:_PER_VALUE]}
     return [int(arms[at]) for at in sorted(found, key=lambda at: float(paid[at]))]
 
 
 def _votes(game: Played, groups: Sequence[Sequence[int]]) -> Iterator[Tried]:
-    """Every three arms of a group: all are asked, and the answer that the others agree with most is accepted, of equals
-    the last.
+    """Yield every three arms of a group: all are asked, and the answer that the others agree with most is accepted, of
+    equals the last.
     """
     cost, each = np.nan_to_num(game.outcomes.cost), np.arange(len(game.usable))
     for group in groups:
@@ -267,7 +267,7 @@ def _next(
 
 
 def _normal(z: FloatArray) -> FloatArray:
-    """The normal distribution function, right to three digits."""
+    """Return the normal distribution function, right to three digits."""
     z = np.clip(z, -8.0, 8.0)
     found: FloatArray = 0.5 * (1.0 + np.tanh(0.7978845608 * (z + 0.044715 * z**3)))
     return found

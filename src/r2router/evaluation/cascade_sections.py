@@ -16,7 +16,7 @@ _SHOWN = ("area", "gap_closed", "peak", "cost_at_keep", "cost_at_100")
 
 
 def section_of(found: CascadeFigures, title: str = "Looking at answers: the cascade") -> Section:
-    """The whole of it. Money is US dollars per 1,000 requests."""
+    """Return the whole of it. Money is US dollars per 1,000 requests."""
     parts: list[Any] = [Paragraph(sentence(found))]
     parts += [_curves(found), _figures(found), _differences(found), _settings(found)]
     if found.tasks:
@@ -25,7 +25,7 @@ def section_of(found: CascadeFigures, title: str = "Looking at answers: the casc
 
 
 def sentence(found: CascadeFigures) -> str:
-    """Whether looking pays here, in a sentence."""
+    """Return whether looking pays here, in a sentence."""
     gain = found.comparison.differences[ROUTING]["area"]
     if not found.looks:
         return (

@@ -80,7 +80,7 @@ class Played:
         ratio: FloatArray | None = None,
         maximum: int | None = None,
     ) -> CascadeRuns:
-        """The cascades of all queries under one policy."""
+        """Return the cascades of all queries under one policy."""
         return replay(
             evidence or self.evidence,
             self.quality,
@@ -95,7 +95,7 @@ class Played:
         )
 
     def settings(self, runs: list[CascadeRuns]) -> FixedSettings:
-        """What runs cost and gave; arms that go on from an answer cost what they add."""
+        """Return what runs cost and gave; arms that go on from an answer cost what they add."""
         each, cost = np.arange(len(self.usable)), np.nan_to_num(self.outcomes.cost)
         paid = [run.paid(cost, self.resumes, self.used) for run in runs]
         return FixedSettings(np.stack(paid), np.stack([self.right[each, run.accepted] for run in runs]))
@@ -244,7 +244,7 @@ def figures_of(
     resamples: int,
     seed: int,
 ) -> CascadeFigures:
-    """What was found.
+    """Return what was found.
 
     found: the cascade, routing alone, and others.
     runs: of the cascade.

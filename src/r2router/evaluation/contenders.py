@@ -96,7 +96,7 @@ class EmbeddedTable:
         return data if len(seen) == len(data) else data.take(seen)
 
     def with_table(self, table: Table) -> EmbeddedTable:
-        """The same queries and arms with other outcomes or prices."""
+        """Return the same queries and arms with other outcomes or prices."""
         return replace(
             self, table=table, outcomes=Outcomes.of(table.arms, table.quality, table.cost(self.input_tokens))
         )
@@ -138,8 +138,8 @@ class Contender:
     form: Form = "arms"
 
     def arms(self, train: EmbeddedTable) -> tuple[Arm, ...]:
-        """The arms it may choose, as the training part shows them. Raises `DataError` where no arm was seen on nearly
-        all queries.
+        """Return the arms it may choose, as the training part shows them. Raises `DataError` where no arm was seen on
+        nearly all queries.
         """
         if self.form == "arms":
             return train.table.arms
@@ -167,11 +167,11 @@ class Tried:
 
     @classmethod
     def of(cls, contender: Contender, forecasts: Sequence[Forecast], outcomes: Outcomes) -> Tried:
-        """What forecasts (with their costs) come to on these outcomes."""
+        """Return what forecasts (with their costs) come to on these outcomes."""
         return cls(contender, tuple(forecasts), tuple(_route(f, outcomes) for f in forecasts))
 
     def paid(self, outcomes: Outcomes) -> Tried:
-        """The same decisions, with other outcomes of the same cells."""
+        """Return the same decisions, with other outcomes of the same cells."""
         return replace(self, routed=tuple(replace(r, outcomes=outcomes) for r in self.routed))
 
 
@@ -198,7 +198,7 @@ def held_out(
     """Forecasts of the queries that are held out, each by a learner that was fitted on the other folds.
 
     fold: (n,) -1 for a query that is never held out, only learned from. The forecast `""` is from the queries' own
-    embeddings. Forecasts of arms that the contender may not choose are NaN.
+        embeddings. Forecasts of arms that the contender may not choose are NaN.
     """
     tested = held([fold])
     made = crossval.held_out(
@@ -212,13 +212,13 @@ def held_out(
 
 
 def _fit(contender: Contender, train: EmbeddedTable) -> tuple[Predictor, IntArray]:
-    """The contender's predictor, and which columns of the table its arms are."""
+    """Return the contender's predictor, and which columns of the table its arms are."""
     table = train.table.with_arms(contender.arms(train))
     return contender.learner.fit(train.x, table), np.array([train.table.pool.index[arm] for arm in table.arms])
 
 
 def transfer(contender: Contender, train: EmbeddedTable, test: EmbeddedTable) -> Tried:
-    """A contender that is fitted on one table and tried on another one of the same arms."""
+    """Return a contender that is fitted on one table and tried on another one of the same arms."""
     begin = time.monotonic()
     try:
         predictor, columns = _fit(contender, train)
@@ -234,8 +234,8 @@ def transfer(contender: Contender, train: EmbeddedTable, test: EmbeddedTable) ->
 
 
 def needed(tried: Tried) -> Tried:
-    """The same, where an experiment has nothing to show without it. Raises `DataError` with the reason where it could
-    not be had.
+    """Return the same, where an experiment has nothing to show without it. Raises `DataError` with the reason where it
+    could not be had.
     """
     if tried.failed:
         raise DataError(f"{tried.contender.name} is not available on this table: {tried.failed}")
@@ -243,7 +243,7 @@ def needed(tried: Tried) -> Tried:
 
 
 def held(folds: Sequence[IntArray]) -> IntArray:
-    """The queries that are held out at some time, which are those a trial is scored on."""
+    """Return the queries that are held out at some time, which are those a trial is scored on."""
     return np.flatnonzero(folds[0] >= 0)
 
 
@@ -254,10 +254,12 @@ def attempt(
     progress: Progress | None = None,
     views: Mapping[str, FloatArray] | None = None,
 ) -> list[Tried]:
-    """Every contender on the same folds, in order.
+    """Return every contender on the same folds, in order.
 
     One that cannot be had (an extra that is not installed, no budget of an LLM that was seen everywhere) comes back
-    with the reason, and the others go on. views: other embeddings of the same queries, to be forecast too.
+    with the reason, and the others go on.
+
+    views: other embeddings of the same queries, to be forecast too.
     """
     wanted = list(contenders)
     outcomes = data.outcomes.take(held(folds))
@@ -288,14 +290,14 @@ def _route(forecast: Forecast, outcomes: Outcomes) -> Routed:
 
 
 def comparable(tried: Sequence[Tried], data: EmbeddedTable, folds: Sequence[IntArray]) -> dict[str, Sequence[Method]]:
-    """What can be compared: name -> one method per seed, with the mixtures of fixed arms and the oracle."""
+    """Return what can be compared: name -> one method per seed, with the mixtures of fixed arms and the oracle."""
     found: dict[str, Sequence[Method]] = {t.contender.name: t.routed for t in tried if not t.failed}
     return found | beside(data, folds)
 
 
 def beside(data: EmbeddedTable, folds: Sequence[IntArray]) -> dict[str, Sequence[Method]]:
-    """What every comparison shows too, on the queries that are held out: the mixture of fixed arms that the other folds
-    choose (one per seed), the one that knows the outcomes, and the oracle.
+    """Return what every comparison shows too, on the queries that are held out: the mixture of fixed arms that the
+    other folds choose (one per seed), the one that knows the outcomes, and the oracle.
     """
     rows = held(folds)
     outcomes, mixtures = data.outcomes.take(rows), list[Method]()

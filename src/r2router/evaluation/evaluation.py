@@ -164,7 +164,7 @@ def _gain(comparison: Comparison) -> list[str]:
 
 
 def _means(router: Router, evaluated: EvaluatedTable) -> Means | None:
-    """The mean of each arm in the router's training outcomes; None where none of these arms can be scored."""
+    """Return the mean of each arm in the router's training outcomes; None where none of these arms can be scored."""
     cost = router.pool.cost(evaluated.input_tokens.mean(axis=0, keepdims=True), router.prior_tokens[None])[0]
     known = np.isfinite(router.prior_quality) & np.isfinite(cost)
     return Means(router.prior_quality, cost) if (evaluated.outcomes.seen & known).any(axis=1).all() else None

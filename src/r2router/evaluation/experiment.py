@@ -90,14 +90,14 @@ class Study:
 
 
 def _prices(pool: Pool) -> str:
-    """The prices that all costs are made of."""
+    """Return the prices that all costs are made of."""
     known = [(m.id, m.usd_per_million) for m in pool.models]
     listed = ", ".join(f"{name} {p.input:g} / {p.output:g}" for name, p in known if p is not None)
     return f"US dollars per million tokens, input / output: {listed}"
 
 
 def few(n: int) -> list[str]:
-    """A warning where there are so few queries that a bootstrap over them is too sure of itself."""
+    """Return a warning where there are so few queries that a bootstrap over them is too sure of itself."""
     return (
         [f"{n} queries are few: intervals by bootstrap are too narrow on so few, and every figure may be luck"]
         if n < _FEW
@@ -106,16 +106,16 @@ def few(n: int) -> list[str]:
 
 
 def fitting_times(tried: Sequence[Tried]) -> Grid:
-    """A table of the seconds that each contender took for fitting and forecasting."""
+    """Return a table of the seconds that each contender took for fitting and forecasting."""
     rows = tuple(GridRow(t.contender.name, (t.seconds,)) for t in tried if not t.failed)
     return Grid("Work", ("seconds",), rows, (".1f",), ("less",))
 
 
 def failures(tried: Sequence[Tried]) -> list[str]:
-    """A note for every contender that could not be had."""
+    """Return a note for every contender that could not be had."""
     return [f"{t.contender.name}: not available: {t.failed}" for t in tried if t.failed]
 
 
 def named(contenders: Sequence[Contender], name: str) -> Contender:
-    """The contender of that name."""
+    """Return the contender of that name."""
     return next(c for c in contenders if c.name == name)

@@ -40,12 +40,12 @@ def ours(learner: Learner | None = None) -> Contender:
 
 
 def published(form: Form = "one budget") -> list[Contender]:
-    """The baselines with one budget per LLM, as they were published."""
+    """Return the baselines with one budget per LLM, as they were published."""
     return [Contender(name, learner, form) for name, learner in BASELINES.items()]
 
 
 def same_arms() -> list[Contender]:
-    """The baselines on the (model, budget) arms that ours has."""
+    """Return the baselines on the (model, budget) arms that ours has."""
     return [Contender(name + SAME_ARMS, learner) for name, learner in BASELINES.items()]
 
 

@@ -45,8 +45,8 @@ class OperatingPoint:
 def operating_point(
     tried: Tried, data: EmbeddedTable, share: float, resamples: int, seed: int
 ) -> OperatingPoint | None:
-    """The cheapest setting that keeps that share of the best fixed arm's quality on these queries; None where none
-    does.
+    """Return the cheapest setting that keeps that share of the best fixed arm's quality on these queries; None where
+    none does.
     """
     outcomes = data.outcomes
     best = float(np.nanmax(np.nanmean(outcomes.quality[:, outcomes.fixed_arms()], axis=0)))
@@ -80,7 +80,7 @@ def asked_cost(pool: Pool, input_tokens: FloatArray) -> FloatArray:
 
 
 def points_grid(points: Sequence[tuple[str, OperatingPoint | None]]) -> Grid:
-    """What each setting gives, in dollars per 1,000 requests."""
+    """Return what each setting gives, in dollars per 1,000 requests."""
     rows = []
     for label, point in points:
         if point is None:
@@ -110,7 +110,7 @@ def points_grid(points: Sequence[tuple[str, OperatingPoint | None]]) -> Grid:
 
 
 def shares_grid(arms: Sequence[str], chosen: IntArray, maximum: int = 12) -> Grid:
-    """How often each arm was chosen, the most used first, and how many arms that comes to."""
+    """Return how often each arm was chosen, the most used first, and how many arms that comes to."""
     count = np.bincount(chosen.ravel(), minlength=len(arms)) / chosen.size
     order = np.argsort(-count, kind="stable")
     rows = [GridRow(str(arms[i]), (float(count[i]),)) for i in order[:maximum] if count[i] > 0]

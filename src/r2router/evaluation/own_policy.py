@@ -68,8 +68,8 @@ class OwnDecisions:
         ]
 
     def other_costs(self, resamples: int, seed: int) -> dict[str, Figure]:
-        """The cost as it was forecast, and if answers had the tokens asked for; NaN where a budget is no number of
-        tokens.
+        """Return the cost as it was forecast, and if answers had the tokens asked for; NaN where a budget is no number
+        of tokens.
         """
         asked = asked_cost(self.router.pool, self.evaluated.input_tokens[self.rows])
         high, share = self.router.neighbours(self.choices)

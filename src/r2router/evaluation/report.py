@@ -96,11 +96,11 @@ class Report:
         return self.comparison.figures["router"]["gap_closed"].value
 
     def summary(self) -> Findings:
-        """The report on one screen, for a terminal."""
+        """Return the report on one screen, for a terminal."""
         return summary_of(self)
 
     def findings(self, command: str = "") -> Findings:
-        """The report for drawing: a web page, plots.
+        """Return the report for drawing: a web page, plots.
 
         command: the command line, for readers who want to repeat it.
         """

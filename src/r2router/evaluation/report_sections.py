@@ -49,7 +49,10 @@ single setting with all of that arm's quality.
 
 
 def findings_of(report: Report, command: str) -> Findings:
-    """The findings of `r2router.evaluate`. command: what was typed, for the reader who repeats it."""
+    """Return the findings of `r2router.evaluate`.
+
+    command: what was typed, for the reader who repeats it.
+    """
     return Findings(
         name="evaluate",
         title="Is routing worth it?",
@@ -156,7 +159,7 @@ def _figures(report: Report) -> Grid:
 
 
 def _costs(report: Report) -> Grid:
-    """The lowest cost of some qualities."""
+    """Return the lowest cost of some qualities."""
     c = report.comparison
     rows = []
     for method, figures in c.figures.items():
@@ -175,7 +178,7 @@ def _costs(report: Report) -> Grid:
 
 
 def _qualities(report: Report) -> Grid:
-    """The best quality for some spends."""
+    """Return the best quality for some spends."""
     c = report.comparison
     spends = np.array([share * c.best[0] for share in _SPENDS])
     shares = ", ".join(f"{100 * share:.0f}" for share in _SPENDS[:-1])
@@ -193,7 +196,7 @@ def _qualities(report: Report) -> Grid:
 
 
 def tasks_grid(tasks: tuple[TaskLine, ...]) -> Grid:
-    """One row per task: areas, differences and the verdict."""
+    """Return one row per task: areas, differences and the verdict."""
     rows = []
     for task in tasks:
         if task.comparison is None:

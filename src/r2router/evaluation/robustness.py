@@ -24,8 +24,8 @@ def noisy_views(data: EmbeddedTable, encode: Embed, seed: int) -> dict[str, Floa
 
 
 def unchanged(tried: Tried, kind: str, values: Sequence[float], resamples: int, seed: int) -> Figure:
-    """The share of queries whose arm stays the same under that noise, at the values of an answer that were given (one a
-    repetition).
+    """Return the share of queries whose arm stays the same under that noise, at the values of an answer that were given
+    (one a repetition).
     """
     same = [
         routed.sweep.at(value) == other.sweep.at(value)

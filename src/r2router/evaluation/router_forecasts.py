@@ -118,7 +118,8 @@ def calibrate(
     vectors: FloatArray | None = None,
     progress: Progress | None = None,
 ) -> Calibration:
-    """The policy that spends at most `spend` US dollars per 1,000 requests, or reaches a mean `quality`, on a table.
+    """Return the policy that spends at most `spend` US dollars per 1,000 requests, or reaches a mean `quality`, on a
+    table.
 
     Give exactly one of the two. `router.with_policy(found.policy)` is the router that decides so. Raises `UsageError`
     where the target is out of reach, naming what is possible, and `DataError` as `forecast_table` does.
@@ -167,7 +168,7 @@ def calibrate(
 
 
 def align(table: Table, router: Router) -> tuple[Table, list[str]]:
-    """The table with the router's arms and prices as columns, and notes on arms that only one of the two has.
+    """Return the table with the router's arms and prices as columns, and notes on arms that only one of the two has.
 
     Models that are not available count as not in the table: nobody can choose them, neither the router nor what it is
     compared with.

@@ -33,7 +33,7 @@ def _leak(report: Report) -> str:
 
 
 def leak(names: tuple[str, ...], share: float | None) -> str:
-    """What to say of a table that a router was trained on, in whole or in part; empty where it was not."""
+    """Return what to say of a table that a router was trained on, in whole or in part; empty where it was not."""
     if not names and not share:
         return ""
     part = "" if share is None else f"{_percent(share)} of these queries"
@@ -117,7 +117,7 @@ def _no_help(report: Report) -> str:
 
 
 def _without_gain(c: Comparison) -> list[str]:
-    """The ranges of spend at which the router's curve is not above the mixture's."""
+    """Return the ranges of spend at which the router's curve is not above the mixture's."""
     if not 0 < c.low < c.high:
         return []
     at = np.geomspace(c.low, c.high, 400)
@@ -153,5 +153,5 @@ def _names(tasks: list[TaskLine]) -> str:
 
 
 def _usd(usd: float) -> str:
-    """A cost of one request as one of 1,000."""
+    """Return a cost of one request as one of 1,000."""
     return ("-" if usd < 0 else "") + money(abs(1000 * usd))

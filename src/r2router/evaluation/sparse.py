@@ -64,7 +64,7 @@ class SparseReport:
         return report_text(self.summary(), Style(width=120))
 
     def summary(self) -> Findings:
-        """The report in a screenful, for a terminal."""
+        """Return the report in a screenful, for a terminal."""
         return self.findings()
 
     def __repr__(self) -> str:
@@ -110,7 +110,10 @@ class SparseReport:
         return found
 
     def findings(self, command: str = "") -> Findings:
-        """The report for drawing: a web page. command: what was typed, for the reader who repeats it."""
+        """Return the report for drawing: a web page.
+
+        command: what was typed, for the reader who repeats it.
+        """
         tasks = self.gaps.tasks
         rows = [GridRow(t.task, (float(t.queries), float(t.arms), t.over_mixture, t.over_best, t.best)) for t in tasks]
         rows.append(
@@ -185,7 +188,7 @@ def sparse_report(
     trained: tuple[tuple[str, ...], float | None],
     left_out: tuple[LeftOut, ...] = (),
 ) -> SparseReport:
-    """The report of a router's forecasts.
+    """Return the report of a router's forecasts.
 
     train: other answers to the same tasks, which choose the mixture; without it, the other half.
     averages: what the router's training outcomes say of each arm, whatever the query.
@@ -227,8 +230,8 @@ def sparse_report(
 
 
 def _aligned(train: Table, evaluated: EvaluatedTable) -> Outcomes:
-    """The outcomes of the training table on the arms of the evaluated table, at its prices; NaN for an arm that it
-    lacks.
+    """Return the outcomes of the training table on the arms of the evaluated table, at its prices; NaN for an arm that
+    it lacks.
     """
     own = {arm: i for i, arm in enumerate(train.arms)}
     columns = [own.get(arm) for arm in evaluated.outcomes.arms]

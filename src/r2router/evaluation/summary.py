@@ -19,7 +19,7 @@ _ARMS = 6  # that are named
 
 
 def summary_of(report: Report) -> Findings:
-    """The answers, one table of figures and one of tasks."""
+    """Return the answers, one table of figures and one of tasks."""
     c = report.comparison
     best = f"Best fixed arm: {c.best_arm}, quality {c.best[1]:.3f} at {money(1000 * c.best[0])} per 1,000 requests."
     return Findings(
@@ -42,8 +42,8 @@ def summary_of(report: Report) -> Findings:
 
 
 def _more(report: Report) -> list[str]:
-    """What a person asks next: how far it is to the oracle, which arms are used, and for how many queries nothing is
-    known.
+    """Return what a person asks next: how far it is to the oracle, which arms are used, and for how many queries
+    nothing is known.
     """
     said = []
     area = report.comparison.differences[report.comparison.mixture]["area"].value

@@ -73,7 +73,7 @@ RANGES = (
 
 
 def difference_head(name: str) -> str:
-    """The head of a column of differences."""
+    """Return the head of a column of differences."""
     return "area, where both have it" if name == "area" else FIGURES[name][0]
 
 
@@ -84,8 +84,8 @@ def grid(
     strong: Iterable[str] = (),
     about: str = "",
 ) -> Grid:
-    """One row per method with the figures of those names; a method whose row is a text has no figures, and the text
-    says why.
+    """Return one row per method with the figures of those names; a method whose row is a text has no figures, and the
+    text says why.
     """
     bold = frozenset(strong)
     lines = []
@@ -100,8 +100,8 @@ def grid(
 
 
 def shown(name: str, figure: Figure | None) -> Figure | str | None:
-    """A figure as it stands in a grid: money for 1,000 requests, `never` for a quality never reached, None where it is
-    not available.
+    """Return a figure as it stands in a grid: money for 1,000 requests, `never` for a quality never reached, None where
+    it is not available.
     """
     if figure is None or math.isnan(figure.value):
         return None
@@ -111,8 +111,8 @@ def shown(name: str, figure: Figure | None) -> Figure | str | None:
 
 
 def drawn(comparison: Comparison, maximum: int = 6) -> list[str]:
-    """The methods that fit into one picture: the base and what it is always shown beside, then the cheapest at 95 % of
-    the others.
+    """Return the methods that fit into one picture: the base and what it is always shown beside, then the cheapest at
+    95 % of the others.
     """
     always = [
         m
@@ -180,6 +180,6 @@ def signed(figure: Figure, form: str = "+.3f") -> str:
 
 
 def turned(figure: Figure) -> Figure:
-    """The same difference taken the other way round."""
+    """Return the same difference taken the other way round."""
     value, low, high = (0.0 - v for v in (figure.value, figure.high, figure.low))  # not -v: nothing at all is +0
     return msgspec.structs.replace(figure, value=value, low=low, high=high)

@@ -10,8 +10,8 @@ from r2router.table.table import Table
 
 
 def trained_on(router: Router, table: Table) -> tuple[str, ...]:
-    """The table's files that the router was trained on: on them it looks better than it is. The test part of a split is
-    not among them.
+    """Return the table's files that the router was trained on: on them it looks better than it is. The test part of a
+    split is not among them.
     """
     if table.held_out or trained_share(router, table) == 0:
         return ()
@@ -20,7 +20,7 @@ def trained_on(router: Router, table: Table) -> tuple[str, ...]:
 
 
 def trained_share(router: Router, table: Table) -> float | None:
-    """The share of the table's queries whose text the router was trained on; None where that is not known.
+    """Return the share of the table's queries whose text the router was trained on; None where that is not known.
 
     A router without a digest (older, or of made-up texts) knows its files only, see `trained_on`.
     """
@@ -29,5 +29,5 @@ def trained_share(router: Router, table: Table) -> float | None:
 
 
 def leak_words(router: Router, table: Table) -> str:
-    """What to say where a router meets its own training queries; empty where it does not."""
+    """Return what to say where a router meets its own training queries; empty where it does not."""
     return leak(trained_on(router, table), trained_share(router, table))

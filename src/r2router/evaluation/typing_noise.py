@@ -46,7 +46,7 @@ Noise = Callable[[str, np.random.Generator], str]
 
 
 def typos(text: str, rng: np.random.Generator) -> str:
-    """One letter in thirty, at least one: swapped with the next, left out, doubled, or its neighbour on the
+    """Return one letter in thirty, at least one: swapped with the next, left out, doubled, or its neighbour on the
     keyboard.
     """
     letters = [i for i, c in enumerate(text) if c.isalpha()]
@@ -88,8 +88,8 @@ NOISES: dict[str, Noise] = {"typos": typos, "case": case, "filler": filler, "par
 
 
 def noisy(texts: Sequence[str], kind: str, seed: int) -> list[str]:
-    """The texts with one kind of noise, seeded; each text has a generator of its own, so that its neighbours do not
-    matter.
+    """Return the texts with one kind of noise, seeded; each text has a generator of its own, so that its neighbours do
+    not matter.
     """
     noise = NOISES[kind]
     return [noise(text, np.random.default_rng([seed, *text.encode()[:64]])) for text in texts]

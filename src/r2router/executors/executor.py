@@ -22,8 +22,9 @@ class Executor(Protocol):
     """Does parts of work somewhere."""
 
     def map(self, work: Callable[[bytes], bytes], parts: Iterable[bytes]) -> Iterator[bytes]:
-        """The result of each part, in order; few parts are taken before their turn. work: for Ray, a function of a
-        module.
+        """Return the result of each part, in order; few parts are taken before their turn.
+
+        work: for Ray, a function of a module.
         """
         ...
 

@@ -68,7 +68,7 @@ class _UcfConfig(msgspec.Struct):
 
 
 def read_release(folder: str | Path) -> UcfRelease:
-    """The release in `folder`: `config.json` beside `checkpoints/`, or the checkpoints folder itself.
+    """Return the release in `folder`: `config.json` beside `checkpoints/`, or the checkpoints folder itself.
 
     In the second case `config.json` is looked for inside it, then in its parent. Raises `ArtifactError` naming the file
     and how to fix it where one is missing, too large, damaged, of the wrong shape, or holds anything but Ridge
@@ -104,7 +104,7 @@ def read_release(folder: str | Path) -> UcfRelease:
 
 
 def import_release(folder: str | Path, *, faithful: bool = False, encoder: str | None = None) -> Router:
-    """A router with the released heads. Raises `ArtifactError` as `read_release` does.
+    """Return a router with the released heads. Raises `ArtifactError` as `read_release` does.
 
     faithful: keep the release's forecasts and choices to the letter: every model may be called, a negative token
         forecast counts as 0 (so that `unlimited` costs its input only), equal scores go to the first arm. Without it,
@@ -175,7 +175,9 @@ def _read_config(path: Path) -> _UcfConfig:
 
 
 def _read_heads(folder: Path, config: _UcfConfig) -> list[_Head]:
-    """One model's regressors: quality under each budget, in the order of `token_limits`, then tokens when unlimited."""
+    """Return one model's regressors: quality under each budget, in the order of `token_limits`, then tokens when
+    unlimited.
+    """
     path = folder / "limited_score_predictors.joblib"
     limited = read_pickle(path)
     keys = [f"{b}_score" for b in config.token_limits if b != UNLIMITED]

@@ -64,7 +64,7 @@ _DTYPES = {code: np.dtype(f"<{code}") for code in ("f4", "f8", "i4", "i8")}  # l
 
 
 def read_pickle(path: Path) -> Any:
-    """What an uncompressed joblib file holds; a Ridge becomes the dict of its state. Raises `ArtifactError`."""
+    """Return what an uncompressed joblib file holds; a Ridge becomes the dict of its state. Raises `ArtifactError`."""
     raw = read_bytes(path)
     if raw[:1] != b"\x80":  # zlib, gzip, bz2, xz or lz4 of joblib; a pickle before protocol 2
         raise bad(path, "is compressed, or not a joblib file at all")
@@ -76,7 +76,9 @@ def read_pickle(path: Path) -> Any:
 
 
 def _load(stream: io.BytesIO) -> Any:  # noqa: C901 - one flat match, one case per opcode, reads better than a table
-    """The one value that the pickle leaves behind; one case per opcode. Raises ValueError, LookupError or TypeError."""
+    """Return the one value that the pickle leaves behind; one case per opcode. Raises ValueError, LookupError or
+    TypeError.
+    """
     stack: list[Any] = []
     marks: list[int] = []
     memo: list[Any] = []
@@ -128,7 +130,7 @@ def _load(stream: io.BytesIO) -> Any:  # noqa: C901 - one flat match, one case p
 
 
 def _array(state: dict[str, Any], stream: io.BytesIO) -> FloatArray:
-    """The array whose bytes stand in the file right behind the state of joblib's wrapper."""
+    """Return the array whose bytes stand in the file right behind the state of joblib's wrapper."""
     match state:
         case {"subclass": _Global.NDARRAY, "order": "C", "shape": (int(count),), "dtype": np.dtype() as dtype}:
             if state.get("numpy_array_alignment_bytes") is not None:  # a count of filler bytes, then the filler

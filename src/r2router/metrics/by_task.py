@@ -174,7 +174,7 @@ def _gap(
 
 
 def _at(cost: FloatArray, quality: FloatArray, price: float) -> float:
-    """The quality of the best mixture of the points at a price; of the cheapest point where all cost more."""
+    """Return the quality of the best mixture of the points at a price; of the cheapest point where all cost more."""
     return float(envelope_at(cost, quality, np.array([max(price, float(cost.min()))]))[0])
 
 

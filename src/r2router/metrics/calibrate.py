@@ -26,8 +26,8 @@ _ROUNDING = 1e-9  # what sums over many queries may be off by
 
 
 def for_quality(choices: Sweep, quality: FloatArray, target: float) -> Value:
-    """The lowest value at which the mean of the (n, arms) quality reaches `target`. Raises `UsageError` naming the
-    highest there is.
+    """Return the lowest value at which the mean of the (n, arms) quality reaches `target`. Raises `UsageError` naming
+    the highest there is.
     """
     _check("quality", target)
     stops = choices.stops
@@ -42,7 +42,7 @@ def for_quality(choices: Sweep, quality: FloatArray, target: float) -> Value:
 
 
 def for_share(choices: Sweep, gain: FloatArray, cost: FloatArray, maximum: float) -> tuple[Value, bool]:
-    """The lowest value at which the mean of the (n, arms) gain is surely at least 0, and whether that is sure.
+    """Return the lowest value at which the mean of the (n, arms) gain is surely at least 0, and whether that is sure.
 
     Sure is what the lower limit of a one-sided 95 % confidence interval reaches, so that it holds for other queries of
     the kind too and not in every second sample of them. Where no value is so sure, or the mean (n, arms) cost would
@@ -61,8 +61,8 @@ def for_share(choices: Sweep, gain: FloatArray, cost: FloatArray, maximum: float
 
 
 def for_spend(choices: Sweep, cost: FloatArray, usd_per_request: float) -> Value:
-    """The largest value at which the mean of the (n, arms) cost stays within the target. Raises `UsageError` naming the
-    lowest.
+    """Return the largest value at which the mean of the (n, arms) cost stays within the target. Raises `UsageError`
+    naming the lowest.
     """
     _check("US dollars per request", usd_per_request)
     stops = choices.stops
@@ -75,7 +75,7 @@ def for_spend(choices: Sweep, cost: FloatArray, usd_per_request: float) -> Value
 
 
 def isotonic(y: FloatArray) -> FloatArray:
-    """The non-decreasing sequence nearest to y in least squares (pool adjacent violators)."""
+    """Return the non-decreasing sequence nearest to y in least squares (pool adjacent violators)."""
     means: list[float] = []
     counts: list[int] = []
     for value in y.tolist():
@@ -96,7 +96,7 @@ def _check(what: str, target: float) -> None:
 
 
 def _between(values: FloatArray, steps: int) -> float:
-    """A value after which exactly the first `steps` steps have been taken, in the middle of where that holds."""
+    """Return a value after which exactly the first `steps` steps have been taken, in the middle of where that holds."""
     if len(values) == 0:
         return MIN_VALUE
     if steps == 0:

@@ -44,8 +44,8 @@ def halves_of(outcomes: Outcomes, rows: IntArray) -> list[BoolArray]:
 
 
 def paths_of(method: Method, weight: FloatArray, halves: Sequence[BoolArray]) -> list[Path]:
-    """The method's curve as each half shows it, of the settings that the other half keeps, where queries count `weight`
-    times.
+    """Return the method's curve as each half shows it, of the settings that the other half keeps, where queries count
+    `weight` times.
 
     A method that knows the outcomes has one, its envelope on all queries; so has any method where there are no halves.
     """
@@ -81,7 +81,7 @@ def mean_quality(paths: Sequence[Path], low: float, high: float) -> float:
 
 
 def _along(cost: FloatArray, quality: FloatArray, low: float, high: float) -> float:
-    """The integral of quality over log cost along one path, exactly: on a piece quality = a + b cost."""
+    """Return the integral of quality over log cost along one path, exactly: on a piece quality = a + b cost."""
     total, at, level = 0.0, low, float(quality[0])
     for to, value in zip([*cost.tolist(), high], [*quality.tolist(), float(quality[-1])], strict=True):
         left, right = min(max(at, low), high), min(max(to, low), high)

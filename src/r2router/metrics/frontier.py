@@ -52,7 +52,7 @@ class Sweep:
         return self.add_up(first, change, np.ones(len(self.start)) if weight is None else weight)
 
     def parts(self, outcome: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """What an (n, arms) outcome is before the first step, (n,), and what each step adds to it, (steps,)."""
+        """Return what an (n, arms) outcome is before the first step, (n,), and what each step adds to it, (steps,)."""
         return (
             outcome[np.arange(len(self.start)), self.start],
             outcome[self.row, self.after] - outcome[self.row, self.before],
@@ -82,7 +82,7 @@ class Sweep:
 
 
 def sweep(quality: FloatArray, cost: FloatArray) -> Sweep:
-    """The sweep of (n, arms) forecasts. Arms with NaN quality or a cost that is not finite are never chosen.
+    """Return the sweep of (n, arms) forecasts. Arms with NaN quality or a cost that is not finite are never chosen.
 
     Raises `ValueError` where a query has no arm at all.
     """
@@ -170,7 +170,7 @@ def area_over_log_cost(cost: FloatArray, quality: FloatArray, low: float, high: 
 
 
 def area_over_cost(cost: FloatArray, quality: FloatArray, low: float, high: float) -> float:
-    """The same over linear cost. Raises `ValueError` unless low < high."""
+    """Return the same over linear cost. Raises `ValueError` unless low < high."""
     if not low < high:
         raise ValueError(f"the area over cost needs low < high, got {low} and {high}")
     left, right, q_left, q_right = _pieces(cost, quality, low, high)
@@ -180,7 +180,7 @@ def area_over_cost(cost: FloatArray, quality: FloatArray, low: float, high: floa
 def _pieces(
     cost: FloatArray, quality: FloatArray, low: float, high: float
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """The linear pieces of the envelope between two costs: left and right end, quality at each."""
+    """Return the linear pieces of the envelope between two costs: left and right end, quality at each."""
     hull = upper_envelope(cost, quality)
     c, q = cost[hull], quality[hull]
     begin = min(max(float(c[0]), low), high)
@@ -190,8 +190,8 @@ def _pieces(
 
 
 def min_cost(cost: FloatArray, quality: FloatArray, target: float) -> float:
-    """The least mean cost at which the best mixture of the points has at least the target quality; NaN where none
-    has.
+    """Return the least mean cost at which the best mixture of the points has at least the target quality; NaN where
+    none has.
     """
     hull = upper_envelope(cost, quality)
     c, q = cost[hull], quality[hull]

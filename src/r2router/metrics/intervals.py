@@ -32,8 +32,8 @@ def weights(n: int, resamples: int, seed: int) -> FloatArray:
 
 
 def interval(name: str, value: float, draws: FloatArray, n: int) -> Figure:
-    """The figure of a value and its bootstrap draws: the 2.5 and 97.5 percentiles of those that exist (half of them at
-    least).
+    """Return the figure of a value and its bootstrap draws: the 2.5 and 97.5 percentiles of those that exist (half of
+    them at least).
 
     A draw may be infinite (a quality that is never reached), and so may then be an end of the interval.
     """
@@ -49,7 +49,7 @@ def interval(name: str, value: float, draws: FloatArray, n: int) -> Figure:
 
 
 def mean(name: str, values: FloatArray, resamples: int, seed: int) -> Figure:
-    """The mean of (n,) values with its interval; NaN of none."""
+    """Return the mean of (n,) values with its interval; NaN of none."""
     if not len(values):
         return Figure(name)
     drawn = weights(len(values), resamples, seed) @ values / len(values)
@@ -57,7 +57,9 @@ def mean(name: str, values: FloatArray, resamples: int, seed: int) -> Figure:
 
 
 def of_rows(name: str, statistic: Callable[[IntArray], float], groups: IntArray, resamples: int, seed: int) -> Figure:
-    """A statistic of row numbers, with its interval by draws of whole groups. groups: (rows,) the group of each row.
+    """Return a statistic of row numbers, with its interval by draws of whole groups.
+
+    groups: (rows,) the group of each row.
 
     The figure's n is the number of groups.
     """
@@ -79,7 +81,7 @@ def _drawn_rows(members: Sequence[IntArray], resamples: int, seed: int) -> Itera
 
 
 def share(name: str, value: float, n: int) -> Figure:
-    """A share of n cases, with Wilson's interval."""
+    """Return a share of n cases, with Wilson's interval."""
     middle = (value + Z * Z / (2 * n)) / (1 + Z * Z / n)
     half = Z * np.sqrt(value * (1 - value) / n + Z * Z / (4 * n * n)) / (1 + Z * Z / n)
     return Figure(name, value, float(max(middle - half, 0.0)), float(min(middle + half, 1.0)), n)

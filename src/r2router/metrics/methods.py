@@ -43,20 +43,21 @@ class Outcomes:
         return ~np.isnan(self.quality)
 
     def fixed_arms(self, rows: IntArray | None = None) -> IntArray:
-        """The arms that can be scored as "always this one": those observed on nearly every query (of `rows`; all by
-        default).
+        """Return the arms that can be scored as "always this one": those observed on nearly every query (of `rows`; all
+        by default).
         """
         seen = self.seen if rows is None else self.seen[rows]
         return np.flatnonzero(seen.mean(axis=0) >= _MOSTLY_SEEN)
 
     def take(self, rows: IntArray) -> Outcomes:
-        """The outcomes of some queries."""
+        """Return the outcomes of some queries."""
         return Outcomes(self.arms, self.quality[rows], self.cost[rows])
 
 
 class Method(Protocol):
-    """Anything that gives (cost, quality) operating points when queries count `weight` times each. knows: it has seen
-    the outcomes.
+    """Anything that gives (cost, quality) operating points when queries count `weight` times each.
+
+    knows: it has seen the outcomes.
     """
 
     @property
@@ -79,7 +80,7 @@ class FixedArms:
         return True
 
     def points(self, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """One point per arm: its mean over the queries where it was observed."""
+        """Return one point per arm: its mean over the queries where it was observed."""
         seen, cost, quality = self._columns
         total = weight @ seen
         return weight @ cost / total, weight @ quality / total
@@ -96,7 +97,7 @@ class Routed:
     """The deferral curve of forecasts.
 
     settings: (k,) the numbers of steps of the sweep at which the curve has its points; None: wherever some decision
-    changes, which only a method that knows the outcomes may have.
+        changes, which only a method that knows the outcomes may have.
     """
 
     outcomes: Outcomes
@@ -105,21 +106,21 @@ class Routed:
 
     @classmethod
     def of(cls, quality: FloatArray, cost: FloatArray, outcomes: Outcomes, arms: IntArray | None = None) -> Routed:
-        """The curve of (n, arms) forecasts of quality and cost, choosing among `arms` (all by default) where they were
-        observed.
+        """Return the curve of (n, arms) forecasts of quality and cost, choosing among `arms` (all by default) where
+        they were observed.
         """
         steps = _sweep(quality, cost, outcomes, arms)
         return cls(outcomes, steps, settings_of(steps, cost))
 
     @classmethod
     def oracle(cls, outcomes: Outcomes, arms: IntArray | None = None) -> Routed:
-        """The curve of the outcomes themselves: no decisions are better."""
+        """Return the curve of the outcomes themselves: no decisions are better."""
         return cls(outcomes, _sweep(outcomes.quality, outcomes.cost, outcomes, arms))
 
     @classmethod
     def mixture(cls, means: Means, outcomes: Outcomes) -> Routed:
-        """The mixture of fixed arms that `means` from other queries choose: a router whose forecasts are the same for
-        every query.
+        """Return the mixture of fixed arms that `means` from other queries choose: a router whose forecasts are the
+        same for every query.
 
         It has the arms that can be scored as "always this one"; on a query where none of them was observed, any that
         was.
@@ -136,7 +137,7 @@ class Routed:
         return self.settings is None
 
     def points(self, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Every point of the curve, from the cheapest decisions to the best."""
+        """Return every point of the curve, from the cheapest decisions to the best."""
         if self.settings is None:
             of_cost, of_quality = self._parts
             at = self.sweep.stops
@@ -184,7 +185,7 @@ def settings_of(steps: Sweep, cost: FloatArray) -> IntArray:
 
 
 def methods(outcomes: Outcomes, quality: FloatArray, cost: FloatArray, means: Means | None = None) -> dict[str, Method]:
-    """The router of these (n, arms) forecasts and what it is always shown beside.
+    """Return the router of these (n, arms) forecasts and what it is always shown beside.
 
     `fixed`: the mixture of fixed arms that the `means` choose, which are known from other queries (left out without
     them). `fixed known`: the one that knows the outcomes. `one budget`: the same forecasts with one budget per LLM,

@@ -333,8 +333,9 @@ class _DrawInputs:
         starts: Mapping[str, float],
         ends: tuple[float, float],
     ) -> dict[str, FloatArray]:
-        """The base less each other method. starts: method -> where in the range of costs, which is `ends`, its curve
-        begins.
+        """Return the base less each other method.
+
+        starts: method -> where in the range of costs, which is `ends`, its curve begins.
         """
         if self.base not in methods:
             return {}
@@ -358,12 +359,12 @@ class _DrawInputs:
 
 
 def _common(base: Sequence[Path], other: Sequence[Path], low: float, high: float) -> float:
-    """The difference of mean quality over a range of costs that both have."""
+    """Return the difference of mean quality over a range of costs that both have."""
     return mean_quality(base, low, high) - mean_quality(other, low, high)
 
 
 def _covers(start: float, low: float, high: float) -> float:
-    """The share of log cost from `low` to `high` that lies above `start`."""
+    """Return the share of log cost from `low` to `high` that lies above `start`."""
     if not 0 < low < high:
         return float("nan")
     return float(np.log(high / min(max(start, low), high)) / np.log(high / low))

@@ -9,12 +9,12 @@ from r2router.table.table import Table
 
 
 def mini(name: str = "r2bench-mini") -> Table:
-    """One of `TABLES`, with its pool and prices. Raises `DataError` for another name."""
+    """Return one of `TABLES`, with its pool and prices. Raises `DataError` for another name."""
     if name not in TABLES:
         raise DataError(f"there is no bundled table {name!r}; there are: {', '.join(TABLES)}")
     return Table.read(TABLES[name], mini_pool(name))
 
 
 def mini_pool(name: str = "r2bench-mini") -> Pool:
-    """The pool that a bundled table was collected with. Its prices are nominal: see the card."""
+    """Return the pool that a bundled table was collected with. Its prices are nominal: see the card."""
     return Pool.read(TABLES[name].with_suffix(".toml"))

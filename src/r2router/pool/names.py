@@ -55,7 +55,9 @@ PROVIDERS = {
 
 
 def find_model(pool: Pool, name: str) -> Model:
-    """The model that a name means. Raises `ConfigError` with the nearest known names, or those that it may mean."""
+    """Return the model that a name means. Raises `ConfigError` with the nearest known names, or those that it
+    may mean.
+    """
     found = _named(pool, name)
     if len(found) == 1:
         return found[0]
@@ -67,9 +69,9 @@ def find_model(pool: Pool, name: str) -> Model:
 
 
 def find_arms(pool: Pool, name: str) -> tuple[Arm, ...]:
-    """The arms that a name means: those of a model, of a model under one budget (`gpt-5-mini@low`), or of all that a
-    pattern fits (`claude-*`). Raises `ConfigError` as `find_model`, also for a pattern that fits none and a budget that
-    the model does not have.
+    """Return the arms that a name means: those of a model, of a model under one budget (`gpt-5-mini@low`), or of all
+    that a pattern fits (`claude-*`). Raises `ConfigError` as `find_model`, also for a pattern that fits none and a
+    budget that the model does not have.
     """
     if any(c in name for c in "*?["):
         found = tuple(arm for arm in pool.arms if fnmatchcase(arm.model, name) or fnmatchcase(arm, name))
@@ -99,7 +101,7 @@ def find_arms(pool: Pool, name: str) -> tuple[Arm, ...]:
 
 
 def find_provider(pool: Pool, name: str) -> str:
-    """The provider of the pool that a name means. Raises `ConfigError` naming those there are."""
+    """Return the provider of the pool that a name means. Raises `ConfigError` naming those there are."""
     there = sorted({m.provider for m in pool.models if m.provider})
     plain = name.strip().casefold()
     for wanted in (plain, PROVIDERS.get(plain, plain), *(ours for ours, known in PROVIDERS.items() if known == plain)):
@@ -110,7 +112,7 @@ def find_provider(pool: Pool, name: str) -> str:
 
 
 def _named(pool: Pool, name: str) -> list[Model]:
-    """The models that the first step which fits any finds; empty where none does."""
+    """Return the models that the first step which fits any finds; empty where none does."""
     name = name.strip()
     for step in (str, str.casefold, _bare, _plain):
         if found := [m for m in pool.models if step(name) in {step(m.id), step(m.upstream or m.id)}]:

@@ -88,7 +88,7 @@ class Pool:
         return table.pool if prices is None else table.pool.with_prices(prices)
 
     def with_prices(self, prices: PriceSource, *, partly: bool = False) -> Pool:
-        """The same pool with other prices. Raises `MissingPrice` naming the models that are not among them.
+        """Return the same pool with other prices. Raises `MissingPrice` naming the models that are not among them.
 
         prices: a CSV, `"genai-prices"`, a mapping from model id, or several of these, which must not disagree
             (`ConfigError`).
@@ -112,7 +112,7 @@ class Pool:
         )
 
     def with_arms(self, arms: Iterable[str]) -> Pool:
-        """The pool of some of its arms, in the same order; models left without a budget are left out."""
+        """Return the pool of some of its arms, in the same order; models left without a budget are left out."""
         wanted = frozenset(arms)
         kept = (
             msgspec.structs.replace(m, budgets=tuple(b for b in m.budgets if Arm.of(m.id, b.id) in wanted))
@@ -173,7 +173,9 @@ class Pool:
         """Return (arms,) true where the arm's model is available, has every capability in `require` and is not in
         `exclude`.
 
-        exclude: model ids or arms. Raises `ConfigError` for one that the pool does not have.
+        exclude: model ids or arms.
+
+        Raises `ConfigError` for one that the pool does not have.
         """
         wanted, banned = (frozenset([names] if isinstance(names, str) else names) for names in (require, exclude))
         unknown = banned - set(self._model_index) - set(self.arms)
@@ -307,7 +309,7 @@ def budget_order(budget: Budget) -> tuple[int, float]:
 
 
 def is_id(name: str) -> bool:
-    """Whether a model or budget may have this name: no `@`, no white space."""
+    """Return whether a model or budget may have this name: no `@`, no white space."""
     return 0 < len(name) <= 300 and name.isprintable() and not re.search(r"[\s@]", name)
 
 

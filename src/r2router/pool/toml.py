@@ -60,8 +60,8 @@ class _PoolFile(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_models(path: str | Path) -> tuple[list[Model], Callable[[int, str], str]]:
-    """The models of a pool file, and a function that finds the line of a key (`usd_per_million.input`) of a model (by
-    number).
+    """Return the models of a pool file, and a function that finds the line of a key (`usd_per_million.input`) of a
+    model (by number).
 
     Raises `ConfigError` naming file, line and key.
     """
@@ -80,14 +80,14 @@ def read_models(path: str | Path) -> tuple[list[Model], Callable[[int, str], str
 
 
 def read_providers(path: str | Path) -> dict[str, Provider]:
-    """The `[provider.NAME]` tables of a pool file: where its models are called. Raises `ConfigError` naming file, line
-    and key.
+    """Return the `[provider.NAME]` tables of a pool file: where its models are called. Raises `ConfigError` naming
+    file, line and key.
     """
     return _read(Path(path))[0].provider
 
 
 def _read(path: Path) -> tuple[_PoolFile, str]:
-    """A pool file and its text."""
+    """Return a pool file and its text."""
     check_text(path, ConfigError)
     with readable(path, ConfigError):
         if path.stat().st_size > _LARGEST:
@@ -145,8 +145,8 @@ def _explain(message: str, text: str) -> str:
 
 
 def _provider_line(text: str, keys: Sequence[str], name: str = "") -> int:
-    """The line of a provider's key, which no model has, in the table of that name or any; of the table, where it cannot
-    be found.
+    """Return the line of a provider's key, which no model has, in the table of that name or any; of the table, where it
+    cannot be found.
     """
     rows = text.splitlines()
     table = rf"\s*\[\s*provider\s*\.\s*[\"']?{re.escape(name)}[\"']?\s*\]" if name else r"\s*\[\s*provider\b"
@@ -156,8 +156,8 @@ def _provider_line(text: str, keys: Sequence[str], name: str = "") -> int:
 
 
 def _line_of(text: str, number: int | None, keys: Sequence[str]) -> int:
-    """The line of a key of the numbered `[[model]]`, or of the file's top; of what it stands in, where it cannot be
-    found.
+    """Return the line of a key of the numbered `[[model]]`, or of the file's top; of what it stands in, where it cannot
+    be found.
     """
     lines = text.splitlines()
     line, end = 0, len(lines)

@@ -43,7 +43,7 @@ class Automatic(msgspec.Struct, frozen=True, tag="automatic", tag_field="learner
         return self.chosen(x, table).fit(x, table)
 
     def chosen(self, x: FloatArray, table: Table) -> Learner:
-        """The learner for this table."""
+        """Return the learner for this table."""
         dense: Learner = Blend(seed=self.seed)
         sparse: Learner = Domains(seed=self.seed)
         outcomes = Outcomes.of(table.arms, table.quality, table.quality)
@@ -59,7 +59,7 @@ class Automatic(msgspec.Struct, frozen=True, tag="automatic", tag_field="learner
         return dense if worth[1] > worth[0] else sparse
 
     def _worth(self, learner: Learner, x: FloatArray, table: Table, rest: IntArray, own: IntArray) -> float:
-        """What the learner's decisions on `own` are worth over the mixture of each task, where it learns from
+        """Return what the learner's decisions on `own` are worth over the mixture of each task, where it learns from
         `rest`.
         """
         known, asked = table.take(rest), table.take(own)

@@ -34,8 +34,9 @@ class SoftClusters:
 
     @classmethod
     def of(cls, x: FloatArray, order: IntArray, seed: int) -> SoftClusters:
-        """Centres of (n, d) embeddings. order: (n,) the rows in an order that does not depend on how the table was
-        sorted.
+        """Centres of (n, d) embeddings.
+
+        order: (n,) the rows in an order that does not depend on how the table was sorted.
         """
         unit = unit_rows(np.asarray(x, dtype=np.float32)[order])
         rng = np.random.default_rng(seed)

@@ -145,8 +145,8 @@ class _Fit:
 
 
 def _ridge(basis: Basis, y: FloatArray, seen: float) -> _Fit:
-    """The fit of full (n, k) outcomes whose strength has the lowest leave-one-out error; the mean where none has less
-    than that.
+    """Return the fit of full (n, k) outcomes whose strength has the lowest leave-one-out error; the mean where none has
+    less than that.
 
     seen: share of y that was measured. Filled cells agree with the features too well, so the strength is divided by it.
     """

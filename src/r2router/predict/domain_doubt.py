@@ -84,7 +84,9 @@ def where_seen(net: FloatArray, weight: FloatArray, unknown: FloatArray) -> Floa
     by its weight there.
 
     What it says of an arm that was not seen on such queries is guessed from others, and ranks arms worse than their
-    means do. unknown: (n, 1) how likely a text is of no known domain, of which a network knows nothing.
+    means do.
+
+    unknown: (n, 1) how likely a text is of no known domain, of which a network knows nothing.
     """
     known = np.float32(1.0) - unknown
     trust = weight - unknown - np.float32(UNSEEN) * known

@@ -95,7 +95,9 @@ class Groups:
         return groups if count == 1 else groups._calibrated(x, domain, count)
 
     def _calibrated(self, x: FloatArray, domain: IntArray, count: int) -> Groups:
-        """The same with the trust under which queries that the discriminant has not seen have the likeliest domains."""
+        """Return the same with the trust under which queries that the discriminant has not seen have the likeliest
+        domains.
+        """
         held = np.arange(len(x)) % HELD == 0
         if not (~held).any():
             return self
@@ -286,8 +288,8 @@ def balanced_means(quality: FloatArray, tokens: FloatArray, tasks: Sequence[str]
 
 
 def sensitivity(quality: FloatArray) -> FloatArray:
-    """How much a forecast moves with the difficulty of a query: most in the middle, little where all or no answers are
-    right.
+    """Return how much a forecast moves with the difficulty of a query: most in the middle, little where all or no
+    answers are right.
     """
     return 4.0 * quality * (1.0 - quality) + 0.05
 

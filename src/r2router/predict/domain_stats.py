@@ -110,7 +110,7 @@ class DomainStats:
         others: Mapping[str, FloatArray] | None = None,
         seed: int = 0,
     ) -> DomainStats:
-        """What a table shows.
+        """Return what a table shows.
 
         x: (n, d) embeddings.
         tasks: (n,) names.
@@ -197,10 +197,12 @@ class DomainStats:
     # -- of domains ----------------------------------------------------------------------------------------------
 
     def known(self, domain: int | None = None, tasks: IntArray | None = None) -> Known:
-        """What is known of every arm on one domain, or on all; as if every arm had answered all queries of all its
-        tasks.
+        """Return what is known of every arm on one domain, or on all; as if every arm had answered all queries of all
+        its tasks.
 
-        A task counts by its queries. tasks: only these (by number); tasks on which no arm was seen do not count.
+        A task counts by its queries.
+
+        tasks: only these (by number); tasks on which no arm was seen do not count.
         """
         rows = np.arange(len(self.tasks)) if domain is None else np.flatnonzero(self.domain_of_task == domain)
         rows = rows if tasks is None else np.intersect1d(rows, tasks)
@@ -247,13 +249,13 @@ class DomainStats:
         )
 
     def take(self, columns: IntArray) -> DomainStats:
-        """The same of some arms, by number; one may stand twice."""
+        """Return the same of some arms, by number; one may stand twice."""
         return replace(
             self, **{name: getattr(self, name)[:, columns] for name in ("count", "quality", "deviation", "tokens")}
         )
 
     def _measured(self) -> Spreads:
-        """How much single outcomes, and an arm's means, differ from what the additive model says."""
+        """Return how much single outcomes, and an arm's means, differ from what the additive model says."""
         enough = self.count >= _MIN_CELLS
         cell = (
             float(np.sqrt(np.average(np.square(self.deviation[enough]), weights=self.count[enough])))
@@ -292,7 +294,7 @@ class DomainStats:
 
     @classmethod
     def from_arrays(cls, names: DomainStatsNames, arrays: Mapping[str, Any], arms: int, dim: int) -> DomainStats:
-        """The evidence of `arrays()`. Raises `ArtifactError` where names or shapes are wrong."""
+        """Return the evidence of `arrays()`. Raises `ArtifactError` where names or shapes are wrong."""
         t = len(names.tasks)
         shapes = dict.fromkeys(("domain_of_task", "queries", "input_tokens"), (t,)) | dict.fromkeys(
             ("count", "quality", "deviation", "tokens"), (t, arms)

@@ -47,7 +47,7 @@ class FactorNet:
 
     @classmethod
     def of_several(cls, x: FloatArray, y: FloatArray, domain: IntArray, mean: FloatArray, seed: int) -> FactorNet:
-        """The mean of `_NETS` networks that differ by their seeds alone, as one."""
+        """Return the mean of `_NETS` networks that differ by their seeds alone, as one."""
         nets = [cls.fit(x, y, domain, mean, seed + k) for k in range(_NETS)]
         return cls(
             np.mean([net.level for net in nets], axis=0),
@@ -58,8 +58,9 @@ class FactorNet:
 
     @classmethod
     def fit(cls, x: FloatArray, y: FloatArray, domain: IntArray, mean: FloatArray, seed: int) -> FactorNet:
-        """Fit (n, arms) qualities of (n, d) embeddings of norm 1. mean: (domains, arms) expected quality, where
-        training begins.
+        """Fit (n, arms) qualities of (n, d) embeddings of norm 1.
+
+        mean: (domains, arms) expected quality, where training begins.
         """
         seen = np.isfinite(y)
         cells = float(seen.sum())
@@ -126,7 +127,7 @@ def _train(
 def _slopes(
     now: Parameters, x: FloatArray, y: FloatArray, weight: FloatArray, domain: IntArray, rng: np.random.Generator
 ) -> Parameters:
-    """The gradient of the mean loss of a batch."""
+    """Return the gradient of the mean loss of a batch."""
     before = x @ now["hidden"] + now["shift"]
     kept = (rng.random(before.shape, dtype=np.float32) > _DROPPED).astype(np.float32) / np.float32(1 - _DROPPED)
     active = np.maximum(before, 0) * kept

@@ -99,8 +99,8 @@ class GBDT(msgspec.Struct, frozen=True, tag="gbdt", tag_field="learner", forbid_
         return predictor
 
     def _grow(self, lightgbm: Any, x: FloatArray, y: FloatArray, held: BoolArray) -> list[list[Any]]:
-        """The trees, as LightGBM tells them, of each column of y (n, heads); none where they do not beat 0 on the
-        held-out rows.
+        """Return the trees, as LightGBM tells them, of each column of y (n, heads); none where they do not beat 0 on
+        the held-out rows.
         """
         seen = ~np.isnan(y)
         worth = (seen & held[:, None]).sum(axis=0) >= _FEW_HELD_OUT
@@ -237,7 +237,7 @@ def _stack(forests: list[list[Any]], depth: int) -> dict[str, Any]:
 
 
 def _not_above(threshold: float) -> np.float32:
-    """The largest float32 that is at most this: float32 inputs fall on the same side of both."""
+    """Return the largest float32 that is at most this: float32 inputs fall on the same side of both."""
     near = np.float32(threshold)
     return near if float(near) <= threshold else np.nextafter(near, np.float32(-np.inf))
 

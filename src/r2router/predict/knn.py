@@ -183,7 +183,9 @@ class KNNPredictor:
 
 
 def _best_k(predictor: KNNPredictor, scored: IntArray) -> int:
-    """The candidate of the lowest squared error of quality, each of these training queries forecast from all others."""
+    """Return the candidate of the lowest squared error of quality, each of these training queries forecast from all
+    others.
+    """
     unit, quality = (predictor.arrays()[name] for name in ("unit", "quality"))
     candidates = [k for k in _CANDIDATES if k < len(unit)] or [_CANDIDATES[0]]
     errors = np.zeros(len(candidates))

@@ -31,7 +31,7 @@ class Predictor(Protocol):
 
     @classmethod
     def from_arrays(cls, arms: tuple[Arm, ...], arrays: dict[str, Any]) -> Self:
-        """The predictor of `arrays()`. Raises `ArtifactError` where names or shapes are wrong."""
+        """Return the predictor of `arrays()`. Raises `ArtifactError` where names or shapes are wrong."""
         ...
 
 

@@ -170,7 +170,7 @@ def _shapes(n: int) -> dict[str, tuple[int | None, ...]]:
 
 
 def _train(spec: MLP, x: FloatArray, quality: FloatArray, held: BoolArray) -> dict[str, Any]:
-    """The trained layers, as in `MLPPredictor`, with `root` still empty."""
+    """Return the trained layers, as in `MLPPredictor`, with `root` still empty."""
     try:
         torch: Any = import_module("torch")
     except ImportError:

@@ -172,8 +172,8 @@ class Heads:
 def choose_strength(
     basis: Basis, z: FloatArray, scored: IntArray, *, together: bool = False
 ) -> tuple[FloatArray, FloatArray]:
-    """The ridge strength with the lowest leave-one-out error: ((r, k) factors of the coordinates, (scored, k) left-out
-    errors).
+    """Return the ridge strength with the lowest leave-one-out error: ((r, k) factors of the coordinates, (scored, k)
+    left-out errors).
 
     z: (n, k) centred outcomes.
     scored: rows whose errors choose.
@@ -208,7 +208,7 @@ def fit_heads(basis: Basis, y: FloatArray, seen: float) -> Heads:
     """Heads of full (n, arms) outcomes.
 
     seen: share of y that was measured. Filled cells agree with the embeddings too well, so the strengths are divided by
-    it.
+        it.
     """
     n = len(y)
     mean = y.mean(axis=0)

@@ -27,7 +27,7 @@ _INTERVALS = (
 
 
 def findings_of(found: Savings, command: str = "") -> Findings:
-    """The savings as findings."""
+    """Return the savings as findings."""
     whose = " of yours" if any(way.name == "your models" for way in found.ways) else ""
     ways = Grid(
         "At today's quality",
@@ -74,7 +74,7 @@ def _count(found: Savings) -> str:
 
 
 def _answers(found: Savings) -> list[str]:
-    """What came out, the most important first."""
+    """Return what came out, the most important first."""
     if found.unknown == 1:
         return [
             (
@@ -133,7 +133,7 @@ def _better(way: WayFigures) -> str:
 
 
 def _enough(pools: list[WayFigures]) -> WayFigures | None:
-    """The smallest pool with nine tenths of the best one's saving."""
+    """Return the smallest pool with nine tenths of the best one's saving."""
     maximum = max(pool.saving.value for pool in pools)
     return next((pool for pool in pools if pool.saving.value >= 0.9 * maximum), None) if maximum > 0 else None
 

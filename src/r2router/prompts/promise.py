@@ -39,7 +39,7 @@ class Mix(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, names: Sequence[str]) -> Mix:
-        """The mix of (n,) names of domains."""
+        """Return the mix of (n,) names of domains."""
         domains = tuple(dict.fromkeys(names))
         return cls(len(names), domains, tuple(sum(name == d for name in names) / max(len(names), 1) for d in domains))
 
@@ -94,12 +94,12 @@ class Promises(msgspec.Struct, frozen=True):
 
 @cache
 def measured() -> Promises:
-    """What was measured on the public record."""
+    """Return what was measured on the public record."""
     return msgspec.json.decode(_FILE.read_bytes(), type=Promises)
 
 
 def deviations(errors: FloatArray, noise: FloatArray, domains: Sequence[str], tasks: Sequence[str]) -> Off:
-    """What (n,) errors of promises show.
+    """Return what (n,) errors of promises show.
 
     noise: (n,) the variance that chance alone gives each.
     tasks: of each; every task counts once.
@@ -118,7 +118,10 @@ def deviations(errors: FloatArray, noise: FloatArray, domains: Sequence[str], ta
 
 
 def half_of(kind: str, promise: Promise, mix: Mix, moved: float, kept: Promises) -> float:
-    """Half the width of an interval, on the scale of `Promise`. moved: as in `gain_figure`."""
+    """Half the width of an interval, on the scale of `Promise`.
+
+    moved: as in `gain_figure`.
+    """
     off: Off = getattr(promise, kind)
     single = kept.answer if kind in {"quality", "gain"} else kept.length
     if kind in {"quality", "cost"}:
@@ -127,7 +130,9 @@ def half_of(kind: str, promise: Promise, mix: Mix, moved: float, kept: Promises)
 
 
 def quality_figure(name: str, promised: float, promise: Promise, mix: Mix, kept: Promises) -> Figure:
-    """A mean quality with the interval in which the real one is expected; what is known of the bias is taken off."""
+    """Return a mean quality with the interval in which the real one is expected; what is known of the bias is taken
+    off.
+    """
     value = float(np.clip(promised + promise.quality.bias, 0.0, 1.0))
     half = half_of("quality", promise, mix, 1.0, kept)
     return Figure(name, value, max(value - half, 0.0), min(value + half, 1.0), mix.n)
@@ -141,8 +146,9 @@ def cost_figure(name: str, promised: float, promise: Promise, mix: Mix, kept: Pr
 
 
 def gain_figure(name: str, promised: float, moved: float, promise: Promise, mix: Mix, kept: Promises) -> Figure:
-    """Quality minus that of today's arm. moved: share of the prompts that go to another arm than today's: the others
-    change nothing.
+    """Quality minus that of today's arm.
+
+    moved: share of the prompts that go to another arm than today's: the others change nothing.
     """
     value = promised + moved * promise.gain.bias
     half = half_of("gain", promise, mix, moved, kept)
@@ -150,8 +156,8 @@ def gain_figure(name: str, promised: float, moved: float, promise: Promise, mix:
 
 
 def saving_figure(name: str, ratio: float, moved: float, promise: Promise, mix: Mix, kept: Promises) -> Figure:
-    """The share of today's cost that is saved, where promised costs have this ratio; negative where it would cost
-    more.
+    """Return the share of today's cost that is saved, where promised costs have this ratio; negative where it would
+    cost more.
     """
     log = float(np.log(max(ratio, 1e-12))) + moved * promise.ratio.bias
     half = half_of("ratio", promise, mix, moved, kept)

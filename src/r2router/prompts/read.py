@@ -46,12 +46,14 @@ class Prompts(msgspec.Struct, frozen=True):
 
 
 def read_prompts(path: str | Path, column: str | None = None) -> Prompts:
-    """The prompts of a file: CSV, JSON, JSON lines, Parquet, or plain text with one prompt per line.
+    """Return the prompts of a file: CSV, JSON, JSON lines, Parquet, or plain text with one prompt per line.
 
-    A row's prompt is a text or a chat: a list of `messages`, of which the last turn of the user is the prompt. column:
-    where it stands; by default a column of a usual name (query, prompt, text, question, messages, ...), else the only
-    one that holds texts. A table of outcomes counts each `query_id` once. Raises `DataError` where there is no prompt
-    at all.
+    A row's prompt is a text or a chat: a list of `messages`, of which the last turn of the user is the prompt.
+
+    column: where it stands; by default a column of a usual name (query, prompt, text, question, messages, ...), else
+        the only one that holds texts. A table of outcomes counts each `query_id` once.
+
+    Raises `DataError` where there is no prompt at all.
     """
     path = Path(path)
     kind = path.suffix.lower()
@@ -76,8 +78,8 @@ def read_prompts(path: str | Path, column: str | None = None) -> Prompts:
 
 
 def prompts_of(rows: Iterable[Any], column: str | None = None, where: str = "prompts") -> Prompts:
-    """The prompts of rows that are texts, lists of messages, or objects that hold either. Raises `DataError` where none
-    is a prompt.
+    """Return the prompts of rows that are texts, lists of messages, or objects that hold either. Raises `DataError`
+    where none is a prompt.
     """
     texts, before, left = list[str](), list[str](), Counter[str]()
     seen = list[str]()
@@ -161,7 +163,7 @@ def _speaker(message: Mapping[str, Any]) -> str:
 
 
 def _column_of(row: Mapping[str, Any]) -> str | None:
-    """The column that holds the prompt: by its name, or as the only one that holds texts or a chat."""
+    """Return the column that holds the prompt: by its name, or as the only one that holds texts or a chat."""
     plain = {str(name).strip().casefold(): name for name in row}
     for wanted in (*_CHATS, *_NAMES):
         if wanted in plain and row[plain[wanted]] is not None:
@@ -177,7 +179,7 @@ def _column_of(row: Mapping[str, Any]) -> str | None:
 
 
 def _once(rows: Iterator[Any], notes: list[str]) -> Iterator[Any]:
-    """The rows; of a table of outcomes (a model per row) the first of each query."""
+    """Yield the rows; of a table of outcomes (a model per row) the first of each query."""
     seen, repeated = set[Any](), 0
     for row in rows:
         if isinstance(row, Mapping) and "query_id" in row and "model" in row:
@@ -266,7 +268,7 @@ def _parquet(path: Path, column: str | None) -> Iterator[Any]:
 
 
 def given_prompts(prompts: str | Path | Prompts | Iterable[Any], column: str | None = None) -> Prompts:
-    """The prompts of a file, or of a list of texts or chats. Raises `DataError`, `QueryError`."""
+    """Return the prompts of a file, or of a list of texts or chats. Raises `DataError`, `QueryError`."""
     if isinstance(prompts, Prompts):
         return prompts
     if isinstance(prompts, (str, Path)):

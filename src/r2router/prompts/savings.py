@@ -119,7 +119,7 @@ class Savings(msgspec.Struct, frozen=True):
         return jsonable(self)
 
     def findings(self, command: str = "") -> Findings:
-        """The same for drawing: a web page, plots.
+        """Return the same for drawing: a web page, plots.
 
         command: the command line.
         """
@@ -267,7 +267,7 @@ class PromptForecasts:
         return measured() if self.kept is None else self.kept
 
     def target(self, rows: IntArray | slice = slice(None)) -> float:
-        """The forecast quality at which a router's choices are as good as today's arm. It is higher than today's
+        """Return the forecast quality at which a router's choices are as good as today's arm. It is higher than today's
         forecast, as choosing the best forecast overstates quality.
         """
         flattery = self.promises.fixed.quality.bias - self.promises.routed.quality.bias
@@ -288,13 +288,13 @@ class PromptForecasts:
         return [*found, *(cheapest(pool_name(len(pool)), q, c, pool, target) for pool in small)]
 
     def at_cost(self) -> list[Way]:
-        """The best quality at today's cost, with a router over each set of arms."""
+        """Return the best quality at today's cost, with a router over each set of arms."""
         q, c = self.forecast.quality, self.forecast.cost
         spent = float(c[:, self.now].mean())
         return [best_within(name, q, c, own, spent) for name, own in self.columns.items() if len(own)]
 
     def figures(self, way: Way, rows: IntArray | slice = slice(None)) -> WayFigures:
-        """The figures of a way on some of the prompts."""
+        """Return the figures of a way on some of the prompts."""
         arm = way.arm[rows]
         index = np.arange(len(self.domains))[rows]
         q, c = self.forecast.quality[index, arm], self.forecast.cost[index, arm]
@@ -358,5 +358,5 @@ def domains_of(router: Router, forecast: Forecast) -> tuple[list[str], dict[str,
 
 
 def pool_name(arms: int) -> str:
-    """The name of the best small pool."""
+    """Return the name of the best small pool."""
     return f"best pool of {arms}"

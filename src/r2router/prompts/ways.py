@@ -30,15 +30,17 @@ class Way:
 
 
 def fixed(name: str, arm: int, n: int) -> Way:
-    """The same arm for every prompt."""
+    """Return the same arm for every prompt."""
     return Way(name, np.full(n, arm, dtype=np.intp))
 
 
 def cheapest(name: str, quality: FloatArray, cost: FloatArray, columns: IntArray, target: float) -> Way:
-    """A router over some arms at the least mean cost at which the mean of the (n, arms) forecast quality reaches
+    """Return a router over some arms at the least mean cost at which the mean of the (n, arms) forecast quality reaches
     `target`.
 
-    Where no arms reach it, the best quality there is. columns: (k,) the arms that may be chosen.
+    Where no arms reach it, the best quality there is.
+
+    columns: (k,) the arms that may be chosen.
     """
     found = sweep(quality[:, columns], cost[:, columns])
     stops, reached = _totals(found, quality[:, columns])
@@ -48,8 +50,8 @@ def cheapest(name: str, quality: FloatArray, cost: FloatArray, columns: IntArray
 
 
 def best_within(name: str, quality: FloatArray, cost: FloatArray, columns: IntArray, budget: float) -> Way:
-    """A router over some arms at the best mean quality whose mean cost stays within `budget` US dollars; else the
-    cheapest there is.
+    """Return a router over some arms at the best mean quality whose mean cost stays within `budget` US dollars; else
+    the cheapest there is.
     """
     found = sweep(quality[:, columns], cost[:, columns])
     stops, spent = _totals(found, cost[:, columns])
@@ -61,7 +63,8 @@ def best_within(name: str, quality: FloatArray, cost: FloatArray, columns: IntAr
 def small_pools(
     quality: FloatArray, cost: FloatArray, columns: IntArray, target: float, seed: int = 0
 ) -> list[IntArray]:
-    """The best pools of 1, 2, ... arms, each the one before and the arm that helps it most (greedy forward selection).
+    """Return the best pools of 1, 2, ... arms, each the one before and the arm that helps it most (greedy forward
+    selection).
 
     An arm helps where the pool's router then reaches `target` at less cost, or comes nearer to it where it does not
     reach it. Ends where no arm helps, and at `LARGEST_POOL`.

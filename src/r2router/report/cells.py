@@ -37,8 +37,8 @@ class Cell:
 
 
 def number(value: float, form: str = "") -> str:
-    """A number as a format spec, `money` or `share` (per cent) says; without one, with three significant digits or as
-    it is.
+    """Return a number as a format spec, `money` or `share` (per cent) says; without one, with three significant digits
+    or as it is.
     """
     if not math.isfinite(value):
         return NOTHING
@@ -55,7 +55,7 @@ def number(value: float, form: str = "") -> str:
 
 
 def cells(grid: Grid) -> list[list[Cell]]:
-    """The cells of each row. The best of a column are all that read the same as the best; bounds are not in the
+    """Return the cells of each row. The best of a column are all that read the same as the best; bounds are not in the
     running.
     """
     forms = grid.formats or ("",) * len(grid.columns)
@@ -69,7 +69,7 @@ def cells(grid: Grid) -> list[list[Cell]]:
 
 
 def count(shown: list[list[Cell]]) -> int | None:
-    """The number of queries behind every figure; None where they differ, 0 where no figure says."""
+    """Return the number of queries behind every figure; None where they differ, 0 where no figure says."""
     counts = {cell.n for row in shown for cell in row if cell.n}
     return None if len(counts) > 1 else counts.pop() if counts else 0
 
@@ -94,14 +94,14 @@ def _interval(figure: Figure, form: str) -> str:
 
 
 def _end(value: float, form: str) -> str:
-    """One end of an interval; endless is what is never reached."""
+    """Return one end of an interval; endless is what is never reached."""
     if math.isinf(value):
         return NEVER
     return _per_cent(value) if form == "share" and math.isfinite(value) else number(value, form)
 
 
 def _per_cent(share: float) -> str:
-    """One decimal, or two significant digits below one per cent."""
+    """Return one decimal, or two significant digits below one per cent."""
     per_cent = 100 * settled(share)
     return f"{per_cent:.2g}" if 0 < abs(per_cent) < 1 else written(per_cent, ",.1f")
 

@@ -60,7 +60,7 @@ class Line:
     faint: bool = False
 
     def runs(self) -> list[list[ChartPoint]]:
-        """The stretches between gaps."""
+        """Return the stretches between gaps."""
         return [list(run) for known, run in groupby(self.points, lambda p: p.known) if known]
 
 
@@ -212,7 +212,8 @@ class CurveRow:
 def curve_rows(
     curves: Sequence[Curve], decision: Decision | None = None, usable: BoolArray | None = None
 ) -> list[CurveRow]:
-    """One row per arm, in the pool's order; a budget between two anchors that was chosen stands after the lower one.
+    """Return one row per arm, in the pool's order; a budget between two anchors that was chosen stands after the lower
+    one.
 
     usable: (arms,) false where an arm could not be chosen.
     """
@@ -238,8 +239,8 @@ def curve_rows(
 
 
 def curve_chart(title: str, rows: Sequence[CurveRow], about: str = "") -> Chart:
-    """One line per model through the arms that could be chosen and whose forecast is known; x is the cost of 1,000
-    requests.
+    """Return one line per model through the arms that could be chosen and whose forecast is known; x is the cost of
+    1,000 requests.
 
     Of many models only those have a line that are the best for some trade-off; the points of the others lie in the
     background.

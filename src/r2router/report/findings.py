@@ -44,7 +44,10 @@ class Series(msgspec.Struct, frozen=True):
 
 
 class Plot(msgspec.Struct, frozen=True, tag="plot"):
-    """Series over one pair of axes. x_unit: how ticks are written; money is US dollars."""
+    """Series over one pair of axes.
+
+    x_unit: how ticks are written; money is US dollars.
+    """
 
     title: str
     x_label: str
@@ -104,7 +107,10 @@ Part = Plot | Grid | Paragraph
 
 
 class Section(msgspec.Struct, frozen=True):
-    """A headed part of a report. folded: for reviewers; a browser shows it closed."""
+    """A headed part of a report.
+
+    folded: for reviewers; a browser shows it closed.
+    """
 
     title: str
     parts: tuple[Part, ...]
@@ -141,7 +147,9 @@ class Findings(msgspec.Struct, frozen=True):
 
 
 def jsonable(value: Any) -> Any:
-    """A struct, or anything within one, in builtins only; NaN and infinity as None, as JSON has no word for them."""
+    """Return a struct, or anything within one, in builtins only; NaN and infinity as None, as JSON has no word for
+    them.
+    """
     match value:
         case Figure():
             return {

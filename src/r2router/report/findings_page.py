@@ -16,7 +16,7 @@ _WIDE = 90  # characters of a row from which intervals stand below their values
 
 
 def report_page(findings: Findings | Sequence[Findings]) -> str:
-    """One HTML file of one or more findings: no script, nothing fetched, for screens, phones and paper."""
+    """Return one HTML file of one or more findings: no script, nothing fetched, for screens, phones and paper."""
     every = [findings] if isinstance(findings, Findings) else list(findings)
     title = every[0].title if len(every) == 1 else f"{len(every)} studies: " + ", ".join(f.name for f in every)
     if any(f.simulated for f in every):
@@ -27,7 +27,7 @@ def report_page(findings: Findings | Sequence[Findings]) -> str:
 
 
 def _article(found: Findings) -> dict[str, Any]:
-    """What the template needs of one study."""
+    """Return what the template needs of one study."""
     sections: list[dict[str, Any]] = [
         {
             "title": section.title,
@@ -104,5 +104,5 @@ def _made(found: Findings) -> list[tuple[str, str, str]]:
 
 
 def plain(value: Any) -> str:
-    """A setting as a person reads it."""
+    """Return a setting as a person reads it."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -93,7 +93,10 @@ def _wrap(text: str, style: Style, head: str = "") -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """A column as lines of text: its head, and each row's cell. right: of numbers."""
+    """A column as lines of text: its head, and each row's cell.
+
+    right: of numbers.
+    """
 
     head: list[str]
     rows: list[list[str]]
@@ -137,7 +140,7 @@ def _column(head: str, shown: list[Cell], stacked: bool, with_n: bool, style: St
 
 
 def _blocks(columns: list[_Column], room: int) -> list[list[_Column]]:
-    """The columns in as few blocks as fit beside the names; at least one column each."""
+    """Return the columns in as few blocks as fit beside the names; at least one column each."""
     blocks: list[list[_Column]] = [[]]
     left = room
     for column in columns:
@@ -150,7 +153,7 @@ def _blocks(columns: list[_Column], room: int) -> list[list[_Column]]:
 
 
 def _lines(columns: list[_Column], strong: list[bool], style: Style) -> list[str]:
-    """Columns beside each other; heads end on the line above the first row."""
+    """Return columns beside each other; heads end on the line above the first row."""
     tall = max(len(c.head) for c in columns)
     lines = [
         style.paint(line, bold=True) for line in _beside([(c, [""] * (tall - len(c.head)) + c.head) for c in columns])

@@ -44,25 +44,27 @@ def _templates() -> Environment:
 
 
 def render(template: str, **values: Any) -> str:
-    """A page from a template of this package; text among the values is escaped and cleaned of control characters."""
+    """Return a page from a template of this package; text among the values is escaped and cleaned of control
+    characters.
+    """
     return _templates().get_template(template).render(**values)
 
 
 def picture(chart: Chart) -> dict[str, Any]:
-    """The chart for wide and for narrow screens, and what its legend says: (sample of the line, name)."""
+    """Return the chart for wide and for narrow screens, and what its legend says: (sample of the line, name)."""
     legend = [(swatch(line, n), line.name) for n, line in enumerate(chart.lines)]
     return {"wide": svg(chart), "narrow": svg(chart, NARROW), "legend": legend}
 
 
 def page(chart: Chart, rows: Sequence[CurveRow] = ()) -> str:
-    """The chart and a table of the rows as a whole document."""
+    """Return the chart and a table of the rows as a whole document."""
     head, costs = cost_column(row.cost for row in rows)
     shown = [(row, _kind(row), _note(row), (*row.cells()[:-1], cost)) for row, cost in zip(rows, costs, strict=True)]
     return render("curves.html", chart=chart, cost=head, rows=shown)
 
 
 def _kind(row: CurveRow) -> str:
-    """The CSS class of a row."""
+    """Return the CSS class of a row."""
     return "chosen" if row.chosen else "" if row.usable else "off"
 
 

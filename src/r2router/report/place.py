@@ -39,8 +39,9 @@ _LETTER = 7.0  # pixels across, of the widest usual font
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large a picture is, in pixels, and how many ticks it has room for. hover: points say what they are under a
-    mouse.
+    """How large a picture is, in pixels, and how many ticks it has room for.
+
+    hover: points say what they are under a mouse.
     """
 
     width: int = 860
@@ -101,8 +102,8 @@ class Label:
 
 
 def labels(chart: Chart, size: Size = WIDE) -> list[Label]:
-    """Names of points that have no line, the highest first, where they cover no line, no point and no other name; else
-    none.
+    """Return names of points that have no line, the highest first, where they cover no line, no point and no other
+    name; else none.
     """
     place = Place(chart, size)
     points = sorted((p for line in chart.lines if not line.joined for p in line.points if p.known), key=lambda p: -p.y)
@@ -125,7 +126,7 @@ def labels(chart: Chart, size: Size = WIDE) -> list[Label]:
 
 
 def _spots(point: ChartPoint, *, leaders: bool) -> Iterator[Label]:
-    """Where a point's name may be, the best position first.
+    """Yield where a point's name may be, the best position first.
 
     leaders: positions further away too, with a line to the point.
     """

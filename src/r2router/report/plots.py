@@ -14,7 +14,10 @@ _FEW = 40  # a line of more points is a curve: its points are not marked
 
 
 def plot_chart(plot: Plot, *, simulated: bool = False) -> Chart:
-    """The chart of a plot. simulated: the data are made up, and the picture says so wherever it is shown."""
+    """Return the chart of a plot.
+
+    simulated: the data are made up, and the picture says so wherever it is shown.
+    """
     return Chart(
         title=plot.title,
         lines=tuple(_line(series, plot.x_unit == "money") for series in plot.series),
@@ -28,12 +31,12 @@ def plot_chart(plot: Plot, *, simulated: bool = False) -> Chart:
 
 
 def plot_svg(plot: Plot, *, simulated: bool = False) -> str:
-    """The plot as an SVG file: on white, with its title and legend."""
+    """Return the plot as an SVG file: on white, with its title and legend."""
     return alone(plot_chart(plot, simulated=simulated))
 
 
 def plot_png(plot: Plot, *, simulated: bool = False) -> bytes:
-    """The plot as a PNG file. Raises `MissingExtra` without matplotlib."""
+    """Return the plot as a PNG file. Raises `MissingExtra` without matplotlib."""
     return image(plot_chart(plot, simulated=simulated))
 
 

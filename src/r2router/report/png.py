@@ -18,7 +18,7 @@ _POINTS = 0.75  # typographic points to a pixel of the SVG
 
 
 def image(chart: Chart) -> bytes:
-    """The chart as the bytes of a PNG file. Raises `MissingExtra` without matplotlib."""
+    """Return the chart as the bytes of a PNG file. Raises `MissingExtra` without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

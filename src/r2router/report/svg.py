@@ -70,12 +70,12 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\uff
 
 
 def legible(text: str) -> str:
-    """The text without what no page and no font can hold: control characters and halves of characters."""
+    """Return the text without what no page and no font can hold: control characters and halves of characters."""
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
 def fill(template: str, /, **values: Any) -> Markup:
-    """The template with its `{names}` filled in; text is escaped for HTML and XML, `Markup` is not."""
+    """Return the template with its `{names}` filled in; text is escaped for HTML and XML, `Markup` is not."""
     safe = {name: legible(value) if type(value) is str else value for name, value in values.items()}
     return Markup(template).format(**safe)  # noqa: S704 - the template is ours, the values are escaped
 
@@ -86,8 +86,9 @@ def lines_of(parts: Iterable[Markup]) -> Markup:
 
 
 def svg(chart: Chart, size: Size = WIDE, *, y: int | None = None) -> Markup:
-    """The chart as one SVG element; colours of text and rules come from the page's CSS. y: its place within another SVG
-    element.
+    """Return the chart as one SVG element; colours of text and rules come from the page's CSS.
+
+    y: its place within another SVG element.
     """
     place = Place(chart, size)
     right, floor = size.width - RIGHT, size.height - BOTTOM
@@ -143,7 +144,7 @@ def svg(chart: Chart, size: Size = WIDE, *, y: int | None = None) -> Markup:
 
 
 def alone(chart: Chart) -> str:
-    """The chart as an SVG file: on white, with its title, its legend and a style of its own."""
+    """Return the chart as an SVG file: on white, with its title, its legend and a style of its own."""
     css = CSS
     for name, colour in LIGHT.items():  # programs that draw SVG files know no variables
         css = css.replace(f"var({name})", colour)
@@ -170,7 +171,7 @@ def alone(chart: Chart) -> str:
 
 
 def swatch(line: Line, number: int) -> Markup:
-    """What a line looks like, for a legend."""
+    """Return what a line looks like, for a legend."""
     return fill('<svg viewBox="0 0 26 10" aria-hidden="true">{sample}</svg>', sample=_sample(line, number))
 
 
@@ -207,7 +208,7 @@ def _dot(point: ChartPoint, line: Line, number: int, place: Place) -> Markup:
 
 
 def _spot(point: ChartPoint, number: int, place: Place) -> Markup:
-    """A dot that is seen under the mouse only."""
+    """Return a dot that is seen under the mouse only."""
     spot = '<circle class="spot" cx="{x:.1f}" cy="{y:.1f}" r="7" fill="{colour}"><title>{note}</title></circle>'
     return fill(spot, x=place.x(point.x), y=place.y(point.y), colour=_colour(number), note=point.note)
 
@@ -219,7 +220,7 @@ def _spread(points: Sequence[ChartPoint], place: Place) -> list[ChartPoint]:
 
 
 def _band(line: Line, number: int, place: Place) -> Markup:
-    """The band of each stretch without gaps."""
+    """Return the band of each stretch without gaps."""
     runs: list[list[tuple[float, float, float]]] = [[]]
     for edge in line.band:
         if np.isfinite(edge).all():
@@ -236,7 +237,7 @@ def _band(line: Line, number: int, place: Place) -> Markup:
 
 
 def _label(name: Label, place: Place) -> Markup:
-    """A name beside its point; with a thin line to the point where it stands further away."""
+    """Return a name beside its point; with a thin line to the point where it stands further away."""
     x, y = place.x(name.point.x), place.y(name.point.y)
     text = '<text class="name" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>'
     shown = fill(text, x=x + name.dx, y=y + name.dy, anchor=name.anchor, text=name.text)
@@ -247,7 +248,7 @@ def _label(name: Label, place: Place) -> Markup:
 
 
 def _mark(mark: ChartPoint, place: Place) -> Markup:
-    """A ring around the chosen point, and its name on the side where there is room."""
+    """Return a ring around the chosen point, and its name on the side where there is room."""
     x, y = place.x(mark.x), place.y(mark.y)
     side, anchor = (-14, "end") if x > place.size.width * 0.6 else (14, "start")
     above = 20 if y < TOP + 30 else -12

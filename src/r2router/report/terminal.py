@@ -36,7 +36,7 @@ class Style:
     unicode: bool = True
 
     def paint(self, text: str, colour: int | None = None, *, bold: bool = False) -> str:
-        """The text in one of the 256 colours, where colours are wanted."""
+        """Return the text in one of the 256 colours, where colours are wanted."""
         codes = (["1"] if bold else []) + ([f"38;5;{colour}"] if colour is not None else [])
         return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if self.colour and codes else text
 
@@ -49,13 +49,15 @@ class Style:
         return "▶" if self.unicode else ">"
 
     def plain(self, text: str) -> str:
-        """The text without what this terminal cannot show, and without control characters: a query may hold any."""
+        """Return the text without what this terminal cannot show, and without control characters: a query may
+        hold any.
+        """
         text = clean(" ".join(re.split(r"\s", text)))
         return text if self.unicode else text.translate(_ASCII).encode("ascii", "replace").decode()
 
 
 def plot(chart: Chart, style: Style, height: int = 18) -> str:
-    """The chart as lines of text, `style.width` columns wide."""
+    """Return the chart as lines of text, `style.width` columns wide."""
     columns = max(min(style.width, 120) - _LEFT - 1, 20)
     canvas = _Canvas(chart, columns, height, style)
     for number, line in chart.layers():
@@ -137,14 +139,14 @@ class _Canvas:
 
 
 def _some(points: list[ChartPoint], many: int = 5) -> list[ChartPoint]:
-    """A few points of a long line, to tell whose it is."""
+    """Return a few points of a long line, to tell whose it is."""
     if len(points) <= many:
         return points
     return [points[round(i * (len(points) - 1) / (many - 1))] for i in range(many)]
 
 
 def _legend(chart: Chart, style: Style) -> list[str]:
-    """The lines' letters and names in as many columns as fit, and what is marked."""
+    """Return the lines' letters and names in as many columns as fit, and what is marked."""
     names = [style.plain(line.name) for line in chart.lines]
     lines = []
     if names:
@@ -160,7 +162,7 @@ def _legend(chart: Chart, style: Style) -> list[str]:
 
 
 def _sample(line: Line, number: int, style: Style) -> str:
-    """What marks the points of a line: a letter, and a dot for what lies in the background."""
+    """Return what marks the points of a line: a letter, and a dot for what lies in the background."""
     if line.faint:
         return style.paint("·" if style.unicode else ".", _GREY)
     return style.paint(_LETTERS[number % len(_LETTERS)], _colour(number), bold=True)
@@ -176,7 +178,10 @@ def _colour(number: int) -> int:
 def grid(
     head: Sequence[str], rows: Sequence[Sequence[str]], style: Style, *, right: frozenset[int] = frozenset()
 ) -> str:
-    """A table as aligned text without rules, so that it can be copied, searched and cut. right: columns of numbers."""
+    """Return a table as aligned text without rules, so that it can be copied, searched and cut.
+
+    right: columns of numbers.
+    """
     shown = [[style.plain(cell) for cell in row] for row in (head, *rows)]
     widths = [max(width(row[i]) for row in shown) for i in range(len(head))]
     lines = []
@@ -189,11 +194,11 @@ def grid(
 
 
 def width(text: str) -> int:
-    """Columns that a text takes: two for East Asian wide characters, none for accents that combine."""
+    """Return columns that a text takes: two for East Asian wide characters, none for accents that combine."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def pad(text: str, wide: int, *, right: bool = False) -> str:
-    """The text, filled with spaces to so many columns."""
+    """Return the text, filled with spaces to so many columns."""
     space = " " * max(wide - width(text), 0)
     return space + text if right else text + space

@@ -65,13 +65,13 @@ def add_model(router: Router, model: Model | str, outcomes: Table, vectors: Floa
 
 
 def new_models(router: Router, outcomes: Table) -> list[str]:
-    """The models of a table that the router does not have."""
+    """Return the models of a table that the router does not have."""
     known = {m.id for m in router.pool.models}
     return [m.id for m in outcomes.pool.models if m.id not in known]
 
 
 def _spec(router: Router, model: Model | str, outcomes: Table) -> Model:
-    """The model as it will stand in the pool. Raises `ConfigError`, `DataError` and `MissingPrice`."""
+    """Return the model as it will stand in the pool. Raises `ConfigError`, `DataError` and `MissingPrice`."""
     name = model.id if isinstance(model, Model) else model
     there = [m.id for m in outcomes.pool.models]
     if any(m.id == name for m in router.pool.models):
@@ -135,7 +135,7 @@ def _input_tokens(router: Router, counts: IntArray, own: Table) -> InputTokens:
 
 
 def _known(router: Router, quality: FloatArray, observed: Table, new_cost: FloatArray) -> KnownArms:
-    """What the router knows of its own arms on the graded queries, and what it expects of arms of that cost.
+    """Return what the router knows of its own arms on the graded queries, and what it expects of arms of that cost.
 
     Expected is a line of quality over log cost through the known arms' means, each LLM one vote; how far LLMs lie from
     it is how far the new one may, with one more LLM of which nothing is known.
@@ -163,7 +163,7 @@ def _known(router: Router, quality: FloatArray, observed: Table, new_cost: Float
 
 
 def _added(router: Router, spec: Model, own: Table, heads: CurveHeads, outcomes: Table, x: FloatArray) -> Added:
-    """What the card says of the new model."""
+    """Return what the card says of the new model."""
     return Added(
         model=spec.id,
         added=datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -198,7 +198,9 @@ def _notes(router: Router, spec: Model, own: Table, outcomes: Table, x: FloatArr
 
 
 def _figures(own: Table, heads: CurveHeads) -> list[Figure]:
-    """The arms' means as graded, and how much of the outcomes' variance forecasts explain that did not see them."""
+    """Return the arms' means as graded, and how much of the outcomes' variance forecasts explain that did not
+    see them.
+    """
     n, seen = len(own), np.isfinite(own.quality)
     drawn = weights(n, _DRAWS, 0)
     count = np.maximum(drawn @ seen, 1e-9)
@@ -217,5 +219,5 @@ def _figures(own: Table, heads: CurveHeads) -> list[Figure]:
 
 
 def _figure(name: str, draws: FloatArray, n: int) -> Figure:
-    """The first of some draws, with the interval of the others."""
+    """Return the first of some draws, with the interval of the others."""
     return interval(name, draws[0], draws[1:], int(n)) if np.isfinite(draws).all() else Figure(name, n=int(n))

@@ -53,13 +53,13 @@ class ArmControls:
     def limits(
         self, forecast: Forecast, choices: Choices, policy: Policy, fallbacks: list[tuple[Arm, ...]]
     ) -> RequestLimits:
-        """What goes with choices, beside their fallbacks."""
+        """Return what goes with choices, beside their fallbacks."""
         maximum = self.max_tokens(forecast, choices, policy)
         return RequestLimits(maximum, self.enforcement(choices, maximum), fallbacks)
 
     def max_tokens(self, forecast: Forecast, choices: Choices, policy: Policy) -> list[int | None]:
-        """The output length to enforce: the cap under which the arm was collected, and what a policy's cap can pay
-        for.
+        """Return the output length to enforce: the cap under which the arm was collected, and what a policy's cap can
+        pay for.
         """
         arm, rows = choices.arm, np.arange(len(choices))
         caps, follows = self._caps
@@ -74,7 +74,9 @@ class ArmControls:
         return [int(n) if n < math.inf else None for n in maximum.tolist()]
 
     def enforcement(self, choices: Choices, max_tokens: Sequence[int | None]) -> list[Enforcement]:
-        """What the requests of n choices must carry; equal ones are one object, since few different ones recur."""
+        """Return what the requests of n choices must carry; equal ones are one object, since few different
+        ones recur.
+        """
         found: dict[tuple[int, float | None, int | None], Enforcement] = {}
         wanted = [None if math.isnan(b) else b for b in choices.budget_tokens.tolist()]
         keys = list(zip(choices.arm.tolist(), wanted, max_tokens, strict=True))
@@ -83,7 +85,7 @@ class ArmControls:
         return [found[key] for key in keys]
 
     def _enforcement(self, at: int, wanted: float | None, max_tokens: int | None) -> Enforcement:
-        """What the request of one choice must carry.
+        """Return what the request of one choice must carry.
 
         at: the arm.
         wanted: the budget asked for, in tokens; None where it is no number.

@@ -50,8 +50,9 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
 def save(folder: str | Path, router: Any, arrays: dict[str, np.ndarray], card: str, *, version: str) -> None:
     """Write an artifact. Raises `SaveError`; a router that was at `folder` before is then untouched.
 
-    router: a msgspec struct. Other files that lie in a router's folder stay there. Raises `SaveError` too where
-    `folder` exists and holds something that is not a router.
+    router: a msgspec struct. Other files that lie in a router's folder stay there.
+
+    Raises `SaveError` too where `folder` exists and holds something that is not a router.
     """
     from safetensors.numpy import save as to_bytes
 
@@ -192,7 +193,9 @@ def _aside(folder: Path) -> Path:
 
 
 def _whole(folder: Path) -> Path:
-    """The folder to read: the saved one, or the one before it where a save was killed between its two renames."""
+    """Return the folder to read: the saved one, or the one before it where a save was killed between its two
+    renames.
+    """
     real = Path(os.path.realpath(folder))
     if not real.exists() and _aside(real).exists():
         return _aside(real)
@@ -202,7 +205,7 @@ def _whole(folder: Path) -> Path:
 
 
 def _identity(folder: Path) -> tuple[int, int, int] | None:
-    """What tells a folder from one that another save has put in its place."""
+    """Return what tells a folder from one that another save has put in its place."""
     try:
         found = folder.stat()
     except OSError:

@@ -63,7 +63,7 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 def write_card(pool: Pool, encoder: str, policy: Policy, facts: Facts) -> str:
-    """The card as Markdown."""
+    """Return the card as Markdown."""
     lines = [f"# {markdown(facts.title)}", ""]
     lines += [
         (
@@ -150,7 +150,7 @@ def write_card(pool: Pool, encoder: str, policy: Policy, facts: Facts) -> str:
 
 
 def _rows(figures: tuple[Figure, ...]) -> list[str]:
-    """A table of figures."""
+    """Return a table of figures."""
     head = ["| figure | value | 95 % interval | queries |", "| --- | --- | --- | --- |"]
     return head + [
         f"| {markdown(f.name)} | {_or_none(f.value)}{markdown(f.unit)} | {_or_none(f.low)} to {_or_none(f.high)} |"
@@ -164,7 +164,7 @@ def _or_none(number: float) -> str:
 
 
 def policy_words(policy: Policy) -> str:
-    """A policy in a few words."""
+    """Return a policy in a few words."""
     match policy:
         case Value(usd):
             return f"a correct answer is worth {money(usd)}"

@@ -77,7 +77,7 @@ class Cascading:
         exclude: Iterable[str] = (),
         max_steps: int | None = None,
     ) -> CascadePlan:
-        """What the cascade is expected to do with a text: the first arm, when it asks another, calls, cost.
+        """Return what the cascade is expected to do with a text: the first arm, when it asks another, calls, cost.
 
         Nothing is asked. The arguments are those of `step`. Raises as `step` does.
         """
@@ -94,7 +94,8 @@ class Cascading:
         require: Iterable[str] = (),
         exclude: Iterable[str] = (),
     ) -> Choices:
-        """The arms that `step` asks first, for (n, dim) embeddings, as arrays. The arguments are those of `decide`.
+        """Return the arms that `step` asks first, for (n, dim) embeddings, as arrays. The arguments are those of
+        `decide`.
 
         Where the router has no cascade, or the policy is of another kind, these are the choices of `Router.decide`.
         Raises as `decide` does.
@@ -129,8 +130,8 @@ class Cascading:
         deadline_s: seconds for all calls and checks; then the best answer so far is accepted. A call that is no
             coroutine blocks, and the deadline is looked at after it.
 
-        The other arguments are those of `step`. Raises `UsageError` where an argument is of another kind,
-        `NoAnswer` where no arm answered, and what `step` raises.
+        The other arguments are those of `step`. Raises `UsageError` where an argument is of another kind, `NoAnswer`
+        where no arm answered, and what `step` raises.
         """
         question = Question.of(cast("Router", self), text, policy, require, exclude, max_steps)
         question = question if check is None else question.checked()

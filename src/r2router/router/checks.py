@@ -26,7 +26,7 @@ def check_query(text: object, number: int | None) -> None:
 
 
 def checked_texts(texts: object) -> list[str]:
-    """One text or several, none of them empty."""
+    """Return one text or several, none of them empty."""
     if not isinstance(texts, (str, Iterable)) or isinstance(texts, (bytes, Mapping)):
         raise QueryError(f"the queries are {type(texts).__name__}, not text: give one text or a list of them")
     checked = [texts] if isinstance(texts, str) else list(texts)
@@ -92,7 +92,10 @@ def check_forecast(forecast: Forecast, arms: tuple[Arm, ...]) -> None:
 
 
 def checked_mask(usable: BoolArray, shape: tuple[int, ...]) -> BoolArray:
-    """Return (arms,) or (n, arms) booleans. shape: (n, arms)."""
+    """Return (arms,) or (n, arms) booleans.
+
+    shape: (n, arms).
+    """
     mask = np.asarray(usable)
     if mask.dtype != np.bool_ or mask.shape not in (shape, shape[1:]):
         raise QueryError(

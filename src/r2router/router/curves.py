@@ -25,7 +25,7 @@ def path_of(arms: tuple[Arm, ...], scale: float, forecast: Forecast, usable: Boo
 
 
 def curves_of(pool: Pool, forecast: Forecast) -> list[Curve]:
-    """The curves of the first query of a forecast."""
+    """Return the curves of the first query of a forecast."""
     curves = []
     for number, model in enumerate(pool.models):
         at = np.flatnonzero(pool.model_of_arm == number)

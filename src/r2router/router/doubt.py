@@ -19,7 +19,7 @@ UNKNOWN_SPREAD = math.sqrt(1 / 12)
 
 
 def doubted(router: Router, forecast: Forecast, x: FloatArray) -> Forecast:
-    """A predictor's forecast of (n, d) embeddings, with the arms' means where a query is out of distribution.
+    """Return a predictor's forecast of (n, d) embeddings, with the arms' means where a query is out of distribution.
 
     Its spread is never below what the number of graded answers of the domain allows.
     """

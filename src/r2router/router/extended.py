@@ -23,10 +23,9 @@ _BASE = "base."
 class ExtendedPredictor:
     """A predictor with k arms that were added after the training.
 
-    base: the predictor of the first A arms.
-    on_quality: (A, 2k) float32, weights of the new arms on the base's quality forecasts.
-    on_vector: (d, 2k) float32, weights on the embedding.
-    bias, spread, low, high: as in `LinearPredictor`; bias (2k,), the others (k,).
+    base: the predictor of the first A arms. on_quality: (A, 2k) float32, weights of the new arms on the base's quality
+        forecasts. on_vector: (d, 2k) float32, weights on the embedding. bias, spread, low, high: as in
+        `LinearPredictor`; bias (2k,), the others (k,).
     """
 
     kind: ClassVar[str] = "extended"
@@ -64,7 +63,7 @@ class ExtendedPredictor:
         return cls(arms, predictor_class(kind).from_arrays(first, inner), own)
 
     def with_heads(self, arms: tuple[Arm, ...], heads: dict[str, Any]) -> ExtendedPredictor:
-        """The same with some arms more, whose heads stand on the same base."""
+        """Return the same with some arms more, whose heads stand on the same base."""
         single = ("spread", "low", "high")
         joined = {
             name: np.concatenate([ours, heads[name]]) if name in single else _by_outcome(ours, heads[name])
@@ -86,7 +85,9 @@ def known_quality(predictor: Predictor, x: FloatArray) -> FloatArray:
 
 
 def extend(predictor: Predictor, added: tuple[Arm, ...], heads: CurveHeads) -> Predictor:
-    """The predictor with k added arms behind its own. The heads must have been learned on its `known_quality`."""
+    """Return the predictor with k added arms behind its own. The heads must have been learned on its
+    `known_quality`.
+    """
     arms = (*predictor.arms, *added)
     own = {name: getattr(heads, name) for name in ("on_quality", "on_vector", "bias", "spread", "low", "high")}
     own |= {name: own[name].astype(np.float32) for name in ("on_quality", "on_vector")}
@@ -100,7 +101,7 @@ def extend(predictor: Predictor, added: tuple[Arm, ...], heads: CurveHeads) -> P
 
 
 def _folded(base: LinearPredictor, arms: tuple[Arm, ...], heads: CurveHeads) -> LinearPredictor:
-    """The same heads as columns of the linear predictor they stand on."""
+    """Return the same heads as columns of the linear predictor they stand on."""
     old = len(base.arms)
     weight = heads.on_vector + base.weight[:, :old].astype(np.float64) @ heads.on_quality
     bias = heads.bias + np.nan_to_num(base.bias[:old]) @ heads.on_quality
@@ -113,6 +114,6 @@ def _folded(base: LinearPredictor, arms: tuple[Arm, ...], heads: CurveHeads) -> 
 
 
 def _by_outcome(ours: FloatArray, theirs: FloatArray) -> FloatArray:
-    """Columns (quality, then log tokens) of ours and theirs in one array of that order."""
+    """Return columns (quality, then log tokens) of ours and theirs in one array of that order."""
     k, m = ours.shape[-1] // 2, theirs.shape[-1] // 2
     return np.concatenate([ours[..., :k], theirs[..., :m], ours[..., k:], theirs[..., m:]], axis=-1)

@@ -50,7 +50,7 @@ class KnownArm(msgspec.Struct, frozen=True, kw_only=True):
     like: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields in types that JSON has; a number that is not known is None."""
+        """Return the fields in types that JSON has; a number that is not known is None."""
         quality = {name: _or_none(getattr(self.quality, name)) for name in ("value", "low", "high")} | {
             "n": self.quality.n
         }
@@ -58,12 +58,12 @@ class KnownArm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def domains_of(router: Router) -> tuple[str, ...]:
-    """The domains that it can tell apart. Raises `ConfigError` where it keeps no evidence."""
+    """Return the domains that it can tell apart. Raises `ConfigError` where it keeps no evidence."""
     return _evidence(router).domains
 
 
 def find_domain(router: Router, name: str) -> int:
-    """The number of the domain that a name, or the beginning of one, means. Raises `ConfigError`."""
+    """Return the number of the domain that a name, or the beginning of one, means. Raises `ConfigError`."""
     domains = _evidence(router).domains
     plain_name = name.strip().casefold()
     found = [i for i, domain in enumerate(domains) if domain.casefold() == plain_name]
@@ -78,8 +78,8 @@ def find_domain(router: Router, name: str) -> int:
 def known_arms(
     router: Router, domain: int | None = None, sort: str = "quality", worth: float | None = None
 ) -> list[KnownArm]:
-    """What is known of every arm on a domain, or on all that have graded queries; arms of which nothing is known stand
-    last.
+    """Return what is known of every arm on a domain, or on all that have graded queries; arms of which nothing is known
+    stand last.
 
     sort: one of `SORTS`: the best quality, the lowest cost, the highest value, the most queries first, or names.
     worth: US dollars of a correct answer; by default what the router's own policy has.

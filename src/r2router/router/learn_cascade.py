@@ -30,8 +30,11 @@ def learned(
     fold: IntArray,
     progress: Progress | None,
 ) -> tuple[Evidence | None, str]:
-    """Return (the evidence, what the card says of it). forecast: of left-out queries, with cost. Raises `DataError`
-    where a source is gone.
+    """Return (the evidence, what the card says of it).
+
+    forecast: of left-out queries, with cost.
+
+    Raises `DataError` where a source is gone.
     """
     if table.responses is None or not len(table.responses):
         return None, NO_ANSWERS

@@ -59,7 +59,7 @@ PREDICTORS = Registry(
 
 
 def learner_class(name: str) -> type[Any]:
-    """The learner of that name. Raises `ConfigError` listing what there is."""
+    """Return the learner of that name. Raises `ConfigError` listing what there is."""
     found: type[Any] | None = LEARNERS.find(name)
     if found is None:
         known = LEARNERS.names()
@@ -68,8 +68,8 @@ def learner_class(name: str) -> type[Any]:
 
 
 def learner_of(spec: Mapping[str, Any]) -> Any:
-    """The learner that a card names with its settings. Raises `ConfigError` for one that is not installed or has other
-    settings here.
+    """Return the learner that a card names with its settings. Raises `ConfigError` for one that is not installed or has
+    other settings here.
     """
     kind = learner_class(str(spec.get("learner", "")))
     try:
@@ -79,7 +79,7 @@ def learner_of(spec: Mapping[str, Any]) -> Any:
 
 
 def predictor_class(kind: str) -> type[Any]:
-    """The predictor of that kind. Raises `ArtifactError` for one that is not installed."""
+    """Return the predictor of that kind. Raises `ArtifactError` for one that is not installed."""
     found: type[Any] | None = PREDICTORS.find(kind)
     if found is None:
         raise ArtifactError(f"the router's predictor is of kind {kind!r}, which is not installed here")

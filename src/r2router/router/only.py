@@ -132,7 +132,7 @@ def _names(what: str, given: str | Iterable[str]) -> list[str]:
 
 
 def _with_stand_ins(router: Router, like: Mapping[str, str | tuple[str, Prices]]) -> Router:
-    """The router with models behind its own that take over another one's forecasts."""
+    """Return the router with models behind its own that take over another one's forecasts."""
     added = []
     columns = list(range(len(router.arms)))
     pairs = dict(router.facts.like)
@@ -180,7 +180,7 @@ def stand_in_of(name: str, given: str | tuple[str, Prices]) -> tuple[str, Prices
 
 
 def _taken(router: Router, pool: Pool, columns: IntArray, doubt: FloatArray) -> Router:
-    """The router of other columns of its arms, under a pool that has as many."""
+    """Return the router of other columns of its arms, under a pool that has as many."""
     at = columns.tolist()
     factor, overhead = (tuple(getattr(router.input_tokens, name)[i] for i in at) for name in ("factor", "overhead"))
     return replace(

@@ -114,7 +114,7 @@ def _follow(question: Question, beliefs: Beliefs, ways: _Ways) -> None:
 
 
 def _accept_from(question: Question, at: int) -> float:
-    """The probability of being right from which the first answer is accepted."""
+    """Return the probability of being right from which the first answer is accepted."""
     rows = np.arange(len(_GRID))
     beliefs = Beliefs.of(question.evidence, np.repeat(question.forecast.quality, len(rows), axis=0), 1, WORDS)  # type: ignore[arg-type]
     ratio = log_odds(_GRID) - log_odds(beliefs.now[rows, at])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def reason(
     policy: Policy, forecast: Forecast, at: int, arm: Arm, choice: Choices, order: list[int], arms: tuple[Arm, ...]
 ) -> str:
-    """One to three sentences: what the arm is good for, against what it won, and what to be careful about."""
+    """Return one to three sentences: what the arm is good for, against what it won, and what to be careful about."""
     quality, cost = float(choice.quality[0]), float(choice.cost[0])
     aim = _aim(policy, bool(choice.met[0]))
     if forecast.familiar[0]:
@@ -44,8 +44,8 @@ def reason(
 
 
 def doubts(router: Router, forecast: Forecast, at: int) -> str:
-    """What is to be said of how little is known of such a query or arm, in sentences that follow a reason; mostly
-    nothing.
+    """Return what is to be said of how little is known of such a query or arm, in sentences that follow a reason;
+    mostly nothing.
     """
     model = router.arms[at].model
     stand_in = dict(router.facts.like).get(model)
@@ -88,7 +88,7 @@ def _aim(policy: Policy, met: bool) -> str:
 def infeasible(
     arms: tuple[Arm, ...], forecast: Forecast, policy: Policy | None, usable: BoolArray | None
 ) -> NoFeasibleArm:
-    """Why no arm was chosen for the first query; policy: None where any would do."""
+    """Return why no arm was chosen for the first query; policy: None where any would do."""
     cost = forecast.cost[0] if usable is None else np.where(np.atleast_2d(usable)[0], forecast.cost[0], np.nan)
     cost = np.where(np.isnan(forecast.quality[0]) | ~np.isfinite(cost), np.nan, cost)
     what = (

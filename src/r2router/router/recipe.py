@@ -197,7 +197,7 @@ class Recipe(msgspec.Struct, frozen=True):
     def _judge(
         self, forecast: Forecast, outcomes: Outcomes, means: Means, best: int, fallback: Value, tasks: Sequence[str]
     ) -> tuple[Value, str, tuple[Figure, ...]]:
-        """The policy, what it promises, and the figures, from out-of-fold forecasts with their cost.
+        """Return the policy, what it promises, and the figures, from out-of-fold forecasts with their cost.
 
         best: the fixed arm whose quality counts; on a sparse table the best arm of each task.
         """
@@ -229,7 +229,7 @@ class Recipe(msgspec.Struct, frozen=True):
     def _judge_by_task(
         self, forecast: Forecast, outcomes: Outcomes, fallback: Value, tasks: Sequence[str]
     ) -> tuple[Value, str]:
-        """The policy and what it promises, on a table where no arm was seen everywhere."""
+        """Return the policy and what it promises, on a table where no arm was seen everywhere."""
         rows, reference, maximum = task_references(tasks, outcomes, self.seed)
         known = np.isfinite(forecast.quality[rows]) & np.isfinite(forecast.cost[rows]) & outcomes.seen[rows]
         kept = known.any(axis=1)
@@ -309,7 +309,7 @@ def _spec(learner: Learner) -> dict[str, Any]:
 
 
 def _steady_value(quality: FloatArray, cost: FloatArray, best: int) -> float:
-    """A value of an answer at which the arms' means choose the best fixed arm."""
+    """Return a value of an answer at which the arms' means choose the best fixed arm."""
     gain, price = quality[best] - quality, cost[best] - cost
     with np.errstate(invalid="ignore", divide="ignore"):
         rates = np.where(gain > 0, price / gain, 0.0)

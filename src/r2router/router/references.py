@@ -18,7 +18,7 @@ _MAX_QUERIES = 300  # of a task, so that a source of many queries does not decid
 
 
 def is_sparse(outcomes: Outcomes) -> bool:
-    """Whether no arm was seen on nearly every query, so that there is no fixed arm to compare with."""
+    """Return whether no arm was seen on nearly every query, so that there is no fixed arm to compare with."""
     return not len(outcomes.fixed_arms())
 
 

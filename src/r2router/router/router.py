@@ -150,12 +150,12 @@ class Router(Cascading):
         return factor * price, overhead * price, an_output_token
 
     def curves(self, text: str) -> list[Curve]:
-        """One curve per model for one query: its forecast quality, tokens and cost over the budgets."""
+        """Return one curve per model for one query: its forecast quality, tokens and cost over the budgets."""
         check_query(text, None)
         return curves_of(self.pool, self.forecast(text))
 
     def path(self, text: str, *, require: Iterable[str] = (), exclude: Iterable[str] = ()) -> list[PathStep]:
-        """Every arm that is the best for some trade-off, from the cheapest to the best. Exact: no grid of lambdas."""
+        """Return every arm that is the best for some trade-off, from the cheapest to the best, exactly."""
         check_query(text, None)
         return path_of(self.arms, self.scale, self.forecast(text), self.usable(require, exclude, count_tokens([text])))
 
@@ -347,7 +347,7 @@ class Router(Cascading):
         return policy
 
     def with_policy(self, policy: Policy) -> Router:
-        """The same router with another policy of its own. What the card promised for the old policy is dropped.
+        """Return the same router with another policy of its own. What the card promised for the old policy is dropped.
 
         Raises `PolicyError` where it is not a policy.
         """
@@ -355,7 +355,7 @@ class Router(Cascading):
         return replace(self, policy=policy, facts=msgspec.structs.replace(self.facts, promise=""))
 
     def with_pool(self, pool: Pool) -> Router:
-        """The same router with other prices or availability. Raises `ArtifactError` where the arms differ."""
+        """Return the same router with other prices or availability. Raises `ArtifactError` where the arms differ."""
         expect("pool", pool, Pool, "a Pool, as Pool.read(file) makes one")
         if pool.arms != self.arms:
             raise ArtifactError("the pool's arms are not the router's, in the same order: train a router on this pool")
@@ -364,7 +364,7 @@ class Router(Cascading):
     def only(
         self, models: Names = None, providers: Names = None, like: Mapping[str, str | tuple[str, Prices]] | None = None
     ) -> Router:
-        """A router of the models that you have: their arms alone, in the same order.
+        """Return a router of the models that you have: their arms alone, in the same order.
 
         models: names, patterns (`claude-*`) or arms (see `pool.names`).
         providers: keep only the models of these providers.
@@ -378,7 +378,7 @@ class Router(Cascading):
         return only(self, models, providers, like)
 
     def add_model(self, model: Model | str, outcomes: Table, vectors: FloatArray | None = None) -> Router:
-        """A router with one more LLM, learned from graded queries. It needs neither retraining nor the training data.
+        """Return a router with one more LLM, learned from graded queries, without retraining or the training data.
 
         model: with its budgets and prices, or the id of a model in the outcomes' pool.
         outcomes: what its arms gave on some queries, 100 to 500 or so; cells may be missing. Outcomes of arms that the

@@ -104,8 +104,8 @@ class Question:
         return self.terms is not None and self.terms.truth
 
     def checked(self) -> Question:
-        """The same question where the user's check decides whether an answer is right: the cheapest answer that passes
-        wins.
+        """Return the same question where the user's check decides whether an answer is right: the cheapest answer that
+        passes wins.
 
         Where the check's reliability was learned, its verdict is evidence, and nothing changes here.
         """
@@ -158,7 +158,7 @@ class Question:
         return beliefs
 
     def without(self, arm: str) -> Question:
-        """The same question without an arm."""
+        """Return the same question without an arm."""
         keep = np.array([str(own) != arm for own in self.router.arms])
         usable: BoolArray = keep if self.usable is None else self.usable & keep
         return replace(self, usable=usable, cost=np.where(keep, self.cost, np.inf))
@@ -301,7 +301,7 @@ class Question:
         )
 
     def _fallbacks(self, at: int, worth: FloatArray, beliefs: Beliefs) -> Any:
-        """The next best arms, one per model."""
+        """Return the next best arms, one per model."""
         model, found = self.router.pool.model_of_arm, list[int]()
         for other in np.argsort(-worth[0], kind="stable").tolist():
             may = np.isfinite(worth[0, other]) and np.isfinite(self.cost[other]) and not beliefs.asked[0, other]

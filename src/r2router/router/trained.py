@@ -35,7 +35,7 @@ class TrainedTexts:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> TrainedTexts:
-        """The digest of some texts."""
+        """Return the digest of some texts."""
         return cls(np.unique(_hashes(texts))[:MAX_HASHES])
 
     @classmethod
@@ -44,7 +44,7 @@ class TrainedTexts:
         return cls(np.unique(_hashes(texts)))
 
     def joined(self, other: TrainedTexts) -> TrainedTexts:
-        """The digest of both."""
+        """Return the digest of both."""
         if min(len(self.hashes), len(other.hashes)) == 0:
             return self if len(self.hashes) else other
         limit = min((part.hashes[-1] for part in (self, other) if part.is_sample), default=np.uint64(2**64 - 1))
@@ -57,7 +57,7 @@ class TrainedTexts:
         return len(self.hashes) >= MAX_HASHES
 
     def share(self, texts: Sequence[str]) -> float:
-        """The share of the texts that were trained on; NaN where a sample holds none that can be compared."""
+        """Return the share of the texts that were trained on; NaN where a sample holds none that can be compared."""
         found = _hashes(texts)
         if self.is_sample:
             found = found[found <= self.hashes[-1]]
@@ -72,7 +72,7 @@ class TrainedTexts:
 
 
 def checked(hashes: Any) -> TrainedTexts | None:
-    """The digest from an artifact's array; None where it cannot be one."""
+    """Return the digest from an artifact's array; None where it cannot be one."""
     fits = (
         isinstance(hashes, np.ndarray) and hashes.dtype == np.uint64 and hashes.ndim == 1 and len(hashes) <= MAX_HASHES
     )

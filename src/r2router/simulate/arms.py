@@ -72,10 +72,11 @@ class World:
 
 
 def world(router: Router, x: FloatArray, models: int | None, budgets: int | None, rng: np.random.Generator) -> World:
-    """The world of a router with so many models and budgets of each (None: its own).
+    """Return the world of a router with so many models and budgets of each (None: its own).
 
-    x: some embeddings, by which a model's arms are put in the order of their lengths. Raises `UsageError` where the
-    router has no curves.
+    x: some embeddings, by which a model's arms are put in the order of their lengths.
+
+    Raises `UsageError` where the router has no curves.
     """
     pool = router.pool
     forecast = router.predictor.predict(x)

@@ -43,7 +43,8 @@ class Noise:
     def measured(
         cls, quality: FloatArray, tokens: FloatArray, expected: FloatArray, expected_tokens: FloatArray
     ) -> Noise:
-        """The noise of (n, arms) observed quality and tokens (NaN: not observed) around what was expected of them.
+        """Return the noise of (n, arms) observed quality and tokens (NaN: not observed) around what was expected of
+        them.
 
         Whatever the forecasts miss counts as noise, also what a better router would know. What cannot be measured keeps
         its default.
@@ -66,8 +67,8 @@ class Noise:
         return replace(found, shared=found._shared_like(np.where(seen, quality - expected, np.nan), expected))
 
     def _shared_like(self, residual: FloatArray, expected: FloatArray) -> float:
-        """The `shared` whose outcomes are as much alike on a query as the residuals are: on a grid they are less alike
-        than the normals.
+        """Return the `shared` whose outcomes are as much alike on a query as the residuals are: on a grid they are less
+        alike than the normals.
         """
         residual, expected = residual[:_ALIKE_BY], expected[:_ALIKE_BY]
         wanted = mean_correlation(residual)
@@ -84,8 +85,9 @@ class Noise:
         return (low + high) / 2
 
     def quality(self, expected: FloatArray, common: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Return (n, arms) outcomes of which `expected` is the mean. common: (n,) standard normal, what the arms share
-        on a query.
+        """Return (n, arms) outcomes of which `expected` is the mean.
+
+        common: (n,) standard normal, what the arms share on a query.
         """
         own = rng.standard_normal(expected.shape)
         u = np.interp(math.sqrt(self.shared) * common[:, None] + math.sqrt(1 - self.shared) * own, _CDF_AT, _CDF)
@@ -103,8 +105,9 @@ class Noise:
         return right / self.steps
 
     def tokens(self, expected: FloatArray, common: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Return (n, arms) whole tokens, at least 1, of mean `expected` before they are rounded. common: as in
-        `quality`.
+        """Return (n, arms) whole tokens, at least 1, of mean `expected` before they are rounded.
+
+        common: as in `quality`.
         """
         own = rng.standard_normal(expected.shape)
         z = math.sqrt(self.shared_length) * common[:, None] + math.sqrt(1 - self.shared_length) * own

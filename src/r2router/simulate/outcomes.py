@@ -160,7 +160,7 @@ def _points(
 
 
 def _noise(router: Router, base: FloatArray, table: Table) -> Noise:
-    """The noise of the arms that the table and the router share."""
+    """Return the noise of the arms that the table and the router share."""
     both = [(i, router.pool.index[arm]) for i, arm in enumerate(table.arms) if arm in router.pool.index]
     if not both:
         raise DataError(

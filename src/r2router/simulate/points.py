@@ -63,7 +63,7 @@ def remembered(in_distribution: InDistribution, n: int, rng: np.random.Generator
 
 
 def _a_neighbour(base: FloatArray, rows: IntArray, rng: np.random.Generator) -> IntArray:
-    """One of the nearest neighbours of each of the rows; the row itself where it is alone."""
+    """Return one of the nearest neighbours of each of the rows; the row itself where it is alone."""
     if len(base) < 2:
         return rows
     unit = unit_rows(base)

@@ -14,10 +14,12 @@ def starter(
     providers: str | Iterable[str] | None = None,
     like: Mapping[str, str | tuple[str, Prices]] | None = None,
 ) -> Router:
-    """The router used where none is given; its `card.md` says what it knows. By default of all its models.
+    """Return the router used where none is given; its `card.md` says what it knows. By default of all its models.
 
     models, providers, like: only the models that a person has, and stand-ins for those that nobody measured; see
-    `Router.only`. Raises `ConfigError` for a name that is not known, `ArtifactError` where the installation is damaged.
+        `Router.only`.
+
+    Raises `ConfigError` for a name that is not known, `ArtifactError` where the installation is damaged.
     """
     router = Router.load(Path(__file__).parent / "router")
     return router if models is None and providers is None and not like else router.only(models, providers, like)

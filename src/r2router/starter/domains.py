@@ -155,7 +155,7 @@ only.
 
 
 def domain_of(task: str) -> str:
-    """The domain of a task of the record. Raises `DataError` for one that no rule names."""
+    """Return the domain of a task of the record. Raises `DataError` for one that no rule names."""
     plain = task.rpartition(":")[2].casefold()
     found = next((domain for domain, names in _DOMAINS.items() if re.match(names, plain)), None)
     if found is None:
@@ -164,10 +164,12 @@ def domain_of(task: str) -> str:
 
 
 def with_domain_stats(router: Router, table: Table, vectors: FloatArray | None = None) -> Router:
-    """The router with what its training table says per domain: means and counts, no text.
+    """Return the router with what its training table says per domain: means and counts, no text.
 
     vectors: (n, dim) embeddings of the table's queries, where they exist. The table's columns must be the router's
-    arms. Raises `DataError` where they are not, or for a task of no domain.
+        arms.
+
+    Raises `DataError` where they are not, or for a task of no domain.
     """
     if table.arms != router.arms:
         raise DataError(

@@ -74,7 +74,7 @@ def grouped(rows: Iterator[QueryRow]) -> Iterator[QueryBatch]:
 
 
 def text_batch(start: int, rows: Sequence[QueryRow]) -> QueryBatch:
-    """A batch of texts; what cannot be routed among them becomes a problem."""
+    """Return a batch of texts; what cannot be routed among them becomes a problem."""
     problems = {}
     for i, row in enumerate(rows):
         if problem := row.problem or unreadable(row.text) or (None if row.text.strip() else "empty"):
@@ -85,7 +85,7 @@ def text_batch(start: int, rows: Sequence[QueryRow]) -> QueryBatch:
 
 
 def unreadable(text: str) -> str | None:
-    """What is wrong with a text that was not read as UTF-8; None where nothing is."""
+    """Return what is wrong with a text that was not read as UTF-8; None where nothing is."""
     try:
         text.encode()
     except UnicodeEncodeError:  # a byte that is no UTF-8 came in as a surrogate
@@ -94,7 +94,7 @@ def unreadable(text: str) -> str | None:
 
 
 def chosen(path: Path | str, there: Sequence[str], known: Sequence[str], column: str | None) -> str:
-    """The column to read. Raises `DataError` naming those there are."""
+    """Return the column to read. Raises `DataError` naming those there are."""
     found = column if column is not None else next((c for c in known if c in there), None)
     if found is None or found not in there:
         wanted = repr(column) if column is not None else ", ".join((*TEXT_COLUMNS, *VECTOR_COLUMNS))

@@ -51,8 +51,8 @@ def _mapped(path: Path) -> FloatArray:
 
 
 def _clean(x: FloatArray, problems: dict[int, str]) -> dict[int, str]:
-    """The problems, with those of rows that are not finite; these become zeros, so that the others can be routed with
-    them.
+    """Return the problems, with those of rows that are not finite; these become zeros, so that the others can be routed
+    with them.
     """
     odd = ~np.isfinite(x).all(axis=1)
     for i in np.flatnonzero(odd):
@@ -62,7 +62,7 @@ def _clean(x: FloatArray, problems: dict[int, str]) -> dict[int, str]:
 
 
 def parquet(path: Path, dim: int, column: str | None) -> Iterator[QueryBatch]:
-    """A column of texts, or of lists of numbers; the other columns are kept."""
+    """Yield a column of texts, or of lists of numbers; the other columns are kept."""
     import polars as pl
 
     check_unpacked(path, in_parts=True)
@@ -73,7 +73,7 @@ def parquet(path: Path, dim: int, column: str | None) -> Iterator[QueryBatch]:
 
 
 def remote(address: str, kind: str, dim: int, column: str | None) -> Iterator[QueryBatch]:
-    """The files of an address that polars reads (s3://, gs://, az://, https://, ...); it may have wildcards."""
+    """Yield the files of an address that polars reads (s3://, gs://, az://, https://, ...); it may have wildcards."""
     import polars as pl
 
     scans: dict[str, Callable[[str], Any]] = {
@@ -100,7 +100,7 @@ def _scan_csv(address: str) -> Any:
 
 
 def scanned(path: str, scan: Any, dim: int, column: str | None) -> Iterator[QueryBatch]:
-    """The batches of a lazy frame."""
+    """Yield the batches of a lazy frame."""
     import polars as pl
 
     schema, total = scan.collect_schema(), int(scan.select(pl.len()).collect().item())
@@ -128,8 +128,8 @@ def scanned(path: str, scan: Any, dim: int, column: str | None) -> Iterator[Quer
 
 
 def _frames(scan: Any, step: int, total: int) -> Iterator[Any]:
-    """A lazy frame in pieces. Before polars 1.34 there was no other way than to begin anew for each, slow in long row
-    groups.
+    """Yield a lazy frame in pieces. Before polars 1.34 there was no other way than to begin anew for each, slow in long
+    row groups.
     """
     if hasattr(scan, "collect_batches"):
         yield from scan.collect_batches(chunk_size=step, maintain_order=True)
@@ -155,7 +155,7 @@ def _matrix(column: Any, dim: int, path: str) -> tuple[FloatArray, dict[int, str
 
 
 def _tokens(frame: Any, problems: dict[int, str]) -> FloatArray | None:
-    """The counts of a column `input_tokens`; an impossible one is that row's problem."""
+    """Return the counts of a column `input_tokens`; an impossible one is that row's problem."""
     if "input_tokens" not in frame.columns:
         return None
     import polars as pl

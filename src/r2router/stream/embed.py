@@ -38,10 +38,12 @@ class Embedded:
 
 
 def embedding(batches: Iterator[QueryBatch], encoder: str, engine: Engine, workers: int | None) -> Iterator[Embedded]:
-    """The batches in order, each with its vectors. Texts are embedded by the encoder of a spec; what is embedded
+    """Yield the batches in order, each with its vectors. Texts are embedded by the encoder of a spec; what is embedded
     already stays.
 
-    workers: threads of the embedded encoder, by default one for each processor. Raises `EncoderError`.
+    workers: threads of the embedded encoder, by default one for each processor.
+
+    Raises `EncoderError`.
     """
     first = next(batches, None)
     if first is None:

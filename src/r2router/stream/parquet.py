@@ -27,7 +27,10 @@ _TYPES |= {"row": pl.Int64, "max_tokens": pl.Int64, "fallbacks": pl.List(pl.Stri
 
 
 class Parquet:
-    """Takes rows as they come. folder: where the parts go. target: a path or an address."""
+    """Takes rows as they come. folder: where the parts go.
+
+    target: a path or an address.
+    """
 
     def __init__(self, beside: Path, target: str) -> None:
         self._target, self._parts, self._count = target, beside.with_name(beside.name + ".parts"), 0
@@ -72,14 +75,16 @@ class Parquet:
 
 
 def _lists(name: str, values: Sequence[Sequence[str] | None]) -> pl.Series:
-    """A column of lists of texts. Few different ones recur, and polars makes a series for each that it is given."""
+    """Return a column of lists of texts. Few different ones recur, and polars makes a series for each that it
+    is given.
+    """
     at = {value: number for number, value in enumerate(dict.fromkeys(tuple(v) for v in values if v is not None))}
     known = pl.Series(name, list(at), dtype=pl.List(pl.String))
     return known.gather(pl.Series([None if v is None else at[tuple(v)] for v in values], dtype=pl.UInt32))
 
 
 def _own(name: str, values: Sequence[Any]) -> pl.Series:
-    """A column of the source: numbers, flags and texts as they are, the rest as JSON."""
+    """Return a column of the source: numbers, flags and texts as they are, the rest as JSON."""
     if isinstance(values, pl.Series):
         return values.alias(name)
     kinds = {type(v) for v in values if v is not None}
@@ -91,7 +96,9 @@ def _own(name: str, values: Sequence[Any]) -> pl.Series:
 
 
 def _alike(frames: list[pl.LazyFrame]) -> list[pl.LazyFrame]:
-    """The frames with the same columns of the same types: a column of several is a number where all are, else text."""
+    """Return the frames with the same columns of the same types: a column of several is a number where all are, else
+    text.
+    """
     schemas = [frame.collect_schema() for frame in frames]
     found: dict[str, set[Any]] = {}
     for schema in schemas:

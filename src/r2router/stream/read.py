@@ -32,7 +32,7 @@ READERS = {
 
 
 def batches(path: str | Path, dim: int, column: str | None = None) -> Iterator[QueryBatch]:
-    """The rows of a file, by its extension.
+    """Yield the rows of a file, by its extension.
 
     dim: the length that an embedding must have.
     column: where the text or the embedding stands; by default the first of query, prompt, text, or vector, embedding.
@@ -60,14 +60,14 @@ def batches(path: str | Path, dim: int, column: str | None = None) -> Iterator[Q
 
 
 def is_address(path: str | Path) -> bool:
-    """Whether it is a place that polars reaches, such as s3://bucket/prompts.parquet, and not a path on this
+    """Return whether it is a place that polars reaches, such as s3://bucket/prompts.parquet, and not a path on this
     machine.
     """
     return isinstance(path, str) and "://" in path
 
 
 def same_file(one: str | Path, other: str | Path) -> bool:
-    """Whether two paths lead to one existing file, or are one address."""
+    """Return whether two paths lead to one existing file, or are one address."""
     if is_address(one) or is_address(other):
         return str(one) == str(other)
     return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)

@@ -140,7 +140,7 @@ def _decided(
 
 
 def _sent(enforcement: list[Enforcement]) -> list[dict[str, Any]]:
-    """What each request must carry, without what is not to be sent; equal ones are one object."""
+    """Return what each request must carry, without what is not to be sent; equal ones are one object."""
     plain = {
         id(e): {name: value for name, value in msgspec.structs.asdict(e).items() if value is not None}
         for e in enforcement

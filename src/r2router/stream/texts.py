@@ -19,12 +19,12 @@ _LONGEST = 32 << 20  # bytes of one line or field; a longer one is no query, and
 
 
 def plain_lines(path: Path, dim: int, column: str | None) -> Iterator[QueryBatch]:
-    """One text per line."""
+    """Return one text per line."""
     return grouped(QueryRow(*_decoded(raw), done, size=len(raw or b"")) for raw, done in _raw_lines(path))
 
 
 def json_lines(path: Path, dim: int, column: str | None) -> Iterator[QueryBatch]:
-    """One JSON object or string per line."""
+    """Return one JSON object or string per line."""
     return grouped(_json_row(raw, done, column) for raw, done in _raw_lines(path))
 
 
@@ -89,13 +89,13 @@ def _csv_rows(path: Path, column: str | None) -> Iterator[QueryRow]:
 
 
 def _mended(text: str) -> str:
-    """A field without the bytes that are not UTF-8, so that it can be written."""
+    """Return a field without the bytes that are not UTF-8, so that it can be written."""
     return text if unreadable(text) is None else text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _counted(lines: Iterator[str], position: list[int]) -> Iterator[str]:
-    """The lines as they are, with the characters read so far (about the bytes) in `position`: a text file cannot tell
-    while iterated.
+    """Yield the lines as they are, with the characters read so far (about the bytes) in `position`: a text file cannot
+    tell while iterated.
     """
     for line in lines:
         position[0] += len(line)

@@ -27,7 +27,7 @@ Columns = Mapping[str, Sequence[Any]]
 
 
 def named(own: Iterable[str]) -> dict[str, str]:
-    """The source's columns -> their names in the output: `input_...` where a column of ours has that name."""
+    """Return the source's columns -> their names in the output: `input_...` where a column of ours has that name."""
     names: dict[str, str] = {}
     for column in own:
         name = column
@@ -38,7 +38,10 @@ def named(own: Iterable[str]) -> dict[str, str]:
 
 
 class RowWriter(Protocol):
-    """Takes rows as they come. left_out: columns of the source that came too late to be written."""
+    """Takes rows as they come.
+
+    left_out: columns of the source that came too late to be written.
+    """
 
     left_out: set[str]
 
@@ -62,7 +65,7 @@ def as_text(value: Any) -> str:
 
 
 def enforcement_text(values: Iterable[Mapping[str, Any] | None]) -> list[str | None]:
-    """The column `enforcement` where a field is text: JSON objects."""
+    """Return the column `enforcement` where a field is text: JSON objects."""
     values = list(values)
     # few different ones recur
     known = {id(v): None if v is None else as_text(v) for v in {id(v): v for v in values}.values()}

@@ -21,7 +21,7 @@ _CELLS_PER_ROW = 64  # that a larger one may have: blocks of different suites le
 
 
 def arms_of(rows: pl.DataFrame) -> list[Model]:
-    """The models of the rows in order of appearance, each with its budgets sorted as a person would."""
+    """Return the models of the rows in order of appearance, each with its budgets sorted as a person would."""
     seen: dict[str, dict[str, Budget]] = {}
     for model, budget in rows.select("model", "budget").unique(maintain_order=True).iter_rows():
         seen.setdefault(model, {})[budget] = Budget.of(budget)
@@ -62,8 +62,8 @@ def fit_to_pool(
 def pivot(
     rows: pl.DataFrame, pool: Pool, names: Sequence[str], queries: pl.DataFrame
 ) -> dict[str, tuple[str, ...] | FloatArray]:
-    """The words of each query and one (n, arms) array a name. Several samples of a cell give their mean; a failed call
-    gives nothing.
+    """Return the words of each query and one (n, arms) array a name. Several samples of a cell give their mean; a
+    failed call gives nothing.
 
     queries: one row for each query, in the order of the arrays' rows.
     """
@@ -140,5 +140,5 @@ def simulations_of(rows: pl.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]
 
 
 def simulation_note(share: str, ways: Sequence[str]) -> str:
-    """The note of a table with simulated rows."""
+    """Return the note of a table with simulated rows."""
     return f"{share} are simulated, nothing may be claimed from them: {'; '.join(ways)}"

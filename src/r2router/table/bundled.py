@@ -18,5 +18,5 @@ the queries).
 
 
 def shown_name(path: str) -> str:
-    """What a source is called where people read it: a bundled table by its name, any other by its path."""
+    """Return what a source is called where people read it: a bundled table by its name, any other by its path."""
     return next((name for name, file in TABLES.items() if path == str(file)), path)

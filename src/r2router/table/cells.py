@@ -18,7 +18,10 @@ _COMMA = re.compile(r"[+-]?\d*,\d+")
 
 
 def column_of(frame: pl.DataFrame, column: str, kind: Any, known_as: str, name: str, scale: float = 1.0) -> pl.Series:
-    """A column as text or numbers; nulls where the frame does not have it. scale: what the numbers are divided by.
+    """Return a column as text or numbers; nulls where the frame does not have it.
+
+    scale: what the numbers are divided by.
+
     Raises `DataError`.
     """
     if column not in frame.columns:
@@ -32,7 +35,7 @@ def column_of(frame: pl.DataFrame, column: str, kind: Any, known_as: str, name: 
 
 
 def without_nothing(column: pl.Expr, but: frozenset[str] = frozenset()) -> pl.Expr:
-    """A column of texts with null where a text says that there is nothing."""
+    """Return a column of texts with null where a text says that there is nothing."""
     return pl.when(~column.str.strip_chars().str.to_lowercase().is_in(sorted(NOTHING - but))).then(column)
 
 

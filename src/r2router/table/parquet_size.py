@@ -30,7 +30,7 @@ def check_unpacked(path: str | Path, columns: Collection[str] | None = None, *, 
     memory has.
 
     in_parts: it is read a row group at a time, so that only the largest counts. A file that is no whole Parquet file
-    raises nothing: whoever reads it says what is wrong.
+        raises nothing: whoever reads it says what is wrong.
     """
     path = Path(path)
     size = path.stat().st_size

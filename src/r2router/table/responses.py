@@ -89,7 +89,10 @@ class AnswerSource:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResponseIndex:
-    """The answers of a table. at: (n, arms) the place of each, `NOWHERE` where there is none."""
+    """The answers of a table.
+
+    at: (n, arms) the place of each, `NOWHERE` where there is none.
+    """
 
     sources: tuple[AnswerSource | None, ...]
     at: IntArray
@@ -137,7 +140,7 @@ class ResponseIndex:
 
 
 def place(files: pl.Expr, rows: pl.Expr) -> pl.Expr:
-    """The place of a checked row: its source, and its row there, which is counted from 1."""
+    """Return the place of a checked row: its source, and its row there, which is counted from 1."""
     return files.cast(pl.Int64) * _FILE + rows.cast(pl.Int64) - 1
 
 

@@ -81,7 +81,7 @@ class Reading:
     keep: bool = False
 
     def wants(self, column: str) -> bool:
-        """Whether a column of a source is of use."""
+        """Return whether a column of a source is of use."""
         ours = column in COLUMNS or column == "budget_tokens" or column in self.columns.values()
         return self.keep or ours or column in QUERY_NAMES or is_wide(column)
 
@@ -103,8 +103,8 @@ class Rows:
 
 
 def read_rows(source: Any, reading: Reading) -> Rows:
-    """The rows of one or several sources, at most one per query, arm and sample. Raises `DataError` naming source, row
-    and value.
+    """Return the rows of one or several sources, at most one per query, arm and sample. Raises `DataError` naming
+    source, row and value.
     """
     rows = read_all_rows(source, reading)
     name = ", ".join(dict.fromkeys(rows.names))
@@ -172,7 +172,9 @@ def read_all_rows(source: Any, reading: Reading) -> Rows:
 
 
 def _named(read: Source, reading: Reading) -> pl.DataFrame:
-    """The source's columns under our names and types; optional ones that it lacks are null. `ROW` is the row there."""
+    """Return the source's columns under our names and types; optional ones that it lacks are null. `ROW` is the row
+    there.
+    """
     frame, columns, scale = read.frame, reading.columns, reading.scale
     if any(map(is_wide, frame.columns)):
         frame, columns, scale = from_wide(read, columns, scale), {}, 1.0
@@ -201,7 +203,9 @@ def _missing(ours: str, columns: Sequence[str]) -> str:
 
 
 def _renamed(rows: pl.DataFrame, names: Mapping[str, str]) -> tuple[pl.DataFrame, set[str]]:
-    """The rows with other names of models, or of budgets where no model is called so; and the names that were found."""
+    """Return the rows with other names of models, or of budgets where no model is called so; and the names that were
+    found.
+    """
     models = set(rows["model"].unique()) & set(names)
     budgets = set(rows["budget"].unique()) & set(names) - models
     if models:
@@ -261,7 +265,7 @@ def _check(rows: pl.DataFrame, read: Source) -> tuple[pl.DataFrame, list[str]]:
 
 
 def _measured(rows: pl.DataFrame, name: str) -> tuple[pl.DataFrame, list[str]]:
-    """The rows without token counts that leave hidden thinking out, and a note on how many those were."""
+    """Return the rows without token counts that leave hidden thinking out, and a note on how many those were."""
     if rows["tokens_basis"].null_count() == rows["tokens_visible_only"].null_count() == len(rows):
         return rows, []
     basis, only = (pl.col(c).str.strip_chars().str.to_lowercase() for c in ("tokens_basis", "tokens_visible_only"))
@@ -299,7 +303,7 @@ def _check_sizes(rows: pl.DataFrame, read: Source) -> None:
 
 
 def _budgets(rows: pl.DataFrame, name: str) -> pl.Series:
-    """The budgets in the spelling of `Budget.of`, so that `1k` of one file is `1000` of another."""
+    """Return the budgets in the spelling of `Budget.of`, so that `1k` of one file is `1000` of another."""
     meant = {}
     for spelled in rows["budget"].unique(maintain_order=True):
         try:
@@ -345,10 +349,10 @@ def _check_duplicates(rows: pl.DataFrame, names: Sequence[str]) -> None:
 
 
 def _places(rows: pl.DataFrame, names: Sequence[str]) -> str:
-    """The first two of the rows, by file and row."""
+    """Return the first two of the rows, by file and row."""
     return " and ".join(f"{names[file]}, row {row}" for file, row in rows.select(FILE, ROW).head(2).iter_rows())
 
 
 def _distinct(rows: pl.DataFrame, key: list[str]) -> int:
-    """How many different keys there are, by 64-bit hash: several times faster than to group them."""
+    """Return how many different keys there are, by 64-bit hash: several times faster than to group them."""
     return rows.select(key).hash_rows().n_unique()

@@ -50,7 +50,7 @@ class Source:
 
 
 def files_of(entry: Any) -> list[Any]:
-    """The data frame, or the paths that a path stands for. Raises `DataError`."""
+    """Return the data frame, or the paths that a path stands for. Raises `DataError`."""
     if isinstance(entry, (pl.DataFrame, pl.LazyFrame)):
         return [entry.collect() if isinstance(entry, pl.LazyFrame) else entry]
     if not isinstance(entry, (str, os.PathLike)):
@@ -70,7 +70,7 @@ def files_of(entry: Any) -> list[Any]:
 
 
 def read_source(one: Any, wanted: Wanted) -> Source:
-    """One entry of `files_of`, with the columns that are wanted. Raises `DataError` naming the file."""
+    """Return one entry of `files_of`, with the columns that are wanted. Raises `DataError` naming the file."""
     if isinstance(one, pl.DataFrame):
         return Source("the data frame", one, tuple(one.columns))
     path = str(one)

@@ -51,8 +51,8 @@ def write_part(rows: pl.DataFrame, query_ids: Sequence[str], path: Path, vectors
 
 
 def rows_of(rows: pl.DataFrame, query_ids: Sequence[str]) -> pl.DataFrame:
-    """The checked rows of some queries, in their order, as they are written to files: without columns of ours that hold
-    nothing.
+    """Return the checked rows of some queries, in their order, as they are written to files: without columns of ours
+    that hold nothing.
     """
     from r2router.table.rows import COLUMNS, FILE, ROW
 
@@ -75,8 +75,12 @@ def split_table(
     number of queries.
 
     All columns of the sources are kept, under our names, and all rows of a query, whoever judged them, go the same way.
-    The parts are those of `Table.split` with the same share and seed. vectors: embeddings of the queries, in the
-    table's order, written as `OUT.train.vectors.npy` and `OUT.test.vectors.npy`. Raises `DataError`, `SaveError`.
+    The parts are those of `Table.split` with the same share and seed.
+
+    vectors: embeddings of the queries, in the table's order, written as `OUT.train.vectors.npy` and
+        `OUT.test.vectors.npy`.
+
+    Raises `DataError`, `SaveError`.
     """
     from dataclasses import replace
 

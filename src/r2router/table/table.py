@@ -127,7 +127,7 @@ class Table:
         unpriced: Literal["teach", "drop"] | None = None,
         answers: Sequence[AnswerSource | None] = (),
     ) -> Table:
-        """A table from checked rows of the long format (see `r2router.table.rows.read_rows`)."""
+        """Return a table from checked rows of the long format (see `r2router.table.rows.read_rows`)."""
         import polars as pl
 
         from r2router.table.arrays import FILE, arms_of, controls_of, fit_to_pool, pivot, responses_of, simulations_of
@@ -195,7 +195,7 @@ class Table:
         return bool(self.simulations)
 
     def take(self, rows: IntArray | Sequence[int]) -> Table:
-        """The table of some queries, by row number, in that order."""
+        """Return the table of some queries, by row number, in that order."""
         if np.asarray(rows).dtype == np.bool_:
             raise DataError("take() needs row numbers, not a mask: pass numpy.flatnonzero(mask)")
         index = np.asarray(rows, dtype=np.intp)
@@ -231,7 +231,9 @@ class Table:
             )
 
     def with_arms(self, arms: Sequence[str]) -> Table:
-        """The table of some arms only, in the pool's order. Raises `DataError` for an arm that it does not have."""
+        """Return the table of some arms only, in the pool's order. Raises `DataError` for an arm that it does
+        not have.
+        """
         unknown = set(arms) - set(self.arms)
         if unknown:
             raise DataError(f"arm {min(unknown)!r} is not in the table: choose among {', '.join(self.arms[:8])}, ...")
@@ -242,7 +244,7 @@ class Table:
         return replace(self, pool=pool, **{k: getattr(self, k)[:, keep] for k in ARRAYS}, responses=responses)
 
     def with_pool(self, pool: Pool) -> Table:
-        """The same outcomes under another pool of the same arms, for example with other prices."""
+        """Return the same outcomes under another pool of the same arms, for example with other prices."""
         if pool.arms != self.pool.arms:
             raise DataError(
                 "the pool's arms are not the table's, in the same order: read the table again with that pool"
@@ -290,7 +292,9 @@ class Table:
 
 
 def _priced(pool: Pool, prices: PriceSource, *, partly: bool) -> Pool:
-    """The pool of the models that have a price. Raises `MissingPrice`, which says what to do about the others."""
+    """Return the pool of the models that have a price. Raises `MissingPrice`, which says what to do about the
+    others.
+    """
     try:
         return pool.with_prices(prices, partly=partly)
     except MissingPrice as error:

@@ -22,12 +22,12 @@ QUERY_NAMES = ("query", "question", "prompt", "input", "text")
 
 
 def is_wide(column: str) -> bool:
-    """Whether a column of this name is one of the wide layout."""
+    """Return whether a column of this name is one of the wide layout."""
     return _WIDE.fullmatch(column) is not None
 
 
 def from_wide(source: Source, columns: Mapping[str, str], scale: float) -> pl.DataFrame:
-    """The long form of one LLM's wide file. Raises `DataError`."""
+    """Return the long form of one LLM's wide file. Raises `DataError`."""
     name, frame = source.name, source.frame
     if "://" in name and (Path(name).suffix.lower() not in FORMATS or any(c in name for c in "*?[")):
         raise DataError(
@@ -53,7 +53,7 @@ def from_wide(source: Source, columns: Mapping[str, str], scale: float) -> pl.Da
 
 
 def _budgets(source: Source) -> dict[Budget, str]:
-    """Each budget, and how it is spelled in the names of its columns."""
+    """Return each budget, and how it is spelled in the names of its columns."""
     found: dict[Budget, str] = {}
     for column in source.frame.columns:
         match = _WIDE.fullmatch(column)

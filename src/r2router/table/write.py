@@ -60,7 +60,9 @@ def _as_json(column: pl.Series) -> pl.Series:
 
 
 def _answers(table: Table, at_row: np.ndarray, at_arm: np.ndarray) -> dict[str, pl.Series]:
-    """The columns of the observed cells' answers, read from where they stand; numbers only where some are known."""
+    """Return the columns of the observed cells' answers, read from where they stand; numbers only where some
+    are known.
+    """
     number = {cell: i for i, cell in enumerate(zip(at_row.tolist(), at_arm.tolist(), strict=True))}
     texts: dict[str, list[Any]] = {name: [None] * len(number) for name in TEXTS}
     numbers = {name: np.full(len(number), np.nan) for name in NUMBERS}

@@ -64,8 +64,11 @@ class Computed(msgspec.Struct, frozen=True):
 
 
 def evaluate(text: str, at: int, *, spaced: bool = True) -> Computed:
-    """The longest expression of numbers that begins there. spaced: whether `a-b` is a difference. Raises
-    `NotNumber`.
+    """The longest expression of numbers that begins there.
+
+    spaced: whether `a-b` is a difference.
+
+    Raises `NotNumber`.
     """
     reader = _Evaluator(text, spaced)
     value, end = reader.sum(at, 0)

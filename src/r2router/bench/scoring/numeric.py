@@ -23,6 +23,7 @@ class Numeric(msgspec.Struct, frozen=True):
     It is the first number behind the mark of the final answer (the one behind the last `=` of that line), or else the
     last number of the response. Separators, fractions, powers, sums and products of numbers, percent and `million` are
     read; 50% is also 0.5 where only one of the two is written in percent. A formula has no number: `2x+1` is not 2.
+
     tolerance: relative; 1e-6 takes 0.3333333 for 1/3 and nothing coarser.
     """
 
@@ -175,8 +176,9 @@ _SPACED_GROUPS = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/]|[ ,]\d|\.\d
 
 
 def _readable(text: str, *, grouped: bool = False) -> str:
-    """The text in one notation. grouped: digits in groups of three are one number also with common spaces between
-    them.
+    """The text in one notation.
+
+    grouped: digits in groups of three are one number also with common spaces between them.
     """
     text = text.rstrip("\\ ")  # of a bracket that was cut
     text = _TEXT.sub(

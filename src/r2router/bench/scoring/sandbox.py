@@ -157,7 +157,10 @@ def _sound(text: str) -> str:
 def job_of(
     limits: SandboxLimits, fence: Fence | None, held: RunResources, stages: tuple[str, ...], more: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """What every job holds. more: folders that are seen inside, beside Python and its packages."""
+    """What every job holds.
+
+    more: folders that are seen inside, beside Python and its packages.
+    """
     mega = 1 << 20
     maximum = {
         "RLIMIT_CPU": limits.seconds, "RLIMIT_AS": limits.memory_mb * mega, "RLIMIT_FSIZE": limits.file_mb * mega,

@@ -20,8 +20,9 @@ _COMMON = 50
 
 
 class Overlap(msgspec.Struct, frozen=True):
-    """A test query and the training query nearest to it. share: of the test query's n-grams, those that the other one
-    has too.
+    """A test query and the training query nearest to it.
+
+    share: of the test query's n-grams, those that the other one has too.
     """
 
     test_id: str

@@ -49,7 +49,10 @@ def _options(texts: Sequence[Any], labels: Sequence[str]) -> Options | None:
 
 
 class ReferenceCell(msgspec.Struct, frozen=True):
-    """A reference as it stands in the file, with its question's options. where: file and line."""
+    """A reference as it stands in the file, with its question's options.
+
+    where: file and line.
+    """
 
     where: str
     reference: Any
@@ -118,8 +121,11 @@ class ReferenceReading(msgspec.Struct, frozen=True):
 
 
 def reading_of(cells: Iterable[ReferenceCell], base: int | None = None) -> ReferenceReading:
-    """How the references of a file are to be read. base: where the user says it. Raises `DataError` where there are two
-    readings.
+    """How the references of a file are to be read.
+
+    base: where the user says it.
+
+    Raises `DataError` where there are two readings.
     """
     cells = [cell for cell in cells if cell.by_label is None]
     written = [cell for cell in cells if cell.written]

@@ -62,8 +62,9 @@ class Benchmark(msgspec.Struct, frozen=True):
 
 
 class Published:
-    """A published benchmark as a suite. size: so many rows of each file at random under `seed`; 0 for all. Ids name the
-    row.
+    """A published benchmark as a suite.
+
+    size: so many rows of each file at random under `seed`; 0 for all. Ids name the row.
     """
 
     def __init__(self, name: str, *, split: str = "", size: int = 0, seed: int = 42, root: str = HUB) -> None:

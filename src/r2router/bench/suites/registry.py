@@ -32,7 +32,12 @@ Opener = Callable[[str, str, Mapping[str, str]], Suite]
 
 
 def load_suite(spec: str, *, columns: Mapping[str, str] | None = None) -> Suite:
-    """The suite that a text names. columns: our name -> the file's, for files. Raises `DataError`."""
+    """The suite that a text names.
+
+    columns: our name -> the file's, for files.
+
+    Raises `DataError`.
+    """
     if columns or Path(spec).is_file():
         from r2router.bench.suites.file import RowFile
 

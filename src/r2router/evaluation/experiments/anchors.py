@@ -62,8 +62,8 @@ class Between(Unsaved):
 
 
 def anchor_arms(pool: Pool, anchors: int) -> IntArray:
-    """The arms that are learned: of each model `anchors` budgets, evenly spread over its budgets in their order, both
-    ends among them.
+    """Return the arms that are learned: of each model `anchors` budgets, evenly spread over its budgets in their order,
+    both ends among them.
     """
     chosen = []
     for model in range(len(pool.models)):

@@ -132,7 +132,7 @@ def _comparable(data: EmbeddedTable, curves: dict[str, list[int]]) -> tuple[dict
 
 
 def _other_queries(data: EmbeddedTable, arms: list[int]) -> list[str]:
-    """A note on the arms that are on no curve."""
+    """Return a note on the arms that are on no curve."""
     if not arms:
         return []
     names = [str(data.table.arms[a]) for a in arms]
@@ -164,7 +164,7 @@ def _arms(data: EmbeddedTable, quality: FloatArray, cost: FloatArray, tokens: Fl
 
 
 def _bare(figure: Figure | None) -> Figure | None:
-    """The figure without the number of its queries, which stands in a column of its own."""
+    """Return the figure without the number of its queries, which stands in a column of its own."""
     return None if figure is None else msgspec.structs.replace(figure, n=0)
 
 

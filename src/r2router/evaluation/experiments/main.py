@@ -88,7 +88,7 @@ def against(study: Study, name: str, title: str, question: str, form: Form) -> F
 def _at_cheaper_budgets(
     study: Study, mine: Tried, folds: Sequence[IntArray], answers: list[str]
 ) -> tuple[list[str], list[Grid]]:
-    """What is left of the gain where baselines have each LLM at a budget that costs less for nearly its quality:
+    """Return what is left of the gain where baselines have each LLM at a budget that costs less for nearly its quality:
     (answers with a sentence more, the grid); the best budget by quality may cost several times as much for next to
     nothing.
     """
@@ -137,7 +137,7 @@ def _views(study: Study) -> dict[str, FloatArray]:
 
 
 def best_of(result: Comparison, names: Sequence[str], figure: str = "cost_at_keep") -> str | None:
-    """The method with the lowest such cost; by area where none reaches the quality."""
+    """Return the method with the lowest such cost; by area where none reaches the quality."""
     have = [n for n in names if n in result.figures]
     reach = [n for n in have if math.isfinite(result.figures[n][figure].value)]
     if reach:
@@ -146,7 +146,7 @@ def best_of(result: Comparison, names: Sequence[str], figure: str = "cost_at_kee
 
 
 def curves(result: Comparison, outcomes: Outcomes) -> Plot:
-    """The plot a reader sees first: ours, the best of each kind of baseline, the mixture and the oracle."""
+    """Return the plot a reader sees first: ours, the best of each kind of baseline, the mixture and the oracle."""
     best = [best_of(result, list(BASELINES)), best_of(result, [n + SAME_ARMS for n in BASELINES])]
     shown = [
         m for m in (OURS, *best, ONE_BUDGET, "fixed", "fixed known", "oracle") if m is not None and m in result.figures
@@ -155,7 +155,7 @@ def curves(result: Comparison, outcomes: Outcomes) -> Plot:
 
 
 def figures_table(result: Comparison, tried: Sequence[Tried]) -> Grid:
-    """Every figure of every method."""
+    """Return every figure of every method."""
     rows: dict[str, Mapping[str, Figure] | str] = {}
     for t in tried:
         rows[t.contender.name] = t.failed or result.figures[t.contender.name]
@@ -175,7 +175,7 @@ def differences_table(result: Comparison) -> Grid:
 
 
 def _difference(name: str, figure: Figure) -> Figure | str | None:
-    """A difference, or who it is that never gets to the quality."""
+    """Return a difference, or who it is that never gets to the quality."""
     if math.isinf(figure.value):
         return (
             "it never reaches the target quality"
@@ -206,7 +206,7 @@ def _ahead(figure: str, difference: Figure) -> bool:
 
 
 def headlines(result: Comparison, tasks: Sequence[tuple[str, Comparison | None]]) -> list[str]:
-    """What came out, the most important first."""
+    """Return what came out, the most important first."""
     ours, said = result.figures[OURS], _alike(result)
     at = ours["cost_at_keep"]
     if result.best[1] <= 0:
@@ -292,7 +292,7 @@ def _alike(result: Comparison) -> list[str]:
 
 
 def _mixture(result: Comparison, mixture: str, words: str) -> list[str]:
-    """What that quality costs without any router, which is what ours must beat before all else."""
+    """Return what that quality costs without any router, which is what ours must beat before all else."""
     if mixture not in result.differences:
         return []
     cost, times = result.figures[mixture]["cost_at_keep"].value, result.differences[mixture]["cheaper"]
@@ -305,8 +305,8 @@ def _mixture(result: Comparison, mixture: str, words: str) -> list[str]:
 
 
 def _best(result: Comparison) -> tuple[str, Figure | None]:
-    """The best baseline in its published form, and how many times as much it costs; the best is found again in every
-    draw.
+    """Return the best baseline in its published form, and how many times as much it costs; the best is found again in
+    every draw.
     """
     if PUBLISHED not in result.best_of:
         return "", None
@@ -315,7 +315,7 @@ def _best(result: Comparison) -> tuple[str, Figure | None]:
 
 
 def _rival(result: Comparison) -> list[str]:
-    """What the best baseline in its published form costs at that quality."""
+    """Return what the best baseline in its published form costs at that quality."""
     rival, times = _best(result)
     if times is None:
         return ["No baseline in its published form is available on this table."]
@@ -358,7 +358,7 @@ def by_task(study: Study, found: Mapping[str, Sequence[Method]]) -> list[tuple[s
 
 
 def one_by_one(study: Study, mine: Tried, tasks: Sequence[tuple[str, Comparison | None]]) -> list[Section]:
-    """The dial in dollars, tasks, arms used."""
+    """Return the dial in dollars, tasks, arms used."""
     data, draws = study.data, study.plan.resamples
     points = [
         (f"{share:.0%} of the best LLM's quality", operating_point(mine, data, share, draws, 0)) for share in SHARES
@@ -393,7 +393,7 @@ def one_by_one(study: Study, mine: Tried, tasks: Sequence[tuple[str, Comparison 
 
 
 def _values(points: Sequence[tuple[str, OperatingPoint | None]], mine: Tried) -> Sequence[float]:
-    """The dial's setting at 95 %, or at 90 %; all the way up where neither is reached."""
+    """Return the dial's setting at 95 %, or at 90 %; all the way up where neither is reached."""
     for _, point in (points[1], points[0]):
         if point is not None:
             return point.values
@@ -401,7 +401,7 @@ def _values(points: Sequence[tuple[str, OperatingPoint | None]], mine: Tried) ->
 
 
 def reviewers(study: Study, tried: Sequence[Tried]) -> list[Section]:
-    """How good the forecasts are, whether budgets were kept, and what the work took."""
+    """Return how good the forecasts are, whether budgets were kept, and what the work took."""
     data, draws = study.data, min(study.plan.resamples, _TASK_DRAWS)
     tokens = data.table.output_tokens
     rows = {
@@ -438,5 +438,5 @@ def reviewers(study: Study, tried: Sequence[Tried]) -> list[Section]:
 def compared(
     data: EmbeddedTable, tried: Sequence[Tried], folds: Sequence[IntArray], resamples: int, base: str = OURS
 ) -> Comparison:
-    """A comparison of what was tried, with the mixtures and the oracle."""
+    """Return a comparison of what was tried, with the mixtures and the oracle."""
     return compare(comparable(tried, data, folds), data.outcomes, resamples, 0, base=base, groups=GROUPS)

@@ -197,8 +197,8 @@ def _each(
     size: int,
     notes: list[str],
 ) -> tuple[Method, ...]:
-    """One repetition for each model that arrives late; nothing where one of them could not be had, as means must be of
-    the same LLMs.
+    """Return one repetition for each model that arrives late; nothing where one of them could not be had, as means must
+    be of the same LLMs.
     """
     contenders = []
     for model in models:

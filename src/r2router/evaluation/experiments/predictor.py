@@ -17,7 +17,7 @@ QUESTION = "Which learner should forecast the curves?"
 
 
 def learners() -> dict[str, Learner]:
-    """What is compared with the default."""
+    """Return what is compared with the default."""
     from r2router.predict.gbdt import GBDT
     from r2router.predict.knn import KNN
     from r2router.predict.linear import Ridge

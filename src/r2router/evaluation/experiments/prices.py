@@ -86,7 +86,7 @@ def run(study: Study) -> Findings:
 
 
 def _still_above(ahead: int, moves: int) -> str:
-    """Whether routing still pays at the moved prices."""
+    """Return whether routing still pays at the moved prices."""
     side = VERDICTS["above"].side
     if ahead == moves:
         return (
@@ -124,7 +124,7 @@ def _moved(pool: Pool, factor: FloatArray) -> Pool:
 
 
 def _informed(tried: Tried, now: EmbeddedTable) -> Tried:
-    """The same forecasts of quality and tokens under the new prices."""
+    """Return the same forecasts of quality and tokens under the new prices."""
     forecasts = tuple(
         msgspec.structs.replace(f, cost=now.table.pool.cost(now.input_tokens, f.tokens)) for f in tried.forecasts
     )

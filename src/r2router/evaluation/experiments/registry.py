@@ -53,7 +53,7 @@ def reproduce(  # noqa: PLR0913 - each is a setting of its own, by name
     command: str = "",
     progress: Progress | None = None,
 ) -> Findings:
-    """One experiment of the paper on a table.
+    """Return one experiment of the paper on a table.
 
     plan: seeds, folds and bootstrap draws.
     vectors: (n, d) embeddings of the table's queries, instead of an encoder's.
