@@ -149,7 +149,7 @@ def replay(
             value = start * target / max(float(np.mean(recent)), 1e-12)
         arm = int(np.argmax(value * q[row] - c[row]))
         expected, usd = float(c[row, arm]), float(cost[query, arm])
-        waiting.append((targets.begin("x", expected), expected, usd))
+        waiting.append((targets.begin("x", expected, float(q[row, arm])), expected, usd))
         if len(waiting) > under_way:
             counted, expected, paid = waiting.popleft()
             targets.spent("x", begun, paid)

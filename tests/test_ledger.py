@@ -30,6 +30,7 @@ from r2router.gateway.keys import Keys
 from r2router.gateway.ledger import Charge, Ledger, Limits, Opened, Settled, Ticket
 from r2router.gateway.ledger.database import SQLite, connect, migrate, migrations
 from r2router.gateway.ledger.windows import Period, dollars
+from r2router.gateway.pacing import Pace
 from r2router.upstream.usage import Usage
 
 USD = 10**9
@@ -130,6 +131,17 @@ def test_a_gateway_knows_what_is_under_way_in_others(ledger: Ledger, where: str)
         assert asyncio.run(ledger.elsewhere("auto:x")) == (0, 0.0)
         ledger.settle_now(tickets[0], done(CENT))
         assert asyncio.run(other.elsewhere("auto:x")) == (2, 0.01)
+
+
+def test_a_late_score_moves_a_target_by_what_the_answer_would_score_now(ledger: Ledger, where: str) -> None:
+    begun = Pace.of("quality", 0.8, 0.01)
+    for name in ("a", "b"):
+        ledger.settle_now(ledger.open_now(opened(name, preset="auto:x", forecast_quality=0.6)), done(CENT))
+    first = asyncio.run(ledger.score("a", None, 0.8, {"auto:x": begun}, {"auto:x": 0.6})).pace
+    assert first is not None and first.log_value == pytest.approx(begun.log_value)  # on target, and as forecast
+    second = asyncio.run(ledger.score("b", None, 0.8, {"auto:x": begun}, {"auto:x": 0.7})).pace
+    assert second is not None and second.log_value < first.log_value  # by now answers are better than that
+    assert (second.n, second.mean, second.pending) == (2, pytest.approx(0.8), pytest.approx(0.0))
 
 
 def test_settling_twice_charges_once(ledger: Ledger, where: str) -> None:

@@ -49,7 +49,7 @@ def crowd(targets: Targets, begun: Pace, rng: np.random.Generator, n: int, scale
         arm = int(np.argmax(value * QUALITY * rng.uniform(0.5, 1.0, 3) - COST))
         forecast = float(COST[arm])
         cost = forecast * scale * rng.lognormal(-0.5, 1.0)
-        waiting.append((targets.begin("auto:x", forecast), forecast, cost))
+        waiting.append((targets.begin("auto:x", forecast, 0.5), forecast, cost))
         if len(waiting) > under_way:
             counted, forecast, cost = waiting.popleft()
             targets.spent("auto:x", begun, cost)
@@ -130,6 +130,32 @@ def test_a_quality_is_held_in_the_same_way() -> None:
         arm = int(np.argmax(pace.value * QUALITY - COST))
         pace = pace.after(float(rng.random() < QUALITY[arm]))
     assert abs(pace.error) < 0.02
+
+
+def scored(late: int, rng: np.random.Generator, n: int = 4000) -> tuple[Pace, float]:
+    """The pace and the mean cost where an answer is scored when so many more requests, one per second, have come."""
+    pace, costs = Pace.of("quality", 0.55, 0.5), []
+    waiting: deque[tuple[float, float, float]] = deque()
+    expected = 0.5
+    for second in range(n):
+        quality = QUALITY ** rng.lognormal(0.0, 1.0)
+        arm = int(np.argmax(pace.value * quality - COST * rng.uniform(0.8, 1.2)))
+        expected += (quality[arm] - expected) / 50
+        costs.append(float(COST[arm]))
+        waiting.append((float(rng.random() < quality[arm]), float(quality[arm]), second))
+        if len(waiting) > late:
+            score, forecast, began = waiting.popleft()
+            pace = pace.after(score, 1e9 + second, shift=expected - forecast, late_s=second - began)
+    return pace, float(np.mean(costs[n // 4 :]))
+
+
+@pytest.mark.parametrize("late", [100, 300])
+def test_scores_that_come_late_do_not_make_the_value_swing(late: int) -> None:
+    """It swung from end to end, which holds the mean and costs 2.5 times as much."""
+    prompt = np.mean([scored(0, np.random.default_rng(seed))[1] for seed in range(3)])
+    found = [scored(late, np.random.default_rng(seed)) for seed in range(3)]
+    assert np.mean([cost for _, cost in found]) < 1.5 * prompt
+    assert all(abs(pace.error) < 0.05 for pace, _ in found)
 
 
 def days(

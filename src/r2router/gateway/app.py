@@ -208,7 +208,7 @@ class Gateway:
             plan = await planner.plan(call, session)
             if plan.pace is not None and plan.preset is not None and plan.decision is not None:
                 expected = plan.decision.cost
-                begun = plan.preset, self.targets.begin(plan.preset, expected), expected
+                begun = plan.preset, self.targets.begin(plan.preset, expected, plan.decision.quality), expected
             if key is not None:
                 key.check(preset=plan.preset, model=None if plan.preset else plan.steps[0].model.id)
             relay = Relay(call, plan, setting, incoming, out, began)

@@ -44,7 +44,7 @@ async def take(data: bytes, key: str | None, books: Books, setting: Setting, tar
         raise Refused("this gateway keeps no ledger, so it knows no request", status=404, code="no_ledger")
     held = {name: pace for name, pace in setting.paces.items() if pace.kind == "quality"}
     try:
-        scored = await books.score(said.request_id, key, said.score, held)
+        scored = await books.score(said.request_id, key, said.score, held, targets.expected())
     except UsageError as error:
         raise Refused(str(error), status=404, code="request_not_found", param="request_id") from None
     if scored.pace is not None and scored.preset is not None:

@@ -18,7 +18,8 @@ Four things make the target hold from the start, and when the traffic changes:
 
 Dollars per day are kept through dollars per request: the day's target divided by the requests of a day, from the last
 week. A mean quality is kept in the same way, where clients score answers: below the target the value rises, above it
-falls.
+falls. Scores may come minutes later. So the value moves by what the answer would score now (its score, and what
+forecasts have risen by since), and what is pending is made up for over twice the scores that come in that time.
 """
 
 from __future__ import annotations
@@ -133,10 +134,12 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         """The distance of the mean from the target, as a share of the target."""
         return self.mean / self.target - 1
 
-    def after(self, observed: float, at: float = 0.0) -> Pace:
+    def after(self, observed: float, at: float = 0.0, *, shift: float = 0.0, late_s: float = 0.0) -> Pace:
         """Return the state after a request of this cost in US dollars, or with an answer of this quality.
 
         at: when, in seconds since 1970; a clock that was set back counts as standing still.
+        shift: what answers are forecast to be better by now than when this one was asked for.
+        late_s: seconds from its request until now.
 
         Values that are not finite are ignored.
         """
@@ -148,11 +151,11 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         earned = passed / DAY_S if self.kind == "day" else 1.0
         # at most a day's money is kept
         low, high = (-7.0, 1.0) if self.kind == "day" else (-_MAX_PENDING, _MAX_PENDING)
-        aim, repaid = self._aim(recent, last - begun)
+        aim, repaid = self._aim(recent, last - begun, late_s)
         pending = min(max(self.pending + earned, low), high) - observed / self.target
         return msgspec.structs.replace(
             self,
-            log_value=self._within(self.log_value + RATE * (_step(observed, aim) + repaid(self.pending))),
+            log_value=self._within(self.log_value + RATE * (_step(observed + shift, aim) + repaid(self.pending))),
             pending=max(pending, low),
             n=self.n + 1,
             total=self.total + observed,
@@ -180,16 +183,19 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         mean = (repaid(self.pending) + repaid(after)) / 2.0
         return math.exp(self._within(self.log_value + RATE * (under_way.steps + under_way.n * mean)))
 
-    def _aim(self, recent: float, seconds: float) -> tuple[float, Callable[[float], float]]:
+    def _aim(self, recent: float, seconds: float, late_s: float = 0.0) -> tuple[float, Callable[[float], float]]:
         """Return (what a request may cost, a function from what is pending to the part that is made up for at once).
 
         recent: requests in about the last week.
         seconds: since the first request.
+        late_s: how long it takes until a request is heard of.
         """
         aim, over, most = self.target, float(REPAY), _MAX_REPAID
+        per_day = max(recent, 1.0) / 7.0 / -math.expm1(-(seconds + _FIRST_S) / _WEEK_S)
         if self.kind == "day":
-            per_day = max(recent, 1.0) / 7.0 / -math.expm1(-(seconds + _FIRST_S) / _WEEK_S)
             aim, over, most = self.target / per_day, max(per_day, REPAY) / per_day, 0.95
+        elif self.kind == "quality":  # what was made up for is seen only when so many more scores have come
+            over = max(over, 2.0 * per_day * max(late_s, 0.0) / DAY_S)
         return aim, lambda pending: min(max(pending / over, -most), most)
 
     def _within(self, log_value: float) -> float:

@@ -16,6 +16,7 @@ from r2router.gateway.pacing import NONE_IN_FLIGHT, InFlight, Pace
 from r2router.metrics.calibrate import MIN_VALUE
 
 _REMEMBERED = 200.0  # requests: how many the ratio of costs to forecasts is about
+_AHEAD = 50.0  # requests: how many the mean of forecast scores is about
 _FRESH_S = 2.0
 """How old what is known may be before it is read again, beside the requests."""
 
@@ -82,10 +83,12 @@ class _Traffic(msgspec.Struct):
 
     here, elsewhere: those under way in this process, and in others.
     paid, forecast: means of what requests cost and were forecast to cost of late, US dollars.
+    quality: the mean of what their answers were forecast to score.
     """
 
     paid: float
     forecast: float
+    quality: float | None = None
     here: InFlight = NONE_IN_FLIGHT
     elsewhere: InFlight = NONE_IN_FLIGHT
 
@@ -133,10 +136,10 @@ class Targets:
         traffic = self._traffic.get(name)
         return pace.value if traffic is None else pace.value_with(traffic.here + traffic.elsewhere)
 
-    def begin(self, name: str, usd: float) -> InFlight:
+    def begin(self, name: str, usd: float, quality: float) -> InFlight:
         """Count a request as under way. Hand the result to `end` when it is over, however it ended.
 
-        usd: what it is forecast to cost.
+        usd, quality: what it is forecast to cost and to score.
         """
         known = self._known.get(name)
         if known is None:
@@ -145,7 +148,12 @@ class Targets:
         traffic = self._traffic.setdefault(name, _Traffic(paid=pace.target, forecast=pace.target))
         counted = pace.forecast(usd * traffic.ratio)
         traffic.here += counted
+        traffic.quality = quality if traffic.quality is None else traffic.quality + (quality - traffic.quality) / _AHEAD
         return counted
+
+    def expected(self) -> dict[str, float]:
+        """Return what the answers of each preset are forecast to score now: the mean of its last requests."""
+        return {name: found.quality for name, found in self._traffic.items() if found.quality is not None}
 
     def end(self, name: str, counted: InFlight, usd: float, paid: float | None) -> None:
         """Count a request as over.

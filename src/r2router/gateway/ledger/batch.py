@@ -297,10 +297,12 @@ class Batch:
                 window.correct(cost - (before.cost or 0), row.tokens - before.tokens)
         return Charge(cost, over=max(0, cost - row.reserved) if row.priced else 0)
 
-    def _observe(self, name: str, observed: float | None, at: float) -> Pace:
+    def _observe(
+        self, name: str, observed: float | None, at: float, *, shift: float = 0.0, late_s: float = 0.0
+    ) -> Pace:
         pace = self._known.paces[name]
         if observed is not None:
-            pace = self._known.paces[name] = pace.after(observed, at)
+            pace = self._known.paces[name] = pace.after(observed, at, shift=shift, late_s=late_s)
             self._moved.add(name)
         return pace
 
@@ -324,7 +326,10 @@ class Batch:
         if name not in self._known.paces:
             return ScoreResult(row.preset)
         if before is None:
-            return ScoreResult(name, self._observe(name, work.score, work.now))
+            expected = work.expected.get(name)
+            shift = 0.0 if expected is None or row.forecast_quality is None else expected - row.forecast_quality
+            late_s = work.now - row.time / 1e6
+            return ScoreResult(name, self._observe(name, work.score, work.now, shift=shift, late_s=late_s))
         self._known.paces[name] = self._known.paces[name].instead(before, work.score)
         self._moved.add(name)
         return ScoreResult(name, self._known.paces[name])

@@ -134,15 +134,18 @@ class Ledger:
         """Return (number, forecast cost in US dollars) of a preset's requests under way in other gateways."""
         return await asyncio.shield(self._job(Elsewhere(preset)).future)  # type: ignore[arg-type]
 
-    async def score(self, name: str, key: str | None, score: float, paces: Mapping[str, Pace]) -> ScoreResult:
+    async def score(
+        self, name: str, key: str | None, score: float, paces: Mapping[str, Pace], expected: Mapping[str, float]
+    ) -> ScoreResult:
         """Keep a client's score of an answer, 0 to 1; a second score replaces the first.
 
         key: the key that the request must belong to; None for any.
         paces: initial states of the presets with a quality target.
+        expected: what their answers are forecast to score now.
 
         Raises `UsageError` where the key has no such request.
         """
-        return await asyncio.shield(self._job(RecordScore(name, key, score, paces, self.clock())).future)  # type: ignore[arg-type]
+        return await asyncio.shield(self._job(RecordScore(name, key, score, paces, expected, self.clock())).future)  # type: ignore[arg-type]
 
     def observe_now(self, name: str, pace: Pace, observed: float | None = None) -> Pace:
         """Do `observe` from a thread without an event loop."""

@@ -105,12 +105,14 @@ class RecordScore(msgspec.Struct, frozen=True):
 
     key: the key that the request must belong to; None for any.
     paces: initial states of the presets with a quality target.
+    expected: what their answers are forecast to score now.
     """
 
     id: str
     key: str | None
     score: float
     paces: Mapping[str, Pace]
+    expected: Mapping[str, float]
     now: float
 
 
