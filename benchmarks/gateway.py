@@ -36,6 +36,7 @@ from gateway_servers import (
     STREAMED,
     WORDS,
     gates,
+    gateway_before,
     headers_of,
     provider,
     relay,
@@ -281,11 +282,65 @@ async def memory(args: argparse.Namespace) -> measure.Figures:
     }
 
 
+ENDPOINTS = {
+    "/v1/chat/completions": b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n',
+    "/v1/responses": b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"a"}\n\n',
+    "/v1/messages": b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
+    b'"delta":{"type":"text_delta","text":"a"}}\n\n',
+}
+WINDOWS = ("before the first byte", "in the stream", "not streamed")
+
+
+async def leaving(args: argparse.Namespace) -> measure.Figures:
+    """Milliseconds from when a client leaves until its provider sees that the call has ended."""
+    times = 3 if args.small else 10
+    begun: asyncio.Queue[None] = asyncio.Queue()
+    ended: asyncio.Queue[float] = asyncio.Queue()
+
+    async def upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        size = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+        body = await reader.readexactly(size)
+        if b'"silent"' not in body:
+            event = ENDPOINTS[head.split(b" ")[1].decode()]
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+            writer.write(b"%x\r\n%b\r\n" % (len(event), event))
+        begun.put_nowait(None)
+        await reader.read(1)
+        ended.put_nowait(time.perf_counter())
+        writer.close()
+
+    server = await asyncio.start_server(upstream, "127.0.0.1", 0)
+    found: dict[str, list[float]] = {}
+    with gateway_before(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1") as port:
+        for path in ENDPOINTS:
+            for window in WINDOWS:
+                said = [{"role": "user", "content": "Say something."}]
+                body = {"model": "fake", "max_tokens": 100, "stream": window != WINDOWS[2]}
+                body |= {"input" if path == "/v1/responses" else "messages": said}
+                body |= {} if window == WINDOWS[1] else {"user": "silent"}
+                data = json.dumps(body).encode()
+                head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+                for _ in range(times):
+                    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.write(head + data)
+                    await asyncio.wait_for(begun.get(), 30)
+                    if window == WINDOWS[1]:
+                        await reader.readuntil(b"\n\n")
+                    left = time.perf_counter()
+                    writer.close()
+                    seen = await asyncio.wait_for(ended.get(), 30)
+                    found.setdefault(f"{path}, {window}", []).append(1000 * (seen - left))
+    server.close()
+    return {name: {"p50_ms": statistics.median(ms), "most_ms": max(ms), "n": len(ms)} for name, ms in found.items()}
+
+
 CASES = {
     "provider": provider,
     "relay": relay,
     "load": lambda args: asyncio.run(load(args)),
     "memory": lambda args: asyncio.run(memory(args)),
+    "leaving": lambda args: asyncio.run(leaving(args)),
 }
 
 
@@ -299,7 +354,12 @@ def drive(run: measure.Run) -> measure.Figures:
         f"{delay * 1000:g} ms": run.case("load", "--delay", delay, *rounds, *more, threads=1, timeout=1800)
         for delay, more in ((0.0, others), (0.05, []))
     }
+    figures["a client leaves"] = run.case("leaving", timeout=300)
+    most = max((each["most_ms"] for each in figures["a client leaves"].values() if isinstance(each, dict)), default=0.0)
+    print(f"a client leaves: its provider sees it after {most:.0f} ms at most")
     for name, of in figures.items():
+        if name == "a client leaves":
+            continue
         show = [what for what in of.get("added", {}) if what != "direct"]
         rows = [
             (

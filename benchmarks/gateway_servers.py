@@ -196,11 +196,27 @@ def _gateway(folder: Path, ledger: Path, port: int, provider: str) -> list[str]:
     config = folder / f"gateway-{port}.toml"
     config.write_text(
         f'[server]\nport = {port}\nlogs = "none"\nledger = "{ledger}/ledger-{port}.sqlite"\n'
-        f'[provider.fake]\nbase_url = "{provider}"\n'
+        f'[provider.fake]\nbase_url = "{provider}"\nspeaks = ["chat", "responses", "messages"]\n'
         '[[model]]\nid = "fake"\nprovider = "fake"\nusd_per_million = { input = 1, output = 2 }\n'
         '[[model]]\nid = "gpt-5-mini"\nprovider = "fake"\n'
     )
     return [sys.executable, "-m", "r2router", "serve", "--config", str(config)]
+
+
+@contextlib.contextmanager
+def gateway_before(provider: str) -> Iterator[int]:
+    """The port of a gateway by itself before a provider."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        command = _gateway(folder, folder, port, provider)
+        started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            assert came_up(started, port)
+            yield port
+        finally:
+            started.terminate()
+            started.wait(30)
 
 
 @contextlib.contextmanager
