@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -18,6 +19,7 @@ from r2router.evaluation.experiment import Study
 from r2router.evaluation.methods import OURS, ours
 from r2router.evaluation.router_forecasts import forecast_table
 from r2router.evaluation.tables_and_plots import MEANINGS, deferral_plot, grid, signed
+from r2router.figure import Figure
 from r2router.metrics.score import Method, compare
 from r2router.report.findings import Findings, Section
 from r2router.router.recipe import Recipe
@@ -79,10 +81,15 @@ def run(study: Study) -> Findings:
 _ARTICLES = {"cascade routing": "", "threshold cascade": "a "}
 
 
-def _against(differences: Mapping[str, Mapping[str, object]]) -> list[str]:
-    """Ours against each other way, in one sentence."""
-    names = [m for m in differences if m not in {ROUTING, "fixed", "fixed known", "oracle", "looking oracle"}]
-    words = [f"{signed(differences[m]['area'])} against {_ARTICLES.get(m, 'the ')}{m}" for m in names]  # type: ignore[arg-type]
+def _against(differences: Mapping[str, Mapping[str, Figure]]) -> list[str]:
+    """Compare ours with each other way that has a curve, in one sentence."""
+    others = {"fixed", "fixed known", "oracle", "looking oracle", ROUTING}
+    areas = {name: row["area"] for name, row in differences.items() if name not in others}
+    words = [
+        f"{signed(area)} against {_ARTICLES.get(name, 'the ')}{name}"
+        for name, area in areas.items()
+        if not math.isnan(area.value)
+    ]
     return [f"The cascade's area over log cost: {'; '.join(words)}."] if words else []
 
 
