@@ -6,7 +6,9 @@ It needs `pip install xllamacpp`, and a model:
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
+import json
 import os
 import socket
 import subprocess
@@ -15,7 +17,9 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -23,8 +27,10 @@ pytest.importorskip("aiohttp", reason="collecting needs the [bench] extra")
 
 from click.testing import CliRunner
 
+import r2router as r2
 from r2router.bench.record import read_records
 from r2router.cli import main
+from r2router.mini import mini
 from r2router.pool.pool import Pool
 from r2router.table.table import Table
 from r2router.upstream.controls import CLOSINGS
@@ -197,3 +203,64 @@ def test_a_gateway_before_a_real_model(server: str) -> None:
                         endpoint
                     ]
                     assert not stream or ends in said
+
+
+def _said(base: str, question: str, tokens: int, before: str = "") -> tuple[str, int, int]:
+    """(what the model writes behind `before`, tokens read, tokens written), greedy."""
+    messages = [{"role": "user", "content": question}] + ([{"role": "assistant", "content": before}] if before else [])
+    body = {"messages": messages, "max_tokens": tokens, "temperature": 0, "cache_prompt": False}
+    request = urllib.request.Request(
+        f"{base}/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=600) as reply:
+        found = json.load(reply)
+    usage = found["usage"]
+    said = found["choices"][0]["message"]["content"].removeprefix(before)  # this server repeats what it goes on from
+    return said, usage["prompt_tokens"], usage["completion_tokens"]
+
+
+@pytest.mark.slow
+def test_a_cascade_goes_on_from_what_a_real_model_has_written(server: str) -> None:
+    """Whoever continues an answer gets the text that the larger budget gives afresh, and pays for what is added."""
+    model, question = "smollm2-135m", "Name three colours and say why you like them."
+    router = r2.Recipe(
+        learner=r2.Ridge(alpha=10.0), cascade=r2.Cascade(continue_answers=True), folds=5, resamples=0
+    ).fit(mini().take(np.arange(120)))
+    router = router.only(models=[model])
+    away = [str(arm) for arm in router.arms if arm.budget not in {"30", "60"}]
+    continued: list[int] = []
+
+    def call(decision: r2.Decision) -> r2.Answer:
+        text, read, wrote = _said(server, question, int(decision.budget))
+        return r2.Answer(str(decision.arm), text, output_tokens=wrote, input_tokens=read)
+
+    def go_on(decision: r2.Decision, before: r2.Answer) -> r2.Answer:
+        had = int(before.output_tokens or 0)
+        text, _, wrote = _said(server, question, int(decision.budget) - had, before.text)
+        continued.append(wrote)
+        return r2.Answer(
+            str(decision.arm), before.text + text, output_tokens=had + wrote, input_tokens=before.input_tokens
+        )
+
+    def run(more: Any) -> Any:
+        async def main() -> Any:  # nothing passes, so that both budgets are asked
+            return await router.answer(
+                question, call, r2.Value(1.0), check=lambda *_: False, go_on=more, exclude=away, max_steps=2
+            )
+
+        return asyncio.run(main())
+
+    afresh, on = run(None), run(go_on)
+    budgets = [answer.arm for answer in on.seen]
+    assert budgets == [answer.arm for answer in afresh.seen] == [f"{model}@30", f"{model}@60"]
+    assert [answer.continues for answer in on.seen] == [None, 0]
+    first, whole, other = on.seen[0], on.seen[1], afresh.seen[1]
+    assert first.output_tokens == 30 and 0 < continued[0] <= 30
+    assert whole.text.startswith(first.text) and other.text.startswith(first.text)
+    # greedy, so it goes on as it would have; what is computed anew rounds otherwise, so only the next words are the same
+    assert whole.text[: len(first.text) + 12] == other.text[: len(first.text) + 12]
+    prices = router.pool[model].usd_per_million
+    assert prices is not None
+    paid = (on.seen[1].output_tokens or 0) - (other.output_tokens or 0)
+    saved = 30e-6 * (prices.output - prices.input) - paid * prices.output * 1e-6
+    assert afresh.paid - on.paid == pytest.approx(saved) and on.paid < afresh.paid
