@@ -356,6 +356,28 @@ def test_what_is_set_aside_is_never_less_than_what_may_be_billed(case: str) -> N
     assert given + wrote <= opened.tokens
 
 
+@pytest.mark.parametrize("endpoint", ["chat", "responses"])
+@pytest.mark.parametrize("model", ["auto", "auto:best", "mine"])
+def test_under_a_limit_an_answer_without_a_cap_gets_one(endpoint: str, model: str, tmp_path: Path) -> None:
+    """Else it could cost what the model can write at most, and a limit of some dollars would refuse it."""
+    mine = {**MINE, "max_output_tokens": None, "context": 1_000_000}
+    where, how = tmp_path / "l.db", {"given": {"model": [mine]}}
+    with FakeProvider() as fake, Ledger.at(where) as ledger, rig({"fake": fake}, ledger=ledger, **how) as gate:  # type: ignore[arg-type]
+        _, secret = Keys(where).make("k", Limits(day_nanos=20 * 10**9))
+        _, free = Keys(where).make("free", Limits())
+        name = "max_output_tokens" if endpoint == "responses" else "max_tokens"
+        for more in ({}, {name: 300_000} if model == "mine" else {name: 10}):
+            status, _, reply = gate.post(
+                endpoint, asking(endpoint, model=model, **more), Authorization=f"Bearer {secret}"
+            )
+            assert status == 200, reply
+            (sent,) = (value for key, value in fake.asked[-1].body.items() if key.startswith("max_"))
+            assert sent == more.get(name, sent) and sent in (10, 16_384, 32_000, 300_000)
+        assert gate.post(endpoint, asking(endpoint, model=model), Authorization=f"Bearer {free}")[0] == 200
+        if model == "mine":  # without a limit it goes through as it came
+            assert not any(key.startswith("max_") for key in fake.asked[-1].body)
+
+
 def test_what_a_search_of_the_provider_reads_is_counted() -> None:
     """It is not in the request's body: no reason to doubt the report."""
     usage = {"input_tokens": 49_000, "output_tokens": 5}

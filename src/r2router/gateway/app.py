@@ -24,7 +24,7 @@ from r2router.gateway.error_bodies import error_headers
 from r2router.gateway.failover import Breaker
 from r2router.gateway.incoming import Gone, Incoming, Receive, Scope, Send, check_local, same_secret, secret_of
 from r2router.gateway.keys import PREFIX, Key, Keys
-from r2router.gateway.ledger import Ledger
+from r2router.gateway.ledger import Ledger, Limits
 from r2router.gateway.logs import Log
 from r2router.gateway.metrics import Metrics
 from r2router.gateway.outgoing import Aborted, Outgoing
@@ -35,7 +35,7 @@ from r2router.gateway.replay import Replay
 from r2router.gateway.request import read_call
 from r2router.gateway.sessions import Sessions, session_of
 from r2router.gateway.setting import REPLAY, Setting
-from r2router.gateway.step import as_dict, moved
+from r2router.gateway.step import Plan, as_dict, bounded, moved
 from r2router.gateway.targets import Targets
 from r2router.gateway.traces import NOTHING, Span, Tracer, tracer_of
 from r2router.gateway.upstreams import Caller, Network
@@ -206,9 +206,9 @@ class Gateway:
             name = session_of(incoming, call, owner)
             session = await self.sessions.find(owner, name) if call.conversation.turns > 1 else None
             plan = await planner.plan(call, session)
-            if plan.pace is not None and plan.preset is not None and plan.decision is not None:
-                expected = plan.decision.cost
-                begun = plan.preset, self.targets.begin(plan.preset, expected, plan.decision.quality), expected
+            if self._limits(key).bounds_answers and dialect.routed:
+                plan = bounded(plan, call.ceilings)
+            begun = self._begun(plan)
             if key is not None:
                 key.check(preset=plan.preset, model=None if plan.preset else plan.steps[0].model.id)
             relay = Relay(call, plan, setting, incoming, out, began)
@@ -243,6 +243,19 @@ class Gateway:
             if relay is not None:
                 _trace(span, relay)
             span.end()
+
+    def _begun(self, plan: Plan) -> tuple[str, InFlight, float] | None:
+        """Count a request as under way in its preset's target; `Targets.end` takes the result."""
+        if plan.pace is None or plan.preset is None or plan.decision is None:
+            return None
+        expected = plan.decision.cost
+        return plan.preset, self.targets.begin(plan.preset, expected, plan.decision.quality), expected
+
+    def _limits(self, key: Key | None) -> Limits:
+        """Return the limits that a request with this key has."""
+        if key is not None:
+            return Limits() if key.shadow else key.limits
+        return self.books.limits if isinstance(self.books, Ledger) else Limits()
 
     def _paced(self, relay: Relay) -> None:
         """Update the preset's spend target with what this request cost."""

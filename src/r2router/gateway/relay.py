@@ -20,6 +20,7 @@ from r2router.gateway.failover import Breaker
 from r2router.gateway.incoming import Gone, Incoming
 from r2router.gateway.keep_alive import KeepAlive
 from r2router.gateway.ledger import Charge, Ledger, Opened, Settled
+from r2router.gateway.ledger.entries import MAX_AMOUNT
 from r2router.gateway.outgoing import Aborted, Headers, Outgoing, Presence
 from r2router.gateway.request import Call
 from r2router.gateway.setting import REPLAY, Setting
@@ -31,8 +32,6 @@ from r2router.gateway.upstreams import BrokenOff, Caller, reply_headers
 from r2router.upstream.usage import Usage
 
 _STREAM_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
-
-_COUNTABLE = 2**60  # nano-dollars or tokens: what the ledger's columns of 64 bits hold, with room for their sums
 
 
 @dataclass
@@ -364,7 +363,7 @@ class Relay:
         plan, call = self.plan, self.call
         hourly = any(b'"1h"' in (call.body.raw(name) or b"") for name in ("system", "messages", "tools"))
         worst, tokens = reserve(plan, call, self._bounds.attempts, hourly=hourly)
-        if max(worst or 0, tokens) > _COUNTABLE:
+        if max(worst or 0, tokens) > MAX_AMOUNT:
             words = "n or max_tokens is beyond what can be counted: lower it"
             raise Refused(words, status=400, code="too_large", retry=False)
         decision = plan.decision

@@ -11,7 +11,7 @@ import msgspec
 
 from r2router.gateway.budgets import Source
 from r2router.gateway.config import NO_EDITS, Edits, Mend, Served
-from r2router.gateway.conversation import Conversation
+from r2router.gateway.conversation import Ceilings, Conversation
 from r2router.gateway.dialects import NAMED
 from r2router.gateway.dialects.dialect import Dialect, Speaks, minimum
 from r2router.gateway.pacing import Pace
@@ -23,6 +23,9 @@ from r2router.gateway.translate import translated
 from r2router.router.steps import Question
 from r2router.types import Decision, Enforcement, Model
 from r2router.upstream.controls import SAFETY_CAP, continuing
+
+_THINKING_CAP = 32_000
+"""As `SAFETY_CAP`, for an effort: thinking counts in it. All models that take one can write as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,27 @@ class Plan:
     cut: Mend = "return"
     pace: Pace | None = None
     baseline: Baseline | None = None
+
+
+def bounded(plan: Plan, ceilings: Ceilings) -> Plan:
+    """Return the plan with a cap on each answer that has none: what it may cost is then known before it is asked for."""
+    if ceilings.largest is not None:
+        return plan
+
+    def step(given: PlannedStep) -> PlannedStep:
+        sent = given.sent
+        if sent.max_tokens is not None:
+            return given
+        room = SAFETY_CAP if sent.effort in (None, "none") else _THINKING_CAP
+        cap = minimum((sent.thinking_tokens or 0) + room, given.model.max_output_tokens)
+        source: Source = "router" if given.source == "none" else given.source
+        return replace(given, sent=msgspec.structs.replace(sent, max_tokens=cap), source=source)
+
+    looks = plan.looks
+    if looks is not None:
+        make = looks.make
+        looks = replace(looks, make=lambda decision: step(make(decision)), steps=tuple(map(step, looks.steps)))
+    return replace(plan, steps=tuple(map(step, plan.steps)), looks=looks)
 
 
 def moved(session: Session | None, plan: Plan, arm: str, at: int | None) -> Session:

@@ -48,6 +48,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return not (self.day_nanos is None and self.month_nanos is None and self.total_nanos is None)
 
     @property
+    def bounds_answers(self) -> bool:
+        """Whether what an answer may come to is set aside: money, or tokens."""
+        return self.budgeted or self.minute_tokens is not None
+
+    @property
     def limited(self) -> bool:
         """Whether there is any limit."""
         return any(getattr(self, name) is not None for name in self.__struct_fields__)
