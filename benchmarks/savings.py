@@ -170,9 +170,9 @@ def of_task(
 
 def none() -> Any:
     """Promises that are never off."""
-    from r2router.prompts.promise import Off, Promise, Promises
+    from r2router.prompts.promise import Promise, PromiseDeviation, Promises
 
-    off = Off(0.0, {"": 0.0}, 0.0)
+    off = PromiseDeviation(0.0, {"": 0.0}, 0.0)
     return Promises(Promise(off, off, off, off), Promise(off, off, off, off), 0.0, 0.0)
 
 
@@ -239,7 +239,7 @@ def offs(rows: list[dict[str, Any]]) -> Any:
     """Biases and deviations, without z."""
     import numpy as np
 
-    from r2router.prompts.promise import UNKNOWN, Off, Promise, Promises, deviations
+    from r2router.prompts.promise import UNKNOWN, Promise, PromiseDeviation, Promises, deviations
 
     def promise(own: list[dict[str, Any]], blank: list[dict[str, Any]]) -> Any:
         parts = {}
@@ -249,7 +249,7 @@ def offs(rows: list[dict[str, Any]]) -> Any:
             noise, tasks = np.array([twice * row["noise"][at] for row in own]), [row["task"] for row in own]
             off = deviations(np.array([errors(row)[name] for row in own]), noise, [row["domain"] for row in own], tasks)
             unlike = np.array([errors(row)[name] - off.bias for row in blank])
-            parts[name] = Off(off.bias, off.deviation | {UNKNOWN: float(np.sqrt(np.mean(unlike**2)))}, 1.0)
+            parts[name] = PromiseDeviation(off.bias, off.deviation | {UNKNOWN: float(np.sqrt(np.mean(unlike**2)))}, 1.0)
         return Promise(**parts)
 
     known = [row for row in rows if row["regime"] == "tasks"]

@@ -24,7 +24,7 @@ from r2router.bench.call_key import query_key
 from r2router.bench.folder import JOURNAL, compact
 from r2router.bench.judging.agreement import agreements, kappa, pearson, read_ratings, spearman
 from r2router.bench.judging.bias import length_biases, partial_correlation
-from r2router.bench.judging.kept import JUDGEMENTS, Kept
+from r2router.bench.judging.kept import JUDGEMENTS, RecordedJudgements
 from r2router.bench.judging.prompt import PROMPTS, REPAIR, SCHEMA, marked_anew, shortened
 from r2router.bench.record import read_records
 from r2router.bench.suite import Query
@@ -156,7 +156,7 @@ def test_answers_are_judged_once_kept_apart_and_in_the_table_beside_the_scorer(r
     for row in rows:
         assert row["quality"] == min(10, len(row["response"].split())) / 10 and row["judge_reason"] == "its length"
     records = list(read_records(run / JUDGEMENTS))
-    assert sum(r.charged_usd for r in records) > 0 and Kept(run).spent_usd == pytest.approx(
+    assert sum(r.charged_usd for r in records) > 0 and RecordedJudgements(run).spent_usd == pytest.approx(
         sum(r.charged_usd for r in records)
     )
     assert "spent on judging" in first.output
@@ -260,7 +260,7 @@ def test_the_limit_holds_for_judging_alone(run: Path) -> None:
     with FakeJudge() as fake:
         stopped = judge(run, fake, "--max-spend", "0.0065")  # one at its maximum cost, and a few as they are
         assert stopped.exit_code == 1 and "spend limit" in stopped.output
-        assert 0 < Kept(run).spent_usd <= 0.0065
+        assert 0 < RecordedJudgements(run).spent_usd <= 0.0065
         assert judge(run, fake).exit_code == 0
     assert all(r["quality"] is not None for r in rows_of(run, "j"))
 

@@ -23,8 +23,8 @@ from r2router.errors import ConfigError, DataError, UsageError
 from r2router.prompts.promise import (
     UNKNOWN,
     Mix,
-    Off,
     Promise,
+    PromiseDeviation,
     Promises,
     deviations,
     measured,
@@ -204,7 +204,7 @@ def test_deviations_are_those_that_made_the_errors() -> None:
     assert found.deviation[""] == pytest.approx(0.1, rel=0.06) and found.deviation["a"] == pytest.approx(0.1, rel=0.08)
 
 
-OFF = Off(0.0, {"": 0.1, "facts": 0.05, UNKNOWN: 0.2}, 2.0)
+OFF = PromiseDeviation(0.0, {"": 0.1, "facts": 0.05, UNKNOWN: 0.2}, 2.0)
 MADE_UP = Promises(Promise(OFF, OFF, OFF, OFF), Promise(OFF, OFF, OFF, OFF), answer=0.4, length=0.8)
 
 

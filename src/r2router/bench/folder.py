@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from r2router.bench.call_key import query_key
-from r2router.bench.judging.kept import Kept
+from r2router.bench.judging.kept import RecordedJudgements
 from r2router.bench.record import Record, number_of, read_records, read_summaries
 from r2router.bench.scoring import check_choice, sandbox_in_force, scorer_named
 from r2router.bench.spread import ScoringTask, score_answers
@@ -153,7 +153,7 @@ def compact(
         say(told)
     for query in queries:
         by_words.setdefault(query_key(query), []).append(query)
-    kept, left_out = Kept(folder), 0
+    kept, left_out = RecordedJudgements(folder), 0
 
     def cells() -> Iterator[tuple[tuple[Record, Query], ScoringTask]]:
         nonlocal left_out
@@ -207,7 +207,7 @@ def _unanswered(record: Record) -> bool:
     return record.error is not None or record.response is None
 
 
-def _kept(kept: Kept, record: Record, query: Query) -> Iterable[Score]:
+def _kept(kept: RecordedJudgements, record: Record, query: Query) -> Iterable[Score]:
     """What LLM judges said of it."""
     return () if _unanswered(record) else kept.scores(query, record.response or "")
 

@@ -24,7 +24,7 @@ _ENOUGH = 0.99  # of a sum: what is left buys less than a round is worth
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Revealed:
+class ReplayedCollection:
     """What a replayed collection bought.
 
     usd: US dollars that were spent.
@@ -42,7 +42,7 @@ def replay(
     budgets_usd: Sequence[float],
     strategy: Simple | Settings,
     seed: int = 0,
-) -> list[Revealed]:
+) -> list[ReplayedCollection]:
     """What each budget, in rising order, buys. No budget is ever exceeded.
 
     vectors: (n, d) embeddings.
@@ -65,7 +65,7 @@ def replay(
         upto = int(np.searchsorted(total, budget, side="right"))
         seen = np.zeros(cost.shape, dtype=np.bool_)
         seen[cells[:upto, 0], cells[:upto, 1]] = True
-        found.append(Revealed(float(total[upto - 1]) if upto else 0.0, seen))
+        found.append(ReplayedCollection(float(total[upto - 1]) if upto else 0.0, seen))
     return found
 
 
@@ -102,12 +102,12 @@ def _adaptive(
     cost: FloatArray,
     budgets_usd: Sequence[float],
     settings: Settings,
-) -> list[Revealed]:
+) -> list[ReplayedCollection]:
     askable, arms = ~np.isnan(cost), np.arange(len(table.arms))
     seen = np.zeros_like(askable)
     spent = 0.0
     order = asking_order(table.tasks, settings.seed)
-    found, under_way = list[Revealed](), cast(IntArray, np.empty((0, 2), dtype=np.intp))
+    found, under_way = list[ReplayedCollection](), cast(IntArray, np.empty((0, 2), dtype=np.intp))
     for budget in budgets_usd:
         while spent < _ENOUGH * budget:
             if not len(under_way):
@@ -120,7 +120,7 @@ def _adaptive(
                 break
             seen[under_way[:upto, 0], under_way[:upto, 1]] = True
             spent, under_way = float(total[upto - 1]), under_way[upto:]
-        found.append(Revealed(spent, seen.copy()))
+        found.append(ReplayedCollection(spent, seen.copy()))
     return found
 
 

@@ -11,7 +11,7 @@ from r2router.cli.screen import note, say, style
 from r2router.cli.spend import ledger_at, ledger_option
 
 if TYPE_CHECKING:
-    from r2router.gateway.keys import Key, Use
+    from r2router.gateway.keys import Key, KeyUsage
     from r2router.gateway.ledger import Limits
 
 _MONEY = (("per-day", "day_nanos", "day"), ("per-month", "month_nanos", "month"), ("in-all", "total_nanos", "in all"))
@@ -111,7 +111,7 @@ def list_(ledger: str | None, as_json: bool) -> None:
     say(grid(head, cells, style(), right=frozenset({3, 4, 5})))
 
 
-def _cells(key: Key, use: Use, dollars: Callable[[int], str]) -> tuple[str, ...]:
+def _cells(key: Key, use: KeyUsage, dollars: Callable[[int], str]) -> tuple[str, ...]:
     state = "ended" if key.ended is not None else "only counts" if key.shadow else ""
     return key.id, key.name, limit_words(key), f"{use.requests:,}", dollars(use.spent), dollars(use.reserved), state
 

@@ -14,7 +14,7 @@ from r2router.cli.screen import note, say, style
 if TYPE_CHECKING:
     from r2router.figure import Figure
     from r2router.gateway.ledger.rows import Row
-    from r2router.gateway.spend import Against, Spend, SpendRow, TargetStatus
+    from r2router.gateway.spend import ModelComparison, Spend, SpendRow, TargetStatus
     from r2router.types import Prices
 
 ledger_option = click.option(
@@ -156,7 +156,7 @@ def _cells(line: SpendRow) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def against_words(against: Against) -> str:
+def against_words(against: ModelComparison) -> str:
     """The comparison with one model for all, in two sentences."""
     from r2router.gateway.ledger.windows import dollars
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from r2router.cascade.answers import Answer
 from r2router.gateway.attempt import Attempts, BegunReply, FailedAttempt
 from r2router.gateway.billing import Bill, usage_from
-from r2router.gateway.step import Looks, Plan, PlannedStep
+from r2router.gateway.step import CascadeSetup, Plan, PlannedStep
 from r2router.router.steps import Question
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class GatewayCascade:
     Each call is billed when it ends; the accepted one when it has been relayed.
     """
 
-    def __init__(self, plan: Plan, looks: Looks, attempts: Attempts, maximum: int) -> None:
+    def __init__(self, plan: Plan, looks: CascadeSetup, attempts: Attempts, maximum: int) -> None:
         self._plan, self._looks, self._attempts, self._max = plan, looks, attempts, maximum
         self.seen: list[CascadeAnswer] = []
 

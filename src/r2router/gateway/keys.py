@@ -53,7 +53,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
                 raise KeyRefused(words, status=403, code="not_allowed")
 
 
-class Use(msgspec.Struct, frozen=True):
+class KeyUsage(msgspec.Struct, frozen=True):
     """Everything that a key has used."""
 
     spent: int
@@ -110,7 +110,7 @@ class Keys:
             database.rows(f"INSERT INTO keys ({_KEY}) VALUES (?{', ?' * (len(values) - 1)})", values)  # noqa: S608 - our own names
             return key, self._secret(database, key.id)
 
-    def list(self) -> list[tuple[Key, Use]]:
+    def list(self) -> list[tuple[Key, KeyUsage]]:
         """All keys, the oldest first, with what each has used."""
         with self._open() as database:
             keys = [_key(row) for row in database.rows(f"SELECT {_KEY} FROM keys ORDER BY made, id")]  # noqa: S608
@@ -119,7 +119,7 @@ class Keys:
                 rows = database.rows(
                     "SELECT spent, reserved, requests, open FROM windows WHERE id = ?", (window_id(key.id, TOTAL),)
                 )
-                found.append((key, Use(*rows[0]) if rows else Use(0, 0, 0, 0)))
+                found.append((key, KeyUsage(*rows[0]) if rows else KeyUsage(0, 0, 0, 0)))
             return found
 
     def windows(self, name: str) -> dict[str, Window]:

@@ -19,7 +19,7 @@ from r2router.gateway.request import Call
 from r2router.gateway.sessions import Session
 from r2router.gateway.setting import Setting
 from r2router.gateway.stay import Stay, Staying
-from r2router.gateway.step import Baseline, Looks, Plan, PlannedStep
+from r2router.gateway.step import Baseline, CascadeSetup, Plan, PlannedStep
 from r2router.gateway.targets import Targets
 from r2router.gateway.vectors import Encoded, Vectors
 from r2router.router.arm_controls import ArmControls
@@ -164,7 +164,7 @@ class Planner:
 
     def _looks(
         self, call: Call, vector: FloatArray, forecast: Forecast, preset: Preset, stay: Stay, effort: str
-    ) -> Looks | None:
+    ) -> CascadeSetup | None:
         """Set up the cascade; None where the router has not learned one, or where it did not pay in training."""
         question = Question.on(self.router, call.conversation.task, vector, forecast, stay.mask, preset.policy)
         if not question.looking:
@@ -174,7 +174,7 @@ class Planner:
         def make(decision: Decision) -> PlannedStep:
             return self._step(call, decision.arm, decision.enforcement, effort)
 
-        return Looks(question, make, tuple(self._step(call, arm, None, effort) for arm in arms))
+        return CascadeSetup(question, make, tuple(self._step(call, arm, None, effort) for arm in arms))
 
     def _decide(self, forecast: Forecast, preset: Preset, stay: Stay, excluded: dict[str, str]) -> Decision:
         """Choose the arm. Raises `Refused`."""

@@ -25,7 +25,7 @@ from r2router.gateway.outgoing import Aborted, Headers, Outgoing, Presence
 from r2router.gateway.request import Call
 from r2router.gateway.setting import REPLAY, Setting
 from r2router.gateway.splice import NotJson
-from r2router.gateway.step import Looks, Plan, PlannedStep, larger_context
+from r2router.gateway.step import CascadeSetup, Plan, PlannedStep, larger_context
 from r2router.gateway.tap import Tap
 from r2router.gateway.traces import NOTHING, Span
 from r2router.gateway.upstreams import BrokenOff, Caller, reply_headers
@@ -182,7 +182,7 @@ class Relay:
         self._bill(step, held.tap, held.sent_bytes)
         return found
 
-    async def _look(self, attempts: Attempts, looks: Looks, deadline: float, breaker: Breaker) -> None:
+    async def _look(self, attempts: Attempts, looks: CascadeSetup, deadline: float, breaker: Breaker) -> None:
         """Run a cascade and relay the accepted answer; all others are paid as well."""
         cascade = GatewayCascade(self.plan, _healthy(looks, breaker), attempts, self._bounds.attempts)
         asked: list[PlannedStep] = []
@@ -410,7 +410,7 @@ class Relay:
 _CODES: Mapping[int, str] = {502: "upstream_unavailable", 503: "no_model_available", 504: "upstream_timeout"}
 
 
-def _healthy(looks: Looks, breaker: Breaker) -> Looks:
+def _healthy(looks: CascadeSetup, breaker: Breaker) -> CascadeSetup:
     """Take the models that are known to fail now out of a cascade, if any other is left."""
     question = looks.question
     for step in looks.steps:

@@ -79,7 +79,7 @@ _SELECT = """count(*), sum(CASE WHEN state = 'open' THEN 1 ELSE 0 END), sum(coal
     sum(CASE WHEN priced = 1 AND cost > reserved THEN 1 ELSE 0 END)"""
 
 
-class Against(msgspec.Struct, frozen=True):
+class ModelComparison(msgspec.Struct, frozen=True):
     """The same requests with one model for all.
 
     saved: US dollars per request, with its 95 % interval; negative where it cost more.
@@ -140,7 +140,7 @@ class Spend(msgspec.Struct, frozen=True):
     until: str | None
     lines: tuple[SpendRow, ...]
     total: SpendRow
-    against: Against | None = None
+    against: ModelComparison | None = None
     held: tuple[TargetStatus, ...] = ()
 
     def to_csv(self) -> str:
@@ -281,7 +281,9 @@ def _held(database: Database) -> tuple[TargetStatus, ...]:
     return tuple(TargetStatus.of(name, Pace(**dict(zip(names, found, strict=True)))) for name, *found in rows)
 
 
-def _against(database: Database, clause: str, values: Sequence[Any], model: str, prices: Prices | None) -> Against:
+def _against(
+    database: Database, clause: str, values: Sequence[Any], model: str, prices: Prices | None
+) -> ModelComparison:
     columns = (
         "cost, input_tokens, output_tokens, cached_tokens, reasoning_tokens, baseline_cost, forecast_quality,"
         " baseline_quality, baseline"
@@ -305,7 +307,7 @@ def _against(database: Database, clause: str, values: Sequence[Any], model: str,
         raise UsageError(f"nothing to compare with always {model}: no request has a forecast of it; {hint}")
     saved = (np.array(instead, dtype=np.float64) - np.array(spent, dtype=np.float64)) / 1e9
     how = "the same tokens at its prices" if prices is not None else "what was forecast for it before each request"
-    return Against(
+    return ModelComparison(
         model, len(spent), sum(spent), sum(instead), intervals.mean("saved", saved, _RESAMPLES, 0),
         intervals.mean("quality", np.array(quality), _RESAMPLES, 0) if quality else None, how,
     )  # fmt: skip

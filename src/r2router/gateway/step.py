@@ -56,7 +56,7 @@ class PlannedStep:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Looks:
+class CascadeSetup:
     """The cascade of a request: answers are checked before one is relayed.
 
     question: decides the next step.
@@ -104,7 +104,7 @@ class Plan:
     decision: Decision | None = None
     excluded: dict[str, str] = field(default_factory=dict)
     stay: Stay | None = None
-    looks: Looks | None = None
+    looks: CascadeSetup | None = None
     cut: Mend = "return"
     pace: Pace | None = None
     baseline: Baseline | None = None

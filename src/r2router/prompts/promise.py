@@ -44,7 +44,7 @@ class Mix(msgspec.Struct, frozen=True):
         return cls(len(names), domains, tuple(sum(name == d for name in names) / max(len(names), 1) for d in domains))
 
 
-class Off(msgspec.Struct, frozen=True):
+class PromiseDeviation(msgspec.Struct, frozen=True):
     """Real minus promised.
 
     bias: mean over tasks.
@@ -71,10 +71,10 @@ class Promise(msgspec.Struct, frozen=True):
     ratio: of the logarithm of the ratio of both costs.
     """
 
-    quality: Off
-    cost: Off
-    gain: Off
-    ratio: Off
+    quality: PromiseDeviation
+    cost: PromiseDeviation
+    gain: PromiseDeviation
+    ratio: PromiseDeviation
 
 
 class Promises(msgspec.Struct, frozen=True):
@@ -98,7 +98,7 @@ def measured() -> Promises:
     return msgspec.json.decode(_FILE.read_bytes(), type=Promises)
 
 
-def deviations(errors: FloatArray, noise: FloatArray, domains: Sequence[str], tasks: Sequence[str]) -> Off:
+def deviations(errors: FloatArray, noise: FloatArray, domains: Sequence[str], tasks: Sequence[str]) -> PromiseDeviation:
     """Return what (n,) errors of promises show.
 
     noise: (n,) the variance that chance alone gives each.
@@ -114,7 +114,7 @@ def deviations(errors: FloatArray, noise: FloatArray, domains: Sequence[str], ta
     for name in sorted(set(of_task.tolist())):
         part = squares[of_task == name]
         found[name] = float(np.sqrt(max((part.sum() + _SHRINK * every) / (len(part) + _SHRINK), 0.25 * every)))
-    return Off(bias, found)
+    return PromiseDeviation(bias, found)
 
 
 def half_of(kind: str, promise: Promise, mix: Mix, moved: float, kept: Promises) -> float:
@@ -122,7 +122,7 @@ def half_of(kind: str, promise: Promise, mix: Mix, moved: float, kept: Promises)
 
     moved: as in `gain_figure`.
     """
-    off: Off = getattr(promise, kind)
+    off: PromiseDeviation = getattr(promise, kind)
     single = kept.answer if kind in {"quality", "gain"} else kept.length
     if kind in {"quality", "cost"}:
         return off.z * float(np.hypot(off.of(mix), single / np.sqrt(mix.n)))

@@ -27,7 +27,7 @@ def judge_name(model: str, prompt: str) -> str:
     return model if prompt == DEFAULT else f"{model}/{prompt}"
 
 
-class Kept:
+class RecordedJudgements:
     """What judges have said so far.
 
     judges: their names.

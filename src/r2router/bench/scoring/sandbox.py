@@ -48,7 +48,7 @@ class SandboxLimits(msgspec.Struct, frozen=True):
     processes: int = 16
 
 
-class Ran(msgspec.Struct, frozen=True):
+class SandboxRun(msgspec.Struct, frozen=True):
     """How a run in the sandbox ended.
 
     finished: it came to its end.
@@ -134,14 +134,14 @@ def chosen(*, isolated: bool = True) -> Fence | None:
     return fence
 
 
-def run(program: str, limits: SandboxLimits | None = None, *, isolated: bool = True) -> Ran:
+def run(program: str, limits: SandboxLimits | None = None, *, isolated: bool = True) -> SandboxRun:
     """Run a Python program to its end. Raises `DataError` where it must be isolated and cannot be."""
     return _run({"program": program}, limits or SandboxLimits(), chosen(isolated=isolated))
 
 
 def run_answer(
     question: str, response: str, entry: str, test: str, limits: SandboxLimits, *, isolated: bool = True
-) -> Ran:
+) -> SandboxRun:
     """Find the program in a response, and run it with its test. Raises `DataError` where it must be isolated and cannot
     be.
     """
@@ -184,7 +184,7 @@ def packed(job: dict[str, Any]) -> bytes:
     return marshal.dumps(job)
 
 
-def _run(what: dict[str, Any], limits: SandboxLimits, fence: Fence | None) -> Ran:
+def _run(what: dict[str, Any], limits: SandboxLimits, fence: Fence | None) -> SandboxRun:
     mark = secrets.token_bytes(16)
     with (
         RunResources(fence) as held,
@@ -198,10 +198,10 @@ def _run(what: dict[str, Any], limits: SandboxLimits, fence: Fence | None) -> Ra
         ended, why = wait(process, 2.0 * limits.seconds, limits)
         answer = os.pread(said.fileno(), 64, 0)
         if process.returncode == 0 and answer == b"no code":
-            return Ran(finished=False, why="no Python code in the response", found=False)
+            return SandboxRun(finished=False, why="no Python code in the response", found=False)
         if ended and process.returncode == 0 and answer == mark:
-            return Ran(finished=True)
-        return Ran(finished=False, why=why or _why(process.returncode, errors, limits))
+            return SandboxRun(finished=True)
+        return SandboxRun(finished=False, why=why or _why(process.returncode, errors, limits))
 
 
 def start(
