@@ -174,8 +174,8 @@ def _worth(known: RoundState, settings: Settings) -> FloatArray:
 
 
 def _pairs(known: RoundState, worth: FloatArray, spend: float) -> IntArray:
-    """The pairs that an allocation of so many US dollars adds: of each unit the first queries, in the order of asking,
-    not asked yet.
+    """Return the pairs that an allocation of so many US dollars adds: of each unit the first queries, in the order of
+    asking, not asked yet.
     """
     counts = allocate(worth, known.usd, known.asked.sum(axis=0), known.askable.sum(axis=0), max(spend, 0.0))
     open_ = (known.askable & ~known.asked)[known.order]

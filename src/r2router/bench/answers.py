@@ -77,7 +77,8 @@ class Answers(msgspec.Struct, frozen=True):
 def find_answers(
     source: str | Path, wanted: Filter | None = None, *, first: int = 0, maximum: int | None = None
 ) -> Answers:
-    """The answers of a run folder or a table that pass the filter, from the `first` on, at most `maximum` of them.
+    """Return the answers of a run folder or a table that pass the filter, from the `first` on, at most `maximum` of
+    them.
 
     Raises `DataError`, also for an arm or task that the source does not have; `JournalError` where the journal is
     damaged.
@@ -126,8 +127,8 @@ def _of_table(source: Path) -> pl.DataFrame:
 
 
 def _of_run(folder: Path) -> tuple[Iterator[pl.DataFrame], tuple[str, ...]]:
-    """The answers of a journal in parts, with the qualities of the compacted table; and a note where that one lacks
-    some.
+    """Return the answers of a journal in parts, with the qualities of the compacted table; and a note where that one
+    lacks some.
     """
     by_words: dict[str, list[Any]] = {}
     for query in queries_of(folder):

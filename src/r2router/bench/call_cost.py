@@ -37,7 +37,9 @@ def input_bytes(query: Query) -> int:
 
 
 def ceiling_usd(model: Model, input_tokens: float, output_tokens: float) -> float:
-    """The most one call can cost, in US dollars: as `max_usd`, also where the endpoint writes the prompt to a cache."""
+    """Return the most one call can cost, in US dollars: as `max_usd`, also where the endpoint writes the prompt to a
+    cache.
+    """
     prices = _prices(model)
     return max_cost_usd(prices, input_tokens, output_tokens, writes=prices.cache_write is not None)
 

@@ -20,7 +20,7 @@ def content_key(query: str, model: str, budget: str, control: str, sample: int) 
 
 
 def chain_budget(budgets: Iterable[Budget]) -> Budget:
-    """The budget of the one long answer that all of the budgets are cut from."""
+    """Return the budget of the one long answer that all of the budgets are cut from."""
     maximum = max(b.tokens or 0 for b in budgets)
     return Budget(f"chain:{maximum}", maximum, ("max_tokens",))
 

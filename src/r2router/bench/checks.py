@@ -82,7 +82,9 @@ class Scored(msgspec.Struct, frozen=True):
 
 
 def _quality(scorer: str, query: Query, answer: str) -> float | None:
-    """The quality; None where the scorer cannot judge. Raises `DataError` with its reason, which the cascade notes."""
+    """Return the quality; None where the scorer cannot judge. Raises `DataError` with its reason, which the cascade
+    notes.
+    """
     said = scorer_named(scorer).score(query, answer)
     score: Score = asyncio.run(_waited(said)) if inspect.isawaitable(said) else said
     if score.quality is None and score.error:

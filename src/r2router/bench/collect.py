@@ -194,8 +194,8 @@ class _Collection:
                 return
 
     async def _chain(self, work: Work) -> Record | None:
-        """The long answer, from the journal where it was paid for already; with an error where there is none to be
-        had.
+        """Return the long answer, from the journal where it was paid for already; with an error where there is none to
+        be had.
         """
         key = self.plan.chain_key(work)
         if (known := self.journal.chain(key)) is not None:
@@ -223,7 +223,7 @@ class _Collection:
             self._uncut[model] = self._uncut.get(model, 0) + 1
 
     async def _cut(self, work: Work, budget: Budget, key: str, chain: Record) -> bool:
-        """One budget of a chain; false where nothing more can be asked."""
+        """Return one budget of a chain; false where nothing more can be asked."""
         tokens = budget.tokens or 0
         if chain.error is not None:
             failure = Failure(kind=msgspec.convert(chain.error_kind, FailureKind), message=chain.error)
@@ -330,7 +330,7 @@ class _Collection:
     # -- keeping count -----------------------------------------------------------------------------------------------
 
     def _claim(self, key: str) -> bool:
-        """Whether a cell is still to be asked; two queries of the same words are asked once."""
+        """Return whether a cell is still to be asked; two queries of the same words are asked once."""
         if self.journal.has(key) or key in self._under_way:
             self._count_done()
             return False

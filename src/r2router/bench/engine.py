@@ -21,7 +21,7 @@ class Engine(Protocol):
     async def call(self, request: Request) -> Reply | Failure: ...
 
     async def probe(self, provider: str) -> Failure | None:
-        """Why nothing can be asked of a provider now; None where it answers."""
+        """Return why nothing can be asked of a provider now; None where it answers."""
         ...
 
     def stop(self) -> None:
@@ -32,7 +32,7 @@ class Engine(Protocol):
 
 
 def open_engine(name: str, providers: Mapping[str, Provider]) -> Engine:
-    """An engine by its name. Raises `ConfigError`, and `MissingExtra` where an optional package is needed."""
+    """Return an engine by its name. Raises `ConfigError`, and `MissingExtra` where an optional package is needed."""
     if name == "asyncio":
         return Upstream(providers)
     if name == "ray":

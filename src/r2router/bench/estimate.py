@@ -35,7 +35,7 @@ class Estimate(msgspec.Struct, frozen=True):
 
 
 def estimate(plan: CollectionPlan, journal: Journal) -> list[Estimate]:
-    """What is left of a plan, arm by arm; chains that several arms share stand by themselves.
+    """Return what is left of a plan, arm by arm; chains that several arms share stand by themselves.
 
     Where the journal has at least `MEASURED_FROM` calls of an arm, their mean, with a 95 % interval for the sum of the
     calls to come. Before that from tokens: output from a tenth of the cap over half of it to all of it, or from

@@ -55,7 +55,7 @@ class FirstCalls:
             self.over_max = max(self.over_max, nano / maximum)
 
     def judge(self, reply: Reply, cap: int, *, cut: bool) -> str | None:
-        """Why no more should be asked of the model after this answer; None where nothing is wrong with it.
+        """Return why no more should be asked of the model after this answer; None where nothing is wrong with it.
 
         cap: the `max_tokens` that was sent.
         cut: whether the answer was cut off.
@@ -91,5 +91,5 @@ class FirstCalls:
 
 
 def is_above(reply: Reply, cap: int) -> bool:
-    """Whether an answer has clearly more tokens than were allowed."""
+    """Return whether an answer has clearly more tokens than were allowed."""
     return reply.usage is not None and reply.usage.output > 1.1 * cap + _SLACK

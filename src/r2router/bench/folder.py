@@ -78,7 +78,7 @@ def remember(folder: Path, queries: Iterable[Query]) -> int:
 
 
 def queries_of(folder: Path) -> list[Query]:
-    """The queries of a collection. Raises `DataError`."""
+    """Return the queries of a collection. Raises `DataError`."""
     if not (folder / QUERIES).exists():
         raise DataError(f"{folder}: {_no_queries(folder)}")
     return list(JsonLines(folder / QUERIES).queries())
@@ -94,8 +94,8 @@ def _no_queries(folder: Path) -> str:
 
 
 def last_records(path: Path) -> Iterator[Record]:
-    """The records that count, one per key: where it has several, as calls were made again, the last answer, else the
-    last error.
+    """Yield the records that count, one per key: where it has several, as calls were made again, the last answer, else
+    the last error.
     """
     keys, ranks = array("Q"), array("b")
     for seen in read_summaries(path):
@@ -193,12 +193,14 @@ def compact(
 
 
 def _is_own(folder: Path, out: str | Path) -> bool:
-    """Whether a path is the folder's own table."""
+    """Return whether a path is the folder's own table."""
     return os.path.realpath(out) == os.path.realpath(folder / OUTCOMES)
 
 
 def answer_of(record: Record, query: Query, *scorers: str) -> ScoringTask:
-    """A record for local scorers to score, by name, where not empty; for none of them where there is no answer."""
+    """Return a record for local scorers to score, by name, where not empty; for none of them where there is no
+    answer.
+    """
     names = () if _unanswered(record) else tuple(name for name in dict.fromkeys(scorers) if name)
     return ScoringTask(query, record.response or "", names)
 
@@ -208,7 +210,7 @@ def _unanswered(record: Record) -> bool:
 
 
 def _kept(kept: RecordedJudgements, record: Record, query: Query) -> Iterable[Score]:
-    """What LLM judges said of it."""
+    """Return what LLM judges said of it."""
     return () if _unanswered(record) else kept.scores(query, record.response or "")
 
 

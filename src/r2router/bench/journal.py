@@ -101,7 +101,7 @@ class Journal:
     # -- what is there ----------------------------------------------------------------------------------------------
 
     def has(self, key: str) -> bool:
-        """Whether a call is done."""
+        """Return whether a call is done."""
         number = number_of(key)
         if number in self._new:
             return True
@@ -109,7 +109,7 @@ class Journal:
         return at < len(self._old) and int(self._old[at]) == number
 
     def chain(self, key: str) -> Record | None:
-        """The recorded chain of this key, answer or error, so that it need not be paid for again."""
+        """Return the recorded chain of this key, answer or error, so that it need not be paid for again."""
         offset = self._chains.get(number_of(key))
         if offset is None:
             return None
@@ -150,7 +150,7 @@ class Journal:
             self._old = np.unique(np.frombuffer(keys, dtype=np.uint64))
 
     def _open(self, seen: RecordSummary) -> bool:
-        """Whether a recorded call is to be made again."""
+        """Return whether a recorded call is to be made again."""
         if seen.error is None:
             return bool(self._retry and seen.doubt)
         return seen.error_kind in self._retry or seen.error_kind == "interrupted"
@@ -286,7 +286,7 @@ class Journal:
 
 
 def _look(path: Path) -> IO[bytes]:
-    """The journal to read, or an empty one where there is none."""
+    """Return the journal to read, or an empty one where there is none."""
     check_file(path, JournalError)
     try:
         return path.open("rb")
@@ -297,7 +297,7 @@ def _look(path: Path) -> IO[bytes]:
 
 
 def _open(path: Path) -> IO[bytes]:
-    """The journal, locked. Raises `JournalError` where another process has it."""
+    """Return the journal, locked. Raises `JournalError` where another process has it."""
     check_file(path, JournalError)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

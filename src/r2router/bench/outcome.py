@@ -31,12 +31,12 @@ CUT = ("length", "max_tokens", "MAX_TOKENS", "model_length", "max_output_tokens"
 
 
 def is_cut(reply: Reply) -> bool:
-    """Whether an answer was cut off by its cap."""
+    """Return whether an answer was cut off by its cap."""
     return reply.finish_reason in CUT
 
 
 def answer_record(plan: CollectionPlan, work: Work, budget: Budget, key: str, reply: Reply, maximum: int) -> Record:
-    """An answer that came in one call. maximum: nano-dollars of one attempt at its maximum cost."""
+    """Return an answer that came in one call. maximum: nano-dollars of one attempt at its maximum cost."""
     usage, cap = reply.usage, plan.calls_per_answer * plan.cap(work.model, budget)
     cut = is_cut(reply)
     said = split_thinking(reply.text)
@@ -72,7 +72,7 @@ def answer_record(plan: CollectionPlan, work: Work, budget: Budget, key: str, re
 def failure_record(
     plan: CollectionPlan, work: Work, budget: Budget, key: str, failure: Failure, maximum: int
 ) -> Record:
-    """A call that gave nothing: an error, and never a quality."""
+    """Return a call that gave nothing: an error, and never a quality."""
     lost = _lost(work, failure, maximum)
     return _record(
         plan, work, budget, key, error=failure.message, error_kind=failure.kind, attempts=failure.attempts,
@@ -82,7 +82,7 @@ def failure_record(
 
 
 def chain_record(plan: CollectionPlan, work: Work, key: str, result: Reply | Failure, maximum: int) -> Record:
-    """The long answer that several budgets are cut from; an error where its tokens cannot be told apart."""
+    """Return the long answer that several budgets are cut from; an error where its tokens cannot be told apart."""
     chain = chain_budget(work.budgets)
     if isinstance(result, Failure):
         return msgspec.structs.replace(
@@ -107,7 +107,7 @@ def chain_record(plan: CollectionPlan, work: Work, key: str, result: Reply | Fai
 
 
 def natural_record(plan: CollectionPlan, work: Work, budget: Budget, key: str, chain: Record) -> Record:
-    """The chain itself, where it ended within the budget: nothing more was called or paid."""
+    """Return the chain itself, where it ended within the budget: nothing more was called or paid."""
     usage = Usage(chain.input_tokens or 0, chain.output_tokens or 0)
     return _record(
         plan, work, budget, key, usage=usage, response=chain.response, finish_reason=chain.finish_reason,
@@ -121,7 +121,7 @@ def natural_record(plan: CollectionPlan, work: Work, budget: Budget, key: str, c
 def forced_record(
     plan: CollectionPlan, work: Work, budget: Budget, key: str, chain: Record, cut: str, reply: Reply, maximum: int
 ) -> Record:
-    """A cut of the chain and the short answer behind it.
+    """Return a cut of the chain and the short answer behind it.
 
     The arm's tokens are what it would have used alone: input = prompt and closing words, output = cut + forced answer.
     Its latency is the chain's share plus the forced call's. What was paid is the forced call alone; the chain is paid
@@ -178,8 +178,8 @@ def _record(
 
 
 def _paid(work: Work, reply: Reply, maximum: int) -> dict[str, Any]:
-    """What a successful call cost, and what the spend limit counts: what was reported, and unknown amounts at their
-    maximum cost.
+    """Return what a successful call cost, and what the spend limit counts: what was reported, and unknown amounts at
+    their maximum cost.
     """
     known = cost_usd(_prices(work), reply.usage) if reply.usage else None
     lost = _lost(work, reply, maximum)

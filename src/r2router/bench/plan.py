@@ -106,13 +106,15 @@ class CollectionPlan:
                             yield Work(query, key, model, (budget,), sample, shared=False)
 
     def key(self, work: Work, budget: Budget) -> str:
-        """What identifies the call for a budget: the same words give the same key in any suite, order or file."""
+        """Return what identifies the call for a budget: the same words give the same key in any suite, order
+        or file.
+        """
         return content_key(
             work.query_key, work.model.id, budget.id, self._signatures[work.model.id, budget.id], work.sample
         )
 
     def chain_key(self, work: Work) -> str:
-        """What identifies the chain that the work's budgets are cut from."""
+        """Return what identifies the chain that the work's budgets are cut from."""
         return content_key(work.query_key, work.model.id, chain_budget(work.budgets).id, "greedy", work.sample)
 
     @cached_property
@@ -124,11 +126,11 @@ class CollectionPlan:
         return self._inputs[query]
 
     def cap(self, model: Model, budget: Budget) -> int:
-        """The most output tokens of an answer."""
+        """Return the most output tokens of an answer."""
         return self.controls.cap(model, budget)
 
     def ceiling_usd(self, work: Work, cap: int, more_input: int = 0) -> float:
-        """The most one call can cost, in US dollars: an input token for each byte of the request, and all of its
+        """Return the most one call can cost, in US dollars: an input token for each byte of the request, and all of its
         cap.
         """
         inputs = max(input_bytes(work.query), (1 + INPUT_SPREAD) * self.input_tokens(work.query_key))

@@ -94,7 +94,7 @@ summary_of = msgspec.json.Decoder(RecordSummary)
 
 
 def number_of(key: str) -> int:
-    """A key as a number of 64 bits, its first 16 hex digits; of what is none, a hash."""
+    """Return a key as a number of 64 bits, its first 16 hex digits; of what is none, a hash."""
     try:
         return int(key[:16], 16)
     except ValueError:
@@ -113,7 +113,7 @@ def read_summaries(path: Path) -> Iterator[RecordSummary]:
 
 
 def read_records(path: str | Path) -> Iterator[Record]:
-    """The records of a journal in order, also while another process writes it. Raises `JournalError`."""
+    """Yield the records of a journal in order, also while another process writes it. Raises `JournalError`."""
     path = Path(path)
     check_file(path, JournalError)
     try:

@@ -43,7 +43,7 @@ def replay(
     strategy: Simple | Settings,
     seed: int = 0,
 ) -> list[ReplayedCollection]:
-    """What each budget, in rising order, buys. No budget is ever exceeded.
+    """Return what each budget, in rising order, buys. No budget is ever exceeded.
 
     vectors: (n, d) embeddings.
     input_tokens: (n, arms) estimates where the table has none.
@@ -70,7 +70,7 @@ def replay(
 
 
 def hide(table: Table, seen: BoolArray) -> Table:
-    """The table with NaN wherever a cell is not seen."""
+    """Return the table with NaN wherever a cell is not seen."""
     columns: dict[str, Any] = {name: np.where(seen, getattr(table, name), np.nan) for name in ARRAYS}
     return replace(table, **columns)
 

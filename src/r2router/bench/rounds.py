@@ -142,7 +142,7 @@ class _Field:
         )
 
     def cells(self, pairs: IntArray) -> frozenset[tuple[str, str, str]]:
-        """The (query id, model, budget) of (query, unit) pairs."""
+        """Return the (query id, model, budget) of (query, unit) pairs."""
         found = set()
         for row, unit in pairs.tolist():
             model, budgets = self.units[unit]
@@ -150,8 +150,8 @@ class _Field:
         return frozenset(found)
 
     def known(self, journal: Path, asked: BoolArray) -> tuple[RoundState, float]:
-        """What the records of the cells asked so far tell, and the US dollars that they were charged; nothing else is
-        looked at.
+        """Return what the records of the cells asked so far tell, and the US dollars that they were charged; nothing
+        else is looked at.
         """
         rows, spent = dict[str, list[tuple[int, int]]](), 0.0
         if asked.any():
@@ -182,7 +182,7 @@ class _Field:
         return RoundState(table, self.vectors, inputs, self.unit, asked.copy(), self.askable, usd, self.order), spent
 
     def _rows(self, asked: BoolArray) -> dict[str, list[tuple[int, int]]]:
-        """The (row, arm) cells of each key asked so far; a chain has none of its own."""
+        """Return the (row, arm) cells of each key asked so far; a chain has none of its own."""
         at = {q.id: row for row, q in enumerate(self.plan.queries)}
         arm = {(a.model, a.budget): i for i, a in enumerate(self.plan.pool.arms)}
         rows: dict[str, list[tuple[int, int]]] = {}

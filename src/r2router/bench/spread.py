@@ -29,8 +29,8 @@ _scores = msgspec.json.Decoder(list[list[Score]])
 
 
 def score_answers(answers: Iterable[tuple[T, ScoringTask]], spread: Executor) -> Iterator[tuple[T, list[Score]]]:
-    """Each item with its answer's scores, in order; scorers that ask an LLM are passed over. A stream is read little
-    ahead.
+    """Yield each item with its answer's scores, in order; scorers that ask an LLM are passed over. A stream is read
+    little ahead.
     """
     taken: deque[T] = deque()
 

@@ -80,7 +80,7 @@ class JsonLines:
         self.name = self.path.stem
 
     def queries(self) -> Iterable[Query]:
-        """The queries in file order. Raises `DataError` naming file, line and field."""
+        """Yield the queries in file order. Raises `DataError` naming file, line and field."""
         seen: dict[str, int] = {}
         for number, fields in json_objects(self.path):
             where = f"{self.path}, line {number}"
@@ -96,7 +96,7 @@ class JsonLines:
 
 
 def json_objects(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The JSON objects of a file in JSON lines, each with the number of its line; empty lines are skipped.
+    """Yield the JSON objects of a file in JSON lines, each with the number of its line; empty lines are skipped.
 
     Raises `DataError` naming file and line.
     """

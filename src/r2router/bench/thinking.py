@@ -60,7 +60,7 @@ class Split(msgspec.Struct, frozen=True):
 
 
 def without_thinking(text: str) -> str:
-    """The answer in a text; empty where the text ends before one came."""
+    """Return the answer in a text; empty where the text ends before one came."""
     return split_thinking(text).answer
 
 
@@ -121,7 +121,7 @@ def _kind(m: re.Match[str]) -> tuple[bool, str]:
 
 
 def _unwrapped(answer: str) -> str:
-    """An answer behind thinking without the tags that some models put around it."""
+    """Return an answer behind thinking without the tags that some models put around it."""
     m = _WRAP.match(answer)
     if m is None:
         return answer
@@ -131,7 +131,7 @@ def _unwrapped(answer: str) -> str:
 
 
 def _harmony(text: str) -> Split | None:
-    """The channels of gpt-oss: what stands in `final`; None for a text without channels."""
+    """Return the channels of gpt-oss: what stands in `final`; None for a text without channels."""
     channels = [m for m in _CHANNEL.finditer(text) if m.start() == 0 or text[m.start() - 1] not in _QUOTES]
     if not channels and not _BARE.match(text):
         return None

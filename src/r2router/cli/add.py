@@ -62,7 +62,7 @@ def add(folder: Path, tables: tuple[str, ...], models: tuple[str, ...], data: Da
 
 
 def _wanted(router: Router, table: Table, names: tuple[str, ...], data: Data) -> list[Model]:
-    """The models to add, with the budgets and prices of --pool, or those of the table under --prices."""
+    """Return the models to add, with the budgets and prices of --pool, or those of the table under --prices."""
     from r2router.errors import DataError
     from r2router.pool.pool import Pool
     from r2router.router.add_model import new_models

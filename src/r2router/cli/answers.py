@@ -97,7 +97,7 @@ def answers(  # noqa: PLR0913, PLR0917 - one an option
 
 
 def _shown(number: int, row: dict[str, Any], full: bool) -> str:
-    """One answer as a block of lines."""
+    """Return one answer as a block of lines."""
     from r2router.bench.answers import why
 
     shown = style()
@@ -118,7 +118,7 @@ def _shown(number: int, row: dict[str, Any], full: bool) -> str:
 
 
 def _block(name: str, text: str, width: int) -> list[str]:
-    """A text under its name, line by line, as wide as the terminal."""
+    """Return a text under its name, line by line, as wide as the terminal."""
     wide = max(width, 40) - 13
     lines = [part for line in text.splitlines() for part in (textwrap.wrap(line, wide, break_on_hyphens=False) or [""])]
     return [f"   {name if at == 0 else '':<10}{line}".rstrip() for at, line in enumerate(lines or [""])]

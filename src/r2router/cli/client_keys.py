@@ -27,7 +27,7 @@ _COUNTS = (
 
 
 def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of a key's limits."""
+    """Return the options of a key's limits."""
     for option, field, words in reversed(_COUNTS):
         command = click.option(f"--{option}", field, type=click.IntRange(0), help=words)(command)
     for option, field, words in reversed(_MONEY):
@@ -117,7 +117,7 @@ def _cells(key: Key, use: KeyUsage, dollars: Callable[[int], str]) -> tuple[str,
 
 
 def limit_words(key: Key) -> str:
-    """What a key may use, in a few words."""
+    """Return what a key may use, in a few words."""
     from r2router.gateway.ledger.windows import dollars
 
     found = []

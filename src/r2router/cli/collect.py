@@ -157,7 +157,7 @@ def collect(  # noqa: PLR0913, PLR0917  one parameter an option
 
 
 def _with_scorer(queries: list[Query], scorer: str) -> list[Query]:
-    """The queries, with a scorer for those that name none."""
+    """Return the queries, with a scorer for those that name none."""
     import msgspec
 
     from r2router.bench.scoring import scorer_named

@@ -178,7 +178,7 @@ def calibrate(
 
 
 def _repriced(folder: Path, data: Data) -> Router:
-    """The router in the folder, under the prices that were given."""
+    """Return the router in the folder, under the prices that were given."""
     from r2router.router.router import Router
 
     router = Router.load(folder)
@@ -200,7 +200,7 @@ def _warn_if_trained_on(router: Router, table: Table) -> None:
 
 
 def _is_dense(table: Table) -> bool:
-    """Whether some arm was seen on nearly every query."""
+    """Return whether some arm was seen on nearly every query."""
     from r2router.metrics.methods import Outcomes
 
     return len(Outcomes.of(table.arms, table.quality, table.quality).fixed_arms()) > 0

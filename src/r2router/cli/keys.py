@@ -52,7 +52,7 @@ def agree_to_keys(providers: Mapping[str, Provider], consents: tuple[str, ...]) 
 
 
 def host_of(provider: Provider) -> str:
-    """The host of a provider, with its port where it has one."""
+    """Return the host of a provider, with its port where it has one."""
     return urlsplit(provider.base_url).netloc.rpartition("@")[2]
 
 

@@ -146,13 +146,15 @@ def _check_kept(out: Path, sources: Sequence[str]) -> Path:
 
 
 def _of(part: Table, table: Table, vectors: FloatArray | None) -> FloatArray | None:
-    """The embeddings of a part of the table's queries."""
+    """Return the embeddings of a part of the table's queries."""
     row = {query: i for i, query in enumerate(table.query_ids)}
     return None if vectors is None else vectors[[row[query] for query in part.query_ids]]
 
 
 def learner_of(text: str) -> Any:
-    """A learner from `name` or `name:key=value,...`. Raises a usage error naming the key or value that is wrong."""
+    """Return a learner from `name` or `name:key=value,...`. Raises a usage error naming the key or value that
+    is wrong.
+    """
     import msgspec
 
     from r2router.router.learners import learner_class
@@ -203,7 +205,7 @@ def _introduce(router: Router, out: Path) -> None:
 
 
 def _written(figure: Figure) -> tuple[str, str]:
-    """A figure and its interval, for a person."""
+    """Return a figure and its interval, for a person."""
     from r2router.text import money, written
 
     def form(value: float) -> str:

@@ -45,7 +45,7 @@ class Mine:
     like: dict[str, str] | None = None
 
     def of(self, router: Router, *, starter: bool) -> Router:
-        """The router of these models. starter: it is the bundled one, of which by default those with keys in the
+        """Return the router of these models. starter: it is the bundled one, of which by default those with keys in the
         environment count.
         """
         models, providers = self.chosen(router, starter=starter)
@@ -73,7 +73,7 @@ class Mine:
 
 
 def keyed(router: Router) -> list[str] | None:
-    """The providers of its models whose keys are in the environment; None where that leaves out none, or all."""
+    """Return the providers of its models whose keys are in the environment; None where that leaves out none, or all."""
     from r2router.upstream.known import EVERYWHERE, providers_with_keys
 
     there = {m.provider for m in router.pool.models if m.available}
@@ -96,7 +96,7 @@ def mine(command: F) -> F:
 
 
 def mine_of(given: dict[str, Any]) -> Mine:
-    """What the options gave, taken out of a command's arguments."""
+    """Return what the options gave, taken out of a command's arguments."""
     models, providers = (_names(name, given.pop(name)) for name in ("models", "providers"))
     if providers is not None and ALL in providers and len(providers) > 1:
         raise click.UsageError("--providers all means every provider: do not name others")

@@ -207,7 +207,7 @@ def _side(row: KnownArm) -> tuple[str, str, str]:
 
 
 def _verdict(a: KnownArm, b: KnownArm) -> str:
-    """Which is better, where the intervals do not overlap."""
+    """Return which is better, where the intervals do not overlap."""
     if a.quality.low > b.quality.high:
         return a.arm
     return b.arm if b.quality.low > a.quality.high else "not clear"

@@ -27,7 +27,7 @@ class OutputFile(click.Path):
         self.endings, self.own = endings, own
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """The path, or an error in words."""
+        """Return the path, or an error in words."""
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         check_written(path, *self.endings, own=self.own)
         return path
@@ -42,7 +42,7 @@ class OutputAddress(click.ParamType):  # type: ignore[type-arg]  # generic from 
         self.endings = endings
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The path or address, or an error in words."""
+        """Return the path or address, or an error in words."""
         check_written(Path(value), *self.endings)
         return str(value)
 
@@ -60,7 +60,7 @@ def check_written(path: Path, *endings: str, own: str = "", typed: bool = True) 
 
 
 def _other_words(path: Path | None) -> list[str]:
-    """What else was typed, as far as it may name a file: `q.jsonl`, `--suite=q.jsonl`, `chat:q.jsonl?size=3`."""
+    """Return what else was typed, as far as it may name a file: `q.jsonl`, `--suite=q.jsonl`, `chat:q.jsonl?size=3`."""
     ctx = click.get_current_context(silent=True)
     words = shlex.split(str(ctx.meta.get(TYPED, ""))) if ctx is not None else []
     found: list[str] = []

@@ -44,12 +44,12 @@ def write_reports(findings: Findings | Sequence[Findings], files: Sequence[Path]
 
 
 def in_words(report: Report | SparseReport) -> str:
-    """An evaluation as text that this terminal takes."""
+    """Return an evaluation as text that this terminal takes."""
     from r2router.report import report_text
 
     return report_text(report.summary(), style())
 
 
 def typed() -> str:
-    """The command as it was typed; no secret can be in it, as secrets come from the environment only."""
+    """Return the command as it was typed; no secret can be in it, as secrets come from the environment only."""
     return str(click.get_current_context().meta.get(TYPED, ""))

@@ -128,7 +128,7 @@ def reproduce(
 
 
 def _of_tasks(table: Table, tasks: tuple[str, ...]) -> Table:
-    """The queries of those tasks; all where none is named."""
+    """Return the queries of those tasks; all where none is named."""
     import numpy as np
 
     from r2router.errors import DataError

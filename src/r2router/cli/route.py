@@ -105,7 +105,7 @@ def _given(ctx: click.Context, name: str) -> bool:
 
 
 def read_text(text: str) -> str:
-    """The text itself, or standard input for `-`."""
+    """Return the text itself, or standard input for `-`."""
     raw = sys.stdin.buffer.read() if text == "-" else text.encode(errors="surrogateescape")
     try:
         return raw.decode()
@@ -154,7 +154,7 @@ def _plan_text(text: str, wish: Wish, as_json: bool) -> None:
 
 
 def request_cost_of(plan: CascadePlan) -> str:
-    """What all calls are expected to cost, beside the first one."""
+    """Return what all calls are expected to cost, beside the first one."""
     from r2router.text import request_cost
 
     return (
@@ -164,8 +164,8 @@ def request_cost_of(plan: CascadePlan) -> str:
 
 
 def decided(router: Router, text: str, wish: Wish) -> tuple[Decision, Forecast, BoolArray | None]:
-    """The decision on a text, the forecast behind it, and which arms it could use (None: all). The text is embedded
-    once.
+    """Return the decision on a text, the forecast behind it, and which arms it could use (None: all). The text is
+    embedded once.
     """
     from r2router.encode import count_tokens
 
@@ -183,7 +183,7 @@ def as_json_text(value: object) -> str:
 
 
 def _words(decision: Decision, shown: Style) -> str:
-    """The arm on a line of its own, so that a script can take the first line; then why."""
+    """Return the arm on a line of its own, so that a script can take the first line; then why."""
     from r2router.text import request_cost
 
     lines = [shown.paint(decision.arm, bold=True), ""]
@@ -208,7 +208,7 @@ def _words(decision: Decision, shown: Style) -> str:
 
 
 def _request_words(sent: Enforcement) -> str:
-    """What a request must carry beside max_tokens."""
+    """Return what a request must carry beside max_tokens."""
     words = []
     if sent.effort is not None:
         words.append(f"reasoning effort {sent.effort}")
@@ -235,7 +235,7 @@ def _steps(rows: list[CurveRow], shown: Style) -> str:
 
 
 def _route_rows(source: str, wish: Wish, *, target: str | None, **options: Any) -> bool:
-    """Whether the work failed: a row could not be routed, or none has what was wished for."""
+    """Return whether the work failed: a row could not be routed, or none has what was wished for."""
     from r2router.stream import route_file
     from r2router.text import money
 
@@ -276,6 +276,6 @@ def _route_rows(source: str, wish: Wish, *, target: str | None, **options: Any) 
 
 
 def _share(part: int, rows: int) -> str:
-    """How many rows that is. A share is never rounded to none or all."""
+    """Return how many rows that is. A share is never rounded to none or all."""
     percent = min(max(round(100 * part / rows), 1), 99) if part < rows else 100
     return f"{part:,} of {rows:,} rows ({percent} %)"

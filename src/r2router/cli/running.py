@@ -26,7 +26,7 @@ _BAR_EVERY = 0.2
 
 
 def engine_option(what: str) -> Callable[[Any], Any]:
-    """The option --engine, with what it is for."""
+    """Return the option --engine, with what it is for."""
     return click.option(
         "--engine", type=click.Choice(["asyncio", "ray"]), default="asyncio", show_default=True, help=what
     )
@@ -223,7 +223,7 @@ def say_errors(status: Status) -> None:
 
 
 def whatever_stopped(status: Status) -> str:
-    """What was not asked to the end, by name: why was said when it happened."""
+    """Return what was not asked to the end, by name: why was said when it happened."""
     return "stopped, as said above: " + ", ".join(name or "the spend limit" for name in status.stopped)
 
 

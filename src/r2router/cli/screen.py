@@ -25,7 +25,9 @@ _PLAIN_EVERY = (
 
 
 def style() -> Style:
-    """What stdout can show: colours only on a terminal that wants them, braille only where the encoding has it."""
+    """Return what stdout can show: colours only on a terminal that wants them, braille only where the encoding
+    has it.
+    """
     from r2router.report.terminal import Style
 
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -93,7 +93,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - one argument an option
 
 
 def _beside(out: Path, truth: bool) -> list[Path]:
-    """The files that belong to a table."""
+    """Return the files that belong to a table."""
     endings = (".vectors.npy", ".prices.csv", *((".truth.parquet",) if truth else ()))
     return [out.with_name(out.stem + ending) for ending in endings]
 

@@ -26,7 +26,7 @@ _MAX = 40  # lines on a terminal
 
 
 def ledger_at(given: str | None) -> str:
-    """The ledger that a command is about."""
+    """Return the ledger that a command is about."""
     from r2router.gateway.ledger.place import default_ledger
 
     return given or default_ledger()
@@ -157,7 +157,7 @@ def _cells(line: SpendRow) -> tuple[str, ...]:
 
 
 def against_words(against: ModelComparison) -> str:
-    """The comparison with one model for all, in two sentences."""
+    """Return the comparison with one model for all, in two sentences."""
     from r2router.gateway.ledger.windows import dollars
 
     share = 1 - against.spent / against.instead if against.instead else 0.0
@@ -172,7 +172,7 @@ def against_words(against: ModelComparison) -> str:
 
 
 def held_words(held: TargetStatus) -> str:
-    """What a preset holds, in a sentence."""
+    """Return what a preset holds, in a sentence."""
     money, unit = {"cost": ("$", " per 1,000 requests"), "day": ("$", " per day"), "quality": ("", " mean score")}[
         held.kind
     ]

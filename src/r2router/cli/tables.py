@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def embeddings(file: Path) -> FloatArray:
-    """The embeddings of a .npy file. Raises `DataError`."""
+    """Return the embeddings of a .npy file. Raises `DataError`."""
     import numpy as np
 
     from r2router.errors import DataError
@@ -45,7 +45,7 @@ class Texts:
     rename: dict[str, str]
 
     def as_reading(self, *, keep: bool = False) -> Reading:
-        """The same for the library. keep: keep the other columns of the sources too."""
+        """Return the same for the library. keep: keep the other columns of the sources too."""
         from r2router.table.rows import Reading
 
         return Reading(self.columns, self.judge, self.scale, self.rename, keep)
@@ -77,18 +77,18 @@ class Data:
             raise click.UsageError(NO_PRICES)
 
     def read(self, sources: Sequence[str]) -> Table:
-        """The table of these sources."""
+        """Return the table of these sources."""
         return self.table(sources, self.rows(sources))
 
     def rows(self, sources: Sequence[str], *, keep: bool = False) -> Rows:
-        """The checked rows of these sources. keep: with their other columns too."""
+        """Return the checked rows of these sources. keep: with their other columns too."""
         from r2router.table.rows import read_rows
 
         return read_rows(paths_of(sources), self.texts.as_reading(keep=keep))
 
     def table(self, sources: Sequence[str], rows: Rows) -> Table:
-        """The table of the rows of these sources, under the pool or the prices that were given, or those that come with
-        it.
+        """Return the table of the rows of these sources, under the pool or the prices that were given, or those that
+        come with it.
         """
         from r2router.table.table import Table
 
@@ -104,14 +104,14 @@ class Data:
         return Table.from_rows(rows.frame, pool, drop_unknown=self.drop_unknown, **given)
 
     def unpriced(self, sources: Sequence[str]) -> Table:
-        """The table of any arms: whoever takes it knows prices of its own."""
+        """Return the table of any arms: whoever takes it knows prices of its own."""
         from r2router.table.table import Table
 
         rows = self.rows(sources)
         return Table.from_rows(rows.frame, sources=rows.files, notes=rows.notes, answers=rows.answers)
 
     def priced(self, file: str) -> Pool:
-        """The pool of a file or of a bundled table, under other prices where some are given."""
+        """Return the pool of a file or of a bundled table, under other prices where some are given."""
         from r2router.mini import mini_pool
         from r2router.pool.pool import Pool
 
@@ -123,8 +123,8 @@ NO_PRICES = "give --prices (a CSV, or genai-prices) or --pool: an unknown price 
 
 
 def paths_of(sources: Sequence[str]) -> list[str]:
-    """The sources, with the names of bundled tables replaced by their files; a file of such a name goes first. Raises
-    `DataError`.
+    """Return the sources, with the names of bundled tables replaced by their files; a file of such a name goes first.
+    Raises `DataError`.
     """
     return [_path_of(source) for source in sources]
 
@@ -142,7 +142,7 @@ def _path_of(source: str) -> str:
 
 
 def _own_pool(sources: Sequence[str]) -> Pool | None:
-    """The pool of a bundled table that stands alone."""
+    """Return the pool of a bundled table that stands alone."""
     from r2router.mini import mini_pool
 
     return mini_pool(sources[0]) if len(sources) == 1 and _bundled(sources[0]) is not None else None
@@ -225,7 +225,7 @@ def data(command: F) -> F:
 
 
 def _texts(given: dict[str, Any]) -> Texts:
-    """What `_TEXTS` gave, taken out of a command's arguments."""
+    """Return what `_TEXTS` gave, taken out of a command's arguments."""
     columns, judge, scale, rename = (given.pop(name) for name in ("columns", "judge", "scale", "rename"))
     if scale == 0:
         raise click.UsageError("--scale 0: give the quality of a correct answer, for example 100")

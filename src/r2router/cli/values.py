@@ -20,7 +20,7 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
         self.low, self.high = low, high
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number, or a usage error that names the option and the value."""
+        """Return the number, or a usage error that names the option and the value."""
         span = (
             f"a number from {self.low:g} to {self.high:g}"
             if math.isfinite(self.high)
@@ -36,7 +36,7 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 
 
 def with_options(command: F, options: Sequence[Callable[[Any], Any]]) -> F:
-    """The command with these options, in this order in its help."""
+    """Return the command with these options, in this order in its help."""
     for option in reversed(options):
         command = option(command)
     return command

@@ -28,12 +28,12 @@ class Wish:
     mine: Mine
 
     def router(self) -> Router:
-        """The router that was named, or the bundled one; of the models that were asked for."""
+        """Return the router that was named, or the bundled one; of the models that were asked for."""
         return self.mine.of(load(self.folder), starter=self.folder is None)
 
 
 def load(folder: Path | None) -> Router:
-    """A saved router, or the bundled one where no folder is given."""
+    """Return a saved router, or the bundled one where no folder is given."""
     if folder is not None:
         from r2router.cli.screen import note
         from r2router.router.router import Router
@@ -50,7 +50,7 @@ def load(folder: Path | None) -> Router:
 def policy_of(
     lam: float | None, value: float | None, max_cost: float | None, min_quality: float | None
 ) -> Policy | None:
-    """The one policy that the options ask for; None where they ask for none."""
+    """Return the one policy that the options ask for; None where they ask for none."""
     given = {"--lambda": lam, "--value": value, "--max-cost": max_cost, "--min-quality": min_quality}
     names = [name for name, number in given.items() if number is not None]
     if len(names) > 1:

@@ -60,7 +60,7 @@ class Served(Provider, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @classmethod
     def of(cls, provider: Provider) -> Served:
-        """The same provider, with what the gateway knows about it."""
+        """Return the same provider, with what the gateway knows about it."""
         fields = {name: getattr(provider, name) for name in provider.__struct_fields__}
         if not fields.get("speaks"):
             _, host, port = origin(provider.base_url)
@@ -107,7 +107,7 @@ class Overlay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     edits: Edits = Edits()
 
     def over(self, model: Model) -> Model:
-        """The model with the given values replaced."""
+        """Return the model with the given values replaced."""
         names = ("provider", "upstream", "usd_per_million", "capabilities", "context", "max_output_tokens", "available")
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         if self.provider is not None and self.upstream is None:
@@ -260,12 +260,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 )
 
     def providers(self) -> dict[str, Served]:
-        """The built-in providers and the file's; the file's replace built-in ones of the same name."""
+        """Return the built-in providers and the file's; the file's replace built-in ones of the same name."""
         known = {name: Served.of(provider) for name, provider in KNOWN.items()}
         return known | {name: Served.of(provider) for name, provider in self.provider.items()}
 
     def presets(self) -> dict[str, Preset]:
-        """The built-in presets and the file's; the file's replace built-in ones of the same name."""
+        """Return the built-in presets and the file's; the file's replace built-in ones of the same name."""
         return PRESETS | self.preset
 
     def resolve(self, asked: str) -> str:

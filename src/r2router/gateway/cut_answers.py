@@ -21,7 +21,7 @@ CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_win
 
 
 def cut_by_us(call: Call, plan: Plan, step: PlannedStep, held: BegunReply) -> bool:
-    """Whether the arm's budget cut a whole reply, and the preset wants such answers repaired."""
+    """Return whether the arm's budget cut a whole reply, and the preset wants such answers repaired."""
     cap, theirs = step.sent.max_tokens, call.ceilings.max_tokens
     watch = held.tap.watch
     ours = cap is not None and (theirs is None or cap < theirs)

@@ -108,13 +108,13 @@ class Breaker:
             self._known.pop((provider, ""), None)
 
     def open(self, provider: str, model: str) -> bool:
-        """Whether it is known to fail now."""
+        """Return whether it is known to fail now."""
         if not self._known:
             return False
         now = time.monotonic()
         return any(found.until > now for key in ((provider, model), (provider, "")) if (found := self._known.get(key)))
 
     def troubles(self) -> dict[str, float]:
-        """What fails now, with the seconds until it is tried normally again."""
+        """Return what fails now, with the seconds until it is tried normally again."""
         now = time.monotonic()
         return {f"{p}/{m}" if m else p: found.until - now for (p, m), found in self._known.items() if found.until > now}

@@ -62,7 +62,7 @@ class Incoming:
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
 
     def header(self, name: bytes) -> str:
-        """A header's value; empty where it is absent."""
+        """Return a header's value; empty where it is absent."""
         value = self._headers.get(name)
         return value.decode("latin-1") if value else ""
 
@@ -179,12 +179,12 @@ def secret_of(incoming: Incoming) -> str:
 
 
 def same_secret(given: str, wanted: str) -> bool:
-    """Whether two keys are equal, in a time that does not show where they differ."""
+    """Return whether two keys are equal, in a time that does not show where they differ."""
     return hmac.compare_digest(hashlib.sha256(given.encode()).digest(), hashlib.sha256(wanted.encode()).digest())
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or an address is this machine's own."""
+    """Return whether a host name or an address is this machine's own."""
     name = host.strip("[]").rstrip(".").lower()
     try:
         return ipaddress.ip_address(name).is_loopback
@@ -194,7 +194,7 @@ def is_loopback(host: str) -> bool:
 
 @lru_cache(maxsize=1024)  # of one client they are the same each time
 def _is_local(host: str, origin: str) -> bool:
-    """Whether both headers name this machine; one that is empty says nothing."""
+    """Return whether both headers name this machine; one that is empty says nothing."""
     if "@" in host + origin:  # no browser writes a user there, and readers differ about what stands behind one
         return False
     try:

@@ -111,7 +111,7 @@ class Keys:
             return key, self._secret(database, key.id)
 
     def list(self) -> list[tuple[Key, KeyUsage]]:
-        """All keys, the oldest first, with what each has used."""
+        """Return all keys, the oldest first, with what each has used."""
         with self._open() as database:
             keys = [_key(row) for row in database.rows(f"SELECT {_KEY} FROM keys ORDER BY made, id")]  # noqa: S608
             found = []
@@ -123,7 +123,7 @@ class Keys:
             return found
 
     def windows(self, name: str) -> dict[str, Window]:
-        """What a key has counted, by period."""
+        """Return what a key has counted, by period."""
         fields = Window.__struct_fields__
         with self._open() as database:
             rows = database.rows(f"SELECT {', '.join(fields)} FROM windows WHERE scope = ?", (name,))  # noqa: S608
@@ -170,8 +170,8 @@ class Keys:
     # -- for the request path -----------------------------------------------------------------------------------------
 
     def any(self) -> bool:
-        """Whether a key was ever made: then every request needs one. Ending the last key does not open the gateway
-        again.
+        """Return whether a key was ever made: then every request needs one. Ending the last key does not open the
+        gateway again.
         """
         with self._open() as database:
             found = bool(database.rows("SELECT 1 FROM keys LIMIT 1"))
@@ -179,12 +179,12 @@ class Keys:
         return found
 
     async def needed(self) -> bool:
-        """The answer of `any`, at most a few seconds old."""
+        """Return the answer of `any`, at most a few seconds old."""
         until, found = self._any
         return found if self._clock() < until else await asyncio.to_thread(self.any)
 
     def remembered(self, secret: str) -> Key | None:
-        """The answer of `find`, if it was looked up in the last few seconds."""
+        """Return the answer of `find`, if it was looked up in the last few seconds."""
         with self._lock:
             known = self._found.get(_hash(secret))
         return known[1] if known is not None and self._clock() < known[0] else None

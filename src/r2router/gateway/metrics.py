@@ -22,7 +22,7 @@ class ByLabels:
         self._known: dict[tuple[object, ...], Any] = {}
 
     def labels(self, *values: object) -> Any:
-        """What has these values; there are few, as no client chooses one."""
+        """Return what has these values; there are few, as no client chooses one."""
         found = self._known.get(values)
         if found is None:
             found = self._known[values] = self._metric.labels(*values)

@@ -113,7 +113,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         return cls(kind=kind, target=target, start=start, log_value=math.log(start))
 
     def same(self, other: Pace) -> bool:
-        """Whether another state has the same target."""
+        """Return whether another state has the same target."""
         return (self.kind, self.target) == (other.kind, other.target)
 
     @property

@@ -269,7 +269,9 @@ class Planner:
         return max(task_tokens, by_size) + said.images
 
     def _forecast(self, encoded: Encoded, counts: FloatArray) -> Forecast:
-        """The forecast for a text; of one that comes again, as in each turn of a tool loop, only the cost is new."""
+        """Return the forecast for a text; of one that comes again, as in each turn of a tool loop, only the cost is
+        new.
+        """
         found = self._forecasts.get(encoded.key)
         if found is None:
             found = self._forecasts[encoded.key] = self.router.forecast_vectors(encoded.vector, counts)
@@ -306,8 +308,8 @@ _REFUSED_REASONING = frozenset({"temperature", "top_p", "presence_penalty", "fre
 
 
 def _may_look(call: Call, needs: frozenset[str], stay: Stay) -> bool:
-    """Whether a cascade may look at answers. Not within a tool loop, and not where the client reads the stream to act
-    on it.
+    """Return whether a cascade may look at answers. Not within a tool loop, and not where the client reads the stream
+    to act on it.
     """
     return not (stay.arm or stay.escalate or {"n", "background"} & needs or (call.stream and "tools" in needs))
 

@@ -144,7 +144,7 @@ class Spend(msgspec.Struct, frozen=True):
     held: tuple[TargetStatus, ...] = ()
 
     def to_csv(self) -> str:
-        """One row per line and no total, so that columns can be summed."""
+        """Return one row per line and no total, so that columns can be summed."""
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow((self.by, *(f"{name}_usd" if name in _MONEY else name for name in SUMS)))
@@ -208,7 +208,7 @@ def read_only(where: str | Path) -> Database:
 
 
 def _zone(database: Database) -> str:
-    """The ledger's time zone; UTC before the first gateway opens it."""
+    """Return the ledger's time zone; UTC before the first gateway opens it."""
     rows = database.rows("SELECT value FROM settings WHERE name = 'zone'")
     return str(rows[0][0]) if rows else "UTC"
 

@@ -49,14 +49,14 @@ class Members:
         return (self._edits[key] is not None) if key in self._edits else key in self._spans
 
     def raw(self, key: str) -> bytes | None:
-        """The bytes of a value; None where the key is absent."""
+        """Return the bytes of a value; None where the key is absent."""
         if key in self._edits:
             return self._edits[key]
         span = self._spans.get(key)
         return None if span is None else self.data[span[1] : span[2]]
 
     def get(self, key: str) -> Any:
-        """A value as a Python object; None where the key is absent. Raises `NotJson`."""
+        """Return a value as a Python object; None where the key is absent. Raises `NotJson`."""
         if key not in self._spans and key not in self._edits:  # most of what is looked for
             return None
         raw = self.raw(key)
@@ -68,7 +68,7 @@ class Members:
             raise NotJson(f"{key}: {error}") from None
 
     def object(self, key: str) -> Members | None:
-        """A value that is an object, to be edited and put back with `set`; None for any other value."""
+        """Return a value that is an object, to be edited and put back with `set`; None for any other value."""
         raw = self.raw(key)
         return Members(raw) if raw is not None and raw[:1] == b"{" else None
 
@@ -204,7 +204,7 @@ def _split(decoder: Any, data: bytes, kind: str) -> Any:
 
 
 def _is_key(quoted: bytes, key: str) -> bool:
-    """Whether a key's bytes are those of the key that was read."""
+    """Return whether a key's bytes are those of the key that was read."""
     if b"\\" not in quoted:
         return quoted[1:-1] == key.encode()
     try:

@@ -112,7 +112,7 @@ class Targets:
         self._asked: set[str] = set()
 
     async def current(self, name: str, begun: Pace) -> Pace:
-        """The state of a preset's target, at most a moment old.
+        """Return the state of a preset's target, at most a moment old.
 
         begun: its initial state.
         """

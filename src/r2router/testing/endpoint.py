@@ -37,13 +37,13 @@ cut in half.
 
 
 def digest(body: Any) -> str:
-    """What a request asks, whatever the order of its fields and however it is streamed."""
+    """Return what a request asks, whatever the order of its fields and however it is streamed."""
     plain = {k: v for k, v in body.items() if k not in ("stream", "stream_options")}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def vector(text: str) -> list[float]:
-    """The embedding of a text: `DIM` numbers from its hash, of norm 1."""
+    """Return the embedding of a text: `DIM` numbers from its hash, of norm 1."""
     rng = random.Random(hashlib.sha256(text.encode()).hexdigest())  # noqa: S311  it hides nothing
     numbers = [rng.gauss() for _ in range(DIM)]
     norm = math.sqrt(sum(number * number for number in numbers))
@@ -251,7 +251,9 @@ class FakeEndpoint:
         )
 
     def _fault(self, what: str) -> str | None:
-        """What befalls this request this time: the same for the same request and attempt, whatever else is going on."""
+        """Return what befalls this request this time: the same for the same request and attempt, whatever else is going
+        on.
+        """
         if not self.faults or self.seen[what] > self.times or int(what[8:16], 16) / 2**32 >= self.share:
             return None
         return self.faults[int(what[16:24], 16) % len(self.faults)]

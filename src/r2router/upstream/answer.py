@@ -244,8 +244,8 @@ class ReplyBuilder:
         return reason in BROKEN_OFF or "error" in reason
 
     def pieces(self) -> list[str]:
-        """The text token by token, from the tokens that came with log-probabilities where those make up the text; else
-        as it came.
+        """Return the text token by token, from the tokens that came with log-probabilities where those make up the
+        text; else as it came.
         """
         choice = self._choice
         text = joined_pieces(choice.deltas.pieces or choice.messages.pieces or choice.plain.pieces)
@@ -256,6 +256,6 @@ class ReplyBuilder:
         return [decoder.decode(token) for token in choice.tokens]
 
     def reasoning(self) -> str:
-        """The thinking, where the endpoint shows it."""
+        """Return the thinking, where the endpoint shows it."""
         choice = self._choice
         return "".join(joined_pieces(choice.deltas.reasoning or choice.messages.reasoning))

@@ -139,7 +139,7 @@ class Upstream:
         return minimum + random.uniform(0, max(minimum, self.backoff_s))  # noqa: S311  it spreads the calls, and hides nothing
 
     async def probe(self, provider: str) -> Failure | None:
-        """Whether a provider can be reached and takes the key, in one try that costs nothing; None if so."""
+        """Return whether a provider can be reached and takes the key, in one try that costs nothing; None if so."""
         settings = self.providers[provider]
         url = f"{settings.base_url.rstrip('/')}/models"
         http = self._aiohttp
@@ -158,7 +158,7 @@ class Upstream:
         return None
 
     async def _attempt(self, request: Request) -> Reply:
-        """One attempt, as soon as the provider's limiter lets it through. Raises `AttemptFailed`."""
+        """Return one attempt, as soon as the provider's limiter lets it through. Raises `AttemptFailed`."""
         provider, limiter = self.providers[request.provider], self.limiters[request.provider]
         url = f"{provider.base_url.rstrip('/')}/chat/completions"
         key = _key(request.provider, provider)
@@ -225,7 +225,7 @@ class Upstream:
 
 
 def _key(name: str, provider: Provider) -> str:
-    """The key of a provider, empty where it needs none. Raises `AttemptFailed`."""
+    """Return the key of a provider, empty where it needs none. Raises `AttemptFailed`."""
     if not provider.key:
         return ""
     key, wrong = key_of(provider.key)
@@ -235,18 +235,18 @@ def _key(name: str, provider: Provider) -> str:
 
 
 def _cap(body: dict[str, Any]) -> int | None:
-    """The most output tokens that a request asks for."""
+    """Return the most output tokens that a request asks for."""
     cap = body.get("max_completion_tokens") or body.get("max_tokens")
     return cap if isinstance(cap, int) else None
 
 
 def _why(error: OSError) -> str:
-    """What the system says of a connection that was not made."""
+    """Return what the system says of a connection that was not made."""
     return "connection refused" if isinstance(error, ConnectionRefusedError) else str(error.strerror or error)
 
 
 def _masked(reply: Reply, mask: Mask) -> Reply:
-    """A reply without the key: some endpoints, and models that are told it, send it back."""
+    """Return a reply without the key: some endpoints, and models that are told it, send it back."""
     pieces = mask.pieces(reply.pieces)
     names = ("reasoning", "usage_error", "finish_reason", "model")
     words = {name: mask(said) for name in names if (said := getattr(reply, name))}

@@ -81,12 +81,12 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ConfigError("answer_tokens and answer_room are numbers of tokens above 0")
 
     def is_safety_cap(self, budget: Budget) -> bool:
-        """Whether the budget itself sets no cap."""
+        """Return whether the budget itself sets no cap."""
         return budget.tokens is None or not {"max_tokens", "prefix_sharing"} & set(budget.control)
 
     def cap(self, model: Model, budget: Budget) -> int:
-        """The `max_tokens` of a call, thinking included: the budget's, or a safety cap where it has none, so that no
-        answer costs more.
+        """Return the `max_tokens` of a call, thinking included: the budget's, or a safety cap where it has none, so
+        that no answer costs more.
         """
         thinking = (budget.tokens or 0) if "thinking_tokens" in budget.control else 0
         if self.is_safety_cap(budget):
@@ -94,7 +94,7 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return max(1, thinking + self.answer_room if "thinking_tokens" in budget.control else budget.tokens or 0)
 
     def enforcement(self, model: Model, budget: Budget) -> Enforcement:
-        """What enforces a budget, whoever sends the request: the one rule for collecting and for decisions."""
+        """Return what enforces a budget, whoever sends the request: the one rule for collecting and for decisions."""
         knobs, tokens = budget.control, budget.tokens
         words = None
         if "instruction" in knobs and tokens is not None:
@@ -109,7 +109,7 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         )
 
     def signature(self, model: Model, budget: Budget) -> str:
-        """The whole way in which a budget is enforced, in one line: part of the key of a call."""
+        """Return the whole way in which a budget is enforced, in one line: part of the key of a call."""
         knobs = []
         for control in budget.control:
             match control:
@@ -173,7 +173,7 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # -- requests -----------------------------------------------------------------------------------------------
 
     def request(self, model: Model, provider: Provider, query: PromptText, budget: Budget) -> Request:
-        """The call of one arm on one query; not for prefix sharing."""
+        """Return the call of one arm on one query; not for prefix sharing."""
         sent = self.enforcement(model, budget)
         body: dict[str, Any] = {"model": model.upstream or model.id, "messages": _instructed(query, sent)}
         if sent.effort is not None:
@@ -191,7 +191,7 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return Request(provider=model.provider, body=body)
 
     def chain(self, model: Model, provider: Provider, query: PromptText, tokens: int) -> Request:
-        """The one long answer that all budgets up to `tokens` are cut from."""
+        """Return the one long answer that all budgets up to `tokens` are cut from."""
         body: dict[str, Any] = {
             "model": model.upstream or model.id,
             "messages": _chat(query.text, query.system),
@@ -204,7 +204,7 @@ class Controls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return Request(provider=model.provider, body=body)
 
     def forced(self, model: Model, provider: Provider, query: PromptText, cut: str) -> Request:
-        """The short answer behind a cut."""
+        """Return the short answer behind a cut."""
         said, fields = continuing(provider, cut + CLOSINGS[self.closing])
         body: dict[str, Any] = {
             "model": model.upstream or model.id,
@@ -275,7 +275,7 @@ def _instructed(query: PromptText, sent: Enforcement) -> list[dict[str, Any]]:
 
 
 def thinking_fields(dialect: Dialect, tokens: int) -> dict[str, Any]:
-    """The request fields that allow so many tokens of thinking; 0 switches it off."""
+    """Return the request fields that allow so many tokens of thinking; 0 switches it off."""
     match dialect:
         case "openrouter":
             return {"reasoning": {"max_tokens": tokens} if tokens else {"effort": "none"}}
@@ -302,7 +302,7 @@ def thinking_fields(dialect: Dialect, tokens: int) -> dict[str, Any]:
 
 
 def continues(provider: Provider) -> bool:
-    """Whether an endpoint is known to go on with an answer that has begun."""
+    """Return whether an endpoint is known to go on with an answer that has begun."""
     return provider.dialect in _CONTINUE or provider.dialect in ("deepseek", "llama.cpp")
 
 
@@ -322,8 +322,8 @@ def continuing(provider: Provider, said: str) -> tuple[dict[str, Any], dict[str,
 
 
 def thinking_within(thinking: int, max_tokens: int, room: int) -> int:
-    """The allowance for thinking under a cap that is lower than the arm's own: the answer keeps its room, but thinking
-    takes up to half.
+    """Return the allowance for thinking under a cap that is lower than the arm's own: the answer keeps its room, but
+    thinking takes up to half.
     """
     return min(thinking, max(max_tokens - room, max_tokens // 2))
 
@@ -341,7 +341,7 @@ def _temperature(controls: Controls, budget: Budget) -> float | None:
 
 
 def cap_field(provider: Provider) -> str:
-    """The field of a chat completion that caps the output tokens at this provider."""
+    """Return the field of a chat completion that caps the output tokens at this provider."""
     # OpenAI's reasoning models refuse the older name
     return "max_completion_tokens" if _is_openai(provider) else "max_tokens"
 

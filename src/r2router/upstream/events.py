@@ -23,7 +23,7 @@ class Lines:
         self._after_cr = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The lines that are whole now. Raises ValueError for one that is too long."""
+        """Yield the lines that are whole now. Raises ValueError for one that is too long."""
         if self._after_cr and data:
             data = data[1:] if data[:1] == b"\n" else data
             self._after_cr = False
@@ -41,7 +41,7 @@ class Lines:
             yield from whole
 
     def end(self) -> bytes:
-        """What stands behind the last end of a line."""
+        """Return what stands behind the last end of a line."""
         return bytes(self._tail)
 
 
@@ -57,10 +57,10 @@ def field(line: bytes) -> tuple[bytes, bytes]:
 
 
 def is_json(start: bytes) -> bool:
-    """Whether a body that begins so is JSON and no stream of events, whatever its Content-Type says."""
+    """Return whether a body that begins so is JSON and no stream of events, whatever its Content-Type says."""
     return start.removeprefix(BOM).lstrip()[:1] in (b"{", b"[")
 
 
 def is_blank(start: bytes) -> bool:
-    """Whether the first bytes of a body do not tell yet what it is."""
+    """Return whether the first bytes of a body do not tell yet what it is."""
     return BOM.startswith(start) or not start.removeprefix(BOM).strip()

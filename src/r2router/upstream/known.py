@@ -64,8 +64,8 @@ EVERYWHERE = "openrouter"
 
 
 def providers_with_keys() -> list[str]:
-    """The providers whose keys are in the environment. OpenAI's does not count where `OPENAI_BASE_URL` names another
-    host.
+    """Return the providers whose keys are in the environment. OpenAI's does not count where `OPENAI_BASE_URL` names
+    another host.
     """
     found = [
         name for name, variables in KEYS.items() if any(os.environ.get(variable, "").strip() for variable in variables)
@@ -75,7 +75,7 @@ def providers_with_keys() -> list[str]:
 
 
 def providers_of(models: Iterable[Model], given: Mapping[str, Provider]) -> dict[str, Provider]:
-    """The providers that some models are called at: those of the pool file first, then the known ones. Raises
+    """Return the providers that some models are called at: those of the pool file first, then the known ones. Raises
     `ConfigError`.
     """
     found: dict[str, Provider] = {}

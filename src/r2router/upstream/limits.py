@@ -143,8 +143,8 @@ def _asked(headers: Mapping[str, str]) -> float | None:
 
 
 def seconds(text: str) -> float | None:
-    """A duration as rate-limit headers write it: `1s`, `6m0s`, `20ms`, or plain seconds; None where it is none of
-    these.
+    """Return a duration as rate-limit headers write it: `1s`, `6m0s`, `20ms`, or plain seconds; None where it is none
+    of these.
     """
     text = text.strip()
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):

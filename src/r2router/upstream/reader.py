@@ -35,7 +35,7 @@ _DRAIN_S = 1.0
 
 
 async def refusal(response: aiohttp.ClientResponse) -> AttemptFailed:
-    """What an HTTP error means."""
+    """Return what an HTTP error means."""
     begun = bytearray()
     try:
         inflate = Inflate(_MAX_ERROR_BYTES, response.headers.get("Content-Encoding", ""))
@@ -58,7 +58,7 @@ async def refusal(response: aiohttp.ClientResponse) -> AttemptFailed:
 async def read_reply(
     response: aiohttp.ClientResponse, begin: float, *, cap: int | None = None, sent: int | None = None
 ) -> Reply:
-    """The reply of a successful request, whole or streamed, in bounded memory.
+    """Return the reply of a successful request, whole or streamed, in bounded memory.
 
     cap: the `max_tokens` of the request; sent: its bytes. Raises `AttemptFailed`, with the usage that the endpoint
     reported by then.

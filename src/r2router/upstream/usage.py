@@ -33,7 +33,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 def sum_usage(*usages: Usage | None) -> Usage | None:
-    """The tokens of several calls, of those that are known; None where none is."""
+    """Return the tokens of several calls, of those that are known; None where none is."""
     known = [u for u in usages if u is not None]
     if not known:
         return None
@@ -127,7 +127,7 @@ def usage_of(
 
 
 def _read(reported: dict[str, Any]) -> Usage:
-    """The counts of a report, put within each other. Raises `_Impossible`."""
+    """Return the counts of a report, put within each other. Raises `_Impossible`."""
     beside_by_name = "prompt_tokens" not in reported and "input_tokens" in reported and not _has(reported, _IN_DETAILS)
     given, made = _counts(reported)
     inner = [reported, *_details(reported, _IN_DETAILS)]
@@ -174,7 +174,7 @@ def _openai(reported: dict[str, Any]) -> Usage:
 
 
 def _anthropic(reported: dict[str, Any]) -> Usage:
-    """What is read from and written to the cache beside the input; thinking within the output."""
+    """Return what is read from and written to the cache beside the input; thinking within the output."""
     given, made = _counts(reported)
     inner = [reported, *_details(reported, _IN_DETAILS)]
     by_age = [d for where in inner for d in _details(where, _WRITE_DETAILS)]
@@ -229,7 +229,7 @@ CONVENTIONS: dict[Convention, Callable[[dict[str, Any]], Usage]] = {
 
 
 def convention_of(name: str) -> Convention:
-    """The convention of that name. Raises `ConfigError`."""
+    """Return the convention of that name. Raises `ConfigError`."""
     found = next((known for known in CONVENTIONS if known == name), None)
     if found is None:
         raise ConfigError(
@@ -257,7 +257,7 @@ def merged(known: Any, reported: Any) -> Any:
 
 
 def _counts(reported: dict[str, Any]) -> tuple[int, int]:
-    """The input and output tokens as they are named. Raises `_Impossible`."""
+    """Return the input and output tokens as they are named. Raises `_Impossible`."""
     given = _first(reported, ("prompt_tokens", "input_tokens"))
     made = _first(reported, ("completion_tokens", "output_tokens"))
     if given is None or made is None:
@@ -281,7 +281,7 @@ def _within(usage: Usage) -> Usage:
 
 
 def _number(value: Any) -> int | None:
-    """A count; None where there is none. Raises `_Impossible` for a value that is not a count."""
+    """Return a count; None where there is none. Raises `_Impossible` for a value that is not a count."""
     if value is None:
         return None
     if isinstance(value, float) and value.is_integer():  # JSON has one kind of number
@@ -323,14 +323,14 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 
 def _size(reported: Mapping[str, Any]) -> float:
-    """How much a report counts, whatever its numbers are."""
+    """Return how much a report counts, whatever its numbers are."""
     names = ("prompt_tokens", "input_tokens", "completion_tokens", "output_tokens", "total_tokens")
     found = [reported.get(name) for name in names]
     return sum(_measure(n) for n in found)
 
 
 def _measure(value: Any) -> float:
-    """A count as `_number` reads it; 0 where it is none."""
+    """Return a count as `_number` reads it; 0 where it is none."""
     try:
         return float(_number(value) or 0)
     except _Impossible:

@@ -44,7 +44,7 @@ _CREDIT = re.compile(r"insufficient[_ ](quota|credit|balance|funds)|billing|exce
 
 
 def kind_of(status: int, words: str) -> FailureKind:
-    """What an HTTP error means."""
+    """Return what an HTTP error means."""
     if status == 403 and _FLAGGED.search(words):  # OpenRouter, of this prompt
         return "refused"
     if status in (400, 403) and _NO_MODEL.search(words):
@@ -65,7 +65,7 @@ def kind_of(status: int, words: str) -> FailureKind:
 
 
 def said(reply: bytes) -> str:
-    """What an error reply says, in one line of at most 300 characters."""
+    """Return what an error reply says, in one line of at most 300 characters."""
     try:
         words = in_words(msgspec.json.decode(reply))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -74,8 +74,8 @@ def said(reply: bytes) -> str:
 
 
 def in_words(reported: Any) -> str:
-    """The words of an error that an endpoint reports in one of the usual shapes, in one line; empty where it has none
-    of them.
+    """Return the words of an error that an endpoint reports in one of the usual shapes, in one line; empty where it has
+    none of them.
     """
     detail = reported[0] if isinstance(reported, list) and reported else reported  # Gemini wraps its errors in a list
     if isinstance(detail, dict):

@@ -46,7 +46,7 @@ class Agreement(msgspec.Struct, frozen=True):
 
 
 def agreements(ratings: pl.DataFrame, *, resamples: int = 500, seed: int = 0) -> list[Agreement]:
-    """Every pair of judges that scored answers in common. ratings: of `read_ratings`."""
+    """Return every pair of judges that scored answers in common. ratings: of `read_ratings`."""
     return [
         _agreement(ratings, a, b, resamples, seed)
         for a, b in combinations(judges_of(ratings), 2)
@@ -55,8 +55,8 @@ def agreements(ratings: pl.DataFrame, *, resamples: int = 500, seed: int = 0) ->
 
 
 def read_ratings(outcomes: str | Path, human: str | Path | None = None) -> pl.DataFrame:
-    """One row an answer: `CELL`, `length` (characters of the response), and a column of qualities for each judge, null
-    where none.
+    """Return one row an answer: `CELL`, `length` (characters of the response), and a column of qualities for each
+    judge, null where none.
 
     human: a CSV, JSON lines or Parquet file with query_id, model, budget, quality (and sample, where there are
     several): the judge `human`. Raises `DataError`.
@@ -99,7 +99,7 @@ def read_ratings(outcomes: str | Path, human: str | Path | None = None) -> pl.Da
 
 
 def judges_of(ratings: pl.DataFrame) -> list[str]:
-    """The judges with a column."""
+    """Return the judges with a column."""
     return [c for c in ratings.columns if c not in CELL and c != " length"]
 
 

@@ -51,7 +51,7 @@ def judge_plan(
     prompt: JudgePrompt,
     tokens: int = TOKENS,
 ) -> JudgePlan:
-    """What is to be asked about the answers in a folder, each different answer to a question once.
+    """Return what is to be asked about the answers in a folder, each different answer to a question once.
 
     judges: ids of models in the pool.
     tokens: the most of a verdict, thinking included.
@@ -74,7 +74,7 @@ def judge_plan(
 
 
 def prompts_of(folder: Path, prompt: JudgePrompt) -> Iterable[Query]:
-    """What a judge is to be asked about each different answer in a folder."""
+    """Yield what a judge is to be asked about each different answer in a folder."""
     by_words: dict[str, list[Query]] = {}
     for query in queries_of(folder):
         by_words.setdefault(query_key(query), []).append(query)
@@ -90,7 +90,7 @@ def prompts_of(folder: Path, prompt: JudgePrompt) -> Iterable[Query]:
 
 
 def judges_of_their_own(judges: Iterable[str], pool: Pool, folder: Path) -> list[Model]:
-    """The judges that would grade answers of their own: LLMs tend to like those."""
+    """Return the judges that would grade answers of their own: LLMs tend to like those."""
     answered = {r.model for r in last_records(folder / JOURNAL) if r.kind == "cell"}
     upstream = {m.upstream for m in pool.models if m.id in answered}
     return [m for m in pool.models if m.id in set(judges) and (m.id in answered or m.upstream in upstream)]
@@ -110,7 +110,7 @@ class JudgeEngine:
         self._plain: set[str] = set()  # providers that take no schema
 
     async def call(self, request: Request) -> Reply | Failure:
-        """One judgement. Both calls together are billed at most `request.billable` times."""
+        """Return one judgement. Both calls together are billed at most `request.billable` times."""
         asked = request.body["messages"][-1]["content"]
         first, note = await self._ask(_with_content(request, marked_anew(asked)), max(1, request.billable - 1)), ""
         share = 0.5
@@ -133,7 +133,9 @@ class JudgeEngine:
 
     @staticmethod
     def _mended(first: Reply, second: Reply | Failure, note: str) -> Reply | Failure:
-        """What comes of a reply that was no verdict, and of what came when it was asked again; both were paid for."""
+        """Return what comes of a reply that was no verdict, and of what came when it was asked again; both were paid
+        for.
+        """
         if isinstance(second, Failure):
             return _no_verdict(first, second, f"no verdict, and it could not be asked again: {second.message}")
         if read_verdict(second.text, second.finish_reason) is None:
@@ -182,13 +184,13 @@ class JudgeEngine:
 
 
 def _with_content(request: Request, text: str) -> Request:
-    """The request with another text in its last message."""
+    """Return the request with another text in its last message."""
     *before, last = request.body["messages"]
     return msgspec.structs.replace(request, body={**request.body, "messages": [*before, {**last, "content": text}]})
 
 
 def _repair(request: Request, first: Reply) -> Request:
-    """The request again, with what came and what is wanted behind it. Thinking is not sent back."""
+    """Return the request again, with what came and what is wanted behind it. Thinking is not sent back."""
     said = without_thinking(first.text).strip()
     asked = marked_anew(request.body["messages"][-1]["content"])
     if not said:  # some endpoints refuse an empty message

@@ -35,7 +35,7 @@ class LengthBias(msgspec.Struct, frozen=True):
 
 
 def length_biases(ratings: pl.DataFrame, *, resamples: int = 500, seed: int = 0) -> list[LengthBias]:
-    """Each judge, given each other one. ratings: of `r2router.bench.judging.agreement.read_ratings`."""
+    """Return each judge, given each other one. ratings: of `r2router.bench.judging.agreement.read_ratings`."""
     found = []
     for judge in judges_of(ratings):
         for reference in judges_of(ratings):

@@ -23,7 +23,7 @@ NO_ANSWER = "the response is empty"
 
 
 def judge_name(model: str, prompt: str) -> str:
-    """How a judge is called in tables: by its model, and by its prompt where that is not the usual one."""
+    """Return how a judge is called in tables: by its model, and by its prompt where that is not the usual one."""
     return model if prompt == DEFAULT else f"{model}/{prompt}"
 
 
@@ -59,7 +59,7 @@ class RecordedJudgements:
         return list(dict.fromkeys(judge_name(model, prompt.name) for (model, _, _), prompt in self._ways.items()))
 
     def scores(self, query: Query, response: str) -> Iterator[Score]:
-        """What each judge said about a response; an empty one is worth 0 to all of them, and nobody is asked."""
+        """Yield what each judge said about a response; an empty one is worth 0 to all of them, and nobody is asked."""
         for (model, budget, control), prompt in self._ways.items():
             if not without_thinking(response).strip():
                 yield Score(quality=0.0, judge=judge_name(model, prompt.name), reason=NO_ANSWER)

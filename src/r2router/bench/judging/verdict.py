@@ -35,7 +35,7 @@ NOT_WHOLE = frozenset({*CUT, "content_filter"})
 
 
 def read_verdict(text: str, finish_reason: str | None = None) -> Verdict | None:
-    """The verdict of a judge's reply; None where it is none.
+    """Return the verdict of a judge's reply; None where it is none.
 
     The reply is one JSON object with a `score` on the grid, beside nothing but thinking and a fence around it. Forgiven
     are raw line breaks and LaTeX within a reason, single quotes, comments, a comma too many, a missing brace at the
@@ -75,7 +75,7 @@ _JSON = json.JSONDecoder(strict=False, object_pairs_hook=_Pairs)
 
 
 def _strict(reply: str) -> Pairs | None:
-    """The fields of a reply that is one JSON object."""
+    """Return the fields of a reply that is one JSON object."""
     if not reply.startswith("{"):
         return None
     try:
@@ -94,7 +94,7 @@ _WORD = re.compile(r"[-+\w.]{1,40}")
 
 
 def _loose(reply: str) -> Pairs | None:
-    """The fields of one flat object in the notation of JSON5 or Python; its last brace may be missing."""
+    """Return the fields of one flat object in the notation of JSON5 or Python; its last brace may be missing."""
     if not reply.startswith("{"):
         return None
     pairs: Pairs = []

@@ -64,7 +64,7 @@ class Computed(msgspec.Struct, frozen=True):
 
 
 def evaluate(text: str, at: int, *, spaced: bool = True) -> Computed:
-    """The longest expression of numbers that begins there.
+    """Return the longest expression of numbers that begins there.
 
     spaced: whether `a-b` is a difference.
 
@@ -204,7 +204,7 @@ def _refuse() -> tuple[float, int]:
 
 
 def number(digits: str) -> float:
-    """The value of digits with separators."""
+    """Return the value of digits with separators."""
     if _EUROPEAN.fullmatch(digits) and "." in digits and digits.index(".") < digits.index(","):
         digits = digits.replace(".", "").replace(",", ".")
     elif digits.count(".") > 1:

@@ -94,7 +94,7 @@ class Choice(msgspec.Struct, frozen=True):
 def picked_letter(
     response: str, letters: str = string.ascii_uppercase[:_OPTIONS], options: list[str] | None = None
 ) -> str | None:
-    """The option that a response picks; None where it picks none, or several.
+    """Return the option that a response picks; None where it picks none, or several.
 
     In this order: the option whose text, or the letter that, stands behind the last "answer is" (or in a box); a line
     that is nothing but a letter, the last one; the letter that is said to be right; the letter in which the response
@@ -127,8 +127,8 @@ def _alone(response: str, letters: str) -> str | None:
 
 
 def _begins_as(answer: str, texts: dict[str, str]) -> str | None:
-    """The option of several words whose text an answer begins with: "A cat" is no choice of A where an option is called
-    so.
+    """Return the option of several words whose text an answer begins with: "A cat" is no choice of A where an option is
+    called so.
 
     Empty where it goes on with another option: "A cat or a dog".
     """
@@ -146,7 +146,9 @@ def _begins_as(answer: str, texts: dict[str, str]) -> str | None:
 
 
 def _head(answer: str, letters: str) -> str | None:
-    """The letter that an answer begins with, a small one only in brackets or alone; empty where it offers several."""
+    """Return the letter that an answer begins with, a small one only in brackets or alone; empty where it offers
+    several.
+    """
     answer = re.sub(r"\\(?:text|textbf|mathrm|mathbf)\s{0,4}\{([^{}]*)\}", r"\1", answer)
     m = _HEAD.match(answer)
     if m is None or m[2].upper() not in letters:
@@ -164,18 +166,18 @@ def _head(answer: str, letters: str) -> str | None:
 
 
 def _small_word(word: str) -> str | None:
-    """The word without the marks behind it, where it is one in small letters."""
+    """Return the word without the marks behind it, where it is one in small letters."""
     m = re.match(r"[a-z][a-z'\u2019-]*(?=[.,;:!?)\"'*]*$)", word)
     return m[0] if m else None
 
 
 def _is_word(letter: str, following: str | None) -> bool:
-    """Whether a capital letter is a word: "A dog", "I think"."""
+    """Return whether a capital letter is a word: "A dog", "I think"."""
     return letter in "AI" and following is not None and following not in _GOES_ON
 
 
 def _said(response: str, letters: str) -> str | None:
-    """The one letter that is said to be right, or the one in which the response ends."""
+    """Return the one letter that is said to be right, or the one in which the response ends."""
     right = set()
     for m in _SAID_RIGHT.finditer(response):
         letter = next(g for g in m.groups() if g)
@@ -189,7 +191,7 @@ def _said(response: str, letters: str) -> str | None:
 
 
 def _among(lines: list[str], letters: str) -> str | None:
-    """The letter that the lines name in the style of an option, the last one of the clearest style."""
+    """Return the letter that the lines name in the style of an option, the last one of the clearest style."""
     items = [
         (m[1], line[m.end() :])
         for line in lines
@@ -207,7 +209,7 @@ def _among(lines: list[str], letters: str) -> str | None:
 
 
 def _by_text(answer: str, texts: dict[str, str]) -> str | None:
-    """The one option whose text the answer holds."""
+    """Return the one option whose text the answer holds."""
     said = plain(answer.strip(_DECORATION + _CLOSING))
     exact = [letter for letter, text in texts.items() if text and text == said]
     words = _words(said)
@@ -218,7 +220,7 @@ def _by_text(answer: str, texts: dict[str, str]) -> str | None:
 
 
 def _words(text: str) -> str:
-    """The words of a text, a space around each."""
+    """Return the words of a text, a space around each."""
     return f" {' '.join(_BETWEEN.sub(' ', text).split())} "
 
 

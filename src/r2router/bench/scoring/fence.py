@@ -63,7 +63,7 @@ class RunResources:
             file.close()
 
     def file(self, content: bytes) -> int:
-        """The descriptor of an unnamed file with this content."""
+        """Return the descriptor of an unnamed file with this content."""
         file = tempfile.TemporaryFile()  # noqa: SIM115  closed at the end of the run
         self._files.append(file)
         file.write(content)
@@ -71,7 +71,7 @@ class RunResources:
         return file.fileno()
 
     def folder(self) -> str:
-        """The folder in which the fence is started; it holds nothing that could be found or read."""
+        """Return the folder in which the fence is started; it holds nothing that could be found or read."""
         return "/"
 
 
@@ -88,7 +88,7 @@ class Fence:
     own_processes: int
 
     def missing(self) -> str | None:
-        """What is not there; None where all is."""
+        """Return what is not there; None where all is."""
         if not sys.platform.startswith("linux"):
             return "this system is not Linux"
         if platform.machine() not in _MACHINES:
@@ -103,7 +103,7 @@ class Fence:
         raise NotImplementedError
 
     def job(self, work_mb: int, files: int, more: tuple[str, ...]) -> dict[str, Any]:
-        """What the stage `enter` must know."""
+        """Return what the stage `enter` must know."""
         raise NotImplementedError
 
     def _tool(self, number: int = 0) -> str:
@@ -207,13 +207,13 @@ FENCES: tuple[Fence, ...] = (Bubblewrap(), UtilLinux())
 
 @cache
 def python() -> str:
-    """The interpreter itself, whatever environment it was started in."""
+    """Return the interpreter itself, whatever environment it was started in."""
     return str(Path(sys.executable).resolve())
 
 
 @cache
 def package_folders() -> list[str]:
-    """The folders of installed packages; inside they are at the same place."""
+    """Return the folders of installed packages; inside they are at the same place."""
     return [p for p in sys.path if Path(p).name in {"site-packages", "dist-packages"} and Path(p).is_dir()]
 
 
@@ -240,14 +240,14 @@ def binds(more: tuple[str, ...] = ()) -> list[tuple[str, str]]:
 
 @cache
 def above(more: tuple[str, ...] = ()) -> list[str]:
-    """The folders in which something is bound or linked, outermost first."""
+    """Return the folders in which something is bound or linked, outermost first."""
     paths = [*(path for path, _ in links()), *(path for _, path in binds(more))]
     return sorted({str(parent) for path in paths for parent in Path(path).parents} - {"/", _WORK})
 
 
 def _stranger() -> int:
-    """A user id that nobody has: only for one that owns nothing else is the number of processes its own. 0 where none
-    is to be had.
+    """Return a user id that nobody has: only for one that owns nothing else is the number of processes its own. 0 where
+    none is to be had.
     """
     try:
         lines = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
@@ -263,7 +263,7 @@ def _stranger() -> int:
 
 @cache
 def call_filter() -> bytes:
-    """The filter as the kernel takes it (classic BPF): what is refused gives an error, and everything else is
+    """Return the filter as the kernel takes it (classic BPF): what is refused gives an error, and everything else is
     allowed.
     """
     column, machine = _MACHINES[platform.machine()]

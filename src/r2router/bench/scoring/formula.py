@@ -57,7 +57,7 @@ def _read(text: str) -> list[object]:
 
 
 def _limited(work: Callable[[], T], otherwise: T) -> T:
-    """What the work gives within its CPU time, else what is given instead. math-verify's own limits are on the
+    """Return what the work gives within its CPU time, else what is given instead. math-verify's own limits are on the
     clock.
     """
     signal.signal(signal.SIGPROF, _stop)

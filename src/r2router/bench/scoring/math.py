@@ -58,7 +58,7 @@ class Math:
 
 
 def answered(response: str) -> str:
-    """What is compared: in the last box, or behind the last mark, else the end of the response."""
+    """Return what is compared: in the last box, or behind the last mark, else the end of the response."""
     response = without_thinking(response)
     for answer, boxed in marked_answers(response):
         return f"\\boxed{{{answer[:_LONGEST]}}}" if boxed else answer[:_LONGEST]

@@ -68,14 +68,14 @@ class ParsedNumber(msgspec.Struct, frozen=True):
 
 
 def reference_number(reference: str) -> ParsedNumber | None:
-    """The number that a reference is; None for a tuple, an interval, a formula, or several numbers."""
+    """Return the number that a reference is; None for a tuple, an interval, a formula, or several numbers."""
     found = _whole(_readable(reference_answer(reference)[-_LONGEST:]), factorial=True)
     return found[0] if found and found[1] else None
 
 
 def answered_numbers(response: str) -> list[ParsedNumber]:
-    """The number that a response gives as its answer, twice where it is given exactly and about; empty where it has
-    none.
+    """Return the number that a response gives as its answer, twice where it is given exactly and about; empty where it
+    has none.
     """
     response = without_thinking(response)
     for answer, boxed in marked_answers(response):
@@ -85,7 +85,7 @@ def answered_numbers(response: str) -> list[ParsedNumber]:
 
 
 def _lines(text: str) -> list[str]:
-    """The first line with a digit of the first two that say something."""
+    """Return the first line with a digit of the first two that say something."""
     lines = [line for raw in text[: 8 * _LONGEST].splitlines() if (line := raw.strip()[:_LONGEST])]
     return [line for line in lines[:2] if _DIGIT.search(line)][:1]
 
@@ -113,7 +113,7 @@ _SEVERAL = re.compile(r"=[^=\n]{1,80}\b(?:or|and)\b[^=\n]{1,80}=|=[^=\n,]{1,40},
 
 
 def _last(response: str) -> list[ParsedNumber]:
-    """The last number of a response without a mark."""
+    """Return the last number of a response without a mark."""
     line = next((line for line in reversed(response.splitlines()) if _DIGIT.search(line)), "").strip()
     if (whole := _whole(_readable(line[-_LONGEST:], grouped=True), spaced=False)) is not None:
         return [whole[0]]
@@ -137,7 +137,7 @@ def _last(response: str) -> list[ParsedNumber]:
 
 
 def _unit(rest: str) -> str:
-    """What follows a number, where it belongs to it."""
+    """Return what follows a number, where it belongs to it."""
     m = re.match(r"\s?(?:%|per\s?cent\b|(?:hundred|thousand|million|billion|trillion)\b)", rest, re.IGNORECASE)
     return m[0] if m else ""
 
@@ -176,7 +176,7 @@ _SPACED_GROUPS = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/]|[ ,]\d|\.\d
 
 
 def _readable(text: str, *, grouped: bool = False) -> str:
-    """The text in one notation.
+    """Return the text in one notation.
 
     grouped: digits in groups of three are one number also with common spaces between them.
     """
@@ -253,7 +253,7 @@ def _begin(text: str, m: re.Match[str]) -> int:
 
 
 def _with_unit(text: str, found: Computed, *, opened: bool) -> tuple[ParsedNumber, bool] | None:
-    """The number with what stands behind it; None where that makes it a part of a formula, or one of several."""
+    """Return the number with what stands behind it; None where that makes it a part of a formula, or one of several."""
     at = found.end
     if (m := _DEGREES.match(text, at)) is not None:
         at = m.end()

@@ -65,7 +65,7 @@ def sandbox_in_force(names: Iterable[str]) -> str | None:
 
 @cache
 def scorer_named(name: str) -> Scorer:
-    """The scorer of that name. Raises `DataError` listing what there is."""
+    """Return the scorer of that name. Raises `DataError` listing what there is."""
     found: type[Scorer] | None = SCORERS.find(name)
     if found is None:
         known = SCORERS.names()

@@ -87,26 +87,26 @@ else:
 
 @cache
 def stage(name: str) -> bytes:
-    """The compiled code of a module of `inside`."""
+    """Return the compiled code of a module of `inside`."""
     path = files("r2router.bench.scoring").joinpath("inside", f"{name}.py")
     return marshal.dumps(compile(path.read_text(encoding="utf-8"), f"inside/{name}.py", "exec", dont_inherit=True))
 
 
 @cache
 def in_force() -> Fence | None:
-    """The fence that code runs behind on this machine; None where none works."""
+    """Return the fence that code runs behind on this machine; None where none works."""
     return next((fence for fence in FENCES if why_not(fence) is None), None)
 
 
 def isolation() -> str | None:
-    """The name of the fence in force, `bubblewrap` or `util-linux`; None where untrusted code is refused."""
+    """Return the name of the fence in force, `bubblewrap` or `util-linux`; None where untrusted code is refused."""
     fence = in_force()
     return None if fence is None else fence.name
 
 
 @cache
 def why_not(fence: Fence) -> str | None:
-    """Why a fence cannot be used here, found by trying it; None where it can."""
+    """Return why a fence cannot be used here, found by trying it; None where it can."""
     if (missing := fence.missing()) is not None:
         return missing
     ran = _run({"program": _PROBE}, SandboxLimits(seconds=10, processes=1), fence)
@@ -114,7 +114,7 @@ def why_not(fence: Fence) -> str | None:
 
 
 def refusal() -> str:
-    """Why no fence works here, and how to fix it."""
+    """Return why no fence works here, and how to fix it."""
     reasons = "; ".join(why for fence in FENCES if (why := why_not(fence)))
     return (
         f"nothing is run: no sandbox works here ({reasons}); install bubblewrap, allow user namespaces, or use another"
@@ -123,8 +123,8 @@ def refusal() -> str:
 
 
 def chosen(*, isolated: bool = True) -> Fence | None:
-    """The fence in force. Raises `DataError` where there is none; with `isolated` false that is None: limits, and
-    nothing else.
+    """Return the fence in force. Raises `DataError` where there is none; with `isolated` false that is None: limits,
+    and nothing else.
     """
     if os.name != "posix":
         raise DataError("code cannot be run with limits on this system; use Linux")
@@ -150,14 +150,14 @@ def run_answer(
 
 
 def _sound(text: str) -> str:
-    """Text that every codec takes: halves of surrogate pairs, which JSON may hold, are replaced."""
+    """Return text that every codec takes: halves of surrogate pairs, which JSON may hold, are replaced."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def job_of(
     limits: SandboxLimits, fence: Fence | None, held: RunResources, stages: tuple[str, ...], more: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """What every job holds.
+    """Return what every job holds.
 
     more: folders that are seen inside, beside Python and its packages.
     """
@@ -180,7 +180,7 @@ def job_of(
 
 
 def packed(job: dict[str, Any]) -> bytes:
-    """A job as the bare interpreter reads it. It is only ever written here; what comes back is text."""
+    """Return a job as the bare interpreter reads it. It is only ever written here; what comes back is text."""
     return marshal.dumps(job)
 
 

@@ -60,7 +60,7 @@ class ServedFunction:
         self._owner = 0
 
     def call(self, data: bytes) -> bytes:
-        """The function's result. Raises `ProcessLost` where there is none, `NotServed`, and `DataError` where no
+        """Return the function's result. Raises `ProcessLost` where there is none, `NotServed`, and `DataError` where no
         sandbox works.
         """
         fence = chosen()

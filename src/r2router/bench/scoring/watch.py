@@ -45,7 +45,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def children(pid: int) -> list[int]:
-    """The children of a process; empty where this system does not tell."""
+    """Return the children of a process; empty where this system does not tell."""
     found: list[int] = []
     with contextlib.suppress(OSError):  # it may end at any time
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -55,7 +55,7 @@ def children(pid: int) -> list[int]:
 
 
 def _too_much(pid: int, limits: Any) -> str:
-    """What of its limits a sandbox is over; empty where none."""
+    """Return what of its limits a sandbox is over; empty where none."""
     family, at = [pid], 0
     while at < len(family) and len(family) <= 10 * limits.processes:
         family += children(family[at])
@@ -74,7 +74,7 @@ def _too_much(pid: int, limits: Any) -> str:
 
 
 def _private_bytes(pid: int) -> int:
-    """What a process has in memory but for files: its own pages and those of shared memory."""
+    """Return what a process has in memory but for files: its own pages and those of shared memory."""
     try:
         lines = Path(f"/proc/{pid}/status").read_bytes().split(b"\n")
     except OSError:

@@ -59,7 +59,7 @@ class ChatLog:
         return [f"{count:,} {'requests ' if 'left' in what else ''}{what}" for what, count in counts.items() if count]
 
     def queries(self) -> Iterable[Query]:
-        """The queries in the order of the log. Raises `DataError` naming file and line."""
+        """Yield the queries in the order of the log. Raises `DataError` naming file and line."""
         self.left_out = self.hidden = self.repeated = 0
         seen: set[tuple[str, str]] = set()
         for number, entry in json_objects(self.path):
@@ -107,7 +107,7 @@ def chat_suite(name: str, what: str, options: Mapping[str, str]) -> Suite:
 
 
 def messages_of(entry: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """The messages of a logged request, itself or in `request` or `body`; None where there are none."""
+    """Return the messages of a logged request, itself or in `request` or `body`; None where there are none."""
     for holder in (entry, entry.get("request"), entry.get("body")):
         if (
             isinstance(holder, dict)
@@ -119,7 +119,7 @@ def messages_of(entry: Mapping[str, Any]) -> list[dict[str, Any]] | None:
 
 
 def text_of(message: Mapping[str, Any]) -> str:
-    """The text of a message; empty where it is more than text."""
+    """Return the text of a message; empty where it is more than text."""
     content = message.get("content")
     if isinstance(content, str):
         return content.strip()

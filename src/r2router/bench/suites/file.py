@@ -51,7 +51,7 @@ class RowFile:
                 )
 
     def queries(self) -> Iterable[Query]:
-        """The queries in file order. Raises `DataError` naming file, line or row, and field."""
+        """Yield the queries in file order. Raises `DataError` naming file, line or row, and field."""
         seen: dict[str, str] = {}
         rows = list(self._rows())
         reading = reading_of(
@@ -76,7 +76,7 @@ class RowFile:
             raise DataError(f"{self.path}: no queries; a suite has one query per row, with at least a text")
 
     def _cell(self, row: Mapping[str, Any], where: str) -> ReferenceCell | None:
-        """The row's reference, where it has one and options."""
+        """Return the row's reference, where it has one and options."""
         reference, options = (self._column(name, row) for name in ("reference", "options"))
         if (
             reference is None
@@ -164,7 +164,7 @@ class RowFile:
 
 
 def lettered(text: str, options: Iterable[str]) -> str:
-    """A question with its options under it, as `A. ...`."""
+    """Return a question with its options under it, as `A. ...`."""
     return "\n".join(
         [
             text.rstrip(),

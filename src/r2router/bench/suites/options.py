@@ -31,8 +31,8 @@ class Options(msgspec.Struct, frozen=True):
 
 
 def options_of(value: Any) -> Options | None:
-    """The options in a cell: a list, an object by letter or number, or ARC's object of texts and labels; None for
-    anything else.
+    """Return the options in a cell: a list, an object by letter or number, or ARC's object of texts and labels; None
+    for anything else.
     """
     if isinstance(value, dict):
         texts, labels = value.get("text"), value.get("label")
@@ -109,7 +109,7 @@ class ReferenceReading(msgspec.Struct, frozen=True):
     shown: bool
 
     def letter(self, cell: ReferenceCell) -> str | None:
-        """The letter of the right option; None where the reference names none."""
+        """Return the letter of the right option; None where the reference names none."""
         if cell.by_label is not None:
             return cell.by_label
         if cell.index is not None and not (cell.written and self.texts):
@@ -121,7 +121,7 @@ class ReferenceReading(msgspec.Struct, frozen=True):
 
 
 def reading_of(cells: Iterable[ReferenceCell], base: int | None = None) -> ReferenceReading:
-    """How the references of a file are to be read.
+    """Return how the references of a file are to be read.
 
     base: where the user says it.
 

@@ -122,7 +122,7 @@ class Procedural:
                 )
 
     def queries(self) -> Iterable[Query]:
-        """The queries, made anew each time and always the same."""
+        """Yield the queries, made anew each time and always the same."""
         made_of = {task: self._distinct(task) for task in self.tasks}
         for turn in range(self.size):
             for task, entries in made_of.items():
@@ -178,7 +178,7 @@ def procedural_suite(name: str, what: str, options: Mapping[str, str]) -> Suite:
 
 @lru_cache(maxsize=256)
 def made(dataset: str, config_json: str, seed: int) -> Any:
-    """A generator with its settings. Raises `DataError` for a setting that it does not have."""
+    """Return a generator with its settings. Raises `DataError` for a setting that it does not have."""
     gym = _gym()
     try:
         return gym.create_dataset(dataset, seed=seed, **json.loads(config_json))
@@ -189,7 +189,7 @@ def made(dataset: str, config_json: str, seed: int) -> Any:
 
 
 def entry_of(maker: Maker) -> Mapping[str, Any]:
-    """The entry that a query was made from."""
+    """Return the entry that a query was made from."""
     entry: Mapping[str, Any] = made(maker.dataset, maker.config_json, maker.seed)[maker.index]
     return entry
 
@@ -229,14 +229,14 @@ def _from_file(path: Path) -> dict[str, Task]:
 
 
 def code_in(config: Mapping[str, Any]) -> str | None:
-    """The first text in a generator's settings that could call something if it were evaluated; None where there is
-    none.
+    """Return the first text in a generator's settings that could call something if it were evaluated; None where there
+    is none.
     """
     return next((text for text in _texts(config) if _CALLS.search(text)), None)
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text in a value as JSON has it, keys too."""
+    """Yield every text in a value as JSON has it, keys too."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

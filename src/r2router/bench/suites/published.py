@@ -78,7 +78,7 @@ class Published:
             raise DataError(f"suite {name!r} has no split {split!r}; there are: {', '.join(self.benchmark.splits)}")
 
     def queries(self) -> Iterable[Query]:
-        """The queries. Raises `DataError` where a file cannot be read or is laid out otherwise."""
+        """Yield the queries. Raises `DataError` where a file cannot be read or is laid out otherwise."""
         for task, file in self.benchmark.files.items():
             path = f"{self.root}/{file.format(split=self.split)}"
             for number, row in self._rows(path):

@@ -32,7 +32,7 @@ Opener = Callable[[str, str, Mapping[str, str]], Suite]
 
 
 def load_suite(spec: str, *, columns: Mapping[str, str] | None = None) -> Suite:
-    """The suite that a text names.
+    """Return the suite that a text names.
 
     columns: our name -> the file's, for files.
 
@@ -61,7 +61,7 @@ def load_suite(spec: str, *, columns: Mapping[str, str] | None = None) -> Suite:
 def load_queries(
     specs: Sequence[str], *, columns: Mapping[str, str] | None = None, say: Callable[[str], None] = lambda _: None
 ) -> list[Query]:
-    """The queries of several suites, one after the other. Raises `DataError` where two of them use one id.
+    """Return the queries of several suites, one after the other. Raises `DataError` where two of them use one id.
 
     say: called with what a suite has to say of its queries: the lines of its `notes`, where it has any.
     """
@@ -92,7 +92,7 @@ def check_options(name: str, options: Mapping[str, str], known: Iterable[str]) -
 
 
 def whole_number(name: str, options: Mapping[str, str], option: str, default: int, minimum: int = 0) -> int:
-    """An option that is a whole number. Raises `DataError`."""
+    """Return an option that is a whole number. Raises `DataError`."""
     text = options.get(option, str(default))
     if not (text.isascii() and text.isdigit()) or int(text) < minimum:
         raise DataError(f"suite {name!r}: {option}={text!r} must be a whole number from {minimum} on")

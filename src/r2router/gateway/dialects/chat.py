@@ -64,7 +64,7 @@ class ChatWatch(ReplyWatch):
                 self.finish = reason[:64]
 
     def surplus(self, data: bytes) -> bool:
-        """Whether the chunk reports token counts and has no `choices`."""
+        """Return whether the chunk reports token counts and has no `choices`."""
         if b'"usage"' not in data:
             return False
         try:
@@ -168,7 +168,7 @@ class Chat(Dialect):
         return ChatWatch()
 
     def broken(self, refused: Refused, request_id: str, watch: ReplyWatch) -> bytes:
-        """An error event, without `[DONE]`."""
+        """Return an error event, without `[DONE]`."""
         return b"data: " + msgspec.json.encode(openai_error(refused)) + b"\n\n"
 
     def renamed(self, data: bytes, model: str) -> bytes:

@@ -170,7 +170,7 @@ class Responses(Dialect):
         return ResponsesWatch()
 
     def broken(self, refused: Refused, request_id: str, watch: ReplyWatch) -> bytes:
-        """A `response.failed` event with the next number."""
+        """Return a `response.failed` event with the next number."""
         number = watch.sequence + 1 if isinstance(watch, ResponsesWatch) else 0
         known = watch.response if isinstance(watch, ResponsesWatch) else {}
         failed = {"id": request_id, **known, "object": "response", "status": "failed", "output": []}

@@ -47,7 +47,7 @@ _AS_USUAL: dict[str, tuple[Any, ...]] = {
 
 
 def read_chat(body: Members) -> CommonRequest:
-    """What a chat completion asks for. Raises `TranslationLoss`."""
+    """Return what a chat completion asks for. Raises `TranslationLoss`."""
     asked = object_in(body)
     check_fields(asked, _READ, _NO_MATTER, _AS_USUAL)
     effort, stop = asked.get("reasoning_effort"), asked.get("stop")
@@ -174,7 +174,7 @@ def _shape(given: Any) -> ResponseFormat | None:
 
 
 def write_chat(asked: CommonRequest, model: Model | None, provider: Provider | None) -> bytes:
-    """A chat completion. Raises `TranslationLoss`."""
+    """Return a chat completion. Raises `TranslationLoss`."""
     system, turns = leading_system(asked.turns)
     # strict servers take one alone
     messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []

@@ -42,7 +42,7 @@ _NO_MATTER = ("metadata", "service_tier")
 
 
 def read_messages(body: Members) -> CommonRequest:
-    """What a request for a message asks for. Raises `TranslationLoss`."""
+    """Return what a request for a message asks for. Raises `TranslationLoss`."""
     if b'"cache_control"' in body.data:
         raise TranslationLoss("cache_control")
     asked = only(object_in(body), (*_READ, *_NO_MATTER), "the request")
@@ -147,7 +147,7 @@ def _shape(given: Any) -> ResponseFormat | None:
 
 
 def write_messages(asked: CommonRequest, model: Model | None, provider: Provider | None) -> bytes:
-    """A request for a message. Raises `TranslationLoss`."""
+    """Return a request for a message. Raises `TranslationLoss`."""
     system, turns = leading_system(asked.turns)
     messages: list[dict[str, Any]] = []
     for turn in turns:

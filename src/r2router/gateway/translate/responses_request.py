@@ -50,7 +50,7 @@ _AS_USUAL: dict[str, tuple[Any, ...]] = {"truncation": ("disabled",), "backgroun
 
 
 def read_responses(body: Members) -> CommonRequest:
-    """What a request for a response asks for. Raises `TranslationLoss`."""
+    """Return what a request for a response asks for. Raises `TranslationLoss`."""
     asked = object_in(body)
     check_fields(asked, _READ, _NO_MATTER, _AS_USUAL)
     reasoning = only(asked.get("reasoning") or {}, ("effort", "summary", "generate_summary"), "reasoning")
@@ -177,7 +177,7 @@ def _shape(given: Any) -> ResponseFormat | None:
 
 
 def write_responses(asked: CommonRequest, model: Model | None, provider: Provider | None) -> bytes:
-    """A request for a response. Raises `TranslationLoss`."""
+    """Return a request for a response. Raises `TranslationLoss`."""
     if asked.stop:
         raise TranslationLoss("stop sequences")
     body: dict[str, Any] = {
