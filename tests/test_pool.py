@@ -790,6 +790,24 @@ def test_list_prices_bill_as_the_list_does_in_every_tier(name: str, provider: st
         assert cost_usd(prices, Usage(tokens, 500, cached)) == pytest.approx(float(bill.total_price), rel=1e-9)
 
 
+@pytest.mark.skipif(importlib.util.find_spec("genai_prices") is None, reason="genai-prices is not installed")
+@pytest.mark.parametrize("hour", [0, 2, 5, 8, 12, 23])
+def test_a_list_price_that_changes_with_the_hour_is_that_of_the_dearest(hour: int) -> None:
+    import datetime
+
+    from genai_prices import Usage as Asked
+    from genai_prices import calc_price
+
+    name = "deepseek-v4-flash"
+    prices = Pool([model(name, provider="deepseek")]).with_prices("genai-prices")[name].usd_per_million
+    assert prices is not None
+    at = datetime.datetime.now(datetime.UTC).replace(hour=hour, minute=30)
+    bill = calc_price(
+        Asked(input_tokens=1000, output_tokens=500), name, provider_id="deepseek", genai_request_timestamp=at
+    )
+    assert cost_usd(prices, Usage(1000, 500)) >= float(bill.total_price) * (1 - 1e-9)
+
+
 def test_genai_prices_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "genai_prices", None)
     with pytest.raises(MissingExtra, match=r"r2router\[prices\]"):

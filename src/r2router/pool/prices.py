@@ -6,10 +6,11 @@ Prices are US dollars per million tokens.
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -251,7 +252,10 @@ def _optional_price(row: Mapping[str, str | None], column: str, where: str) -> f
 
 
 def genai_prices(models: Iterable[Model]) -> dict[str, Prices]:
-    """The list prices of the models that the genai-prices package knows, with their tiers."""
+    """The list prices of the models that the genai-prices package knows, with their tiers.
+
+    Where prices change with the hour, those of the dearest hour of today (UTC): an estimate is rather too high.
+    """
     try:
         from genai_prices import Usage as Asked
         from genai_prices import calc_price
@@ -261,13 +265,24 @@ def genai_prices(models: Iterable[Model]) -> dict[str, Prices]:
     for model in models:
         name, provider = model.upstream or model.id, model.provider or None
         try:
-            listed = calc_price(Asked(input_tokens=1, output_tokens=1), name, provider_id=provider).model_price
+            listed = _dearest(partial(calc_price, Asked(input_tokens=1, output_tokens=1), name, provider_id=provider))
         except LookupError:
             continue
         # else it is billed by the minute, the page, ...
         if listed.input_mtok is not None and listed.output_mtok is not None:
             found[model.id] = _listed_prices(listed)
     return found
+
+
+def _dearest(price: Callable[..., Any]) -> Any:
+    """The `ModelPrice` of the hour of today at which a call costs most."""
+    now = datetime.datetime.now(datetime.UTC)
+    call = price(genai_request_timestamp=now)
+    listed = call.model.prices if isinstance(call.model.prices, list) else []
+    if any(hasattr(getattr(one, "constraint", None), "start_time") for one in listed):
+        calls = [price(genai_request_timestamp=now.replace(hour=hour, minute=30)) for hour in range(24)]
+        call = max(calls, key=lambda call: call.total_price)
+    return call.model_price
 
 
 _LISTED = {
