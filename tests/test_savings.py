@@ -164,6 +164,14 @@ def test_the_cheapest_way_is_that_of_the_least_value_that_reaches_the_target(n: 
     )
 
 
+@pytest.mark.parametrize("n", [1, 3, 700])
+def test_todays_arm_reaches_its_own_quality_however_it_was_rounded(n: int) -> None:
+    rng = np.random.default_rng(n)
+    quality, cost = rng.random((n, 2)).astype(np.float32), np.full((n, 2), 0.001)
+    target = float(quality[:, 1].astype(np.float64).mean())
+    assert cheapest("alone", quality, cost, np.array([1]), target * (1 + 1e-7)).met
+
+
 def test_small_pools_are_what_trying_all_arms_gives() -> None:
     rng = np.random.default_rng(3)
     quality, cost = rng.random((40, 6)), rng.random((40, 6)) + 0.05

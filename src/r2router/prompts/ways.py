@@ -13,7 +13,7 @@ from r2router.types import FloatArray, IntArray
 
 LARGEST_POOL = 5
 _PROMPTS_FOR_POOLS = 600  # by which pools are compared: more do not change which arms are in them
-_ROUNDING = 1e-9
+_ROUNDING = 1e-6  # of means of float32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
