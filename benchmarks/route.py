@@ -2,16 +2,20 @@
 "..."`.
 
 The warm route runs on one core with the starter router, its encoder included; every question is another one, so that
-nothing can be remembered. The import and the command run in fresh processes: the median of 10 after a warm-up.
+nothing can be remembered. The import and the command run in fresh processes: the median of 10 after a warm-up, which
+also compiles the modules, as installing a package does (an environment that forbids Python to keep what it compiled
+would compile two hundred of them at every start).
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 
 import measure
 
@@ -66,17 +70,21 @@ def fresh(run: measure.Run) -> measure.Figures:
         "cold": [*measure.command_line(), "route", questions()[0]],
     }
     figures: measure.Figures = {}
-    for name, command in commands.items():
-        spent = [measure.process(command, stdout=subprocess.DEVNULL) for _ in range(repeats + 1)][1:]
-        if codes := [s.code for s in spent if s.code]:
-            figures[name] = {"failed": f"exit code {codes[0]}"}
-            continue
-        figures[name] = measure.percentiles([s.wall_s for s in spent], 1.0, "s")
-        figures[name] |= {
-            "cpu_s": statistics.median(s.cpu_s for s in spent),
-            "peak_rss_mib": max(s.peak_rss_mib for s in spent),
-        }
+    with tempfile.TemporaryDirectory() as compiled:
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        for name, command in commands.items():
+            figures[name] = _times(command, repeats, kept | {"PYTHONPYCACHEPREFIX": compiled})
     return figures
+
+
+def _times(command: list[str], repeats: int, environment: dict[str, str]) -> measure.Figures:
+    runs = range(repeats + 1)
+    spent = [measure.process(command, stdout=subprocess.DEVNULL, env=environment) for _ in runs][1:]
+    if codes := [s.code for s in spent if s.code]:
+        return {"failed": f"exit code {codes[0]}"}
+    peak = max(s.peak_rss_mib for s in spent)
+    figures = measure.percentiles([s.wall_s for s in spent], 1.0, "s")
+    return figures | {"cpu_s": statistics.median(s.cpu_s for s in spent), "peak_rss_mib": peak}
 
 
 def drive(run: measure.Run) -> measure.Figures:
