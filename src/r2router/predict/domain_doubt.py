@@ -89,9 +89,13 @@ def where_seen(net: FloatArray, weight: FloatArray, unknown: FloatArray) -> Floa
     unknown: (n, 1) how likely a text is of no known domain, of which a network knows nothing.
     """
     known = np.float32(1.0) - unknown
-    trust = weight - unknown - np.float32(UNSEEN) * known
+    trust = weight - (unknown + np.float32(UNSEEN) * known)
     common = (np.vecdot(trust, net) / np.maximum(np.add.reduce(trust, axis=1), np.float32(1e-6)))[:, None]
-    return np.asarray(known * (common + trust * (net - common)))
+    added = net - common  # in place from here: a decision is many small steps
+    added *= trust
+    added += common
+    added *= known
+    return added
 
 
 def blended(level: FloatArray, mean: FloatArray, net: FloatArray) -> FloatArray:
@@ -99,8 +103,14 @@ def blended(level: FloatArray, mean: FloatArray, net: FloatArray) -> FloatArray:
     in log odds.
     """
     held = np.minimum(np.maximum(mean, _LEAST_QUALITY), np.float32(1.0) - _LEAST_QUALITY)
-    right = level + _OF_GROUPS * (np.log(held / (np.float32(1.0) - held)) - level) + net
-    return np.asarray(np.float32(0.5) + np.float32(0.5) * np.tanh(np.float32(0.5) * right))
+    right = np.log(held / (np.float32(1.0) - held))
+    right *= np.float32(0.5) * _OF_GROUPS
+    right += (np.float32(0.5) - np.float32(0.5) * _OF_GROUPS) * level
+    right += np.float32(0.5) * net
+    quality = np.tanh(right, out=right)
+    quality *= np.float32(0.5)
+    quality += np.float32(0.5)
+    return quality
 
 
 def _thinned(y: FloatArray, domain: IntArray, count: int, rng: np.random.Generator) -> tuple[FloatArray, BoolArray]:

@@ -123,8 +123,10 @@ class DomainsPredictor:
         self._of_groups = np.concatenate(
             [own[:, :n] * quality, small["variance"], own[:, n:] * np.exp(small["log_tokens"])], axis=1
         )
-        self._head, self._offset = small["head"], small["offset"]
-        self._low, self._high = (np.asarray(arrays[name], dtype=np.float32) for name in ("low", "high"))
+        self._head, self._offset = small["head"], small["offset"][:n]
+        self._never = self._offset * np.float32(0.0)  # NaN where an arm was never seen
+        self._factor = np.exp(small["offset"][n:])
+        self._shortest, self._longest = (np.exp(np.asarray(arrays[name], dtype=np.float32)) for name in ("low", "high"))
 
     def predict(self, x: FloatArray) -> Forecast:
         x = unit_rows(np.asarray(x, dtype=np.float32))
@@ -147,12 +149,14 @@ class DomainsPredictor:
             of_groups = share @ self._of_groups
         of_domains = odds @ self._of_domains
         seen = of_domains[:, :n]
-        mean, spread = of_groups[:, :n] / seen, np.sqrt(np.maximum(of_groups[:, n : 2 * n], _TINY))
         net = where_seen(np.maximum(first[:, at + self._directions :], 0) @ self._head, seen, odds[:, -1:])
-        quality = blended(of_domains[:, 2 * n :] / seen, mean, net) + self._offset[:n]
-        logs = np.log(np.maximum(of_groups[:, 2 * n :] / of_domains[:, n : 2 * n], _TINY)) + self._offset[n:]
-        tokens = np.exp(np.minimum(np.maximum(logs, self._low), self._high))
-        return quality, tokens, np.where(np.isnan(quality), np.nan, spread)
+        quality = blended(of_domains[:, 2 * n :] / seen, of_groups[:, :n] / seen, net)
+        quality += self._offset
+        spread = np.sqrt(np.maximum(of_groups[:, n : 2 * n], _TINY))
+        spread += self._never
+        tokens = of_groups[:, 2 * n :] / of_domains[:, n : 2 * n]
+        tokens *= self._factor
+        return quality, np.minimum(np.maximum(tokens, self._shortest), self._longest), spread
 
     def groups_of(self, x: FloatArray) -> IntArray:
         """Return (n,) the number of the group that each of (n, d) embeddings most likely belongs to."""

@@ -10,6 +10,7 @@ threshold had seen. Where no background can be embedded, nearness alone decides.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -18,7 +19,7 @@ import numpy as np
 from r2router.predict.kmeans import spherical_centres
 from r2router.types import BoolArray, FloatArray
 
-_CENTRES, _MAX_CENTRES = 64, 256  # of a table of some thousand queries, and of a large one of many kinds
+_CENTRES, _MAX_CENTRES = 64, 400  # of a table of some thousand queries, and of a large one of many kinds
 _MAX_QUERIES = 20_000  # more do not move the centres
 _FEW_QUERIES = 2_000  # up to here one tenth is too few to tell where the last percents begin
 _ODD_SHARE = 0.02  # of the training queries that count as out of distribution
@@ -26,6 +27,7 @@ _ODD_SHARE_OF_MANY = 0.003  # in a large table each kind is a small part: 2 % ma
 _MANY = 4_800
 _SOFTNESS = 0.06  # of the kernel, as a share of the variance of the embeddings
 _TINY = 1e-30  # a density of nothing
+_MOST_LOG = 700.0  # of a ratio; above it no float is left
 _OWN_SHARE = (
     0.25  # a background prompt nearer than that share of unseen training queries is of the training data's own kind
 )
@@ -64,9 +66,25 @@ class InDistribution:
     def _both(self) -> FloatArray:
         return np.concatenate([self.centres, self.background])
 
+    @cached_property
+    def _scaled(self) -> FloatArray:
+        return self._both / np.float32(self.temperature)
+
+    @cached_property
+    def _least_ratio(self) -> float:
+        """The ratio of the two densities at the threshold."""
+        return math.exp(min(self.threshold / self.temperature, _MOST_LOG))
+
     def knows(self, x: FloatArray) -> BoolArray:
         """Return (n,) true where in distribution."""
-        return np.asarray(self.score(x) >= self.threshold)
+        if not len(self.background):
+            return np.asarray(self.score(x) >= self.threshold)
+        # `score` without its logarithms: this stands in the way of every decision
+        cosine = x @ self._scaled.T
+        near = np.exp(cosine - np.maximum.reduce(cosine, axis=1)[:, None])
+        own = np.add.reduce(near[:, : len(self.centres)], axis=1) / len(self.centres)
+        others = np.add.reduce(near[:, len(self.centres) :], axis=1) / len(self.background)
+        return np.asarray(np.maximum(own, _TINY) >= self._least_ratio * np.maximum(others, _TINY))
 
     @classmethod
     def fit(cls, x: FloatArray, seed: int, background: FloatArray | None = None) -> InDistribution:
@@ -102,4 +120,4 @@ class InDistribution:
 
 def _centres(x: FloatArray, rng: np.random.Generator) -> FloatArray:
     usual = int(np.clip(len(x) // 10, 1, _CENTRES))
-    return spherical_centres(x, int(np.clip(len(x) // 75, usual, max(usual, _MAX_CENTRES))), rng)
+    return spherical_centres(x, int(np.clip(len(x) // 50, usual, _MAX_CENTRES)) if len(x) > _MANY else usual, rng)

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from r2router.cascade.evidence import Evidence
-from r2router.decide import NO_ARM, Policy, Tradeoff, anchor_pairs, decide, ranked
+from r2router.decide import NO_ARM, Policy, Tradeoff, anchor_pairs, decide, is_ours, ranked
 from r2router.encode import Encoder, count_tokens, load_encoder
 from r2router.errors import ArtifactError, NoFeasibleArm, PolicyError, QueryError, expect
 from r2router.pool.pool import Pool
@@ -129,8 +129,8 @@ class Router(Cascading):
         x = checked_vectors(vectors, self.dim, self.encoder)
         return self._forecast(x, self._counts(input_tokens, len(x)))
 
-    def _forecast(self, x: FloatArray, counts: NumberArray) -> Forecast:
-        found = doubted(self, self.predictor.predict(x), x)
+    def _forecast(self, x: FloatArray, counts: NumberArray, *, spreads: bool = True) -> Forecast:
+        found = doubted(self, self.predictor.predict(x), x, spreads=spreads)
         return msgspec.structs.replace(found, cost=self._cost(counts, found.tokens))
 
     def _cost(self, counts: NumberArray, tokens: FloatArray) -> FloatArray:
@@ -315,12 +315,11 @@ class Router(Cascading):
             checked_vectors(vectors, self.dim, self.encoder),
         )
         counts = self._counts(input_tokens, len(x))
-        parts = []
+        spreads, parts = not is_ours(policy), list[Choices]()  # a policy of another kind may look at spreads
         for at in range(0, max(len(x), 1), _BLOCK):
             block = counts[at : at + _BLOCK]
-            parts.append(
-                self._choose(self._forecast(x[at : at + _BLOCK], block), policy, self._within_context(usable, block))
-            )
+            forecast = self._forecast(x[at : at + _BLOCK], block, spreads=spreads)
+            parts.append(self._choose(forecast, policy, self._within_context(usable, block)))
         return parts[0] if len(parts) == 1 else Choices.join(parts)
 
     def usable(
@@ -449,8 +448,8 @@ class Router(Cascading):
         """Remove the arms whose model's context the prompt alone would fill."""
         if self._min_context == math.inf or not len(counts):
             return usable
-        longest = counts if counts.ndim == 2 else self.input_tokens.estimate(counts.max()[None])
-        if longest.max() < self._min_context:
+        longest = counts.max() if counts.ndim == 2 else self.input_tokens.maximum(counts)
+        if longest < self._min_context:
             return usable
         fits = (counts if counts.ndim == 2 else self.input_tokens.estimate(counts)) < self._contexts
         return fits if usable is None else usable & fits
