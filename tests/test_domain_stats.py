@@ -92,6 +92,45 @@ def test_a_query_is_of_the_nearest_domain() -> None:
     ]
 
 
+def much_and_little(compressed: float, seed: int = 0) -> DomainStats:
+    """Twelve arms on two domains of which much was graded; on a third, of which little was, they differ so much less."""
+    rng = np.random.default_rng(seed)
+    of_task = np.array([0] * 400 + [1] * 400 + [2] * 40)
+    strength = np.linspace(-0.3, 0.3, 12)
+    mean = np.where((of_task == 2)[:, None], 0.6 + compressed * strength, 0.5 + strength)
+    quality = mean + rng.normal(0, 0.05, mean.shape)
+    quality[of_task == 1, :4] = np.nan  # the first four arms were seen on one domain
+    tokens = np.full(quality.shape, 100.0)
+    names = [("sums", "facts", "poems")[t] for t in of_task]
+    domains = {name: name for name in names}
+    return DomainStats.fit(PLACES[of_task], names, quality, tokens, np.full(len(names), 10.0), domains)
+
+
+@pytest.mark.parametrize("compressed", [0.0, 0.3, 0.8])
+def test_how_far_arms_differ_where_little_was_graded_is_measured(compressed: float) -> None:
+    stats = much_and_little(compressed)
+    assert stats.spreads.thin == pytest.approx(compressed, abs=0.05)
+    assert stats.spreads.arms == pytest.approx(np.linspace(-0.3, 0.3, 12).std(), abs=0.06)
+    assert stats.spreads.level == pytest.approx(0.6, abs=0.02)
+    expected = stats.where_thin(0.5 + np.linspace(-0.3, 0.3, 12))
+    assert expected.mean() == pytest.approx(stats.spreads.level, abs=0.03)
+    assert np.abs(expected - 0.6).max() <= compressed * 0.3 + 0.02 and (np.diff(expected) > -1e-6).all()
+    middle = stats.where_thin(np.full(12, 0.5))[0]
+    assert middle - expected[0] <= expected[-1] - middle + 1e-6  # two domains tell more of a third one than one does
+
+
+def test_without_a_domain_of_little_evidence_arms_are_believed_to_differ_as_elsewhere() -> None:
+    rng = np.random.default_rng(0)
+    quality = np.linspace(0.2, 0.8, 9) + rng.normal(0, 0.05, (300, 9))
+    names = ["sums"] * 150 + ["facts"] * 150
+    x = PLACES[[0] * 150 + [1] * 150]
+    stats = DomainStats.fit(
+        x, names, quality, np.full(quality.shape, 10.0), np.full(300, 10.0), {"sums": "sums", "facts": "facts"}
+    )
+    assert stats.spreads.level is None
+    np.testing.assert_array_equal(stats.where_thin(quality[0]), quality[0])
+
+
 def test_columns_can_be_taken_twice() -> None:
     evidence, _ = made()
     part = evidence.take(np.array([2, 2, 0]))

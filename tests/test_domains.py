@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from r2router import Recipe, Router
 from r2router.cli import main
 from r2router.pool.pool import Pool
+from r2router.predict.domain_parts import common, length_of
 from r2router.predict.domain_stats import DomainStats
 from r2router.predict.domains import Domains
 from r2router.table.table import Table
@@ -129,6 +130,26 @@ def test_forecasts_are_the_plain_sums_over_domains_groups_and_factors() -> None:
             assert found.tokens[i, arm] == pytest.approx(
                 np.clip(tokens, *np.exp([a["low"][arm], a["high"][arm]])), rel=1e-3
             )
+
+
+def test_an_arm_that_was_not_seen_in_a_domain_differs_there_as_much_as_others_do() -> None:
+    """What is common to domains has a slope of the domain: recovered where arms differ by a known factor."""
+    rng = np.random.default_rng(1)
+    arm, slope = rng.normal(0, 1, 40), np.array([0.25, 0.5, 1.0, 1.0, 1.5, 2.0])
+    truth = slope[:, None] * arm + rng.normal(0, 0.5, (6, 1))
+    cells = np.where(rng.random(truth.shape) < 0.5, 200.0, 0.0)
+    found = common(np.where(cells > 0, truth, 0.0), cells)
+    unseen = cells == 0
+    assert np.abs(found - truth)[unseen].mean() < 0.2 * np.abs(truth - truth.mean(axis=1, keepdims=True))[unseen].mean()
+    assert np.isfinite(common(truth[:1], cells[:1])).all() and not common(truth, 0 * cells).any()
+
+
+def test_lengths_of_a_domain_hold_for_arms_that_were_not_measured_there() -> None:
+    cells = np.array([[50.0, 50.0, 0.0], [50.0, 50.0, 50.0], [0.0, 0.0, 0.0]])
+    total = cells * np.array([[1000.0, 2000.0, 0.0], [100.0, 200.0, 400.0], [0.0, 0.0, 0.0]])
+    found = length_of(total, cells)
+    assert 1500 < found[0, 2] < 4500  # nearly ten times as long as elsewhere, as of the others
+    assert found[2, 0] < found[2, 1]
 
 
 def test_spreads_cover_the_true_qualities_however_often_an_arm_was_seen() -> None:

@@ -72,9 +72,9 @@ def test_there_are_some_sixty_of_many_kinds() -> None:
 
 def test_most_decisions_are_what_a_sensible_person_expects() -> None:
     wrong = [f"{p['text'][:60]!r}: {d.arm} {', '.join(words)}" for p, d, words in decided() if words]
-    assert len(PROMPTS) - len(wrong) >= 0.45 * len(PROMPTS), "\n".join(wrong)
+    assert len(PROMPTS) - len(wrong) >= 0.75 * len(PROMPTS), "\n".join(wrong)
     dear = [words for _, d, said in decided() for words in said if words.startswith("costs")]
-    assert len(dear) <= 0.15 * len(PROMPTS), dear
+    assert len(dear) <= 0.05 * len(PROMPTS), dear
 
 
 def test_a_decision_on_what_was_hardly_graded_says_so() -> None:

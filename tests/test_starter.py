@@ -189,6 +189,18 @@ def test_what_is_unlike_everything_gets_the_safe_arm_and_says_so() -> None:
     assert all("unlike the training data" in d.reason and d.spread > 0.25 for d in odd)
 
 
+def test_where_nothing_like_it_was_graded_less_is_paid_for_strength() -> None:
+    """Examinations tell how strong arms are; where strength was not shown to matter, they are nearer to each other."""
+    router = starter()
+    forecast = router.forecast(["Hi there, how was your weekend?", "zxqv 88 !! lorem"])
+    assert router.domain_stats is not None and not forecast.familiar[0]
+    assert router.domain_stats.graded[forecast.domain[0]] == 0
+    known = np.isfinite(router.prior_quality)
+    one, prior = forecast.quality[0, known], router.prior_quality[known]
+    assert 0.1 < one.std() / prior.std() < 0.8
+    assert router.choose(forecast).cost[0] < 0.0005
+
+
 def test_what_was_graded_in_other_words_is_known_with_a_wide_spread() -> None:
     router = starter()
     assert router.domain_stats is not None

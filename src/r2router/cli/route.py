@@ -193,8 +193,7 @@ def _words(decision: Decision, shown: Style) -> str:
         lines.append(f"forecast   quality {decision.quality:.2f}{spread}, {rest}")
     else:
         lines.append(
-            f"forecast   quality {shown.paint('not known', bold=True)} (average of the training queries"
-            f" {decision.quality:.2f}), {rest}"
+            f"forecast   quality {shown.paint('not known', bold=True)} (by averages {decision.quality:.2f}), {rest}"
         )
     if decision.max_tokens is not None:
         lines.append(f"limit      max_tokens {decision.max_tokens}")

@@ -275,7 +275,7 @@ def genai_prices(models: Iterable[Model]) -> dict[str, Prices]:
 
 
 def _dearest(price: Callable[..., Any]) -> Any:
-    """The `ModelPrice` of the hour of today at which a call costs most."""
+    """Return the `ModelPrice` of the hour of today at which a call costs most."""
     now = datetime.datetime.now(datetime.UTC)
     call = price(genai_request_timestamp=now)
     listed = call.model.prices if isinstance(call.model.prices, list) else []

@@ -27,6 +27,9 @@ THIN = 100
 
 _QUERIES_PER_CENTRE, _MAX_CENTRES = 40, 24  # of a task
 _LIKE = 0.4  # cosine from which a query is like a prompt that stands for a kind
+_LEAST_ARMS = 8  # that a domain of which little was graded must have seen, to show how far arms differ there
+_LEAST_VARIANCE = 1e-4  # of arms' means
+_TINY = 1e-9
 _MIN_CELLS = 20  # of a (task, arm) pair that may show how wrong the additive model is
 _ARRAYS = (
     "domain_of_task",
@@ -47,11 +50,17 @@ class Spreads(msgspec.Struct, frozen=True):
     cell: of one outcome around its arm's mean.
     task: of an arm's mean on a task around what the additive model says.
     domain: the same of an arm's mean on a domain, where no task of the domain saw the arm.
+    arms: of the arms' means over the domains.
+    thin: how far arms differ on domains of which little was graded, over how far they differ elsewhere.
+    level: the quality of an average arm on such domains; None where none of them was graded at all.
     """
 
     cell: float = 0.4
     task: float = 0.15
     domain: float = 0.2
+    arms: float = 0.0
+    thin: float = 1.0
+    level: float | None = None
 
 
 class Known(NamedTuple):
@@ -248,6 +257,19 @@ class DomainStats:
             else float("nan")
         )
 
+    def where_thin(self, prior: FloatArray) -> FloatArray:
+        """Return (A,) what to expect of arms on a domain of which little was graded, from (A,) their means over everything.
+
+        Examinations tell how strong an arm is, not that strength matters: on such domains arms were seen to differ
+        less. And what was seen of an arm in many domains tells more of another one than what was seen in one.
+        """
+        if self.spreads.level is None or not np.isfinite(prior).any():
+            return prior
+        domains = (self.seen / (self.seen + _MIN_CELLS)).sum(axis=0)
+        error = self.spreads.domain**2 / np.maximum(domains, _TINY)
+        belief = self.spreads.thin * self.spreads.arms**2 / (self.spreads.arms**2 + error)
+        return np.clip(self.spreads.level + belief * (prior - np.nanmean(prior)), 0.0, 1.0)
+
     def take(self, columns: IntArray) -> DomainStats:
         """Return the same of some arms, by number; one may stand twice."""
         return replace(
@@ -273,11 +295,38 @@ class DomainStats:
         means = np.stack([self.known(d).quality for d in range(len(self.domains))])
         domain = _left_out(np.where(self.seen >= _MIN_CELLS, means, np.nan), self.seen, cell)
         found = np.concatenate(task)
+        spread = float(np.sqrt(np.mean(domain**2))) if len(domain) >= 10 else Spreads().domain
         return Spreads(
             max(cell, 0.05),
             float(np.sqrt(np.mean(found**2))) if len(found) >= 10 else Spreads().task,
-            float(np.sqrt(np.mean(domain**2))) if len(domain) >= 10 else Spreads().domain,
+            spread,
+            *self._differences(means, spread),
         )
+
+    def _differences(self, means: FloatArray, spread: float) -> tuple[float, float, float | None]:
+        """Return `arms`, `thin` and `level` of `Spreads`.
+
+        means: (domains, A).
+        Each domain of which little was graded counts alike.
+        """
+        nothing = Spreads()
+        much = np.flatnonzero((self.graded >= THIN) & np.isfinite(means).any(axis=1))
+        if not len(much):
+            return nothing.arms, nothing.thin, nothing.level
+        seen = np.where(self.seen >= _MIN_CELLS, means, np.nan)[much]
+        arm = np.where(np.isfinite(seen).any(axis=0), additive(seen)[0], np.nan)
+        error = spread**2 / np.maximum(np.isfinite(seen).sum(axis=0), 1)
+        arms = float(np.sqrt(max(np.nanvar(arm) - error[np.isfinite(arm)].mean(), _LEAST_VARIANCE)))
+        slopes, levels = [], []
+        for number in np.flatnonzero((self.graded > 0) & (self.graded < THIN)):
+            both = np.isfinite(arm) & (self.seen[number] > 0)
+            off = arm[both] - np.nanmean(arm)
+            if both.sum() >= _LEAST_ARMS and np.ptp(off) > 0:
+                slopes.append(float((off - off.mean()) @ means[number, both] / ((off - off.mean()) @ off)))
+                levels.append(float(means[number, both].mean() - slopes[-1] * off.mean()))
+        if not slopes:
+            return arms, nothing.thin, nothing.level
+        return arms, float(np.clip(np.mean(slopes), 0.0, 1.0)), float(np.clip(np.mean(levels), 0.0, 1.0))
 
     # -- saving --------------------------------------------------------------------------------------------------
 

@@ -51,10 +51,14 @@ def doubts(router: Router, forecast: Forecast, at: int) -> str:
     stand_in = dict(router.facts.like).get(model)
     words = f" Nobody measured {model}: {stand_in} stands in for it." if stand_in else ""
     evidence = router.domain_stats
-    if evidence is None or not len(forecast.domain) or not forecast.familiar[0]:
+    if evidence is None or not len(forecast.domain):
         return words
     domain = int(forecast.domain[0])
     name, graded = evidence.domains[domain], int(evidence.graded[domain])
+    if not forecast.familiar[0]:
+        if graded < THIN and evidence.spreads.level is not None:
+            words += f" Little was graded of its kind ({name}), so the arms count as less different than on average."
+        return words
     own = np.flatnonzero(router.pool.model_of_arm == router.pool.model_of_arm[at])
     if not graded:
         words += f" Nothing like it ({name}) was graded, so the qualities are guesses from other kinds of queries."
