@@ -360,6 +360,14 @@ def test_an_echo_in_an_error_is_masked(status: str, monkeypatch: pytest.MonkeyPa
         assert isinstance(found, Failure) and not holds_key(found), found
 
 
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See", "307 Again", "308 For ever"])
+def test_a_redirect_takes_no_key_elsewhere(status: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECHO_KEY", KEY)
+    with Raw(END) as other, Raw(b"", f"Location: {other.url}/chat/completions", status=status) as fake:
+        found = call(fake, key="ECHO_KEY")
+    assert isinstance(found, Failure) and "points elsewhere" in found.message and other.requests == 0
+
+
 @given(
     st.lists(st.sampled_from([KEY, KEY[:20], KEY[15:], "sk-", "a", "Very", " ", "é"]), max_size=6),
     st.lists(st.integers(0, 250)),

@@ -13,10 +13,11 @@ from r2router.gateway.request import Call
 from r2router.gateway.setting import Setting
 from r2router.gateway.splice import encoded
 from r2router.gateway.step import Plan, PlannedStep, body_for
-from r2router.gateway.tap import Tap
+from r2router.gateway.tap import ReplyBounds, Tap
 from r2router.gateway.traces import NOTHING, Span
 from r2router.gateway.translate import reply_translator
 from r2router.gateway.upstreams import BrokenOff, Caller, Exchange, Unreached, request_headers
+from r2router.upstream.endpoint import LONGEST_ANSWER, Inflate, TooMuch, quotes
 from r2router.upstream.wire import said
 
 _MAX_HELD = 1 << 20
@@ -177,17 +178,10 @@ class Attempts:
         return WholeReply(held)
 
     async def _refused(self, exchange: Exchange, step: PlannedStep, *, asked_usage: bool) -> FailedAttempt:
-        body = bytearray()
-        with suppress(BrokenOff, TimeoutError):
-            async with asyncio.timeout(10.0):
-                async for chunk in exchange.chunks():
-                    body += chunk
-                    if len(body) > _MAX_ERROR:
-                        break
+        words = await _error_body(exchange)
         exchange.close(whole=False)
-        words, status = bytes(body), exchange.status
-        key = self._setting.keys.get(step.model.provider, "")
-        quoted = bool(key) and key.encode() in words  # which nobody else may see
+        status = exchange.status if 300 <= exchange.status < 600 else 502
+        quoted = quotes(words, self._setting.keys.get(step.model.provider, ""))  # which nobody else may see
         action = action_of(status, words, asked_usage=asked_usage)
         ours = status in (401, 402, 403)
         moved = 300 <= status < 400
@@ -215,7 +209,8 @@ class Attempts:
             else None
         )
         secret = self._setting.keys.get(step.model.provider, "").encode()
-        return Tap(
+        cap = step.sent.max_tokens if step.sent.max_tokens is not None else call.ceilings.max_tokens
+        tap = Tap(
             step.dialect,
             surplus=surplus,
             shown=self._shown,
@@ -223,7 +218,10 @@ class Attempts:
             translator=translator,
             outer=call.dialect,
             secret=secret,
+            bounds=_reply_bounds(call, step, cap),
         )
+        tap.watch.most_tokens = max(1, call.ceilings.answers) * max(LONGEST_ANSWER, 2 * (cap or 0))
+        return tap
 
     async def _begin(
         self, exchange: Exchange, step: PlannedStep, deadline: float, *, surplus: bool, sent_bytes: int
@@ -231,17 +229,18 @@ class Attempts:
         tap = self._tap(step, exchange.headers.get("Content-Encoding", ""), surplus=surplus)
         tap.watch.keeps = self._plan.looks is not None or self._plan.cut != "return"
         chunks = exchange.chunks()
-        first, raw = bytearray(), bytearray()
+        first, raw, came = bytearray(), bytearray(), 0
         if tap.translator is not None and tap.blind:
             return self._lost(exchange, tap, 502, "packed its answer, so that it cannot be translated", sent_bytes)
         try:
             async with asyncio.timeout_at(deadline if self._call.stream else deadline + self._bounds.longest_s):
                 async for chunk in chunks:
                     raw += chunk if len(raw) < _MAX_ERROR else b""
+                    came += len(chunk)
                     first += tap.feed(chunk)
                     if tap.watch.error is not None and not tap.watch.begun:
                         break
-                    if len(raw) > _MAX_HELD or (tap.real and tap.streamed is not False and first):
+                    if came > _MAX_HELD or (tap.real and tap.streamed is not False and first):
                         return BegunReply(exchange, chunks, tap, bytes(first), False, sent_bytes)
                 else:
                     first += tap.end()
@@ -274,12 +273,14 @@ class Attempts:
         with suppress(BrokenOff, TimeoutError):  # the rest of it, so that it goes on whole
             async with asyncio.timeout(1.0):
                 async for chunk in chunks:
-                    raw += chunk if len(raw) < _MAX_ERROR else b""
+                    raw += chunk
+                    if len(raw) > _MAX_ERROR:
+                        break
         exchange.close(whole=False)
         status, report = within_200(tap.watch.error), encoded({"error": tap.watch.error})
         ours = status in (401, 402, 403)
         keys = [key for key in self._setting.keys.values() if key]
-        hidden = ours or tap.streamed or tap.translator is not None or any(key.encode() in raw for key in keys)
+        hidden = ours or tap.streamed or tap.translator is not None or any(quotes(bytes(raw), key) for key in keys)
         body = b"" if hidden else bytes(raw)
         action = action_of(status, report, asked_usage=asked_usage)
         message = "the provider refused our key" if ours else "the provider reported an error within 200"
@@ -292,7 +293,7 @@ class Attempts:
             wait_of(exchange.headers, report),
             ours=ours,
         )
-        if not ours and not any(key.encode() in report for key in keys):
+        if not ours and not any(quotes(report, key) for key in keys):
             lost.words = said(report)
         lost.maybe_billed, lost.tap, lost.sent_bytes = status >= 500, tap, sent_bytes
         return lost
@@ -302,3 +303,32 @@ class Attempts:
         return FailedAttempt(
             "next", status, f"the provider {message}", maybe_billed=True, tap=tap, sent_bytes=sent_bytes
         )
+
+
+async def _error_body(exchange: Exchange) -> bytes:
+    """The beginning of what a provider says of an error, unpacked where it came packed; empty where it cannot be
+    read.
+    """
+    body = bytearray()
+    try:
+        inflate = Inflate(_MAX_ERROR, exchange.headers.get("Content-Encoding", ""))
+        async with asyncio.timeout(10.0):
+            async for chunk in exchange.chunks():
+                for part in inflate.feed(chunk):
+                    body += part
+    except ValueError:  # packed in another way than was asked for
+        return b""
+    except (BrokenOff, TimeoutError, TooMuch):
+        pass
+    return bytes(body)
+
+
+def _reply_bounds(call: Call, step: PlannedStep, cap: int | None) -> ReplyBounds:
+    """What a reply may have at most. cap: tokens of an answer; None where none is sent."""
+    if call.dialect.name == "embeddings":
+        given = call.body.get("input")
+        texts = len(given) if isinstance(given, list) and any(type(one) is not int for one in given) else 1
+        return ReplyBounds.of_vectors(texts)
+    return ReplyBounds.of_tokens(
+        max(1, call.ceilings.answers) * (cap or step.model.max_output_tokens or LONGEST_ANSWER)
+    )

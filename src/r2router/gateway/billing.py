@@ -57,12 +57,14 @@ def usage_from(plan: Plan, step: PlannedStep, watch: ReplyWatch, sent_bytes: int
 
     sent_bytes: size of the request.
 
-    An impossible report is ignored. A report of an answer that broke off counts at least what was received.
+    An impossible report is ignored. A report of an answer that broke off counts at least what was received. Our own
+    count stays below what a model can write: a provider that sends text without an end is not paid for all of it.
     """
     said = plan.conversation
-    # the provider's tools read more
-    unseen = said.images or said.state or said.elsewhere or "custom_tools" in said.needs
-    maximum = None if unseen else sent_bytes
+    maximum = sent_bytes
+    # what the provider keeps or fetches, and its tools, have tokens beside those that were sent
+    if said.images or said.state or said.elsewhere or "custom_tools" in said.needs:
+        maximum = max(sent_bytes, 2 * (step.model.context or _LONGEST_PROMPT))
     whole = watch.begun and watch.whole
     convention = step.provider.usage or _CONVENTIONS.get(step.provider.dialect)
     reported, _ = usage_of(watch.usage, step.sent.max_tokens, spoke=whole, sent_bytes=maximum, convention=convention)
@@ -70,7 +72,8 @@ def usage_from(plan: Plan, step: PlannedStep, watch: ReplyWatch, sent_bytes: int
         reported, _ = usage_of(watch.usage, step.sent.max_tokens, spoke=whole, sent_bytes=maximum)
     if reported is not None and watch.whole:
         return reported, False
-    own = Usage(max(1, plan.input_tokens), math.ceil(watch.characters / _CHARACTERS_PER_TOKEN))
+    made = min(math.ceil(watch.characters / _CHARACTERS_PER_TOKEN), watch.most_tokens)
+    own = Usage(max(1, plan.input_tokens), made)
     if reported is None:
         return own, True
     return msgspec.structs.replace(reported, output=max(reported.output, own.output)), True

@@ -16,7 +16,7 @@ from r2router.gateway.tap import Tap
 class KeepAlive:
     """Sends the keep-alives of one request.
 
-    ping: the bytes of a keep-alive.
+    ping: the bytes of a keep-alive; empty where the client takes none.
     began: when the request began, by the loop's clock.
     head: the headers of a stream that begins with a keep-alive.
     tap: reads the answer, once it has come.
@@ -53,7 +53,7 @@ class KeepAlive:
             return
         at_end = self.tap is None or (self.tap.at_end and self.tap.streamed is not False)
         quiet = out.idle() >= 0.9 * bounds.keepalive_s if out.started else True
-        if quiet and at_end and not out.stalled() and (self._sending is None or self._sending.done()):
+        if self._ping and quiet and at_end and not out.stalled() and (self._sending is None or self._sending.done()):
             self._sending = loop.create_task(self._send())
         self.begin(presence)
 

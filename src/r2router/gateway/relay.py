@@ -69,7 +69,8 @@ class Relay:
         shows_asked = wish == "asked" or (not wish and call.dialect.shows_asked)
         self._shown = call.asked if shows_asked and call.dialect.routed else None
         self._tap: Tap | None = None
-        self._signs = KeepAlive(out, setting.config.limits, call.dialect.ping, began, self._head)
+        ping = call.dialect.ping if call.stream else b""
+        self._signs = KeepAlive(out, setting.config.limits, ping, began, self._head)
         self._session = self._reason = ""
         self.trace: Callable[[PlannedStep], Span] = lambda step: NOTHING
         self._written: asyncio.Future[Any] | None = None
@@ -84,8 +85,7 @@ class Relay:
         self._written = ticket.written
         try:
             async with Presence(self.incoming) as presence:
-                if self.call.stream and self.call.dialect.ping:
-                    self._signs.begin(presence)
+                self._signs.begin(presence)
                 await self._serve(breaker, caller)
         except Gone as gone:
             self.told.state, self.told.note = "cancelled", str(gone)
@@ -248,7 +248,8 @@ class Relay:
             return
         headers = self._headers(self.plan.steps[0])
         if lost.body and lost.headers is not None:
-            headers += reply_headers(lost.headers)
+            given = reply_headers(lost.headers, self.setting.keys.values())
+            headers += [(name, value) for name, value in given if name != b"content-encoding"]  # it is unpacked by now
             if lost.wait is not None and not any(name == b"retry-after" for name, _ in headers):
                 headers += error_headers(refused)
             await self.out.whole(lost.status, headers, lost.body)
@@ -263,7 +264,7 @@ class Relay:
         whole, counted = held.done, None
         try:
             headers = self._headers(step, before)
-            given = reply_headers(held.exchange.headers)
+            given = reply_headers(held.exchange.headers, self.setting.keys.values())
             if tap.unpacks:
                 given = [(k, v) for k, v in given if k != b"content-encoding"]
             self.told.status = held.exchange.status
@@ -290,7 +291,7 @@ class Relay:
                 whole = True
                 await self._finish(tap)
             self._mark_first()
-            self.told.finish = tap.watch.finish
+            self.told.finish = tap.shown(tap.watch.finish)
             cut = not tap.watch.whole and tap.watch.finish is None and not tap.blind
             self.told.state = "cut" if cut or tap.watch.error is not None or tap.watch.finish in CUT else "done"
         except BrokenOff as error:
@@ -391,7 +392,7 @@ class Relay:
         """counted: as `usage_from` has it, where that is known already."""
         usage, estimated = counted or usage_from(self.plan, step, tap.watch, sent_bytes)
         self.told.bill.add(self.plan, step, usage, estimated=estimated)
-        tap.span.used(usage, tap.watch.model, tap.watch.finish)
+        tap.span.used(usage, tap.shown(tap.watch.model), tap.shown(tap.watch.finish))
         if tap.watch.error is not None or not tap.watch.whole:
             tap.span.failed("broken_off")
         tap.span.end()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -15,6 +15,8 @@ from r2router.gateway.splice import Members, NotJson
 
 _USUAL = (None, "auto", "default", "standard", "standard_only", "flex", "batch")
 """Service tiers and speeds that cost no more than the usual price. Others (`priority`, `fast`) have prices of their own."""
+_Names = Annotated[tuple[Annotated[str, msgspec.Meta(max_length=300)], ...], msgspec.Meta(max_length=100)]
+"""Each is compared with every arm, while all other requests wait."""
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -27,9 +29,9 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     policy: AnyPolicy | None = None
-    models: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    require: tuple[str, ...] = ()
+    models: _Names = ()
+    exclude: _Names = ()
+    require: _Names = ()
     effort: Literal["ceiling", "caller"] | None = None
     session: str = ""
 

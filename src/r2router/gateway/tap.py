@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from r2router.gateway.dialects.dialect import Dialect, ReplyWatch
 from r2router.gateway.frames import Frames, parse, with_data
 from r2router.gateway.splice import NotJson
 from r2router.gateway.traces import NOTHING, Span
 from r2router.gateway.translate.reply import ReplyTranslator
-from r2router.upstream.endpoint import MB, Inflate, TooMuch
+from r2router.gateway.upstreams import BrokenOff
+from r2router.upstream.endpoint import (
+    LONGEST_ANSWER,
+    MB,
+    Inflate,
+    TooMuch,
+    mask_of,
+    max_embedding_bytes,
+    max_kept_bytes,
+    max_stream_bytes,
+)
 from r2router.upstream.events import is_blank, is_json
+from r2router.upstream.wire import one_line
 
-_MAX_WHOLE = 64 * MB
-"""Bytes of a whole reply that are kept to be read, or edited; a longer one is relayed unread."""
-_MAX_UNPACKED = 1 << 40
+_PICTURES = 64 * MB  # images and sound come as text, beside the tokens that are counted for them
+_MAX_BURST = 16 * MB  # unpacked, of what comes at once
 _MIN_SECRET = 8
 _PACKED = ("gzip", "x-gzip", "deflate")
+
+
+class ReplyBounds(NamedTuple):
+    """How many bytes of a reply are taken, unpacked, and how many of one that is no stream are kept to be read or
+    edited; a longer one is relayed unread.
+    """
+
+    taken: int
+    kept: int
+
+    @classmethod
+    def of_tokens(cls, tokens: int) -> ReplyBounds:
+        """Of answers of so many tokens in all."""
+        return cls(max_stream_bytes(tokens) + _PICTURES, max_kept_bytes(tokens) + 6 * MB)
+
+    @classmethod
+    def of_vectors(cls, texts: int) -> ReplyBounds:
+        """Of so many embeddings, which are not read."""
+        return cls(max_embedding_bytes(texts, 0), 64 * MB)
 
 
 class Tap:
@@ -25,6 +56,7 @@ class Tap:
     coding: the reply's Content-Encoding.
     translator: makes a reply of the client's format (`outer`); None where the provider uses that format itself.
     secret: the provider's key; it is masked should a provider send it back.
+    bounds: how much is taken of the reply.
     real: whether anything but comments has come.
     at_end: whether what went to the client ends at the end of an event.
     streamed: whether it is a stream of events; None while that is not known.
@@ -44,16 +76,19 @@ class Tap:
         translator: ReplyTranslator | None = None,
         outer: Dialect | None = None,
         secret: bytes = b"",
+        bounds: ReplyBounds | None = None,
     ) -> None:
         self.watch: ReplyWatch = dialect.watch()
         self.outer: ReplyWatch = self.watch if outer is None or outer is dialect else outer.watch()
         self._dialect, self._surplus, self._shown, self.translator = dialect, surplus, shown, translator
         self._mask = StreamMask(secret) if len(secret) >= _MIN_SECRET else None
+        self._hides = mask_of(secret.decode())
         self._frames: Frames | None = None
         self._start: bytes | None = b""
         self._whole: bytearray | None = None
         coding = coding.strip().lower()
-        self._inflate = Inflate(_MAX_UNPACKED, coding) if coding in _PACKED else None
+        self._left, self._kept = bounds or ReplyBounds.of_tokens(LONGEST_ANSWER)
+        self._inflate = Inflate(self._left, coding) if coding in _PACKED else None
         self.blind = bool(coding) and coding != "identity" and self._inflate is None
         self.edits = (surplus or shown is not None or translator is not None) and not self.blind
         self.unpacks = self.edits and self._inflate is not None
@@ -63,18 +98,35 @@ class Tap:
         self.span: Span = NOTHING
 
     def feed(self, data: bytes) -> bytes:
-        """Take the bytes that came; return what goes to the client now."""
+        """Take the bytes that came; return what goes to the client now.
+
+        Raises `BrokenOff` where it is far more than was asked for.
+        """
+        self._left -= len(data)
+        if self._left < 0:
+            raise BrokenOff(_TOO_MUCH)
         if self.blind:
             return data
-        if self._inflate is None:
-            out = self._plain(data)
-        else:
-            try:
-                out = b"".join([self._plain(part) for part in self._inflate.feed(data)])
-            except (TooMuch, ValueError):  # no longer observed
-                self.blind, out = True, b""
+        out = self._plain(data) if self._inflate is None else self._unpacked(data, self._inflate)
         out = out if self.edits else data
         return out if self._mask is None else self._mask.feed(out)
+
+    def _unpacked(self, data: bytes, inflate: Inflate) -> bytes:
+        """As `_plain`, of what came packed: a few kilobytes may hold any number of megabytes."""
+        out, size = [], 0
+        try:
+            for part in inflate.feed(data):
+                size += len(part)
+                if size > _MAX_BURST:
+                    raise BrokenOff(_TOO_MUCH)
+                made = self._plain(part)
+                if self.edits:
+                    out.append(made)
+        except TooMuch:
+            raise BrokenOff(_TOO_MUCH) from None
+        except ValueError:  # no longer observed
+            self.blind, out = True, []
+        return b"".join(out)
 
     def end(self) -> bytes:
         """End the reply; return what was held back."""
@@ -94,6 +146,10 @@ class Tap:
             rest += self._end_of_whole(bytes(self._whole))
         rest = rest if self.edits else b""
         return rest if self._mask is None else self._mask.feed(rest) + self._mask.end()
+
+    def shown(self, words: str | None) -> str | None:
+        """Words of the provider as they may be told to others than the client: without its key, in one line."""
+        return None if words is None else one_line(self._hides(words))
 
     def _plain(self, data: bytes) -> bytes:
         if self._start is not None:
@@ -119,7 +175,7 @@ class Tap:
         if self._whole is None:
             return data
         self._whole += data
-        if len(self._whole) > _MAX_WHOLE:
+        if len(self._whole) > self._kept:
             kept, self._whole = bytes(self._whole), None
             return kept if self.translator is None else self._unreadable("the reply is too long to be translated")
         return b""
@@ -174,6 +230,9 @@ class Tap:
             return data
 
 
+_TOO_MUCH = "sent far more than the request allows"
+
+
 class StreamMask:
     """Replaces a secret by asterisks, also where it is split into pieces; the length stays the same.
 
@@ -182,18 +241,19 @@ class StreamMask:
     """
 
     def __init__(self, secret: bytes) -> None:
-        self._secret, self._kept = secret, b""
-        self._ends = frozenset(secret)
+        self._forms = tuple(dict.fromkeys((secret, secret.replace(b"/", b"\\/"))))  # some write JSON so
+        self._ends, self._longest, self._kept = frozenset(b"".join(self._forms)), len(self._forms[-1]), b""
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes; return those that may go out now."""
         data = self._kept + data if self._kept else data
-        if self._secret in data:
-            data = data.replace(self._secret, b"*" * len(self._secret))
+        for form in self._forms:
+            if form in data:
+                data = data.replace(form, b"*" * len(form))
         self._kept = b""
         if data and data[-1] in self._ends:
-            for size in range(min(len(self._secret) - 1, len(data)), 0, -1):
-                if data.endswith(self._secret[:size]):
+            for size in range(min(self._longest - 1, len(data)), 0, -1):
+                if any(data.endswith(form[:size]) for form in self._forms if size < len(form)):
                     self._kept = data[-size:]
                     return data[:-size]
         return data

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from r2router._version import __version__
 from r2router.errors import MissingExtra
 from r2router.gateway.config import Served
+from r2router.text import clean
+from r2router.upstream.endpoint import mask_of
 
 if TYPE_CHECKING:
     import aiohttp
@@ -223,9 +225,17 @@ _RETURNED_PREFIXES = (
 )
 
 
-def reply_headers(upstream: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """Select the provider's headers that clients use: never cookies, redirects, or those of the connection."""
-    return [(low, value.encode("latin-1", "replace")) for name, value in upstream.items() if (low := _returned(name))]
+def reply_headers(upstream: Mapping[str, str], keys: Iterable[str] = ()) -> list[tuple[bytes, bytes]]:
+    """Select the provider's headers that clients use: never cookies, redirects, those of the connection, or those that
+    quote one of these keys.
+    """
+    found = [(low, clean(value)) for name, value in upstream.items() if (low := _returned(name))]
+    masks = [mask_of(key) for key in keys]
+    return [
+        (name, value.encode("latin-1", "replace"))
+        for name, value in found
+        if not any(mask.finds(value) for mask in masks)
+    ]
 
 
 @lru_cache(maxsize=512)  # a provider sends the same ones each time

@@ -10,6 +10,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 from r2router._version import __version__
@@ -157,6 +158,10 @@ class Mask:
             at = end
         return masked
 
+    def finds(self, words: str) -> bool:
+        """Whether the key, or a large part of it, stands in these words."""
+        return bool(self._spans(words))
+
     def error(self, words: str) -> str:
         """An error message without the key, nor the beginning of it where the message was cut off within it."""
         key = self._key
@@ -187,6 +192,25 @@ class Mask:
             else:
                 merged.append((first, last))
         return merged
+
+
+def quotes(said: bytes, key: str) -> bool:
+    """Whether what an endpoint sent holds the key, or a large part of it; also where JSON writes its characters in
+    another way.
+    """
+    text = said.decode("utf-8", "replace")
+    if "\\" in text:
+        text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text).replace("\\/", "/")
+    return mask_of(key).finds(text)
+
+
+@lru_cache(maxsize=64)  # of few providers, many times a second
+def mask_of(key: str) -> Mask:
+    """The mask of a key."""
+    return Mask(key)
+
+
+_ESCAPED = re.compile(r"\\u00([2-7][0-9a-fA-F])")
 
 
 def _grown(text: str, first: int, last: int, key: str, at: int) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from r2router.gateway.error_bodies import openai_error
 from r2router.gateway.splice import Items, Members, with_words
 from r2router.types import Enforcement, Provider
 from r2router.upstream.content import decoded
+from r2router.upstream.endpoint import LONGEST_ANSWER
 
 Speaks = Literal["chat", "responses", "messages", "completions", "embeddings"]
 """The endpoints that a provider has: what stands behind its base URL."""
@@ -30,6 +31,7 @@ class ReplyWatch:
     model: the model that the reply names.
     keeps: whether to keep the answer's text, without thinking.
     calls: whether the answer calls tools.
+    most_tokens: the most output tokens that are counted for what was relayed, whatever its length.
     """
 
     def __init__(self) -> None:
@@ -40,6 +42,7 @@ class ReplyWatch:
         self.characters = 0
         self.model: str | None = None
         self.keeps = self.calls = False
+        self.most_tokens = LONGEST_ANSWER
         self._words: list[str] = []
 
     @property

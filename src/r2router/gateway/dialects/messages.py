@@ -14,6 +14,8 @@ from r2router.gateway.splice import Items, Members
 from r2router.types import Enforcement, Provider
 from r2router.upstream.controls import Controls, thinking_fields
 
+MOST_COUNTS = 100
+"""Members of a usage report that are kept: no server has half as many, and every event may bring others."""
 OURS = "r2router"
 """The signature of thinking that a translation has made a block of: nobody signed it."""
 
@@ -83,6 +85,8 @@ class MessagesWatch(ReplyWatch):
         if not isinstance(usage, dict):
             return
         known = self.usage if isinstance(self.usage, dict) else {}
+        if len(known) + len(usage) > MOST_COUNTS:
+            return
         merged = {**known, **{k: v for k, v in usage.items() if v is not None}}
         for key, old in known.items():
             new = usage.get(key)

@@ -39,6 +39,7 @@ class ChatReader(ReplyReader):
     def __init__(self) -> None:
         self._begun = self._ended = self._refused = False
         self._calls: dict[Any, int] = {}
+        self._key = 0  # of the next call
 
     def event(self, name: bytes, body: dict[str, Any]) -> Iterator[Event]:
         return self._read(body, "delta")
@@ -83,7 +84,7 @@ class ChatReader(ReplyReader):
     def _call(self, call: dict[str, Any], place: int) -> Iterator[Event]:
         function = call.get("function")
         function = function if isinstance(function, dict) else {}
-        index, own = call.get("index"), call.get("id")
+        index, own = (value if type(value) in (int, str) else None for value in (call.get("index"), call.get("id")))
         name, arguments = function.get("name"), function.get("arguments")
         known = (
             (index, own) if own and (index, own) in self._calls else index if index in self._calls and not own else None
@@ -91,7 +92,7 @@ class ChatReader(ReplyReader):
         if known is None and not name and self._calls:  # a piece of the last one, from a server that names none
             known = next(reversed(self._calls))
         if known is None:
-            key = len(set(self._calls.values()))
+            key, self._key = self._key, self._key + 1
             self._calls[index, own] = key
             self._calls[index if index is not None else ("place", place)] = key
             yield ToolCallStart(
@@ -153,25 +154,30 @@ class ChatWriter(ReplyWriter):
 
     def reply(self, events: Iterable[Event]) -> dict[str, Any]:
         said: dict[str, list[str]] = {}
-        calls: dict[int, dict[str, Any]] = {}
+        calls: dict[int, tuple[ToolCallStart, list[str]]] = {}
         for event in events:
             self.note(event)
             match event:
                 case TextDelta(kind, text) if kind in _FIELDS:
                     said.setdefault(_FIELDS[kind], []).append(text)
-                case ToolCallStart(key, own, name):
-                    calls[key] = {"id": own, "type": "function", "function": {"name": name, "arguments": ""}}
+                case ToolCallStart(key):
+                    calls[key] = event, []
                 case ArgumentsDelta(key, text) if key in calls:
-                    calls[key]["function"]["arguments"] += text
-        for call in calls.values():
-            call["function"]["arguments"] = call["function"]["arguments"] or "{}"
+                    calls[key][1].append(text)
         message: dict[str, Any] = {
             "role": "assistant",
             "content": None,
             **{name: "".join(parts) for name, parts in said.items()},
         }
         if calls:
-            message["tool_calls"] = list(calls.values())
+            message["tool_calls"] = [
+                {
+                    "id": call.id,
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": "".join(parts) or "{}"},
+                }
+                for call, parts in calls.values()
+            ]
         elif message["content"] is None and "refusal" not in message:
             message["content"] = ""
         reason = _REASONS[self.ended.ending if self.ended else "stop"]

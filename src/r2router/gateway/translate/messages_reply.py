@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from r2router.gateway.dialects.messages import OURS
+from r2router.gateway.dialects.messages import MOST_COUNTS, OURS
 from r2router.gateway.translate.common_request import (
     TranslationLoss,
     compact,
@@ -90,7 +90,7 @@ class MessagesReader(ReplyReader):
 
     def _merge(self, usage: Any) -> None:
         """Cumulative: the last value of each count."""
-        if isinstance(usage, dict):
+        if isinstance(usage, dict) and len(self._usage) + len(usage) <= MOST_COUNTS:
             self._usage |= {k: v for k, v in usage.items() if v is not None}
 
 
@@ -98,6 +98,7 @@ def _number(index: Any) -> int:
     return index if type(index) is int else 0
 
 
+_LOOKS = 20
 _REASONS: dict[Ending, str] = {"stop": "end_turn", "length": "max_tokens", "tools": "tool_use", "refusal": "refusal"}
 
 
@@ -109,7 +110,8 @@ class MessagesWriter(ReplyWriter):
         self._begun = False
         self._open: tuple[str, int] | None = None  # kind of the block, and of a call its key
         self._index = -1
-        self._arguments = ""  # of the call that is open
+        self._arguments: list[str] = []  # of the call that is open
+        self._looked = 0  # how often at whether these are whole
         # calls that began while an earlier call was not complete yet
         self._later: dict[int, tuple[ToolCallStart, list[str]]] = {}
 
@@ -135,14 +137,14 @@ class MessagesWriter(ReplyWriter):
                     if kind == "text"
                     else {"type": "thinking_delta", "thinking": text}
                 )
-            case ToolCallStart(key) if self._open and self._open[0] == "tool" and not _is_whole(self._arguments):
+            case ToolCallStart(key) if self._open and self._open[0] == "tool" and not self._is_whole():
                 self._later[key] = event, []
             case ToolCallStart():
                 yield from self._call(event)
             case ArgumentsDelta(key, text) if key in self._later:
                 self._later[key][1].append(text)
             case ArgumentsDelta(key, text) if self._open == ("tool", key):
-                self._arguments += text
+                self._arguments.append(text)
                 yield self._delta({"type": "input_json_delta", "partial_json": text})
             case StreamEnd():
                 yield from self._catch_up()
@@ -164,8 +166,13 @@ class MessagesWriter(ReplyWriter):
             yield sse({"type": "message_start", "message": head}, "message_start")
 
     def _call(self, call: ToolCallStart) -> Iterator[bytes]:
-        self._arguments = ""
+        self._arguments, self._looked = [], 0
         yield from self._next(("tool", call.key), {"type": "tool_use", "id": call.id, "name": call.name, "input": {}})
+
+    def _is_whole(self) -> bool:
+        """Whether the call that is open has all its arguments; one that often had not is taken to have more to come."""
+        self._looked += 1
+        return self._looked <= _LOOKS and _is_whole("".join(self._arguments))
 
     def _catch_up(self) -> Iterator[bytes]:
         for call, pieces in self._later.values():
@@ -204,7 +211,8 @@ class MessagesWriter(ReplyWriter):
 
     def reply(self, events: Iterable[Event]) -> dict[str, Any]:
         blocks: list[dict[str, Any]] = []
-        arguments: dict[int, str] = {}
+        words: list[list[str]] = []  # of each block
+        arguments: dict[int, list[str]] = {}
         calls: dict[int, dict[str, Any]] = {}
         for event in events:
             self.note(event)
@@ -213,17 +221,23 @@ class MessagesWriter(ReplyWriter):
                     name = "thinking" if kind == "thinking" else "text"
                     if not blocks or blocks[-1]["type"] != name:
                         blocks.append({"type": name, name: ""} | ({"signature": OURS} if name == "thinking" else {}))
-                    blocks[-1][name] += text
+                        words.append([])
+                    words[-1].append(text)
                 case ToolCallStart(key, own, name):
-                    calls[key], arguments[key] = {"type": "tool_use", "id": own, "name": name, "input": {}}, ""
+                    calls[key], arguments[key] = {"type": "tool_use", "id": own, "name": name, "input": {}}, []
                     blocks.append(calls[key])
+                    words.append([])
                 case ArgumentsDelta(key, text) if key in calls:
-                    arguments[key] += text
+                    arguments[key].append(text)
+        for block, parts in zip(blocks, words, strict=True):
+            if block["type"] != "tool_use":
+                block[block["type"]] = "".join(parts)
         for key, call in calls.items():
+            said = "".join(arguments[key])
             try:
-                call["input"] = object_of(arguments[key])
+                call["input"] = object_of(said)
             except TranslationLoss:
-                call["input"] = {"arguments": arguments[key]}  # no JSON: the client's tool says so
+                call["input"] = {"arguments": said}  # no JSON: the client's tool says so
         return self._message(blocks, self._reason) | {"usage": self._usage()}
 
 

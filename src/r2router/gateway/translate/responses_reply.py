@@ -108,8 +108,10 @@ class ResponsesWriter(ReplyWriter):
         self._sequence = -1
         self._begun = False
         self._output: list[dict[str, Any]] = []
-        self._open: dict[str, Any] | None = None  # the item of text or thinking that is written
+        self._open: dict[str, Any] | None = None  # the item of text or thinking that is written, the last of the output
+        self._said: list[str] = []  # its words so far
         self._calls: dict[int, int] = {}  # key of a call -> its place in the output
+        self._arguments: dict[int, list[str]] = {}  # place of a call -> pieces of its arguments
 
     def stream(self, event: Event) -> Iterator[bytes]:
         self.note(event)
@@ -136,7 +138,7 @@ class ResponsesWriter(ReplyWriter):
                 )
             case ArgumentsDelta(key, text) if key in self._calls:
                 at = self._calls[key]
-                self._output[at]["arguments"] += text
+                self._arguments.setdefault(at, []).append(text)
                 yield self._event(
                     "response.function_call_arguments.delta",
                     item_id=self._output[at]["id"],
@@ -178,7 +180,8 @@ class ResponsesWriter(ReplyWriter):
                 yield self._event("response.output_item.added", output_index=at, item={**self._open, "summary": []})
             self._output.append(self._open)
             yield self._event(shape.added, **self._place(shape), part=dict(part))
-        self._open[shape.list][0][shape.field] += text
+            self._said = []
+        self._said.append(text)
         yield self._event(
             shape.delta, **self._place(shape), delta=text, **({"logprobs": []} if shape.part == "output_text" else {})
         )
@@ -190,7 +193,7 @@ class ResponsesWriter(ReplyWriter):
         item, self._open = self._open, None
         if item is None:
             return
-        at = self._output.index(item)
+        at = len(self._output) - 1
         kind = (
             "thinking"
             if item["type"] == "reasoning"
@@ -200,6 +203,7 @@ class ResponsesWriter(ReplyWriter):
         )
         shape = _SHAPES[kind]
         part = item[shape.list][0]
+        part[shape.field] = "".join(self._said)
         place = {"item_id": item["id"], "output_index": at, shape.index: 0}
         more: dict[str, Any] = {"logprobs": []} if kind == "text" else {}
         yield self._event(shape.done, **place, **{shape.field: part[shape.field]}, **more)
@@ -212,7 +216,7 @@ class ResponsesWriter(ReplyWriter):
         yield from self._close()
         for at in self._calls.values():
             item = self._output[at]
-            item["arguments"], item["status"] = item["arguments"] or "{}", "completed"
+            item["arguments"], item["status"] = "".join(self._arguments.get(at, ())) or "{}", "completed"
             yield self._event(
                 "response.function_call_arguments.done",
                 item_id=item["id"],
