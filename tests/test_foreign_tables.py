@@ -296,6 +296,28 @@ def test_a_footer_that_lies_is_not_believed(tmp_path: Path) -> None:
         assert sum(parquet_size._unpacked(file, len(data), None)) > 0.99 * sum(honest)
 
 
+def varint(number: int) -> bytes:
+    """A positive number as Parquet's footer has it."""
+    found, number = bytearray(), 2 * number
+    while number > 127:
+        found.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*found, number])
+
+
+@pytest.mark.parametrize(("page", "columns"), [(b"\0", 1), (b"\x15\0\0", 20)], ids=["no page", "the same pages"])
+def test_a_footer_cannot_have_a_file_read_again_and_again(page: bytes, columns: int, tmp_path: Path) -> None:
+    """Pages of a byte, and many columns that all point to the same ones: some kilobytes were looked at for hours."""
+    pages = page * 2_000
+    meta = b"\x15\x0c\x46" + varint(1) + b"\x26" + varint(len(pages)) + b"\x26" + varint(4) + b"\0"
+    group = b"\x19\xfc" + bytes([columns]) + (b"\x3c" + meta + b"\0") * columns + b"\x26" + varint(1) + b"\0"
+    footer = b"\x49\x1c" + group + b"\0"
+    path = tmp_path / "t.parquet"
+    path.write_bytes(b"PAR1" + pages + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(DataError, match="page headers are damaged"):
+        check_unpacked(path)
+
+
 def test_the_size_of_tables_is_read(tmp_path: Path) -> None:
     for path in TABLES.values():
         check_unpacked(path)

@@ -28,7 +28,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from r2router.errors import ConfigError, KeyRefused, LedgerDown, LedgerError, OverBudget, OverRate, Refused, UsageError
 from r2router.gateway.keys import Keys
 from r2router.gateway.ledger import Charge, Ledger, Limits, Opened, Settled, Ticket
-from r2router.gateway.ledger.database import SQLite, connect, migrate, migrations
+from r2router.gateway.ledger.database import Failed, SQLite, connect, migrate, migrations
 from r2router.gateway.ledger.windows import Period, dollars
 from r2router.gateway.pacing import Pace
 from r2router.upstream.usage import Usage
@@ -500,6 +500,28 @@ def test_words_of_clients_that_no_database_takes_are_mended(ledger: Ledger, wher
 def test_only_its_owner_may_read_the_file(file: str) -> None:
     Ledger.at(file).close()
     assert stat.S_IMODE(Path(file).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_what_is_no_file_is_no_ledger(tmp_path: Path, write: bool) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), Path("/dev/null"), tmp_path):
+        with pytest.raises(LedgerError, match="pipe|device|folder|no such ledger"):
+            SQLite(path, write=write)
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+def test_a_link_that_lies_beside_the_ledger_is_not_followed(file: str, suffix: str, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    Path(file + suffix).symlink_to(victim)
+    with (
+        contextlib.suppress(LedgerError),
+        contextlib.closing(SQLite(file)) as database,
+        contextlib.suppress(LedgerError, Failed),
+    ):
+        migrate(database)
+    assert victim.read_text() == "mine"
 
 
 # -- asyncio ----------------------------------------------------------------------------------------------------------

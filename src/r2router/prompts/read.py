@@ -22,6 +22,7 @@ ENDINGS = (".csv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt")
 _NAMES = ("query", "prompt", "text", "question", "input", "instruction", "request", "content", "message", "user")
 _CHATS = ("messages", "conversation", "conversations")
 _SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
+_LONGEST_HEADER = 1 << 20
 _MAX_JSON = 256 << 20  # bytes of a .json file, which is read whole
 
 
@@ -237,7 +238,10 @@ def _json(path: Path, column: str | None) -> Iterator[Any]:
 def _csv(path: Path, column: str | None) -> Iterator[Any]:
     check_text(path)
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        head = next(csv.reader(file), [])
+        try:
+            head = next(csv.reader(iter(lambda: file.readline(_LONGEST_HEADER), "")), [])
+        except csv.Error as error:
+            raise DataError(f"{path}: its first line is no header of a CSV ({error})") from None
     named = column if column is not None else next(iter(head), None)  # the rows come with all their columns
     if column is not None and column not in head:
         raise DataError(f"{path}: no column {column!r}; there are: {', '.join(head[:12])}")

@@ -59,7 +59,7 @@ def _csv_rows(path: Path, column: str | None) -> Iterator[QueryRow]:
     csv.field_size_limit(_LONGEST)
     size = _size(path)
     with io.TextIOWrapper(open_file(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(_counted(file, position := [0]))
+        reader = csv.reader(_counted(path, file, position := [0]))
         try:
             head = next(reader, None)
             if head is None:
@@ -93,12 +93,14 @@ def _mended(text: str) -> str:
     return text if unreadable(text) is None else text.encode(errors="surrogateescape").decode(errors="replace")
 
 
-def _counted(lines: Iterator[str], position: list[int]) -> Iterator[str]:
+def _counted(path: Path, file: io.TextIOWrapper, position: list[int]) -> Iterator[str]:
     """Yield the lines as they are, with the characters read so far (about the bytes) in `position`: a text file cannot
-    tell while iterated.
+    tell while iterated. Raises `DataError` for a line that does not end.
     """
-    for line in lines:
+    while line := file.readline(_LONGEST):
         position[0] += len(line)
+        if len(line) == _LONGEST and not line.endswith(("\n", "\r")):
+            raise DataError(f"{path}: a line is longer than {_LONGEST >> 20} MiB")
         yield line
 
 

@@ -64,13 +64,16 @@ def _memory() -> int:
 def _unpacked(file: BinaryIO, size: int, columns: Collection[str] | None) -> list[int]:
     """Bytes in memory of each row group."""
     footer = _footer(file, size)
-    rows = []
+    rows, left = [], size  # no byte belongs to two columns
     for group in _items(footer, 4):
         total = 0
         for chunk in _items(group, 1):
             meta = _struct(chunk, 3)
             path = _items(meta, 3)
             if columns is None or (path and isinstance(path[0], bytes) and path[0].decode(errors="replace") in columns):
+                left -= min(_number(meta, 7), size)
+                if left < 0:
+                    raise _DamagedError
                 total += _of_chunk(file, size, meta, _number(group, 3))
         rows.append(total)
     return rows
@@ -97,6 +100,8 @@ def _of_chunk(file: BinaryIO, size: int, meta: dict[int, Any], group_rows: int) 
     pages = told = 0
     while at < end:
         page, length = _page(file, at)
+        if 1 not in page:  # every page says of which kind it is
+            raise _DamagedError
         pages += _number(page, 2)
         told += max(_number(_struct(page, kind), 1) for kind in (5, 8))
         at += length + _number(page, 3)

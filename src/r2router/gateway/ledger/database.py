@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from r2router.errors import LedgerError
+from r2router.files import check_file
 
 Parameters = Sequence[Any]
 
@@ -88,6 +89,7 @@ class SQLite:
 
     def __init__(self, path: str | Path, *, write: bool = True, busy_s: float = 5.0) -> None:
         self.where = str(path)
+        check_file(path, LedgerError)
         if not write and not Path(path).is_file():
             raise LedgerError(f"{path}: no such ledger; `r2router serve` makes one")
         try:
