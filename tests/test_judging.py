@@ -24,9 +24,9 @@ from r2router.bench.call_key import query_key
 from r2router.bench.folder import JOURNAL, compact
 from r2router.bench.judging.agreement import agreements, kappa, pearson, read_ratings, spearman
 from r2router.bench.judging.bias import length_biases, partial_correlation
-from r2router.bench.judging.kept import JUDGEMENTS, RecordedJudgements
+from r2router.bench.judging.kept import JUDGEMENTS, RecordedJudgements, _score
 from r2router.bench.judging.prompt import PROMPTS, REPAIR, SCHEMA, marked_anew, shortened
-from r2router.bench.record import read_records
+from r2router.bench.record import Record, read_records
 from r2router.bench.suite import Query
 from r2router.bench.thinking import without_thinking
 from r2router.cli import main
@@ -210,6 +210,23 @@ def test_a_judge_cut_off_in_its_thinking_gives_no_verdict(run: Path) -> None:
     with FakeJudge(lambda m, n: by_length(m, n).replace("{", '<think>{"score": 0.1}?</think>{', 1)) as fake:
         assert judge(run, fake, "--retry-failed").exit_code == 0
     assert all(row["quality"] == min(10, len(row["response"].split())) / 10 for row in rows_of(run, "j"))
+
+
+def test_what_a_judge_says_cannot_act_on_a_terminal() -> None:
+    evil = "\x1b[2J\x9b31m\u202e"
+    said = json.dumps({"score": 1.0, "reason": f"right{evil}"}, ensure_ascii=False)
+    told: dict[str, Any] = {
+        "key": "0" * 16,
+        "query": "0" * 16,
+        "query_id": "q",
+        "model": "j",
+        "budget": "1",
+        "control": "max_tokens",
+    }
+    good = _score(Record(**told, response=said), "j")
+    bad = _score(Record(**told, response=None, error=f"no {evil}"), "j")
+    assert good.quality == 1.0 and good.reason.startswith("right") and bad.quality is None
+    assert good.reason.isprintable() and bad.error.isprintable()
 
 
 def test_what_is_sent_back_holds_no_thinking_and_is_never_empty(run: Path) -> None:

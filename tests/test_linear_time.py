@@ -13,8 +13,13 @@ from hypothesis import strategies as st
 
 from r2router.bench.judging.verdict import read_verdict
 from r2router.bench.scoring import scorer_named
+from r2router.bench.scoring.verifier import is_plain
 from r2router.bench.suite import Query
 from r2router.bench.thinking import split_thinking
+from r2router.cascade.signals import numbers_of, value_of
+from r2router.gateway.failover import wait_of
+from r2router.upstream.endpoint import Mask
+from r2router.upstream.wire import said
 
 FRAGMENTS = [
     "\n", " ", "\t", "*", "_", "#", "####", "answer", "answer is ", "Answer:", "is not ", "but ", "A", "B", "(A)",
@@ -35,6 +40,10 @@ READERS: dict[str, Callable[[str], object]] = {
     "choice": lambda text: scorer_named("choice").score(LETTER, text),
     "thinking": split_thinking,
     "verdict": read_verdict,
+    "plain expressions": lambda text: [is_plain(text[at : at + 9_000]) for at in range(0, len(text), 9_000)],
+    "keys": lambda text: Mask("sk-proj-" + "a1" * 20).pieces([text]),
+    "errors": lambda text: (said(text.encode()), wait_of({}, text.encode())),
+    "evidence": lambda text: (numbers_of(frozenset(), text, 1.0, 1.0, ""), value_of(text)),
 }
 HEADS = st.sampled_from(["", "analysis", "{", "<think>", "The answer is ", "{'a': ", "\\boxed{"])
 TAILS = st.sampled_from(["", " 7", " 7x", "} 7x", " is 7x + 1}", "\nB", " or A"])

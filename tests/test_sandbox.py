@@ -383,7 +383,10 @@ ctypes.CDLL(None).prctl(1, 0)
 )
 def test_nothing_outlives_it(user: User, then: str) -> None:
     name = f"61.{os.getpid()}{time.monotonic_ns()}"
-    user.run(LEAVES.format(name=name) + then)
+    ran = user.run(LEAVES.format(name=name) + then)
+    if "60" in then:
+        stopped(ran, "not done after")
+        assert ran["seconds"] < 50  # of the 60 that it would take
     wait_for(lambda: not running(name))  # what it left sleeps for twice as long
 
 

@@ -132,6 +132,13 @@ def test_what_could_call_or_look_up_is_not_shown(form: str, name: str) -> None:
     assert not is_plain(form.format(name)) and not is_plain(f"1 + {form.format(name)}")
 
 
+@pytest.mark.parametrize(
+    "text", ["2f(1)", "a1b(1)", "1a1a1(2)", "[1] (2)", "'a' (1)", "\u0661x(1)", "sinh2(1)", "f\n(1)", "2(3)x(4)"]
+)
+def test_a_call_is_seen_wherever_its_name_begins(text: str) -> None:
+    assert not is_plain(text) and is_plain("2sin(1) + 3(4) - 2 cos (1)")
+
+
 @needs_sandbox
 @pytest.mark.skipif(sandbox.isolation() is None, reason="no sandbox works here")
 def test_one_answer_cannot_change_the_next_ones_score() -> None:

@@ -31,7 +31,8 @@ _FUNCTIONS = (
     "|Rational|Integral"
 )
 _STRING = re.compile(r"'[^'\\\n]*'|\"[^\"\\\n]*\"")
-_CALL = re.compile(r"([^\W\d]\w*|[\])}'\"])\s*\(")
+_CALL = re.compile(r"((?<!\w)\w++|[\])}'\"])\s*+\(")
+_NUMBER = re.compile(r"\d*")  # before a name: 2sin(x)
 _CODE = re.compile(
     r"__|[^\W\d]\s*\.\s*[^\W\d]|[\])']\s*\.\s*[^\W\d]|\b(?:lambda|for|if|import|yield|await|async)\b|:=|[;\\`@#$?{}\"]"
 )
@@ -154,7 +155,8 @@ def is_plain(text: str) -> bool:
     bare = _STRING.sub("''", text)
     if _CODE.search(bare) or _PREFIXED.search(bare):
         return False
-    return all(_PLAIN.fullmatch(m[1]) for m in _CALL.finditer(bare))
+    called = (_NUMBER.sub("", m[1], count=1) for m in _CALL.finditer(bare))
+    return all(not name or _PLAIN.fullmatch(name) for name in called)
 
 
 def candidates(response: str) -> list[str]:
