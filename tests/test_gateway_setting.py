@@ -20,6 +20,7 @@ pytest.importorskip("uvicorn", reason="the gateway needs the [serve] extra")
 from click.testing import CliRunner
 
 from r2router.cli import main
+from r2router.cli.serve import _summary
 from r2router.errors import ConfigError
 from r2router.gateway.app import Gateway
 from r2router.gateway.config import Config
@@ -126,6 +127,16 @@ def test_check_says_what_is_missing(tmp_path: Path) -> None:
     run = CliRunner().invoke(main, ["check", "--config", str(path), "--offline"])
     assert run.exit_code == 0 and "1 of" in run.output
     assert CliRunner().invoke(main, ["check", "--config", str(tmp_path / "no.toml")]).exit_code == 2
+
+
+def test_which_key_goes_where_is_said_before_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "sk-very-secret-0123456789")
+    text = "[provider.p]\nbase_url = 'http://127.0.0.1:9/v1'\nkey = 'SOME_KEY'\n[[model]]\nid = 'own'\nprovider = 'p'\n"
+    path = written(tmp_path, text)
+    run = CliRunner().invoke(main, ["check", "--config", str(path)])
+    said = "key: SOME_KEY goes to 127.0.0.1:9"
+    assert run.output.index(said) < run.output.index("cannot be reached") and "sk-very" not in run.output
+    assert said in _summary(read_setting(path))
 
 
 @pytest.mark.slow

@@ -68,7 +68,15 @@ def _summary(setting: Setting) -> list[str]:
     lines = [f"{len(models)} models can be routed to, at {', '.join(providers)}"]
     if setting.missing:
         lines.append(f"{len(setting.missing)} models cannot be called; r2router check says why")
-    return lines
+    return [*lines, *_keys(setting)]
+
+
+def _keys(setting: Setting) -> list[str]:
+    """Which variable's key goes to which host, of the providers that may be called: a file may be anybody's."""
+    from r2router.cli.keys import host_of
+
+    called = [setting.providers[name] for name, key in setting.keys.items() if key]
+    return sorted({f"key: {provider.key} goes to {host_of(provider)}" for provider in called})
 
 
 @click.command(
@@ -99,6 +107,8 @@ def check(ctx: click.Context, file: Path | None, offline: bool) -> None:
     if setting.replay:
         note("note: no provider key is set, so every answer would be a recorded one")
         return
+    for line in _keys(setting):
+        note(line)
     failed = [] if offline else reach(setting)
     for failure in failed:
         note(f"error: {failure}")
