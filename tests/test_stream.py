@@ -444,7 +444,7 @@ def test_nothing_in_nothing_out(tmp_path: Path, router: Router) -> None:
         ("a.parquet", b"PAR1 no", "cannot be read as parquet"),
         ("a.csv", b"", "file is empty"),
         ("a.csv", b"question,x\n1,2\n", "no column query, prompt, text"),
-        ("a.csv", b'query\n"' + b"x" * 40_000_000, "not valid CSV"),
+        ("a.csv", b'query\n"' + b"x" * 40_000_000, "a line is longer than 32 MiB"),
     ],
 )
 def test_a_file_that_is_of_no_use(tmp_path: Path, router: Router, name: str, content: bytes, words: str) -> None:
