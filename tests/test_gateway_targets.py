@@ -106,15 +106,15 @@ def test_a_spend_is_held_when_the_traffic_changes_half_way(fake: FakeProvider, t
         "preset": {"held": {"policy": start, "target": {"usd_per_1000_requests": HOLD}}, "loose": {"policy": start}}
     }
     with Ledger.at(where) as ledger, rig({"fake": fake}, ledger=ledger, given=given) as gate:
-        ask(gate, "auto:held", traffic(100, "yesterday") + traffic(160, "today"))
+        ask(gate, "auto:held", traffic(100, "yesterday") + traffic(220, "today"))
         before, after = (ask(gate, "auto:loose", traffic(12, when)) for when in ("yesterday", "today"))
-        settled(where, 284)
+        settled(where, 344)
         shown = {what: gauge(gate, "auto:held", what) for what in ("target", "actual", "error", "value")}
     (held,) = spend(where).held
     with contextlib.closing(sqlite3.connect(where)) as connection, connection:
         (mean,) = connection.execute("SELECT avg(cost) / 1e6 FROM requests WHERE preset = 'auto:held'").fetchone()
         cost = dict(connection.execute("SELECT id, cost FROM requests WHERE preset = 'auto:loose'").fetchall())
-    assert held.n == 260 and held.actual == pytest.approx(mean) and held.target == pytest.approx(HOLD)
+    assert held.n == 320 and held.actual == pytest.approx(mean) and held.target == pytest.approx(HOLD)
     assert abs(mean / HOLD - 1) < 0.05
     # what a fixed value makes of it
     assert sum(cost[name] for name in after) > 1.5 * sum(cost[name] for name in before)
