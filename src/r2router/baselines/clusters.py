@@ -30,7 +30,7 @@ class UniRouter(msgspec.Struct, frozen=True, tag="unirouter", tag_field="learner
 
     A query's forecast is the mean over the clusters, weighted by the softmax of `sharpness` times its cosine to their
     centres: the soft assignment of the R2-Router comparison (in the first paper a query belongs to its nearest
-    cluster). Tokens are a constant an arm. On (model, budget) arms this is that paper's Uni-R2Router: an arm that comes
+    cluster). Tokens are one constant per arm. On (model, budget) arms this is that paper's Uni-R2Router: an arm that comes
     later needs graded queries, not training.
 
     clusters: how many; fewer on small tables, where each would have fewer than five queries.

@@ -18,7 +18,7 @@ _TIE = 1e-9
 
 
 class MatrixFactorisation(Descent, frozen=True, tag="mf", tag_field="learner", forbid_unknown_fields=True):
-    """score(arm, query) = w . (v * (W x + c)): a unit vector v an arm. P(one arm beats another) = sigmoid(difference of
+    """score(arm, query) = w . (v * (W x + c)): a unit vector v per arm. P(one arm beats another) = sigmoid(difference of
     their scores).
 
     Pairs of arms on the same query are compared, the better quality wins and a tie is half a win. In a step all arms of

@@ -71,7 +71,7 @@ def _effort(ours: str | None, caller: Ceilings, levels: tuple[str, ...]) -> str 
 
 
 def clamped(effort: str, levels: tuple[str, ...]) -> str:
-    """Return an effort as one of a model's levels: the highest level at or below it, else the lowest.
+    """Return an effort as one of a model's levels: the highest level that is not above it, or the lowest level where all are above.
 
     Unchanged where the model's levels are not known, or where the effort has no order.
     """

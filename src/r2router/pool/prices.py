@@ -254,7 +254,7 @@ def _optional_price(row: Mapping[str, str | None], column: str, where: str) -> f
 def genai_prices(models: Iterable[Model]) -> dict[str, Prices]:
     """The list prices of the models that the genai-prices package knows, with their tiers.
 
-    Where prices change with the hour, those of the dearest hour of today (UTC): an estimate is rather too high.
+    Where prices change with the hour, those of the most expensive hour of today (UTC) count, so that an estimate is not too low.
     """
     try:
         from genai_prices import Usage as Asked
@@ -265,7 +265,9 @@ def genai_prices(models: Iterable[Model]) -> dict[str, Prices]:
     for model in models:
         name, provider = model.upstream or model.id, model.provider or None
         try:
-            listed = _dearest(partial(calc_price, Asked(input_tokens=1, output_tokens=1), name, provider_id=provider))
+            listed = _most_expensive(
+                partial(calc_price, Asked(input_tokens=1, output_tokens=1), name, provider_id=provider)
+            )
         except LookupError:
             continue
         # else it is billed by the minute, the page, ...
@@ -274,7 +276,7 @@ def genai_prices(models: Iterable[Model]) -> dict[str, Prices]:
     return found
 
 
-def _dearest(price: Callable[..., Any]) -> Any:
+def _most_expensive(price: Callable[..., Any]) -> Any:
     """Return the `ModelPrice` of the hour of today at which a call costs most."""
     now = datetime.datetime.now(datetime.UTC)
     call = price(genai_request_timestamp=now)
